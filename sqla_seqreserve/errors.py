@@ -1,0 +1,101 @@
+"""The errors that this package raises.
+
+::
+
+    sqlalchemy.exc.SQLAlchemyError
+     └─ SeqReserveError                     everything below
+         ├─ ConfigurationError              register() or a command got a setting that it cannot use
+         ├─ UnmappedClassError              a class that SQLAlchemy does not map
+         ├─ SequenceNotFoundError           the class has no generated key, or the database no sequence for it
+         ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
+         ├─ SequenceDriftError              a sequence is behind its table
+         ├─ InvalidCountError               a number of ids that is not a whole number of zero or more
+         ├─ InvalidRowsError                rows that cannot be written, each one listed
+         ├─ LockTimeoutError                a repair could not get its lock in time
+         ├─ UnsupportedDatabaseError        the bind is not PostgreSQL
+         └─ EmbeddedServerError             the embedded server could not be found or started
+
+What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an ``IntegrityError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+__all__ = [
+    "ConfigurationError",
+    "EmbeddedServerError",
+    "InvalidCountError",
+    "InvalidRowsError",
+    "LockTimeoutError",
+    "RowProblem",
+    "SeqReserveError",
+    "SequenceDriftError",
+    "SequenceExhaustedError",
+    "SequenceNotFoundError",
+    "UnmappedClassError",
+    "UnsupportedDatabaseError",
+]
+
+
+class SeqReserveError(SQLAlchemyError):
+    """Base class of every error that this package raises itself."""
+
+
+class ConfigurationError(SeqReserveError):
+    """A setting has a value that cannot be used."""
+
+
+class UnmappedClassError(SeqReserveError):
+    """The class is not mapped by SQLAlchemy."""
+
+
+class SequenceNotFoundError(SeqReserveError):
+    """The class has no generated key column, or the database holds no sequence for it."""
+
+
+class SequenceExhaustedError(SeqReserveError):
+    """The sequence has no value left, or its next values do not fit the column's type."""
+
+
+class SequenceDriftError(SeqReserveError):
+    """A sequence would hand out ids that its table already holds."""
+
+
+class InvalidCountError(SeqReserveError):
+    """A number of ids that is not a whole number of zero or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """One thing that is wrong with one row: its position in the input, the attribute, and what is wrong."""
+
+    index: int
+    attribute: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"row {self.index}, {self.attribute}: {self.problem}"
+
+
+class InvalidRowsError(SeqReserveError):
+    """Rows that cannot be written; :attr:`problems` lists each of them. Nothing was reserved or written."""
+
+    def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+
+
+class LockTimeoutError(SeqReserveError):
+    """A lock that a repair needs was not granted in time; nothing was changed."""
+
+
+class UnsupportedDatabaseError(SeqReserveError):
+    """The session or connection is not bound to PostgreSQL."""
+
+
+class EmbeddedServerError(SeqReserveError):
+    """No PostgreSQL binaries were found, or the embedded server did not start."""
