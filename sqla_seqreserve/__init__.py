@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from ._explain import Explanation
 from .errors import SeqReserveError
+from .registration import Registration, register
+from .reports import FlushEntry, FlushReport
+from .reservation import ReservedIds, assign_ids, reserve_ids
 
 __all__ = [
+    "Explanation",
+    "FlushEntry",
+    "FlushReport",
+    "Registration",
+    "ReservedIds",
     "SeqReserveError",
+    "assign_ids",
+    "register",
+    "reserve_ids",
 ]

@@ -1,0 +1,213 @@
+"""What PostgreSQL's catalogue says about a table, read once per database and checked again whenever it is used.
+
+A :class:`TableFacts` is cached per dialect (one for each ``create_engine()``), under the table's name as the connection
+writes it. Names resolve through ``search_path``, tables are altered while an application runs, and an engine may even connect to several
+databases; so whoever uses cached facts sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer hold
+are read again. The fingerprint is the ``pg_class`` row's ``xmin`` with ``relfilenode`` and ``relnatts``: DDL that changes a
+column's type, a rule, row-level security or the table itself changes at least one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect, Table, text
+
+__all__ = [
+    "ColumnFacts",
+    "SequenceFacts",
+    "TableFacts",
+    "TableName",
+    "forget",
+    "qualified_name",
+    "sequence_facts",
+    "table_facts",
+    "table_name",
+]
+
+TableName: TypeAlias = str
+"""A table's name as SQL, quoted where needed, with its schema where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFacts:
+    """The sequence that fills a column: its name as SQL, with its schema, and how it counts."""
+
+    name: str
+    increment: int
+    minimum: int
+    maximum: int
+    cycle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """One column: its type below any domain, and what the database fills in by itself."""
+
+    name: str
+    type_name: str
+    type_oid: int
+    element_type: str | None
+    is_enum: bool
+    is_unknown_domain: bool
+    always_identity: bool
+    generated: bool
+    sequence: SequenceFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """One table as the database has it now."""
+
+    name: TableName
+    oid: int
+    fingerprint: str
+    kind: str
+    row_security: bool
+    insert_rules: bool
+    insert_triggers: bool
+    before_insert_triggers: bool
+    references_itself: bool
+    columns: Mapping[str, ColumnFacts]
+
+
+# A column's sequence is the one it owns (serial, identity), else the one that its default names. The default counts only as a bare
+# nextval('...'), for then its dependency on the sequence is the whole of it.
+_FACTS = text(
+    """
+    SELECT wanted.slot, c.oid, ROW(c.xmin, c.relfilenode, c.relnatts)::text AS fingerprint, c.relkind::text AS kind,
+           c.relrowsecurity AS row_security,
+           EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3') AS insert_rules,
+           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 4 = 4
+                   AND t.tgenabled <> 'D') AS insert_triggers,
+           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
+                   AND t.tgenabled <> 'D') AS before_insert_triggers,
+           EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid = c.oid)
+               AS references_itself,
+           a.attname::text AS column_name, b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
+           e.typname::text AS element_type, a.attidentity::text AS identity, a.attgenerated::text AS generated,
+           s.sequence_name, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+      FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
+      JOIN pg_class c ON c.oid = to_regclass(wanted.name)
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_type t ON t.oid = a.atttypid
+      JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+      LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
+      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+      LEFT JOIN LATERAL (
+          SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
+                 p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+            FROM (SELECT 1 AS rank, x.objid AS oid FROM pg_depend x
+                   WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid = a.attnum
+                     AND x.classid = 'pg_class'::regclass AND x.deptype IN ('a', 'i')
+                  UNION ALL
+                  SELECT 2, x.refobjid FROM pg_depend x
+                   WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid AND x.refclassid = 'pg_class'::regclass
+                     AND pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f
+            JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
+            JOIN pg_namespace n ON n.oid = q.relnamespace
+            JOIN pg_sequence p ON p.seqrelid = q.oid
+           ORDER BY f.rank
+           LIMIT 1) s ON true
+     ORDER BY wanted.slot, a.attnum
+    """
+)
+
+_SEQUENCE = text(
+    """
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+      FROM pg_class q
+      JOIN pg_namespace n ON n.oid = q.relnamespace
+      JOIN pg_sequence p ON p.seqrelid = q.oid
+     WHERE q.oid = to_regclass(:name)
+    """
+)
+
+_cache: MutableMapping[Dialect, dict[TableName, TableFacts]] = WeakKeyDictionary()
+_sequence_cache: MutableMapping[Dialect, dict[str, SequenceFacts]] = WeakKeyDictionary()
+
+
+def table_name(connection: Connection, table: Table) -> TableName:
+    """The name of ``table`` as SQL on this connection, its ``schema_translate_map`` applied."""
+    return qualified_name(connection, table.schema, table.name)
+
+
+def qualified_name(connection: Connection, schema: str | None, name: str) -> str:
+    """``name`` as SQL, quoted where needed, in ``schema`` as the connection's ``schema_translate_map`` has it."""
+    translate = connection.get_execution_options().get("schema_translate_map")
+    if translate:
+        schema = translate.get(schema, schema)
+    preparer = connection.dialect.identifier_preparer
+    quoted = preparer.quote(name)
+    return f"{preparer.quote_schema(schema)}.{quoted}" if schema else quoted
+
+
+def table_facts(
+    connection: Connection, names: Iterable[TableName]
+) -> dict[TableName, TableFacts | None]:
+    """The facts of each named table, ``None`` where the database has no such table. One query, if any is not cached."""
+    known = _cache.setdefault(connection.dialect, {})
+    wanted = list(dict.fromkeys(names))
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        known.update(_read(connection, missing))
+    return {name: known.get(name) for name in wanted}
+
+
+def forget(connection: Connection, names: Iterable[TableName]) -> None:
+    """Have the facts of these tables read again at their next use."""
+    known = _cache.get(connection.dialect, {})
+    for name in names:
+        known.pop(name, None)
+    _sequence_cache.pop(connection.dialect, None)
+
+
+def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
+    """The sequence of this name (as SQL), ``None`` where the database has none."""
+    known = _sequence_cache.setdefault(connection.dialect, {})
+    if name not in known:
+        row = connection.execute(_SEQUENCE, {"name": name}).one_or_none()
+        if row is None:
+            return None
+        known[name] = SequenceFacts(*row)
+    return known[name]
+
+
+def _read(connection: Connection, names: list[TableName]) -> dict[TableName, TableFacts]:
+    columns: dict[int, dict[str, ColumnFacts]] = {}
+    tables = {}
+    for row in connection.execute(_FACTS, {"names": names}):
+        tables[row.slot] = row
+        columns.setdefault(row.slot, {})[row.column_name] = ColumnFacts(
+            name=row.column_name,
+            type_name=row.type_name,
+            type_oid=row.type_oid,
+            element_type=row.element_type,
+            is_enum=row.type_kind == "e",
+            is_unknown_domain=row.type_kind == "d",
+            always_identity=row.identity == "a",
+            generated=bool(row.generated),
+            sequence=SequenceFacts(
+                row.sequence_name, row.seqincrement, row.seqmin, row.seqmax, row.seqcycle
+            )
+            if row.sequence_name
+            else None,
+        )
+    return {
+        names[slot - 1]: TableFacts(
+            name=names[slot - 1],
+            oid=row.oid,
+            fingerprint=row.fingerprint,
+            kind=row.kind,
+            row_security=row.row_security,
+            insert_rules=row.insert_rules,
+            insert_triggers=row.insert_triggers,
+            before_insert_triggers=row.before_insert_triggers,
+            references_itself=row.references_itself,
+            columns=columns[slot],
+        )
+        for slot, row in tables.items()
+    }

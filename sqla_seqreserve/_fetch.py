@@ -1,0 +1,171 @@
+"""The one statement that takes ids from sequences: ``nextval`` over ``generate_series``, several sequences at a time.
+
+Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the table's fingerprint
+(:mod:`sqla_seqreserve._catalogue`) before it takes anything: where the cached facts no longer hold it yields NULL, takes no id, and the
+facts are read again. The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import DBAPIError
+
+from . import _catalogue as catalogue
+from ._keys import KeySequence, require, resolve
+from .errors import SequenceExhaustedError
+
+__all__ = ["IdRequest", "fetch_ids", "sqlstate"]
+
+log = logging.getLogger("sqla_seqreserve.reservation")
+
+_SEQUENCE_LIMIT_EXCEEDED = "2200H"
+
+
+@dataclass(frozen=True, slots=True)
+class IdRequest:
+    """How many ids are wanted from the sequence of one class."""
+
+    source: KeySequence
+    count: int
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The SQLSTATE of a database error, whichever driver raised it."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def fetch_ids(
+    connection: Connection,
+    requests: Sequence[IdRequest],
+    guarded: Sequence[catalogue.TableFacts] = (),
+) -> tuple[list[list[int]], list[catalogue.TableFacts]]:
+    """Take ids for every request in one round trip.
+
+    :param guarded: tables whose facts are to be compared in the same round trip, because rows will be written by them.
+    :return: per request its ids in ``nextval`` order; and those of ``guarded`` whose facts no longer hold (they are forgotten).
+    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the column.
+    """
+    counts = [request.count for request in requests]
+    if not (sum(counts) or guarded):
+        return [[] for _ in requests], []
+    found, stale_tables = _execute(connection, requests, guarded)
+    stale = [slot for slot, ids in enumerate(found) if None in ids[:1]]
+    if stale:
+        renewed = _renew(connection, [requests[slot] for slot in stale])
+        again, _ = _execute(connection, renewed, ())
+        for slot, ids in zip(stale, again, strict=True):
+            found[slot] = ids
+    for request, ids in zip(requests, found, strict=True):
+        _check_range(request.source, ids)
+        if ids and log.isEnabledFor(logging.INFO):
+            _log_reservation(request, ids)
+    return found, stale_tables
+
+
+def _execute(
+    connection: Connection,
+    requests: Sequence[IdRequest],
+    guarded: Sequence[catalogue.TableFacts],
+) -> tuple[list[list[int]], list[catalogue.TableFacts]]:
+    parameters: dict[str, Any] = {}
+    for slot, request in enumerate(requests):
+        facts, sequence = request.source.facts, request.source.sequence
+        assert facts is not None
+        assert sequence is not None
+        parameters[f"table_{slot}"] = facts.name
+        parameters[f"print_{slot}"] = facts.fingerprint
+        parameters[f"sequence_{slot}"] = sequence.name
+        parameters[f"count_{slot}"] = request.count
+    for slot, facts in enumerate(guarded, len(requests)):
+        parameters[f"table_{slot}"] = facts.name
+        parameters[f"print_{slot}"] = facts.fingerprint
+    statement = _statement(len(requests), len(guarded))
+    try:
+        if len(requests) == 1 and not guarded:
+            return [list(connection.execute(statement, parameters).scalars())], []
+        rows = connection.execute(statement, parameters).all()
+    except DBAPIError as error:
+        if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
+            raise SequenceExhaustedError(_exhausted(requests)) from error
+        raise
+    found: list[list[int]] = [[] for _ in requests]
+    stale = []
+    for slot, value in rows:
+        if slot < len(requests):
+            found[slot].append(value)
+        elif value is None:
+            stale.append(guarded[slot - len(requests)])
+    catalogue.forget(connection, [facts.name for facts in stale])
+    return found, stale
+
+
+@functools.cache
+def _statement(requests: int, guarded: int) -> TextClause:
+    tag = requests + guarded > 1
+    branches = [
+        f"SELECT {f'{slot} AS slot, ' if tag else ''}nextval((SELECT to_regclass(:sequence_{slot}) FROM pg_class c "  # noqa: S608  # slots are ours, the rest is bound
+        f"WHERE c.oid = to_regclass(:table_{slot}) AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot})) AS id "
+        f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+        for slot in range(requests)
+    ]
+    branches += [
+        f"SELECT {slot}{' AS slot' if not requests else ''}, (SELECT CAST(c.oid AS bigint) FROM pg_class c "  # noqa: S608  # as above
+        f"WHERE c.oid = to_regclass(:table_{slot}) AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot})"
+        f"{' AS id' if not requests else ''}"
+        for slot in range(requests, requests + guarded)
+    ]
+    return text(" UNION ALL ".join(branches))
+
+
+def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequest]:
+    """The same requests on facts read anew."""
+    catalogue.forget(
+        connection, [request.source.facts.name for request in requests if request.source.facts]
+    )
+    renewed = []
+    for request in requests:
+        mapper = request.source.key.mapper
+        source = resolve(connection, [mapper])[mapper]
+        require(source)
+        renewed.append(IdRequest(source, request.count))
+    return renewed
+
+
+def _check_range(source: KeySequence, ids: list[int]) -> None:
+    if ids and not (
+        source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
+    ):
+        assert source.key.column is not None
+        raise SequenceExhaustedError(
+            f"Sequence {source.sequence and source.sequence.name} of {source.key.mapper.class_.__name__} has passed the type of its column "
+            f"{source.key.column.name}: it returned {max(ids[0], ids[-1], key=abs)}, the column holds {source.minimum} to "
+            f"{source.maximum}. Nothing was written; alter the column to bigint"
+        )
+
+
+def _exhausted(requests: Sequence[IdRequest]) -> str:
+    wanted = ", ".join(
+        f"{request.count} for {request.source.key.mapper.class_.__name__} from {request.source.sequence.name} "
+        f"({request.source.sequence.minimum} to {request.source.sequence.maximum})"
+        for request in requests
+        if request.source.sequence
+    )
+    return f"A sequence has run out of values. Wanted: {wanted}. Nothing was written; alter the sequence's type or bounds"
+
+
+def _log_reservation(request: IdRequest, ids: list[int]) -> None:
+    assert request.source.sequence is not None
+    name, sequence = request.source.key.mapper.class_.__name__, request.source.sequence.name
+    log.info(
+        "reserved %d ids for %s from %s",
+        len(ids),
+        name,
+        sequence,
+        extra={"event": "reserve", "model": name, "sequence": sequence, "count": len(ids)},
+    )

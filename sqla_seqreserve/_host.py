@@ -1,0 +1,246 @@
+"""Every private name of SQLAlchemy that this package leans on, for both lines, in this one place.
+
+Read in SQLAlchemy 2.0.58 and 2.1.9. The 2.1 line puts an underscore before the names of the unit of work; nothing else here
+differs between the two. ``tests/unit/test_host.py`` fails with the name when a release moves one.
+
+What is used, and why no public name would do:
+
+``UOWTransaction``
+    The unit of work of one flush. :mod:`sqla_seqreserve._flush` runs the flush with a subclass of it.
+``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__``
+    The actions that insert and update. An action asked for a second time is looked up in ``postsort_actions`` by its class
+    and arguments, so a subclass registered there under the stock key is executed in place of the stock action.
+``persistence``
+    ``save_obj`` and the steps that it is made of. We run the same steps in the same order and replace the one that
+    collects and sends the INSERT.
+``sync``
+    Copies a key from a table to the one that inherits from it.
+``WeakInstanceDict`` members, ``InstanceState`` members
+    Registering thousands of inserted objects as persistent in a tight loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import persistence as _persistence
+from sqlalchemy.orm import sync as _sync
+from sqlalchemy.orm import unitofwork as _unitofwork
+from sqlalchemy.orm.state import InstanceState
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import await_only
+
+__all__ = [
+    "SaveUpdateAll",
+    "SaveUpdateState",
+    "State",
+    "UOWTransaction",
+    "await_driver",
+    "bind_processor",
+    "collect_insert_commands",
+    "collect_update_commands",
+    "columns_by_table",
+    "driver_cursor",
+    "emit_insert_statements",
+    "emit_update_statements",
+    "finalize_saved",
+    "has_bind_expression",
+    "insert_orm_defaults",
+    "organize_states_for_save",
+    "prefers_eager_defaults",
+    "save_obj",
+    "sort_states",
+    "synchronize_inherited_keys",
+]
+
+State: TypeAlias = InstanceState[Any]
+
+
+def _either(module: Any, name: str) -> Any:
+    """The private ``name`` of 2.0, or its 2.1 spelling with an underscore."""
+    return getattr(module, name, None) or getattr(module, f"_{name}")
+
+
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+    class UOWTransaction:
+        """What we use of the unit of work, typed: SQLAlchemy's own class carries no annotations."""
+
+        session: Session
+        attributes: dict[Any, Any]
+        mappers: dict[Mapper[Any], set[State]]
+        states: dict[State, tuple[bool, bool]]
+        postsort_actions: dict[Any, Any]
+        dependencies: set[tuple[Any, Any]]
+        transaction: Any
+
+        def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None: ...
+        def _generate_actions(self) -> set[Any]: ...
+        def execute(self) -> None: ...
+        def finalize_flush_changes(self) -> None: ...
+        def states_for_mapper_hierarchy(
+            self, mapper: Mapper[Any], isdelete: bool, listonly: bool
+        ) -> Iterator[State]: ...
+
+    class _SaveAction:
+        sort_key: ClassVar[Any]
+        mapper: Mapper[Any]
+
+        def __init__(self, uow: UOWTransaction, subject: Any) -> None: ...
+        def execute(self, uow: UOWTransaction) -> None: ...
+
+    class SaveUpdateAll(_SaveAction):
+        def per_state_flush_actions(self, uow: UOWTransaction) -> Iterator[Any]: ...
+
+    class SaveUpdateState(_SaveAction):
+        state: State
+
+        def execute_aggregate(self, uow: UOWTransaction, recs: set[Any]) -> None: ...
+
+else:
+    UOWTransaction = _unitofwork.UOWTransaction
+    SaveUpdateAll = _either(_unitofwork, "SaveUpdateAll")
+    SaveUpdateState = _either(_unitofwork, "SaveUpdateState")
+
+save_obj: Callable[..., None] = _either(_persistence, "save_obj")
+sort_states: Callable[[Mapper[Any], Iterable[State]], list[State]] = _persistence._sort_states
+organize_states_for_save: Callable[..., Iterator[tuple[Any, ...]]] = (
+    _persistence._organize_states_for_save
+)
+collect_insert_commands: Callable[..., Iterator[tuple[Any, ...]]] = (
+    _persistence._collect_insert_commands
+)
+collect_update_commands: Callable[..., Iterator[tuple[Any, ...]]] = (
+    _persistence._collect_update_commands
+)
+emit_insert_statements: Callable[..., Any] = _persistence._emit_insert_statements
+emit_update_statements: Callable[..., Any] = _persistence._emit_update_statements
+finalize_saved: Callable[..., None] = _persistence._finalize_insert_update_commands
+_populate: Callable[..., None] = _either(_sync, "populate")
+
+
+def columns_by_table(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
+    """The columns of ``table`` that ``mapper`` writes, in the table's order."""
+    mine = mapper._cols_by_table[table]
+    return [column for column in table.columns if column in mine]
+
+
+def insert_orm_defaults(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
+    """Attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only; SQLAlchemy #13748)."""
+    by_table: Mapping[Any, Sequence[tuple[str, Any, Any]]] | None
+    by_table = getattr(mapper, "_insert_orm_defaults", None)
+    return {key: value for key, _, value in by_table[table]} if by_table is not None else {}
+
+
+def prefers_eager_defaults(mapper: Mapper[Any], dialect: Dialect, table: Table) -> bool:
+    """Whether server defaults of ``table`` are read back at once, as ``eager_defaults`` asks."""
+    prefers: Callable[[Dialect, Table], Any] = mapper.base_mapper._prefer_eager_defaults
+    return bool(prefers(dialect, table))
+
+
+def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """The function that makes a value ready for the driver, as a compiled INSERT would use it; ``None``: as it is."""
+    processor: Callable[[Any], Any] | None = type_._cached_bind_processor(dialect)
+    return processor
+
+
+def has_bind_expression(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether the type wraps its values in SQL, which COPY cannot do."""
+    return bool(type_.dialect_impl(dialect)._has_bind_expression or type_._has_bind_expression)
+
+
+def synchronize_inherited_keys(
+    mapper: Mapper[Any], table: Table, state: State, uow: UOWTransaction
+) -> None:
+    """Copy the key of ``table`` to the attributes of the tables that inherit from it."""
+    for parent, pairs in mapper._table_to_equated[table]:
+        _populate(state, parent, state, parent, pairs, uow, mapper.passive_updates)
+
+
+def hands_on_keys(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether inserting into ``table`` has a key to hand on to an attribute of another name."""
+    return any(
+        parent._columntoproperty[left].key != parent._columntoproperty[right].key
+        for parent, pairs in mapper._table_to_equated[table]
+        for left, right in pairs
+    )
+
+
+def driver_cursor(cursor: DBAPICursor) -> Any:
+    """The driver's own cursor below the one that SQLAlchemy adapts for async drivers."""
+    return getattr(cursor, "_cursor", cursor)
+
+
+def await_driver(awaitable: Any) -> Any:
+    """Wait for a driver's coroutine from the synchronous code that SQLAlchemy runs in a greenlet."""
+    return await_only(awaitable)
+
+
+def connection_for(uow: UOWTransaction, base_mapper: Mapper[Any]) -> Connection:
+    """The connection that the flush uses for ``base_mapper``."""
+    connection: Connection = uow.transaction.connection(base_mapper)
+    return connection
+
+
+def is_sharded(session: Session) -> bool:
+    """Whether the session picks a connection for each object (horizontal sharding)."""
+    return session.connection_callable is not None
+
+
+def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """The function that turns what the driver returns into the attribute's value; ``None``: as it is."""
+    processor: Callable[[Any], Any] | None = type_._cached_result_processor(dialect, None)
+    return processor
+
+
+def attributes_to_columns(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
+    """Attribute key -> column of ``table``; another object once the mapping has changed."""
+    mapping: Mapping[str, Any] = mapper._propkey_to_col[table]
+    return mapping
+
+
+def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
+    """The columns that the database or an SQL expression may fill, in the table's order."""
+    columns = mapper._server_default_cols[table]
+    return [column for column in table.columns if column in columns]
+
+
+def is_sentinel(column: Any) -> bool:
+    """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
+    return bool(column._insert_sentinel)
+
+
+def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:
+    """The tables of an inheritance hierarchy, parents first, each with the mapper that stands for it in a save."""
+    for table, mapper in base_mapper._sorted_tables.items():
+        if table in mapper._pks_by_table:
+            yield table, mapper
+
+
+def writes_to(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether objects of ``mapper`` have a row in ``table``."""
+    return table in mapper._pks_by_table
+
+
+def is_alone(base_mapper: Mapper[Any]) -> bool:
+    """Whether the hierarchy is one class on one table."""
+    return not base_mapper._inheriting_mappers and len(base_mapper._sorted_tables) == 1
+
+
+def expire_attributes(state: State, attributes: Iterable[str]) -> None:
+    """Have these attributes loaded again when they are next asked for."""
+    state._expire_attributes(state.dict, attributes)
+
+
+def all_mappers() -> list[Mapper[Any]]:
+    """Every configured mapper of the process, by class name."""
+    from sqlalchemy.orm import mapperlib
+
+    mappers = {mapper for registry in mapperlib._all_registries() for mapper in registry.mappers}
+    return sorted(mappers, key=lambda mapper: (mapper.class_.__name__, mapper.class_.__module__))

@@ -1,0 +1,69 @@
+"""Which object the database refused: found from the fields of PostgreSQL's error, as a note for the exception.
+
+COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are in, and its error names the constraint and the
+values instead. Both are for people: nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+
+from ._host import State
+
+__all__ = ["describe_refusal"]
+
+_LINE = re.compile(r"\D*(\d+)")
+_KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
+
+
+def describe_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> str | None:
+    """A sentence that names the refused object by its position and class; ``None`` where the error does not tell."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is None:
+        return None
+    position = _line(diagnosis.context or "", table)
+    if position is None:
+        position = _row_of_values(diagnosis.message_detail or "", table, states)
+    if position is None or position >= len(states):
+        return None
+    state = states[position]
+    key = ", ".join(
+        f"{name}={state.dict.get(name)!r}" for name in _key_attributes(state.manager.mapper)
+    )
+    return (
+        f"The database refused object {position} of the {len(states)} {state.class_.__name__} objects written together "
+        f"({key})"
+    )
+
+
+def _line(context: str, table: Table) -> int | None:
+    prefix = f"COPY {table.name}, "
+    if not context.startswith(prefix):
+        return None
+    match = _LINE.match(context, len(prefix))
+    return int(match[1]) - 1 if match else None
+
+
+def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | None:
+    match = _KEY.search(detail)
+    if match is None:
+        return None
+    names, values = match[1].split(", "), match[2].split(", ")
+    if len(names) != len(values) or not all(name in table.c for name in names):
+        return None
+    for position, state in enumerate(states):
+        mapper: Mapper[Any] = state.manager.mapper
+        found = [state.dict.get(mapper.get_property_by_column(table.c[name]).key) for name in names]
+        if [str(value) for value in found] == values:
+            return position
+    return None
+
+
+def _key_attributes(mapper: Mapper[Any]) -> list[str]:
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]

@@ -1,0 +1,238 @@
+"""Switch the extension on for a session, a session class or a session factory.
+
+::
+
+    from sqla_seqreserve import register
+
+    registration = register(sessionmaker_or_session_or_class)
+    registration.mode = "reserve"          # the feature flag, from the next flush on
+    remove = registration.on_flush(print)  # a FlushReport after each flush that inserted
+    print(registration.explain(engine))    # how each class is written, and why not faster
+
+Nothing else in an application changes: ``session.add_all(objects); session.commit()``.
+
+The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly; ``"reserve"`` reserves keys and lets SQLAlchemy write;
+``"off"`` leaves the flush alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import async_session as async_session_of
+from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
+
+from . import _flush as flush
+from . import _host as host
+from ._explain import Explanation, explain
+from ._keys import mapper_of
+from .errors import ConfigurationError
+from .reports import FlushReport
+
+__all__ = ["Mode", "Registration", "register"]
+
+log = logging.getLogger("sqla_seqreserve.registration")
+
+Mode: TypeAlias = Literal["bulk", "reserve", "off"]
+
+MEASURED_COPY_MIN_ROWS: Final = 8
+"""Where COPY overtakes one INSERT of the same rows, measured by ``sqla-seqreserve bench`` on a local server."""
+
+_registrations: WeakKeyDictionary[Any, Registration] = WeakKeyDictionary()
+
+
+def register(
+    target: Any,
+    *,
+    classes: Iterable[type[Any]] | None = None,
+    mode: Mode = "bulk",
+    copy_min_rows: int | None = None,
+) -> Registration:
+    """Reserve keys and write by COPY in every flush of ``target``.
+
+    :param target: a ``Session`` or ``AsyncSession`` (instance or class), ``sessionmaker``, ``async_sessionmaker``, ``scoped_session`` or
+        ``async_scoped_session``.
+    :param classes: mapped classes or declarative bases to enrol, subclasses included; ``None``: every mapped class that qualifies.
+    :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
+    :param copy_min_rows: the smallest number of rows of one class that is written by COPY; ``None``: the measured default; 1: whenever possible.
+    :return: the registration. Registering a target again returns the same one with the new settings. Where several
+        registered targets cover a session, the most specific one decides: the instance, then its factory, then its class.
+    :raises ConfigurationError: a setting or the target is not one of these.
+    """
+    key = _identity(target)
+    registration = _registrations.get(key)
+    if registration is None:
+        registration = Registration(target)
+        registration._configure(classes, mode, copy_min_rows)
+        registration._listen()
+        _registrations[key] = registration
+    else:
+        registration._configure(classes, mode, copy_min_rows)
+    return registration
+
+
+class Registration:
+    """The extension on one target. Made by :func:`register`."""
+
+    def __init__(self, target: Any) -> None:
+        self._key = _identity(target)
+        self._session_target, self._accepts, self._rank = _resolve_target(target)
+        self._callbacks: list[Callable[[FlushReport], object]] = []
+        self._mode: Mode = "bulk"
+        self._classes: tuple[type[Any], ...] | None = None
+        self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
+        self.copy_threshold: int = MEASURED_COPY_MIN_ROWS
+
+    def __repr__(self) -> str:
+        return f"<Registration of {self._session_target!r}: mode {self._mode}>"
+
+    @property
+    def mode(self) -> Mode:
+        """``"bulk"``, ``"reserve"`` or ``"off"``; assign to change it from the next flush on."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        if mode not in get_args(Mode):
+            raise ConfigurationError(
+                f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, found {mode!r}"
+            )
+        self._mode = mode
+
+    def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
+        """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that removes it.
+
+        The callback runs inside ``flush()``, when the objects are persistent; what it raises makes the flush fail.
+        """
+        self._callbacks.append(callback)
+
+        def remove() -> None:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+        return remove
+
+    def explain(
+        self, bind: Engine | Connection, classes: Iterable[type[Any]] | None = None
+    ) -> Sequence[Explanation]:
+        """How each class is written to the database of ``bind``: path, sequence, and the reason if not the fastest.
+
+        :param classes: the classes to explain; ``None``: every mapped class that is enrolled.
+        :return: one :class:`Explanation` a class; ``str()`` of the result is a table.
+        """
+        if classes is not None:
+            mappers = [mapper_of(cls) for cls in classes]
+        else:
+            mappers = [mapper for mapper in host.all_mappers() if self.enrols(mapper)]
+        if isinstance(bind, Connection):
+            return explain(bind, mappers, self.enrols, self._mode)
+        with bind.connect() as connection:
+            return explain(connection, mappers, self.enrols, self._mode)
+
+    def unregister(self) -> None:
+        """Take the extension off its target. Flushes that have begun end as they began."""
+        if _registrations.get(self._key) is self:
+            del _registrations[self._key]
+            event.remove(self._session_target, "before_flush", self.before_flush)
+
+    # What the flush asks for
+
+    def enrols(self, mapper: Mapper[Any]) -> bool:
+        """Whether objects of this class are ours to write."""
+        if self._classes is None:
+            return True
+        enrolled = self._enrolled.get(mapper)
+        if enrolled is None:
+            enrolled = self._enrolled[mapper] = issubclass(mapper.class_, self._classes)
+        return enrolled
+
+    def flushed(self, report: FlushReport) -> None:
+        """Hand the report to the callbacks, in the order in which they were added."""
+        for callback in tuple(self._callbacks):
+            callback(report)
+
+    # The event that we handle
+
+    def before_flush(self, session: Session, flush_context: Any, instances: Any) -> None:
+        """Have this flush run with our unit of work, unless a more specific registration has it already."""
+        if self._accepts is not None and not self._accepts(session):
+            return
+        if isinstance(flush_context, flush.ReservingUnitOfWork):
+            owner = cast("Registration", flush_context.seqreserve.settings)
+            if owner._rank >= self._rank:
+                return
+        flush.take_over(flush_context, self, partial=instances is not None)
+
+    def _listen(self) -> None:
+        event.listen(self._session_target, "before_flush", self.before_flush)
+
+    def _configure(
+        self, classes: Iterable[type[Any]] | None, mode: Mode, copy_min_rows: int | None
+    ) -> None:
+        threshold = _checked_min_rows(copy_min_rows)
+        enrolled = None if classes is None else tuple(map(_checked_class, classes))
+        self.mode = mode
+        self.copy_threshold = threshold
+        self._classes = enrolled
+        self._enrolled.clear()
+
+
+def _identity(target: Any) -> Any:
+    """What a target is remembered under: an ``AsyncSession`` is the session that it drives."""
+    return target.sync_session if isinstance(target, AsyncSession) else target
+
+
+def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, int]:
+    """What the event is listened for on, which of its sessions count, and how specific the target is."""
+    if isinstance(target, AsyncSession):
+        return target.sync_session, None, 1000
+    if isinstance(target, Session):
+        return target, None, 1000
+    if isinstance(target, async_scoped_session | scoped_session):
+        return _resolve_target(target.session_factory)
+    if isinstance(target, sessionmaker):
+        return target, None, len(target.class_.__mro__)
+    if isinstance(target, async_sessionmaker):
+        return _async_target(target.class_, target.kw.get("sync_session_class"))
+    if isinstance(target, type) and issubclass(target, Session):
+        return target, None, len(target.__mro__)
+    if isinstance(target, type) and issubclass(target, AsyncSession):
+        return _async_target(target, None)
+    raise ConfigurationError(
+        f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a sessionmaker, "
+        "async_sessionmaker or scoped_session"
+    )
+
+
+def _async_target(
+    cls: type[AsyncSession], sync_class: type[Session] | None
+) -> tuple[Any, Callable[[Session], bool], int]:
+    """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone that it does drive."""
+    return (
+        sync_class or cls.sync_session_class,
+        lambda session: isinstance(async_session_of(session), cls),
+        len(cls.__mro__),
+    )
+
+
+def _checked_min_rows(copy_min_rows: object) -> int:
+    if copy_min_rows is None:
+        return MEASURED_COPY_MIN_ROWS
+    if isinstance(copy_min_rows, bool) or not isinstance(copy_min_rows, int) or copy_min_rows < 1:
+        raise ConfigurationError(
+            f"copy_min_rows must be an int of 1 or more, or None, found {copy_min_rows!r}"
+        )
+    return copy_min_rows
+
+
+def _checked_class(cls: object) -> type[Any]:
+    if not isinstance(cls, type):
+        raise ConfigurationError(
+            f"classes must hold mapped classes or declarative bases, found {cls!r}"
+        )
+    return cls

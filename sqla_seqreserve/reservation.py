@@ -1,0 +1,221 @@
+"""Reserve primary keys before anything is inserted.
+
+::
+
+    ids = reserve_ids(session, Order, 500)                      # ReservedIds, in nextval order
+    both = reserve_ids(session, {Order: 500, Item: 4000})       # several classes, one round trip
+    assign_ids(session, [order, item_1, item_2])                # fill the keys of new objects now
+
+An id comes from ``nextval`` and from nothing else, so it is unique against every other writer: other reservers, plain INSERTs that
+use the column's default, programs in other languages. Ids of one reservation ascend (descend, under a negative increment)
+and are *not* promised to be consecutive. PostgreSQL does not take a reserved id back when a transaction rolls back.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, SupportsIndex, TypeAlias, overload
+
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from ._fetch import IdRequest, fetch_ids
+from ._keys import KeySequence, mapper_of, require, resolve
+from .errors import (
+    ConfigurationError,
+    InvalidCountError,
+    UnmappedClassError,
+    UnsupportedDatabaseError,
+)
+
+__all__ = ["ReservedIds", "SessionOrConnection", "assign_ids", "reserve_ids"]
+
+SessionOrConnection: TypeAlias = Session | scoped_session[Any] | Connection
+
+_SHOWN: Final = 3
+
+
+class ReservedIds(collections.abc.Sequence[int]):
+    """Ids reserved together: an immutable sequence of ``int`` in ``nextval`` order, distinct, not promised consecutive."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        self._ids = tuple(ids)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> ReservedIds: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> int | ReservedIds:
+        return ReservedIds(self._ids[index]) if isinstance(index, slice) else self._ids[index]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> collections.abc.Iterator[int]:
+        return iter(self._ids)
+
+    def __eq__(self, other: object) -> bool:
+        return self._ids == other._ids if isinstance(other, ReservedIds) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._ids)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(str, self._ids[:_SHOWN])) + (", ..." if len(self) > _SHOWN else "")
+        return f"<ReservedIds: {len(self)} [{shown}]>"
+
+
+@overload
+def reserve_ids(
+    session_or_connection: SessionOrConnection, model: type[Any], count: int
+) -> ReservedIds: ...
+@overload
+def reserve_ids(
+    session_or_connection: SessionOrConnection, model: Mapping[type[Any], int]
+) -> dict[type[Any], ReservedIds]: ...
+def reserve_ids(
+    session_or_connection: SessionOrConnection,
+    model: type[Any] | Mapping[type[Any], int],
+    count: int | None = None,
+) -> ReservedIds | dict[type[Any], ReservedIds]:
+    """Take ids from the sequences of one mapped class or of several, in one round trip.
+
+    :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without.
+    :param count: how many ids, 0 or more. 0 asks the database nothing.
+    :return: for one class its :class:`ReservedIds`; for a mapping a dictionary with the same keys in the same order.
+    :raises UnmappedClassError: a class is not mapped.
+    :raises InvalidCountError: a count is negative or not an ``int`` (``bool`` is not taken for one).
+    :raises SequenceNotFoundError: a class has no key that a sequence numbers.
+    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's type.
+    :raises UnsupportedDatabaseError: the session or connection is not bound to PostgreSQL.
+    """
+    if isinstance(model, Mapping):
+        if count is not None:
+            raise InvalidCountError(
+                "reserve_ids() got a mapping and a count: give the counts in the mapping alone"
+            )
+        wanted = dict(model)
+    else:
+        wanted = {model: count}  # type: ignore[dict-item]  # None is refused below, with the class named
+    counts = {mapper_of(cls): _checked_count(cls, number) for cls, number in wanted.items()}
+    ids: dict[Mapper[Any], ReservedIds] = {}
+    for connection, mappers in _by_connection(session_or_connection, counts).items():
+        sources = resolve(connection, mappers)
+        for source in sources.values():
+            require(source)
+        found, _ = fetch_ids(connection, [IdRequest(sources[m], counts[m]) for m in mappers])
+        ids.update(zip(mappers, map(ReservedIds, found), strict=True))
+    if isinstance(model, Mapping):
+        return {cls: ids[mapper_of(cls)] for cls in wanted}
+    return ids[mapper_of(model)]
+
+
+def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]) -> None:
+    """Fill the primary keys of transient or pending objects now, before any flush, in one round trip.
+
+    Keys that are set already stay. Ids follow the order of ``objects``. The flush then inserts the objects under these keys.
+
+    :raises UnmappedClassError: an object is not an instance of a mapped class.
+    :raises ConfigurationError: an object is persistent, deleted or detached: it has its row and its key already.
+    :raises SequenceNotFoundError: an object needs a key and its class has none that a sequence numbers.
+    """
+    needing: dict[Mapper[Any], list[object]] = {}
+    sources: dict[Mapper[Any], KeySequence] = {}
+    states = [(item, _new_state(index, item)) for index, item in enumerate(objects)]
+    for connection, mappers in _by_connection(
+        session, {state.mapper: None for _, state in states}
+    ).items():
+        found = resolve(connection, mappers)
+        for item, state in states:
+            source = found.get(state.mapper)
+            if source is None or _has_key(source, state):
+                continue
+            require(source)
+            needing.setdefault(state.mapper, []).append(item)
+        sources.update(found)
+        wanted = [mapper for mapper in mappers if mapper in needing]
+        ids, _ = fetch_ids(
+            connection, [IdRequest(found[mapper], len(needing[mapper])) for mapper in wanted]
+        )
+        for mapper, values in zip(wanted, ids, strict=True):
+            to_python = found[mapper].to_python
+            for item, value in zip(needing[mapper], values, strict=True):
+                set_committed_value(
+                    item, found[mapper].key.attribute, to_python(value) if to_python else value
+                )
+
+
+def _has_key(source: KeySequence, state: InstanceState[Any]) -> bool:
+    mapper = source.key.mapper
+    unset = [
+        column
+        for column in mapper.primary_key
+        if state.dict.get(mapper.get_property_by_column(column).key) is None
+    ]
+    return not unset if source.key.column is None else source.key.column not in unset
+
+
+def _new_state(index: int, item: object) -> InstanceState[Any]:
+    try:
+        state = inspect(item)
+    except NoInspectionAvailable:
+        state = None
+    if not isinstance(state, InstanceState):
+        raise UnmappedClassError(
+            f"Object {index} is {item!r}: expected an instance of a mapped class"
+        )
+    if state.key is not None:
+        raise ConfigurationError(
+            f"Object {index}, {item!r}, has its row and its key {state.key[1]} already: expected a transient or pending object"
+        )
+    return state
+
+
+def _checked_count(model: object, count: object) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        name = model.__name__ if isinstance(model, type) else repr(model)
+        raise InvalidCountError(
+            f"The number of ids for {name} must be an int of 0 or more, found {count!r}"
+        )
+    return count
+
+
+def _by_connection(
+    session_or_connection: SessionOrConnection, mappers: Iterable[Mapper[Any]]
+) -> dict[Connection, list[Mapper[Any]]]:
+    """The connection that each class is bound to; one for all of them, except in a session with several binds."""
+    found: dict[Connection, list[Mapper[Any]]] = {}
+    for mapper in mappers:
+        found.setdefault(connection_of(session_or_connection, mapper), []).append(mapper)
+    return found
+
+
+def connection_of(
+    session_or_connection: SessionOrConnection, mapper: Mapper[Any] | None = None
+) -> Connection:
+    """The PostgreSQL connection behind a session (as it binds ``mapper``) or the connection itself.
+
+    :raises ConfigurationError: neither a session nor a connection was given.
+    :raises UnsupportedDatabaseError: it is bound to another database.
+    """
+    if isinstance(session_or_connection, Session | scoped_session):
+        connection = session_or_connection.connection(
+            bind_arguments={"mapper": mapper} if mapper is not None else None
+        )
+    elif isinstance(session_or_connection, Connection):
+        connection = session_or_connection
+    else:
+        raise ConfigurationError(
+            f"Expected a Session or a Connection, found {session_or_connection!r}; an AsyncSession goes through "
+            "sqla_seqreserve.aio, or through its run_sync()"
+        )
+    if connection.dialect.name != "postgresql":
+        raise UnsupportedDatabaseError(
+            f"Sequences are reserved on PostgreSQL only; this connection is to {connection.dialect.name}"
+        )
+    return connection

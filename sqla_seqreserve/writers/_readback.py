@@ -1,0 +1,60 @@
+"""Reads server defaults back after a COPY: one query for the whole batch, in the order of its rows.
+
+INSERT has RETURNING, COPY has not. The keys are known, so one SELECT joined to them, numbered ``WITH ORDINALITY``, brings each row back beside its object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, Column, Connection, and_, bindparam, column, func, select
+from sqlalchemy.orm.exc import FlushError
+
+from .._plan import InsertPlan
+
+__all__ = ["read_back"]
+
+
+def read_back(
+    connection: Connection, plan: InsertPlan, columns: Sequence[Column[Any]], records: Sequence[Any]
+) -> list[str]:
+    """Load ``columns`` of the rows just written into their objects; return the attribute keys.
+
+    :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or discarded it.
+    """
+    table, mapper = plan.table, plan.mapper
+    keys = list(table.primary_key)
+    attributes = [mapper.get_property_by_column(key).key for key in keys]
+    names = [f"k{index}" for index in range(len(keys))]
+    wanted = func.unnest(
+        *(
+            bindparam(name, [record[1][attribute] for record in records], type_=ARRAY(key.type))
+            for name, key, attribute in zip(names, keys, attributes, strict=True)
+        )
+    ).table_valued(
+        *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
+        with_ordinality="position",
+    )
+    loaded = [(mapper.get_property_by_column(item).key, item) for item in columns]
+    statement = (
+        select(*(item for _, item in loaded))
+        .select_from(wanted)
+        .join(
+            table,
+            and_(*(wanted.c[name] == key for name, key in zip(names, keys, strict=True))),
+        )
+        .add_columns(wanted.c.position.cast(BigInteger))
+        .order_by(wanted.c.position)
+    )
+    rows = connection.execute(statement).all()
+    if len(rows) != len(records):
+        raise FlushError(
+            f"COPY for {mapper} wrote {len(records)} rows, of which {table.name} has {len(rows)} under the keys they were given. "
+            "Ensure there are no triggers that change primary keys, or leave the class out of register()"
+        )
+    for index, (attribute, _) in enumerate(loaded):
+        for record, row in zip(records, rows, strict=True):
+            record[1][attribute] = row[index]
+            record[0].committed_state.pop(attribute, None)
+    return [attribute for attribute, _ in loaded]
