@@ -371,9 +371,7 @@ def _insert(
         _insert_class(base_mapper, cls, table, records, uow)
 
 
-def _keeps_order(
-    groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table, uow: Any
-) -> bool:
+def _keeps_order(groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table) -> bool:
     if not groups:
         return True
     connection = groups[0][1][0][3]
