@@ -191,13 +191,14 @@ class _FlushRun:
             requests.append(IdRequest(needing[0].source, len(needing)))
         requested = {request.source.facts.name for request in requests if request.source.facts}
         threshold = self.settings.copy_threshold
-        guarded = [
-            source.facts
-            for mapper, source in found.items()
-            if source.facts is not None
-            and source.facts.name not in requested
-            and len(pending[mapper]) >= threshold
-        ]
+        written = {
+            catalogue.table_name(connection, table)
+            for mapper, states in pending.items()
+            if len(states) >= threshold
+            for table in mapper.tables
+            if isinstance(table, Table)
+        }
+        guarded = catalogue.cached_facts(connection, sorted(written - requested))
         ids, _ = fetch_ids(connection, requests, guarded)
         for needing, values in zip(wanted.values(), ids, strict=True):
             self._hand_out(needing, values)
@@ -490,9 +491,9 @@ def _after_copy(
         for state, _, _, _ in records:
             refresh_flush(state, uow, loaded)
     expired = [
-        mapper.get_property_by_column(column).key
-        for column in batch.omitted
-        if not plan.reads_back and column.server_default is not None
+        attribute
+        for attribute, column in plan.source.items()
+        if not plan.reads_back and column in batch.omitted and column.server_default is not None
     ]
     if expired:
         for state, _, _, _ in records:

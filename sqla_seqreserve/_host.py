@@ -44,13 +44,13 @@ __all__ = [
     "bind_processor",
     "collect_insert_commands",
     "collect_update_commands",
-    "columns_by_table",
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
     "finalize_saved",
     "has_bind_expression",
     "insert_orm_defaults",
+    "key_columns",
     "organize_states_for_save",
     "prefers_eager_defaults",
     "save_obj",
@@ -125,10 +125,9 @@ finalize_saved: Callable[..., None] = _persistence._finalize_insert_update_comma
 _populate: Callable[..., None] = _either(_sync, "populate")
 
 
-def columns_by_table(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
-    """The columns of ``table`` that ``mapper`` writes, in the table's order."""
-    mine = mapper._cols_by_table[table]
-    return [column for column in table.columns if column in mine]
+def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
+    """The columns of ``table`` that identify a row of ``mapper``, which need not be the table's own primary key."""
+    return list(mapper._pks_by_table[table])
 
 
 def insert_orm_defaults(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
@@ -213,7 +212,7 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
 
 def is_sentinel(column: Any) -> bool:
     """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
-    return bool(column._insert_sentinel)
+    return bool(column.default is not None and column.default.is_sentinel)
 
 
 def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:

@@ -43,10 +43,13 @@ class _Missing(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnPlan:
-    """One column: where its value comes from and how it is made ready."""
+    """One column: where its value comes from and how it is made ready.
+
+    A column that the class does not map (excluded, or of a sibling in single-table inheritance) has no attribute; it is here for its default.
+    """
 
     column: Column[Any]
-    attribute: str
+    attribute: str | None
     absent: Absent
     codec: Codec | None
     reason: str | None
@@ -135,8 +138,12 @@ class InsertPlan:
         omissions: list[list[bool]] = []
         for plan in self.columns:
             attribute, absent = plan.attribute, plan.absent
-            if plan.is_version:
+            if plan.is_version or attribute is None:
                 collected.append([None] * len(rows))
+                if absent is Absent.ELSEWHERE:
+                    reason = f"the default of {plan.column.name} is an SQL expression"
+                    for position in range(len(rows)):
+                        refused.setdefault(position, reason)
                 continue
             if plan.evaluates_none:
                 values = [row.get(attribute, _Missing.MISSING) for row in rows]
@@ -194,7 +201,7 @@ class InsertPlan:
                 omitted.append(plan.column)
                 continue
             if plan.codec is None:
-                return plan.reason or f"{plan.attribute} cannot be written by COPY"
+                return plan.reason or f"{plan.column.name} cannot be written by COPY"
             ready.append((plan, values))
         # What the user gave is checked before any default is computed: a default must not be asked for twice.
         prepared: dict[int, list[Any]] = {}
@@ -211,7 +218,8 @@ class InsertPlan:
             if plan.default is not None:
                 filled = context.fill(plan, values)
                 if filled is not values:
-                    defaults[plan.attribute] = filled
+                    if plan.attribute is not None:
+                        defaults[plan.attribute] = filled
                     ready[index] = (plan, filled)
                 outcome = _prepare(plan, filled)
                 if isinstance(outcome, str):
@@ -283,7 +291,7 @@ def _prepare(plan: ColumnPlan, values: list[Any]) -> tuple[list[Any], bool] | st
             values = [plan.processor(value) for value in values]
         except Exception as error:
             # SQLAlchemy's own writer meets the same value and raises what it always raises.
-            return f"{plan.attribute} cannot be processed ({type(error).__name__})"
+            return f"{plan.column.name} cannot be processed ({type(error).__name__})"
     types = exact_types(values)
     if not types <= codec.binary and types <= codec.binary | codec.convert.keys():
         convert = codec.convert
@@ -294,9 +302,9 @@ def _prepare(plan: ColumnPlan, values: list[Any]) -> tuple[list[Any], bool] | st
     is_text = not types <= codec.binary
     if is_text and not types <= codec.text:
         names = ", ".join(sorted(type_.__name__ for type_ in types - codec.binary))
-        return f"{plan.attribute} holds {names} for a column of type {plan.column.type!r}"
+        return f"{plan.column.name} holds {names} for a column of type {plan.column.type!r}"
     if types and codec.check is not None and not codec.check(present(values)):
-        return f"{plan.attribute} holds a value that the server would cast or refuse"
+        return f"{plan.column.name} holds a value that the server would cast or refuse"
     return values, is_text or not codec.binary
 
 
@@ -326,9 +334,9 @@ def _make_plan(
     orm_defaults = host.insert_orm_defaults(mapper, table)
     by_column = {column: attribute for attribute, column in source.items()}
     columns = tuple(
-        _plan_column(mapper, column, by_column[column], facts, dialect, orm_defaults)
+        _plan_column(mapper, column, by_column.get(column), facts, dialect, orm_defaults)
         for column in table.columns
-        if column in by_column and not host.is_sentinel(column)
+        if (column in by_column or column.default is not None) and not host.is_sentinel(column)
     )
     return InsertPlan(
         mapper,
@@ -363,7 +371,7 @@ def _table_reason(
 def _plan_column(
     mapper: Mapper[Any],
     column: Column[Any],
-    attribute: str,
+    attribute: str | None,
     facts: TableFacts,
     dialect: Dialect,
     orm_defaults: Mapping[str, Any],
@@ -389,7 +397,7 @@ def _plan_column(
         default, absent = (lambda _: generator(None)), Absent.DEFAULT  # type: ignore[operator,misc]  # False is told apart in _table_reason
     elif column.default is not None:
         absent, default = _python_default(column)
-    elif attribute in orm_defaults:
+    elif attribute is not None and attribute in orm_defaults:
         constant = orm_defaults[attribute]
         default, absent = (lambda _: constant), Absent.DEFAULT
     elif column.server_default is not None or (evaluates_none and not column.primary_key):

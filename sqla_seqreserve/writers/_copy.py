@@ -27,13 +27,14 @@ _listening: WeakSet[Dialect] = WeakSet()
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class CopyJob:
-    """Column values of one COPY, as the driver takes them, with the type oid of each column."""
+    """Column values of one COPY, as the driver takes them, with the type oid of each column; then how many rows were taken."""
 
     values: Sequence[Sequence[Any]]
     oids: Sequence[int]
     binary: bool
+    taken: int = 0
 
     def run(self, cursor: Any, statement: str) -> None:
         """Send the rows through a psycopg cursor."""
@@ -72,13 +73,13 @@ def copy_rows(
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(map(quote, columns))
     options = " (FORMAT BINARY)" if job.binary else ""
-    result = connection.exec_driver_sql(
+    connection.exec_driver_sql(
         f"COPY {table} ({names}) FROM STDIN{options}",
         {"rows": rows},
         # A server-side cursor, should the connection ask for one, has no copy().
         execution_options={_OPTION: job, "stream_results": False},
     )
-    return result.rowcount
+    return job.taken
 
 
 def _listen(dialect: Dialect) -> None:
@@ -103,4 +104,5 @@ def _do_execute(
         host.await_driver(job.run_async(driver, statement))
     else:
         job.run(driver, statement)
+    job.taken = driver.rowcount
     return True

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ARRAY, BigInteger, Column, Connection, and_, bindparam, column, func, select
 from sqlalchemy.orm.exc import FlushError
 
+from .. import _host as host
 from .._plan import InsertPlan
 
 __all__ = ["read_back"]
@@ -24,17 +25,21 @@ def read_back(
     :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or discarded it.
     """
     table, mapper = plan.table, plan.mapper
-    keys = list(table.primary_key)
+    keys = host.key_columns(mapper, table)
     attributes = [mapper.get_property_by_column(key).key for key in keys]
     names = [f"k{index}" for index in range(len(keys))]
-    wanted = func.unnest(
-        *(
-            bindparam(name, [record[1][attribute] for record in records], type_=ARRAY(key.type))
-            for name, key, attribute in zip(names, keys, attributes, strict=True)
+    wanted = (
+        func.unnest(
+            *(
+                bindparam(name, [record[1][attribute] for record in records], type_=ARRAY(key.type))
+                for name, key, attribute in zip(names, keys, attributes, strict=True)
+            )
         )
-    ).table_valued(
-        *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
-        with_ordinality="position",
+        .table_valued(
+            *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
+            with_ordinality="position",
+        )
+        .render_derived()
     )
     loaded = [(mapper.get_property_by_column(item).key, item) for item in columns]
     statement = (
