@@ -88,7 +88,7 @@ def _execute(
     statement = _statement(len(requests), len(guarded))
     try:
         if len(requests) == 1 and not guarded:
-            return [list(connection.execute(statement, parameters).scalars())], []
+            return [[row[0] for row in connection.execute(statement, parameters).all()]], []
         rows = connection.execute(statement, parameters).all()
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:

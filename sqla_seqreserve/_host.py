@@ -243,3 +243,66 @@ def all_mappers() -> list[Mapper[Any]]:
 
     mappers = {mapper for registry in mapperlib._all_registries() for mapper in registry.mappers}
     return sorted(mappers, key=lambda mapper: (mapper.class_.__name__, mapper.class_.__module__))
+
+
+def watches_insert(mapper: Mapper[Any]) -> bool:
+    """Whether saving a new object of ``mapper`` begins with more than looking it up: a listener, a check of its identity."""
+    return bool(mapper.dispatch.before_insert or mapper._validate_polymorphic_identity)
+
+
+def has_work_after_insert(mapper: Mapper[Any]) -> bool:
+    """Whether SQLAlchemy's last pass over inserted objects of ``mapper`` does anything."""
+    return bool(
+        mapper.dispatch.after_insert
+        or mapper._readonly_props
+        or mapper.base_mapper.eager_defaults is True
+        or (mapper.version_id_col is not None and mapper.version_id_generator is False)
+    )
+
+
+def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
+    """Register pending objects that have their whole key as persistent; return those that were.
+
+    What ``Session._register_persistent`` does for such an object, in one loop, without asking the instrumentation for each value. The others
+    (persistent ones, keys that are not whole, keys in use, all of them if anyone listens) are left to it.
+    """
+    registered: set[State] = set()
+    if session.dispatch.pending_to_persistent:
+        return registered
+    new, identity_map = session._new, session.identity_map
+    known, reference = identity_map._dict, identity_map._wr
+    transaction = session._transaction
+    in_transaction = transaction._new if transaction is not None else None
+    keys: dict[Any, tuple[Any, tuple[str, ...]]] = {}
+    for state in states:
+        if state.key is not None or state not in new:
+            continue
+        manager = state.manager
+        if manager not in keys:
+            mapper = manager.mapper
+            keys[manager] = (
+                mapper._identity_class,
+                tuple(prop.key for prop in mapper._identity_key_props),
+            )
+        identity_class, attributes = keys[manager]
+        row = state.dict
+        values = tuple([row.get(attribute) for attribute in attributes])
+        key = (identity_class, values, state.identity_token)
+        if None in values or key in known:
+            continue
+        state.key = key
+        known[key] = state
+        state._instance_dict = reference
+        state._orphaned_outside_of_session = False
+        state.committed_state.clear()
+        state.__dict__.pop("_pending_mutations", None)
+        if state.expired_attributes:
+            state.expired_attributes.difference_update(row)
+        state.modified = state.expired = False
+        state._strong_obj = None
+        if in_transaction is not None:
+            in_transaction[state] = True
+        registered.add(state)
+    for state in registered:
+        del new[state]
+    return registered

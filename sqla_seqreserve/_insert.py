@@ -1,0 +1,214 @@
+"""The one step of a save that is ours: collect the rows of a class for one table and send them.
+
+COPY gets what the plan (:mod:`sqla_seqreserve._plan`) says that it writes exactly as INSERT would; the rest goes back to SQLAlchemy's own collect
+and emit, with the keys that are reserved. After a COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from . import _catalogue as catalogue
+from . import _host as host
+from ._flush_run import FlushRun, Record
+from ._plan import Batch, InsertPlan, insert_plan
+from ._refusal import describe_refusal
+from .reports import Writer
+from .writers._copy import CopyJob, copy_rows
+from .writers._readback import read_back
+
+__all__ = ["insert_records"]
+
+log = logging.getLogger("sqla_seqreserve.flush")
+
+
+def insert_records(
+    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, inserts: list[Record], uow: Any
+) -> None:
+    """Insert the records into one table, each class by its own plan."""
+    if host.is_alone(base_mapper):
+        groups: Iterable[tuple[Mapper[Any], list[Record]]] = [(mapper, inserts)]
+    else:
+        concerned = [record for record in inserts if host.writes_to(record[2], table)]
+        groups = [(cls, list(found)) for cls, found in groupby(concerned, key=itemgetter(2))]
+        if not _keeps_order(groups, table):
+            merged: dict[Mapper[Any], list[Record]] = {}
+            for cls, found in groups:
+                merged.setdefault(cls, []).extend(found)
+            groups = list(merged.items())
+    for cls, records in groups:
+        _insert_class(base_mapper, cls, table, records, uow)
+
+
+def _keeps_order(groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table) -> bool:
+    if not groups:
+        return True
+    connection = groups[0][1][0][3]
+    name = catalogue.table_name(connection, table)
+    facts = catalogue.table_facts(connection, [name])[name]
+    return facts is None or facts.references_itself or facts.insert_triggers
+
+
+def _insert_class(
+    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
+) -> None:
+    """Insert objects of one class into one table: by COPY what COPY writes exactly, the rest by SQLAlchemy's own statements."""
+    run: FlushRun = uow.seqreserve
+    connection = records[0][3]
+    if not run.settings.enrols(mapper):
+        _insert_stock(base_mapper, mapper, table, records, uow, "orm", "the class is not enrolled")
+        return
+    always = run.is_always_identity(mapper, table)
+    if len(records) < run.settings.copy_threshold and not always:
+        _insert_stock(base_mapper, mapper, table, records, uow, "insert", "few rows")
+        return
+    name = catalogue.table_name(connection, table)
+    facts = catalogue.table_facts(connection, [name])[name]
+    if facts is None:
+        _insert_stock(
+            base_mapper, mapper, table, records, uow, "orm", "the database has no such table"
+        )
+        return
+    plan = insert_plan(mapper, table, facts, connection.dialect)
+    division = plan.divide([record[1] for record in records], connection)
+    parts: list[tuple[int, Callable[[], None]]] = []
+    for batch in division.batches:
+        if len(batch.positions) < run.settings.copy_threshold and not always:
+            division.elsewhere.setdefault("few rows", []).extend(batch.positions)
+        else:
+            parts.append((batch.positions[0], partial(_copy, plan, batch, records, uow)))
+    for reason, positions in division.elsewhere.items():
+        chosen = [records[position] for position in sorted(positions)]
+        writer: Writer = "insert" if reason == "few rows" else "orm"
+        write: Callable[[], None] = partial(
+            _insert_stock, base_mapper, mapper, table, chosen, uow, writer, reason
+        )
+        parts.append((min(positions), write))
+    if len(parts) > 1 and plan.keeps_order:
+        _insert_stock(
+            base_mapper,
+            mapper,
+            table,
+            records,
+            uow,
+            "orm",
+            "rows of several kinds must keep their order",
+        )
+        return
+    for _, write_part in sorted(parts, key=itemgetter(0)):
+        write_part()
+
+
+def _insert_stock(
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    records: list[Record],
+    uow: Any,
+    writer: Writer,
+    reason: str,
+) -> None:
+    """SQLAlchemy's own collect and emit, with the keys that are reserved."""
+    run: FlushRun = uow.seqreserve
+    run.release_always_identity(records)
+    started = time.perf_counter()
+    commands = host.collect_insert_commands(table, records)
+    host.emit_insert_statements(base_mapper, uow, mapper, table, commands)
+    _written(run, table, records, writer, reason, time.perf_counter() - started)
+
+
+def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
+    """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would."""
+    run: FlushRun = uow.seqreserve
+    chosen = [records[position] for position in batch.positions]
+    connection = chosen[0][3]
+    started = time.perf_counter()
+    job = CopyJob(batch.values, batch.oids, batch.binary)
+    try:
+        taken = copy_rows(connection, plan.facts.name, batch.columns, job, len(chosen))
+    except DBAPIError as error:
+        note = describe_refusal(error, plan.table, [record[0] for record in chosen])
+        if note is not None:
+            error.add_note(note)
+        raise
+    if taken != len(chosen):
+        raise FlushError(
+            f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} took {taken}. Ensure there are no "
+            "triggers that discard rows"
+        )
+    _after_copy(plan, batch, chosen, connection, uow)
+    _written(run, plan.table, chosen, "copy", None, time.perf_counter() - started)
+
+
+def _after_copy(
+    plan: InsertPlan, batch: Batch, records: list[Record], connection: Connection, uow: Any
+) -> None:
+    mapper = plan.mapper
+    loaded: list[str] = []
+    if (plan.reads_back and batch.omitted) or plan.facts.before_insert_triggers:
+        columns = plan.server_columns if plan.reads_back and batch.omitted else ()
+        loaded += read_back(connection, plan, columns, records)
+    for attribute, values in batch.defaults.items():
+        loaded.append(attribute)
+        for (state, row, _, _), value in zip(records, values, strict=True):
+            row[attribute] = value
+            state.committed_state.pop(attribute, None)
+    refresh_flush = mapper.class_manager.dispatch.refresh_flush
+    if refresh_flush and loaded:
+        for state, _, _, _ in records:
+            refresh_flush(state, uow, loaded)
+    expired = [
+        attribute
+        for attribute, column in plan.source.items()
+        if not plan.reads_back and column in batch.omitted and column.server_default is not None
+    ]
+    if expired:
+        for state, _, _, _ in records:
+            host.expire_attributes(state, expired)
+    if plan.hands_on_keys:
+        for state, _, _, _ in records:
+            host.synchronize_inherited_keys(mapper, plan.table, state, uow)
+
+
+def _written(
+    run: FlushRun,
+    table: Table,
+    records: list[Record],
+    writer: Writer,
+    reason: str | None,
+    seconds: float,
+) -> None:
+    states = [record[0] for record in records]
+    mapper = records[0][2]
+    if table in {column.table for column in mapper.primary_key}:
+        run.numbered(states)
+    if table is mapper.local_table:
+        run.inserted(states, writer, reason, seconds)
+    level = logging.INFO if writer == "copy" else logging.DEBUG
+    if log.isEnabledFor(level):
+        log.log(
+            level,
+            "%s wrote %d rows of %s",
+            writer,
+            len(records),
+            table.name,
+            extra={
+                "event": "write",
+                "writer": writer,
+                "rows": len(records),
+                "table": table.name,
+                "reason": reason,
+                "seconds": seconds,
+            },
+        )
