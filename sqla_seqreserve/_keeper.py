@@ -1,0 +1,465 @@
+"""The keeper: a small process of its own that runs one embedded server for as long as the server has owners.
+
+Whoever uses an embedded server holds a lock on a file of its own in ``owners/``, and the kernel takes that
+lock back however the process ends, ``SIGKILL`` included. The keeper starts the server, waits until it can
+take each of these locks itself, shuts the server down and, when its folder is a throw-away one, removes it.
+
+This file is run by its path (``python -I -S _keeper.py '{...}'``) so that the keeper starts quickly and needs
+nothing from the environment it outlives: it imports the standard library only. The folder it keeps::
+
+    pgdata/       the cluster, PostgreSQL's "data directory"
+    socket/       the server's Unix socket, unless the path would be too long for one
+    owners/       one locked file for each process that uses the server
+    mutex         held while owners come and go, and during the shutdown
+    keeper        held by the keeper as long as it lives
+    password      of the user postgres, for servers that listen on the loopback interface
+    server.log    what the server said since it was last started
+    binaries/     a copy of the server's programs, if its account cannot enter the place they come from
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["Endpoint", "FileLock", "Plan", "can_enter", "endpoint", "live_owners", "log_tail"]
+
+# What sockaddr_un takes on macOS and the BSDs; Linux takes four bytes more.
+_LONGEST_SOCKET_PATH = 103
+_PORT = 5432
+
+
+class StartError(Exception):
+    """The server did not start; the message goes to whoever started the keeper."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a keeper is told: where, with which programs, as whom and how to run the server."""
+
+    folder: str
+    bin_dir: str
+    major: int
+    transport: str
+    fsync: bool
+    throw_away: bool
+    timeout: float
+    uid: int | None = None
+    gid: int | None = None
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a running server listens, as its postmaster.pid tells."""
+
+    pid: int
+    port: int
+    socket_dir: str
+    ready: bool
+
+    def answers(self) -> bool:
+        """Whether something accepts connections there: a pid alone may have been given to another process."""
+        try:
+            if self.socket_dir and sys.platform != "win32":
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(f"{self.socket_dir}/.s.PGSQL.{self.port}")
+            else:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+class FileLock:
+    """An exclusive lock on a file, which ends with the process that holds it.
+
+    POSIX record locks rather than ``flock``: a forked child does not inherit them, so that an orphaned worker
+    does not keep the server of a parent that was killed. They belong to the whole process, and end when it closes
+    *any* descriptor of the file: never open a lock file that this process already holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, *, blocking: bool = True, create: bool = True) -> bool:
+        fd = open_in_folder(self.path, os.O_RDWR | (os.O_CREAT if create else 0))
+        try:
+            acquired = _lock(fd, blocking=blocking)
+        except BaseException:
+            os.close(fd)
+            raise
+        if acquired:
+            self._fd = fd
+        else:
+            os.close(fd)
+        return acquired
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _lock(fd: int, *, blocking: bool) -> bool:
+    if sys.platform == "win32":
+        while True:
+            try:
+                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not blocking:
+                    return False
+                time.sleep(0.05)
+            else:
+                return True
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def open_in_folder(path: Path, flags: int) -> int:
+    """Open a file of the folder, which then belongs to the folder's owner even if root makes it."""
+    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    if sys.platform != "win32" and flags & os.O_CREAT and os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(fd, folder.st_uid, folder.st_gid)
+    return fd
+
+
+def can_enter(folder: Path, uid: int, gid: int) -> bool:
+    """Whether an account may pass through a folder and all folders above it, as far as mode bits tell."""
+    for path in (folder, *folder.parents):
+        found = path.stat()
+        if found.st_uid == uid:
+            needed = stat.S_IXUSR
+        elif found.st_gid == gid:
+            needed = stat.S_IXGRP
+        else:
+            needed = stat.S_IXOTH
+        if not found.st_mode & needed:
+            return False
+    return True
+
+
+def endpoint(folder: Path) -> Endpoint | None:
+    """Where the folder's server listens; None without a postmaster.pid that says so."""
+    try:
+        lines = (folder / "pgdata" / "postmaster.pid").read_text(errors="replace").splitlines()
+        status = lines[7].strip() if len(lines) > 7 else ""
+        return Endpoint(int(lines[0]), int(lines[3]), lines[4].strip(), status == "ready")
+    except (FileNotFoundError, IndexError, ValueError):
+        return None
+
+
+def live_owners(folder: Path, mine: Collection[Path] = ()) -> list[Path]:
+    """The owners that are alive, forgetting the dead ones. Call it with the mutex held.
+
+    *mine* are those of this very process, whose locks must not be touched.
+    """
+    alive = []
+    for path in sorted((folder / "owners").iterdir()):
+        if path in mine:
+            alive.append(path)
+            continue
+        lock = FileLock(path)
+        try:
+            dead = lock.acquire(blocking=False, create=False)
+        except FileNotFoundError:
+            continue
+        if not dead:
+            alive.append(path)
+            continue
+        lock.release()
+        path.unlink(missing_ok=True)
+    return alive
+
+
+def log_tail(folder: Path, lines: int = 15) -> str:
+    """The last lines of the server's log, indented, for an error message."""
+    try:
+        text = (folder / "server.log").read_text(errors="replace")
+    except FileNotFoundError:
+        return "  (there is no server log)"
+    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (the log is empty)"
+
+
+class Keeper:
+    """Starts the server of one folder, or takes over the one that runs there, and stops it in the end."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.folder = Path(plan.folder)
+        self.pgdata = self.folder / "pgdata"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        running = endpoint(self.folder)
+        if running is not None and running.answers():
+            return  # its keeper was killed: this one takes over
+        self._copy_binaries()
+        if not (self.pgdata / "PG_VERSION").exists():
+            self._initdb()
+        self._start_server()
+
+    def wait_for_owners(self) -> FileLock:
+        """Return when no owner is left, with the mutex held so that no new one comes during the shutdown."""
+        while True:
+            for path in sorted((self.folder / "owners").iterdir()):
+                lock = FileLock(path)
+                with contextlib.suppress(FileNotFoundError):
+                    lock.acquire(create=False)
+                lock.release()
+            mutex = FileLock(self.folder / "mutex")
+            mutex.acquire()
+            if not live_owners(self.folder):
+                return mutex
+            mutex.release()
+
+    def stop(self) -> None:
+        running = endpoint(self.folder)
+        if running is not None and (self._process is not None or running.answers()):
+            if sys.platform == "win32":
+                self._run([self._program("pg_ctl"), "stop", "-D", str(self.pgdata), "-m", "fast"])
+            else:
+                self._signal(running.pid, signal.SIGINT, wait=60) or self._signal(
+                    running.pid, signal.SIGQUIT, wait=10
+                )
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if running is not None and running.socket_dir not in ("", str(self.folder / "socket")):
+            shutil.rmtree(running.socket_dir, ignore_errors=True)
+
+    def _signal(self, pid: int, number: int, *, wait: float) -> bool:
+        deadline = time.monotonic() + wait
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            while time.monotonic() < deadline:
+                if self._process is not None:
+                    if self._process.poll() is not None:
+                        return True
+                else:
+                    os.kill(pid, 0)
+                time.sleep(0.005)
+            return False
+        return True
+
+    def _copy_binaries(self) -> None:
+        shutil.rmtree(self.folder / "binaries", ignore_errors=True)
+        for source, target in self.plan.copies:
+            shutil.copytree(source, target, symlinks=True)
+        # The originals may be closed to everyone but the user that installed them.
+        for path, _, names in os.walk(self.folder / "binaries"):
+            os.chmod(path, 0o755)
+            for name in names:
+                if not os.path.islink(file := os.path.join(path, name)):
+                    os.chmod(file, 0o755 if os.stat(file).st_mode & stat.S_IXUSR else 0o644)
+
+    def _initdb(self) -> None:
+        # Made beside and renamed: a folder holds a whole cluster or none, whenever this is interrupted.
+        unfinished = self.folder / "pgdata.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._private_folder(unfinished)
+        locale = ["--locale=C"]
+        if self.plan.major >= 17:
+            # The same characters and order on every platform, without the locales of any.
+            locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        elif sys.platform == "linux":
+            locale = ["--locale=C.UTF-8"]
+        result = self._run(
+            [
+                self._program("initdb"),
+                f"--pgdata={unfinished}",
+                "--username=postgres",
+                f"--pwfile={self.folder / 'password'}",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--encoding=UTF8",
+                *locale,
+                "--no-instructions",
+                *(["--no-sync"] if self.plan.throw_away or not self.plan.fsync else []),
+            ]
+        )
+        if result.returncode:
+            said = "\n".join(f"  {line}" for line in result.stdout.splitlines()[-15:])
+            raise StartError(f"initdb failed with exit code {result.returncode}:\n{said}")
+        unfinished.rename(self.pgdata)
+
+    def _start_server(self) -> None:
+        settings = {"listen_addresses": "", "unix_socket_directories": "", "port": str(_PORT)}
+        if self.plan.transport == "loopback":
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                settings |= {"listen_addresses": "127.0.0.1", "port": str(probe.getsockname()[1])}
+        else:
+            settings |= {
+                "unix_socket_directories": self._socket_dir(),
+                "unix_socket_permissions": "0700",
+            }
+        if not self.plan.fsync:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        settings |= {"logging_collector": "off"} | self.plan.settings
+        command = [self._program("postgres"), "-D", str(self.pgdata)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        log = open_in_folder(self.folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._options()
+            )
+        finally:
+            os.close(log)
+        deadline = time.monotonic() + self.plan.timeout
+        while time.monotonic() < deadline:
+            code = self._process.poll()
+            if code is not None:
+                raise StartError(
+                    f"the server ended with exit code {code} while it started. The end of its log:\n"
+                    + log_tail(self.folder)
+                )
+            found = endpoint(self.folder)
+            if found is not None and found.ready and found.pid == self._process.pid:
+                return
+            time.sleep(0.01)
+        raise StartError(
+            f"the server was not ready within {self.plan.timeout:g} seconds. The end of its log:\n"
+            + log_tail(self.folder)
+        )
+
+    def _socket_dir(self) -> str:
+        path = self.folder / "socket"
+        if _socket_fits(path):
+            if not path.exists():
+                self._private_folder(path)
+            return str(path)
+        for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 -- mkdtemp makes it private
+            if not os.path.isdir(parent) or not self._can_enter(Path(parent)):
+                continue
+            short = Path(tempfile.mkdtemp(prefix="seqreserve-", dir=parent))
+            if _socket_fits(short):
+                self._give(short)
+                return str(short)
+            short.rmdir()
+        raise StartError(f"no folder has a path short enough for a Unix socket; tried {path}")
+
+    def _private_folder(self, path: Path) -> None:
+        path.mkdir(mode=0o700)
+        self._give(path)
+
+    def _give(self, path: Path) -> None:
+        if self.plan.uid is not None and self.plan.gid is not None:
+            os.chown(path, self.plan.uid, self.plan.gid)
+
+    def _can_enter(self, path: Path) -> bool:
+        if self.plan.uid is None or self.plan.gid is None:
+            return True
+        return can_enter(path, self.plan.uid, self.plan.gid)
+
+    def _program(self, name: str) -> str:
+        return str(Path(self.plan.bin_dir) / (name + (".exe" if os.name == "nt" else "")))
+
+    def _options(self) -> dict[str, Any]:
+        # PGPORT, PGDATA, PGOPTIONS and their kin are meant for other servers than this one.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        options: dict[str, Any] = {"env": env | {"LC_ALL": "C"}, "cwd": self.folder}
+        if self.plan.uid is not None:
+            options |= {"user": self.plan.uid, "group": self.plan.gid, "extra_groups": []}
+        return options
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            **self._options(),
+        )
+
+
+def _socket_fits(folder: Path) -> bool:
+    return len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def main(plan: Plan) -> None:
+    keeper = Keeper(plan)
+    mutex: FileLock | None = None
+    lock = FileLock(keeper.folder / "keeper")
+    lock.acquire()
+    try:
+        with _ended_by_signals():
+            try:
+                keeper.start()
+            except (OSError, StartError, subprocess.SubprocessError) as error:
+                print(json.dumps({"error": str(error)}), flush=True)
+                return
+            print(json.dumps({"ready": True}), flush=True)
+            # The starter reads to the end of the pipe: from here on there is nobody to talk to.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+            mutex = keeper.wait_for_owners()
+    finally:
+        keeper.stop()
+        lock.release()
+        if mutex is not None:
+            mutex.release()
+        if plan.throw_away:
+            shutil.rmtree(keeper.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Plan.from_json(sys.argv[1]))

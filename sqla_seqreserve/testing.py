@@ -1,0 +1,145 @@
+"""pytest fixtures on a real PostgreSQL that nobody has to install, and a recorder of the SQL that is sent.
+
+::
+
+    # conftest.py
+    pytest_plugins = ["sqla_seqreserve.testing"]
+
+    # test_something.py
+    def test_saves(engine):
+        with Session(engine) as session, record_statements(engine) as statements:
+            ...
+        assert len(statements) == 2
+
+================== ======== ==========================================================================
+fixture            scope
+================== ======== ==========================================================================
+postgres_server    session  the :class:`~sqla_seqreserve.embedded.EmbeddedServer`, or the server that
+                            ``SQLA_SEQRESERVE_URL`` names; each worker of pytest-xdist starts its own
+postgres_url       session  its URL, of a user that may create databases
+clone_database     function a function that copies a database: the URL of a template in, a new URL out
+database_url       function a new, empty database, dropped after the test
+engine             function an :class:`~sqlalchemy.Engine` on ``database_url``, disposed of after the test
+================== ======== ==========================================================================
+
+Copying a template is the quick way to a migrated database for every test: migrate one database in a fixture
+of the session, made with ``postgres_server.create_database``, close its connections, and clone it. The server
+runs without ``fsync``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .embedded import EmbeddedServer, embedded_postgres
+
+__all__ = [
+    "RecordedStatement",
+    "clone_database",
+    "database_url",
+    "engine",
+    "postgres_server",
+    "postgres_url",
+    "record_statements",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStatement:
+    """One statement as SQLAlchemy gave it to the driver; :attr:`executemany` if with a list of parameters."""
+
+    sql: str
+    parameters: Any
+    executemany: bool
+
+    def __str__(self) -> str:
+        return self.sql
+
+
+@contextlib.contextmanager
+def record_statements(
+    bind: Engine | AsyncEngine | Connection,
+) -> Iterator[list[RecordedStatement]]:
+    """Collect the statements that an engine or connection sends during the block, in their order.
+
+    BEGIN, COMMIT and savepoints are not statements of SQLAlchemy's cursor events and are not among them.
+    """
+    target = bind.sync_engine if isinstance(bind, AsyncEngine) else bind
+    statements: list[RecordedStatement] = []
+
+    def before_cursor_execute(
+        connection: Connection,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        executemany: bool,
+    ) -> None:
+        statements.append(RecordedStatement(statement, parameters, executemany))
+
+    event.listen(target, "before_cursor_execute", before_cursor_execute)
+    try:
+        yield statements
+    finally:
+        event.remove(target, "before_cursor_execute", before_cursor_execute)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedServer]:
+    """A PostgreSQL server for the test session."""
+    with embedded_postgres(fsync=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: EmbeddedServer) -> str:
+    """The URL of the session's server, of a user that may create databases."""
+    return postgres_server.url
+
+
+@pytest.fixture
+def clone_database(postgres_server: EmbeddedServer) -> Iterator[Callable[[str], str]]:
+    """A function that copies the database of a URL and returns the copy's URL; copies go with the test."""
+    with contextlib.ExitStack() as drops:
+
+        def clone(template_url: str) -> str:
+            name = _new_name()
+            url = postgres_server.create_database(name, template=make_url(template_url).database)
+            drops.callback(postgres_server.drop_database, name)
+            return url
+
+        yield clone
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """The URL of a new, empty database, dropped after the test even if connections are open."""
+    name = _new_name()
+    url = postgres_server.create_database(name)
+    try:
+        yield url
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the test's own database."""
+    engine = create_engine(database_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _new_name() -> str:
+    # Unlike any other run's on a server that SQLA_SEQRESERVE_URL names.
+    return f"seqreserve_{uuid.uuid4().hex[:16]}"

@@ -1,0 +1,3 @@
+"""Fixtures of the whole suite: those that the package offers to its users."""
+
+pytest_plugins = ["sqla_seqreserve.testing"]
