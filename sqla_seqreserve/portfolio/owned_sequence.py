@@ -1,8 +1,8 @@
 """Primary keys whose sequence is declared in the model, named, and owned by its column.
 
 ``sequence_key("portfolios")`` gives the column. :func:`own_sequences` adds what a ``Sequence``
-cannot say about itself, so that ``metadata.create_all()`` leaves the same database as the migrations
-do: PostgreSQL's ``OWNED BY``, which drops the sequence along with its column and lets
+cannot say about itself, so that ``metadata.create_all()`` leaves the same database as the
+migrations do: PostgreSQL's ``OWNED BY``, which drops the sequence along with its column and lets
 ``pg_get_serial_sequence`` find it.
 """
 
