@@ -1,3 +1,7 @@
-"""Fixtures of the whole suite: those that the package offers to its users."""
+"""Fixtures of the whole suite: those that the package offers to its users, and ours by theme."""
 
-pytest_plugins = ["sqla_seqreserve.testing"]
+pytest_plugins = [
+    "sqla_seqreserve.testing",
+    "fixtures.portfolio_database",
+    "fixtures.production_like",
+]

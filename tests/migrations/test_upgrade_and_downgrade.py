@@ -1,0 +1,147 @@
+"""The migrations go up and down, on a URL, on a connection of the caller's, and as a script."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqla_seqreserve.embedded import URL_VARIABLE, EmbeddedServer
+from sqlalchemy import Engine, inspect, make_url
+
+from sqla_seqreserve.portfolio.schema import migration_config, upgrade
+
+READ = Callable[[str], dict[str, list[tuple[Any, ...]]]]
+
+
+@pytest.fixture
+def oddly_named_url(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """A URL whose database and password hold the characters that URLs and Config escape."""
+    name = "50% of 100%(here)s @ home"
+    url = make_url(postgres_server.create_database(name))
+    if url.password is None:
+        # The server trusts its socket; the password is there to be carried along.
+        url = url.set(password="p%40@/%(x)s")
+    try:
+        yield url.render_as_string(hide_password=False)
+    finally:
+        postgres_server.drop_database(name)
+
+
+def test_up_down_up(database_url: str, read_catalogue: READ) -> None:
+    """A downgrade to base leaves nothing behind, and a second upgrade makes the same schema."""
+    upgrade(database_url)
+    first = read_catalogue(database_url)
+    assert first["sequences"]
+    command.downgrade(migration_config(database_url), "base")
+    assert not any(read_catalogue(database_url).values())
+    upgrade(database_url)
+    assert read_catalogue(database_url) == first
+
+
+def test_each_revision_goes_back_to_the_one_before(database_url: str, read_catalogue: READ) -> None:
+    """Every single downgrade restores the catalogue that its upgrade found."""
+    config = migration_config(database_url)
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    for revision in reversed(revisions):
+        before = read_catalogue(database_url)
+        command.upgrade(config, revision)
+        after = read_catalogue(database_url)
+        command.downgrade(config, "-1")
+        assert read_catalogue(database_url) == before
+        command.upgrade(config, revision)
+        assert read_catalogue(database_url) == after != before
+
+
+def test_the_url_may_hold_any_character(oddly_named_url: str) -> None:
+    """Percent signs in a URL reach the database as they are."""
+    upgrade(oddly_named_url)
+    command.check(migration_config(oddly_named_url))
+
+
+def test_a_connection_in_a_transaction_is_left_to_the_caller(engine: Engine) -> None:
+    """On a connection nothing is committed, whether a transaction was begun before or not."""
+    for begin in (True, False):
+        with engine.connect() as connection:
+            if begin:
+                connection.begin()
+            upgrade(connection)
+            assert inspect(connection).has_table("holding_activity_log")
+            connection.rollback()
+            assert not inspect(connection).has_table("holding_activity_log")
+
+
+def test_a_revision_can_be_named(engine: Engine) -> None:
+    """An upgrade stops at the revision that was asked for."""
+    with engine.connect() as connection:
+        upgrade(connection, "0001")
+        assert inspect(connection).has_table("portfolios")
+        assert not inspect(connection).has_table("holding_activity_log")
+
+
+def test_the_offline_script_makes_the_same_schema(
+    engine: Engine, database_url: str, portfolio_url: str, read_catalogue: READ
+) -> None:
+    """What ``--sql`` prints, run by hand, leaves the database that the upgrade leaves."""
+    config = migration_config()
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(config.output_buffer.getvalue())
+    assert read_catalogue(database_url) == read_catalogue(portfolio_url)
+
+
+def _alembic(*arguments: str, **environment: str) -> str:
+    """Run Alembic's command line on the scripts that the package finds; return what it printed."""
+    program = (
+        "import sys; from alembic.config import CommandLine, Config;"
+        "from sqla_seqreserve.portfolio.schema import migration_config;"
+        "line = CommandLine(); options = line.parser.parse_args(sys.argv[1:]);"
+        "config = migration_config(); config.cmd_opts = options; line.run_cmd(config, options)"
+    )
+    inherited = {key: value for key, value in os.environ.items() if key != URL_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_command_line_takes_the_url_of_the_environment(
+    database_url: str, portfolio_url: str, read_catalogue: READ
+) -> None:
+    """Without a URL in its configuration, Alembic migrates what ``SQLA_SEQRESERVE_URL`` names."""
+    printed = _alembic("upgrade", "head", **{URL_VARIABLE: database_url})
+    assert "Running upgrade  -> 0001" in printed
+    assert read_catalogue(database_url) == read_catalogue(portfolio_url)
+
+
+def test_the_command_line_falls_back_to_a_server_that_keeps_its_data(
+    postgres_server: EmbeddedServer,
+) -> None:
+    """Without any URL, an embedded server is migrated whose data the next command finds again."""
+    if not postgres_server.started:
+        pytest.skip(f"{URL_VARIABLE} names the only server that is sure to be here")
+    with contextlib.ExitStack() as stack:
+        # Not pytest's own folder, which the server's user may not enter when this runs as root.
+        cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cache.chmod(0o755)
+        assert "Running upgrade 0002 -> 0003" in _alembic(
+            "upgrade", "head", XDG_CACHE_HOME=str(cache)
+        )
+        assert "0003 (head)" in _alembic("current", XDG_CACHE_HOME=str(cache))
+        assert (cache / "sqla-seqreserve" / "postgres").is_dir()
