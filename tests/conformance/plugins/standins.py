@@ -1,0 +1,54 @@
+"""Registrations that only look like ours: the conformance run must refuse each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import event
+
+
+class Standin:
+    """Listens as a registration does, and reports one row by *writer* for each flush."""
+
+    def __init__(self, target: Any, writer: str) -> None:
+        self._target = target
+        self._writer = writer
+        self._callbacks: list[Callable[[Any], object]] = []
+        event.listen(target, "after_flush", self.after_flush)
+
+    def on_flush(self, callback: Callable[[Any], object]) -> None:
+        self._callbacks.append(callback)
+
+    def unregister(self) -> None:
+        event.remove(self._target, "after_flush", self.after_flush)
+
+    def after_flush(self, session: Any, flush_context: Any) -> None:
+        entry = SimpleNamespace(writer=self._writer, rows=1, reason="a stand-in")
+        for callback in self._callbacks:
+            callback(SimpleNamespace(entries=(entry,)))
+
+
+class Unfaithful(Standin):
+    """Fails every flush that updates an object."""
+
+    def after_flush(self, session: Any, flush_context: Any) -> None:
+        super().after_flush(session, flush_context)
+        if session.dirty:
+            raise RuntimeError("an unfaithful registration refuses to update")
+
+
+def falls_back(target: Any, *, copy_min_rows: int) -> Standin:
+    """Loses nothing, because it leaves everything to SQLAlchemy."""
+    return Standin(target, "orm")
+
+
+def faithful(target: Any, *, copy_min_rows: int) -> Standin:
+    """Loses nothing, and says that COPY took rows."""
+    return Standin(target, "copy")
+
+
+def unfaithful(target: Any, *, copy_min_rows: int) -> Standin:
+    """Says that COPY took rows, and fails whatever changes an object."""
+    return Unfaithful(target, "copy")

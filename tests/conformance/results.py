@@ -1,0 +1,66 @@
+"""What one side of the conformance run recorded: the lines that the plugin wrote, read back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RESULTS_FILE", "Results", "TestResult", "read_results"]
+
+RESULTS_FILE = "results.jsonl"
+
+# SQLAlchemy names a test class after the backend that it runs on; comparisons do without.
+_BACKEND = re.compile(r"_postgresql\+psycopg(_async)?_[0-9_]+(?=::|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One test: its outcome, the seconds it took and, if it failed, the first lines of why."""
+
+    __test__ = False
+
+    outcome: str
+    seconds: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One side: its tests, the rows that each writer took, and why rows went to the ORM's.
+
+    *complete* says that it came to its end.
+    """
+
+    tests: Mapping[str, TestResult]
+    rows: Mapping[str, int]
+    reasons: Mapping[str, int]
+    seconds: float
+    complete: bool
+
+    def passed(self) -> set[str]:
+        return {name for name, test in self.tests.items() if test.outcome == "passed"}
+
+
+def read_results(folder: Path) -> Results:
+    """Read what the plugin wrote into *folder*; of a run that died, what came before."""
+    tests: dict[str, TestResult] = {}
+    rows: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    seconds = 0.0
+    complete = False
+    path = folder / RESULTS_FILE
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        record = json.loads(line)
+        rows.update(record["rows"])
+        reasons.update(record["reasons"])
+        if record["kind"] == "end":
+            seconds, complete = record["seconds"], True
+        else:
+            tests[_BACKEND.sub("", record["test"])] = TestResult(
+                record["outcome"], record["seconds"], record["message"]
+            )
+    return Results(tests, rows, reasons, seconds, complete)

@@ -1,0 +1,129 @@
+"""The comparison: what only stock passes, and whether the run proves anything. No I/O."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .results import Results
+
+__all__ = ["Verdict", "judge", "parse_exceptions", "read_exceptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the two sides come to."""
+
+    stock_passed: int
+    stock_total: int
+    stock_seconds: float
+    ours_passed: int
+    ours_total: int
+    ours_seconds: float
+    #: test -> the first lines of its failure
+    lost: Mapping[str, str]
+    #: test -> the reason of its exception
+    excepted: Mapping[str, str]
+    #: listed exceptions that are none -> what was found
+    stale: Mapping[str, str]
+    gained: tuple[str, ...]
+    rows: Mapping[str, int]
+    reasons: Mapping[str, int]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not (self.lost or self.stale or self.problems)
+
+    def lines(self) -> Iterator[str]:
+        """The summary for people."""
+        for test, message in sorted(self.lost.items()):
+            yield f"LOST {test}"
+            yield from (f"     {line}" for line in message.splitlines())
+        for test, reason in sorted(self.excepted.items()):
+            yield f"EXCEPTED {test}: {reason}"
+        for test, found in sorted(self.stale.items()):
+            yield f"STALE EXCEPTION {test}: {found}"
+        for test in self.gained:
+            yield f"GAINED {test}"
+        for reason, rows in sorted(self.reasons.items(), key=lambda item: -item[1]):
+            yield f"{rows:8,} rows by the ORM: {reason}"
+        yield f"stock: {self.stock_passed} of {self.stock_total} passed, {self.stock_seconds:.0f} s"
+        yield f"ours:  {self.ours_passed} of {self.ours_total} passed, {self.ours_seconds:.0f} s"
+        yield f"lost {len(self.lost)}, excepted {len(self.excepted)}, gained {len(self.gained)}"
+        yield "rows: " + ", ".join(
+            f"{writer} {self.rows.get(writer, 0):,}" for writer in ("copy", "insert", "orm")
+        )
+        for problem in self.problems:
+            yield f"PROBLEM {problem}"
+        yield "conformance: " + ("OK" if self.ok else "FAILED")
+
+
+def judge(
+    stock: Results, ours: Results, exceptions: Mapping[str, str], *, selected: bool = False
+) -> Verdict:
+    """Compare both sides. *selected*: not every test of a file ran, a listed one may be absent."""
+    lost = {test: _why_lost(ours, test) for test in stock.passed() - ours.passed()}
+    return Verdict(
+        stock_passed=len(stock.passed()),
+        stock_total=len(stock.tests),
+        stock_seconds=stock.seconds,
+        ours_passed=len(ours.passed()),
+        ours_total=len(ours.tests),
+        ours_seconds=ours.seconds,
+        lost={test: why for test, why in lost.items() if test not in exceptions},
+        excepted={test: reason for test, reason in exceptions.items() if test in lost},
+        stale=dict(_stale(stock, ours, exceptions, selected=selected)),
+        gained=tuple(sorted(ours.passed() - stock.passed())),
+        rows=dict(ours.rows),
+        reasons=dict(ours.reasons),
+        problems=tuple(_problems(stock, ours)),
+    )
+
+
+def _why_lost(ours: Results, test: str) -> str:
+    if test not in ours.tests:
+        return "did not run"
+    found = ours.tests[test]
+    return found.message or found.outcome
+
+
+def _stale(
+    stock: Results, ours: Results, exceptions: Mapping[str, str], *, selected: bool
+) -> Iterator[tuple[str, str]]:
+    files = {test.partition("::")[0] for test in stock.tests}
+    for test in exceptions:
+        if test not in stock.tests:
+            if test.partition("::")[0] in files and not selected:
+                yield test, "there is no such test"
+        elif test not in stock.passed():
+            yield test, "stock does not pass it either"
+        elif test in ours.passed():
+            yield test, "it passes"
+
+
+def _problems(stock: Results, ours: Results) -> Iterator[str]:
+    if not stock.passed():
+        yield "stock passed no test: there is nothing to lose"
+    if not stock.complete:
+        yield "the stock run died before its end: read its log"
+    if not ours.complete:
+        yield "our run died before its end: read its log"
+    if not ours.rows.get("copy"):
+        yield "COPY took no rows: a run that always falls back proves nothing"
+
+
+def read_exceptions(path: Path, version: str) -> dict[str, str]:
+    """The listed exceptions that are meant for SQLAlchemy *version*: test -> reason."""
+    return parse_exceptions(path.read_text(), version)
+
+
+def parse_exceptions(text: str, version: str) -> dict[str, str]:
+    """See the head of ``exceptions.toml`` for the format."""
+    return {
+        entry["test"]: entry["reason"]
+        for entry in tomllib.loads(text).get("exception", [])
+        if version.startswith(f"{entry['sqlalchemy']}." if "sqlalchemy" in entry else "")
+    }
