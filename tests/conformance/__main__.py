@@ -117,7 +117,9 @@ def _server_url(url: str | None) -> Iterator[URL]:
         return
     from sqla_seqreserve.embedded import embedded_postgres
 
-    with embedded_postgres() as server:
+    # Some tests are about two-phase commit, which a server does not offer unless told to.
+    settings = {"max_prepared_transactions": "20"}
+    with embedded_postgres(fsync=False, settings=settings) as server:
         yield make_url(server.url)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,15 @@ class Unfaithful(Standin):
             raise RuntimeError("an unfaithful registration refuses to update")
 
 
+class Deadly(Standin):
+    """Ends the process in the first flush that updates an object."""
+
+    def after_flush(self, session: Any, flush_context: Any) -> None:
+        super().after_flush(session, flush_context)
+        if session.dirty:
+            os._exit(1)
+
+
 def falls_back(target: Any, *, copy_min_rows: int) -> Standin:
     """Loses nothing, because it leaves everything to SQLAlchemy."""
     return Standin(target, "orm")
@@ -52,3 +62,8 @@ def faithful(target: Any, *, copy_min_rows: int) -> Standin:
 def unfaithful(target: Any, *, copy_min_rows: int) -> Standin:
     """Says that COPY took rows, and fails whatever changes an object."""
     return Unfaithful(target, "copy")
+
+
+def deadly(target: Any, *, copy_min_rows: int) -> Standin:
+    """Says that COPY took rows, and does not come back from an update."""
+    return Deadly(target, "copy")

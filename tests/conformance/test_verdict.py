@@ -1,0 +1,152 @@
+"""The rules by which a conformance run fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .results import Results, TestResult, read_results
+from .verdict import judge, parse_exceptions
+
+TEST = "test/orm/test_cycles.py::CycleTest::test_one"
+OTHER = "test/orm/test_cycles.py::CycleTest::test_two"
+
+
+def side(
+    outcomes: dict[str, str], *, rows: dict[str, int] | None = None, complete: bool = True
+) -> Results:
+    return Results(
+        tests={test: TestResult(outcome, 0.1, "why") for test, outcome in outcomes.items()},
+        rows={"copy": 5} if rows is None else rows,
+        reasons={},
+        seconds=1.0,
+        complete=complete,
+    )
+
+
+def test_a_run_that_loses_nothing_is_good() -> None:
+    """What both sides pass, and what neither passes, is no reason to fail."""
+    outcomes = {TEST: "passed", OTHER: "failed"}
+
+    verdict = judge(side(outcomes), side(outcomes), {})
+
+    assert verdict.ok
+    assert (verdict.stock_passed, verdict.ours_passed, verdict.lost) == (1, 1, {})
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "error"])
+def test_a_test_that_only_stock_passes_is_lost(outcome: str) -> None:
+    """A skip loses a test as much as a failure does, and the message says what was found."""
+    verdict = judge(side({TEST: "passed"}), side({TEST: outcome}), {})
+
+    assert not verdict.ok
+    assert verdict.lost == {TEST: "why"}
+
+
+def test_a_test_that_did_not_run_is_lost() -> None:
+    """A test that is missing on our side counts as lost."""
+    verdict = judge(side({TEST: "passed", OTHER: "passed"}), side({OTHER: "passed"}), {})
+
+    assert verdict.lost == {TEST: "did not run"}
+
+
+def test_a_test_that_only_we_pass_is_gained() -> None:
+    """A gain is reported and fails nothing."""
+    verdict = judge(
+        side({TEST: "passed", OTHER: "failed"}), side({TEST: "passed", OTHER: "passed"}), {}
+    )
+
+    assert verdict.ok
+    assert verdict.gained == (OTHER,)
+
+
+def test_a_run_without_a_row_by_copy_fails() -> None:
+    """A run in which everything fell back proves nothing."""
+    outcomes = {TEST: "passed"}
+
+    verdict = judge(side(outcomes), side(outcomes, rows={"orm": 7, "insert": 2}), {})
+
+    assert not verdict.ok
+    assert "COPY took no rows" in "\n".join(verdict.lines())
+
+
+@pytest.mark.parametrize(("stock", "ours"), [(False, True), (True, False)])
+def test_a_run_that_died_fails(stock: bool, ours: bool) -> None:
+    """A side that did not come to its end fails the run, even if it lost nothing up to there."""
+    outcomes = {TEST: "passed"}
+
+    verdict = judge(side(outcomes, complete=stock), side(outcomes, complete=ours), {})
+
+    assert not verdict.ok
+
+
+def test_a_run_in_which_stock_passes_nothing_fails() -> None:
+    """Where stock passes no test there is nothing to lose, so nothing is shown."""
+    assert not judge(side({TEST: "failed"}), side({TEST: "failed"}), {}).ok
+
+
+def test_a_listed_exception_may_be_lost() -> None:
+    """A lost test that is listed is reported with its reason and fails nothing."""
+    verdict = judge(side({TEST: "passed"}), side({TEST: "failed"}), {TEST: "an internal"})
+
+    assert verdict.ok
+    assert verdict.excepted == {TEST: "an internal"}
+
+
+@pytest.mark.parametrize(
+    ("stock", "ours", "found"),
+    [
+        ({TEST: "passed"}, {TEST: "passed"}, "it passes"),
+        ({TEST: "failed"}, {TEST: "failed"}, "stock does not pass it either"),
+        ({OTHER: "passed"}, {OTHER: "passed"}, "there is no such test"),
+    ],
+)
+def test_a_listed_exception_that_is_none_fails(
+    stock: dict[str, str], ours: dict[str, str], found: str
+) -> None:
+    """The list cannot rot: an exception that is not needed fails the run."""
+    verdict = judge(side(stock), side(ours), {TEST: "an internal"})
+
+    assert not verdict.ok
+    assert verdict.stale == {TEST: found}
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_a_listed_exception_outside_the_run_is_left_alone(selected: bool) -> None:
+    """An exception in a file that did not run, or that -k left out, is not stale."""
+    outcomes = {OTHER: "passed"}
+    listed = {TEST if selected else "test/orm/test_other.py::OtherTest::test": "an internal"}
+
+    assert judge(side(outcomes), side(outcomes), listed, selected=selected).ok
+
+
+def test_an_exception_may_be_for_one_line_of_sqlalchemy() -> None:
+    """An entry with ``sqlalchemy`` applies to that line only; one without applies to all."""
+    text = f"""
+        [[exception]]
+        test = "{TEST}"
+        reason = "everywhere"
+        [[exception]]
+        test = "{OTHER}"
+        reason = "new in 2.1"
+        sqlalchemy = "2.1"
+    """
+
+    assert parse_exceptions(text, "2.1.9") == {TEST: "everywhere", OTHER: "new in 2.1"}
+    assert parse_exceptions(text, "2.0.58") == {TEST: "everywhere"}
+
+
+def test_results_do_without_the_name_of_the_backend(tmp_path: Path) -> None:
+    """SQLAlchemy names test classes after the server's version; results compare without it."""
+    (tmp_path / "results.jsonl").write_text(
+        '{"kind": "test", "test": "test/orm/test_x.py::XTest_postgresql+psycopg_18_6::test_y[a-b]",'
+        ' "outcome": "passed", "seconds": 0.2, "message": "", "rows": {"copy": 3}, "reasons": {}}\n'
+        '{"kind": "end", "seconds": 2.5, "rows": {"copy": 1}, "reasons": {"no sequence": 4}}\n'
+    )
+
+    results = read_results(tmp_path)
+
+    assert results.passed() == {"test/orm/test_x.py::XTest::test_y[a-b]"}
+    assert (results.rows, results.reasons) == ({"copy": 4}, {"no sequence": 4})
+    assert (results.seconds, results.complete) == (2.5, True)
