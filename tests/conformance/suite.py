@@ -80,8 +80,8 @@ def _environment() -> dict[str, str]:
     found = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
-        # The plugin first; this checkout last, for a run without an installed sqla_seqreserve.
-        "PYTHONPATH": os.pathsep.join([str(_PLUGINS), *([found] if found else []), str(_ROOT)]),
+        # The checkout wins over an installed copy of us, as it does for ``python -m pytest``.
+        "PYTHONPATH": os.pathsep.join([str(_PLUGINS), str(_ROOT), *([found] if found else [])]),
         # Sets keep one order in both runs.
         "PYTHONHASHSEED": "0",
         # SQLAlchemy's suite behaves differently under some plugins, pytest-xdist among them.
