@@ -30,7 +30,7 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One side: its tests, the rows that each writer took, and why rows went to the ORM's.
+    """One side: its tests, the rows that each writer took, and why not COPY.
 
     *complete* says that it came to its end.
     """

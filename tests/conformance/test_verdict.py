@@ -142,11 +142,11 @@ def test_results_do_without_the_name_of_the_backend(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text(
         '{"kind": "test", "test": "test/orm/test_x.py::XTest_postgresql+psycopg_18_6::test_y[a-b]",'
         ' "outcome": "passed", "seconds": 0.2, "message": "", "rows": {"copy": 3}, "reasons": {}}\n'
-        '{"kind": "end", "seconds": 2.5, "rows": {"copy": 1}, "reasons": {"no sequence": 4}}\n'
+        '{"kind": "end", "seconds": 2.5, "rows": {"copy": 1}, "reasons": {"orm: why": 4}}\n'
     )
 
     results = read_results(tmp_path)
 
     assert results.passed() == {"test/orm/test_x.py::XTest::test_y[a-b]"}
-    assert (results.rows, results.reasons) == ({"copy": 4}, {"no sequence": 4})
+    assert (results.rows, results.reasons) == ({"copy": 4}, {"orm: why": 4})
     assert (results.seconds, results.complete) == (2.5, True)

@@ -49,7 +49,7 @@ class Verdict:
         for test in self.gained:
             yield f"GAINED {test}"
         for reason, rows in sorted(self.reasons.items(), key=lambda item: -item[1]):
-            yield f"{rows:8,} rows by the ORM: {reason}"
+            yield f"{rows:8,} rows by {reason}"
         yield f"stock: {self.stock_passed} of {self.stock_total} passed, {self.stock_seconds:.0f} s"
         yield f"ours:  {self.ours_passed} of {self.ours_total} passed, {self.ours_seconds:.0f} s"
         yield f"lost {len(self.lost)}, excepted {len(self.excepted)}, gained {len(self.gained)}"

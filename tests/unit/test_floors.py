@@ -43,7 +43,12 @@ UPPER_FLOORS = {
 # Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.
 CONFINED = {
     "alembic": (f"{PACKAGE}.alembic_plugin", f"{PACKAGE}.portfolio.schema", f"{PACKAGE}.cli"),
-    "psycopg": (f"{PACKAGE}.writers._copy", f"{PACKAGE}.embedded", f"{PACKAGE}.testing"),
+    "psycopg": (
+        f"{PACKAGE}.writers._copy",
+        f"{PACKAGE}.writers._codecs",
+        f"{PACKAGE}.embedded",
+        f"{PACKAGE}.testing",
+    ),
     "asyncpg": (f"{PACKAGE}.writers._copy", f"{PACKAGE}.cli"),
     "fastapi": (f"{PACKAGE}.web",),
     "starlette": (f"{PACKAGE}.web",),

@@ -72,8 +72,8 @@ class Recorder:
     def _count(self, report: Any) -> None:
         for entry in report.entries:
             self._rows[entry.writer] += entry.rows
-            if entry.writer == "orm":
-                self._reasons[str(entry.reason)] += entry.rows
+            if entry.writer != "copy":
+                self._reasons[f"{entry.writer}: {entry.reason}"] += entry.rows
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
