@@ -24,10 +24,10 @@ from pathlib import Path
 
 from alembic import context
 from alembic.migration import MigrationContext
-from sqla_seqreserve.embedded import embedded_postgres
 from sqlalchemy import Column, Connection, Sequence, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from sqla_seqreserve.embedded import embedded_postgres
 from sqla_seqreserve.portfolio.models import Base
 
 config = context.config

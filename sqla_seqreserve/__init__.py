@@ -1,8 +1,11 @@
-"""``add_all()`` and ``commit()`` at COPY speed, every primary key reserved from its sequence before the insert."""
+"""``add_all()`` and ``commit()`` at COPY speed, every primary key reserved from its sequence
+before the insert.
+"""
 
 from __future__ import annotations
 
 from ._explain import Explanation
+from .bulk import bulk_insert
 from .errors import SeqReserveError
 from .registration import Registration, register
 from .reports import FlushEntry, FlushReport
@@ -16,6 +19,7 @@ __all__ = [
     "ReservedIds",
     "SeqReserveError",
     "assign_ids",
+    "bulk_insert",
     "register",
     "reserve_ids",
 ]

@@ -1,10 +1,13 @@
-"""What PostgreSQL's catalogue says about a table, read once per database and checked again whenever it is used.
+"""What PostgreSQL's catalogue says about a table, read once per database and checked again whenever
+it is used.
 
-A :class:`TableFacts` is cached per dialect (one for each ``create_engine()``), under the table's name as the connection
-writes it. Names resolve through ``search_path``, tables are altered while an application runs, and an engine may even connect to several
-databases; so whoever uses cached facts sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer hold
-are read again. The fingerprint is the ``pg_class`` row's ``xmin`` with ``relfilenode`` and ``relnatts``: DDL that changes a
-column's type, a rule, row-level security or the table itself changes at least one of them.
+A :class:`TableFacts` is cached per dialect (one for each ``create_engine()``), under the table's
+name as the connection writes it. Names resolve through ``search_path``, tables are altered while an
+application runs, and an engine may even connect to several databases; so whoever uses cached facts
+sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer
+hold are read again. The fingerprint is the ``pg_class`` row's ``xmin`` with ``relfilenode`` and
+``relnatts``: DDL that changes a column's type, a rule, row-level security or the table itself
+changes at least one of them.
 """
 
 from __future__ import annotations
@@ -75,51 +78,45 @@ class TableFacts:
     columns: Mapping[str, ColumnFacts]
 
 
-# A column's sequence is the one it owns (serial, identity), else the one that its default names. The default counts only as a bare
-# nextval('...'), for then its dependency on the sequence is the whole of it.
+# A column's sequence is the one it owns (serial, identity), else the one that its default names.
+# The default counts only as a bare nextval('...'), for then its dependency on the sequence is the
+# whole of it.
 _FACTS = text(
-    """
-    SELECT wanted.slot, c.oid, ROW(c.xmin, c.relfilenode, c.relnatts)::text AS fingerprint, c.relkind::text AS kind,
-           c.relrowsecurity AS row_security,
-           EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3') AS insert_rules,
-           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 4 = 4
-                   AND t.tgenabled <> 'D') AS insert_triggers,
-           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
-                   AND t.tgenabled <> 'D') AS before_insert_triggers,
-           EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid = c.oid)
-               AS references_itself,
-           a.attname::text AS column_name, b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
-           e.typname::text AS element_type, a.attidentity::text AS identity, a.attgenerated::text AS generated,
-           s.sequence_name, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
-      FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
-      JOIN pg_class c ON c.oid = to_regclass(wanted.name)
-      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      JOIN pg_type t ON t.oid = a.atttypid
-      JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-      LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
-      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-      LEFT JOIN LATERAL (
-          SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
-                 p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
-            FROM (SELECT 1 AS rank, x.objid AS oid FROM pg_depend x
-                   WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid = a.attnum
-                     AND x.classid = 'pg_class'::regclass AND x.deptype IN ('a', 'i')
-                  UNION ALL
-                  SELECT 2, x.refobjid FROM pg_depend x
-                   WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid AND x.refclassid = 'pg_class'::regclass
-                     AND pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f
-            JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
-            JOIN pg_namespace n ON n.oid = q.relnamespace
-            JOIN pg_sequence p ON p.seqrelid = q.oid
-           ORDER BY f.rank
-           LIMIT 1) s ON true
-     ORDER BY wanted.slot, a.attnum
+    """ SELECT wanted.slot, c.oid, ROW(c.xmin, c.relfilenode, c.relnatts)::text AS fingerprint,
+    c.relkind::text AS kind,
+           c.relrowsecurity AS row_security, EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class =
+           c.oid AND r.ev_type = '3') AS insert_rules, EXISTS (SELECT FROM pg_trigger t WHERE
+           t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 4 = 4
+                   AND t.tgenabled <> 'D') AS insert_triggers, EXISTS (SELECT FROM pg_trigger t
+           WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7 AND t.tgenabled <>
+           'D') AS before_insert_triggers, EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid =
+           c.oid AND k.contype = 'f' AND k.confrelid = c.oid) AS references_itself, a.attname::text
+           AS column_name, b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS
+           type_kind, e.typname::text AS element_type, a.attidentity::text AS identity,
+           a.attgenerated::text AS generated, s.sequence_name, s.seqincrement, s.seqmin, s.seqmax,
+           s.seqcycle FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
+           JOIN pg_class c ON c.oid = to_regclass(wanted.name) JOIN pg_attribute a ON a.attrelid =
+           c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid JOIN
+           pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END LEFT
+           JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' LEFT JOIN pg_attrdef d ON
+           d.adrelid = c.oid AND d.adnum = a.attnum LEFT JOIN LATERAL ( SELECT
+           quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name, p.seqincrement,
+           p.seqmin, p.seqmax, p.seqcycle FROM (SELECT 1 AS rank, x.objid AS oid FROM pg_depend x
+           WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid =
+           a.attnum
+                     AND x.classid = 'pg_class'::regclass AND x.deptype IN ('a', 'i') UNION ALL
+                  SELECT 2, x.refobjid FROM pg_depend x WHERE x.classid = 'pg_attrdef'::regclass AND
+                  x.objid = d.oid AND x.refclassid = 'pg_class'::regclass AND pg_get_expr(d.adbin,
+                  d.adrelid) ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f JOIN pg_class q
+                  ON q.oid = f.oid AND q.relkind = 'S' JOIN pg_namespace n ON n.oid = q.relnamespace
+                  JOIN pg_sequence p ON p.seqrelid = q.oid ORDER BY f.rank LIMIT 1) s ON true ORDER
+                  BY wanted.slot, a.attnum
     """
 )
 
 _SEQUENCE = text(
-    """
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+    """ SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), p.seqincrement, p.seqmin,
+    p.seqmax, p.seqcycle
       FROM pg_class q
       JOIN pg_namespace n ON n.oid = q.relnamespace
       JOIN pg_sequence p ON p.seqrelid = q.oid
@@ -137,7 +134,9 @@ def table_name(connection: Connection, table: Table) -> TableName:
 
 
 def qualified_name(connection: Connection, schema: str | None, name: str) -> str:
-    """``name`` as SQL, quoted where needed, in ``schema`` as the connection's ``schema_translate_map`` has it."""
+    """``name`` as SQL, quoted where needed, in ``schema`` as the connection's
+    ``schema_translate_map`` has it.
+    """
     translate = connection.get_execution_options().get("schema_translate_map")
     if translate:
         schema = translate.get(schema, schema)
@@ -149,7 +148,9 @@ def qualified_name(connection: Connection, schema: str | None, name: str) -> str
 def table_facts(
     connection: Connection, names: Iterable[TableName]
 ) -> dict[TableName, TableFacts | None]:
-    """The facts of each named table, ``None`` where the database has no such table. One query, if any is not cached."""
+    """The facts of each named table, ``None`` where the database has no such table. One query,
+    if any is not cached.
+    """
     known = _cache.setdefault(connection.dialect, {})
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in known]

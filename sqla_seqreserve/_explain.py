@@ -20,10 +20,11 @@ __all__ = ["Explanation", "Explanations", "explain"]
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One class: the writer of many rows, the sequence its ids come from, and the reason if the writer is not COPY.
+    """One class: the writer of many rows, the sequence its ids come from, and the reason if the
+    writer is not COPY.
 
-    The reason tells what holds for every object. Single objects may still be written otherwise, for what they hold: the FlushReport
-    says so.
+    The reason tells what holds for every object. Single objects may still be written otherwise, for
+    what they hold: the FlushReport says so.
     """
 
     model: type[Any]

@@ -1,8 +1,10 @@
-"""The one statement that takes ids from sequences: ``nextval`` over ``generate_series``, several sequences at a time.
+"""The one statement that takes ids from sequences: ``nextval`` over ``generate_series``, several
+sequences at a time.
 
-Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the table's fingerprint
-(:mod:`sqla_seqreserve._catalogue`) before it takes anything: where the cached facts no longer hold it yields NULL, takes no id, and the
-facts are read again. The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
+Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the table's
+fingerprint (:mod:`sqla_seqreserve._catalogue`) before it takes anything: where the cached facts no
+longer hold it yields NULL, takes no id, and the facts are read again. The comparison is an
+uncorrelated subquery, evaluated once a branch and not once an id.
 """
 
 from __future__ import annotations
@@ -47,9 +49,12 @@ def fetch_ids(
 ) -> tuple[list[list[int]], list[catalogue.TableFacts]]:
     """Take ids for every request in one round trip.
 
-    :param guarded: tables whose facts are to be compared in the same round trip, because rows will be written by them.
-    :return: per request its ids in ``nextval`` order; and those of ``guarded`` whose facts no longer hold (they are forgotten).
-    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the column.
+    :param guarded: tables whose facts are to be compared in the same round trip, because rows will
+        be written by them.
+    :return: per request its ids in ``nextval`` order; and those of ``guarded`` whose facts no
+        longer hold (they are forgotten).
+    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
+        column.
     """
     counts = [request.count for request in requests]
     if not (sum(counts) or guarded):
@@ -107,19 +112,21 @@ def _execute(
 
 @functools.cache
 def _statement(requests: int, guarded: int) -> TextClause:
-    tag = requests + guarded > 1
-    branches = [
-        f"SELECT {f'{slot} AS slot, ' if tag else ''}nextval((SELECT to_regclass(:sequence_{slot}) FROM pg_class c "  # noqa: S608  # slots are ours, the rest is bound
-        f"WHERE c.oid = to_regclass(:table_{slot}) AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot})) AS id "
-        f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
-        for slot in range(requests)
-    ]
-    branches += [
-        f"SELECT {slot}{' AS slot' if not requests else ''}, (SELECT CAST(c.oid AS bigint) FROM pg_class c "  # noqa: S608  # as above
-        f"WHERE c.oid = to_regclass(:table_{slot}) AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot})"
-        f"{' AS id' if not requests else ''}"
-        for slot in range(requests, requests + guarded)
-    ]
+    tagged = requests + guarded > 1
+    branches = []
+    for slot in range(requests + guarded):
+        table = (
+            f"FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
+            f"AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot}"
+        )
+        tag = f"{slot} AS slot, " if tagged else ""
+        if slot < requests:
+            branches.append(
+                f"SELECT {tag}nextval((SELECT to_regclass(:sequence_{slot}) {table})) AS id "  # noqa: S608  # slots are ours, values are bound
+                f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+            )
+        else:
+            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(c.oid AS bigint) {table}) AS id")  # as above
     return text(" UNION ALL ".join(branches))
 
 
@@ -142,21 +149,29 @@ def _check_range(source: KeySequence, ids: list[int]) -> None:
         source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
     ):
         assert source.key.column is not None
+        name = source.sequence.name if source.sequence else "?"
         raise SequenceExhaustedError(
-            f"Sequence {source.sequence and source.sequence.name} of {source.key.mapper.class_.__name__} has passed the type of its column "
-            f"{source.key.column.name}: it returned {max(ids[0], ids[-1], key=abs)}, the column holds {source.minimum} to "
-            f"{source.maximum}. Nothing was written; alter the column to bigint"
+            f"Sequence {name} of {source.key.mapper.class_.__name__} has passed the type of its "
+            f"column {source.key.column.name}: it returned {max(ids[0], ids[-1], key=abs)}, the "
+            f"column holds {source.minimum} to {source.maximum}. Nothing was written; alter the "
+            "column to bigint"
         )
 
 
 def _exhausted(requests: Sequence[IdRequest]) -> str:
-    wanted = ", ".join(
-        f"{request.count} for {request.source.key.mapper.class_.__name__} from {request.source.sequence.name} "
-        f"({request.source.sequence.minimum} to {request.source.sequence.maximum})"
-        for request in requests
-        if request.source.sequence
+    wanted = []
+    for request in requests:
+        sequence = request.source.sequence
+        if sequence is not None:
+            model = request.source.key.mapper.class_.__name__
+            wanted.append(
+                f"{request.count} for {model} from {sequence.name} "
+                f"({sequence.minimum} to {sequence.maximum})"
+            )
+    return (
+        f"A sequence has run out of values. Wanted: {', '.join(wanted)}. Nothing was written; "
+        "alter the sequence's type or bounds"
     )
-    return f"A sequence has run out of values. Wanted: {wanted}. Nothing was written; alter the sequence's type or bounds"
 
 
 def _log_reservation(request: IdRequest, ids: list[int]) -> None:

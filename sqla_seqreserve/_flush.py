@@ -1,17 +1,23 @@
-"""The flush: SQLAlchemy's unit of work, with keys reserved before it executes and with one step of it replaced.
+"""The flush: SQLAlchemy's unit of work, with keys reserved before it executes and with one step of
+it replaced.
 
-A flush that a :class:`~sqla_seqreserve.Registration` watches runs with :class:`ReservingUnitOfWork`, and the path of a pending object reads from top to
-bottom:
+A flush that a :class:`~sqla_seqreserve.Registration` watches runs with
+:class:`ReservingUnitOfWork`, and the path of a pending object reads from top to bottom:
 
-1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its first action, the keys of every
-   object that will be inserted are reserved in one round trip (:meth:`ReservingUnitOfWork._generate_actions`).
-2. The actions run in stock order. Where SQLAlchemy would save objects, :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs
-   :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row switches.
-3. The step that collects and sends the INSERT is ours: :mod:`sqla_seqreserve._insert` gives COPY what the plan says
-   that COPY writes exactly, and the rest back to SQLAlchemy's own collect and emit.
+1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its
+   first action, the keys of every object that will be inserted are reserved in one round trip
+   (:meth:`ReservingUnitOfWork._generate_actions`).
+2. The actions run in stock order. Where SQLAlchemy would save objects, :class:`SaveAll` (or, in a
+   cyclic graph, :class:`SaveSome`) runs
+   :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row
+       switches.
+3. The step that collects and sends the INSERT is ours: :mod:`sqla_seqreserve._insert` gives COPY
+   what the plan says that COPY writes exactly, and the rest back to SQLAlchemy's own collect and
+   emit.
 4. The unit of work registers the objects as persistent, and the report goes to whoever asked.
 
-When anything fails, the keys of objects that were not inserted are taken off again, and the exception is SQLAlchemy's.
+When anything fails, the keys of objects that were not inserted are taken off again, and the
+exception is SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -152,9 +158,11 @@ def _save_stock(base_mapper: Mapper[Any], states: Sequence[State], uow: Any, rea
 def _organize_reserved(
     base_mapper: Mapper[Any], states: Sequence[State], uow: Any
 ) -> list[Record] | None:
-    """The records of SQLAlchemy's first pass, where that pass has nothing to do; ``None`` where it has.
+    """The records of SQLAlchemy's first pass, where that pass has nothing to do; ``None`` where it
+    has.
 
-    An object whose key was reserved a moment ago cannot be a row switch, for no other object has its key.
+    An object whose key was reserved a moment ago cannot be a row switch, for no other object has
+    its key.
     """
     run: FlushRun = uow.seqreserve
     if not run.reserved.issuperset(states) or any(
@@ -171,7 +179,9 @@ def _organize_reserved(
 def _finalize(
     base_mapper: Mapper[Any], uow: Any, inserts: list[Record], updates: list[Any]
 ) -> None:
-    """SQLAlchemy's last pass: ``after_insert``, ``after_update``, expiry of what the database computes."""
+    """SQLAlchemy's last pass: ``after_insert``, ``after_update``, expiry of what the database
+    computes.
+    """
     if updates or any(map(host.has_work_after_insert, {record[2] for record in inserts})):
         host.finalize_saved(
             base_mapper,

@@ -21,7 +21,9 @@ from .writers._copy import no_copy_reason
 __all__ = ["FlushRun", "FlushSettings", "Record"]
 
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
-"""A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and connection."""
+"""A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and
+connection.
+"""
 
 _insert_order: Final = attrgetter("insert_order")
 
@@ -61,7 +63,9 @@ class FlushRun:
     # Reserving
 
     def reserve(self, uow: Any) -> None:
-        """Reserve the keys of everything that this flush inserts, in one round trip a connection."""
+        """Reserve the keys of everything that this flush inserts, in one round trip a
+        connection.
+        """
         if self.settings.mode == "off" or host.is_sharded(uow.session):
             return
         by_connection: dict[Connection, dict[Mapper[Any], list[State]]] = {}
@@ -112,7 +116,9 @@ class FlushRun:
         }
 
     def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
-        """Give the ids of one sequence to the objects of the classes that share it, in the order of ``add()``."""
+        """Give the ids of one sequence to the objects of the classes that share it, in the order
+        of ``add()``.
+        """
         sources = {state: source for source, states in sharing.items() for state in states}
         for state, value in zip(sorted(sources, key=_insert_order), ids, strict=True):
             source = sources[state]
@@ -131,7 +137,9 @@ class FlushRun:
             self._release(mapper, [state for state in states if state not in written])
 
     def release_always_identity(self, records: Iterable[Record]) -> None:
-        """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would refuse their key."""
+        """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
+        refuse their key.
+        """
         for state, _, mapper, _ in records:
             if state in self.reserved and self._sources[mapper].always_identity:
                 self._release(mapper, [state])
@@ -148,7 +156,9 @@ class FlushRun:
     # Writing
 
     def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may write a reserved key."""
+        """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may
+        write a reserved key.
+        """
         source = self._sources.get(mapper)
         return source is not None and source.always_identity and source.key.table is table
 

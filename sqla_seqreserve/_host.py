@@ -1,18 +1,20 @@
 """Every private name of SQLAlchemy that this package leans on, for both lines, in this one place.
 
-Read in SQLAlchemy 2.0.58 and 2.1.9. The 2.1 line puts an underscore before the names of the unit of work; nothing else here
-differs between the two. ``tests/unit/test_host.py`` fails with the name when a release moves one.
+Read in SQLAlchemy 2.0.58 and 2.1.9. The 2.1 line puts an underscore before the names of the unit of
+work; nothing else here differs between the two. ``tests/unit/test_host.py`` fails with the name
+when a release moves one.
 
 What is used, and why no public name would do:
 
 ``UOWTransaction``
-    The unit of work of one flush. :mod:`sqla_seqreserve._flush` runs the flush with a subclass of it.
-``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__``
-    The actions that insert and update. An action asked for a second time is looked up in ``postsort_actions`` by its class
-    and arguments, so a subclass registered there under the stock key is executed in place of the stock action.
+    The unit of work of one flush. :mod:`sqla_seqreserve._flush` runs the flush with a subclass of
+it. ``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__`` The actions that insert and
+update. An action asked for a second time is looked up in ``postsort_actions`` by its class and
+arguments, so a subclass registered there under the stock key is executed in place of the stock
+action.
 ``persistence``
-    ``save_obj`` and the steps that it is made of. We run the same steps in the same order and replace the one that
-    collects and sends the INSERT.
+    ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
+    replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
 ``WeakInstanceDict`` members, ``InstanceState`` members
@@ -30,6 +32,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 from sqlalchemy.orm import unitofwork as _unitofwork
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
@@ -126,12 +129,16 @@ _populate: Callable[..., None] = _either(_sync, "populate")
 
 
 def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
-    """The columns of ``table`` that identify a row of ``mapper``, which need not be the table's own primary key."""
+    """The columns of ``table`` that identify a row of ``mapper``, which need not be the table's
+    own primary key.
+    """
     return list(mapper._pks_by_table[table])
 
 
 def insert_orm_defaults(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
-    """Attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only; SQLAlchemy #13748)."""
+    """Attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only;
+    SQLAlchemy #13748).
+    """
     by_table: Mapping[Any, Sequence[tuple[str, Any, Any]]] | None
     by_table = getattr(mapper, "_insert_orm_defaults", None)
     return {key: value for key, _, value in by_table[table]} if by_table is not None else {}
@@ -144,7 +151,9 @@ def prefers_eager_defaults(mapper: Mapper[Any], dialect: Dialect, table: Table) 
 
 
 def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """The function that makes a value ready for the driver, as a compiled INSERT would use it; ``None``: as it is."""
+    """The function that makes a value ready for the driver, as a compiled INSERT would use it;
+    ``None``: as it is.
+    """
     processor: Callable[[Any], Any] | None = type_._cached_bind_processor(dialect)
     return processor
 
@@ -177,7 +186,9 @@ def driver_cursor(cursor: DBAPICursor) -> Any:
 
 
 def await_driver(awaitable: Any) -> Any:
-    """Wait for a driver's coroutine from the synchronous code that SQLAlchemy runs in a greenlet."""
+    """Wait for a driver's coroutine from the synchronous code that SQLAlchemy runs in a
+    greenlet.
+    """
     return await_only(awaitable)
 
 
@@ -193,7 +204,9 @@ def is_sharded(session: Session) -> bool:
 
 
 def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """The function that turns what the driver returns into the attribute's value; ``None``: as it is."""
+    """The function that turns what the driver returns into the attribute's value; ``None``: as
+    it is.
+    """
     processor: Callable[[Any], Any] | None = type_._cached_result_processor(dialect, None)
     return processor
 
@@ -216,7 +229,9 @@ def is_sentinel(column: Any) -> bool:
 
 
 def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:
-    """The tables of an inheritance hierarchy, parents first, each with the mapper that stands for it in a save."""
+    """The tables of an inheritance hierarchy, parents first, each with the mapper that stands
+    for it in a save.
+    """
     for table, mapper in base_mapper._sorted_tables.items():
         if table in mapper._pks_by_table:
             yield table, mapper
@@ -246,7 +261,9 @@ def all_mappers() -> list[Mapper[Any]]:
 
 
 def watches_insert(mapper: Mapper[Any]) -> bool:
-    """Whether saving a new object of ``mapper`` begins with more than looking it up: a listener, a check of its identity."""
+    """Whether saving a new object of ``mapper`` begins with more than looking it up: a listener,
+    a check of its identity.
+    """
     return bool(mapper.dispatch.before_insert or mapper._validate_polymorphic_identity)
 
 
@@ -263,8 +280,9 @@ def has_work_after_insert(mapper: Mapper[Any]) -> bool:
 def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
     """Register pending objects that have their whole key as persistent; return those that were.
 
-    What ``Session._register_persistent`` does for such an object, in one loop, without asking the instrumentation for each value. The others
-    (persistent ones, keys that are not whole, keys in use, all of them if anyone listens) are left to it.
+    What ``Session._register_persistent`` does for such an object, in one loop, without asking the
+    instrumentation for each value. The others (persistent ones, keys that are not whole, keys in
+    use, all of them if anyone listens) are left to it.
     """
     registered: set[State] = set()
     if session.dispatch.pending_to_persistent:
@@ -306,3 +324,57 @@ def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
     for state in registered:
         del new[state]
     return registered
+
+
+def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
+    """The attribute that holds the polymorphic identity, where the class has one to set."""
+    return mapper._polymorphic_attr_key if mapper._set_polymorphic_identity else None
+
+
+def inherits_key(mapper: Mapper[Any], column: Any, source: Any) -> bool:
+    """Whether a key column of ``table`` takes its value from ``source``, a key column of the
+    table it inherits from.
+    """
+    return any(
+        right is column and left is source
+        for pairs_of in mapper._table_to_equated.values()
+        for _, pairs in pairs_of
+        for left, right in pairs
+    )
+
+
+def instances_of(
+    session: Session, mapper: Mapper[Any], values: Iterable[dict[str, Any]]
+) -> list[Any]:
+    """Make persistent instances of attribute values that were just written, their keys among them.
+
+    They become part of the session as flushed objects do, so a rollback expunges them. Attributes
+    that have no value are loaded when they are next asked for. ``loaded_as_persistent`` fires;
+    ``load`` does not, for nothing was loaded.
+    """
+    manager = mapper.class_manager
+    identity_class = mapper._identity_class
+    key_attributes = [prop.key for prop in mapper._identity_key_props]
+    identity_map, reference = session.identity_map, session.identity_map._wr
+    known = identity_map._dict
+    in_transaction = session._autobegin_t()._new
+    hash_key = session.hash_key
+    loaded = session.dispatch.loaded_as_persistent
+    instances = []
+    for held in values:
+        instance = manager.new_instance()
+        state = instance_state(instance)
+        instance_dict(instance).update(held)
+        state.key = (
+            identity_class,
+            tuple([held[attribute] for attribute in key_attributes]),
+            None,
+        )
+        state.session_id = hash_key
+        state._instance_dict = reference
+        known[state.key] = state
+        in_transaction[state] = True
+        instances.append(instance)
+        if loaded:
+            loaded(session, state)
+    return instances

@@ -1,7 +1,8 @@
 """The one step of a save that is ours: collect the rows of a class for one table and send them.
 
-COPY gets what the plan (:mod:`sqla_seqreserve._plan`) says that it writes exactly as INSERT would; the rest goes back to SQLAlchemy's own collect
-and emit, with the keys that are reserved. After a COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
+COPY gets what the plan (:mod:`sqla_seqreserve._plan`) says that it writes exactly as INSERT would;
+the rest goes back to SQLAlchemy's own collect and emit, with the keys that are reserved. After a
+COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def _keeps_order(groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Tabl
 def _insert_class(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
 ) -> None:
-    """Insert objects of one class into one table: by COPY what COPY writes exactly, the rest by SQLAlchemy's own statements."""
+    """Insert objects of one class into one table: by COPY what COPY writes exactly, the rest by
+    SQLAlchemy's own statements.
+    """
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
     if not run.settings.enrols(mapper):
@@ -144,8 +147,8 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
         raise
     if taken != len(chosen):
         raise FlushError(
-            f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} took {taken}. Ensure there are no "
-            "triggers that discard rows"
+            f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} took "
+            f"{taken}. Ensure there are no triggers that discard rows"
         )
     _after_copy(plan, batch, chosen, connection, uow)
     _written(run, plan.table, chosen, "copy", None, time.perf_counter() - started)

@@ -1,7 +1,8 @@
-"""Which column of a mapped class a sequence fills: from the mapping alone, then as the database has it.
+"""Which column of a mapped class a sequence fills: from the mapping alone, then as the database has
+it.
 
-The order of the lookup is the contract's: a ``Sequence`` on the column; else the identity or the sequence that the column owns; else the
-``nextval`` of the column's default.
+The order of the lookup is the contract's: a ``Sequence`` on the column; else the identity or the
+sequence that the column owns; else the ``nextval`` of the column's default.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class GeneratedKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySequence:
-    """A generated key with the sequence that numbers it in one database, or the reason why none does."""
+    """A generated key with the sequence that numbers it in one database, or the reason why none
+    does.
+    """
 
     key: GeneratedKey
     facts: catalogue.TableFacts | None = None
@@ -123,7 +126,9 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
 def resolve(
     connection: Connection, mappers: Iterable[Mapper[Any]]
 ) -> dict[Mapper[Any], KeySequence]:
-    """The sequence that numbers each class in the connection's database; at most one query, if a table is new to the cache."""
+    """The sequence that numbers each class in the connection's database; at most one query, if a
+    table is new to the cache.
+    """
     keys = {mapper: generated_key(mapper) for mapper in mappers}
     names = {
         key: catalogue.table_name(connection, key.table)
@@ -158,7 +163,8 @@ def _resolve_one(
         declared = catalogue.sequence_facts(connection, name)
         if declared is None:
             return KeySequence(key, facts, reason=f"the database has no sequence {name}")
-        # Under the name as declared, so that an unqualified one follows search_path as the table does.
+        # Under the name as declared, so that an unqualified one follows search_path as the table
+        # does.
         sequence = replace(declared, name=name)
     if sequence is None:
         return KeySequence(
@@ -183,6 +189,7 @@ def require(resolved: KeySequence) -> None:
     """
     if resolved.reason is not None:
         raise SequenceNotFoundError(
-            f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {resolved.reason}. Expected "
-            "a Sequence on its key column, an identity or serial column, or a default of nextval(...)"
+            f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {resolved.reason}. "
+            "Expected a Sequence on its key column, an identity or serial column, or a default of "
+            "nextval(...)"
         )

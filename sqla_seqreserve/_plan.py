@@ -1,8 +1,10 @@
-"""How the rows of one class reach one table: worked out once from the mapping and the catalogue, then applied to thousands of rows.
+"""How the rows of one class reach one table: worked out once from the mapping and the catalogue,
+then applied to thousands of rows.
 
-A plan works by columns, not by rows: it takes one attribute of every row at a time, so that what kinds of values a column holds is one ``set``
-of types, and one call checks or converts them all. Rows that SQLAlchemy must write itself (SQL expressions, a key that nobody
-set, values that the server would cast) are told apart with the reason. No I/O happens here.
+A plan works by columns, not by rows: it takes one attribute of every row at a time, so that what
+kinds of values a column holds is one ``set`` of types, and one call checks or converts them all.
+Rows that SQLAlchemy must write itself (SQL expressions, a key that nobody set, values that the
+server would cast) are told apart with the reason. No I/O happens here.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from . import _host as host
 from ._catalogue import TableFacts
 from .writers._codecs import Codec, codec_for, exact_types, present
 
-__all__ = ["Absent", "Batch", "ColumnPlan", "InsertPlan", "insert_plan"]
+__all__ = ["Absent", "Batch", "ColumnPlan", "InsertPlan", "insert_plan", "is_plain"]
 
+_NOTHING_GIVEN: Final[Mapping[str, list[Any]]] = {}
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
@@ -45,7 +48,8 @@ class _Missing(enum.Enum):
 class ColumnPlan:
     """One column: where its value comes from and how it is made ready.
 
-    A column that the class does not map (excluded, or of a sibling in single-table inheritance) has no attribute; it is here for its default.
+    A column that the class does not map (excluded, or of a sibling in single-table inheritance) has
+    no attribute; it is here for its default.
     """
 
     column: Column[Any]
@@ -61,7 +65,9 @@ class ColumnPlan:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows that one COPY writes: positions in the input, and per column its name, type oid and values."""
+    """Rows that one COPY writes: positions in the input, and per column its name, type oid and
+    values.
+    """
 
     positions: Sequence[int]
     columns: list[str]
@@ -74,7 +80,9 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Division:
-    """The rows of one class, divided into what COPY takes and what it does not (positions by reason)."""
+    """The rows of one class, divided into what COPY takes and what it does not (positions by
+    reason).
+    """
 
     batches: list[Batch] = field(default_factory=list)
     elsewhere: dict[str, list[int]] = field(default_factory=dict)
@@ -96,7 +104,9 @@ class InsertPlan:
 
     @property
     def keeps_order(self) -> bool:
-        """Whether rows must be written in the order of ``add()``: a row may refer to an earlier one, or a trigger watches."""
+        """Whether rows must be written in the order of ``add()``: a row may refer to an earlier
+        one, or a trigger watches.
+        """
         return self.facts.references_itself or self.facts.insert_triggers
 
     def first_reason(self) -> str | None:
@@ -108,13 +118,21 @@ class InsertPlan:
                 return column.reason
         return None
 
-    def divide(self, rows: Sequence[Mapping[str, Any]], connection: Connection) -> Division:
-        """Divide the rows, each the ``__dict__`` of an object, without changing any."""
+    def divide(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        connection: Connection,
+        given: Mapping[str, list[Any]] = _NOTHING_GIVEN,
+    ) -> Division:
+        """Divide the rows, mappings of attribute key to value, without changing any.
+
+        :param given: attribute key -> one value a row, in place of what the rows hold.
+        """
         division = Division()
         if self.reason is not None:
             division.elsewhere[self.reason] = list(range(len(rows)))
             return division
-        collected, elsewhere, groups = self._collect(rows)
+        collected, elsewhere, groups = self._collect(rows, given)
         for positions in groups.values():
             whole = len(positions) == len(rows)
             chosen = [
@@ -130,9 +148,11 @@ class InsertPlan:
         return division
 
     def _collect(
-        self, rows: Sequence[Mapping[str, Any]]
+        self, rows: Sequence[Mapping[str, Any]], given: Mapping[str, list[Any]]
     ) -> tuple[list[list[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
-        """Every column's values; the positions to be written elsewhere; and the others grouped by the columns that they omit."""
+        """Every column's values; the positions to be written elsewhere; and the others grouped
+        by the columns that they omit.
+        """
         collected: list[list[Any]] = []
         refused: dict[int, str] = {}
         omissions: list[list[bool]] = []
@@ -145,12 +165,13 @@ class InsertPlan:
                     for position in range(len(rows)):
                         refused.setdefault(position, reason)
                 continue
-            if plan.evaluates_none:
-                values = [row.get(attribute, _Missing.MISSING) for row in rows]
-                nothing: Any = _Missing.MISSING
+            nothing: Any = _Missing.MISSING if plan.evaluates_none else None
+            if attribute in given:
+                values = given[attribute]
+            elif plan.evaluates_none:
+                values = [row.get(attribute, nothing) for row in rows]
             else:
                 values = [row.get(attribute) for row in rows]
-                nothing = None
             types = set(map(type, values))
             if any(_is_sql(type_) for type_ in types):
                 for position, value in enumerate(values):
@@ -203,7 +224,8 @@ class InsertPlan:
             if plan.codec is None:
                 return plan.reason or f"{plan.column.name} cannot be written by COPY"
             ready.append((plan, values))
-        # What the user gave is checked before any default is computed: a default must not be asked for twice.
+        # What the user gave is checked before any default is computed: a default must not be asked
+        # for twice.
         prepared: dict[int, list[Any]] = {}
         for index, (plan, values) in enumerate(ready):
             if plan.default is None:
@@ -238,7 +260,9 @@ class InsertPlan:
 
 
 class _DefaultContext:
-    """What a context-sensitive default is called with: the parameters of the row, as SQLAlchemy's execution context gives them."""
+    """What a context-sensitive default is called with: the parameters of the row, as
+    SQLAlchemy's execution context gives them.
+    """
 
     def __init__(self, connection: Connection, ready: list[tuple[ColumnPlan, list[Any]]]) -> None:
         self.connection = self.root_connection = connection
@@ -262,7 +286,9 @@ class _DefaultContext:
         return self.current_parameters
 
     def fill(self, plan: ColumnPlan, values: list[Any]) -> list[Any]:
-        """The values with the default wherever there is none; the same list where nothing was missing."""
+        """The values with the default wherever there is none; the same list where nothing was
+        missing.
+        """
         assert plan.default is not None
         nothing = _Missing.MISSING if plan.evaluates_none else None
         if type(nothing) not in set(map(type, values)):
@@ -282,8 +308,15 @@ def _is_sql(type_: type) -> bool:
     return issubclass(type_, ClauseElement) or hasattr(type_, "__clause_element__")
 
 
+def is_plain(value: object) -> bool:
+    """Whether a value is one that a driver could take, and not an SQL expression."""
+    return not _is_sql(type(value))
+
+
 def _prepare(plan: ColumnPlan, values: list[Any]) -> tuple[list[Any], bool] | str:
-    """The values as the driver takes them, and whether they must go as text; or why COPY cannot write them as INSERT would."""
+    """The values as the driver takes them, and whether they must go as text; or why COPY cannot
+    write them as INSERT would.
+    """
     codec = plan.codec
     assert codec is not None
     if plan.processor is not None:

@@ -1,7 +1,9 @@
-"""Which object the database refused: found from the fields of PostgreSQL's error, as a note for the exception.
+"""Which object the database refused: found from the fields of PostgreSQL's error, as a note for the
+exception.
 
-COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are in, and its error names the constraint and the
-values instead. Both are for people: nothing depends on them.
+COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are
+in, and its error names the constraint and the values instead. Both are for people: nothing depends
+on them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 
 def describe_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> str | None:
-    """A sentence that names the refused object by its position and class; ``None`` where the error does not tell."""
+    """A sentence that names the refused object by its position and class; ``None`` where the
+    error does not tell.
+    """
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is None:
         return None
@@ -37,8 +41,8 @@ def describe_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -
         f"{name}={state.dict.get(name)!r}" for name in _key_attributes(state.manager.mapper)
     )
     return (
-        f"The database refused object {position} of the {len(states)} {state.class_.__name__} objects written together "
-        f"({key})"
+        f"The database refused object {position} of the {len(states)} {state.class_.__name__} "
+        f"objects written together ({key})"
     )
 
 

@@ -5,15 +5,15 @@
     sqlalchemy.exc.SQLAlchemyError
      └─ SeqReserveError                     everything below
          ├─ ConfigurationError              register() or a command got a setting that it cannot use
-         ├─ UnmappedClassError              a class that SQLAlchemy does not map
-         ├─ SequenceNotFoundError           the class has no generated key, or the database no sequence for it
-         ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
-         ├─ SequenceDriftError              a sequence is behind its table
-         ├─ InvalidCountError               a number of ids that is not a whole number of zero or more
-         ├─ InvalidRowsError                rows that cannot be written, each one listed
-         ├─ LockTimeoutError                a repair could not get its lock in time
-         ├─ UnsupportedDatabaseError        the bind is not PostgreSQL
-         └─ EmbeddedServerError             the embedded server could not be found or started
+         ├─ UnmappedClassError              a class that SQLAlchemy does not map ├─
+         SequenceNotFoundError           the class has no generated key, or the database no sequence
+         for it ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
+         ├─ SequenceDriftError              a sequence is behind its table ├─ InvalidCountError
+         a number of ids that is not a whole number of zero or more ├─ InvalidRowsError
+         rows that cannot be written, each one listed ├─ LockTimeoutError                a repair
+         could not get its lock in time ├─ UnsupportedDatabaseError        the bind is not
+         PostgreSQL └─ EmbeddedServerError             the embedded server could not be found or
+         started
 
 What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an ``IntegrityError``.
 """
@@ -71,7 +71,9 @@ class InvalidCountError(SeqReserveError):
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """One thing that is wrong with one row: its position in the input, the attribute, and what is wrong."""
+    """One thing that is wrong with one row: its position in the input, the attribute, and what
+    is wrong.
+    """
 
     index: int
     attribute: str
@@ -82,7 +84,9 @@ class RowProblem:
 
 
 class InvalidRowsError(SeqReserveError):
-    """Rows that cannot be written; :attr:`problems` lists each of them. Nothing was reserved or written."""
+    """Rows that cannot be written; :attr:`problems` lists each of them. Nothing was reserved or
+    written.
+    """
 
     def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
         self.problems = tuple(problems)

@@ -11,8 +11,8 @@
 
 Nothing else in an application changes: ``session.add_all(objects); session.commit()``.
 
-The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly; ``"reserve"`` reserves keys and lets SQLAlchemy write;
-``"off"`` leaves the flush alone.
+The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly; ``"reserve"``
+reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ log = logging.getLogger("sqla_seqreserve.registration")
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 
 MEASURED_COPY_MIN_ROWS: Final = 8
-"""Where COPY overtakes one INSERT of the same rows, measured by ``sqla-seqreserve bench`` on a local server."""
+"""Where COPY overtakes one INSERT of the same rows, measured by ``sqla-seqreserve bench`` on a
+local server.
+"""
 
 _registrations: WeakKeyDictionary[Any, Registration] = WeakKeyDictionary()
 
@@ -55,13 +57,16 @@ def register(
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
-    :param target: a ``Session`` or ``AsyncSession`` (instance or class), ``sessionmaker``, ``async_sessionmaker``, ``scoped_session`` or
-        ``async_scoped_session``.
-    :param classes: mapped classes or declarative bases to enrol, subclasses included; ``None``: every mapped class that qualifies.
+    :param target: a ``Session`` or ``AsyncSession`` (instance or class), ``sessionmaker``,
+        ``async_sessionmaker``, ``scoped_session`` or ``async_scoped_session``.
+    :param classes: mapped classes or declarative bases to enrol, subclasses included; ``None``:
+        every mapped class that qualifies.
     :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
-    :param copy_min_rows: the smallest number of rows of one class that is written by COPY; ``None``: the measured default; 1: whenever possible.
-    :return: the registration. Registering a target again returns the same one with the new settings. Where several
-        registered targets cover a session, the most specific one decides: the instance, then its factory, then its class.
+    :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
+        ``None``: the measured default; 1: whenever possible.
+    :return: the registration. Registering a target again returns the same one with the new
+        settings. Where several registered targets cover a session, the most specific one decides:
+        the instance, then its factory, then its class.
     :raises ConfigurationError: a setting or the target is not one of these.
     """
     key = _identity(target)
@@ -105,9 +110,11 @@ class Registration:
         self._mode = mode
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
-        """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that removes it.
+        """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that
+        removes it.
 
-        The callback runs inside ``flush()``, when the objects are persistent; what it raises makes the flush fail.
+        The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
+        the flush fail.
         """
         self._callbacks.append(callback)
 
@@ -120,7 +127,8 @@ class Registration:
     def explain(
         self, bind: Engine | Connection, classes: Iterable[type[Any]] | None = None
     ) -> Sequence[Explanation]:
-        """How each class is written to the database of ``bind``: path, sequence, and the reason if not the fastest.
+        """How each class is written to the database of ``bind``: path, sequence, and the reason if
+        not the fastest.
 
         :param classes: the classes to explain; ``None``: every mapped class that is enrolled.
         :return: one :class:`Explanation` a class; ``str()`` of the result is a table.
@@ -159,7 +167,9 @@ class Registration:
     # The event that we handle
 
     def before_flush(self, session: Session, flush_context: Any, instances: Any) -> None:
-        """Have this flush run with our unit of work, unless a more specific registration has it already."""
+        """Have this flush run with our unit of work, unless a more specific registration has it
+        already.
+        """
         if self._accepts is not None and not self._accepts(session):
             return
         if isinstance(flush_context, flush.ReservingUnitOfWork):
@@ -188,7 +198,9 @@ def _identity(target: Any) -> Any:
 
 
 def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, int]:
-    """What the event is listened for on, which of its sessions count, and how specific the target is."""
+    """What the event is listened for on, which of its sessions count, and how specific the
+    target is.
+    """
     if isinstance(target, AsyncSession):
         return target.sync_session, None, 1000
     if isinstance(target, Session):
@@ -204,15 +216,17 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
     if isinstance(target, type) and issubclass(target, AsyncSession):
         return _async_target(target, None)
     raise ConfigurationError(
-        f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a sessionmaker, "
-        "async_sessionmaker or scoped_session"
+        f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a "
+        "sessionmaker, async_sessionmaker or scoped_session"
     )
 
 
 def _async_target(
     cls: type[AsyncSession], sync_class: type[Session] | None
 ) -> tuple[Any, Callable[[Session], bool], int]:
-    """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone that it does drive."""
+    """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
+    that it does drive.
+    """
     return (
         sync_class or cls.sync_session_class,
         lambda session: isinstance(async_session_of(session), cls),

@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 __all__ = ["FlushEntry", "FlushReport", "Writer"]
 
 Writer: TypeAlias = Literal["copy", "insert", "orm"]
-"""``copy``: COPY. ``insert``: one bulk INSERT with reserved keys. ``orm``: SQLAlchemy's unit of work, for the reason given."""
+"""``copy``: COPY. ``insert``: one bulk INSERT with reserved keys. ``orm``: SQLAlchemy's unit of
+work, for the reason given.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@
     both = reserve_ids(session, {Order: 500, Item: 4000})       # several classes, one round trip
     assign_ids(session, [order, item_1, item_2])                # fill the keys of new objects now
 
-An id comes from ``nextval`` and from nothing else, so it is unique against every other writer: other reservers, plain INSERTs that
-use the column's default, programs in other languages. Ids of one reservation ascend (descend, under a negative increment)
-and are *not* promised to be consecutive. PostgreSQL does not take a reserved id back when a transaction rolls back.
+An id comes from ``nextval`` and from nothing else, so it is unique against every other writer:
+other reservers, plain INSERTs that use the column's default, programs in other languages. Ids of
+one reservation ascend (descend, under a negative increment) and are *not* promised to be
+consecutive. PostgreSQL does not take a reserved id back when a transaction rolls back.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ _SHOWN: Final = 3
 
 
 class ReservedIds(collections.abc.Sequence[int]):
-    """Ids reserved together: an immutable sequence of ``int`` in ``nextval`` order, distinct, not promised consecutive."""
+    """Ids reserved together: an immutable sequence of ``int`` in ``nextval`` order, distinct,
+    not promised consecutive.
+    """
 
     __slots__ = ("_ids",)
 
@@ -87,11 +90,14 @@ def reserve_ids(
 
     :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without.
     :param count: how many ids, 0 or more. 0 asks the database nothing.
-    :return: for one class its :class:`ReservedIds`; for a mapping a dictionary with the same keys in the same order.
+    :return: for one class its :class:`ReservedIds`; for a mapping a dictionary with the same keys
+        in the same order.
     :raises UnmappedClassError: a class is not mapped.
-    :raises InvalidCountError: a count is negative or not an ``int`` (``bool`` is not taken for one).
+    :raises InvalidCountError: a count is negative or not an ``int`` (``bool`` is not taken for
+        one).
     :raises SequenceNotFoundError: a class has no key that a sequence numbers.
-    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's type.
+    :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's
+        type.
     :raises UnsupportedDatabaseError: the session or connection is not bound to PostgreSQL.
     """
     if isinstance(model, Mapping):
@@ -116,13 +122,17 @@ def reserve_ids(
 
 
 def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]) -> None:
-    """Fill the primary keys of transient or pending objects now, before any flush, in one round trip.
+    """Fill the primary keys of transient or pending objects now, before any flush, in one round
+    trip.
 
-    Keys that are set already stay. Ids follow the order of ``objects``. The flush then inserts the objects under these keys.
+    Keys that are set already stay. Ids follow the order of ``objects``. The flush then inserts the
+    objects under these keys.
 
     :raises UnmappedClassError: an object is not an instance of a mapped class.
-    :raises ConfigurationError: an object is persistent, deleted or detached: it has its row and its key already.
-    :raises SequenceNotFoundError: an object needs a key and its class has none that a sequence numbers.
+    :raises ConfigurationError: an object is persistent, deleted or detached: it has its row and its
+        key already.
+    :raises SequenceNotFoundError: an object needs a key and its class has none that a sequence
+        numbers.
     """
     needing: dict[Mapper[Any], list[object]] = {}
     sources: dict[Mapper[Any], KeySequence] = {}
@@ -171,7 +181,8 @@ def _new_state(index: int, item: object) -> InstanceState[Any]:
         )
     if state.key is not None:
         raise ConfigurationError(
-            f"Object {index}, {item!r}, has its row and its key {state.key[1]} already: expected a transient or pending object"
+            f"Object {index}, {item!r}, has its row and its key {state.key[1]} already: expected a "
+            "transient or pending object"
         )
     return state
 
@@ -188,7 +199,9 @@ def _checked_count(model: object, count: object) -> int:
 def _by_connection(
     session_or_connection: SessionOrConnection, mappers: Iterable[Mapper[Any]]
 ) -> dict[Connection, list[Mapper[Any]]]:
-    """The connection that each class is bound to; one for all of them, except in a session with several binds."""
+    """The connection that each class is bound to; one for all of them, except in a session with
+    several binds.
+    """
     found: dict[Connection, list[Mapper[Any]]] = {}
     for mapper in mappers:
         found.setdefault(connection_of(session_or_connection, mapper), []).append(mapper)
@@ -211,11 +224,12 @@ def connection_of(
         connection = session_or_connection
     else:
         raise ConfigurationError(
-            f"Expected a Session or a Connection, found {session_or_connection!r}; an AsyncSession goes through "
-            "sqla_seqreserve.aio, or through its run_sync()"
+            f"Expected a Session or a Connection, found {session_or_connection!r}; an AsyncSession "
+            "goes through sqla_seqreserve.aio, or through its run_sync()"
         )
     if connection.dialect.name != "postgresql":
         raise UnsupportedDatabaseError(
-            f"Sequences are reserved on PostgreSQL only; this connection is to {connection.dialect.name}"
+            "Sequences are reserved on PostgreSQL only; this connection is to "
+            f"{connection.dialect.name}"
         )
     return connection

@@ -1,12 +1,14 @@
 """Which Python values COPY writes exactly as INSERT would, for each type of a database column.
 
-INSERT lets PostgreSQL cast: a parameter of one type is assigned to a column of another. COPY casts nothing. In binary format a value is
-taken for what the column is, and psycopg's integer dumpers wrap around silently (70000 in a smallint column becomes 4464), so a codec names
-the *exact* Python types that mean the same either way, and checks ranges and time zones. Everything else is left to INSERT: subclasses,
-mixtures, values that the server would cast or refuse. Measured with psycopg 3.3 on PostgreSQL 15 and 18.
+INSERT lets PostgreSQL cast: a parameter of one type is assigned to a column of another. COPY casts
+nothing. In binary format a value is taken for what the column is, and psycopg's integer dumpers
+wrap around silently (70000 in a smallint column becomes 4464), so a codec names the *exact* Python
+types that mean the same either way, and checks ranges and time zones. Everything else is left to
+INSERT: subclasses, mixtures, values that the server would cast or refuse. Measured with psycopg 3.3
+on PostgreSQL 15 and 18.
 
-A type without a binary dumper (hstore, inet from ``str``, bit strings, ...) goes as text: COPY then calls the column's input function on the
-same text that an untyped parameter would have been.
+A type without a binary dumper (hstore, inet from ``str``, bit strings, ...) goes as text: COPY then
+calls the column's input function on the same text that an untyped parameter would have been.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ _TEXT_OID: Final = 25
 class Codec:
     """What one column takes through COPY.
 
-    ``binary`` and ``text`` are exact Python types; ``oid`` is the type that psycopg dumps for, in binary format; ``convert`` makes a value of a
-    further type exact first.
+    ``binary`` and ``text`` are exact Python types; ``oid`` is the type that psycopg dumps for, in
+    binary format; ``convert`` makes a value of a further type exact first.
     """
 
     oid: int
@@ -82,7 +84,9 @@ def _naive(values: Iterable[Any]) -> bool:
 
 
 def _single_precision(values: Iterable[float]) -> bool:
-    """Neither overflowing nor vanishing in four bytes, which the server refuses and ``struct`` lets pass."""
+    """Neither overflowing nor vanishing in four bytes, which the server refuses and ``struct``
+    lets pass.
+    """
     return all(
         value == 0
         or 1.2e-38 <= abs(value) <= 3.4e38
@@ -93,7 +97,9 @@ def _single_precision(values: Iterable[float]) -> bool:
 
 
 def _numeric_from_float(value: float) -> Decimal:
-    """What PostgreSQL makes of a double precision value assigned to numeric: 15 significant digits (``float8_numeric``)."""
+    """What PostgreSQL makes of a double precision value assigned to numeric: 15 significant
+    digits (``float8_numeric``).
+    """
     return Decimal(f"{value:.15g}")
 
 
@@ -148,7 +154,9 @@ _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
 
 
 def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> Codec | str:
-    """The codec of a column, from its type in the model and in the database; or the reason why COPY cannot write it."""
+    """The codec of a column, from its type in the model and in the database; or the reason why
+    COPY cannot write it.
+    """
     if column.is_unknown_domain:
         return f"column {column.name} is a domain over a domain"
     if column.is_enum:
@@ -248,7 +256,9 @@ def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
 
 
 def _model_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """The type as DDL writes it, without length, precision and collation: ``timestamp with time zone``."""
+    """The type as DDL writes it, without length, precision and collation: ``timestamp with time
+    zone``.
+    """
     ddl: str = dialect.type_compiler_instance.process(type_).lower().split(" collate ")[0]
     return re.sub(r"\([^)]*\)", "", ddl).strip()
 

@@ -1,15 +1,18 @@
 """Writes a batch of rows with COPY, through SQLAlchemy's own execution path.
 
-The COPY is executed as a statement of the connection, with the ``do_execute`` event in place of the driver's ``execute()``: so engine events fire,
-echo logs, errors are wrapped and ``handle_error`` runs where SQLAlchemy does these things, and tracing tools see the statement, its number of
-rows (as its one parameter) and the cursor's row count. The listener looks at the execution options and leaves every other statement alone.
+The COPY is executed as a statement of the connection, with the ``do_execute`` event in place of the
+driver's ``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error``
+runs where SQLAlchemy does these things, and tracing tools see the statement, its number of rows (as
+its one parameter) and the cursor's row count. The listener looks at the execution options and
+leaves every other statement alone.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -21,6 +24,7 @@ from .. import _host as host
 __all__ = ["CopyJob", "copy_rows", "no_copy_reason"]
 
 _OPTION: Final = "sqla_seqreserve_copy"
+_BLOCK: Final = 8192
 _DRIVERS: Final = frozenset({"psycopg", "psycopg_async"})
 
 _listening: WeakSet[Dialect] = WeakSet()
@@ -29,11 +33,14 @@ _lock = threading.Lock()
 
 @dataclass(slots=True, eq=False)
 class CopyJob:
-    """Column values of one COPY, as the driver takes them, with the type oid of each column; then how many rows were taken."""
+    """Column values of one COPY, as the driver takes them, with the type oid of each column;
+    then how many rows were taken.
+    """
 
     values: Sequence[Sequence[Any]]
     oids: Sequence[int]
     binary: bool
+    progress: Callable[[int], object] | None = None
     taken: int = 0
 
     def run(self, cursor: Any, statement: str) -> None:
@@ -42,8 +49,9 @@ class CopyJob:
             if self.binary:
                 copy.set_types(self.oids)
             write_row = copy.write_row
-            for row in zip(*self.values, strict=True):
-                write_row(row)
+            for rows in self._blocks():
+                for row in rows:
+                    write_row(row)
 
     async def run_async(self, cursor: Any, statement: str) -> None:
         """Send the rows through a psycopg async cursor."""
@@ -51,8 +59,19 @@ class CopyJob:
             if self.binary:
                 copy.set_types(self.oids)
             write_row = copy.write_row
-            for row in zip(*self.values, strict=True):
-                await write_row(row)
+            for rows in self._blocks():
+                for row in rows:
+                    await write_row(row)
+
+    def _blocks(self) -> Iterator[Iterable[tuple[Any, ...]]]:
+        """The rows, whole; or, where progress is reported, in blocks with a report after each."""
+        rows = zip(*self.values, strict=True)
+        if self.progress is None:
+            yield rows
+            return
+        for start in range(0, len(self.values[0]), _BLOCK):
+            yield islice(rows, _BLOCK)
+            self.progress(min(_BLOCK, len(self.values[0]) - start))
 
 
 def no_copy_reason(dialect: Dialect) -> str | None:

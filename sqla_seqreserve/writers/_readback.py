@@ -1,6 +1,7 @@
 """Reads server defaults back after a COPY: one query for the whole batch, in the order of its rows.
 
-INSERT has RETURNING, COPY has not. The keys are known, so one SELECT joined to them, numbered ``WITH ORDINALITY``, brings each row back beside its object.
+INSERT has RETURNING, COPY has not. The keys are known, so one SELECT joined to them, numbered
+``WITH ORDINALITY``, brings each row back beside its object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def read_back(
 ) -> list[str]:
     """Load ``columns`` of the rows just written into their objects; return the attribute keys.
 
-    :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or discarded it.
+    :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or
+        discarded it.
     """
     table, mapper = plan.table, plan.mapper
     keys = host.key_columns(mapper, table)
@@ -55,8 +57,9 @@ def read_back(
     rows = connection.execute(statement).all()
     if len(rows) != len(records):
         raise FlushError(
-            f"COPY for {mapper} wrote {len(records)} rows, of which {table.name} has {len(rows)} under the keys they were given. "
-            "Ensure there are no triggers that change primary keys, or leave the class out of register()"
+            f"COPY for {mapper} wrote {len(records)} rows, of which {table.name} has {len(rows)} "
+            "under the keys they were given. Ensure there are no triggers that change primary "
+            "keys, or leave the class out of register()"
         )
     for index, (attribute, _) in enumerate(loaded):
         for record, row in zip(records, rows, strict=True):

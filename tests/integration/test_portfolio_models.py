@@ -6,7 +6,6 @@ import datetime as dt
 from decimal import Decimal
 
 import pytest
-from sqla_seqreserve.testing import record_statements
 from sqlalchemy import Engine, delete, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -20,6 +19,7 @@ from sqla_seqreserve.portfolio.models import (
     PortfolioFundIrrValue,
     PortfolioFundValuation,
 )
+from sqla_seqreserve.testing import record_statements
 
 DAY = dt.date(2024, 5, 1)
 

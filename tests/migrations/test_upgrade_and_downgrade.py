@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqla_seqreserve.embedded import URL_VARIABLE, EmbeddedServer
 from sqlalchemy import Engine, inspect, make_url
 
+from sqla_seqreserve.embedded import URL_VARIABLE, EmbeddedServer
 from sqla_seqreserve.portfolio.schema import migration_config, upgrade
 
 READ = Callable[[str], dict[str, list[tuple[Any, ...]]]]

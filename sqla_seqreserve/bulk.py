@@ -1,0 +1,313 @@
+"""Insert many rows given as mappings, without making objects of them: the fastest way in.
+
+::
+
+    ids = bulk_insert(session, Order, [{"customer": "ACME", "total": Decimal("9.90")}, ...])
+    orders = bulk_insert(session, Order, rows, returning="objects")     # persistent, no SELECT
+
+A row maps *attribute* keys to values, as keyword arguments of the class would. Columns left out get
+their defaults, as in an ORM INSERT; ``None`` for a column with a default counts as left out. All
+rows are checked before an id is reserved, and everything happens in the session's transaction. Like
+every bulk operation of the ORM it knows columns, not relationships, fires no mapper events and
+flushes nothing first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, overload
+
+from sqlalchemy import Connection, Table, insert
+from sqlalchemy.orm import Mapper, Session, scoped_session
+
+from . import _catalogue as catalogue
+from . import _host as host
+from ._fetch import IdRequest, fetch_ids
+from ._keys import KeySequence, mapper_of, resolve
+from ._plan import Absent, Batch, InsertPlan, insert_plan, is_plain
+from .errors import ConfigurationError, InvalidRowsError, RowProblem
+from .reservation import ReservedIds, connection_of
+from .writers._copy import CopyJob, copy_rows, no_copy_reason
+
+__all__ = ["bulk_insert"]
+
+log = logging.getLogger("sqla_seqreserve.bulk")
+
+_T = TypeVar("_T")
+_Rows = Sequence[Mapping[str, Any]]
+
+_MOST_PROBLEMS: Final = 1000
+
+
+@overload
+def bulk_insert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Literal["ids"] = "ids",
+) -> ReservedIds: ...
+@overload
+def bulk_insert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Literal["objects"],
+) -> list[_T]: ...
+def bulk_insert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Literal["ids", "objects"] = "ids",
+) -> ReservedIds | list[_T]:
+    """Insert rows of one class by COPY, their keys reserved in one round trip.
+
+    :param rows: mappings of attribute key -> value. A key that a row gives stays.
+    :param progress: called with the number of rows sent since the last call.
+    :param returning: ``"ids"``: the keys, aligned with the rows; ``"objects"``: persistent
+        instances, aligned with the rows, loaded with what was written and not with a SELECT (what
+        the database filled in is loaded when asked for).
+    :raises InvalidRowsError: rows that cannot be written, each listed; nothing was reserved or
+        written.
+    :raises SequenceNotFoundError: rows need keys and the class has none that a sequence numbers.
+    :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    """
+    if returning not in {"ids", "objects"}:
+        raise ConfigurationError(f"returning must be 'ids' or 'objects', found {returning!r}")
+    mapper = mapper_of(model)
+    given = rows if isinstance(rows, list) else list(rows)
+    connection = connection_of(session, mapper)
+    writing = _Writing(connection, mapper, given, progress)
+    writing.check()
+    started = time.perf_counter()
+    keys = writing.reserve()
+    writing.write()
+    log.info(
+        "inserted %d rows of %s",
+        len(given),
+        model.__name__,
+        extra={
+            "event": "bulk_insert",
+            "model": model.__name__,
+            "rows": len(given),
+            "seconds": time.perf_counter() - started,
+        },
+    )
+    if returning == "ids":
+        return ReservedIds(keys)
+    return writing.objects(session() if isinstance(session, scoped_session) else session)
+
+
+class _Writing:
+    """One ``bulk_insert``: the rows, the values that are added to them, and the plans for the
+    class's tables.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        mapper: Mapper[Any],
+        rows: _Rows,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.connection = connection
+        self.mapper = mapper
+        self.rows = rows
+        self.progress = progress
+        self.added: dict[str, list[Any]] = {}
+        self.batches: list[tuple[InsertPlan, Batch]] = []
+        self.inserted: Sequence[int] = ()
+        self.source: KeySequence = resolve(connection, [mapper])[mapper]
+        self.tables = [
+            table
+            for table, _ in host.tables_in_order(mapper.base_mapper)
+            if host.writes_to(mapper, table)
+        ]
+        names = {table: catalogue.table_name(connection, table) for table in self.tables}
+        facts = catalogue.table_facts(connection, names.values())
+        self.plans: dict[Table, InsertPlan | None] = {}
+        for table, name in names.items():
+            found = facts[name]
+            self.plans[table] = (
+                insert_plan(mapper, table, found, connection.dialect) if found else None
+            )
+
+    def check(self) -> None:
+        """Refuse rows that no INSERT could take, all at once."""
+        problems: list[RowProblem] = []
+        allowed = {column.key for column in self.mapper.column_attrs}
+        required = self._required()
+        try:
+            used = set().union(*self.rows)
+            suspicious = not used <= allowed or any(
+                None in set(map(type, values)) or type(None) in set(map(type, values))
+                for values in ([row.get(key) for row in self.rows] for key in required)
+            )
+        except (TypeError, AttributeError):
+            suspicious = True
+        if not suspicious:
+            return
+        for index, row in enumerate(self.rows):
+            if not isinstance(row, Mapping):
+                problems.append(
+                    RowProblem(index, "-", f"expected a mapping, found {type(row).__name__}")
+                )
+                continue
+            problems += [
+                RowProblem(index, str(key), f"{self.mapper.class_.__name__} has no such column")
+                for key in row
+                if key not in allowed
+            ]
+            problems += [
+                RowProblem(
+                    index, key, "has no value, and the column takes no NULL and has no default"
+                )
+                for key in required
+                if row.get(key) is None
+            ]
+            if len(problems) >= _MOST_PROBLEMS:
+                break
+        raise InvalidRowsError(
+            f"{self.mapper.class_.__name__}: {len({p.index for p in problems})} of "
+            f"{len(self.rows)} rows cannot be written; nothing was reserved or written",
+            problems,
+        )
+
+    def _required(self) -> list[str]:
+        """The attributes that every row must give a value."""
+        found = []
+        for table in self.tables:
+            plan = self.plans[table]
+            keys = set(host.key_columns(self.mapper, table))
+            if plan is not None:
+                found += [
+                    column.attribute
+                    for column in plan.columns
+                    if column.attribute is not None
+                    and column.absent is Absent.NULL
+                    and not column.column.nullable
+                    and column.column not in keys
+                    and column.attribute != host.polymorphic_attribute(self.mapper)
+                ]
+        return found
+
+    def reserve(self) -> list[Any]:
+        """Reserve a key for each row that has none; return every row's key, in the order of the
+        rows.
+        """
+        polymorphic = host.polymorphic_attribute(self.mapper)
+        if polymorphic is not None:
+            identity = self.mapper.polymorphic_identity
+            self.added[polymorphic] = [row.get(polymorphic, identity) for row in self.rows]
+        key = self.source.key
+        if self.source.sequence is None:
+            attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
+            return [row.get(attribute) for row in self.rows]
+        keys = [row.get(key.attribute) for row in self.rows]
+        missing = [index for index, value in enumerate(keys) if value is None]
+        [ids], _ = fetch_ids(self.connection, [IdRequest(self.source, len(missing))])
+        convert = self.source.to_python
+        if len(missing) == len(keys):
+            keys = list(map(convert, ids)) if convert else list(ids)
+        else:
+            for index, value in zip(missing, ids, strict=True):
+                keys[index] = convert(value) if convert else value
+        for table in self.tables:
+            for column in host.key_columns(self.mapper, table):
+                attribute = self.mapper.get_property_by_column(column).key
+                if column is key.column or host.inherits_key(self.mapper, column, key.column):
+                    self.added[attribute] = keys
+        return keys
+
+    def write(self) -> None:
+        """Write the rows, table by table."""
+        reason = no_copy_reason(self.connection.dialect)
+        if reason is not None or None in self.plans.values():
+            self._insert(range(len(self.rows)), reason or "the database has no such table")
+            return
+        divisions = []
+        for table in self.tables:
+            plan = self.plans[table]
+            assert plan is not None
+            divisions.append((plan, plan.divide(self.rows, self.connection, self.added)))
+        refused = {
+            position: reason
+            for _, division in divisions
+            for reason, positions in division.elsewhere.items()
+            for position in positions
+        }
+        if refused and len(self.tables) > 1:
+            # A row goes one way through all of its tables.
+            self._insert(range(len(self.rows)), next(iter(refused.values())))
+            return
+        for plan, division in divisions:
+            for batch in division.batches:
+                last = plan is divisions[-1][0]
+                job = CopyJob(
+                    batch.values, batch.oids, batch.binary, self.progress if last else None
+                )
+                copy_rows(
+                    self.connection, plan.facts.name, batch.columns, job, len(batch.positions)
+                )
+                self.batches.append((plan, batch))
+        if refused:
+            self._insert(sorted(refused), next(iter(refused.values())))
+
+    def _insert(self, positions: Sequence[int], reason: str) -> None:
+        """Write rows that COPY does not take by SQLAlchemy's bulk INSERT, with the keys that are
+        reserved.
+        """
+        self.inserted = positions
+        rows = [
+            {**self.rows[index], **{key: values[index] for key, values in self.added.items()}}
+            for index in positions
+        ]
+        log.info(
+            "%d rows of %s go by INSERT: %s",
+            len(rows),
+            self.mapper.class_.__name__,
+            reason,
+            extra={"event": "fallback", "rows": len(rows), "reason": reason},
+        )
+        session = Session(self.connection, autoflush=False)
+        session.execute(insert(self.mapper), rows)
+        if self.progress is not None:
+            self.progress(len(rows))
+
+    def objects(self, session: Session) -> list[Any]:
+        """The rows as persistent instances of ``session``."""
+        nulls = {
+            column.attribute: None
+            for plan in self.plans.values()
+            if plan is not None
+            for column in plan.columns
+            if column.attribute is not None and column.absent is Absent.NULL
+        }
+        added = list(self.added)
+        held = [
+            {**nulls, **row, **dict(zip(added, values, strict=True))}
+            for row, values in zip(self.rows, zip(*self.added.values(), strict=True), strict=True)
+        ]
+        for plan, batch in self.batches:
+            for attribute, defaults in batch.defaults.items():
+                for position, value in zip(batch.positions, defaults, strict=True):
+                    held[position][attribute] = value
+            for attribute, column in plan.source.items():
+                if column in batch.omitted:
+                    for position in batch.positions:
+                        held[position].pop(attribute, None)
+        for position in self.inserted:
+            # What SQLAlchemy wrote may be an expression, or a default that only it knows.
+            row, keys = self.rows[position], {name: held[position][name] for name in added}
+            held[position] = {
+                **{name: value for name, value in row.items() if is_plain(value)},
+                **keys,
+            }
+        return host.instances_of(session, self.mapper, held)
