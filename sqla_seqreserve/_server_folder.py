@@ -35,6 +35,7 @@ else:
 __all__ = [
     "Endpoint",
     "FileLock",
+    "belong_to_folder",
     "can_enter",
     "endpoint",
     "live_owners",
@@ -123,12 +124,18 @@ def _lock(fd: int, *, blocking: bool) -> bool:
 
 
 def open_in_folder(path: Path, flags: int) -> int:
-    """Open a file of the folder, which then belongs to the folder's owner even if root makes it."""
+    """Open a file of the folder, never through a link; a new one is closed to other users."""
     fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    if sys.platform != "win32" and flags & os.O_CREAT and os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.fchown(fd, folder.st_uid, folder.st_gid)
+    if flags & os.O_CREAT:
+        belong_to_folder(path)
     return fd
+
+
+def belong_to_folder(path: Path) -> None:
+    """Give a file or folder to the owner of the folder it is in, who could not use it if root's."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
 def can_enter(folder: Path, uid: int, gid: int) -> bool:

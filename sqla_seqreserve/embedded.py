@@ -51,6 +51,7 @@ from ._binaries import Account, account_of, find_binaries, unprivileged_account
 from ._keeper import COMMAND, Plan
 from ._server_folder import (
     FileLock,
+    belong_to_folder,
     can_enter,
     endpoint,
     live_owners,
@@ -180,7 +181,10 @@ class _Tenancy:
     def enter(self, fsync: bool, transport: str, settings: dict[str, str], timeout: float) -> URL:
         """Claim the server, start it if it does not run, and return its URL."""
         with _in_this_process, self._mutex:
-            self._claim.path.parent.mkdir(mode=0o700, exist_ok=True)
+            owners = self._claim.path.parent
+            if not owners.exists():
+                owners.mkdir(mode=0o700)
+                belong_to_folder(owners)
             _owned.add(self._claim.path)
             self._claim.acquire()
             if not _is_locked(self.folder / "keeper"):
@@ -192,15 +196,16 @@ class _Tenancy:
         if self._left or os.getpid() != self._pid:  # a forked child owns nothing
             return
         self._left = True
-        with _in_this_process, self._mutex:
-            self._claim.release()
-            self._claim.path.unlink(missing_ok=True)
-            _owned.discard(self._claim.path)
+        _owned.discard(self._claim.path)
         if self._throw_away:
+            self._claim.release()
             if self._keeper is not None:
                 self._keeper.wait()
             shutil.rmtree(self.folder, ignore_errors=True)  # unless its keeper did
         else:
+            with _in_this_process, self._mutex:
+                self._claim.release()
+                self._claim.path.unlink(missing_ok=True)
             self._wait_for_end()
 
     def _wait_for_end(self) -> None:
