@@ -306,7 +306,7 @@ def packages(folder: Path, without: tuple[str, ...]) -> Path:
     """A folder of this environment's packages, save some."""
     folder.mkdir()
     for directory in site.getsitepackages():
-        for path in Path(directory).iterdir():
+        for path in Path(directory).glob("*"):  # some systems name folders that do not exist
             if not path.name.startswith(without or ("\0",)) and not (folder / path.name).exists():
                 (folder / path.name).symlink_to(path)
     return folder
