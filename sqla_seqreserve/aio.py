@@ -14,30 +14,29 @@ Each runs its twin through ``run_sync()``; arguments, results and errors are tho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from . import bulk, reservation
 from .reservation import ReservedIds
 
 __all__ = ["assign_ids", "bulk_insert", "reserve_ids"]
 
-AnyAsyncSession: TypeAlias = AsyncSession | async_scoped_session[Any]
 
 _T = TypeVar("_T")
 
 
 @overload
 async def reserve_ids(
-    session_or_connection: AnyAsyncSession | AsyncConnection, model: type[Any], count: int
+    session_or_connection: AsyncSession | AsyncConnection, model: type[Any], count: int
 ) -> ReservedIds: ...
 @overload
 async def reserve_ids(
-    session_or_connection: AnyAsyncSession | AsyncConnection, model: Mapping[type[Any], int]
+    session_or_connection: AsyncSession | AsyncConnection, model: Mapping[type[Any], int]
 ) -> dict[type[Any], ReservedIds]: ...
 async def reserve_ids(
-    session_or_connection: AnyAsyncSession | AsyncConnection,
+    session_or_connection: AsyncSession | AsyncConnection,
     model: Any,
     count: int | None = None,
 ) -> ReservedIds | dict[type[Any], ReservedIds]:
@@ -48,14 +47,14 @@ async def reserve_ids(
     return found
 
 
-async def assign_ids(session: AnyAsyncSession, objects: Iterable[object]) -> None:
+async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
     """See :func:`sqla_seqreserve.assign_ids`."""
     await session.run_sync(reservation.assign_ids, objects)
 
 
 @overload
 async def bulk_insert(
-    session: AnyAsyncSession,
+    session: AsyncSession,
     model: type[_T],
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -64,7 +63,7 @@ async def bulk_insert(
 ) -> ReservedIds: ...
 @overload
 async def bulk_insert(
-    session: AnyAsyncSession,
+    session: AsyncSession,
     model: type[_T],
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -72,7 +71,7 @@ async def bulk_insert(
     returning: Literal["objects"],
 ) -> list[_T]: ...
 async def bulk_insert(
-    session: AnyAsyncSession,
+    session: AsyncSession,
     model: type[_T],
     rows: Iterable[Mapping[str, Any]],
     *,

@@ -210,25 +210,36 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
     if isinstance(target, sessionmaker):
         return target, None, len(target.class_.__mro__)
     if isinstance(target, async_sessionmaker):
-        return _async_target(target.class_, target.kw.get("sync_session_class"))
+        cls = _sync_class_of_its_own(target)
+        return cls, None, len(cls.__mro__)
     if isinstance(target, type) and issubclass(target, Session):
         return target, None, len(target.__mro__)
     if isinstance(target, type) and issubclass(target, AsyncSession):
-        return _async_target(target, None)
+        return _async_target(target)
     raise ConfigurationError(
         f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a "
         "sessionmaker, async_sessionmaker or scoped_session"
     )
 
 
-def _async_target(
-    cls: type[AsyncSession], sync_class: type[Session] | None
-) -> tuple[Any, Callable[[Session], bool], int]:
+def _sync_class_of_its_own(maker: async_sessionmaker[Any]) -> type[Session]:
+    """Have the factory's sessions drive a ``Session`` class that no other's do, as ``sessionmaker``
+    does by itself.
+
+    Sessions that the factory has made before are not of this class.
+    """
+    base = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
+    cls: type[Session] = type(base.__name__, (base,), {})
+    maker.configure(sync_session_class=cls)
+    return cls
+
+
+def _async_target(cls: type[AsyncSession]) -> tuple[Any, Callable[[Session], bool], int]:
     """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
     that it does drive.
     """
     return (
-        sync_class or cls.sync_session_class,
+        cls.sync_session_class,
         lambda session: isinstance(async_session_of(session), cls),
         len(cls.__mro__),
     )
