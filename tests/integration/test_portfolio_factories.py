@@ -1,0 +1,150 @@
+"""The factories make objects that a session can save, and leave saving them to the session."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from factory.random import get_random_state, reseed_random, set_random_state
+from sqla_seqreserve.testing import record_statements
+from sqlalchemy import Engine, event, func, inspect, select
+from sqlalchemy.orm import Session
+
+from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.portfolio import factories
+from sqla_seqreserve.portfolio.activity_types import ActivityType
+from sqla_seqreserve.portfolio.models import Base, Portfolio, PortfolioFund, PortfolioFundValuation
+
+SEED = 2104
+ALL = [getattr(factories, name) for name in factories.__all__ if name.endswith("Factory")]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> Iterator[None]:
+    """The same values in every run, whatever ran before."""
+    print(f"factory.random seed: {SEED}")
+    before = get_random_state()
+    reseed_random(SEED)
+    yield
+    set_random_state(before)
+
+
+def test_every_model_has_a_factory() -> None:
+    """No model is left out, and none has two."""
+    models = sorted(factory._meta.model.__name__ for factory in ALL)
+    assert models == sorted(mapper.class_.__name__ for mapper in Base.registry.mappers)
+
+
+@pytest.mark.parametrize("factory", ALL)
+def test_created_objects_can_be_saved(factory: Any, portfolio_engine: Engine) -> None:
+    """A batch of every factory, with the parents it made, passes every constraint."""
+    with Session(portfolio_engine) as session, factories.use_session(session):
+        created = factory.create_batch(3)
+        assert all(instance in session.new for instance in created)
+        session.commit()
+        assert session.scalar(select(func.count()).select_from(factory._meta.model)) == 3
+
+
+@pytest.mark.parametrize("factory", ALL)
+def test_creating_neither_flushes_nor_commits(factory: Any, portfolio_engine: Engine) -> None:
+    """Nothing is sent to the database before the session is told to."""
+    with Session(portfolio_engine) as session, factories.use_session(session):
+        event.listen(session, "before_commit", lambda _: pytest.fail("committed"))
+        with record_statements(portfolio_engine) as statements:
+            factory.create_batch(2)
+        assert statements == []
+
+
+@pytest.mark.parametrize("factory", ALL)
+def test_building_needs_no_session(factory: Any) -> None:
+    """A built object and its parents belong to no session."""
+    assert inspect(factory.build()).transient
+
+
+def test_creating_needs_a_session(portfolio_engine: Engine) -> None:
+    """Outside use_session, and after it, create says what to do."""
+    with Session(portfolio_engine) as session, factories.use_session(session):
+        pass
+    with pytest.raises(ConfigurationError, match="use_session"):
+        factories.PortfolioFactory()
+
+
+def test_nested_sessions_do_not_mix(portfolio_engine: Engine) -> None:
+    """The innermost use_session counts, and the outer one again after it."""
+    outer, inner = Session(portfolio_engine), Session(portfolio_engine)
+    with outer, inner, factories.use_session(outer):
+        with factories.use_session(inner):
+            assert factories.PortfolioFactory() in inner
+        assert factories.PortfolioFactory() in outer
+
+
+def test_the_seed_decides_the_values() -> None:
+    """The same seed gives the same values, another one others."""
+
+    def values(seed: int) -> tuple[Any, ...]:
+        reseed_random(seed)
+        activity = factories.HoldingActivityLogFactory.build()
+        fund = activity.portfolio_fund
+        return (
+            activity.amount,
+            activity.activity_timestamp,
+            activity.product.product_name,
+            fund.isin_number,
+            fund.portfolio.portfolio_name,
+        )
+
+    assert values(1) == values(1) != values(2)
+
+
+def test_values_are_plausible() -> None:
+    """Amounts are positive and in cents, types known, times midnight UTC, ISINs right."""
+    for activity in factories.HoldingActivityLogFactory.build_batch(50):
+        assert activity.amount > 0
+        assert activity.amount.as_tuple().exponent == -2
+        assert activity.activity_type in set(ActivityType)
+        assert activity.activity_timestamp.timetz() == dt.time(tzinfo=dt.UTC)
+        assert activity.product.portfolio is activity.portfolio_fund.portfolio
+        assert _luhn_sum(activity.portfolio_fund.isin_number) % 10 == 0
+
+
+def test_a_known_isin_passes_the_same_check() -> None:
+    """The check that the ISINs above pass is that of ISO 6166, as a published one shows."""
+    assert _luhn_sum("US0378331005") % 10 == 0
+    assert _luhn_sum("US0378331006") % 10 != 0
+
+
+@pytest.mark.parametrize(
+    ("factory", "parent", "valuation"),
+    [
+        (factories.PortfolioFundIrrValueFactory, "fund", "fund_valuation"),
+        (factories.PortfolioIrrValueFactory, "portfolio", "portfolio_valuation"),
+    ],
+)
+def test_a_rate_belongs_to_its_valuation(factory: Any, parent: str, valuation: str) -> None:
+    """A rate of return and its valuation are of the same date and of the same parent."""
+    rate = factory.build()
+    valued = getattr(rate, valuation)
+    of = valued.portfolio_fund if parent == "fund" else valued.portfolio
+    assert of is getattr(rate, parent)
+    assert valued.valuation_date == rate.date
+    assert getattr(factory.build(**{valuation: None}), valuation) is None
+
+
+def test_a_batch_can_share_its_parent(portfolio_engine: Engine) -> None:
+    """A parent that is given is used, and the dates of its valuations differ."""
+    with Session(portfolio_engine) as session, factories.use_session(session):
+        fund = factories.PortfolioFundFactory()
+        factories.PortfolioFundValuationFactory.create_batch(24, portfolio_fund=fund)
+        session.commit()
+        assert [
+            session.scalar(select(func.count()).select_from(model))
+            for model in (Portfolio, PortfolioFund, PortfolioFundValuation)
+        ] == [1, 1, 24]
+
+
+def _luhn_sum(isin: str) -> int:
+    digits = [int(digit) for digit in "".join(str(int(character, 36)) for character in isin)]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return sum(digits[-1::-2]) + sum(doubled)
