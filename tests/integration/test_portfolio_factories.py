@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 from factory.random import get_random_state, reseed_random, set_random_state
-from sqla_seqreserve.testing import record_statements
 from sqlalchemy import Engine, event, func, inspect, select
 from sqlalchemy.orm import Session
 
+from sqla_seqreserve import FlushReport, register
 from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.portfolio import factories
 from sqla_seqreserve.portfolio.activity_types import ActivityType
-from sqla_seqreserve.portfolio.models import Base, Portfolio, PortfolioFund, PortfolioFundValuation
+from sqla_seqreserve.portfolio.models import (
+    Base,
+    ClientProduct,
+    HoldingActivityLog,
+    Portfolio,
+    PortfolioFund,
+    PortfolioFundValuation,
+)
+from sqla_seqreserve.testing import record_statements
 
 SEED = 2104
 ALL = [getattr(factories, name) for name in factories.__all__ if name.endswith("Factory")]
@@ -142,6 +150,22 @@ def test_a_batch_can_share_its_parent(portfolio_engine: Engine) -> None:
             session.scalar(select(func.count()).select_from(model))
             for model in (Portfolio, PortfolioFund, PortfolioFundValuation)
         ] == [1, 1, 24]
+
+
+def test_a_registered_session_saves_them_in_bulk(portfolio_engine: Engine) -> None:
+    """One flush writes a whole batch and its parents by COPY, each class at once."""
+    with Session(portfolio_engine) as session, factories.use_session(session):
+        reports: list[FlushReport] = []
+        register(session, copy_min_rows=1).on_flush(reports.append)
+        factories.HoldingActivityLogFactory.create_batch(50)
+        session.commit()
+    [report] = reports
+    assert {
+        (entry.model, entry.rows, entry.reserved, entry.writer) for entry in report.entries
+    } == {
+        (model, 50, 50, "copy")
+        for model in (Portfolio, PortfolioFund, ClientProduct, HoldingActivityLog)
+    }
 
 
 def _luhn_sum(isin: str) -> int:
