@@ -34,8 +34,7 @@ from factory.fuzzy import FuzzyChoice, FuzzyDate, FuzzyDecimal
 from factory.random import randgen
 from sqlalchemy.orm import Session, scoped_session
 
-from sqla_seqreserve.errors import ConfigurationError
-
+from ..errors import ConfigurationError
 from .activity_types import ActivityType
 from .models import (
     ClientProduct,

@@ -25,8 +25,7 @@ from typing import Any
 
 from sqlalchemy import inspect
 
-from sqla_seqreserve.errors import ConfigurationError
-
+from ..errors import ConfigurationError
 from .activity_types import ActivityType
 from .base import Base
 from .models import (

@@ -17,7 +17,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, make_url
 
-from sqla_seqreserve.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 __all__ = ["migration_config", "script_location", "upgrade"]
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from sqla_seqreserve.errors import ConfigurationError
+from ..errors import ConfigurationError
 
 __all__ = ["SharePrice", "read_share_prices"]
 
