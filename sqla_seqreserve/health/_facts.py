@@ -1,0 +1,129 @@
+"""What the database says about a sequence and the columns it fills, and the arithmetic over it (no I/O)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ColumnFacts", "SequenceFacts", "type_bounds"]
+
+_TYPE_BOUNDS = {
+    "smallint": (-(2**15), 2**15 - 1),
+    "integer": (-(2**31), 2**31 - 1),
+    "bigint": (-(2**63), 2**63 - 1),
+}
+
+
+def type_bounds(type_name: str | None) -> tuple[int, int]:
+    """Return the smallest and largest id a column of the type holds; ``numeric`` holds every bigint."""
+    return _TYPE_BOUNDS.get(type_name or "bigint", _TYPE_BOUNDS["bigint"])
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """A column that a sequence fills. ``edge`` is its id furthest in the sequence's direction."""
+
+    table_oid: int
+    attnum: int
+    schema: str
+    table: str
+    label: str
+    column: str
+    type_name: str
+    owns: bool
+    defaults: bool
+    readable: bool
+    rows_hidden: bool
+    parents: frozenset[int]
+    edge: int | None = None
+
+    @property
+    def blind(self) -> str | None:
+        """Why the ids cannot be seen in full, or ``None``."""
+        if not self.readable:
+            return f"the role may not SELECT {self.label}.{self.column}"
+        if self.rows_hidden:
+            return f"row-level security hides rows of {self.label} from the role"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFacts:
+    """A sequence, its settings, where it stands, and the columns it fills."""
+
+    oid: int
+    schema: str
+    name: str
+    label: str
+    owner: str
+    data_type: str
+    start: int
+    increment: int
+    minimum: int
+    maximum: int
+    cache: int
+    cycle: bool
+    readable: bool
+    columns: tuple[ColumnFacts, ...] = ()
+    last_value: int | None = None
+    is_called: bool = False
+
+    @property
+    def next_value(self) -> int | None:
+        """What ``nextval`` returns next, ``None`` if it fails (or cannot be known)."""
+        if self.last_value is None or not self.is_called:
+            return self.last_value
+        value = self.last_value + self.increment
+        if self.minimum <= value <= self.maximum:
+            return value
+        if not self.cycle:
+            return None
+        return self.minimum if self.increment > 0 else self.maximum
+
+    def is_beyond(self, value: int, edge: int) -> bool:
+        """Whether a value lies past an id, in the sequence's direction."""
+        return value > edge if self.increment > 0 else value < edge
+
+    def furthest(self, edges: tuple[int, ...]) -> int | None:
+        """Return the id furthest in the sequence's direction."""
+        if not edges:
+            return None
+        return max(edges) if self.increment > 0 else min(edges)
+
+    @property
+    def edge(self) -> int | None:
+        """The furthest id over all the columns that were read."""
+        return self.furthest(tuple(c.edge for c in self.columns if c.edge is not None))
+
+    def gap_to(self, edge: int | None) -> int:
+        """Return how many of the next values are not beyond ``edge``."""
+        start = self.next_value
+        if start is None or edge is None or self.is_beyond(start, edge):
+            return 0
+        return abs(edge - start) // abs(self.increment) + 1
+
+    def value_after(self, count: int) -> int | None:
+        """Return the last of the next ``count`` values, ``None`` if the sequence ends before it."""
+        start = self.next_value
+        if start is None:
+            return None
+        value = start + (count - 1) * self.increment
+        return value if self.minimum <= value <= self.maximum else None
+
+    def used_fraction(self, column: ColumnFacts | None) -> float | None:
+        """Return the share consumed of the values that the sequence and the column's type allow."""
+        if self.last_value is None:
+            return None
+        type_low, type_high = type_bounds(column.type_name if column else None)
+        low, high = max(self.minimum, type_low), min(self.maximum, type_high)
+        if self.increment > 0:
+            low = max(low, min(self.start, high))
+        else:
+            high = min(high, max(self.start, low))
+        used = [self.last_value] if self.is_called else []
+        if self.edge is not None:
+            used.append(self.edge)
+        furthest = self.furthest(tuple(used))
+        if furthest is None:
+            return 0.0
+        consumed = furthest - low + 1 if self.increment > 0 else high - furthest + 1
+        return min(1.0, max(0.0, consumed / max(1, high - low + 1)))

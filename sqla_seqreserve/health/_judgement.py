@@ -1,0 +1,322 @@
+"""From facts to findings and a verdict (no I/O)."""
+
+from __future__ import annotations
+
+from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._source import Target
+from .report import Finding, SequenceHealth, Severity, Status, worst
+
+__all__ = ["judge", "judge_absent", "severity_of"]
+
+_NEARLY_USED_UP: tuple[tuple[float, Severity], ...] = ((0.95, "HIGH"), (0.8, "MEDIUM"))
+
+
+def severity_of(gap: int) -> Severity:
+    """Return how bad it is to be behind by ``gap`` ids."""
+    if gap <= 10:
+        return "LOW"
+    return "MEDIUM" if gap <= 100 else "HIGH"
+
+
+def judge(
+    sequence: SequenceFacts,
+    column: ColumnFacts | None,
+    target: Target | None = None,
+    *,
+    identity: str = "",
+    drawn_from: str | None = None,
+) -> SequenceHealth:
+    """Judge a sequence as the source of one column's ids, against every column it fills.
+
+    ``drawn_from`` names the sequence that the column's default really uses, if it is another one.
+    """
+    blind = _blindness(sequence)
+    gap = sequence.gap_to(sequence.edge)
+    exhausted = _exhausted(sequence, column)
+    findings = [
+        *_behind(sequence, column, gap),
+        *blind,
+        *exhausted,
+        *_room(sequence, column, already=bool(exhausted)),
+        *_wiring(sequence, column, target, identity, drawn_from),
+        *_shape(sequence, target),
+        *_sharing(sequence, column),
+    ]
+    status: Status
+    if gap or exhausted:
+        status = "NEEDS_REPAIR"
+    elif blind:
+        status = "UNREADABLE"
+    elif any(finding.severity != "LOW" for finding in findings):
+        status = "WARNING"
+    else:
+        status = "OK"
+    return SequenceHealth(
+        table=column.label if column else None,
+        column=column.column if column else None,
+        sequence=sequence.label,
+        last_value=sequence.last_value,
+        next_value=None if exhausted else sequence.next_value,
+        table_max_id=column.edge if column else None,
+        is_healthy=status in ("OK", "WARNING"),
+        gap=gap,
+        status=status,
+        severity=severity_of(gap) if gap else worst(finding.severity for finding in findings),
+        used_fraction=sequence.used_fraction(column),
+        findings=tuple(findings),
+    )
+
+
+def judge_absent(
+    table: str, column: str, *, sequence: str | None, table_found: bool, required: bool
+) -> SequenceHealth:
+    """Judge a column whose table, or whose sequence, the database does not have."""
+    status: Status
+    if not table_found:
+        finding = Finding(
+            "TABLE_MISSING",
+            "HIGH",
+            f"the database has no {table}.{column}, or the role may not see its schema",
+            "run the migrations, or look at search_path and the role's privileges",
+        )
+        status = "UNREADABLE"
+    elif required:
+        named = f"the sequence {sequence}" if sequence else "a sequence"
+        finding = Finding(
+            "MISSING",
+            "HIGH",
+            f"the model fills {table}.{column} from {named}, which the database does not have",
+            "create the sequence in a migration, owned by the column, with a nextval default",
+        )
+        status = "NEEDS_REPAIR"
+    else:
+        finding = Finding(
+            "MISSING",
+            "MEDIUM",
+            f"{table}.{column} has no sequence, though its model leaves its values to the database",
+            "create a sequence for it, or set autoincrement=False where the application sets the ids",
+        )
+        status = "WARNING"
+    return SequenceHealth(
+        table=table,
+        column=column,
+        sequence=sequence,
+        last_value=None,
+        next_value=None,
+        table_max_id=None,
+        is_healthy=status == "WARNING",
+        gap=0,
+        status=status,
+        severity=finding.severity,
+        used_fraction=None,
+        findings=(finding,),
+    )
+
+
+def _blindness(sequence: SequenceFacts) -> list[Finding]:
+    reasons = [c.blind for c in sequence.columns if c.blind]
+    if not sequence.readable:
+        reasons.insert(0, f"the role may not SELECT the sequence {sequence.label}")
+    return [
+        Finding(
+            "UNREADABLE",
+            "MEDIUM",
+            f"could not tell: {reason}",
+            "check with a role that may read it, or grant SELECT (BYPASSRLS for row-level security)",
+        )
+        for reason in reasons
+    ]
+
+
+def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> list[Finding]:
+    if not gap:
+        return []
+    furthest = next((c for c in sequence.columns if c.edge == sequence.edge), column)
+    where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
+    return [
+        Finding(
+            "BEHIND",
+            severity_of(gap),
+            f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
+            f"{sequence.edge}: {gap} ids behind",
+            "repair_sequences(), or the command `sqla-seqreserve repair`",
+        )
+    ]
+
+
+def _exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
+    if sequence.last_value is None:
+        return []
+    low, high = type_bounds(column.type_name if column else None)
+    value = sequence.next_value
+    if value is None:
+        limit = f"it has reached its end, {sequence.last_value}"
+    elif not low <= value <= high and column:
+        limit = f"its next value {value} does not fit {column.column}, of type {column.type_name}"
+    else:
+        return []
+    return [
+        Finding(
+            "EXHAUSTED",
+            "HIGH",
+            f"{sequence.label} has no value left: {limit}",
+            "widen the column and the sequence to bigint in a migration",
+        )
+    ]
+
+
+def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool) -> list[Finding]:
+    used = sequence.used_fraction(column)
+    findings: list[Finding] = []
+    if used is not None and not already and not sequence.cycle:
+        for share, severity in _NEARLY_USED_UP:
+            if used >= share:
+                findings.append(
+                    Finding(
+                        "NEAR_EXHAUSTION",
+                        severity,
+                        f"{sequence.label} has used {used:.1%} of the ids that it and "
+                        f"{f'its {column.type_name} column' if column else 'its type'} can hold",
+                        "widen the column and the sequence to bigint in a migration",
+                    )
+                )
+                break
+    if sequence.cycle:
+        findings.append(
+            Finding(
+                "CYCLE",
+                "MEDIUM",
+                f"{sequence.label} is set to CYCLE: after its last value it hands out old ids again",
+                f"ALTER SEQUENCE {sequence.label} NO CYCLE",
+            )
+        )
+    if sequence.cache > 1:
+        findings.append(
+            Finding(
+                "CACHED",
+                "LOW",
+                f"{sequence.label} has CACHE {sequence.cache}: sessions hold values of their own, which "
+                "no check sees and no repair takes back",
+                "reconnect the application's sessions after a repair, or set CACHE 1",
+            )
+        )
+    return findings
+
+
+def _wiring(
+    sequence: SequenceFacts,
+    column: ColumnFacts | None,
+    target: Target | None,
+    identity: str,
+    drawn_from: str | None,
+) -> list[Finding]:
+    if column is None:
+        return [
+            Finding(
+                "UNUSED",
+                "LOW",
+                f"no column owns {sequence.label} or draws its default from it",
+                "nothing, if the application asks it for values itself",
+            )
+        ]
+    place = f"{column.label}.{column.column}"
+    findings: list[Finding] = []
+    if drawn_from is not None:
+        findings.append(
+            Finding(
+                "DEFAULT_ELSEWHERE",
+                "HIGH",
+                f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}",
+                f"point the default at {sequence.label}, or the model at {drawn_from}",
+            )
+        )
+    elif not column.defaults and not identity:
+        expected = target is None or target.server_nextval or target.identity is not None
+        findings.append(
+            Finding(
+                "DEFAULT_MISSING",
+                "MEDIUM" if expected else "LOW",
+                f"{place} has no default that draws from {sequence.label}: an INSERT without the id fails",
+                f"ALTER TABLE {column.label} ALTER {column.column} SET DEFAULT "
+                f"nextval('{sequence.label}')",
+            )
+        )
+    if not any(c.owns for c in sequence.columns):
+        findings.append(
+            Finding(
+                "NOT_OWNED",
+                "LOW",
+                f"no column owns {sequence.label}: it outlives {place}, and reset helpers pass it over",
+                f"ALTER SEQUENCE {sequence.label} OWNED BY {place}",
+            )
+        )
+    return findings
+
+
+def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
+    """Compare with what the model says; a setting that it leaves out, other than the step, may be any."""
+    declared = target and (target.sequence or target.identity or target.default_sequence)
+    if not declared:
+        return []
+    findings: list[Finding] = []
+    step = declared.increment or 1
+    if step != sequence.increment:
+        findings.append(
+            Finding(
+                "INCREMENT_DIFFERS",
+                "MEDIUM",
+                f"{sequence.label} steps by {sequence.increment}, its model by {step}",
+                f"ALTER SEQUENCE {sequence.label} INCREMENT BY {step}, or change the model",
+            )
+        )
+    if declared.start is not None and declared.start != sequence.start:
+        findings.append(
+            Finding(
+                "START_DIFFERS",
+                "MEDIUM",
+                f"{sequence.label} starts with {sequence.start}, in its model with {declared.start}",
+                f"ALTER SEQUENCE {sequence.label} START WITH {declared.start}, or change the model",
+            )
+        )
+    data_type = getattr(declared, "data_type", None)
+    if data_type is not None:
+        expected = _type_name(data_type.__visit_name__)
+        if expected is not None and expected != sequence.data_type:
+            findings.append(
+                Finding(
+                    "TYPE_DIFFERS",
+                    "MEDIUM",
+                    f"{sequence.label} is of type {sequence.data_type}, in its model {expected}",
+                    f"ALTER SEQUENCE {sequence.label} AS {expected}, or change the model",
+                )
+            )
+    return findings
+
+
+def _type_name(visit_name: str) -> str | None:
+    names = {
+        "small_integer": "smallint",
+        "smallint": "smallint",
+        "integer": "integer",
+        "big_integer": "bigint",
+        "bigint": "bigint",
+    }
+    return names.get(visit_name.lower())
+
+
+def _sharing(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
+    others = [
+        f"{c.label}.{c.column}"
+        for c in sequence.columns
+        if column is None or (c.table_oid, c.attnum) != (column.table_oid, column.attnum)
+    ]
+    if not others or column is None:
+        return []
+    return [
+        Finding(
+            "SHARED",
+            "LOW",
+            f"{sequence.label} also fills {', '.join(others)}, and is judged against all of them",
+            "nothing, if that is meant",
+        )
+    ]

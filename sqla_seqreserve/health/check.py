@@ -1,0 +1,240 @@
+"""``check_sequences``: is every sequence ahead of its table?
+
+::
+
+    report = check_sequences(session, Base)
+    if not report.healthy:
+        for entry in report.behind:
+            print(entry.table, entry.gap, entry.findings)
+
+The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an iterable), or
+``None`` for every sequence in the database, or in the ``schemas`` named. Four queries are sent, whatever
+their number (one more per 500 sequences). Nothing is locked and nothing written.
+
+**Healthy** means that the value handed out next is beyond the largest id of every table which the
+sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
+
+Rows of other transactions that have not committed are not seen, and objects pending in the session
+are not flushed. Sequences with ``CACHE`` above 1 hand values to sessions in advance: what these
+still hold is not seen either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from sqla_seqreserve.errors import ConfigurationError
+
+from ._catalogue import FoundColumn, Wanted, find_columns, find_sequences, read_sequences
+from ._connection import Bind, group_by_connection, plain_connection
+from ._facts import ColumnFacts, SequenceFacts
+from ._judgement import judge, judge_absent
+from ._source import Target, targets_of
+from .report import HealthReport, SequenceHealth
+
+__all__ = ["Examined", "check_sequences", "examine"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An entry of the report with what a repair needs beside it."""
+
+    connection: Connection
+    sequence: SequenceFacts | None
+    health: SequenceHealth
+
+
+def check_sequences(
+    session_or_connection: Bind, source: Any, *, schemas: Sequence[str] | None = None
+) -> HealthReport:
+    """Check every sequence of the source; see this module's head.
+
+    :param source: declarative base, registry, ``MetaData``, mapped classes; ``None``: the whole database.
+    :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the system's.
+    """
+    report = HealthReport(
+        sequences=tuple(
+            entry.health for entry in examine(session_or_connection, source, schemas=schemas)
+        ),
+        checked_at=datetime.now(UTC),
+    )
+    _log_check(report)
+    return report
+
+
+def examine(
+    session_or_connection: Bind, source: Any, *, schemas: Sequence[str] | None = None
+) -> list[Examined]:
+    """Do the work of a check, and keep what was read."""
+    if isinstance(schemas, str):
+        raise ConfigurationError(f"schemas: expected a sequence of names, got the name {schemas!r}")
+    if source is None:
+        return _examine_database(plain_connection(session_or_connection), schemas)
+    if schemas is not None:
+        raise ConfigurationError(
+            "schemas narrows a check of the whole database (source=None); models name their own"
+        )
+    return [
+        entry
+        for connection, targets in group_by_connection(session_or_connection, targets_of(source))
+        for entry in _examine_models(connection, targets)
+    ]
+
+
+def _examine_database(connection: Connection, schemas: Sequence[str] | None) -> list[Examined]:
+    facts = read_sequences(connection, find_sequences(connection, schemas))
+    return _ordered(
+        Examined(connection, sequence, judge(sequence, column))
+        for sequence in facts.values()
+        for column in sequence.columns or (None,)
+    )
+
+
+def _examine_models(connection: Connection, targets: list[Target]) -> list[Examined]:
+    translate = connection.get_execution_options().get("schema_translate_map") or {}
+    wanted = [_wanted(target, translate) for target in targets]
+    found = find_columns(connection, wanted)
+    resolved = [_resolve(target, column) for target, column in zip(targets, found, strict=True)]
+    facts = read_sequences(
+        connection,
+        {
+            oid
+            for column, oid in zip(found, resolved, strict=True)
+            for oid in (oid, column.default_sequence)
+            if oid is not None
+        },
+        (
+            (oid, column.table_oid, column.attnum, column.default_sequence == oid)
+            for column, oid in zip(found, resolved, strict=True)
+            if oid is not None and column.table_oid is not None and column.attnum is not None
+        ),
+    )
+    entries: dict[tuple[int, int, int], Examined] = {}
+    absent: list[Examined] = []
+    for target, names, column, oid in zip(targets, wanted, found, resolved, strict=True):
+        if oid is not None and column.table_oid is not None and column.attnum is not None:
+            key = (column.table_oid, column.attnum, oid)
+            entries.setdefault(key, _entry(connection, target, column, facts, oid))
+        elif (health := _absence(target, names, column)) is not None:
+            absent.append(Examined(connection, None, health))
+    return _ordered([*entries.values(), *absent])
+
+
+def _wanted(target: Target, translate: dict[str | None, str | None]) -> Wanted:
+    def schema(name: str | None) -> str | None:
+        return translate.get(name, name)
+
+    declared, default = target.sequence, target.default_sequence
+    return Wanted(
+        schema=schema(target.table.schema),
+        table=target.table.name,
+        column=target.column.name,
+        sequence_schema=schema(declared.schema) if declared is not None else None,
+        sequence=declared.name if declared is not None else None,
+        default_schema=schema(default.schema) if default is not None else None,
+        default=default.name if default is not None else None,
+    )
+
+
+def _resolve(target: Target, column: FoundColumn) -> int | None:
+    """Choose the column's sequence: the model's, else identity or owned, else the default's."""
+    if target.sequence is not None:
+        return column.declared_sequence
+    return column.owned_sequence or column.default_sequence or column.default_declared_sequence
+
+
+def _entry(
+    connection: Connection,
+    target: Target,
+    column: FoundColumn,
+    facts: dict[int, SequenceFacts],
+    oid: int,
+) -> Examined:
+    sequence = facts[oid]
+    elsewhere = column.default_sequence if column.default_sequence != oid else None
+    if column.default_sequence is None and column.identity and column.owned_sequence != oid:
+        elsewhere = column.owned_sequence
+    if elsewhere is None and column.default_declared_sequence not in (None, oid):
+        # The column is filled from one sequence, and the model's server default names another.
+        elsewhere = column.default_declared_sequence
+    drawn_from = facts[elsewhere].label if elsewhere in facts else None
+    return Examined(
+        connection,
+        sequence,
+        judge(
+            sequence,
+            _column_of(sequence, column),
+            target,
+            identity=column.identity,
+            drawn_from=drawn_from,
+        ),
+    )
+
+
+def _column_of(sequence: SequenceFacts, found: FoundColumn) -> ColumnFacts | None:
+    for column in sequence.columns:
+        if (column.table_oid, column.attnum) == (found.table_oid, found.attnum):
+            return column
+    # A partition, or an inheriting table: its rows were read with its parent's.
+    return sequence.columns[0] if sequence.columns else None
+
+
+def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHealth | None:
+    table_found = column.attnum is not None
+    if table_found and not target.required and not _assumed(target):
+        return None
+    if column.relkind not in (None, "r", "p") and not target.required:
+        # A view or a foreign table: its ids are made elsewhere.
+        return None
+    sequence = names.sequence or names.default
+    schema = names.sequence_schema if names.sequence else names.default_schema
+    return judge_absent(
+        column.label or (f"{names.schema}.{names.table}" if names.schema else names.table),
+        names.column,
+        sequence=f"{schema}.{sequence}" if schema and sequence else sequence,
+        table_found=table_found,
+        required=target.required,
+    )
+
+
+def _assumed(target: Target) -> bool:
+    """Whether SQLAlchemy itself would leave the column out of an INSERT."""
+    return target.table.autoincrement_column is target.column
+
+
+def _ordered(entries: Iterable[Examined]) -> list[Examined]:
+    return sorted(
+        entries,
+        key=lambda e: (
+            e.health.table is None,
+            e.health.table or "",
+            e.health.column or "",
+            e.health.sequence or "",
+        ),
+    )
+
+
+def _log_check(report: HealthReport) -> None:
+    unhealthy = [entry for entry in report.sequences if not entry.is_healthy]
+    _log.log(
+        logging.WARNING if unhealthy else logging.INFO,
+        "checked %d sequences, %d healthy%s",
+        len(report.sequences),
+        len(report.sequences) - len(unhealthy),
+        "".join(f"; {e.sequence or e.table} {e.status} gap {e.gap}" for e in unhealthy[:10]),
+        extra={
+            "event": "sequences_checked",
+            "sequences": len(report.sequences),
+            "healthy": report.healthy,
+            "unhealthy_sequences": [entry.sequence or entry.table for entry in unhealthy],
+            "largest_gap": max((entry.gap for entry in report.sequences), default=0),
+        },
+    )

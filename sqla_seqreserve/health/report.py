@@ -1,0 +1,202 @@
+"""What a check and a repair report: frozen values, each with a ``to_dict()`` that JSON can carry.
+
+A :class:`SequenceHealth` speaks of one column and the sequence that fills it. Its ``status`` is
+
+``OK``
+    the value handed out next is beyond the table's largest id.
+``NEEDS_REPAIR``
+    it is not, or there is no value to hand out: inserts fail now, or will.
+``WARNING``
+    healthy today, with a finding of severity ``MEDIUM`` or above.
+``UNREADABLE``
+    the database did not let us look; nothing is claimed.
+
+Findings of severity ``LOW`` are remarks: they are listed and leave the status at ``OK``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+__all__ = [
+    "Finding",
+    "FindingCode",
+    "HealthReport",
+    "RepairAction",
+    "RepairReport",
+    "RepairResult",
+    "SequenceHealth",
+    "Severity",
+    "Status",
+    "worst",
+]
+
+Severity = Literal["LOW", "MEDIUM", "HIGH"]
+Status = Literal["OK", "NEEDS_REPAIR", "WARNING", "UNREADABLE"]
+RepairAction = Literal["HEALTHY", "REPAIRED", "WOULD_REPAIR", "NOT_REPAIRABLE"]
+FindingCode = Literal[
+    "BEHIND",
+    "CACHED",
+    "CYCLE",
+    "DEFAULT_ELSEWHERE",
+    "DEFAULT_MISSING",
+    "EXHAUSTED",
+    "INCREMENT_DIFFERS",
+    "MISSING",
+    "NEAR_EXHAUSTION",
+    "NOT_OWNED",
+    "SHARED",
+    "START_DIFFERS",
+    "TABLE_MISSING",
+    "TYPE_DIFFERS",
+    "UNREADABLE",
+    "UNUSED",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know about a sequence: what was found, and what to do about it."""
+
+    code: FindingCode
+    severity: Severity
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceHealth:
+    """One column and its sequence.
+
+    :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them without.
+    :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
+    :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next (``None``: nothing).
+    :attr:`table_max_id` is the id furthest in the sequence's direction: the *smallest* one under a
+    negative increment.
+    :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables that
+    use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
+    :attr:`used_fraction` is the share already consumed of what the sequence and the column's type can hold.
+    """
+
+    table: str | None
+    column: str | None
+    sequence: str | None
+    last_value: int | None
+    next_value: int | None
+    table_max_id: int | None
+    is_healthy: bool
+    gap: int
+    status: Status
+    severity: Severity
+    used_fraction: float | None
+    findings: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ``sequence_value`` repeating :attr:`last_value` for dashboards."""
+        values = asdict(self)
+        values["findings"] = [asdict(finding) for finding in self.findings]
+        values["sequence_value"] = self.last_value
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """Every sequence of a check, ordered by table and column."""
+
+    sequences: tuple[SequenceHealth, ...]
+    checked_at: datetime
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every sequence was seen, and is ahead of its table."""
+        return all(entry.is_healthy for entry in self.sequences)
+
+    @property
+    def behind(self) -> tuple[SequenceHealth, ...]:
+        """The entries that need a repair."""
+        return tuple(entry for entry in self.sequences if entry.status == "NEEDS_REPAIR")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {
+            "overall_health": "HEALTHY" if self.healthy else "UNHEALTHY",
+            "sequences": [entry.to_dict() for entry in self.sequences],
+            "checked_at": self.checked_at.isoformat(),
+            "total_sequences": len(self.sequences),
+            "healthy_sequences": sum(entry.is_healthy for entry in self.sequences),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """What a repair did, or on a dry run would do, to one sequence; values are its ``last_value``."""
+
+    table: str | None
+    column: str | None
+    sequence: str | None
+    action: RepairAction
+    old_value: int | None
+    new_value: int | None
+    gap_fixed: int
+    table_max_id: int | None
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result with the keys that fit its action."""
+        values: dict[str, Any] = {
+            "table": self.table,
+            "column": self.column,
+            "sequence": self.sequence,
+            "action": self.action,
+            "status": self.action,
+            "table_max_id": self.table_max_id,
+        }
+        if self.action in ("REPAIRED", "WOULD_REPAIR"):
+            values |= {
+                "old_value": self.old_value,
+                "new_value": self.new_value,
+                "gap_fixed": self.gap_fixed,
+            }
+        else:
+            values["current_value"] = self.new_value
+        if self.reason is not None:
+            values["reason"] = self.reason
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """Every sequence of a repair, in the order of the check."""
+
+    results: tuple[RepairResult, ...]
+    dry_run: bool
+    repaired_at: datetime
+
+    @property
+    def repaired(self) -> tuple[RepairResult, ...]:
+        """The results whose sequence was moved."""
+        return tuple(result for result in self.results if result.action == "REPAIRED")
+
+    @property
+    def repair_completed(self) -> bool:
+        """Whether nothing is left to repair; false after a dry run that found something."""
+        return all(result.action in ("HEALTHY", "REPAIRED") for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {
+            "repair_completed": self.repair_completed,
+            "dry_run": self.dry_run,
+            "sequences_repaired": len(self.repaired),
+            "results": [result.to_dict() for result in self.results],
+            "repaired_at": self.repaired_at.isoformat(),
+        }
+
+
+def worst(severities: Iterable[Severity]) -> Severity:
+    """Return the highest of the severities, ``LOW`` for none."""
+    order: tuple[Severity, ...] = ("LOW", "MEDIUM", "HIGH")
+    return max(severities, key=order.index, default="LOW")
