@@ -28,6 +28,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from ._connection import locks_released
 from ._facts import ColumnFacts, SequenceFacts
 
 __all__ = ["FoundColumn", "Wanted", "find_columns", "find_sequences", "read_sequences"]
@@ -387,8 +388,9 @@ def _with_values(
                 select(literal_column(str(oid)), relation.c.last_value, relation.c.is_called)
             )
     values = dict(facts)
-    for oid, last_value, is_called in _union(connection, selects):
-        values[oid] = replace(values[oid], last_value=last_value, is_called=is_called)
+    with locks_released(connection):
+        for oid, last_value, is_called in _union(connection, selects):
+            values[oid] = replace(values[oid], last_value=last_value, is_called=is_called)
     return values
 
 

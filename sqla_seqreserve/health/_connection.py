@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from sqlalchemy import Connection
@@ -13,7 +14,14 @@ from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
 
 from ._source import Target
 
-__all__ = ["Bind", "group_by_connection", "plain_connection", "sqlstate"]
+__all__ = [
+    "Bind",
+    "group_by_connection",
+    "in_autocommit",
+    "locks_released",
+    "plain_connection",
+    "sqlstate",
+]
 
 Bind: TypeAlias = Session | scoped_session[Session] | Connection
 
@@ -54,6 +62,28 @@ def sqlstate(error: DBAPIError) -> str | None:
         if isinstance(value, str):
             return value
     return None
+
+
+def in_autocommit(connection: Connection) -> bool:
+    """Return whether each statement is a transaction of its own."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+@contextmanager
+def locks_released(connection: Connection) -> Iterator[None]:
+    """Give back the locks taken inside when it ends, not with the transaction.
+
+    A sequence that was only read stays locked like a table that was, and no repair could move it
+    while some dashboard's transaction sits idle.
+    """
+    if in_autocommit(connection):
+        yield
+        return
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
 
 
 def _checked(connection: Connection) -> Connection:

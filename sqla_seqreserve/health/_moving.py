@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from time import monotonic
 
 from sqlalchemy import Connection, column, func, select, table, text
 from sqlalchemy.exc import DBAPIError
 
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
-from ._connection import sqlstate
+from ._connection import in_autocommit, locks_released, sqlstate
 from ._facts import ColumnFacts, SequenceFacts
 
 __all__ = ["SequenceMover"]
 
-# Drawing this many takes tens of milliseconds, for which the table's writers wait.
-_MOST_DRAWN = 50_000
-# Each round that fails means that as many ids again were imported within milliseconds.
+# Each round that fails means that ids were imported between two statements.
 _ROUNDS = 20
+
+# Seconds to wait for a lock before letting others pass, at first and at most: below the second after
+# which PostgreSQL looks for deadlocks, so that no writer is ever made the victim of one.
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 0.8
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
@@ -27,11 +30,16 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 
 _ISOLATION = text("SELECT current_setting('transaction_isolation')")
 _LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :value, true)")
-_DRAW = text(
-    "SELECT count(nextval(CAST(CAST(:oid AS oid) AS regclass)))"
-    " FROM generate_series(1, CAST(:count AS bigint))"
-)
 _SETVAL = text("SELECT setval(CAST(CAST(:oid AS oid) AS regclass), :value)")
+
+# Advisory locks of two keys, the first naming the catalogue that the second is an oid of.
+_TAKE_TURN = text(
+    "SELECT pg_try_advisory_xact_lock(CAST(CAST('pg_catalog.pg_class' AS regclass) AS integer),"
+    " CAST(CAST(:oid AS bigint) - 2147483648 AS integer))"
+)
+
+# On the server, as an async session's event loop must not sleep; at random, as two repairs may meet.
+_PAUSE = text("SELECT CAST(pg_sleep(0.01 + 0.04 * random()) AS text)")
 
 # Names from the catalogue are real already: translating them would translate twice.
 _UNTRANSLATED = {"schema_translate_map": None}
@@ -62,42 +70,53 @@ class SequenceMover:
                 f"the role may not repair {self.sequence.label}: {error.orig}; use the owner of the "
                 "sequence, with the right to write to its table"
             )
-        return self._standing().last_value, None
+        return self._glance().last_value, None
 
     def _move_beyond(self, place: ColumnFacts) -> None:
         for _ in range(_ROUNDS):
-            with self._lock_released_after(place.label):
-                self._lock_table(place)
-                if self._draw_beyond(place):
-                    return
-            # Too far to draw: jump without the table's lock, then look at the table again.
             edge = self._edge(place)
-            with self._lock_released_after(self.sequence.label):
-                self._lock_sequence()
-                self._jump_beyond(edge)
+            if self._is_mine_to_move(edge):
+                self._under_lock(
+                    self.sequence.label, self._lock_sequence, partial(self._jump, edge)
+                )
+            if self._under_lock(
+                place.label, partial(self._lock_table, place), partial(self._is_beyond, place)
+            ):
+                return
         raise LockTimeoutError(
             f"{self.sequence.label}: ids were imported into {place.label} faster than the sequence "
             f"could follow, in {_ROUNDS} attempts; repair again when the import is over"
         )
 
-    def _draw_beyond(self, place: ColumnFacts) -> bool:
-        edge = self._edge(place)
-        behind = self._standing().gap_to(edge)
-        while behind:
-            count = behind + self.headroom
-            if count > _MOST_DRAWN:
-                return False
-            self.connection.execute(_DRAW, {"oid": self.sequence.oid, "count": count})
-            # With CACHE, the first values drawn may have been fetched long ago.
-            behind = self._standing().gap_to(edge)
-        return True
+    def _is_mine_to_move(self, edge: int | None) -> bool:
+        """Wait for the turn to move the sequence; false if others have moved it meanwhile.
 
-    def _jump_beyond(self, edge: int | None) -> None:
+        A ``setval`` keeps a lock on the sequence until its transaction ends. A repair that asked for the
+        sequence meanwhile would wait in vain, and make every ``nextval`` queue behind it.
+        """
+        deadline = monotonic() + self.lock_timeout
+        while self._glance().gap_to(edge):
+            if self.connection.scalar(_TAKE_TURN, {"oid": self.sequence.oid}):
+                return True
+            if monotonic() >= deadline:
+                raise LockTimeoutError(
+                    f"{self.sequence.label}: another repair moved it, has not committed, and it is "
+                    f"behind {self.lock_timeout:g} s later; it was not repaired. Let the other "
+                    "transaction end, and repair again"
+                )
+            self.connection.execute(_PAUSE)
+        return False
+
+    def _jump(self, edge: int | None) -> bool:
         standing = self._standing()
         behind = standing.gap_to(edge)
         value = standing.value_after(behind + self.headroom) if behind else None
         if value is not None:
             self.connection.execute(_SETVAL, {"oid": self.sequence.oid, "value": value})
+        return value is not None
+
+    def _is_beyond(self, place: ColumnFacts) -> bool:
+        return self._standing().gap_to(self._edge(place)) == 0
 
     def _edge(self, place: ColumnFacts) -> int | None:
         ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
@@ -117,6 +136,10 @@ class SequenceMover:
         ).one()
         return replace(self.sequence, last_value=row.last_value, is_called=row.is_called)
 
+    def _glance(self) -> SequenceFacts:
+        with locks_released(self.connection):
+            return self._standing()
+
     def _lock_table(self, place: ColumnFacts) -> None:
         self.connection.exec_driver_sql(
             f"LOCK TABLE {self._qualified(place.schema, place.table)} IN SHARE ROW EXCLUSIVE MODE"
@@ -131,29 +154,36 @@ class SequenceMover:
     def _qualified(self, schema: str, name: str) -> str:
         return f"{self._quote(schema)}.{self._quote(name)}"
 
-    @contextmanager
-    def _lock_released_after(self, locked: str) -> Iterator[None]:
-        # The setting ends with the savepoint, as the locks do.
-        savepoint = self.connection.begin_nested()
-        try:
-            self.connection.execute(
-                _LOCK_TIMEOUT, {"value": f"{max(1, round(self.lock_timeout * 1000))}ms"}
-            )
-            yield
-        except DBAPIError as error:
-            if sqlstate(error) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED):
-                raise
-            raise LockTimeoutError(
-                f"{locked}: expected a lock within {self.lock_timeout:g} s to repair "
-                f"{self.sequence.label}, and others kept it; nothing was changed. Repair again "
-                "later, or with a longer lock_timeout"
-            ) from error
-        finally:
-            savepoint.rollback()
+    def _under_lock(self, locked: str, lock: Callable[[], None], work: Callable[[], bool]) -> bool:
+        """Lock, work and release, trying again for as long as the caller has patience.
+
+        Whoever comes after a waiting lock request queues behind it. Asking for a moment at a time
+        keeps the application moving while a long transaction holds the lock.
+        """
+        deadline = monotonic() + self.lock_timeout
+        wait = _FIRST_WAIT
+        while True:
+            patience = max(0.001, min(wait, deadline - monotonic()))
+            wait = min(2 * wait, _LONGEST_WAIT)
+            try:
+                with locks_released(self.connection):
+                    # The setting ends with the savepoint, as the locks do.
+                    self.connection.execute(_LOCK_TIMEOUT, {"value": f"{patience * 1000:.0f}ms"})
+                    lock()
+                    return work()
+            except DBAPIError as error:
+                if sqlstate(error) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED):
+                    raise
+                if monotonic() >= deadline:
+                    raise LockTimeoutError(
+                        f"{locked}: expected a lock within {self.lock_timeout:g} s to repair "
+                        f"{self.sequence.label}, and others kept it; {self.sequence.label} was not "
+                        "repaired. Repair again later, or with a longer lock_timeout"
+                    ) from error
+            self.connection.execute(_PAUSE)
 
     def _require_transaction(self) -> None:
-        driver_connection = self.connection.connection.dbapi_connection
-        if getattr(driver_connection, "autocommit", False):
+        if in_autocommit(self.connection):
             raise ConfigurationError(
                 "repair_sequences needs a transaction to hold its locks, and this connection is in "
                 "AUTOCOMMIT: use one that is not"

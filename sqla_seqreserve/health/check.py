@@ -9,7 +9,7 @@
 
 The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an iterable), or
 ``None`` for every sequence in the database, or in the ``schemas`` named. Four queries are sent, whatever
-their number (one more per 500 sequences). Nothing is locked and nothing written.
+their number (more above 500 sequences). Nothing is written, and no sequence stays locked.
 
 **Healthy** means that the value handed out next is beyond the largest id of every table which the
 sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.

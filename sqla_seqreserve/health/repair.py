@@ -6,25 +6,29 @@
     repair_sequences(session, Base, dry_run=True)    # what would be done
 
 **Why no sequence can move back.** ``nextval`` takes no lock on the table, so "read the sequence, then
-``setval``" may undo what other sessions drew in between, whatever lock is held on the table. Hence:
+``setval``" may undo what other sessions drew in between, whatever lock is held on the table. Hence the
+move is made under a lock **on the sequence**, which keeps every ``nextval`` out between the reading and
+the ``setval``. ``LOCK TABLE`` refuses sequences; ``ALTER SEQUENCE ... OWNER TO`` its present owner
+takes the lock and changes nothing. (Other forms write the sequence to a new file, which a rollback
+discards, and a ``setval`` with it.) Drawing with ``nextval`` up to the maximum would need no such lock,
+but whoever reserves meanwhile would be handed ids from among those that the table holds.
 
-1. Under ``LOCK TABLE ... IN SHARE ROW EXCLUSIVE MODE``, which keeps the table's writers out, the maximum
-   is read, and the sequence is *drawn from* with ``nextval`` until it is beyond. Whoever draws at the
-   same time only adds to that.
-2. A distance too long to draw is first jumped with ``setval``, while a lock **on the sequence** keeps
-   every ``nextval`` out between the reading and the move. ``LOCK TABLE`` refuses sequences;
-   ``ALTER SEQUENCE ... OWNER TO`` its present owner takes the lock and changes nothing. (Most other
-   forms write the sequence to a new file, and a ``setval`` would be lost with it.)
+**Why no id is overlooked.** A repair ends with a look under ``LOCK TABLE ... IN SHARE ROW EXCLUSIVE
+MODE``: with the table's writers kept out, the maximum is read, and the sequence must be beyond. If ids
+were imported since the move, it is moved again.
 
 **Why it cannot deadlock.** Writers lock table and sequence in both orders: a plain INSERT the table
 first, a reservation the sequence. So these two locks are never held together, nor those of two tables.
-Each is taken inside a savepoint that is rolled back as soon as the move is done, which releases the
-lock. ``nextval`` and ``setval`` are not undone by a rollback, so the move stays. For the same reason it
-stays when the caller's transaction is rolled back, leaving a gap at most, which is healthy.
+Each is taken inside a savepoint that is rolled back as soon as its work is done, which releases the
+lock. ``setval`` is not undone by a rollback, so the move stays. For the same reason it stays when the
+caller's transaction is rolled back, leaving a gap at most, which is healthy.
 
-Two repairs take the tables in the same order, and a repair of a healthy source takes no lock. A lock
-not granted within ``lock_timeout`` raises ``LockTimeoutError``; the transaction stays usable, the
-sequences repaired before that one stay repaired, and the repair can be called again.
+Two repairs take the sequences in the same order and their turns at each, by an advisory lock that lasts
+as long as the transaction; a repair of a healthy source takes no lock. The others
+are asked for a moment at a time, so that writers do not pile up behind the repair while a long
+transaction is in its way. If none was granted within ``lock_timeout`` it raises ``LockTimeoutError``;
+the transaction stays usable, the sequences repaired before that one stay repaired, and the repair can
+be called again.
 
 Sequences with ``CACHE`` above 1: sessions hand out the values that they hold before they see the
 move. Let them reconnect.
@@ -43,7 +47,7 @@ from ._connection import Bind
 from ._facts import SequenceFacts, type_bounds
 from ._moving import SequenceMover
 from .check import Examined, examine
-from .report import RepairReport, RepairResult
+from .report import RepairAction, RepairReport, RepairResult
 
 __all__ = ["repair_sequences"]
 
@@ -73,20 +77,16 @@ def repair_sequences(
     if not lock_timeout > 0:
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
     entries = examine(session_or_connection, source, schemas=schemas)
-    done: dict[tuple[int, int], _Outcome] = {}
-    results: list[RepairResult] = []
-    for entry in entries:
-        sequence = entry.sequence
-        if sequence is None or not entry.health.gap:
-            results.append(_untouched(entry))
-            continue
+    outcomes: dict[tuple[int, int], _Outcome] = {}
+    # In the order of the oids: search_path, which changes the report's order, does not change theirs.
+    for entry in sorted(entries, key=lambda e: e.sequence.oid if e.sequence else 0):
+        key = _key(entry)
         # Tables that share a sequence share its repair.
-        key = (id(entry.connection), sequence.oid)
-        if key not in done:
-            done[key] = _repair(entry, sequence, headroom, lock_timeout, dry_run=dry_run)
-        results.append(_result(entry, sequence, done[key], dry_run=dry_run))
-        _log_result(results[-1])
-    report = RepairReport(results=tuple(results), dry_run=dry_run, repaired_at=datetime.now(UTC))
+        if entry.sequence is not None and entry.health.gap and key not in outcomes:
+            outcomes[key] = _repair(entry, entry.sequence, headroom, lock_timeout, dry_run=dry_run)
+            _log_result(_result(entry, outcomes[key], dry_run=dry_run))
+    results = tuple(_result(entry, outcomes.get(_key(entry)), dry_run=dry_run) for entry in entries)
+    report = RepairReport(results=results, dry_run=dry_run, repaired_at=datetime.now(UTC))
     _log_report(report)
     return report
 
@@ -122,37 +122,36 @@ def _repair(
     return mover.move()
 
 
-def _untouched(entry: Examined) -> RepairResult:
+def _key(entry: Examined) -> tuple[int, int]:
+    return id(entry.connection), entry.sequence.oid if entry.sequence else 0
+
+
+def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> RepairResult:
     health = entry.health
-    stuck = health.status in ("NEEDS_REPAIR", "UNREADABLE")
+    action: RepairAction
+    new_value, reason = outcome or (None, None)
+    if outcome is None:
+        action = "HEALTHY"
+        if health.status in ("NEEDS_REPAIR", "UNREADABLE"):
+            action = "NOT_REPAIRABLE"
+            reason = "; ".join(
+                f"{finding.message}: {finding.remedy}"
+                for finding in health.findings
+                if finding.severity != "LOW"
+            )
+    elif reason is not None:
+        action = "NOT_REPAIRABLE"
+    else:
+        action = "WOULD_REPAIR" if dry_run else "REPAIRED"
+    moved = action in ("WOULD_REPAIR", "REPAIRED")
     return RepairResult(
         table=health.table,
         column=health.column,
         sequence=health.sequence,
-        action="NOT_REPAIRABLE" if stuck else "HEALTHY",
+        action=action,
         old_value=health.last_value,
-        new_value=health.last_value,
-        gap_fixed=0,
-        table_max_id=health.table_max_id,
-        reason="; ".join(f"{f.message}: {f.remedy}" for f in health.findings if f.severity != "LOW")
-        if stuck
-        else None,
-    )
-
-
-def _result(
-    entry: Examined, sequence: SequenceFacts, outcome: _Outcome, *, dry_run: bool
-) -> RepairResult:
-    new_value, reason = outcome
-    health = entry.health
-    return RepairResult(
-        table=health.table,
-        column=health.column,
-        sequence=health.sequence,
-        action="NOT_REPAIRABLE" if reason else "WOULD_REPAIR" if dry_run else "REPAIRED",
-        old_value=sequence.last_value,
-        new_value=sequence.last_value if reason else new_value,
-        gap_fixed=0 if reason else health.gap,
+        new_value=new_value if moved else health.last_value,
+        gap_fixed=health.gap if moved else 0,
         table_max_id=health.table_max_id,
         reason=reason,
     )
