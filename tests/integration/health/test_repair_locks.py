@@ -1,0 +1,106 @@
+"""What others can do at the very moment at which a repair must be alone.
+
+The load test rarely meets these moments: without the locks it passes. Here a second connection acts
+right before the statement that the lock protects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, event, text
+from sqlalchemy.exc import OperationalError
+
+from sqla_seqreserve.health import repair_sequences
+
+TABLE = Table("t", MetaData(), Column("id", Integer, primary_key=True))
+
+
+@pytest.fixture(autouse=True)
+def drift(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE t (id serial PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO t VALUES (20)"))
+
+
+def repair_with(engine: Engine, moment: Callable[[str], bool], act: Callable[[], None]) -> int:
+    """Repair, call ``act`` before each statement that is the moment; return how many were."""
+    times = 0
+
+    def before(*args: Any) -> None:
+        nonlocal times
+        if moment(args[2]):
+            times += 1
+            act()
+
+    with engine.begin() as connection:
+        event.listen(connection, "before_cursor_execute", before)
+        repair_sequences(connection, TABLE)
+    return times
+
+
+def refused(engine: Engine, statement: str) -> Callable[[], None]:
+    def act() -> None:
+        with engine.connect() as other, pytest.raises(OperationalError) as caught:
+            other.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            other.execute(text(statement))
+        assert getattr(caught.value.orig, "sqlstate", None) == "55P03"
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT nextval('t_id_seq') FROM generate_series(1, 1000)",
+        "SELECT setval('t_id_seq', 1000)",
+        "INSERT INTO t DEFAULT VALUES",
+    ],
+)
+def test_nobody_draws_between_the_reading_and_the_move(engine: Engine, statement: str) -> None:
+    """Were a block drawn right before the setval, it would move the sequence back into that block."""
+    assert repair_with(engine, lambda sql: "setval(" in sql, refused(engine, statement)) == 1
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO t VALUES (500)", "UPDATE t SET id = 500", "DELETE FROM t"]
+)
+def test_nobody_writes_while_the_maximum_is_confirmed(engine: Engine, statement: str) -> None:
+    """Under the table's lock the maximum is read: an id imported right before it would be missed."""
+    locked = False
+
+    def moment(sql: str) -> bool:
+        nonlocal locked
+        was_locked, locked = locked, locked or sql.startswith("LOCK TABLE")
+        return was_locked and "max(" in sql
+
+    assert repair_with(engine, moment, refused(engine, statement)) == 1
+
+
+def test_an_import_between_the_move_and_the_confirmation_is_caught(engine: Engine) -> None:
+    """The table is looked at once more under its lock, and the sequence moved again."""
+    imported: list[int] = []
+
+    def act() -> None:
+        if not imported:
+            imported.append(700)
+            with engine.begin() as other:
+                other.execute(text("INSERT INTO t VALUES (700)"))
+
+    assert repair_with(engine, lambda sql: sql.startswith("LOCK TABLE"), act) == 2
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT nextval('t_id_seq')")) == 701
+
+
+def test_what_others_drew_before_the_move_is_kept(engine: Engine) -> None:
+    """A sequence that went past the maximum before the lock was granted is left where it is."""
+
+    def act() -> None:
+        with engine.begin() as other:
+            other.execute(text("SELECT nextval('t_id_seq') FROM generate_series(1, 1000)"))
+
+    assert repair_with(engine, lambda sql: sql.startswith("ALTER SEQUENCE"), act) == 1
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT nextval('t_id_seq')")) == 1001
