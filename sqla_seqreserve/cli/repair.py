@@ -1,0 +1,58 @@
+"""``sqla-seqreserve repair``: move what is behind its table forward."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sqla_seqreserve.health import repair_sequences
+
+from ._app import app
+from ._options import JsonOption, SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes
+from ._tables import repair_table
+from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
+
+__all__ = ["repair"]
+
+
+@app.command()
+def repair(
+    target: TargetArgument = None,
+    url: UrlOption = None,
+    schema: SchemaOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    headroom: Annotated[
+        int, typer.Option(min=0, help="Values to leave out beyond the largest id.")
+    ] = 0,
+    lock_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds to wait for each table and each sequence.")
+    ] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Move every sequence that is behind beyond its tables, and none back.
+
+    Safe beside a running application. Exit code 0: all healthy now; 1: something is left to do;
+    2: could not tell.
+    """
+    with errors_as_exit_codes():
+        resolved = resolve(target, url, schema)
+        engine = resolved.engine.execution_options(isolation_level="READ COMMITTED")
+        with engine.begin() as connection:
+            report = repair_sequences(
+                connection,
+                resolved.source,
+                schemas=resolved.schemas,
+                dry_run=dry_run,
+                headroom=headroom,
+                lock_timeout=lock_timeout,
+            )
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        Console().print(repair_table(report))
+    raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)

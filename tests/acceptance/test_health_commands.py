@@ -1,0 +1,226 @@
+"""The commands health, repair and watch, run as processes on a real database."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+class Base(DeclarativeBase):
+    pass
+
+class Thing(Base):
+    __tablename__ = "thing"
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+
+
+@pytest.fixture
+def things(engine: Engine) -> Engine:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE thing (id serial PRIMARY KEY)"))
+        connection.execute(text("CREATE SCHEMA other"))
+        connection.execute(text("CREATE TABLE other.t (id serial)"))
+    return engine
+
+
+def import_up_to(engine: Engine, top: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO thing VALUES (:top)"), {"top": top})
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sqla_seqreserve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
+    """health finds, repair --dry-run tells, repair mends; the exit codes say the same."""
+    assert command("health", database_url).returncode == 0
+    import_up_to(things, 40)
+    shown = command("health", database_url, env=os.environ | {"COLUMNS": "200"})
+    assert shown.returncode == 1
+    assert "NEEDS_REPAIR" in shown.stdout
+    assert "thing_id_seq" in shown.stdout
+
+    told = command("repair", database_url, "--dry-run", "--json")
+    assert told.returncode == 1
+    results = {r["sequence"]: r for r in json.loads(told.stdout)["results"]}
+    assert results["thing_id_seq"]["action"] == "WOULD_REPAIR"
+    assert results["other.t_id_seq"]["action"] == "HEALTHY"
+
+    mended = command("repair", database_url, "--json")
+    assert mended.returncode == 0
+    assert json.loads(mended.stdout)["sequences_repaired"] == 1
+    checked = command("health", database_url, "--json")
+    assert checked.returncode == 0
+    assert json.loads(checked.stdout)["overall_health"] == "HEALTHY"
+
+
+def test_health_of_an_application_s_models(
+    things: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """module:Base is found in the current folder, its database in the environment."""
+    (tmp_path / "shop_models.py").write_text(MODELS)
+    import_up_to(things, 40)
+    environment = os.environ | {
+        "SQLA_SEQRESERVE_URL": database_url,
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), os.getcwd()])),
+    }
+    found = command("health", "shop_models:Base", "--json", cwd=tmp_path, env=environment)
+    assert found.returncode == 1, found.stderr
+    (entry,) = json.loads(found.stdout)["sequences"]
+    assert (entry["table"], entry["gap"], entry["severity"]) == ("thing", 40, "MEDIUM")
+
+
+def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str) -> None:
+    """--schema leaves the rest out; --fail-on says what counts."""
+    import_up_to(things, 40)
+    assert command("health", database_url, "--schema", "other").returncode == 0
+    assert command("health", database_url, "--fail-on", "never").returncode == 0
+    with things.begin() as connection:
+        connection.execute(text("ALTER SEQUENCE other.t_id_seq CYCLE"))
+    assert command("health", database_url, "--schema", "other").returncode == 0
+    warned = command("health", database_url, "--schema", "other", "--fail-on", "warning")
+    assert warned.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["health", "postgresql://nobody:s3cret@127.0.0.1:1/nowhere"],
+        ["repair", "postgresql://nobody:s3cret@127.0.0.1:1/nowhere"],
+        ["health", "no_such_module:Base", "--url", "postgresql://x"],
+        ["health", "not a url s3cret://"],
+        ["watch", "postgresql://x", "--every", "soon"],
+    ],
+)
+def test_what_cannot_be_told_exits_with_two(arguments: list[str]) -> None:
+    """One line on stderr, no traceback, no password, exit code 2."""
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+class Hook(BaseHTTPRequestHandler):
+    received: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.received.append(json.loads(self.rfile.read(length)))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    received: list[dict[str, Any]] = []
+    handler = type("BoundHook", (Hook,), {"received": received})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def wait_until(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.05)
+
+
+def test_watch_tells_each_change_once_and_ends_on_sigterm(
+    things: Engine,
+    postgres_url: str,
+    database_url: str,
+    tmp_path: Path,
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    """Drift, repair, the database gone and back: one log line and one alert each; SIGTERM ends it with 0."""
+    url, received = webhook
+    alerts = tmp_path / "alerts"
+    log = tmp_path / "log"
+    alert_command = (
+        f"{sys.executable} -c \"import sys; print(sys.stdin.read(), file=open('{alerts}', 'a'))\""
+    )
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "sqla_seqreserve", "watch", database_url),
+                *("--every", "0.2s", "--alert-gap", "10"),
+                *("--alert-webhook", url, "--alert-command", alert_command),
+            ],
+            stderr=stream,
+        )
+    try:
+        wait_until(lambda: "watching" in log.read_text(), "the start")
+        import_up_to(things, 9)
+        wait_until(lambda: "9 ids behind" in log.read_text(), "a gap too small for an alert")
+        import_up_to(things, 40)
+        wait_until(lambda: len(received) == 1, "the alert")
+        assert command("repair", database_url).returncode == 0
+        wait_until(lambda: len(received) == 2, "the end of the alert")
+
+        name = things.url.database
+        things.dispose()
+        rename_database(postgres_url, str(name), f"{name}_away")
+        wait_until(lambda: len(received) == 3, "the alert that the database is away")
+        rename_database(postgres_url, f"{name}_away", str(name))
+        wait_until(lambda: len(received) == 4, "the end of that alert")
+        time.sleep(0.6)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert [(r["subject"], r["now"], r["alert"]) for r in received] == [
+        ("thing_id_seq", "NEEDS_REPAIR", "firing"),
+        ("thing_id_seq", "OK", "resolved"),
+        ("database", "away", "firing"),
+        ("database", "back", "resolved"),
+    ]
+    assert len([json.loads(line) for line in alerts.read_text().splitlines() if line]) == 4
+    written = log.read_text()
+    assert len([line for line in written.splitlines() if "thing_id_seq: " in line]) == 3
+    assert written.rstrip().endswith("stopped")
+
+
+def rename_database(postgres_url: str, name: str, new_name: str) -> None:
+    """Take a database away from its users, or give it back."""
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for _ in range(50):
+            try:
+                connection.execute(text(f"ALTER DATABASE {name} RENAME TO {new_name}"))
+                break
+            except OperationalError:
+                # A check is connected at the moment.
+                time.sleep(0.05)
+    admin.dispose()

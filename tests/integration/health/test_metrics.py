@@ -1,0 +1,27 @@
+"""The health of sequences as Prometheus metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import Engine, text
+
+from sqla_seqreserve.health import check_sequences
+from sqla_seqreserve.metrics import HealthMetrics
+
+
+def test_a_report_becomes_gauges(engine: Engine) -> None:
+    """Health, gap and share of each sequence are exposed; what is gone from the report goes too."""
+    registry = CollectorRegistry()
+    metrics = HealthMetrics(registry)
+    labels = {"table": "t", "column": "id", "sequence": "t_id_seq"}
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE t (id serial)"))
+        connection.execute(text("INSERT INTO t VALUES (30)"))
+        metrics.observe(check_sequences(connection, None))
+        assert registry.get_sample_value("seqreserve_sequence_healthy", labels) == 0
+        assert registry.get_sample_value("seqreserve_sequence_gap", labels) == 30
+        connection.execute(text("DROP TABLE t"))
+        metrics.observe(check_sequences(connection, None))
+    assert b"t_id_seq" not in generate_latest(registry)
+    metrics.failed()
+    assert registry.get_sample_value("seqreserve_check_failures_total") == 1

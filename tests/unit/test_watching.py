@@ -1,0 +1,87 @@
+"""The memory of `watch`: each change once, and an estimate of the end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqla_seqreserve.cli._watching import Watcher
+from sqla_seqreserve.health import HealthReport, SequenceHealth
+from sqla_seqreserve.health.report import Status
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def report(
+    hours: float, *, gap: int = 0, status: Status | None = None, used: float = 0.1
+) -> HealthReport:
+    status = status or ("NEEDS_REPAIR" if gap else "OK")
+    entry = SequenceHealth(
+        table="t",
+        column="id",
+        sequence="s",
+        last_value=1,
+        next_value=2,
+        table_max_id=1,
+        is_healthy=status == "OK",
+        gap=gap,
+        status=status,
+        severity="LOW",
+        used_fraction=used,
+    )
+    return HealthReport(sequences=(entry,), checked_at=START + timedelta(hours=hours))
+
+
+def test_each_change_is_told_once() -> None:
+    """Alerts begin above the gap, end with health, and stay silent in between."""
+    watcher = Watcher(alert_gap=10)
+    told = [
+        [(change.now, change.worth_an_alert) for change in watcher.observe(report(hour, gap=gap))]
+        for hour, gap in enumerate([0, 10, 10, 11, 500, 3, 0, 0])
+    ]
+    assert told == [
+        [],
+        [("NEEDS_REPAIR", False)],
+        [],
+        [("NEEDS_REPAIR", True)],
+        [],
+        [("NEEDS_REPAIR", True)],
+        [("OK", False)],
+        [],
+    ]
+
+
+def test_what_is_missing_alerts_without_a_gap() -> None:
+    """A sequence that is missing or used up has no gap, and is no better for it."""
+    (change,) = Watcher(alert_gap=10).observe(report(0, status="NEEDS_REPAIR"))
+    assert change.worth_an_alert
+    assert change.to_dict()["alert"] == "firing"
+
+
+def test_a_lost_database_is_told_once() -> None:
+    """Away and back are one change each; the states from before are kept."""
+    watcher = Watcher(alert_gap=10)
+    watcher.observe(report(0, gap=20))
+    assert [len(watcher.lost("refused")) for _ in range(3)] == [1, 0, 0]
+    (back,) = watcher.observe(report(1, gap=20))
+    assert (back.subject, back.now, back.worth_an_alert) == ("database", "back", True)
+
+
+def test_the_end_is_estimated_from_the_rate() -> None:
+    """Ten percent in ten hours leave eighty hours for the last eighty percent; told once."""
+    watcher = Watcher(alert_gap=10)
+    watcher.observe(report(0, used=0.1))
+    later = report(10, used=0.2)
+    watcher.observe(later)
+    left = watcher.runs_out_in(later.sequences[0], later.checked_at)
+    assert left is not None
+    assert round(left.total_seconds() / 3600) == 80
+    assert [len(watcher.running_out(later)) for _ in range(2)] == [1, 0]
+
+
+def test_a_repair_is_no_rate() -> None:
+    """The jump of a repair does not count as consumption."""
+    watcher = Watcher(alert_gap=10)
+    watcher.observe(report(0, gap=500, used=0.1))
+    mended = report(1, used=0.5)
+    watcher.observe(mended)
+    assert watcher.running_out(mended) == []
