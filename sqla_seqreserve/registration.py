@@ -18,13 +18,12 @@ reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
-from sqlalchemy.ext.asyncio import async_session as async_session_of
 from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 
 from . import _flush as flush
@@ -44,6 +43,9 @@ MEASURED_COPY_MIN_ROWS: Final = 8
 """Where COPY overtakes one INSERT of the same rows, measured by ``sqla-seqreserve bench`` on a
 local server.
 """
+
+# More specific than a class, whatever the depth of its inheritance.
+_INSTANCE: Final = sys.maxsize
 
 _registrations: WeakKeyDictionary[Any, Registration] = WeakKeyDictionary()
 
@@ -192,39 +194,51 @@ class Registration:
         self._enrolled.clear()
 
 
+def _asyncio() -> Any:
+    """SQLAlchemy's asyncio extension, if it is in use: importing it takes greenlet, which not
+    everybody installs.
+    """
+    return sys.modules.get("sqlalchemy.ext.asyncio")
+
+
 def _identity(target: Any) -> Any:
     """What a target is remembered under: an ``AsyncSession`` is the session that it drives."""
-    return target.sync_session if isinstance(target, AsyncSession) else target
+    asyncio = _asyncio()
+    return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
 
 
 def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, int]:
     """What the event is listened for on, which of its sessions count, and how specific the
     target is.
     """
-    if isinstance(target, AsyncSession):
-        return target.sync_session, None, 1000
     if isinstance(target, Session):
-        return target, None, 1000
-    if isinstance(target, async_scoped_session | scoped_session):
+        return target, None, _INSTANCE
+    if isinstance(target, scoped_session):
         return _resolve_target(target.session_factory)
     if isinstance(target, sessionmaker):
         return target, None, len(target.class_.__mro__)
-    if isinstance(target, async_sessionmaker):
-        cls = _sync_class_of_its_own(target)
-        return cls, None, len(cls.__mro__)
     if isinstance(target, type) and issubclass(target, Session):
         return target, None, len(target.__mro__)
-    if isinstance(target, type) and issubclass(target, AsyncSession):
-        return _async_target(target)
+    asyncio = _asyncio()
+    if asyncio is not None:
+        if isinstance(target, asyncio.AsyncSession):
+            return target.sync_session, None, _INSTANCE
+        if isinstance(target, asyncio.async_scoped_session):
+            return _resolve_target(target.session_factory)
+        if isinstance(target, asyncio.async_sessionmaker):
+            cls = _sync_class_of_its_own(target)
+            return cls, None, len(cls.__mro__)
+        if isinstance(target, type) and issubclass(target, asyncio.AsyncSession):
+            return _async_target(target, asyncio.async_session)
     raise ConfigurationError(
         f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a "
         "sessionmaker, async_sessionmaker or scoped_session"
     )
 
 
-def _sync_class_of_its_own(maker: async_sessionmaker[Any]) -> type[Session]:
-    """Have the factory's sessions drive a ``Session`` class that no other's do, as ``sessionmaker``
-    does by itself.
+def _sync_class_of_its_own(maker: Any) -> type[Session]:
+    """Have an ``async_sessionmaker``'s sessions drive a ``Session`` class that no other's do, as
+    ``sessionmaker`` does by itself.
 
     Sessions that the factory has made before are not of this class.
     """
@@ -234,7 +248,9 @@ def _sync_class_of_its_own(maker: async_sessionmaker[Any]) -> type[Session]:
     return cls
 
 
-def _async_target(cls: type[AsyncSession]) -> tuple[Any, Callable[[Session], bool], int]:
+def _async_target(
+    cls: Any, async_session_of: Callable[[Session], Any]
+) -> tuple[Any, Callable[[Session], bool], int]:
     """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
     that it does drive.
     """

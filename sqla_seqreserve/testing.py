@@ -34,13 +34,15 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .embedded import EmbeddedServer, embedded_postgres
+
+if TYPE_CHECKING:  # importing it takes greenlet
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = [
     "RecordedStatement",
@@ -73,7 +75,7 @@ def record_statements(
 
     BEGIN, COMMIT and savepoints do not pass SQLAlchemy's cursor events and are not among them.
     """
-    target = bind.sync_engine if isinstance(bind, AsyncEngine) else bind
+    target: Engine | Connection = getattr(bind, "sync_engine", bind)
     statements: list[RecordedStatement] = []
 
     def before_cursor_execute(
