@@ -1,4 +1,6 @@
-"""The command line, ``sqla-seqreserve`` or ``python -m sqla_seqreserve`` (extra ``[cli]``): one file per command."""
+"""The command line, ``sqla-seqreserve`` or ``python -m sqla_seqreserve`` (extra ``[cli]``): one
+file per command.
+"""
 
 from __future__ import annotations
 

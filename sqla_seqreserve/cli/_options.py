@@ -17,8 +17,8 @@ __all__ = ["JsonOption", "SchemaOption", "TargetArgument", "UrlOption", "errors_
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
-        help="A database URL: every sequence in it. Or module:Base: the application's models, in the "
-        "database that --url or SQLA_SEQRESERVE_URL names.",
+        help="A database URL: every sequence in it. Or module:Base: the application's models, "
+        "in the database that --url or SQLA_SEQRESERVE_URL names.",
         show_default=False,
     ),
 ]

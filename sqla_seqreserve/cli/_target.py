@@ -31,7 +31,9 @@ class Target:
 
 
 def resolve(target: str | None, url: str | None, schemas: list[str] | None) -> Target:
-    """Return what ``target`` names: a URL, ``module:Base``, or nothing for the URL in the environment."""
+    """Return what ``target`` names: a URL, ``module:Base``, or nothing for the URL in the
+    environment.
+    """
     source = None
     if target is not None and "://" not in target:
         if schemas:

@@ -1,8 +1,8 @@
 """The queries of a check: four, however many tables.
 
-The catalogues are asked rather than ``information_schema``, which neither shows identity sequences nor
-columns the role lacks privileges on. Privileges are read with them, so that what the role may not
-read is said, and never asked for.
+The catalogues are asked rather than ``information_schema``, which neither shows identity
+sequences nor columns the role lacks privileges on. Privileges are read with them, so that what
+the role may not read is said, and never asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BRANCHES = 500
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Names as the model gives them, the schema translated; a name without schema is searched for."""
+    """Names as the model gives them, the schema translated; a name without schema is searched."""
 
     schema: str | None
     table: str

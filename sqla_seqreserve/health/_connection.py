@@ -89,6 +89,7 @@ def locks_released(connection: Connection) -> Iterator[None]:
 def _checked(connection: Connection) -> Connection:
     if connection.dialect.name != "postgresql":
         raise UnsupportedDatabaseError(
-            f"sequences are checked on PostgreSQL, and this connection is to {connection.dialect.name}"
+            "sequences are checked on PostgreSQL, and this connection is to "
+            f"{connection.dialect.name}"
         )
     return connection

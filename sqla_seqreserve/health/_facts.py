@@ -1,4 +1,6 @@
-"""What the database says about a sequence and the columns it fills, and the arithmetic over it (no I/O)."""
+"""What the database says about a sequence and the columns it fills, and the arithmetic over it (no
+I/O).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _TYPE_BOUNDS = {
 
 
 def type_bounds(type_name: str | None) -> tuple[int, int]:
-    """Return the smallest and largest id a column of the type holds; ``numeric`` holds every bigint."""
+    """Return the smallest and largest id a column of the type holds; ``numeric`` holds every
+    bigint.
+    """
     return _TYPE_BOUNDS.get(type_name or "bigint", _TYPE_BOUNDS["bigint"])
 
 

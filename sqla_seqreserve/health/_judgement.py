@@ -94,7 +94,7 @@ def judge_absent(
             "MISSING",
             "MEDIUM",
             f"{table}.{column} has no sequence, though its model leaves its values to the database",
-            "create a sequence for it, or set autoincrement=False where the application sets the ids",
+            "create a sequence for it, or set autoincrement=False where the application sets ids",
         )
         status = "WARNING"
     return SequenceHealth(
@@ -122,7 +122,7 @@ def _blindness(sequence: SequenceFacts) -> list[Finding]:
             "UNREADABLE",
             "MEDIUM",
             f"could not tell: {reason}",
-            "check with a role that may read it, or grant SELECT (BYPASSRLS for row-level security)",
+            "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)",
         )
         for reason in reasons
     ]
@@ -186,7 +186,7 @@ def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool)
             Finding(
                 "CYCLE",
                 "MEDIUM",
-                f"{sequence.label} is set to CYCLE: after its last value it hands out old ids again",
+                f"{sequence.label} is set to CYCLE: after its last value it hands out old ids",
                 f"ALTER SEQUENCE {sequence.label} NO CYCLE",
             )
         )
@@ -195,8 +195,8 @@ def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool)
             Finding(
                 "CACHED",
                 "LOW",
-                f"{sequence.label} has CACHE {sequence.cache}: sessions hold values of their own, which "
-                "no check sees and no repair takes back",
+                f"{sequence.label} has CACHE {sequence.cache}: sessions hold values of their own, "
+                "which no check sees and no repair takes back",
                 "reconnect the application's sessions after a repair, or set CACHE 1",
             )
         )
@@ -236,7 +236,8 @@ def _wiring(
             Finding(
                 "DEFAULT_MISSING",
                 "MEDIUM" if expected else "LOW",
-                f"{place} has no default that draws from {sequence.label}: an INSERT without the id fails",
+                f"{place} has no default that draws from {sequence.label}: an INSERT "
+                "without the id fails",
                 f"ALTER TABLE {column.label} ALTER {column.column} SET DEFAULT "
                 f"nextval('{sequence.label}')",
             )
@@ -246,7 +247,8 @@ def _wiring(
             Finding(
                 "NOT_OWNED",
                 "LOW",
-                f"no column owns {sequence.label}: it outlives {place}, and reset helpers pass it over",
+                f"no column owns {sequence.label}: it outlives {place}, and reset "
+                "helpers pass it over",
                 f"ALTER SEQUENCE {sequence.label} OWNED BY {place}",
             )
         )
@@ -254,7 +256,9 @@ def _wiring(
 
 
 def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
-    """Compare with what the model says; a setting that it leaves out, other than the step, may be any."""
+    """Compare with what the model says; a setting that it leaves out, other than the step, may be
+    any.
+    """
     declared = target and (target.sequence or target.identity or target.default_sequence)
     if not declared:
         return []
@@ -274,7 +278,8 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
             Finding(
                 "START_DIFFERS",
                 "MEDIUM",
-                f"{sequence.label} starts with {sequence.start}, in its model with {declared.start}",
+                f"{sequence.label} starts with {sequence.start}, in its model with "
+                f"{declared.start}",
                 f"ALTER SEQUENCE {sequence.label} START WITH {declared.start}, or change the model",
             )
         )

@@ -20,8 +20,8 @@ __all__ = ["SequenceMover"]
 # Each round that fails means that ids were imported between two statements.
 _ROUNDS = 20
 
-# Seconds to wait for a lock before letting others pass, at first and at most: below the second after
-# which PostgreSQL looks for deadlocks, so that no writer is ever made the victim of one.
+# Seconds to wait for a lock before letting others pass, at first and at most: below the second
+# after which PostgreSQL looks for deadlocks, so that no writer is ever made the victim of one.
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 0.8
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -38,7 +38,7 @@ _TAKE_TURN = text(
     " CAST(CAST(:oid AS bigint) - 2147483648 AS integer))"
 )
 
-# On the server, as an async session's event loop must not sleep; at random, as two repairs may meet.
+# On the server, as an async session's event loop must not sleep; at random, as repairs may meet.
 _PAUSE = text("SELECT CAST(pg_sleep(0.01 + 0.04 * random()) AS text)")
 
 # Names from the catalogue are real already: translating them would translate twice.
@@ -67,8 +67,8 @@ class SequenceMover:
             if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                 raise
             return None, (
-                f"the role may not repair {self.sequence.label}: {error.orig}; use the owner of the "
-                "sequence, with the right to write to its table"
+                f"the role may not repair {self.sequence.label}: {error.orig}; use the owner of "
+                "the sequence, with the right to write to its table"
             )
         return self._glance().last_value, None
 
@@ -91,8 +91,9 @@ class SequenceMover:
     def _is_mine_to_move(self, edge: int | None) -> bool:
         """Wait for the turn to move the sequence; false if others have moved it meanwhile.
 
-        A ``setval`` keeps a lock on the sequence until its transaction ends. A repair that asked for the
-        sequence meanwhile would wait in vain, and make every ``nextval`` queue behind it.
+        A ``setval`` keeps a lock on the sequence until its transaction ends. A repair that asked
+        for the sequence meanwhile would wait in vain, and make every ``nextval`` queue behind
+        it.
         """
         deadline = monotonic() + self.lock_timeout
         while self._glance().gap_to(edge):

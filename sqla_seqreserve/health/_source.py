@@ -1,4 +1,6 @@
-"""From what the caller names (base, registry, MetaData, classes, tables) to the columns to look at (no I/O)."""
+"""From what the caller names (base, registry, MetaData, classes, tables) to the columns to look at
+(no I/O).
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ _NEXTVAL = re.compile(r"\bnextval\s*\(", re.IGNORECASE)
 class Target:
     """A column of a model, and what the model says about the sequence behind it.
 
-    ``required``: the model declares a sequence, identity or ``nextval`` default, so the database must
-    have one. Otherwise the column merely may be generated, and its absence is no finding.
+    ``required``: the model declares a sequence, identity or ``nextval`` default, so the database
+    must have one. Otherwise the column merely may be generated, and its absence is no finding.
     """
 
     table: Table

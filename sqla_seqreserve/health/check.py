@@ -7,16 +7,17 @@
         for entry in report.behind:
             print(entry.table, entry.gap, entry.findings)
 
-The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an iterable), or
-``None`` for every sequence in the database, or in the ``schemas`` named. Four queries are sent, whatever
-their number (more above 500 sequences). Nothing is written, and no sequence stays locked.
+The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an
+iterable), or ``None`` for every sequence in the database, or in the ``schemas`` named. Four
+queries are sent, whatever their number (more above 500 sequences). Nothing is written, and no
+sequence stays locked.
 
-**Healthy** means that the value handed out next is beyond the largest id of every table which the
-sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
+**Healthy** means that the value handed out next is beyond the largest id of every table which
+the sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
 
-Rows of other transactions that have not committed are not seen, and objects pending in the session
-are not flushed. Sequences with ``CACHE`` above 1 hand values to sessions in advance: what these
-still hold is not seen either.
+Rows of other transactions that have not committed are not seen, and objects pending in the
+session are not flushed. Sequences with ``CACHE`` above 1 hand values to sessions in advance:
+what these still hold is not seen either.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def check_sequences(
 ) -> HealthReport:
     """Check every sequence of the source; see this module's head.
 
-    :param source: declarative base, registry, ``MetaData``, mapped classes; ``None``: the whole database.
-    :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the system's.
+    :param source: declarative base, registry, ``MetaData``, mapped classes; ``None``: the whole
+        database.
+    :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
+        system's.
     """
     report = HealthReport(
         sequences=tuple(

@@ -5,30 +5,32 @@
     repair_sequences(session, Base)                  # then session.commit(), as ever
     repair_sequences(session, Base, dry_run=True)    # what would be done
 
-**Why no sequence can move back.** ``nextval`` takes no lock on the table, so "read the sequence, then
-``setval``" may undo what other sessions drew in between, whatever lock is held on the table. Hence the
-move is made under a lock **on the sequence**, which keeps every ``nextval`` out between the reading and
-the ``setval``. ``LOCK TABLE`` refuses sequences; ``ALTER SEQUENCE ... OWNER TO`` its present owner
-takes the lock and changes nothing. (Other forms write the sequence to a new file, which a rollback
-discards, and a ``setval`` with it.) Drawing with ``nextval`` up to the maximum would need no such lock,
-but whoever reserves meanwhile would be handed ids from among those that the table holds.
+**Why no sequence can move back.** ``nextval`` takes no lock on the table, so "read the sequence,
+then ``setval``" may undo what other sessions drew in between, whatever lock is held on the
+table. Hence the move is made under a lock **on the sequence**, which keeps every ``nextval`` out
+between the reading and the ``setval``. ``LOCK TABLE`` refuses sequences; ``ALTER SEQUENCE ...
+OWNER TO`` its present owner takes the lock and changes nothing. (Other forms write the sequence
+to a new file, which a rollback discards, and a ``setval`` with it.) Drawing with ``nextval`` up
+to the maximum would need no such lock, but whoever reserves meanwhile would be handed ids from
+among those that the table holds.
 
-**Why no id is overlooked.** A repair ends with a look under ``LOCK TABLE ... IN SHARE ROW EXCLUSIVE
-MODE``: with the table's writers kept out, the maximum is read, and the sequence must be beyond. If ids
-were imported since the move, it is moved again.
+**Why no id is overlooked.** A repair ends with a look under ``LOCK TABLE ... IN SHARE ROW
+EXCLUSIVE MODE``: with the table's writers kept out, the maximum is read, and the sequence must
+be beyond. If ids were imported since the move, it is moved again.
 
-**Why it cannot deadlock.** Writers lock table and sequence in both orders: a plain INSERT the table
-first, a reservation the sequence. So these two locks are never held together, nor those of two tables.
-Each is taken inside a savepoint that is rolled back as soon as its work is done, which releases the
-lock. ``setval`` is not undone by a rollback, so the move stays. For the same reason it stays when the
-caller's transaction is rolled back, leaving a gap at most, which is healthy.
+**Why it cannot deadlock.** Writers lock table and sequence in both orders: a plain INSERT the
+table first, a reservation the sequence. So these two locks are never held together, nor those of
+two tables. Each is taken inside a savepoint that is rolled back as soon as its work is done,
+which releases the lock. ``setval`` is not undone by a rollback, so the move stays. For the same
+reason it stays when the caller's transaction is rolled back, leaving a gap at most, which is
+healthy.
 
-Two repairs take the sequences in the same order and their turns at each, by an advisory lock that lasts
-as long as the transaction; a repair of a healthy source takes no lock. The others
-are asked for a moment at a time, so that writers do not pile up behind the repair while a long
-transaction is in its way. If none was granted within ``lock_timeout`` it raises ``LockTimeoutError``;
-the transaction stays usable, the sequences repaired before that one stay repaired, and the repair can
-be called again.
+Two repairs take the sequences in the same order and their turns at each, by an advisory lock
+that lasts as long as the transaction; a repair of a healthy source takes no lock. The others are
+asked for a moment at a time, so that writers do not pile up behind the repair while a long
+transaction is in its way. If none was granted within ``lock_timeout`` it raises
+``LockTimeoutError``; the transaction stays usable, the sequences repaired before that one stay
+repaired, and the repair can be called again.
 
 Sequences with ``CACHE`` above 1: sessions hand out the values that they hold before they see the
 move. Let them reconnect.
@@ -78,7 +80,7 @@ def repair_sequences(
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
     entries = examine(session_or_connection, source, schemas=schemas)
     outcomes: dict[tuple[int, int], _Outcome] = {}
-    # In the order of the oids: search_path, which changes the report's order, does not change theirs.
+    # In the order of the oids: search_path changes the report's order, and not theirs.
     for entry in sorted(entries, key=lambda e: e.sequence.oid if e.sequence else 0):
         key = _key(entry)
         # Tables that share a sequence share its repair.

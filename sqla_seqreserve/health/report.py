@@ -71,14 +71,17 @@ class Finding:
 class SequenceHealth:
     """One column and its sequence.
 
-    :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them without.
+    :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them
+    without.
     :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
-    :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next (``None``: nothing).
-    :attr:`table_max_id` is the id furthest in the sequence's direction: the *smallest* one under a
-    negative increment.
-    :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables that
-    use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
-    :attr:`used_fraction` is the share already consumed of what the sequence and the column's type can hold.
+    :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next
+    (``None``: nothing).
+    :attr:`table_max_id` is the id furthest in the sequence's direction: the *smallest* one under
+    a negative increment.
+    :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables
+    that use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
+    :attr:`used_fraction` is the share already consumed of what the sequence and the column's
+    type can hold.
     """
 
     table: str | None
@@ -132,7 +135,7 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What a repair did, or on a dry run would do, to one sequence; values are its ``last_value``."""
+    """What a repair did, or would do, to one sequence; values are its ``last_value``."""
 
     table: str | None
     column: str | None

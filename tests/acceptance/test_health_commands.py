@@ -165,7 +165,9 @@ def test_watch_tells_each_change_once_and_ends_on_sigterm(
     tmp_path: Path,
     webhook: tuple[str, list[dict[str, Any]]],
 ) -> None:
-    """Drift, repair, the database gone and back: one log line and one alert each; SIGTERM ends it with 0."""
+    """Drift, repair, the database gone and back: one log line and one alert each; SIGTERM ends it
+    with 0.
+    """
     url, received = webhook
     alerts = tmp_path / "alerts"
     log = tmp_path / "log"

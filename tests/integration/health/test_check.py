@@ -70,7 +70,9 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_way_to_generate_ids_is_followed(connection: Connection, way: str) -> None:
-    """Serial, identity and default columns are healthy after inserts, and behind after a bare import."""
+    """Serial, identity and default columns are healthy after inserts, and behind after a bare
+    import.
+    """
     run(connection, *WAYS[way].split(";"))
     table = serial("t")
     assert check_one(connection, table).status == "OK"
@@ -101,7 +103,9 @@ def test_each_way_to_generate_ids_is_followed(connection: Connection, way: str) 
 def test_is_called_decides_about_the_last_id(
     connection: Connection, setup: str, next_value: int, gap: int
 ) -> None:
-    """The value handed out next counts, not last_value: a never-called sequence hands last_value out."""
+    """The value handed out next counts, not last_value: a never-called sequence hands last_value
+    out.
+    """
     run(connection, "CREATE SEQUENCE s", "CREATE TABLE t (id int DEFAULT nextval('s'))")
     run(connection, "INSERT INTO t VALUES (10)", setup)
     entry = check_one(connection, serial("t"))
@@ -153,7 +157,9 @@ def test_severity_grows_with_the_gap(connection: Connection, top: int, severity:
 
 
 def test_tables_that_share_a_sequence_are_judged_together(connection: Connection) -> None:
-    """A sequence behind one of its tables is behind for each of them, also for those not asked about."""
+    """A sequence behind one of its tables is behind for each of them, also for those not asked
+    about.
+    """
     run(connection, "CREATE SEQUENCE s")
     run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('s'))" for t in ("a", "b")))
     run(connection, "INSERT INTO b VALUES (200)")
@@ -164,7 +170,7 @@ def test_tables_that_share_a_sequence_are_judged_together(connection: Connection
 
 
 def test_partitions_and_inheriting_tables_count_with_their_parent(connection: Connection) -> None:
-    """Rows in partitions and inheriting tables are the parent's rows, and no entries of their own."""
+    """Rows in partitions and inheriting tables are the parent's rows, and no entries themselves."""
     run(
         connection,
         "CREATE TABLE p (id bigserial, day date) PARTITION BY RANGE (day)",
@@ -431,21 +437,22 @@ class Base(DeclarativeBase):
     pass
 
 
+# RUF012: __mapper_args__ is SQLAlchemy's way.
 class Person(SequenceHealthMixin, Base):
     __tablename__ = "person"
     number: Mapped[int] = mapped_column("person_no", BigInteger, Identity(), primary_key=True)
     kind: Mapped[str] = mapped_column(String)
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
 
 
 class Manager(Person):
     __tablename__ = "manager"
     number: Mapped[int] = mapped_column(ForeignKey("person.person_no"), primary_key=True)
-    __mapper_args__ = {"polymorphic_identity": "manager"}
+    __mapper_args__ = {"polymorphic_identity": "manager"}  # noqa: RUF012
 
 
 class Intern(Person):
-    __mapper_args__ = {"polymorphic_identity": "intern"}
+    __mapper_args__ = {"polymorphic_identity": "intern"}  # noqa: RUF012
 
 
 class Label(SequenceHealthMixin, Base):

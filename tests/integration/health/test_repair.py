@@ -137,7 +137,7 @@ def test_a_repair_outlives_a_rollback(engine: Engine, top: int) -> None:
 
 @pytest.mark.parametrize("top", [20, FAR])
 def test_no_lock_outlives_the_repair(engine: Engine, top: int) -> None:
-    """Before the caller commits, others insert and reserve as ever; the lock timeout is as it was."""
+    """Before the caller commits, others insert and reserve; the lock timeout is as it was."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     with engine.connect() as connection, engine.connect() as other:
@@ -150,7 +150,9 @@ def test_no_lock_outlives_the_repair(engine: Engine, top: int) -> None:
 
 
 def test_a_lock_timeout_leaves_the_transaction_usable(engine: Engine) -> None:
-    """A writer in the way is a LockTimeoutError that names the table; then the repair can be repeated."""
+    """A writer in the way is a LockTimeoutError that names the table; then the repair can be
+    repeated.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as writer, engine.connect() as connection:
@@ -168,7 +170,7 @@ def test_a_lock_timeout_leaves_the_transaction_usable(engine: Engine) -> None:
 
 
 def test_a_reserver_that_keeps_its_transaction_open_is_waited_for(engine: Engine) -> None:
-    """nextval is kept out while the sequence moves, so a transaction that called it must end first."""
+    """While the sequence moves nextval is kept out, so whoever called it must end first."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as reserver, engine.connect() as connection:
@@ -269,7 +271,7 @@ def test_unusable_options_are_refused(connection: Connection, options: dict[str,
 
 
 def test_a_healthy_source_costs_the_check_alone(connection: Connection) -> None:
-    """Four queries and a savepoint, no lock on a table; one table behind costs 21 statements more."""
+    """Four queries and a savepoint, no table lock; one table behind costs 21 statements more."""
     run(connection, "CREATE TABLE t (id serial)", "CREATE TABLE u (id serial)")
     statements: list[str] = []
     event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
@@ -312,7 +314,9 @@ def test_each_repair_is_logged(connection: Connection, caplog: pytest.LogCapture
 
 
 def test_the_incident(engine: Engine) -> None:
-    """Imported with explicit ids: found with the right gap, 643 inserts go well, the repair mends it."""
+    """Imported with explicit ids: found with the right gap, 643 inserts go well, the repair mends
+    it.
+    """
     logs = Table("holding_activity_log", MetaData(), Column("id", Integer, primary_key=True))
     with engine.begin() as connection:
         run(
@@ -350,7 +354,9 @@ def test_a_check_in_an_open_transaction_is_in_nobodys_way(engine: Engine, top: i
 
 
 def test_two_repairs_take_turns(engine: Engine) -> None:
-    """A second repair waits for nothing that the first has already done, and says what it waits for."""
+    """A second repair waits for nothing that the first has already done, and says what it waits
+    for.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as first, engine.connect() as second, engine.connect() as writer:

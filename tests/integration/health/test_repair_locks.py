@@ -43,9 +43,10 @@ def repair_with(engine: Engine, moment: Callable[[str], bool], act: Callable[[],
 
 def refused(engine: Engine, statement: str) -> Callable[[], None]:
     def act() -> None:
-        with engine.connect() as other, pytest.raises(OperationalError) as caught:
+        with engine.connect() as other:
             other.execute(text("SET LOCAL lock_timeout = '50ms'"))
-            other.execute(text(statement))
+            with pytest.raises(OperationalError) as caught:
+                other.execute(text(statement))
         assert getattr(caught.value.orig, "sqlstate", None) == "55P03"
 
     return act
@@ -60,7 +61,7 @@ def refused(engine: Engine, statement: str) -> Callable[[], None]:
     ],
 )
 def test_nobody_draws_between_the_reading_and_the_move(engine: Engine, statement: str) -> None:
-    """Were a block drawn right before the setval, it would move the sequence back into that block."""
+    """Were a block drawn right before the setval, the sequence would move back into it."""
     assert repair_with(engine, lambda sql: "setval(" in sql, refused(engine, statement)) == 1
 
 
@@ -68,7 +69,7 @@ def test_nobody_draws_between_the_reading_and_the_move(engine: Engine, statement
     "statement", ["INSERT INTO t VALUES (500)", "UPDATE t SET id = 500", "DELETE FROM t"]
 )
 def test_nobody_writes_while_the_maximum_is_confirmed(engine: Engine, statement: str) -> None:
-    """Under the table's lock the maximum is read: an id imported right before it would be missed."""
+    """Under the table's lock the maximum is read: an id imported right before would be missed."""
     locked = False
 
     def moment(sql: str) -> bool:

@@ -1,4 +1,6 @@
-"""Repairs in a loop beside writers that insert, reserve and import: nothing collides, nothing moves back."""
+"""Repairs in a loop beside writers that insert, reserve and import: nothing collides, nothing moves
+back.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,9 @@ def repairer(load: Load, *, seed: int) -> Callable[[Connection], None]:
 
 
 def test_repairs_under_load_collide_with_nobody(engine: Engine, load: Load) -> None:
-    """Eight writers, three importers, two repairers: no duplicate, no step back, no error but timeouts."""
+    """Eight writers, three importers, two repairers: no duplicate, no step back, no error but
+    timeouts.
+    """
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     steps = [
