@@ -75,7 +75,7 @@ def record_statements(
 
     BEGIN, COMMIT and savepoints do not pass SQLAlchemy's cursor events and are not among them.
     """
-    target: Engine | Connection = getattr(bind, "sync_engine", bind)
+    target: Any = getattr(bind, "sync_engine", bind)
     statements: list[RecordedStatement] = []
 
     def before_cursor_execute(

@@ -4,13 +4,13 @@ file per command.
 
 from __future__ import annotations
 
-from . import health, repair, watch
+from . import demo, health, repair, watch
 from ._app import app
 
 __all__ = ["app", "main"]
 
 # Importing a command's module registers it.
-_COMMANDS = (health, repair, watch)
+_COMMANDS = (demo, health, repair, watch)
 
 
 def main() -> None:

@@ -10,9 +10,18 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sqla_seqreserve.errors import ConfigurationError
+
 from ._target import EXIT_UNKNOWN
 
-__all__ = ["JsonOption", "SchemaOption", "TargetArgument", "UrlOption", "errors_as_exit_codes"]
+__all__ = [
+    "JsonOption",
+    "SchemaOption",
+    "TargetArgument",
+    "UrlOption",
+    "errors_as_exit_codes",
+    "needs_extra",
+]
 
 TargetArgument = Annotated[
     str | None,
@@ -44,3 +53,14 @@ def errors_as_exit_codes() -> Iterator[None]:
             f"error: {str(reason).strip()}", style="red", markup=False, highlight=False
         )
         raise typer.Exit(EXIT_UNKNOWN) from error
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Say what to install where an import inside the block finds a library missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f'{error.name} is not installed, and this command needs it: pip install "sqla-seqreserve[{extra}]"'
+        ) from error
