@@ -7,8 +7,9 @@ A flush that a :class:`~sqla_seqreserve.Registration` watches runs with
 1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its
    first action, the keys of every object that will be inserted are reserved in one round trip
    (:meth:`ReservingUnitOfWork._generate_actions`).
-2. The actions run in stock order. Where SQLAlchemy would save objects, :class:`SaveAll` (or, in a
-   cyclic graph, :class:`SaveSome`) runs
+2. The actions run in stock order. Keys go from parents to children in a tight loop where nothing
+   but new objects is concerned (:mod:`sqla_seqreserve._synchronize`). Where SQLAlchemy would save
+   objects, :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs
    :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row
        switches.
 3. The step that collects and sends the INSERT is ours: :mod:`sqla_seqreserve._insert` gives COPY
@@ -34,6 +35,7 @@ from . import _host as host
 from ._flush_run import FlushRun, FlushSettings, Record
 from ._host import State
 from ._insert import insert_records
+from ._synchronize import ProcessAll
 
 __all__ = ["ReservingUnitOfWork", "take_over"]
 
@@ -58,8 +60,45 @@ class ReservingUnitOfWork(host.UOWTransaction):
         super()._per_mapper_flush_actions(mapper)
         self.postsort_actions[host.SaveUpdateAll, mapper.base_mapper].__class__ = SaveAll
 
+    def register_object(
+        self,
+        state: State,
+        isdelete: bool = False,
+        listonly: bool = False,
+        cancel_delete: bool = False,
+        operation: str | None = None,
+        prop: Any = None,
+    ) -> bool:
+        """As SQLAlchemy's, quick for what is registered already: each relationship asks again
+        for each object.
+        """
+        if state not in self.states:
+            return super().register_object(
+                state, isdelete, listonly, cancel_delete, operation, prop
+            )
+        if not listonly and (isdelete or cancel_delete):
+            self.states[state] = (isdelete, False)
+        return True
+
+    def get_attribute_history(
+        self, state: State, key: str, passive: Any = host.PASSIVE_NO_INITIALIZE
+    ) -> Any:
+        """As SQLAlchemy's, quick for a relationship of a new object that nobody has touched."""
+        if (
+            state.key is None
+            and not passive & host.CALLABLES_OK
+            and key not in state.dict
+            and key not in state.committed_state
+            and "_pending_mutations" not in state.__dict__
+        ):
+            return host.HISTORY_BLANK
+        return super().get_attribute_history(state, key, passive)
+
     def _generate_actions(self) -> set[Any]:
         actions = super()._generate_actions()
+        for action in actions:
+            if action.__class__ is host.ProcessAll:
+                action.__class__ = ProcessAll
         self.seqreserve.reserve(self)
         return actions
 

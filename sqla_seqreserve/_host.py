@@ -29,16 +29,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import attributes as _attributes
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 from sqlalchemy.orm import unitofwork as _unitofwork
 from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import CALLABLES_OK, NEVER_SET, NO_VALUE, PASSIVE_NO_INITIALIZE
+from sqlalchemy.orm.collections import collection_adapter
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
 
 __all__ = [
+    "CALLABLES_OK",
+    "HISTORY_BLANK",
+    "NO_VALUE",
+    "PASSIVE_NO_INITIALIZE",
+    "ProcessAll",
     "SaveUpdateAll",
     "SaveUpdateState",
     "State",
@@ -47,12 +55,14 @@ __all__ = [
     "bind_processor",
     "collect_insert_commands",
     "collect_update_commands",
+    "collection_adapter",
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
     "finalize_saved",
     "has_bind_expression",
     "insert_orm_defaults",
+    "instance_state",
     "key_columns",
     "organize_states_for_save",
     "prefers_eager_defaults",
@@ -83,6 +93,16 @@ if TYPE_CHECKING:
         dependencies: set[tuple[Any, Any]]
         transaction: Any
 
+        def register_object(
+            self,
+            state: State,
+            isdelete: bool = False,
+            listonly: bool = False,
+            cancel_delete: bool = False,
+            operation: str | None = None,
+            prop: Any = None,
+        ) -> bool: ...
+        def get_attribute_history(self, state: State, key: str, passive: Any = ...) -> Any: ...
         def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None: ...
         def _generate_actions(self) -> set[Any]: ...
         def execute(self) -> None: ...
@@ -101,6 +121,14 @@ if TYPE_CHECKING:
     class SaveUpdateAll(_SaveAction):
         def per_state_flush_actions(self, uow: UOWTransaction) -> Iterator[Any]: ...
 
+    class ProcessAll:
+        dependency_processor: Any
+        isdelete: bool
+        fromparent: bool
+
+        def execute(self, uow: UOWTransaction) -> None: ...
+        def _elements(self, uow: UOWTransaction) -> Iterator[State]: ...
+
     class SaveUpdateState(_SaveAction):
         state: State
 
@@ -108,8 +136,12 @@ if TYPE_CHECKING:
 
 else:
     UOWTransaction = _unitofwork.UOWTransaction
+    ProcessAll = _either(_unitofwork, "ProcessAll")
     SaveUpdateAll = _either(_unitofwork, "SaveUpdateAll")
     SaveUpdateState = _either(_unitofwork, "SaveUpdateState")
+
+HISTORY_BLANK: Any = _attributes.HISTORY_BLANK
+_ScalarAttributeImpl: type[Any] = _either(_attributes, "ScalarAttributeImpl")
 
 save_obj: Callable[..., None] = _either(_persistence, "save_obj")
 sort_states: Callable[[Mapper[Any], Iterable[State]], list[State]] = _persistence._sort_states
@@ -378,3 +410,30 @@ def instances_of(
         if loaded:
             loaded(session, state)
     return instances
+
+
+def plain_attribute(mapper: Mapper[Any], column: Any) -> str | None:
+    """The key of the attribute that holds ``column``, if it is an ordinary one."""
+    prop = mapper._columntoproperty.get(column)
+    if prop is None or type(mapper.class_manager[prop.key].impl) is not _ScalarAttributeImpl:
+        return None
+    return str(prop.key)
+
+
+def is_watched(mapper: Mapper[Any], attribute: str) -> bool:
+    """Whether anybody listens to the attribute being set, on the class or one that inherits from
+    it.
+    """
+    for each in mapper.self_and_descendants:
+        dispatch = each.class_manager[attribute].impl.dispatch
+        if dispatch.set or dispatch._active_history:
+            return True
+    return False
+
+
+def had_members(state: State, key: str) -> bool:
+    """Whether the relationship of a new object held something before what it holds now."""
+    before = state.committed_state.get(key, NO_VALUE)
+    return not (before is NO_VALUE or before is None or before is NEVER_SET) and (
+        not hasattr(before, "__len__") or len(before) > 0
+    )

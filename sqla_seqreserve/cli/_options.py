@@ -62,5 +62,6 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f'{error.name} is not installed, and this command needs it: pip install "sqla-seqreserve[{extra}]"'
+            f"{error.name} is not installed, and this command needs it: "
+            f'pip install "sqla-seqreserve[{extra}]"'
         ) from error

@@ -442,17 +442,17 @@ class Person(SequenceHealthMixin, Base):
     __tablename__ = "person"
     number: Mapped[int] = mapped_column("person_no", BigInteger, Identity(), primary_key=True)
     kind: Mapped[str] = mapped_column(String)
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
 
 
 class Manager(Person):
     __tablename__ = "manager"
     number: Mapped[int] = mapped_column(ForeignKey("person.person_no"), primary_key=True)
-    __mapper_args__ = {"polymorphic_identity": "manager"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "manager"}
 
 
 class Intern(Person):
-    __mapper_args__ = {"polymorphic_identity": "intern"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "intern"}
 
 
 class Label(SequenceHealthMixin, Base):

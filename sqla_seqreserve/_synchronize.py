@@ -1,0 +1,139 @@
+"""Copies keys along relationships between new objects in a tight loop.
+
+Once parents have their keys, SQLAlchemy copies them to the foreign keys of the children, object by
+object, through its general machinery for histories and attribute events. Between objects that are
+all new there is no history to weigh: the foreign key is what the related object's key is.
+:class:`ProcessAll` does that for simple many-to-one and one-to-many relationships, and leaves to
+SQLAlchemy each object for which anything more is to be considered: persistent or deleted ones,
+replaced or emptied relationships, ``post_update``, foreign keys that are part of a primary key,
+attributes that somebody listens to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
+
+from . import _host as host
+from ._host import State
+
+__all__ = ["ProcessAll"]
+
+
+class ProcessAll(host.ProcessAll):
+    """Processes one relationship for all objects of a flush, between its parents' and its
+    children's saves.
+    """
+
+    __slots__ = ()
+
+    def execute(self, uow: Any) -> None:
+        processor = self.dependency_processor
+        copying = None if self.isdelete or not self.fromparent else _copying(processor)
+        if copying is None:
+            super().execute(uow)
+            return
+        copy = _copy_from_one if processor.direction is MANYTOONE else _copy_to_many
+        rest = [state for state in self._elements(uow) if not copy(copying, state, uow)]
+        if rest:
+            processor.process_saves(uow, rest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Copying:
+    """What is copied along a relationship: pairs of attribute keys, from the referenced object
+    to the referring one.
+    """
+
+    processor: Any
+    key: str
+    pairs: tuple[tuple[str, str], ...]
+    accepted: set[Mapper[Any]]
+
+    def accepts(self, related: State) -> bool:
+        """Whether objects of this class may stand in the relationship; SQLAlchemy raises for
+        those that may not.
+        """
+        mapper = related.manager.mapper
+        if mapper not in self.accepted:
+            self.processor._verify_canload(related)
+            self.accepted.add(mapper)
+        return True
+
+    def copy(self, source: dict[str, Any], target: State, row: dict[str, Any]) -> bool:
+        """Copy the key, as setting the attributes would; false if it is not whole, with nothing
+        changed.
+        """
+        values = [source.get(left) for left, _ in self.pairs]
+        if None in values or not target.modified:
+            return False
+        for (_, right), value in zip(self.pairs, values, strict=True):
+            target.committed_state.setdefault(right, row.get(right, host.NO_VALUE))
+            row[right] = value
+        return True
+
+
+def _copying(processor: Any) -> _Copying | None:
+    """What this relationship copies, ``None`` if SQLAlchemy's own processing has more to do."""
+    if processor.post_update or processor.direction is MANYTOMANY:
+        return None
+    many_to_one = processor.direction is MANYTOONE
+    source = processor.mapper if many_to_one else processor.parent
+    target = processor.parent if many_to_one else processor.mapper
+    pairs = []
+    for left, right in processor.prop.synchronize_pairs:
+        held = host.plain_attribute(source, left)
+        referring = host.plain_attribute(target, right)
+        if held is None or referring is None:
+            return None
+        if right.primary_key or host.is_watched(target, referring):
+            return None
+        pairs.append((held, referring))
+    return _Copying(processor, processor.key, tuple(pairs), set())
+
+
+def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
+    """Copy to a new object from the one that it refers to; whether that was all there is to do."""
+    if state.key is not None or "_pending_mutations" in state.__dict__:
+        return False
+    row, key = state.dict, copying.key
+    if key not in row:
+        return key not in state.committed_state
+    related = row[key]
+    if related is None:
+        return False
+    source = host.instance_state(related)
+    return (
+        source in uow.states and copying.accepts(source) and copying.copy(source.dict, state, row)
+    )
+
+
+def _copy_to_many(copying: _Copying, state: State, uow: Any) -> bool:
+    """Copy from a new object to those that refer to it; whether that was all there is to do."""
+    if state.key is not None or "_pending_mutations" in state.__dict__:
+        return False
+    row, key = state.dict, copying.key
+    if key not in row:
+        return key not in state.committed_state
+    if host.had_members(state, key):
+        return False
+    for related in _members(copying.processor.prop.uselist, row[key]):
+        if related is None:
+            return False
+        target = host.instance_state(related)
+        if (
+            target.key is not None
+            or uow.states.get(target) != (False, False)
+            or not copying.accepts(target)
+            or not copying.copy(row, target, target.dict)
+        ):
+            return False
+    return True
+
+
+def _members(uselist: bool, value: Any) -> Iterable[Any]:
+    return host.collection_adapter(value) if uselist else (value,)
