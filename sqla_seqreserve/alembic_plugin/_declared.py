@@ -1,0 +1,167 @@
+"""What the metadata declares: sequences, the columns that draw from each, and who shall own it.
+
+A :class:`~sqlalchemy.Sequence` is declared by being attached to a ``MetaData``, by being the
+default of a column, or by its ``next_value()`` being a column's server default.
+``Sequence.info["owned_by"]`` may name the owning column (a ``Column`` or ``"table.column"``), or be
+``None`` for "never owned"; without it :meth:`DeclaredSequence.owner` decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Column, MetaData, Sequence, Table
+from sqlalchemy.schema import DefaultClause
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.functions import next_value
+
+from ..errors import ConfigurationError
+from ._catalogue import ColumnKey, SequenceKey
+from ._options import SequenceOptions
+
+__all__ = ["Declarations", "DeclaredSequence", "default_sequence"]
+
+
+@dataclass(slots=True)
+class DeclaredSequence:
+    """One sequence of the metadata, and the columns that draw from it."""
+
+    key: SequenceKey
+    sequence: Sequence
+    server_users: set[ColumnKey] = field(default_factory=set)
+    client_users: set[ColumnKey] = field(default_factory=set)
+
+    @property
+    def options(self) -> SequenceOptions:
+        return SequenceOptions.declared_by(self.sequence)
+
+    @property
+    def users(self) -> set[ColumnKey]:
+        return self.server_users | self.client_users
+
+    @property
+    def never_owned(self) -> bool:
+        return self.sequence.info.get("owned_by", ...) is None
+
+    def owner(self, found: ColumnKey | None, *, exists: bool) -> ColumnKey | None:
+        """The column that shall own the sequence, given the one that owns it in the database.
+
+        What ``Sequence.info["owned_by"]`` says holds. Without it a new sequence goes to the only
+        column whose server default draws from it, an existing one stays as it is found, unless a
+        column that does not draw from it owns it.
+        """
+        if "owned_by" in self.sequence.info:
+            return self._explicit_owner()
+        if exists and (found is None or found in self.users):
+            return found
+        if len(self.server_users) != 1 or len(self.users) != 1:
+            return None
+        (user,) = self.server_users
+        # PostgreSQL wants a sequence and the table that owns it in one schema.
+        return user if user.schema == self.key.schema else None
+
+    def _explicit_owner(self) -> ColumnKey | None:
+        owner = self.sequence.info["owned_by"]
+        if owner is None:
+            return None
+        if isinstance(owner, Column):
+            return ColumnKey(self.key.schema, owner.table.name, owner.name)
+        table, _, column = str(owner).rpartition(".")
+        if not table or not column:
+            raise ConfigurationError(
+                f"sequence {self.key}: info['owned_by'] is {owner!r}; "
+                "expected a Column, 'table.column' or None"
+            )
+        return ColumnKey(self.key.schema, table, column)
+
+
+class Declarations:
+    """Every sequence that a metadata, or several, declares."""
+
+    def __init__(self, metadata: MetaData | Iterable[MetaData], default_schema: str | None) -> None:
+        self.sequences: dict[SequenceKey, DeclaredSequence] = {}
+        self.tables: dict[ColumnKey, Table] = {}
+        self._default_schema = default_schema
+        for one in [metadata] if isinstance(metadata, MetaData) else metadata:
+            # MetaData has no public name for its sequences in 2.0 and 2.1.
+            for sequence in one._sequences.values():
+                self._declare(sequence)
+            for table in one.sorted_tables:
+                self._collect(table)
+
+    def __getitem__(self, key: SequenceKey) -> DeclaredSequence:
+        return self.sequences[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.sequences
+
+    def __iter__(self) -> Iterator[DeclaredSequence]:
+        return iter(self.sequences.values())
+
+    def key_of(self, sequence: Sequence) -> SequenceKey:
+        return SequenceKey(self.normal_schema(sequence.schema), str(sequence.name))
+
+    def normal_schema(self, schema: str | None) -> str | None:
+        return None if schema == self._default_schema else schema and str(schema)
+
+    def server_sequence(self, column: Column[Any]) -> SequenceKey | None:
+        """The sequence that the column's server default draws from, also one that is spelled out in
+        text.
+        """
+        sequence = default_sequence(column)
+        if sequence is not None:
+            return self.key_of(sequence)
+        return self._spelled_out(column)
+
+    def client_sequence(self, column: Column[Any]) -> SequenceKey | None:
+        """The sequence that SQLAlchemy draws from when it inserts."""
+        default = column.default
+        if isinstance(default, Sequence) and not default.optional:
+            return self.key_of(default)
+        return None
+
+    def _declare(self, sequence: Sequence) -> DeclaredSequence | None:
+        if sequence.optional:
+            # SQLAlchemy does not create these on PostgreSQL: the column is SERIAL there.
+            return None
+        key = self.key_of(sequence)
+        return self.sequences.setdefault(key, DeclaredSequence(key, sequence))
+
+    def _collect(self, table: Table) -> None:
+        for column in table.columns:
+            where = ColumnKey(self.normal_schema(table.schema), table.name, column.name)
+            self.tables[where] = table
+            if isinstance(column.default, Sequence) and (declared := self._declare(column.default)):
+                declared.client_users.add(where)
+            if (sequence := default_sequence(column)) is not None:
+                if declared := self._declare(sequence):
+                    declared.server_users.add(where)
+            elif (key := self._spelled_out(column)) is not None and key in self.sequences:
+                self.sequences[key].server_users.add(where)
+
+    def _spelled_out(self, column: Column[Any]) -> SequenceKey | None:
+        default = column.server_default
+        if not isinstance(default, DefaultClause):
+            return None
+        expression = default.arg.text if isinstance(default.arg, TextClause) else default.arg
+        match = _NEXTVAL.fullmatch(expression) if isinstance(expression, str) else None
+        parts = _NAME_PARTS.findall(match[1].replace("''", "'")) if match else []
+        names = [quoted.replace('""', '"') or plain.lower() for quoted, plain in parts]
+        if not 1 <= len(names) <= 2:
+            return None
+        schema = self.normal_schema(names[0]) if len(names) == 2 else None
+        return SequenceKey(schema, names[-1])
+
+
+def default_sequence(column: Column[Any]) -> Sequence | None:
+    """The sequence of a ``server_default=sequence.next_value()``."""
+    default = column.server_default
+    argument = default.arg if isinstance(default, DefaultClause) else None
+    return argument.sequence if isinstance(argument, next_value) else None
+
+
+_NEXTVAL = re.compile(r"\s*nextval\(\s*'((?:[^']|'')+)'(?:::regclass)?\s*\)\s*", re.IGNORECASE)
+_NAME_PARTS = re.compile(r'"((?:[^"]|"")+)"|([^".\s]+)')
