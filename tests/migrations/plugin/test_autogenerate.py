@@ -1,0 +1,446 @@
+"""What autogenerate says about sequences, and above all what it does not say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.runtime import plugins
+from alembic.util import CommandError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import sqla_seqreserve.alembic_plugin
+
+
+def lines(source: str) -> list[str]:
+    """The calls of a rendered body, one a line."""
+    return [line for line in source.replace("\n    ", " ").splitlines() if line[:3] == "op."]
+
+
+def numbered(
+    *, on_server: bool = True, on_client: bool = True, schema: str | None = None, **options: Any
+) -> sa.MetaData:
+    """A table ``t`` whose key draws from the sequence ``numbers``."""
+    metadata = sa.MetaData()
+    numbers = sa.Sequence("numbers", schema=schema, **options)
+    key = sa.Column(
+        "id",
+        sa.BigInteger,
+        *([numbers] if on_client else []),
+        primary_key=True,
+        server_default=numbers.next_value() if on_server else None,
+    )
+    sa.Table("t", metadata, key, schema=schema)
+    return metadata
+
+
+def plain(**options: Any) -> sa.MetaData:
+    """A table ``t`` whose key is SERIAL, or what the options say."""
+    metadata = sa.MetaData()
+    default = options.pop("default", ())
+    sa.Table("t", metadata, sa.Column("id", sa.BigInteger, *default, primary_key=True, **options))
+    return metadata
+
+
+def test_a_new_sequence_stands_around_its_table(migrator) -> None:
+    """CREATE SEQUENCE comes before the table that needs it, OWNED BY after it; down is reversed."""
+    up, down = migrator().generate(numbered(schema="other", increment=2))
+    assert [line.split("(")[0] for line in lines(up)] == [
+        "op.create_sequence",
+        "op.create_table",
+        "op.alter_sequence",
+    ]
+    assert lines(up)[0] == "op.create_sequence('numbers', schema='other', increment=2)"
+    assert lines(up)[2] == "op.alter_sequence('numbers', schema='other', owned_by='t.id')"
+    assert lines(down) == [
+        "op.alter_sequence('numbers', schema='other', owned_by=None)",
+        "op.drop_table('t', schema='other')",
+        "op.drop_sequence('numbers', schema='other')",
+    ]
+
+
+def test_a_sequence_without_server_default_does_not_turn_serial(migrator, connection) -> None:
+    """A key with nothing but a Sequence is a plain column, with no second sequence beside it."""
+    migrations = migrator()
+    migrations.run(migrations.generate(numbered(on_server=False))[0])
+    assert sa.inspect(connection).get_sequence_names() == ["numbers"]
+    assert migrations.diffs(numbered(on_server=False)) == []
+
+
+@pytest.mark.parametrize("compare_server_default", [False, True])
+@pytest.mark.parametrize("schema", [None, "other"])
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize(
+    ("on_server", "on_client", "default"),
+    [(True, True, True), (True, False, True), (False, True, True), (False, True, False)],
+)
+def test_nothing_to_say_after_a_migration_by_hand(
+    migrator, connection, on_server, on_client, default, owned, schema, compare_server_default
+) -> None:
+    """A sequence that another migration made, owned or not, with its default or not, is no diff."""
+    dot = f"{schema}." if schema else ""
+    connection.execute(sa.text(f"CREATE SEQUENCE {dot}numbers"))
+    value = f"DEFAULT nextval('{dot}numbers')" if default else ""
+    connection.execute(sa.text(f"CREATE TABLE {dot}t (id bigint PRIMARY KEY {value})"))
+    if owned:
+        connection.execute(sa.text(f"ALTER SEQUENCE {dot}numbers OWNED BY {dot}t.id"))
+    metadata = numbered(on_server=on_server, on_client=on_client, schema=schema)
+    assert migrator(compare_server_default=compare_server_default).diffs(metadata) == []
+
+
+@pytest.mark.parametrize("compare_server_default", [False, True])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        plain(),
+        plain(default=[sa.Identity()]),
+        plain(default=[sa.Identity(always=True, start=10, increment=5, cache=3)]),
+        plain(server_default=sa.text("nextval('others')")),
+    ],
+    ids=["serial", "identity", "identity with options", "spelled out"],
+)
+def test_nothing_to_say_after_upgrade(
+    migrator, connection, metadata, compare_server_default
+) -> None:
+    """SERIAL, Identity and a default spelled out as text are no diff right after the upgrade."""
+    connection.execute(sa.text("CREATE SEQUENCE others"))
+    migrations = migrator(compare_server_default=compare_server_default)
+    migrations.run(migrations.generate(metadata)[0])
+    assert migrations.diffs(metadata) == []
+
+
+def test_what_others_made_is_never_dropped(migrator, connection) -> None:
+    """SERIAL's, identities', extensions', other projects' and unknown sequences stay."""
+    connection.execute(
+        sa.text(
+            "CREATE TABLE t (id bigserial PRIMARY KEY, n serial,"
+            " i int GENERATED ALWAYS AS IDENTITY);"
+            "CREATE SEQUENCE unknown; CREATE SEQUENCE other.unknown;"
+            "CREATE SEQUENCE theirs; COMMENT ON SEQUENCE theirs"
+            " IS 'sqla_seqreserve: made by the migrations of their_version';"
+            "CREATE SEQUENCE of_extension; COMMENT ON SEQUENCE of_extension"
+            " IS 'sqla_seqreserve: made by the migrations of alembic_version';"
+            "ALTER EXTENSION plpgsql ADD SEQUENCE of_extension"
+        )
+    )
+    metadata = plain(autoincrement=False)
+    metadata.tables["t"].append_column(sa.Column("n", sa.Integer, nullable=False))
+    metadata.tables["t"].append_column(sa.Column("i", sa.Integer, sa.Identity(always=True)))
+    assert migrator().diffs(metadata) == []
+
+
+def test_what_the_migrations_made_is_dropped(migrator) -> None:
+    """What these migrations made goes when nothing declares it and nothing draws from it."""
+    metadata = sa.MetaData()
+    sa.Sequence("numbers", metadata=metadata, start=5, cache=2, cycle=True)
+    migrations = migrator()
+    migrations.run(migrations.generate(metadata)[0])
+    up, down = migrations.generate(sa.MetaData())
+    assert lines(up) == ["op.drop_sequence('numbers')"]
+    assert lines(down) == ["op.create_sequence('numbers', start=5, cache=2, cycle=True)"]
+
+
+def test_what_a_column_still_draws_from_is_not_dropped(migrator, connection) -> None:
+    """A model that forgets its Sequence leaves a column that works as SERIAL does."""
+    migrations = migrator()
+    migrations.run(migrations.generate(numbered())[0])
+    assert migrations.diffs(plain()) == []
+
+
+def test_changed_options_and_owner(migrator, connection) -> None:
+    """What differs is altered, and only that; the way back restores it."""
+    connection.execute(
+        sa.text(
+            "CREATE TABLE t (id bigserial PRIMARY KEY); CREATE TABLE other_owner (n int);"
+            "CREATE SEQUENCE numbers INCREMENT 7 CACHE 3 OWNED BY other_owner.n;"
+            "ALTER TABLE t ALTER id SET DEFAULT nextval('numbers'); DROP SEQUENCE t_id_seq"
+        )
+    )
+    metadata = numbered(maxvalue=9000, cache=3)
+    sa.Table("other_owner", metadata, sa.Column("n", sa.Integer))
+    up, down = migrator().generate(metadata)
+    assert lines(up) == [
+        "op.alter_sequence('numbers', owned_by=None)",
+        "op.alter_sequence('numbers', increment=1, maxvalue=9000)",
+        "op.alter_sequence('numbers', owned_by='t.id')",
+    ]
+    assert lines(down) == [
+        "op.alter_sequence('numbers', owned_by=None)",
+        "op.alter_sequence('numbers', increment=7, maxvalue=None)",
+        "op.alter_sequence('numbers', owned_by='other_owner.n')",
+    ]
+
+
+@pytest.mark.parametrize("owner", [None, "t.id", "Column"])
+def test_the_owner_may_be_declared(migrator, connection, owner) -> None:
+    """Sequence.info["owned_by"] decides who owns the sequence, or that nobody does."""
+    metadata = numbered()
+    column = metadata.tables["t"].c.id
+    column.default.info["owned_by"] = column if owner == "Column" else owner
+    migrations = migrator()
+    migrations.run(migrations.generate(metadata)[0])
+    owned = connection.scalar(sa.text("SELECT pg_get_serial_sequence('t', 'id')"))
+    assert owned == (owner and "public.numbers")
+    connection.execute(sa.text(f"ALTER SEQUENCE numbers OWNED BY {'NONE' if owner else 't.id'}"))
+    (diff,) = migrations.diffs(metadata)
+    assert diff[0] == "modify_sequence"
+    assert diff[3] == {"owned_by": "t.id" if owner else None}
+
+
+@pytest.mark.parametrize("compare_server_default", [False, True])
+@pytest.mark.parametrize(
+    ("before", "created"),
+    [("serial", "bigserial"), ("identity", "bigint GENERATED BY DEFAULT AS IDENTITY")],
+)
+def test_a_generated_column_is_adopted(
+    migrator, connection, before, created, compare_server_default
+) -> None:
+    """SERIAL and IDENTITY become the declared sequence, and the next value follows the last."""
+    connection.execute(sa.text(f"CREATE TABLE t (id {created} PRIMARY KEY)"))
+    draw = sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")
+    assert [connection.scalar(draw) for _ in range(3)] == [1, 2, 3]
+    migrations = migrator(compare_server_default=compare_server_default)
+    up, down = migrations.generate(numbered())
+    assert lines(up) == ["op.adopt_sequence('t', 'id', 'numbers')"]
+    migrations.run(up)
+    assert connection.scalar(draw) == 4
+    migrations.run(down)
+    assert connection.scalar(draw) == 5
+    assert sa.inspect(connection).get_sequence_names() == ["t_id_seq"]
+
+
+def test_a_bare_column_gets_a_sequence_beyond_its_rows(migrator, connection) -> None:
+    """A new default on a table with rows does not start at values that are taken."""
+    connection.execute(sa.text("CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (70)"))
+    migrations = migrator()
+    migrations.run(migrations.generate(numbered())[0])
+    assert connection.scalar(sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")) == 71
+
+
+def test_comparing_uses_up_no_values(migrator, connection) -> None:
+    """Comparing two different nextval() defaults calls neither of them."""
+    connection.execute(
+        sa.text(
+            "CREATE SEQUENCE old; CREATE SEQUENCE numbers;"
+            "CREATE TABLE t (id bigint PRIMARY KEY, n bigint DEFAULT nextval('old'))"
+        )
+    )
+    metadata = plain(autoincrement=False)
+    numbers = sa.Sequence("numbers", metadata=metadata)
+    column = sa.Column("n", sa.BigInteger, server_default=numbers.next_value())
+    metadata.tables["t"].append_column(column)
+    assert [diff[0] for diff in migrator().diffs(metadata)][1:] == ["resync_sequence"]
+    for name in ("old", "numbers"):
+        assert connection.scalar(sa.text(f"SELECT is_called FROM {name}")) is False
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_the_users_comparison_is_asked_first(migrator, connection, answer) -> None:
+    """A compare_server_default that decides holds; one that returns None leaves it to us."""
+    connection.execute(
+        sa.text("CREATE SEQUENCE numbers; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT 5)")
+    )
+    migrations = migrator(compare_server_default=lambda *args: answer)
+    changed = [diff for diff in migrations.diffs(numbered()) if isinstance(diff, list)]
+    assert bool(changed) is (answer is not False)
+
+
+@pytest.mark.parametrize(
+    ("option", "function"),
+    [
+        ("include_name", lambda name, type_, parents: type_ != "sequence"),
+        ("include_object", lambda object_, name, type_, reflected, compare_to: type_ != "sequence"),
+        (
+            "include_object",
+            lambda object_, name, type_, reflected, compare_to: type_ != "table",
+        ),
+    ],
+    ids=["name", "object", "table"],
+)
+def test_filters_exclude_sequences(migrator, connection, option, function) -> None:
+    """include_name and include_object see sequences; those of excluded tables go with them."""
+    connection.execute(
+        sa.text(
+            "CREATE SEQUENCE gone; COMMENT ON SEQUENCE gone"
+            " IS 'sqla_seqreserve: made by the migrations of alembic_version'"
+        )
+    )
+    up, _ = migrator(**{option: function}).generate(numbered())
+    assert not [line for line in lines(up) if "_sequence('numbers'" in line]
+
+
+def test_schemas_that_are_not_looked_at_are_left_alone(migrator, connection) -> None:
+    """Without include_schemas only declared sequences of other schemas take part."""
+    connection.execute(
+        sa.text(
+            "CREATE SEQUENCE other.numbers; CREATE SEQUENCE other.gone;"
+            " COMMENT ON SEQUENCE other.gone"
+            " IS 'sqla_seqreserve: made by the migrations of alembic_version'"
+        )
+    )
+    metadata = sa.MetaData()
+    sa.Sequence("numbers", schema="other", metadata=metadata)
+    assert migrator(include_schemas=False).diffs(metadata) == []
+    assert [diff[0] for diff in migrator().diffs(metadata)] == ["remove_sequence"]
+
+
+def test_a_plugin_under_two_names_speaks_once(migrator) -> None:
+    """Whoever also registers the module by hand gets no operation twice."""
+    plugins.Plugin.setup_plugin_from_module(
+        sqla_seqreserve.alembic_plugin, "alembic.autogenerate.twice"
+    )
+    try:
+        up, _ = migrator().generate(numbered())
+    finally:
+        plugins._all_plugins["alembic.autogenerate.twice"].remove()
+    assert len(lines(up)) == 3
+
+
+def test_check_and_the_written_migration(project, engine) -> None:
+    """The file that autogenerate writes runs, also as a script, and `alembic check` agrees."""
+    alembic = project(version_table="own_version")
+    metadata = numbered()
+    with pytest.raises(CommandError, match="New upgrade operations detected"):
+        alembic.check(metadata)
+    source = alembic.generate(metadata)
+    assert "import sqla_seqreserve.alembic_plugin  # noqa: F401" in source
+    script = alembic.upgrade(sql=True)
+    assert "CREATE SEQUENCE numbers;" in script
+    assert "IS 'sqla_seqreserve: made by the migrations of own_version';" in script
+    alembic.upgrade()
+    alembic.check(metadata)
+    alembic.generate(sa.MetaData())
+    alembic.upgrade()
+    alembic.check(sa.MetaData())
+    alembic.downgrade()
+    assert sa.inspect(engine).get_sequence_names() == ["numbers"]
+
+
+def test_several_metadata(project) -> None:
+    """A list of MetaData is one declaration."""
+    second = sa.MetaData()
+    sa.Sequence("apart", metadata=second)
+    alembic = project()
+    assert "op.create_sequence('apart')" in alembic.generate([numbered(), second])
+    alembic.upgrade()
+    alembic.check([numbered(), second])
+
+
+MULTI_ENV = """
+import sqla_seqreserve.alembic_plugin
+from alembic import context
+
+config = context.config
+for name, (engine, metadata) in config.attributes["databases"].items():
+    with engine.connect() as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            upgrade_token=f"{name}_upgrades",
+            downgrade_token=f"{name}_downgrades",
+        )
+        with context.begin_transaction():
+            context.run_migrations(engine_name=name)
+"""
+
+MULTI_MAKO = """from alembic import op
+import sqlalchemy as sa
+${imports if imports else ""}
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade(engine_name):
+    globals()[f"upgrade_{engine_name}"]()
+
+
+def downgrade(engine_name):
+    globals()[f"downgrade_{engine_name}"]()
+
+
+def upgrade_one():
+    ${context.get("one_upgrades", "pass")}
+
+
+def downgrade_one():
+    ${context.get("one_downgrades", "pass")}
+
+
+def upgrade_two():
+    ${context.get("two_upgrades", "pass")}
+
+
+def downgrade_two():
+    ${context.get("two_downgrades", "pass")}
+"""
+
+
+def test_several_databases(project, engine) -> None:
+    """Each database of a multi-database environment is compared with its own metadata."""
+    alembic = project()
+    (alembic.folder / "env.py").write_text(MULTI_ENV)
+    (alembic.folder / "script.py.mako").write_text(MULTI_MAKO)
+    second = sa.MetaData()
+    sa.Sequence("apart", metadata=second)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = f"{engine.url.database}_two"
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        two = sa.create_engine(engine.url.set(database=name))
+        try:
+            databases = {"one": (engine, numbered()), "two": (two, second)}
+            alembic.config.attributes["databases"] = databases
+            alembic.generate(sa.MetaData())
+            alembic.upgrade()
+            alembic.check(sa.MetaData())
+            assert sa.inspect(engine).get_sequence_names() == ["numbers"]
+            assert sa.inspect(two).get_sequence_names() == ["apart"]
+            alembic.downgrade()
+            assert sa.inspect(two).get_sequence_names() == []
+        finally:
+            two.dispose()
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+ASYNC_ENV = """
+import asyncio
+import sqla_seqreserve.alembic_plugin
+from alembic import context
+
+config = context.config
+
+
+def run(connection):
+    context.configure(connection=connection, target_metadata=config.attributes["metadata"])
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main():
+    engine = config.attributes["create"]()
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_async_environment(project, engine, driver) -> None:
+    """An async env.py, on psycopg and on asyncpg, compares and migrates as a sync one does."""
+    if driver == "asyncpg":
+        pytest.importorskip("asyncpg")
+    alembic = project()
+    (alembic.folder / "env.py").write_text(ASYNC_ENV)
+    url = engine.url.set(drivername=f"postgresql+{driver}")
+    alembic.config.attributes["create"] = lambda: create_async_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (id bigserial PRIMARY KEY)"))
+    alembic.generate(numbered(minvalue=1))
+    alembic.upgrade()
+    alembic.check(numbered(minvalue=1))
+    alembic.downgrade()
+    assert sa.inspect(engine).get_sequence_names() == ["t_id_seq"]

@@ -1,0 +1,283 @@
+"""The operations by themselves: what they do, online and as a script, and their reverse."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+
+from sqla_seqreserve.alembic_plugin.adoption import AdoptSequenceOp, ReleaseSequenceOp
+from sqla_seqreserve.alembic_plugin.operations import (
+    AlterSequenceOp,
+    CreateSequenceOp,
+    SequenceChanges,
+)
+
+Run = Callable[[Callable[[Operations], Any]], None]
+
+
+@pytest.fixture(params=["online", "--sql"])
+def run(request: pytest.FixtureRequest, connection: sa.Connection) -> Run:
+    """Run operations on the connection, or write them as a script first and run that."""
+
+    def online(body: Callable[[Operations], Any]) -> None:
+        body(Operations(MigrationContext.configure(connection)))
+
+    def as_script(body: Callable[[Operations], Any]) -> None:
+        buffer = io.StringIO()
+        context = MigrationContext.configure(
+            dialect_name="postgresql", opts={"as_sql": True, "output_buffer": buffer}
+        )
+        body(Operations(context))
+        # The driver's own connection takes a script as psql does.
+        connection.connection.cursor().execute(buffer.getvalue())
+
+    return online if request.param == "online" else as_script
+
+
+def sequence_row(connection: sa.Connection, name: str) -> sa.Row[Any]:
+    return connection.execute(
+        sa.text(
+            "SELECT seqtypid::regtype::text AS type, seqstart, seqincrement, seqmin, seqmax,"
+            " seqcache, seqcycle, obj_description(seqrelid) AS comment"
+            " FROM pg_sequence WHERE seqrelid = cast(:name AS regclass)"
+        ),
+        {"name": name},
+    ).one()
+
+
+def owned_sequence(connection: sa.Connection, table: str, column: str) -> str | None:
+    return connection.scalar(sa.select(sa.func.pg_get_serial_sequence(table, column)))
+
+
+def next_value(connection: sa.Connection, name: str) -> int:
+    return connection.scalar(sa.text("SELECT nextval(:name)"), {"name": name})
+
+
+def test_create_sequence_takes_every_option(run: Run, connection: sa.Connection) -> None:
+    """create_sequence passes on each option, and leaves its mark as the comment."""
+    run(
+        lambda op: op.create_sequence(
+            "Odd 'name",
+            schema="other",
+            data_type=sa.SmallInteger,
+            start=7,
+            increment=5,
+            minvalue=2,
+            maxvalue=90,
+            cache=3,
+            cycle=True,
+        )
+    )
+    assert tuple(sequence_row(connection, 'other."Odd \'name"')) == (
+        "smallint",
+        7,
+        5,
+        2,
+        90,
+        3,
+        True,
+        "sqla_seqreserve: made by the migrations of alembic_version",
+    )
+
+
+def test_alter_sequence_changes_what_is_given(run: Run, connection: sa.Connection) -> None:
+    """alter_sequence changes options, owner, owning column, schema and name, and nothing else."""
+    connection.execute(sa.text("CREATE SEQUENCE s CACHE 4; CREATE TABLE other.t (n int)"))
+    run(
+        lambda op: op.alter_sequence(
+            "s",
+            increment=3,
+            maxvalue=1000,
+            cycle=True,
+            data_type=sa.Integer(),
+            owner=connection.scalar(sa.text("SELECT current_user")),
+            new_name="r",
+            new_schema="other",
+        )
+    )
+    run(lambda op: op.alter_sequence("r", schema="other", owned_by="t.n", maxvalue=None))
+    assert tuple(sequence_row(connection, "other.r"))[:7] == (
+        "integer",
+        1,
+        3,
+        1,
+        2**31 - 1,
+        4,
+        True,
+    )
+    assert owned_sequence(connection, "other.t", "n") == "other.r"
+
+
+@pytest.mark.parametrize(("increment", "bound"), [(1, {"minvalue": 50}), (-1, {"maxvalue": -50})])
+def test_alter_sequence_never_leaves_the_position_out_of_bounds(
+    run: Run, connection: sa.Connection, increment: int, bound: dict[str, int]
+) -> None:
+    """A bound that passes the position takes it along, forward."""
+    connection.execute(sa.text(f"CREATE SEQUENCE s INCREMENT {increment}; SELECT nextval('s')"))
+    run(lambda op: op.alter_sequence("s", start=increment * 50, **bound))
+    assert next_value(connection, "s") == increment * 50
+    run(lambda op: op.alter_sequence("s", start=increment * 10, **dict.fromkeys(bound)))
+    assert next_value(connection, "s") == increment * 51
+
+
+def test_drop_sequence(run: Run, connection: sa.Connection) -> None:
+    """drop_sequence drops, and with if_exists minds no absence."""
+    connection.execute(sa.text("CREATE SEQUENCE other.s"))
+    run(lambda op: op.drop_sequence("s", schema="other"))
+    run(lambda op: op.drop_sequence("s", schema="other", if_exists=True))
+    assert connection.scalar(sa.text("SELECT to_regclass('other.s')")) is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "SERIAL",
+        "bigint GENERATED ALWAYS AS IDENTITY",
+        "bigint NOT NULL DEFAULT nextval('free')",
+    ],
+)
+def test_resync_moves_forward_only(run: Run, connection: sa.Connection, kind: str) -> None:
+    """resync_sequence moves a sequence beyond the largest value, and one that is ahead nowhere."""
+    connection.execute(sa.text("CREATE SEQUENCE free"))
+    connection.execute(sa.text(f'CREATE TABLE other."T" ("Id" {kind}, held int)'))
+    insert = 'INSERT INTO other."T" {} OVERRIDING SYSTEM VALUE VALUES ({})'
+    connection.execute(sa.text(insert.format('("Id")', "40")))
+    run(lambda op: op.resync_sequence("T", "Id", schema="other"))
+    draw = sa.text('INSERT INTO other."T" (held) VALUES (0) RETURNING "Id"')
+    assert connection.scalar(draw) == 41
+    connection.execute(sa.text('DELETE FROM other."T"'))
+    run(lambda op: op.resync_sequence("T", "Id", schema="other"))
+    assert connection.scalar(draw) == 42
+
+
+def test_resync_follows_a_negative_increment(run: Run, connection: sa.Connection) -> None:
+    """A descending sequence is moved below the smallest value."""
+    connection.execute(
+        sa.text(
+            "CREATE TABLE t (id int GENERATED BY DEFAULT AS IDENTITY (INCREMENT -2));"
+            "INSERT INTO t VALUES (-9)"
+        )
+    )
+    run(lambda op: op.resync_sequence("t", "id"))
+    assert connection.scalar(sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")) == -11
+
+
+def test_resync_names_the_column_without_a_sequence(run: Run, connection: sa.Connection) -> None:
+    """A column that draws from no sequence is refused by name."""
+    connection.execute(sa.text("CREATE TABLE t (id int)"))
+    with pytest.raises(Exception, match=r"t\.id has no sequence"):
+        run(lambda op: op.resync_sequence("t", "id"))
+
+
+def test_resync_never_takes_back_what_is_drawn_meanwhile(engine: sa.Engine) -> None:
+    """While migrations resync, no nextval() elsewhere gets a value that was handed out before."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE t (id bigserial); SELECT nextval('t_id_seq')"))
+    drawn: list[int] = []
+    done = threading.Event()
+
+    def draw() -> None:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+            while not done.is_set():
+                drawn.append(next_value(other, "t_id_seq"))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for value in range(1000, 21_000, 1000):
+            with engine.begin() as connection:
+                connection.execute(sa.text("INSERT INTO t VALUES (:value)"), {"value": value})
+                Operations(MigrationContext.configure(connection)).resync_sequence("t", "id")
+    finally:
+        done.set()
+        thread.join()
+    assert drawn == sorted(set(drawn))
+    with engine.connect() as connection:
+        assert next_value(connection, "t_id_seq") > 20_000
+
+
+SOURCES = {
+    "serial": "CREATE TABLE t (id serial PRIMARY KEY, n int)",
+    "identity": "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int)",
+    "bare": "CREATE TABLE t (id int PRIMARY KEY, n int)",
+    "default": "CREATE SEQUENCE free; CREATE TABLE t (id int PRIMARY KEY DEFAULT nextval('free'))",
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", ["t_id_seq", "Numbers"])
+def test_adopt_keeps_the_position(
+    run: Run, connection: sa.Connection, source: str, name: str
+) -> None:
+    """Whatever a column was, it draws from a sequence that it owns, and goes on where it was."""
+    connection.execute(sa.text(SOURCES[source]))
+    if source == "bare":
+        connection.execute(sa.text("INSERT INTO t VALUES (30)"))
+    else:
+        drawn = "free" if source == "default" else "t_id_seq"
+        connection.execute(sa.text(f"SELECT nextval('{drawn}') FROM generate_series(1, 30)"))
+    run(lambda op: op.adopt_sequence("t", "id", name, maxvalue=5000))
+    quoted = f'"{name}"'
+    assert (
+        owned_sequence(connection, "t", "id") == f"public.{quoted if name != 't_id_seq' else name}"
+    )
+    assert sequence_row(connection, quoted).seqmax == 5000
+    assert connection.scalar(sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")) == 31
+
+
+def test_release_goes_back_with_the_position(run: Run, connection: sa.Connection) -> None:
+    """A named sequence becomes SERIAL's, an identity's, or none, and the next value follows."""
+    connection.execute(sa.text(SOURCES["serial"]))
+    draw = sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")
+    assert connection.scalar(draw) == 1
+    run(lambda op: op.adopt_sequence("t", "id", "s"))
+    assert connection.scalar(draw) == 2
+    run(lambda op: op.release_sequence("t", "id", "s", serial="t_id_seq"))
+    assert sequence_row(connection, "t_id_seq").comment is None
+    assert connection.scalar(draw) == 3
+    run(lambda op: op.adopt_sequence("t", "id", "s"))
+    run(
+        lambda op: op.release_sequence(
+            "t", "id", "s", identity=sa.Identity(always=True, cache=5), identity_name="of_t"
+        )
+    )
+    assert owned_sequence(connection, "t", "id") == "public.of_t"
+    assert connection.scalar(draw) == 4
+    run(lambda op: op.adopt_sequence("t", "id", "s"))
+    assert connection.scalar(draw) > 4
+    run(lambda op: op.release_sequence("t", "id", "s"))
+    assert owned_sequence(connection, "t", "id") is None
+    assert connection.scalar(sa.text("SELECT to_regclass('s')")) is None
+
+
+def test_a_table_may_call_its_columns_as_the_block_calls_its_variables(
+    run: Run, connection: sa.Connection
+) -> None:
+    """Column names such as "last" or "held" are columns, also inside the operations' SQL."""
+    connection.execute(sa.text("CREATE TABLE t (last int, held int); INSERT INTO t VALUES (8, 9)"))
+    run(lambda op: op.adopt_sequence("t", "last", "s"))
+    run(lambda op: op.adopt_sequence("t", "held", "%s"))
+    run(lambda op: op.resync_sequence("t", "last"))
+    inserted = connection.execute(sa.text("INSERT INTO t DEFAULT VALUES RETURNING last, held"))
+    assert tuple(inserted.one()) == (9, 10)
+
+
+def test_reverses() -> None:
+    """Each operation's reverse is its counterpart, and one that cannot be known says so."""
+    create = CreateSequenceOp("s", schema="x")
+    assert create.reverse().reverse() is create
+    adopt = AdoptSequenceOp("t", "id", "s")
+    assert isinstance(adopt.reverse(), ReleaseSequenceOp)
+    assert adopt.reverse().reverse() is adopt
+    renamed = AlterSequenceOp("s", schema="x", changes=SequenceChanges({}, name="r", schema="y"))
+    back = renamed.reverse()
+    assert (back.name, back.schema, back.changes.name, back.changes.schema) == ("r", "y", "s", "x")
+    with pytest.raises(NotImplementedError, match="how cache was before is not known"):
+        AlterSequenceOp("s", changes=SequenceChanges({"cache": 5})).reverse()
