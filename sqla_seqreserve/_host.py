@@ -17,6 +17,8 @@ action.
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+``MetaData._sequences``, ``Column._copy``
+    What the Alembic plugin compares, and how a column is rendered otherwise than it is declared.
 ``WeakInstanceDict`` members, ``InstanceState`` members
     Registering thousands of inserted objects as persistent in a tight loop.
 """
@@ -26,7 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Column, Connection, Dialect, MetaData, Table
+from sqlalchemy import Sequence as Sequence_
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm import attributes as _attributes
@@ -56,6 +59,8 @@ __all__ = [
     "collect_insert_commands",
     "collect_update_commands",
     "collection_adapter",
+    "copy_column",
+    "declared_sequences",
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
@@ -437,3 +442,13 @@ def had_members(state: State, key: str) -> bool:
     return not (before is NO_VALUE or before is None or before is NEVER_SET) and (
         not hasattr(before, "__len__") or len(before) > 0
     )
+
+
+def declared_sequences(metadata: MetaData) -> list[Sequence_]:
+    """Return the sequences that are attached to a metadata, by themselves or through a column."""
+    return list(metadata._sequences.values())
+
+
+def copy_column(column: Column[Any]) -> Column[Any]:
+    """Return the column as a new one of no table, to be changed; Alembic copies them so too."""
+    return column._copy()

@@ -18,6 +18,7 @@ from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.functions import next_value
 
+from .._host import declared_sequences
 from ..errors import ConfigurationError
 from ._catalogue import ColumnKey, SequenceKey
 from ._options import SequenceOptions
@@ -86,8 +87,7 @@ class Declarations:
         self.tables: dict[ColumnKey, Table] = {}
         self._default_schema = default_schema
         for one in [metadata] if isinstance(metadata, MetaData) else metadata:
-            # MetaData has no public name for its sequences in 2.0 and 2.1.
-            for sequence in one._sequences.values():
+            for sequence in declared_sequences(one):
                 self._declare(sequence)
             for table in one.sorted_tables:
                 self._collect(table)

@@ -23,6 +23,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Column, Identity, Sequence, Table, text
 from sqlalchemy.schema import DefaultClause
 
+from .._host import copy_column
 from ._catalogue import ColumnKey, FoundSequence, SequenceKey
 from ._comparison import Comparison, columns_going
 from ._declared import DeclaredSequence
@@ -387,8 +388,8 @@ def _not_serial(column: Column[Any]) -> Column[Any]:
     default = column.default
     if not column.primary_key or not isinstance(default, Sequence) or default.optional:
         return column
-    # The metadata's own column must stay as it is. Alembic copies columns with the same method.
-    copy = column._copy()
+    # The metadata's own column must stay as it is.
+    copy = copy_column(column)
     copy.autoincrement = False
     return copy
 
