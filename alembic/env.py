@@ -2,8 +2,8 @@
 
 The database is the first of these that is given:
 
-1. ``config.attributes["connection"]``: a connection of the caller's. When it is in a transaction
-   already, the caller commits.
+1. ``config.attributes["connection"]``: a connection of the caller's, or an engine. When a
+   connection is in a transaction already, the caller commits.
 2. the main option ``sqlalchemy.url``, as ``sqla_seqreserve.portfolio.schema.migration_config`` sets
    it. Percent signs are doubled there, since Alembic reads the value with ``ConfigParser``.
 3. the environment variable ``SQLA_SEQRESERVE_URL``.
@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import context
-from alembic.migration import MigrationContext
-from sqlalchemy import Column, Connection, Sequence, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
+import sqla_seqreserve.alembic_plugin  # noqa: F401 - autogenerate sees sequences
 from sqla_seqreserve.embedded import embedded_postgres
 from sqla_seqreserve.portfolio.models import Base
 
@@ -66,6 +66,10 @@ def database_url() -> Iterator[str]:
 def database_connection() -> Iterator[Connection]:
     """Yield the caller's connection, or one of our own that is closed afterwards."""
     given = config.attributes.get("connection")
+    if isinstance(given, Engine):
+        with given.connect() as connection:
+            yield connection
+        return
     if given is not None:
         yield given
         return
@@ -76,42 +80,6 @@ def database_connection() -> Iterator[Connection]:
             url = url.set(drivername="postgresql+psycopg")
         with create_engine(url, poolclass=NullPool).connect() as connection:
             yield connection
-
-
-def compare_server_default(
-    migration_context: MigrationContext,
-    _inspected_column: Column[object],
-    metadata_column: Column[object],
-    _inspected_default: str | None,
-    _metadata_default: object,
-    _rendered_default: str | None,
-) -> bool | None:
-    """Say whether the default of a key with a sequence differs; leave all others to Alembic.
-
-    Alembic takes a sequence that its column owns for a SERIAL's and drops the default from what it
-    inspected, so that every comparison with the model's ``nextval`` would find a difference. Other
-    defaults it compares by evaluating both, and that calls ``nextval``.
-    """
-    sequence = metadata_column.default
-    if not isinstance(sequence, Sequence) or migration_context.connection is None:
-        return None
-    preparer = migration_context.connection.dialect.identifier_preparer
-    default_names_sequence = migration_context.connection.scalar(
-        text(
-            # regclass prints itself as the search path needs it, on both sides.
-            "SELECT pg_get_expr(d.adbin, d.adrelid) = format('nextval(%L::regclass)',"
-            "              to_regclass(:sequence)::text)"
-            "  FROM pg_attrdef d"
-            "  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum"
-            " WHERE d.adrelid = CAST(:table AS regclass) AND a.attname = :column"
-        ),
-        {
-            "sequence": preparer.format_sequence(sequence),
-            "table": preparer.format_table(metadata_column.table),
-            "column": metadata_column.name,
-        },
-    )
-    return default_names_sequence is not True
 
 
 if context.is_offline_mode():
@@ -128,7 +96,7 @@ else:
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            compare_server_default=compare_server_default,
+            compare_server_default=True,
         )
         with context.begin_transaction():
             context.run_migrations()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.schema import CreateSequence
+
+import sqla_seqreserve.alembic_plugin  # noqa: F401
 
 revision = "0001"
 down_revision = None
@@ -17,7 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute(CreateSequence(sa.Sequence("portfolios_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("portfolios_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolios",
         sa.Column(
@@ -38,9 +39,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_portfolios")),
     )
-    op.execute("ALTER SEQUENCE portfolios_id_seq OWNED BY portfolios.id")
+    op.alter_sequence("portfolios_id_seq", owned_by="portfolios.id")
 
-    op.execute(CreateSequence(sa.Sequence("portfolio_funds_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("portfolio_funds_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolio_funds",
         sa.Column(
@@ -68,9 +69,9 @@ def upgrade() -> None:
             ["portfolio_id"], ["portfolios.id"], name=op.f("fk_portfolio_funds_portfolio_id")
         ),
     )
-    op.execute("ALTER SEQUENCE portfolio_funds_id_seq OWNED BY portfolio_funds.id")
+    op.alter_sequence("portfolio_funds_id_seq", owned_by="portfolio_funds.id")
 
-    op.execute(CreateSequence(sa.Sequence("client_products_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("client_products_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "client_products",
         sa.Column(
@@ -96,7 +97,7 @@ def upgrade() -> None:
             ["portfolio_id"], ["portfolios.id"], name=op.f("fk_client_products_portfolio_id")
         ),
     )
-    op.execute("ALTER SEQUENCE client_products_id_seq OWNED BY client_products.id")
+    op.alter_sequence("client_products_id_seq", owned_by="client_products.id")
 
 
 def downgrade() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.schema import CreateSequence
+
+import sqla_seqreserve.alembic_plugin  # noqa: F401
 
 revision = "0002"
 down_revision = "0001"
@@ -17,9 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute(
-        CreateSequence(sa.Sequence("portfolio_fund_valuations_id_seq", data_type=sa.BigInteger))
-    )
+    op.create_sequence("portfolio_fund_valuations_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolio_fund_valuations",
         sa.Column(
@@ -49,11 +48,9 @@ def upgrade() -> None:
             name=op.f("uq_portfolio_fund_valuations_portfolio_fund_id_valuation_date"),
         ),
     )
-    op.execute(
-        "ALTER SEQUENCE portfolio_fund_valuations_id_seq OWNED BY portfolio_fund_valuations.id"
-    )
+    op.alter_sequence("portfolio_fund_valuations_id_seq", owned_by="portfolio_fund_valuations.id")
 
-    op.execute(CreateSequence(sa.Sequence("portfolio_valuations_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("portfolio_valuations_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolio_valuations",
         sa.Column(
@@ -81,9 +78,9 @@ def upgrade() -> None:
             name=op.f("uq_portfolio_valuations_portfolio_id_valuation_date"),
         ),
     )
-    op.execute("ALTER SEQUENCE portfolio_valuations_id_seq OWNED BY portfolio_valuations.id")
+    op.alter_sequence("portfolio_valuations_id_seq", owned_by="portfolio_valuations.id")
 
-    op.execute(CreateSequence(sa.Sequence("holding_activity_log_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("holding_activity_log_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "holding_activity_log",
         sa.Column(
@@ -121,7 +118,7 @@ def upgrade() -> None:
             name=op.f("fk_holding_activity_log_portfolio_fund_id"),
         ),
     )
-    op.execute("ALTER SEQUENCE holding_activity_log_id_seq OWNED BY holding_activity_log.id")
+    op.alter_sequence("holding_activity_log_id_seq", owned_by="holding_activity_log.id")
     for column in ("product_id", "portfolio_fund_id", "activity_timestamp"):
         op.create_index(op.f(f"ix_holding_activity_log_{column}"), "holding_activity_log", [column])
 

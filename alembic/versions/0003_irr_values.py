@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.schema import CreateSequence
+
+import sqla_seqreserve.alembic_plugin  # noqa: F401
 
 revision = "0003"
 down_revision = "0002"
@@ -17,9 +18,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute(
-        CreateSequence(sa.Sequence("portfolio_fund_irr_values_id_seq", data_type=sa.BigInteger))
-    )
+    op.create_sequence("portfolio_fund_irr_values_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolio_fund_irr_values",
         sa.Column(
@@ -60,11 +59,9 @@ def upgrade() -> None:
             "fund_id", "date", name=op.f("uq_portfolio_fund_irr_values_fund_id_date")
         ),
     )
-    op.execute(
-        "ALTER SEQUENCE portfolio_fund_irr_values_id_seq OWNED BY portfolio_fund_irr_values.id"
-    )
+    op.alter_sequence("portfolio_fund_irr_values_id_seq", owned_by="portfolio_fund_irr_values.id")
 
-    op.execute(CreateSequence(sa.Sequence("portfolio_irr_values_id_seq", data_type=sa.BigInteger)))
+    op.create_sequence("portfolio_irr_values_id_seq", data_type=sa.BigInteger)
     op.create_table(
         "portfolio_irr_values",
         sa.Column(
@@ -103,7 +100,7 @@ def upgrade() -> None:
             "portfolio_id", "date", name=op.f("uq_portfolio_irr_values_portfolio_id_date")
         ),
     )
-    op.execute("ALTER SEQUENCE portfolio_irr_values_id_seq OWNED BY portfolio_irr_values.id")
+    op.alter_sequence("portfolio_irr_values_id_seq", owned_by="portfolio_irr_values.id")
 
 
 def downgrade() -> None:
