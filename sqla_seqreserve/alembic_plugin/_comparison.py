@@ -10,7 +10,6 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations import MigrateOperation, ops
 from sqlalchemy import Column, Identity, Integer, Numeric, Table
 
 from ..errors import ConfigurationError
@@ -248,40 +247,3 @@ _NAME_LENGTH = 64
 
 def _sequence_key(op: AdoptSequenceOp) -> SequenceKey:
     return SequenceKey(op.sequence_schema or op.schema, op.sequence)
-
-
-def columns_going(upgrade_ops: ops.UpgradeOps) -> _Going:
-    """Which tables and columns the operations drop, and which defaults they change."""
-    going = _Going()
-    for op in _flat(upgrade_ops.ops):
-        if isinstance(op, ops.DropTableOp):
-            going.tables.add((op.schema, str(op.table_name)))
-        elif isinstance(op, ops.DropColumnOp):
-            going.columns.add(ColumnKey(op.schema, str(op.table_name), str(op.column_name)))
-        elif isinstance(op, ops.AlterColumnOp) and op.modify_server_default is not False:
-            going.defaults.add(ColumnKey(op.schema, str(op.table_name), str(op.column_name)))
-    return going
-
-
-class _Going:
-    """Tables and columns that go, and columns whose default goes."""
-
-    def __init__(self) -> None:
-        self.tables: set[tuple[str | None, str]] = set()
-        self.columns: set[ColumnKey] = set()
-        self.defaults: set[ColumnKey] = set()
-
-    def drops(self, column: ColumnKey | None) -> bool:
-        return column is not None and (
-            (column.schema, column.table) in self.tables or column in self.columns
-        )
-
-    def frees(self, column: ColumnKey) -> bool:
-        return self.drops(column) or column in self.defaults
-
-
-def _flat(operations: list[MigrateOperation]) -> list[MigrateOperation]:
-    flat: list[MigrateOperation] = []
-    for op in operations:
-        flat.extend(_flat(op.ops) if isinstance(op, ops.OpContainer) else [op])
-    return flat

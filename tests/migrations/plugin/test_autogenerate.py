@@ -172,6 +172,23 @@ def test_changed_options_and_owner(migrator, connection) -> None:
     ]
 
 
+def test_a_sequence_may_turn_around(migrator, connection) -> None:
+    """A declared change of direction restarts the sequence inside its new bounds, and back."""
+    up, down = sa.MetaData(), sa.MetaData()
+    sa.Sequence("numbers", metadata=up)
+    sa.Sequence("numbers", metadata=down, increment=-2)
+    migrations = migrator()
+    migrations.run(migrations.generate(up)[0])
+    there, back = migrations.generate(down)
+    migrations.run(there)
+    assert migrations.diffs(down) == []
+    draw = sa.text("SELECT nextval('numbers') FROM generate_series(1, 2)")
+    assert connection.scalars(draw).all() == [-1, -3]
+    migrations.run(back)
+    assert migrations.diffs(up) == []
+    assert connection.scalars(draw).all() == [1, 2]
+
+
 @pytest.mark.parametrize("owner", [None, "t.id", "Column"])
 def test_the_owner_may_be_declared(migrator, connection, owner) -> None:
     """Sequence.info["owned_by"] decides who owns the sequence, or that nobody does."""
