@@ -168,9 +168,9 @@ def cached_facts(connection: Connection, names: Iterable[TableName]) -> list[Tab
 def forget(connection: Connection, names: Iterable[TableName]) -> None:
     """Have the facts of these tables read again at their next use."""
     known = _cache.get(connection.dialect, {})
-    for name in names:
-        known.pop(name, None)
-    _sequence_cache.pop(connection.dialect, None)
+    forgotten = [known.pop(name, None) for name in names]
+    if forgotten:
+        _sequence_cache.pop(connection.dialect, None)
 
 
 def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
