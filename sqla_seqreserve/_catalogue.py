@@ -5,21 +5,22 @@ A :class:`TableFacts` is cached per dialect (one for each ``create_engine()``), 
 name as the connection writes it. Names resolve through ``search_path``, tables are altered while an
 application runs, and an engine may even connect to several databases; so whoever uses cached facts
 sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer
-hold are read again. The fingerprint is the ``pg_class`` row's ``xmin`` with ``relfilenode`` and
-``relnatts``: DDL that changes a column's type, a rule, row-level security or the table itself
-changes at least one of them.
+hold are read again. The fingerprint is made of the ``xmin`` of every catalogue row that the facts
+were read from: the table's, its columns' (a default or an identity changes nothing else), its
+triggers' and its rules'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table, text
 
 __all__ = [
+    "FINGERPRINT",
     "ColumnFacts",
     "SequenceFacts",
     "TableFacts",
@@ -78,11 +79,17 @@ class TableFacts:
     columns: Mapping[str, ColumnFacts]
 
 
+FINGERPRINT: Final = """ROW(c.xmin, c.relfilenode,
+    (SELECT sum(x.xmin::text::bigint) FROM pg_attribute x WHERE x.attrelid = c.oid),
+    (SELECT sum(x.xmin::text::bigint) FROM pg_trigger x WHERE x.tgrelid = c.oid),
+    (SELECT sum(x.xmin::text::bigint) FROM pg_rewrite x WHERE x.ev_class = c.oid))::text"""
+"""What differs once the table has been altered, as an SQL expression on ``pg_class c``."""
+
 # A column's sequence is the one it owns (serial, identity), else the one that its default names.
 # The default counts only as a bare nextval('...'), for then its dependency on the sequence is the
 # whole of it.
 _FACTS = text(
-    """ SELECT wanted.slot, c.oid, ROW(c.xmin, c.relfilenode, c.relnatts)::text AS fingerprint,
+    f""" SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
     c.relkind::text AS kind,
            c.relrowsecurity AS row_security, EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class =
            c.oid AND r.ev_type = '3') AS insert_rules, EXISTS (SELECT FROM pg_trigger t WHERE
@@ -111,7 +118,7 @@ _FACTS = text(
                   ON q.oid = f.oid AND q.relkind = 'S' JOIN pg_namespace n ON n.oid = q.relnamespace
                   JOIN pg_sequence p ON p.seqrelid = q.oid ORDER BY f.rank LIMIT 1) s ON true ORDER
                   BY wanted.slot, a.attnum
-    """
+    """  # noqa: S608  # the expression above, no input
 )
 
 _SEQUENCE = text(

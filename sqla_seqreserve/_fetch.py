@@ -117,7 +117,7 @@ def _statement(requests: int, guarded: int) -> TextClause:
     for slot in range(requests + guarded):
         table = (
             f"FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
-            f"AND ROW(c.xmin, c.relfilenode, c.relnatts)::text = :print_{slot}"
+            f"AND {catalogue.FINGERPRINT} = :print_{slot}"
         )
         tag = f"{slot} AS slot, " if tagged else ""
         if slot < requests:
