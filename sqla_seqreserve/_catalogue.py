@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 __all__ = [
     "FINGERPRINT",
@@ -28,6 +29,7 @@ __all__ = [
     "cached_facts",
     "forget",
     "qualified_name",
+    "quoted",
     "sequence_facts",
     "table_facts",
     "table_name",
@@ -147,9 +149,17 @@ def qualified_name(connection: Connection, schema: str | None, name: str) -> str
     translate = connection.get_execution_options().get("schema_translate_map")
     if translate:
         schema = translate.get(schema, schema)
-    preparer = connection.dialect.identifier_preparer
-    quoted = preparer.quote(name)
-    return f"{preparer.quote_schema(schema)}.{quoted}" if schema else quoted
+    return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
+
+
+# A driver's own preparer doubles percent signs for a statement that is given parameters. These
+# names are parameters themselves, or stand in a COPY, which has none.
+_preparer: Final = PGDialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
+
+
+def quoted(name: str) -> str:
+    """One identifier as SQL, quoted where needed."""
+    return _preparer.quote(name)
 
 
 def table_facts(

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .. import _host as host
+from .._catalogue import quoted
 
 __all__ = ["CopyJob", "copy_rows", "no_copy_reason"]
 
@@ -89,8 +90,7 @@ def copy_rows(
     :raises sqlalchemy.exc.DBAPIError: the server refused a row; nothing of the batch is written.
     """
     _listen(connection.dialect)
-    quote = connection.dialect.identifier_preparer.quote
-    names = ", ".join(map(quote, columns))
+    names = ", ".join(map(quoted, columns))
     options = " (FORMAT BINARY)" if job.binary else ""
     connection.exec_driver_sql(
         f"COPY {table} ({names}) FROM STDIN{options}",
