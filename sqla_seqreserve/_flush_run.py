@@ -15,6 +15,7 @@ from . import _host as host
 from ._fetch import IdRequest, fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
+from .errors import SequenceNotFoundError
 from .reports import FlushEntry, FlushReport, Writer
 from .writers._copy import no_copy_reason
 
@@ -99,7 +100,14 @@ class FlushRun:
         guarded = catalogue.cached_facts(
             connection, self._tables_to_copy(connection, pending) - requested
         )
-        ids, _ = fetch_ids(connection, requests, guarded)
+        try:
+            ids, _ = fetch_ids(connection, requests, guarded)
+        except SequenceNotFoundError:
+            # Gone since it was looked up, which is now forgotten: what becomes of the row is
+            # SQLAlchemy's business, as if we had never known the sequence.
+            self._reserve_on(connection, pending)
+            return
+        self._sources.update(resolve(connection, pending))
         for sharing, values in zip(wanted.values(), ids, strict=True):
             self._hand_out(sharing, values)
 
