@@ -1,0 +1,140 @@
+"""Every private name of SQLAlchemy that ``_host`` leans on is there in the installed release."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+
+import pytest
+import sqlalchemy
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, create_engine
+from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unitofwork
+
+from sqla_seqreserve import _host as host
+
+LINE = sqlalchemy.__version__
+
+mapping = registry()
+parents = Table("parent", MetaData(), Column("id", BigInteger, primary_key=True))
+children = Table(
+    "child", parents.metadata, Column("id", Integer, ForeignKey("parent.id"), primary_key=True)
+)
+
+
+class Parent:
+    pass
+
+
+class Child(Parent):
+    pass
+
+
+mapping.map_imperatively(Parent, parents)
+mapping.map_imperatively(Child, children, inherits=Parent)
+mapping.configure()
+MAPPER = Child.__mapper__  # type: ignore[attr-defined]  # put there by map_imperatively()
+SESSION = Session(create_engine("sqlite://"))
+UOW = unitofwork.UOWTransaction(SESSION)
+STATE = sqlalchemy.inspect(Child())
+SESSION.begin()
+
+# What the module's own expressions reach through, by the name that stands before the dot there.
+OWNERS = {
+    "_persistence": persistence,
+    "_sync": sync,
+    "_unitofwork": unitofwork,
+    "mapper": MAPPER,
+    "parent": MAPPER,
+    "base_mapper": MAPPER,
+    "mapperlib": mapperlib,
+    "type_": BigInteger(),
+    "dialect_impl": BigInteger().dialect_impl(SESSION.get_bind().dialect),
+    "session": SESSION,
+    "_autobegin_t": SESSION.get_transaction(),
+    "transaction": SESSION.get_transaction(),
+    "identity_map": SESSION.identity_map,
+    "state": STATE,
+}
+
+
+def private_names() -> list[tuple[str, str]]:
+    """(what stands before the dot, private attribute) for every attribute that ``_host`` reads or sets."""
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(host))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            owner = node.value
+            if isinstance(owner, ast.Call):
+                owner = owner.func
+            name = owner.attr if isinstance(owner, ast.Attribute) else ast.unparse(owner)
+            if not node.attr.startswith("__"):
+                found.add((name, node.attr))
+    return sorted(found)
+
+
+def test_the_names_are_read() -> None:
+    """The reader sees the names that this test rests on."""
+    names = private_names()
+    assert ("_persistence", "_collect_insert_commands") in names
+    assert ("mapper", "_pks_by_table") in names
+    unknown = {owner for owner, _ in names} - OWNERS.keys()
+    assert not unknown, f"say in OWNERS what these stand for: {unknown}"
+
+
+@pytest.mark.parametrize(("owner", "name"), private_names())
+def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
+    """A release that moves one of them fails here, with its name."""
+    assert hasattr(OWNERS[owner], name), f"SQLAlchemy {LINE}: {OWNERS[owner]!r} has no {name}"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (host.UOWTransaction, "_per_mapper_flush_actions"),
+        (host.UOWTransaction, "_generate_actions"),
+        (host.UOWTransaction, "execute"),
+        (host.UOWTransaction, "finalize_flush_changes"),
+        (host.UOWTransaction, "states_for_mapper_hierarchy"),
+        (UOW, "session"),
+        (UOW, "mappers"),
+        (UOW, "states"),
+        (UOW, "postsort_actions"),
+        (Session, "_register_persistent"),
+        (Session, "_remove_newly_deleted"),
+        (host.SaveUpdateAll, "execute"),
+        (host.SaveUpdateAll, "per_state_flush_actions"),
+        (host.SaveUpdateState, "execute_aggregate"),
+        (STATE, "manager"),
+        (STATE, "committed_state"),
+        (STATE, "insert_order"),
+    ],
+)
+def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
+    """What the flush overrides, and reads from the unit of work, is there under its name."""
+    assert hasattr(owner, name), f"SQLAlchemy {LINE}: {owner!r} has no {name}"
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (host.save_obj, ["base_mapper", "states", "uowtransaction", "single"]),
+        (host.sort_states, ["mapper", "states"]),
+        (host.organize_states_for_save, ["base_mapper", "states", "uowtransaction"]),
+        (host.collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
+        (host.collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
+        (host.finalize_saved, ["base_mapper", "uowtransaction", "states"]),
+    ],
+)
+def test_a_step_takes_what_we_give_it(function: object, parameters: list[str]) -> None:
+    """The steps of a save have the parameters that they are called with."""
+    assert callable(function)
+    found = list(inspect.signature(function).parameters)
+    assert [name for name in parameters if name not in found] == []
+    assert found[0] == parameters[0]
+
+
+def test_an_action_is_registered_under_its_class_and_mapper() -> None:
+    """The unit of work looks an action up under (class, mapper), which is where the flush finds it."""
+    uow = unitofwork.UOWTransaction(SESSION)
+    action = host.SaveUpdateAll(uow, MAPPER.base_mapper)
+    assert uow.postsort_actions[host.SaveUpdateAll, MAPPER.base_mapper] is action
+    assert host.SaveUpdateAll(uow, MAPPER.base_mapper) is action
