@@ -64,8 +64,9 @@ def fetch_ids(
     if stale:
         renewed = _renew(connection, [requests[slot] for slot in stale])
         again, _ = _execute(connection, renewed, ())
-        for slot, ids in zip(stale, again, strict=True):
-            found[slot] = ids
+        requests = list(requests)
+        for slot, request, ids in zip(stale, renewed, again, strict=True):
+            requests[slot], found[slot] = request, ids
     for request, ids in zip(requests, found, strict=True):
         _check_range(request.source, ids)
         if ids and log.isEnabledFor(logging.INFO):
