@@ -107,7 +107,13 @@ class FlushRun:
             # SQLAlchemy's business, as if we had never known the sequence.
             self._reserve_on(connection, pending)
             return
-        self._sources.update(resolve(connection, pending))
+        if any(
+            latest.facts is not found[mapper].facts
+            for mapper, latest in resolve(connection, pending).items()
+        ):
+            # Altered since, and looked up anew: whether a key may be given may have changed.
+            self._reserve_on(connection, pending)
+            return
         for sharing, values in zip(wanted.values(), ids, strict=True):
             self._hand_out(sharing, values)
 
