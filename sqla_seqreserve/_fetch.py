@@ -22,7 +22,7 @@ from . import _catalogue as catalogue
 from ._keys import KeySequence, require, resolve
 from .errors import SequenceExhaustedError
 
-__all__ = ["IdRequest", "fetch_ids", "sqlstate"]
+__all__ = ["IdRequest", "check_range", "fetch_ids", "sqlstate"]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -68,7 +68,7 @@ def fetch_ids(
         for slot, request, ids in zip(stale, renewed, again, strict=True):
             requests[slot], found[slot] = request, ids
     for request, ids in zip(requests, found, strict=True):
-        _check_range(request.source, ids)
+        check_range(request.source, ids)
         if ids and log.isEnabledFor(logging.INFO):
             _log_reservation(request, ids)
     return found, stale_tables
@@ -146,7 +146,11 @@ def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequ
     return renewed
 
 
-def _check_range(source: KeySequence, ids: list[int]) -> None:
+def check_range(source: KeySequence, ids: list[int]) -> None:
+    """Refuse ids, in order, that the key column of ``source`` cannot hold.
+
+    :raises SequenceExhaustedError: one is beyond the column's type.
+    """
     if ids and not (
         source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
     ):

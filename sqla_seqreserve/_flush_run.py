@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from . import _catalogue as catalogue
 from . import _host as host
-from ._fetch import IdRequest, fetch_ids
+from ._fetch import IdRequest, check_range, fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
 from .errors import SequenceNotFoundError
@@ -27,6 +27,7 @@ connection.
 """
 
 _insert_order: Final = attrgetter("insert_order")
+_maximum: Final = attrgetter("maximum")
 
 
 class FlushSettings(Protocol):
@@ -93,7 +94,7 @@ class FlushRun:
             if needing:
                 wanted.setdefault(source.sequence.name, {})[source] = needing
         requests = [
-            IdRequest(next(iter(sharing)), sum(map(len, sharing.values())))
+            IdRequest(max(sharing, key=_maximum), sum(map(len, sharing.values())))
             for sharing in wanted.values()
         ]
         requested = {request.source.facts.name for request in requests if request.source.facts}
@@ -134,7 +135,11 @@ class FlushRun:
         of ``add()``.
         """
         sources = {state: source for source, states in sharing.items() for state in states}
-        for state, value in zip(sorted(sources, key=_insert_order), ids, strict=True):
+        ordered = sorted(sources, key=_insert_order)
+        if len(set(map(_maximum, sharing))) > 1:
+            for state, value in zip(ordered, ids, strict=True):
+                check_range(sources[state], [value])
+        for state, value in zip(ordered, ids, strict=True):
             source = sources[state]
             row = state.dict
             attribute = source.key.attribute
