@@ -162,15 +162,16 @@ def _after_copy(
     if (plan.reads_back and batch.omitted) or plan.facts.before_insert_triggers:
         columns = plan.server_columns if plan.reads_back and batch.omitted else ()
         loaded += read_back(connection, plan, columns, records)
-    for attribute, values in batch.defaults.items():
-        loaded.append(attribute)
-        for (state, row, _, _), value in zip(records, values, strict=True):
+    for attribute, filled in batch.defaults.items():
+        for (state, row, _, _), value in zip(records, filled.values, strict=True):
             row[attribute] = value
             state.committed_state.pop(attribute, None)
     refresh_flush = mapper.class_manager.dispatch.refresh_flush
-    if refresh_flush and loaded:
-        for state, _, _, _ in records:
-            refresh_flush(state, uow, loaded)
+    if refresh_flush:
+        for position, (state, _, _, _) in enumerate(records):
+            defaults = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
+            if loaded or defaults:
+                refresh_flush(state, uow, [*loaded, *defaults])
     expired = [
         attribute
         for attribute, column in plan.source.items()

@@ -63,6 +63,19 @@ class ColumnPlan:
     is_version: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FilledValues:
+    """A column's values with its default where none was given, and as they were given."""
+
+    values: Sequence[Any]
+    given: Sequence[Any]
+    nothing: object
+
+    def is_default(self, position: int) -> bool:
+        """Whether the row at this position of the batch had no value of its own."""
+        return self.given[position] is self.nothing
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Rows that one COPY writes: positions in the input, and per column its name, type oid and
@@ -74,7 +87,7 @@ class Batch:
     oids: list[int]
     values: list[Sequence[Any]]
     binary: bool
-    defaults: dict[str, Sequence[Any]]
+    defaults: dict[str, FilledValues]
     omitted: list[Column[Any]]
 
 
@@ -234,14 +247,16 @@ class InsertPlan:
                     return outcome
                 prepared[index], is_text = outcome
                 text_only = text_only or is_text
-        defaults: dict[str, Sequence[Any]] = {}
+        defaults: dict[str, FilledValues] = {}
         context = _DefaultContext(connection, ready)
         for index, (plan, values) in enumerate(ready):
             if plan.default is not None:
                 filled = context.fill(plan, values)
                 if filled is not values:
                     if plan.attribute is not None:
-                        defaults[plan.attribute] = filled
+                        defaults[plan.attribute] = FilledValues(
+                            filled, values, _Missing.MISSING if plan.evaluates_none else None
+                        )
                     ready[index] = (plan, filled)
                 outcome = _prepare(plan, filled)
                 if isinstance(outcome, str):

@@ -296,8 +296,8 @@ class _Writing:
             for row, values in zip(self.rows, zip(*self.added.values(), strict=True), strict=True)
         ]
         for plan, batch in self.batches:
-            for attribute, defaults in batch.defaults.items():
-                for position, value in zip(batch.positions, defaults, strict=True):
+            for attribute, filled in batch.defaults.items():
+                for position, value in zip(batch.positions, filled.values, strict=True):
                     held[position][attribute] = value
             for attribute, column in plan.source.items():
                 if column in batch.omitted:
