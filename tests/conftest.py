@@ -4,4 +4,5 @@ pytest_plugins = [
     "sqla_seqreserve.testing",
     "fixtures.portfolio_database",
     "fixtures.production_like",
+    "fixtures.twins",
 ]
