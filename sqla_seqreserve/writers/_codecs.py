@@ -103,9 +103,23 @@ def _numeric_from_float(value: float) -> Decimal:
     return Decimal(f"{value:.15g}")
 
 
+def _exact_float(value: int) -> float | int:
+    """The same number as double precision; the int where it is the server's to round."""
+    return float(value) if -(2**53) <= value <= 2**53 else value
+
+
+def _hstore_of_strings(values: Iterable[Any]) -> bool:
+    """Whether all is strings or None: on other things INSERT fails in a way of its own."""
+    return all(
+        exact_types(value) <= {str} and exact_types(value.values()) <= {str}
+        for value in values
+        if type(value) is dict
+    )
+
+
 _INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 _MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
-_STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext", "name"})
+_STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
 _ADDRESSES: Final = frozenset(
     {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
 )
@@ -138,6 +152,9 @@ _RANGES: Final = {
     "tstzrange": "timestamptz",
 }
 
+# INSERT casts to these with the model's length or precision, which truncates, and COPY does not.
+_CAST_TO_SIZE: Final = frozenset({"bit", "varbit", "interval"})
+
 # The database types that a type of the model may stand for. Others must bear the same name.
 _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(("smallint", "integer", "bigint"), frozenset(_INTEGERS)),
@@ -167,8 +184,11 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
         model = _model_name(type_, dialect)
     except SQLAlchemyError:
         return f"column {column.name} has no type in the model"
+    size = _model_size(type_, dialect)
     if column.element_type is not None:
-        return _array_codec(model, column)
+        return _array_codec(model, size, column)
+    if size and column.type_name in _CAST_TO_SIZE:
+        return f"column {column.name} is {model}({size}) in the model, to which INSERT casts"
     if column.type_name not in _FAMILIES.get(model, {model}):
         return f"column {column.name} is {model} in the model, {column.type_name} in the database"
     return _scalar_codec(model, column.type_name, column.type_oid)
@@ -183,6 +203,9 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
     if name == "numeric":
         exact, _ = _SCALARS[name]
         return Codec(oid, exact, exact, convert={float: _numeric_from_float})
+    if name == "float8":
+        exact, _ = _SCALARS[name]
+        return Codec(oid, exact, exact | {str}, convert={int: _exact_float})
     if name in _SCALARS:
         exact, check = _SCALARS[name]
         return Codec(oid, exact, exact | {str}, check and _unless_text(check))
@@ -192,14 +215,16 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
         return Codec(
             oid, frozenset({Multirange}), frozenset({Multirange, str}), _multirange_check(name)
         )
-    return Codec(oid, text=frozenset({str, dict} if name == "hstore" else {str}))
+    if name == "hstore":
+        return Codec(oid, text=frozenset({str, dict}), check=_hstore_of_strings)
+    return Codec(oid, text=frozenset({str}))
 
 
 def _unless_text(check: Check) -> Check:
     return lambda values: check([value for value in values if type(value) is not str])
 
 
-def _array_codec(model: str, column: ColumnFacts) -> Codec | str:
+def _array_codec(model: str, size: str, column: ColumnFacts) -> Codec | str:
     element = column.element_type
     assert element is not None
     if not model.endswith("[]") or element not in _FAMILIES.get(
@@ -209,10 +234,17 @@ def _array_codec(model: str, column: ColumnFacts) -> Codec | str:
     inner = _scalar_codec(model.rstrip("[]"), element, 0)
     if not inner.binary or element in _RANGES:
         return f"column {column.name} is an array of {element}"
+    if size and element not in _STRINGS:
+        return f"column {column.name} is {model} of ({size}) in the model, to which INSERT casts"
+    longest = int(size) if size else None
 
     def check(values: Iterable[Any]) -> bool:
         items = list(_flatten(values))
-        return exact_types(items) <= inner.binary and (inner.check is None or inner.check(items))
+        return (
+            exact_types(items) <= inner.binary
+            and (inner.check is None or inner.check(items))
+            and (longest is None or max(map(len, items), default=0) <= longest)
+        )
 
     return Codec(column.type_oid, frozenset({list}), frozenset({list}), check)
 
@@ -261,6 +293,12 @@ def _model_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
     """
     ddl: str = dialect.type_compiler_instance.process(type_).lower().split(" collate ")[0]
     return re.sub(r"\([^)]*\)", "", ddl).strip()
+
+
+def _model_size(type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """Length or precision and scale as DDL writes them, "" where it writes none."""
+    found = re.search(r"\(([^)]*)\)", dialect.type_compiler_instance.process(type_))
+    return found[1] if found else ""
 
 
 def present(values: Sequence[Any]) -> list[Any]:
