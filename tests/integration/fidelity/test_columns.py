@@ -1,0 +1,426 @@
+"""Columns, defaults and what the database fills in, through COPY as through stock SQLAlchemy."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from fixtures.twins import Scenario, Twins, by_copy, written
+from sqlalchemy import (
+    Column,
+    Computed,
+    FetchedValue,
+    ForeignKey,
+    Identity,
+    Integer,
+    Sequence,
+    String,
+    Table,
+    Text,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    column_property,
+    composite,
+    deferred,
+    mapped_column,
+    registry,
+    relationship,
+    sessionmaker,
+    synonym,
+    validates,
+)
+
+from sqla_seqreserve import register
+from sqla_seqreserve.testing import record_statements
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@dataclasses.dataclass
+class Point:
+    x: int | None
+    y: int | None
+
+
+class Vertex(Base):
+    """Composite, synonym, column_property, deferred columns, attributes unlike their columns."""
+
+    __tablename__ = "vertex"
+    key: Mapped[int] = mapped_column("vertex_id", primary_key=True)
+    start: Mapped[Point] = composite(mapped_column("x1"), mapped_column("y1"))
+    name: Mapped[str] = mapped_column("label", String(30))
+    title = synonym("name")
+    long_text: Mapped[str | None] = deferred(mapped_column("body", Text))
+    shout: Mapped[str] = column_property(func.upper(name))
+
+    @validates("name")
+    def _strip(self, _key: str, value: str) -> str:
+        return value.strip()
+
+
+_numbers: Iterator[int] = itertools.count()
+
+
+def _next_number() -> int:
+    return next(_numbers)
+
+
+def _from_name(context: Any) -> str:
+    return f"{context.get_current_parameters()['name']}!"
+
+
+def _from_parameters(context: Any) -> str:
+    parameters = context.current_parameters
+    return f"{parameters['name']}/{parameters.get('given')}/{context.current_column.name}"
+
+
+class Defaulted(Base):
+    """Every kind of default that Python computes."""
+
+    __tablename__ = "defaulted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    given: Mapped[str | None]
+    constant: Mapped[int | None] = mapped_column(default=7)
+    counted: Mapped[int | None] = mapped_column(default=_next_number)
+    derived: Mapped[str | None] = mapped_column(default=_from_name)
+    parameters: Mapped[str | None] = mapped_column(default=_from_parameters)
+    nothing: Mapped[str | None] = mapped_column(default=lambda: None)
+    changed: Mapped[int | None] = mapped_column(onupdate=lambda: 99)
+    inserted: Mapped[str | None] = mapped_column(insert_default="inserted")
+
+
+class Versioned(Base):
+    __tablename__ = "versioned"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
+
+
+class VersionedByText(Base):
+    __tablename__ = "versioned_by_text"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[str] = mapped_column(String(20))
+    __mapper_args__: ClassVar[Any] = {
+        "version_id_col": version,
+        "version_id_generator": lambda version: "first" if version is None else version + "+",
+    }
+
+
+class Lazily(Base):
+    """Server defaults that are left expired."""
+
+    __tablename__ = "lazily"
+    __mapper_args__: ClassVar[Any] = {"eager_defaults": False}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    doubled: Mapped[int | None] = mapped_column(Computed("id * 2"))
+
+
+class Automatically(Base):
+    __tablename__ = "automatically"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    doubled: Mapped[int | None] = mapped_column(Computed("id * 2"))
+
+
+class Eagerly(Base):
+    __tablename__ = "eagerly"
+    __mapper_args__: ClassVar[Any] = {"eager_defaults": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    stamp: Mapped[str | None] = mapped_column(
+        server_default=text("'at ' || 'once'"), server_onupdate=FetchedValue()
+    )
+
+
+class Triggered(Base):
+    """A column that a trigger fills, as FetchedValue tells SQLAlchemy."""
+
+    __tablename__ = "triggered"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    filled: Mapped[str | None] = mapped_column(FetchedValue())
+
+
+class Always(Base):
+    __tablename__ = "always"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    name: Mapped[str]
+    parts: Mapped[list[AlwaysPart]] = relationship()
+
+
+class AlwaysPart(Base):
+    __tablename__ = "always_part"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    always_id: Mapped[int] = mapped_column(ForeignKey("always.id"))
+
+
+class IdentityBeside(Base):
+    """A second identity column, which is not the key."""
+
+    __tablename__ = "identity_beside"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Identity(start=100, increment=-5))
+
+
+_declared = Sequence("declared_seq", start=50, increment=5, metadata=Base.metadata)
+
+
+class WithSequence(Base):
+    __tablename__ = "with_sequence"
+    id: Mapped[int] = mapped_column(
+        _declared, server_default=_declared.next_value(), primary_key=True
+    )
+    name: Mapped[str]
+
+
+class Partitioned(Base):
+    __tablename__ = "partitioned"
+    __table_args__: ClassVar[Any] = {"postgresql_partition_by": "LIST (region)"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True)
+
+
+PARTITIONS = (
+    "CREATE TABLE partitioned_n PARTITION OF partitioned FOR VALUES IN ('n')",
+    "CREATE TABLE partitioned_rest PARTITION OF partitioned DEFAULT",
+)
+
+FILLING_TRIGGER = (
+    """CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.filled := upper(NEW.name); RETURN NEW; END $$""",
+    "CREATE TRIGGER fill BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION fill()",
+)
+
+
+class DataBase(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class Author(DataBase):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(init=False, primary_key=True)
+    name: Mapped[str]
+    level: Mapped[int] = mapped_column(default=3)
+    rank: Mapped[str] = mapped_column(insert_default="novice", init=False)
+    books: Mapped[list[Book]] = relationship(default_factory=list, back_populates="author")
+
+
+class Book(DataBase):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(init=False, primary_key=True)
+    title: Mapped[str]
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"), default=None)
+    author: Mapped[Author | None] = relationship(default=None, back_populates="books")
+    shelf: Mapped[str] = mapped_column(init=False, default="A")
+
+
+_mappings = registry()
+
+
+@dataclasses.dataclass
+class Plain:
+    """A dataclass of the standard library, mapped to a table."""
+
+    name: str | None = None
+    size: int | None = None
+
+
+_mappings.map_imperatively(
+    Plain,
+    Table(
+        "plain",
+        _mappings.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(50)),
+        Column("size", Integer, default=5),
+    ),
+)
+
+
+class PlainBase:
+    registry = _mappings
+    metadata = _mappings.metadata
+
+
+def attributes_of_every_kind(session: Session) -> None:
+    for i in range(9):
+        session.add(Vertex(start=Point(i, -i), name=f" v{i} ", long_text="x" if i % 2 else None))
+    session.add(Vertex(title="by synonym", start=Point(None, 1)))
+    session.flush()
+
+
+def defaults_of_python(session: Session) -> Any:
+    global _numbers
+    _numbers = itertools.count(1)
+    items = [Defaulted(name=f"d{i}", given="g" if i % 3 else None) for i in range(9)]
+    items += [
+        Defaulted(name="own", constant=1, counted=1000, derived="own", inserted="own"),
+        Defaulted(name="none", constant=None, counted=None, derived=None, inserted=None),
+    ]
+    session.add_all(items)
+    session.flush()
+    # A default runs once for each row that needs it.
+    return next(_numbers)
+
+
+def versions(session: Session) -> None:
+    items = [Versioned(name=f"v{i}") for i in range(9)]
+    items += [VersionedByText(name=f"v{i}") for i in range(9)]
+    session.add_all(items)
+    session.flush()
+    for item in items[::2]:
+        item.name += " changed"
+    session.flush()
+
+
+def server_defaults(model: type[Any]) -> Scenario:
+    def scenario(session: Session) -> Any:
+        items = [model(name=f"s{i}") for i in range(9)]
+        items += [model(name="own", state="own"), model(name="none", state=None)]
+        session.add_all(items)
+        session.flush()
+        return [(item.state, item.name) for item in items]
+
+    scenario.__name__ = f"server_defaults_{model.__name__.lower()}"
+    return scenario
+
+
+def filled_by_a_trigger(session: Session) -> Any:
+    items = [Triggered(name=f"t{i}") for i in range(9)]
+    session.add_all(items)
+    session.flush()
+    return [item.filled for item in items]
+
+
+def generated_always(session: Session) -> None:
+    session.add_all([Always(name=f"a{i}", parts=[AlwaysPart(), AlwaysPart()]) for i in range(9)])
+    session.flush()
+    session.add(Always(name="one alone"))
+    session.flush()
+
+
+def identity_that_is_not_the_key(session: Session) -> None:
+    session.add_all([IdentityBeside() for _ in range(9)])
+    session.add(IdentityBeside(number=7))
+    session.flush()
+
+
+def declared_sequence(session: Session) -> None:
+    session.add_all([WithSequence(name=f"w{i}") for i in range(9)])
+    session.flush()
+
+
+def partitions(session: Session) -> None:
+    session.add_all([Partitioned(region=region) for region in "nsewnsewnsew"])
+    session.flush()
+
+
+def dataclasses_mapped(session: Session) -> None:
+    session.add_all([Author(f"a{i}", books=[Book(f"b{k}") for k in range(2)]) for i in range(9)])
+    session.add(Author("own", level=1))
+    session.flush()
+
+
+def plain_dataclasses(session: Session) -> None:
+    session.add_all([Plain(f"p{i}") for i in range(9)])
+    session.add(Plain(size=9))
+    session.flush()
+
+
+BY_COPY: list[tuple[Any, Scenario, tuple[type[Any], ...], tuple[str, ...]]] = [
+    (Base, attributes_of_every_kind, (Vertex,), ()),
+    (Base, defaults_of_python, (Defaulted,), ()),
+    (Base, versions, (Versioned, VersionedByText), ()),
+    (Base, server_defaults(Lazily), (Lazily,), ()),
+    (Base, server_defaults(Automatically), (Automatically,), ()),
+    (Base, server_defaults(Eagerly), (Eagerly,), ()),
+    (Base, filled_by_a_trigger, (Triggered,), FILLING_TRIGGER),
+    (Base, generated_always, (Always, AlwaysPart), ()),
+    (Base, identity_that_is_not_the_key, (IdentityBeside,), ()),
+    (Base, declared_sequence, (WithSequence,), ()),
+    (Base, partitions, (Partitioned,), PARTITIONS),
+    (DataBase, dataclasses_mapped, (Author, Book), ()),
+    (PlainBase, plain_dataclasses, (Plain,), ()),
+]
+
+
+@pytest.mark.parametrize(
+    ("base", "scenario", "models", "ddl"),
+    BY_COPY,
+    ids=[scenario.__name__ for _, scenario, _, _ in BY_COPY],
+)
+def test_goes_by_copy_and_nothing_differs(
+    twins: Twins,
+    base: Any,
+    scenario: Scenario,
+    models: tuple[type[Any], ...],
+    ddl: tuple[str, ...],
+) -> None:
+    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    # Without these partitions no row of the table has a place.
+    assert written(twins.compare(base, scenario, ddl=ddl)) == by_copy(*models)
+
+
+@pytest.mark.parametrize(("model", "read_backs"), [(Lazily, 0), (Automatically, 1), (Eagerly, 1)])
+def test_server_defaults_come_back_in_one_query(
+    twins: Twins, model: type[Any], read_backs: int
+) -> None:
+    """A flush is one reservation, one COPY, and one read-back where eager_defaults asks for it."""
+    with twins.ours.begin() as connection:
+        Base.metadata.create_all(connection)
+    factory = sessionmaker(twins.ours)
+    register(factory, copy_min_rows=1)
+    with factory() as session:
+        session.add(model(name="warms the caches"))
+        session.flush()
+        session.add_all([model(name=f"m{i}") for i in range(100)])
+        with record_statements(twins.ours) as statements:
+            session.flush()
+        assert [str(statement).split()[0] for statement in statements] == [
+            "SELECT",
+            "COPY",
+            *["SELECT"] * read_backs,
+        ]
+        assert "nextval" in str(statements[0])
+
+
+def test_a_before_insert_listener_may_set_values(twins: Twins) -> None:
+    """What before_insert sets is written, and a key set there stays."""
+
+    def number(_mapper: Any, _connection: Any, target: Vertex) -> None:
+        target.long_text = f"set for {target.name}"
+        if target.name == "v3":
+            target.key = 777
+
+    def scenario(session: Session) -> Any:
+        event.listen(Vertex, "before_insert", number)
+        try:
+            session.add_all([Vertex(start=Point(i, i), name=f"v{i}") for i in range(9)])
+            session.flush()
+        finally:
+            event.remove(Vertex, "before_insert", number)
+        return session.scalars(select(Vertex.long_text).order_by(Vertex.name)).all()
+
+    outcome = twins.compare(Base, scenario, keys={"key"})
+    assert written(outcome) == by_copy(Vertex)
+    assert any(row.startswith("(777,") for row in outcome.rows["public.vertex"])

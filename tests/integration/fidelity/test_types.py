@@ -1,0 +1,599 @@
+"""Every type, value by value: what COPY leaves in the database is what INSERT leaves there.
+
+Each value is flushed alone, stock and ours, in a savepoint: the row as text or the error must be
+the same, and so must the attribute after the flush and after it is loaded again. Then the values
+that stock took are flushed together.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import ipaddress
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fixtures.twins import Twins, differences
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    JSON,
+    REAL,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Engine,
+    Enum,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PickleType,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    Time,
+    TypeDecorator,
+    Unicode,
+    Uuid,
+    func,
+    null,
+    select,
+    text,
+    type_coerce,
+)
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.exc import StatementError
+from sqlalchemy.orm import Session, registry, sessionmaker
+
+from sqla_seqreserve import FlushReport, register
+
+
+class Colour(enum.Enum):
+    RED = 1
+    GREEN = 2
+    ODD = "it's \\ odd,\t{}"
+
+
+class Lower(TypeDecorator[str]):
+    """Changes values on their way in and out."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else value.lower()
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else f"<{value}>"
+
+
+class Cents(TypeDecorator[Decimal]):
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else int(value * 100)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else Decimal(value) / 100
+
+
+class NeverNull(TypeDecorator[str]):
+    """Writes something for None."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return value or "(none)"
+
+
+class Scribbled(TypeDecorator[str]):
+    """Wraps its values in SQL."""
+
+    impl = String
+    cache_ok = True
+
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return func.reverse(type_coerce(bindvalue, String))
+
+
+class JsonText(TypeDecorator[Any]):
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return json.dumps(value, sort_keys=True)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return json.loads(value)
+
+
+class Text2(str):
+    """A str by another name."""
+
+    __slots__ = ()
+
+
+UTC = dt.UTC
+EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
+ODD_ZONE = dt.timezone(dt.timedelta(hours=-3, minutes=-17, seconds=-5))
+NAN, INFINITY = float("nan"), float("inf")
+STRINGS = [
+    "",
+    "a",
+    " a ",
+    "ü€😀",
+    "tab\tnewline\nback\\slash",
+    "\\N",
+    "NULL",
+    "'\"",
+    "a\x00b",
+    "\ud800",
+]
+INTS = [0, 1, -1, True, 2.0, 2.5, Decimal(3), "4", "x"]
+CAST_INTS = [2.0, 2.5, Decimal(3), "4"]
+NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001  # naive on purpose
+DAYS = [dt.date.min, dt.date(1, 1, 1), dt.date(1582, 10, 10), dt.date(2000, 2, 29), dt.date.max]
+TIMES = [
+    dt.datetime.min,  # noqa: DTZ901  # naive on purpose
+    dt.datetime(1999, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001  # naive on purpose
+    dt.datetime(2024, 3, 31, 2, 30),  # noqa: DTZ001  # naive on purpose
+    dt.datetime.max,  # noqa: DTZ901  # naive on purpose
+    dt.datetime(2024, 1, 1, tzinfo=UTC),
+    dt.datetime(2024, 1, 1, 12, tzinfo=EAST),
+    dt.datetime(2024, 1, 1, 12, tzinfo=ODD_ZONE),
+    dt.datetime(1, 1, 1, tzinfo=UTC),
+    dt.date(2024, 1, 1),
+    "2024-01-01 10:00",
+    "infinity",
+    "nonsense",
+]
+SPANS = [
+    dt.timedelta(0),
+    dt.timedelta(days=-1, microseconds=1),
+    dt.timedelta(days=400, hours=30, microseconds=5),
+    dt.timedelta(microseconds=-1),
+    dt.timedelta.max,
+    dt.timedelta.min,
+    "1 month 2 days",
+    5,
+]
+CLOCKS = [dt.time(0), dt.time(23, 59, 59, 999999), dt.time(12, tzinfo=EAST), "13:00", "25:00"]
+DOCUMENTS: list[Any] = [
+    None,
+    null(),
+    JSON.NULL,
+    {},
+    [],
+    "",
+    "text",
+    0,
+    1.5,
+    1e400,
+    True,
+    {"b": [1, {"a": None}], "a": 'ü€\\ "quoted" \u2028'},
+    {"nul": "\x00"},
+    {"nan": NAN},
+    {"not json": {1, 2}},
+    10**30,
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A column type and its values; COPY must write all that stock takes but ``elsewhere``."""
+
+    name: str
+    type_: Any
+    values: Sequence[Any]
+    elsewhere: Sequence[Any] = ()
+    ddl: Sequence[str] = ()
+    column: str = ""
+    never_copy: bool = False
+
+
+def case(name: str, type_: Any, values: Sequence[Any], **options: Any) -> Any:
+    return pytest.param(Case(name, type_, values, **options), id=name)
+
+
+CASES = [
+    case(
+        "smallint",
+        SmallInteger,
+        [*INTS, -(2**15), 2**15 - 1, 2**15, 70000, -(2**63) - 1],
+        elsewhere=CAST_INTS,
+    ),
+    case(
+        "integer",
+        Integer,
+        [*INTS, -(2**31), 2**31 - 1, 2**31, 2**63, 2**70],
+        elsewhere=[True, *CAST_INTS],
+    ),
+    case("bigint", BigInteger, [*INTS, -(2**63), 2**63 - 1, 2**63, 10**30], elsewhere=CAST_INTS),
+    case("bigint column of an integer", Integer, [2**31, 2**40, 2**63], column="bigint"),
+    case("smallint column of an integer", Integer, [0, 2**15 - 1, 2**15], column="smallint"),
+    case(
+        "integer column of a numeric",
+        Numeric,
+        [1, Decimal("1.5")],
+        column="integer",
+        never_copy=True,
+    ),
+    case("boolean", Boolean, [True, False, 1, 0, "true", 2, None]),
+    case(
+        "numeric",
+        Numeric,
+        [
+            *(Decimal(v) for v in ("0", "-0", "1.10", "NaN", "Infinity", "-Infinity", "1e-30")),
+            Decimal("123456789012345678901234567890.123456789"),
+            Decimal("1E+50"),
+            Decimal("1E+140000"),
+            Decimal("sNaN"),
+            *(0.1, 1 / 3, 2.675, 1e22, 1e-7, 123456789.123456789, NAN, INFINITY, -INFINITY),
+            *(5, 10**40, "1.5", "x"),
+        ],
+        elsewhere=["1.5"],
+    ),
+    case(
+        "numeric(6,2)",
+        Numeric(6, 2),
+        [
+            *(Decimal(v) for v in ("1.005", "9999.994", "9999.995", "-1.015", "NaN", "Infinity")),
+            *(1.005, 2.675, 0.125, 0.135, 1 / 3, 9999.995, 12345.0, 7, 10000),
+        ],
+    ),
+    case(
+        "numeric column of a numeric(6,2)",
+        Numeric(6, 2),
+        [Decimal("1.005"), 1.005, 3],
+        column="numeric",
+    ),
+    case(
+        "timestamp column of a timestamp(0)",
+        pg.TIMESTAMP(precision=0),
+        TIMES[1:3],
+        column="timestamp",
+    ),
+    case("time column of a time(0)", pg.TIME(precision=0), CLOCKS[:2], column="time"),
+    case(
+        "interval column of an interval(0)",
+        pg.INTERVAL(precision=0),
+        [SPANS[1], SPANS[2]],
+        column="interval",
+        never_copy=True,
+    ),
+    case(
+        "numeric[] column of a numeric(6,2)[]",
+        ARRAY(Numeric(6, 2)),
+        [[Decimal("1.005")]],
+        column="numeric[]",
+        never_copy=True,
+    ),
+    case("varchar column of a char(3)", CHAR(3), ["a", "abcd"], column="varchar(5)"),
+    case("char column of a varchar", String(3), ["a", "abcd"], column="char(5)"),
+    case("numeric as float", Numeric(asdecimal=False), [0.1, 2.5, Decimal("1.25"), 3]),
+    case(
+        "double precision",
+        Float,
+        [0.1, 1e308, 5e-324, NAN, INFINITY, -0.0, 3, 2**60 + 1, 10**400, Decimal("0.1"), "x"],
+        elsewhere=[2**60 + 1, Decimal("0.1")],
+    ),
+    case(
+        "real",
+        REAL,
+        [0.1, 1.5, 1e38, 1e39, 1e-40, 1e-46, NAN, INFINITY, 3, Decimal("0.1")],
+        elsewhere=[1e-40, 3, Decimal("0.1")],
+    ),
+    case("double precision column of a real", REAL, [0.1, 1e39], column="double precision"),
+    case(
+        "text",
+        Text,
+        [*STRINGS, Text2("sub"), 5, b"bytes", "x" * 100_000],
+        elsewhere=[Text2("sub"), 5, b"bytes"],
+    ),
+    case("varchar(3)", String(3), ["", "abc", "ab   ", "abcd", "ü€😀", "üü€😀"]),
+    case("char(3)", CHAR(3), ["", "a", "abc", "ab    ", "abcd", " a"]),
+    case("unicode", Unicode(10), STRINGS),
+    case("collated", String(collation="C"), ["a", "Z"]),
+    case("citext", pg.CITEXT, STRINGS),
+    case("text column of a varchar", String(2), ["abc"], column="text"),
+    case("name column of a text", Text, ["a", "x" * 63, "x" * 64], column="name", never_copy=True),
+    case(
+        "bytea", LargeBinary, [b"", b"\x00\xff\\x", bytearray(b"ab"), memoryview(b"cd"), "text", 5]
+    ),
+    case("pickle", PickleType, [{"a": [1, 2]}, None, "text"]),
+    case(
+        "date",
+        Date,
+        [*DAYS, NOON, "2024-01-01", "infinity", "x"],
+        elsewhere=[NOON],
+    ),
+    case("timestamp", DateTime, TIMES, elsewhere=TIMES[4:9]),
+    case("timestamptz", DateTime(timezone=True), TIMES, elsewhere=[*TIMES[:4], TIMES[8]]),
+    case("timestamp(0)", pg.TIMESTAMP(precision=0), TIMES[:4]),
+    case(
+        "timestamptz column of a timestamp",
+        TIMESTAMP,
+        TIMES[:6],
+        column="timestamptz",
+        never_copy=True,
+    ),
+    case(
+        "timestamp column of a timestamptz",
+        TIMESTAMP(timezone=True),
+        TIMES[:6],
+        column="timestamp",
+        never_copy=True,
+    ),
+    case("time", Time, CLOCKS, elsewhere=[CLOCKS[2]]),
+    case("timetz", Time(timezone=True), CLOCKS, elsewhere=CLOCKS[:2]),
+    case("interval", Interval, SPANS),
+    case("interval day", pg.INTERVAL(fields="DAY TO SECOND", precision=2), SPANS, never_copy=True),
+    case("uuid", Uuid, [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), None, "x"]),
+    case("uuid as text", Uuid(as_uuid=False), [str(uuid.UUID(int=7)), "A" * 32, "x"]),
+    case("postgresql uuid", pg.UUID(as_uuid=True), [uuid.UUID(int=5)]),
+    case("enum", Enum(Colour, name="colour"), [Colour.RED, "GREEN", "BLUE", Colour.ODD, 1]),
+    case("enum of strings", Enum("a", "b c", "d'", name="letters"), ["a", "b c", "d'", "z"]),
+    case(
+        "enum by value",
+        Enum(Colour, name="colour2", values_callable=lambda e: [str(m.value) for m in e]),
+        [Colour.RED, Colour.ODD],
+    ),
+    case("enum not native", Enum(Colour, native_enum=False), [Colour.RED, "GREEN", "BLUE"]),
+    case(
+        "enum checked",
+        Enum(Colour, native_enum=False, create_constraint=True, name="chk"),
+        [Colour.RED],
+    ),
+    case(
+        "enum in the database alone",
+        Text,
+        ["a", "z"],
+        ddl=["CREATE TYPE mood AS ENUM ('a')"],
+        column="mood",
+        never_copy=True,
+    ),
+    case("json", JSON, DOCUMENTS, elsewhere=[DOCUMENTS[1]]),
+    case("json none as null", JSON(none_as_null=True), DOCUMENTS, elsewhere=[DOCUMENTS[1]]),
+    case("jsonb", pg.JSONB, DOCUMENTS, elsewhere=[DOCUMENTS[1]]),
+    case("jsonb none as null", pg.JSONB(none_as_null=True), DOCUMENTS, elsewhere=[DOCUMENTS[1]]),
+    case("jsonb column of a json", JSON, DOCUMENTS[3:9], column="jsonb"),
+    case(
+        "integer[]",
+        ARRAY(Integer),
+        [[], [1, None, 3], [[1, 2], [3, 4]], [[1], [2, 3]], None, [2**31], (1, 2), ["5"], [1.5]],
+        elsewhere=[["5"], [1.5]],
+    ),
+    case("smallint[]", ARRAY(SmallInteger), [[1, 2**15 - 1], [2**15]]),
+    case(
+        "text[]",
+        ARRAY(Text),
+        [[], [""], ["a,b", '"q"', "NULL", None, "\\", "{}"], [["a"], ["b"]], [None], ["\x00"]],
+    ),
+    case("varchar(2)[]", pg.ARRAY(String(2)), [["ab"], ["abc"]], elsewhere=[["abc"]]),
+    case(
+        "numeric[]",
+        ARRAY(Numeric),
+        [[Decimal("1.005"), None], [Decimal("NaN")], [1.5], [2]],
+        elsewhere=[[1.5]],
+    ),
+    case(
+        "timestamptz[]",
+        ARRAY(DateTime(timezone=True)),
+        [[TIMES[4], TIMES[5]], [TIMES[1]]],
+        elsewhere=[[TIMES[1]]],
+    ),
+    case("uuid[]", ARRAY(Uuid), [[uuid.UUID(int=5)], []]),
+    case(
+        "enum[]", pg.ARRAY(Enum(Colour, name="colours")), [[Colour.RED, None], []], never_copy=True
+    ),
+    case("jsonb[]", ARRAY(pg.JSONB), [[{"a": 1}, None], []]),
+    case("tuples", ARRAY(Integer, as_tuple=True), [(1, 2), [3]]),
+    case(
+        "int4range",
+        pg.INT4RANGE,
+        [
+            Range(1, 5),
+            Range(1, 5, bounds="[]"),
+            Range(None, 5),
+            Range(empty=True),
+            Range(),
+            Range(5, 1),
+            Range(1, 2**31),
+            "[1,3)",
+        ],
+    ),
+    case("int8range", pg.INT8RANGE, [Range(2**40, 2**41), Range(1, None)]),
+    case(
+        "numrange",
+        pg.NUMRANGE,
+        [Range(Decimal("1.1"), Decimal("2.20"), bounds="(]"), Range(1, 2), Range(0.1, 0.5)],
+        elsewhere=[Range(0.1, 0.5)],
+    ),
+    case(
+        "daterange",
+        pg.DATERANGE,
+        [
+            Range(dt.date(2024, 1, 1), dt.date(2024, 1, 5), bounds="[]"),
+            Range(dt.date.min, dt.date.max),
+        ],
+    ),
+    case("tsrange", pg.TSRANGE, [Range(TIMES[1], TIMES[2]), Range(TIMES[4], None)]),
+    case(
+        "tstzrange", pg.TSTZRANGE, [Range(TIMES[4], TIMES[5], bounds="[]"), Range(TIMES[1], None)]
+    ),
+    case(
+        "int4multirange",
+        pg.INT4MULTIRANGE,
+        [[], [Range(1, 3), Range(2, 7)], pg.MultiRange([Range(5, 6)]), None],
+    ),
+    case("datemultirange", pg.DATEMULTIRANGE, [[Range(dt.date(2024, 1, 1), dt.date(2024, 1, 5))]]),
+    case(
+        "hstore",
+        pg.HSTORE,
+        [{}, {"a": "1", "b": None}, {'"': "=>", "ü": "\\"}, {"a": 1}, None, "a=>1"],
+    ),
+    case(
+        "inet",
+        pg.INET,
+        [
+            *("10.0.0.1", "10.0.0.1/8", "::1", "::ffff:1.2.3.4/128", "x", ""),
+            ipaddress.ip_address("10.0.0.1"),
+            ipaddress.ip_address("::1"),
+            ipaddress.ip_interface("10.0.0.1/8"),
+            ipaddress.ip_interface("::1/64"),
+            ipaddress.ip_network("10.0.0.0/8"),
+        ],
+        elsewhere=[ipaddress.ip_network("10.0.0.0/8")],
+    ),
+    case(
+        "cidr",
+        pg.CIDR,
+        [
+            "10.0.0.0/8",
+            "10.0.0.1/8",
+            ipaddress.ip_network("10.0.0.0/8"),
+            ipaddress.ip_address("10.0.0.1"),
+        ],
+        elsewhere=[ipaddress.ip_address("10.0.0.1")],
+    ),
+    case("macaddr", pg.MACADDR, ["08:00:2b:01:02:03", "08002b010203", "x"]),
+    case("bit(3)", pg.BIT(3), ["101", "1"], never_copy=True),
+    case("bit varying", pg.BIT(varying=True), ["", "101"], never_copy=True),
+    case("money", pg.MONEY, ["12.34", "$5.00", "x"]),
+    case("tsvector", pg.TSVECTOR, ["a fat cat", ""]),
+    case("oid", pg.OID, [0, 5, 2**32 - 1, 2**32], never_copy=True),
+    case("type decorator", Lower, ["ABC", None, "Ü", 5]),
+    case("type decorator on an integer", Cents, [Decimal("1.23"), Decimal(10**9), None]),
+    case("type decorator that writes for None", NeverNull, ["a", None, ""]),
+    case("type decorator that dumps json", JsonText, [{"a": 1}, None, [1], {1}]),
+    case("bind_expression", Scribbled, ["abc", "", None], never_copy=True),
+    case("with_variant", String().with_variant(pg.CITEXT(), "postgresql"), ["a", "B"]),
+    case(
+        "domain",
+        Integer,
+        [1, 0, None, 2**31],
+        ddl=["CREATE DOMAIN positive AS integer CHECK (value > 0)"],
+        column="positive",
+    ),
+    case(
+        "postgresql domain",
+        pg.DOMAIN("small_text", String(3), check="value <> 'no'"),
+        ["abc", "no", "abcd", "ab   "],
+        never_copy=True,
+    ),
+    case(
+        "domain over a domain",
+        Integer,
+        [1, -1],
+        ddl=["CREATE DOMAIN base_d AS integer", "CREATE DOMAIN top_d AS base_d CHECK (value > 0)"],
+        column="top_d",
+        never_copy=True,
+    ),
+]
+
+
+class Side:
+    """One database with the case's table, and what its session leaves for each value."""
+
+    def __init__(self, engine: Engine, item: Case, settings: dict[str, Any] | None) -> None:
+        self.engine, self.reports = engine, list[FlushReport]()
+        metadata, mappers = MetaData(), registry()
+        table = Table(
+            "holder", metadata, Column("id", Integer, primary_key=True), Column("value", item.type_)
+        )
+        self.model = type("Holder", (), {})
+        mappers.map_imperatively(self.model, table)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+            for statement in item.ddl:
+                connection.exec_driver_sql(statement)
+            metadata.create_all(connection, checkfirst=False)
+            if item.column:
+                connection.exec_driver_sql("ALTER TABLE holder DROP COLUMN value")
+                connection.exec_driver_sql(f"ALTER TABLE holder ADD COLUMN value {item.column}")
+        factory = sessionmaker(engine)
+        if settings is not None:
+            register(factory, **settings).on_flush(self.reports.append)
+        self.session: Session = factory()
+
+    def flush(self, values: Sequence[Any]) -> tuple[Any, set[str]]:
+        """What comes of flushing these values together, and the writers."""
+        self.reports.clear()
+        items = [self.model() for _ in values]
+        for item, value in zip(items, values, strict=True):
+            item.value = value
+        session = self.session
+        try:
+            with session.begin_nested():
+                session.add_all(items)
+                session.flush()
+                after = [repr(vars(item).get("value", "(unloaded)")) for item in items]
+                keys = [item.id for item in items]
+                session.expire_all()
+                loaded = [repr(item.value) for item in items]
+                query = select(text("value::text")).select_from(text("holder"))
+                stored = session.execute(
+                    query.where(text("id = any(:keys)")).order_by(text("id")), {"keys": keys}
+                )
+                return [after, loaded, list(stored.scalars())], self.writers()
+        except StatementError as error:
+            # Driver and server refuse some values at different places in text and binary format;
+            # the error belongs to the same class of the DBAPI's either way.
+            return (type(error).__qualname__, dbapi_class(error.orig)), self.writers()
+        except Exception as error:
+            return type(error).__qualname__, self.writers()
+        finally:
+            session.expunge_all()
+
+    def writers(self) -> set[str]:
+        return {
+            f"{entry.writer}: {entry.reason}" if entry.reason else entry.writer
+            for report in self.reports
+            for entry in report.entries
+        }
+
+
+def dbapi_class(error: BaseException | None) -> str:
+    """The class by which the DBAPI's specification knows an error."""
+    family = (cls for cls in type(error).__mro__ if not getattr(cls, "sqlstate", None))
+    return next(family).__name__
+
+
+@pytest.mark.parametrize("item", CASES)
+def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
+    """The value in the database, the attribute, or the error is that of stock SQLAlchemy."""
+    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    found, taken, elsewhere = [], [], []
+    with stock.session, ours.session:
+        for value in item.values:
+            expected, _ = stock.flush([value])
+            actual, writers = ours.flush([value])
+            found += differences(repr(value), actual, expected)
+            if isinstance(expected, list):
+                taken.append(value)
+                if writers != {"copy"}:
+                    elsewhere.append(value)
+        # Of one type, for in a mixture stock SQLAlchemy's INSERT has values cast to their common type.
+        for type_ in dict.fromkeys(map(type, taken)):
+            together = [value for value in taken if type(value) is type_]
+            expected, _ = stock.flush(together)
+            actual, _ = ours.flush(together)
+            found += differences(f"{type_.__name__} together", actual, expected)
+    assert not found, "\n".join(found)
+    assert repr(elsewhere) == repr(taken if item.never_copy else list(item.elsewhere))
