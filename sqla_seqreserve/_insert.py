@@ -159,8 +159,10 @@ def _after_copy(
 ) -> None:
     mapper = plan.mapper
     loaded: list[str] = []
-    if (plan.reads_back and batch.omitted) or plan.facts.before_insert_triggers:
-        columns = plan.server_columns if plan.reads_back and batch.omitted else ()
+    # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
+    columns = [column for column in batch.omitted if column in plan.server_columns]
+    columns = columns if plan.reads_back else []
+    if columns or plan.facts.before_insert_triggers:
         loaded += read_back(connection, plan, columns, records)
     for attribute, filled in batch.defaults.items():
         for (state, row, _, _), value in zip(records, filled.values, strict=True):
