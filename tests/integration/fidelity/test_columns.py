@@ -179,7 +179,7 @@ class IdentityBeside(Base):
 
     __tablename__ = "identity_beside"
     id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(Identity(start=100, increment=-5))
+    number: Mapped[int] = mapped_column(Identity(start=-100, increment=-5))
 
 
 _declared = Sequence("declared_seq", start=50, increment=5, metadata=Base.metadata)

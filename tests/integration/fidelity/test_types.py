@@ -589,7 +589,7 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
                 taken.append(value)
                 if writers != {"copy"}:
                     elsewhere.append(value)
-        # Of one type, for in a mixture stock SQLAlchemy's INSERT has values cast to their common type.
+        # Of one type: in a mixture stock's INSERT has values cast to their common type.
         for type_ in dict.fromkeys(map(type, taken)):
             together = [value for value in taken if type(value) is type_]
             expected, _ = stock.flush(together)

@@ -1,0 +1,202 @@
+"""Batches of many kinds of rows: grouped for COPY, with nothing of their order lost."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from fixtures.twins import Scenario, Twins, by_copy, written
+from sqlalchemy import ForeignKey, func, literal, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Wide(Base):
+    __tablename__ = "wide"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    size: Mapped[int | None] = mapped_column(default=5)
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    mood: Mapped[str | None] = mapped_column(server_default="calm")
+    others: Mapped[list[Other]] = relationship(back_populates="wide")
+
+
+class Other(Base):
+    __tablename__ = "other"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    wide_id: Mapped[int | None] = mapped_column(ForeignKey("wide.id"))
+    wide: Mapped[Wide | None] = relationship(back_populates="others")
+
+
+class Linked(Base):
+    """Refers to rows of its own table by a plain foreign key, without a relationship."""
+
+    __tablename__ = "linked"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    before_id: Mapped[int | None] = mapped_column(ForeignKey("linked.id"))
+
+
+class Audited(Base):
+    __tablename__ = "audited"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+
+
+AUDIT = (
+    "CREATE TABLE audit (position serial, line text)",
+    """CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO audit (line) VALUES (NEW.name || NEW.state); RETURN NULL; END $$""",
+    "CREATE TRIGGER audit AFTER INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audit()",
+)
+
+
+def different_column_sets(session: Session) -> None:
+    seeded = random.Random(20240501)
+    for i in range(60):
+        given: dict[str, Any] = {"name": f"w{i}", "size": i, "state": "s", "mood": "m"}
+        session.add(Wide(**{key: given[key] for key in given if seeded.random() < 0.5}))
+    session.flush()
+
+
+def explicit_none(session: Session) -> None:
+    for values in ({}, {"name": None}, {"size": None}, {"state": None}, {"mood": None}):
+        session.add_all([Wide(**values) for _ in range(3)])
+    session.flush()
+
+
+def some_ids_preset(session: Session) -> None:
+    for i in range(20):
+        session.add(Wide(id=1000 - i if i % 3 == 0 else None, name=f"w{i}"))
+    session.flush()
+
+
+def all_ids_preset(session: Session) -> None:
+    session.add_all([Wide(id=500 - i, name=f"w{i}") for i in range(20)])
+    session.flush()
+
+
+def classes_interleaved(session: Session) -> None:
+    for i in range(20):
+        wide = Wide(name=f"w{i}", state="own" if i % 4 == 0 else None)
+        session.add_all([Other(name=f"o{i}"), wide, Other(name=f"p{i}", wide=wide)])
+    session.flush()
+
+
+def changed_and_new_together(session: Session) -> None:
+    old = [Wide(name=f"w{i}") for i in range(10)]
+    session.add_all(old)
+    session.commit()
+    for item in old[::2]:
+        item.name = "changed"
+    session.add_all([Wide(name=f"n{i}") for i in range(10)])
+    session.flush()
+
+
+BY_COPY: list[tuple[Scenario, tuple[type[Any], ...]]] = [
+    (different_column_sets, (Wide,)),
+    (explicit_none, (Wide,)),
+    (some_ids_preset, (Wide,)),
+    (all_ids_preset, (Wide,)),
+    (classes_interleaved, (Wide, Other)),
+    (changed_and_new_together, (Wide,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "models"), BY_COPY, ids=[scenario.__name__ for scenario, _ in BY_COPY]
+)
+def test_goes_by_copy_and_nothing_differs(
+    twins: Twins, scenario: Scenario, models: tuple[type[Any], ...]
+) -> None:
+    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    assert written(twins.compare(Base, scenario)) == by_copy(*models)
+
+
+def test_sql_expressions_among_values(twins: Twins) -> None:
+    """Objects with an SQL expression go by INSERT, with the reason; the others by COPY."""
+
+    def scenario(session: Session) -> Any:
+        items = [
+            Wide(name=func.upper(f"w{i}") if i % 3 == 0 else f"w{i}", state="s") for i in range(12)
+        ]
+        session.add_all(items)
+        session.flush()
+        return [item.name for item in items]
+
+    assert written(twins.compare(Base, scenario)) == {
+        ("Wide", "copy", None),
+        ("Wide", "orm", "name is an SQL expression"),
+    }
+
+
+def test_a_subquery_that_sees_rows_written_before_it(twins: Twins) -> None:
+    """What an SQL expression of one class reads of another class is there, as in stock."""
+
+    def scenario(session: Session) -> Any:
+        session.add_all([Wide(name=f"w{i}") for i in range(9)])
+        counted = select(func.count().cast(literal("").type)).select_from(Wide).scalar_subquery()
+        other = Other(name=counted, wide=None)
+        session.add(other)
+        session.flush()
+        return other.name
+
+    outcome = twins.compare(Base, scenario)
+    assert outcome.returned == ("str", "'9'")
+
+
+def test_rows_that_refer_to_earlier_rows_keep_their_order(twins: Twins) -> None:
+    """Several kinds of rows in a table that refers to itself are not regrouped."""
+
+    def scenario(session: Session) -> None:
+        for i in range(1, 13):
+            values = {"state": "own"} if i % 2 else {}
+            before = None if i == 1 else i - 1
+            session.add(Linked(id=i, name=f"l{i}", before_id=before, **values))
+        session.flush()
+
+    assert written(twins.compare(Base, scenario)) == {
+        ("Linked", "orm", "rows of several kinds must keep their order")
+    }
+
+
+def test_one_kind_of_rows_may_refer_to_each_other(twins: Twins) -> None:
+    """One COPY holds rows that refer to earlier rows of the same table."""
+
+    def scenario(session: Session) -> None:
+        session.add_all(
+            [Linked(id=i, name=f"l{i}", before_id=i - 1 or None, state="s") for i in range(1, 13)]
+        )
+        session.flush()
+
+    assert written(twins.compare(Base, scenario)) == by_copy(Linked)
+
+
+def test_a_trigger_sees_the_rows_in_the_order_of_add(twins: Twins) -> None:
+    """Where a trigger watches, rows of several kinds are not regrouped."""
+
+    def scenario(session: Session) -> None:
+        for i in range(12):
+            session.add(Audited(name=f"a{i}", **({"state": "own"} if i % 3 == 0 else {})))
+        session.flush()
+
+    twins.compare(Base, scenario, ddl=AUDIT)
+
+
+def test_a_trigger_watches_one_kind_of_rows(twins: Twins) -> None:
+    """Row triggers fire for COPY as for INSERT."""
+
+    def scenario(session: Session) -> None:
+        session.add_all([Audited(name=f"a{i}") for i in range(12)])
+        session.flush()
+
+    outcome = twins.compare(Base, scenario, ddl=AUDIT)
+    assert written(outcome) == by_copy(Audited)
+    assert len(outcome.rows["public.audit"]) == 12
