@@ -1,0 +1,353 @@
+"""What the database refuses: the error, the session afterwards and the note, beside stock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fixtures.twins import Twins, describe_error, differences, empty
+from sqlalchemy import (
+    CheckConstraint,
+    Engine,
+    ForeignKey,
+    String,
+    TypeDecorator,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from sqla_seqreserve import register
+
+
+class Picky(TypeDecorator[str]):
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        if value == "refused":
+            raise ValueError("the type refuses this")
+        return value
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Group(Base):
+    __tablename__ = "group"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+
+
+class Member(Base):
+    __tablename__ = "member"
+    __table_args__ = (CheckConstraint("size > 0", name="size_positive"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(nullable=False)
+    code: Mapped[str | None] = mapped_column(String(5), unique=True)
+    size: Mapped[int] = mapped_column(default=1)
+    group_id: Mapped[int | None] = mapped_column(ForeignKey("group.id"))
+    picky: Mapped[str | None] = mapped_column(Picky)
+
+
+Spoil = Callable[[Member], None]
+
+
+def spoil(**values: Any) -> Spoil:
+    def change(member: Member) -> None:
+        for key, value in values.items():
+            setattr(member, key, value)
+
+    return change
+
+
+REFUSED = [
+    pytest.param(spoil(code="c3"), True, id="unique"),
+    pytest.param(spoil(group_id=12345), True, id="foreign key"),
+    pytest.param(spoil(name=None), True, id="not null"),
+    pytest.param(spoil(size=-1), True, id="check"),
+    pytest.param(spoil(code="too long"), True, id="too long"),
+    pytest.param(spoil(id=2), False, id="primary key"),
+    pytest.param(spoil(size=2**40), False, id="out of range"),
+    pytest.param(spoil(size="many"), False, id="bad value"),
+    pytest.param(spoil(size=object()), False, id="no such type"),
+    pytest.param(spoil(picky="refused"), False, id="refused by the type"),
+]
+
+
+def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
+    """A scenario that fails in its second flush, and looks at everything that is left."""
+
+    def scenario(session: Session) -> Any:
+        kept = [Group(name="kept"), Group(name="too")]
+        session.add_all(kept)
+        session.commit()
+        if outer:
+            session.add(Group(name="before the savepoint"))
+            session.flush()
+            session.begin_nested()
+        members = [Member(name=f"m{i}", code=f"c{i}") for i in range(12)]
+        change(members[7])
+        session.add_all([Group(name="new"), *members])
+        kept[0].name = "changed"
+        try:
+            session.flush()
+        except Exception as error:
+            refused = error
+        else:
+            raise AssertionError("nothing was refused")
+        found: dict[str, Any] = {"error": describe_error(refused), "active": session.is_active}
+        if not outer:
+            with pytest.raises(PendingRollbackError):
+                session.scalar(select(1))
+        session.rollback()
+        found["members"] = [
+            (item.id, item.name, item.size == 1, inspect(item).transient) for item in members
+        ]
+        found["pending"] = len(session.new), len(session.dirty), len(session.identity_map)
+        found["kept"] = [item.name for item in kept]
+        # The session is as good as new: the same objects, put right, are saved.
+        change_back = members[7]
+        change_back.id, change_back.name, change_back.code = None, "m7", "c7"
+        change_back.size, change_back.group_id, change_back.picky = 1, None, None
+        session.add_all(members)
+        session.commit()
+        found["saved"] = session.scalars(select(Member.name).order_by(Member.id)).all()
+        scenario.refused = refused  # type: ignore[attr-defined]  # for the note
+        return found
+
+    return scenario
+
+
+@pytest.mark.parametrize("outer", [False, True], ids=["transaction", "savepoint"])
+@pytest.mark.parametrize(("change", "noted"), REFUSED)
+def test_error_and_session_are_those_of_stock(
+    twins: Twins, change: Spoil, noted: bool, outer: bool
+) -> None:
+    """Class, driver's class and SQLSTATE are stock's, and so is the session; a note names it."""
+    scenario = after_a_refusal(change, outer)
+    # A rolled back reservation leaves a gap in the ids.
+    twins.compare(Base, scenario, keys={"id"})
+    notes = getattr(scenario.refused, "__notes__", [])  # type: ignore[attr-defined]  # set above
+    if noted:
+        assert any("object 7 of the 12 Member objects" in note for note in notes)
+
+
+def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Session]:
+    empty(engine)
+    Base.metadata.create_all(engine)
+    factory = sessionmaker(engine)
+    if settings is not None:
+        register(factory, **settings)
+    return factory
+
+
+def both(twins: Twins, trial: Callable[[Engine, sessionmaker[Session]], Any]) -> Any:
+    """Try the same on both sides, assert that nothing differs, and return what came of it."""
+    stock = trial(twins.stock, prepared(twins.stock, None))
+    ours = trial(twins.ours, prepared(twins.ours, {"copy_min_rows": 1}))
+    found = differences("outcome", ours, stock)
+    assert not found, "\n".join(found)
+    return ours
+
+
+SLEEPY = """
+CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.name = 'm5' THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;
+CREATE TRIGGER sleepy AFTER INSERT ON member FOR EACH ROW EXECUTE FUNCTION sleepy()
+"""
+
+
+def left_by(session: Session, members: list[Member], error: DBAPIError) -> dict[str, Any]:
+    session.rollback()
+    return {
+        "error": describe_error(error),
+        "members": [(item.id, item.name, inspect(item).transient) for item in members],
+        "pending": (len(session.new), len(session.identity_map)),
+        "stored": session.scalar(select(func.count()).select_from(Member)),
+    }
+
+
+def test_a_connection_lost_in_mid_copy(twins: Twins) -> None:
+    """The error invalidates the connection as in stock, and the session goes on with another."""
+
+    def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(SLEEPY)
+        with factory() as session:
+            pid = session.scalar(text("SELECT pg_backend_pid()"))
+            members = [Member(name=f"m{i}") for i in range(9)]
+            session.add_all(members)
+            killer = threading.Thread(target=kill_when_asleep, args=(engine, pid))
+            killer.start()
+            with pytest.raises(OperationalError) as lost:
+                session.flush()
+            killer.join()
+            return left_by(session, members, lost.value)
+
+    found = both(twins, trial)
+    assert found["error"]["sqlstate"] == "57P01"
+    assert found["error"]["invalidated"] is True
+
+
+def kill_when_asleep(engine: Engine, pid: int) -> None:
+    """End the backend once it sleeps in the trigger: rows are on their way then."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for _ in range(600):
+            if connection.scalar(
+                text("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = :pid"),
+                {"pid": pid},
+            ):
+                break
+            connection.exec_driver_sql("SELECT pg_sleep(0.02)")
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+
+def test_a_statement_timeout(twins: Twins) -> None:
+    """The server cancels the COPY as it cancels an INSERT; the connection lives on."""
+
+    def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(SLEEPY)
+        with factory() as session:
+            session.execute(text("SET LOCAL statement_timeout = 300"))
+            members = [Member(name=f"m{i}") for i in range(9)]
+            session.add_all(members)
+            with pytest.raises(OperationalError) as late:
+                session.flush()
+            return left_by(session, members, late.value)
+
+    found = both(twins, trial)
+    assert (found["error"]["sqlstate"], found["error"]["invalidated"]) == ("57014", False)
+
+
+def test_a_deadlock(twins: Twins) -> None:
+    """Of two sessions that wait for each other's rows one gets the error that stock gives it."""
+
+    def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
+        found = []
+        with factory() as first, factory() as second:
+            for session, timeout in ((first, "300ms"), (second, "1h")):
+                session.execute(text(f"SET LOCAL deadlock_timeout = '{timeout}'"))
+            first.add_all([Member(name=f"a{i}", code=f"a{i}") for i in range(9)])
+            first.flush()
+            second.add_all([Member(name=f"b{i}", code=f"b{i}") for i in range(9)])
+            second.flush()
+            # Each waits for what the other one inserted: the one with the short timeout finds out.
+            pid = second.scalar(text("SELECT pg_backend_pid()"))
+            second.add_all([Member(name=f"c{i}", code=f"a{i}") for i in range(9)])
+            waiting = threading.Thread(target=swallow, args=(second.flush,))
+            waiting.start()
+            wait_until_blocked(engine, pid)
+            members = [Member(name=f"d{i}", code=f"b{i}") for i in range(9)]
+            first.add_all(members)
+            with pytest.raises(OperationalError) as deadlock:
+                first.flush()
+            first.rollback()
+            waiting.join()
+            found = [describe_error(deadlock.value), [inspect(item).transient for item in members]]
+            second.rollback()
+        return found
+
+    error, _ = both(twins, trial)
+    assert error["orig"] == "DeadlockDetected"
+
+
+def swallow(function: Callable[[], None]) -> None:
+    try:
+        function()
+    except DBAPIError:
+        pass
+
+
+def wait_until_blocked(engine: Engine, pid: int) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for _ in range(600):
+            if connection.scalar(
+                text("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = :pid"),
+                {"pid": pid},
+            ):
+                return
+            connection.exec_driver_sql("SELECT pg_sleep(0.02)")
+    raise AssertionError("the other session does not wait for a lock")
+
+
+def test_a_default_that_raises_before_anything_is_sent(twins: Twins) -> None:
+    """An exception of the user's own code comes through as it is, keys are taken back."""
+
+    class Local(DeclarativeBase):
+        pass
+
+    calls = [0]
+
+    def failing() -> int:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise LookupError("no more values")
+        return calls[0]
+
+    class Fed(Local):
+        __tablename__ = "fed"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        value: Mapped[int] = mapped_column(default=failing)
+
+    def scenario(session: Session) -> Any:
+        calls[0] = 0
+        items = [Fed() for _ in range(9)]
+        session.add_all(items)
+        try:
+            session.flush()
+        except Exception as error:
+            name = type(error).__name__, str(error)
+        session.rollback()
+        return name, [(item.id, item.value) for item in items], len(session.new), calls[0]
+
+    outcome = twins.compare(Local, scenario)
+    assert outcome.returned[0][0] == ("str", "'LookupError'")
+
+
+def test_a_listener_that_raises_after_the_copy(twins: Twins) -> None:
+    """An exception in after_insert leaves the session as in stock, and no row behind."""
+
+    def refuse(_mapper: Any, _connection: Any, target: Member) -> None:
+        if target.name == "m5":
+            raise LookupError("not this one")
+
+    def scenario(session: Session) -> Any:
+        members = [Member(name=f"m{i}") for i in range(9)]
+        session.add_all(members)
+        event.listen(Member, "after_insert", refuse)
+        try:
+            with pytest.raises(LookupError):
+                session.flush()
+        finally:
+            event.remove(Member, "after_insert", refuse)
+        session.rollback()
+        return [
+            (sorted(vars(item).keys() - {"_sa_instance_state"}), inspect(item).transient)
+            for item in members
+        ]
+
+    assert twins.compare(Base, scenario).rows["public.member"] == []
+
+
+@pytest.mark.parametrize("rows", [1, 12, 2000])
+def test_the_note_names_the_object(twins: Twins, rows: int) -> None:
+    """The position is that in the batch, in the order of add(), with class and key."""
+    factory = prepared(twins.ours, {"copy_min_rows": 1})
+    with factory() as session:
+        members = [Member(name=f"m{i}") for i in range(rows)]
+        position = rows // 2
+        members[position].size = -5
+        session.add_all(members)
+        with pytest.raises(IntegrityError) as refused:
+            session.flush()
+    [note] = refused.value.__notes__
+    assert f"object {position} of the {rows} Member objects" in note
