@@ -16,6 +16,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import ClauseElement
 
@@ -315,8 +316,24 @@ class _DefaultContext:
         for position, value in enumerate(values):
             if value is nothing:
                 self._position = position
-                filled[position] = plan.default(self)
+                try:
+                    filled[position] = plan.default(self)
+                except Exception as error:
+                    if plan.is_version:
+                        raise
+                    raise self._in_statement(error, plan.column) from error
         return filled
+
+    def _in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
+        """The error as SQLAlchemy raises it: it runs a default, but no version, in a statement."""
+        return DBAPIError.instance(
+            f"INSERT INTO {column.table}",
+            None,
+            error,
+            self.dialect.loaded_dbapi.Error,
+            hide_parameters=True,
+            dialect=self.dialect,
+        )
 
 
 def _is_sql(type_: type) -> bool:

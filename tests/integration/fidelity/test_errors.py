@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +94,7 @@ def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
             session.add(Group(name="before the savepoint"))
             session.flush()
             session.begin_nested()
-        members = [Member(name=f"m{i}", code=f"c{i}") for i in range(12)]
+        members = [Member(name=f"m{i}", code=f"c{i}", size=1) for i in range(12)]
         change(members[7])
         session.add_all([Group(name="new"), *members])
         kept[0].name = "changed"
@@ -109,14 +110,19 @@ def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
                 session.scalar(select(1))
         session.rollback()
         found["members"] = [
-            (item.id, item.name, item.size == 1, inspect(item).transient) for item in members
+            # Stock splits its INSERT at a row with a key of its own, and leaves the keys of the
+            # rows before it on objects that have no row any more.
+            (None if members[7].id else item.id, item.name, inspect(item).transient)
+            for item in members
         ]
         found["pending"] = len(session.new), len(session.dirty), len(session.identity_map)
         found["kept"] = [item.name for item in kept]
         # The session is as good as new: the same objects, put right, are saved.
-        change_back = members[7]
-        change_back.id, change_back.name, change_back.code = None, "m7", "c7"
-        change_back.size, change_back.group_id, change_back.picky = 1, None, None
+        for item in members:
+            item.id = None  # type: ignore[assignment]  # which of them had one is compared above
+        mended = members[7]
+        mended.name, mended.code, mended.size = "m7", "c7", 1
+        mended.group_id = mended.picky = None
         session.add_all(members)
         session.commit()
         found["saved"] = session.scalars(select(Member.name).order_by(Member.id)).all()
@@ -261,10 +267,8 @@ def test_a_deadlock(twins: Twins) -> None:
 
 
 def swallow(function: Callable[[], None]) -> None:
-    try:
+    with contextlib.suppress(DBAPIError):
         function()
-    except DBAPIError:
-        pass
 
 
 def wait_until_blocked(engine: Engine, pid: int) -> None:
@@ -280,7 +284,7 @@ def wait_until_blocked(engine: Engine, pid: int) -> None:
 
 
 def test_a_default_that_raises_before_anything_is_sent(twins: Twins) -> None:
-    """An exception of the user's own code comes through as it is, keys are taken back."""
+    """An exception of a default is wrapped as stock wraps it, and keys are taken back."""
 
     class Local(DeclarativeBase):
         pass
@@ -305,12 +309,12 @@ def test_a_default_that_raises_before_anything_is_sent(twins: Twins) -> None:
         try:
             session.flush()
         except Exception as error:
-            name = type(error).__name__, str(error)
+            name = type(error).__name__, type(getattr(error, "orig", None)).__name__
         session.rollback()
         return name, [(item.id, item.value) for item in items], len(session.new), calls[0]
 
     outcome = twins.compare(Local, scenario)
-    assert outcome.returned[0][0] == ("str", "'LookupError'")
+    assert outcome.returned[0] == [("str", "'StatementError'"), ("str", "'LookupError'")]
 
 
 def test_a_listener_that_raises_after_the_copy(twins: Twins) -> None:
