@@ -1,0 +1,49 @@
+"""The rows that activities refer to, read for many activities at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sqla_seqreserve.errors import RowProblem
+
+from ._histories import among
+from .activity_rows import ActivityRow
+from .models import ClientProduct, PortfolioFund
+
+__all__ = ["Parents", "read_parents"]
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Those funds, each with its portfolio, and those products, that exist."""
+
+    portfolio_of: dict[int, int]
+    products: set[int]
+
+    def problems(self, index: int, activity: ActivityRow) -> list[RowProblem]:
+        """Return what the activity refers to in vain."""
+        problems = []
+        fund, product = activity.portfolio_fund_id, activity.product_id
+        if fund is not None and fund not in self.portfolio_of:
+            problem = f"no fund has the id {fund}"
+            problems.append(RowProblem(index, "portfolio_fund_id", problem))
+        if product is not None and product not in self.products:
+            problem = f"no product has the id {product}"
+            problems.append(RowProblem(index, "product_id", problem))
+        return problems
+
+
+def read_parents(session: Session, activities: Iterable[ActivityRow]) -> Parents:
+    """Read the funds and products that the activities refer to, in two queries."""
+    activities = list(activities)
+    funds = {each.portfolio_fund_id for each in activities if each.portfolio_fund_id is not None}
+    products = {each.product_id for each in activities if each.product_id is not None}
+    of_funds = select(PortfolioFund.id, PortfolioFund.portfolio_id)
+    return Parents(
+        dict(session.execute(of_funds.where(among(PortfolioFund.id, funds))).tuples().all()),
+        set(session.scalars(select(ClientProduct.id).where(among(ClientProduct.id, products)))),
+    )

@@ -1,0 +1,212 @@
+"""Storing rates of return: new (fund, date) pairs are inserted together, existing ones updated.
+
+::
+
+    store_fund_irr_values(session, [{"fund_id": 7, "date": date(2024, 5, 31), "irr_result":
+    5.98507}]) store_portfolio_irr_values(session, [{"portfolio_id": 1, "date": ..., "irr_result":
+    ...}]) store_irr_value(session, 7, date(2024, 5, 31), 5.98507)
+
+A rate is a percentage, and is rounded to two places. A row may name the valuation behind it
+(``fund_valuation_id``, ``portfolio_valuation_id``); an update without one keeps what is there. All
+rows are checked first, and nothing is written unless all are good. The caller commits.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from sqlalchemy import ARRAY, BigInteger, Date, column, func, literal, select
+from sqlalchemy.orm import Session
+
+from sqla_seqreserve.errors import InvalidRowsError, RowProblem
+
+from ._histories import among, lock_portfolios
+from .activity_rows import parse_id
+from .errors import IrrError
+from .irr import round_irr
+from .models import (
+    Base,
+    Portfolio,
+    PortfolioFund,
+    PortfolioFundIrrValue,
+    PortfolioIrrValue,
+)
+
+__all__ = [
+    "store_fund_irr_values",
+    "store_irr_value",
+    "store_portfolio_irr_values",
+    "stored_rows",
+    "upsert",
+]
+
+_Model = TypeVar("_Model", bound=Base)
+
+
+def store_fund_irr_values(
+    session: Session, rows: Iterable[Mapping[str, Any]]
+) -> list[PortfolioFundIrrValue]:
+    """Store rates of funds, and return their objects in the order of the rows.
+
+    :raises InvalidRowsError: naming every row that cannot be stored
+    """
+    checked = _checked(session, rows, "fund_id", "fund_valuation_id", PortfolioFund)
+    return upsert(session, PortfolioFundIrrValue, ("fund_id", "date"), checked)
+
+
+def store_portfolio_irr_values(
+    session: Session, rows: Iterable[Mapping[str, Any]]
+) -> list[PortfolioIrrValue]:
+    """Store rates of portfolios, and return their objects in the order of the rows.
+
+    :raises InvalidRowsError: naming every row that cannot be stored
+    """
+    checked = _checked(session, rows, "portfolio_id", "portfolio_valuation_id", Portfolio)
+    return upsert(session, PortfolioIrrValue, ("portfolio_id", "date"), checked)
+
+
+def store_irr_value(
+    session: Session,
+    fund_id: int,
+    date: dt.date,
+    irr_result: float | Decimal,
+    fund_valuation_id: int | None = None,
+) -> PortfolioFundIrrValue:
+    """Store the rate of one fund on one date, and return its object.
+
+    :raises InvalidRowsError: it cannot be stored
+    """
+    row: dict[str, Any] = {"fund_id": fund_id, "date": date, "irr_result": irr_result}
+    if fund_valuation_id is not None:
+        row["fund_valuation_id"] = fund_valuation_id
+    [stored] = store_fund_irr_values(session, [row])
+    return stored
+
+
+def upsert(
+    session: Session,
+    model: type[_Model],
+    key: tuple[str, str],
+    rows: Iterable[Mapping[str, Any]],
+) -> list[_Model]:
+    """Insert the rows whose key, an owner and a date, is new; update the others; and flush.
+
+    The rows are good ones, each key once. Beside the flush, it takes one query for all of them.
+    """
+    rows = list(rows)
+    owner, date = key
+    if not rows:
+        return []
+    session.flush()
+    existing = stored_rows(session, model, key, [(row[owner], row[date]) for row in rows])
+    result: list[_Model] = []
+    for row in rows:
+        stored = existing.get((row[owner], row[date]))
+        if stored is None:
+            stored = model(**row)
+            session.add(stored)
+        else:
+            for attribute, value in row.items():
+                if getattr(stored, attribute) != value:
+                    setattr(stored, attribute, value)
+        result.append(stored)
+    session.flush()
+    return result
+
+
+def stored_rows(
+    session: Session,
+    model: type[_Model],
+    key: tuple[str, str],
+    values: Sequence[tuple[int, dt.date]],
+) -> dict[tuple[int, dt.date], _Model]:
+    """Return the rows that the database holds for these keys, each an owner and a date."""
+    owner, date = (getattr(model, name) for name in key)
+    wanted = func.unnest(
+        literal([value[0] for value in values], ARRAY(BigInteger)),
+        literal([value[1] for value in values], ARRAY(Date)),
+    ).table_valued(column("owner", BigInteger), column("day", Date))
+    rows = session.scalars(
+        select(model).join(wanted, (owner == wanted.c.owner) & (date == wanted.c.day)),
+        # Another transaction may have changed what this session has seen before.
+        execution_options={"populate_existing": True},
+    )
+    return {(getattr(row, key[0]), getattr(row, key[1])): row for row in rows}
+
+
+def _checked(
+    session: Session,
+    rows: Iterable[Mapping[str, Any]],
+    owner: str,
+    valuation: str,
+    owner_model: type[PortfolioFund] | type[Portfolio],
+) -> list[dict[str, Any]]:
+    problems: list[RowProblem] = []
+    checked: list[dict[str, Any]] = []
+    seen: dict[tuple[int, dt.date], int] = {}
+    owners: list[tuple[int, int]] = []
+    known: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        good: dict[str, Any] = {}
+        for attribute, parse in (
+            (owner, parse_id),
+            ("date", _parse_date),
+            ("irr_result", _parse_rate),
+        ):
+            try:
+                good[attribute] = parse(row.get(attribute))
+            except (ValueError, IrrError) as error:
+                problems.append(RowProblem(index, attribute, str(error)))
+        if row.get(valuation) is not None:
+            good[valuation] = row[valuation]
+        problems.extend(
+            RowProblem(index, unknown, "is not an attribute of a rate")
+            for unknown in row.keys() - {owner, "date", "irr_result", valuation}
+        )
+        if owner in good:
+            owners.append((index, good[owner]))
+        if owner in good and "date" in good:
+            first = seen.setdefault((good[owner], good["date"]), index)
+            if first != index:
+                problem = f"has the same {owner} and date as row {first}"
+                problems.append(RowProblem(index, "date", problem))
+        checked.append(good)
+    if owners:
+        portfolio_id = owner_model.portfolio_id if owner_model is PortfolioFund else Portfolio.id
+        wanted = {owner_id for _, owner_id in owners}
+        known = dict(
+            session.execute(
+                select(owner_model.id, portfolio_id).where(among(owner_model.id, wanted))
+            )
+            .tuples()
+            .all()
+        )
+        problems.extend(
+            RowProblem(index, owner, f"no row {owner_id} in {owner_model.__tablename__}")
+            for index, owner_id in owners
+            if owner_id not in known
+        )
+    if problems:
+        problems.sort(key=lambda problem: problem.index)
+        raise InvalidRowsError(
+            f"No rate was stored: {len({problem.index for problem in problems})} of "
+            f"{len(checked)} rows are wrong",
+            problems,
+        )
+    lock_portfolios(session, set(known.values()))
+    return checked
+
+
+def _parse_date(value: object) -> dt.date:
+    if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
+        raise ValueError(f"expected a date, found {value!r}")
+    return value
+
+
+def _parse_rate(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError(f"expected a number, found {value!r}")
+    return round_irr(float(value))
