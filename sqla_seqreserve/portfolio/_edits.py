@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import RowProblem
 
-from ._histories import among, lock_portfolios
+from ._histories import among, lock_portfolios, portfolios_of_funds
 from .activity_rows import parse_amount, parse_id, parse_month, parse_type
 from .irr_values import stored_rows
-from .models import ClientProduct, HoldingActivityLog, PortfolioFund, PortfolioFundValuation
+from .models import ClientProduct, HoldingActivityLog, PortfolioFundValuation
 
 __all__ = ["CURRENT_VALUE", "Cell", "EditPlan", "TransactionEdit"]
 
@@ -171,10 +171,7 @@ class EditPlan:
         cells = [*self.activities, *self.valuations]
         ids = {cell.fund_id for cell in cells}
         ids |= {row.portfolio_fund_id for row in self.originals.values()}
-        funds = select(PortfolioFund.id, PortfolioFund.portfolio_id)
-        self.portfolio_of = dict(
-            session.execute(funds.where(among(PortfolioFund.id, ids))).tuples().all()
-        )
+        self.portfolio_of = portfolios_of_funds(session, ids)
         for cell in cells:
             if cell.fund_id not in self.portfolio_of:
                 self.add_problem(cell.index, "fund_id", f"no fund has the id {cell.fund_id}")

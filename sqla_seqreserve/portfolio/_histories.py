@@ -46,6 +46,7 @@ __all__ = [
     "Valuation",
     "among",
     "lock_portfolios",
+    "portfolios_of_funds",
     "read_histories",
 ]
 
@@ -161,6 +162,13 @@ def lock_portfolios(session: Session, ids: Iterable[int]) -> Sequence[int]:
         .order_by(Portfolio.id)
         .with_for_update(key_share=True)
     ).all()
+
+
+def portfolios_of_funds(session: Session, fund_ids: Iterable[int]) -> dict[int, int]:
+    """Return the portfolio of each of the funds that exist."""
+    funds = select(PortfolioFund.id, PortfolioFund.portfolio_id)
+    rows = session.execute(funds.where(among(PortfolioFund.id, fund_ids)))
+    return {row.id: row.portfolio_id for row in rows}
 
 
 def read_histories(session: Session, changes: Mapping[int, dt.date]) -> Snapshot:

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import RowProblem
 
-from ._histories import among
+from ._histories import among, portfolios_of_funds
 from .activity_rows import ActivityRow
-from .models import ClientProduct, PortfolioFund
+from .models import ClientProduct
 
 __all__ = ["Parents", "read_parents"]
 
@@ -42,8 +42,7 @@ def read_parents(session: Session, activities: Iterable[ActivityRow]) -> Parents
     activities = list(activities)
     funds = {each.portfolio_fund_id for each in activities if each.portfolio_fund_id is not None}
     products = {each.product_id for each in activities if each.product_id is not None}
-    of_funds = select(PortfolioFund.id, PortfolioFund.portfolio_id)
     return Parents(
-        dict(session.execute(of_funds.where(among(PortfolioFund.id, funds))).tuples().all()),
+        portfolios_of_funds(session, funds),
         set(session.scalars(select(ClientProduct.id).where(among(ClientProduct.id, products)))),
     )

@@ -23,6 +23,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -67,7 +68,10 @@ def save_activities(
     parsed = [parse_activity(index, _mapping(row)) for index, row in enumerate(rows)]
     if not rows:
         return SavedActivities()
-    parents = read_parents(session, (activity for activity, _ in parsed))
+    # Flushed before they are checked, new objects would already be written along with their parents.
+    objects = any(isinstance(row, HoldingActivityLog) for row in rows)
+    with session.no_autoflush if objects else nullcontext():
+        parents = read_parents(session, (activity for activity, _ in parsed))
     problems: list[RowProblem] = []
     for index, (activity, found) in enumerate(parsed):
         problems.extend(found)

@@ -69,6 +69,10 @@ def parse_type(value: object) -> str:
         raise ValueError(f"expected text, found {_shown(value)}")
     if "\x00" in value:
         raise ValueError("holds a NUL character, which PostgreSQL does not store")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"is not text in UTF-8: {_shown(value)}") from None
     return str(value.strip())
 
 

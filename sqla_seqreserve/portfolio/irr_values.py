@@ -14,7 +14,7 @@ rows are checked first, and nothing is written unless all are good. The caller c
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -23,17 +23,11 @@ from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import InvalidRowsError, RowProblem
 
-from ._histories import among, lock_portfolios
+from ._histories import lock_portfolios, portfolios_of_funds
 from .activity_rows import parse_id
 from .errors import IrrError
 from .irr import round_irr
-from .models import (
-    Base,
-    Portfolio,
-    PortfolioFund,
-    PortfolioFundIrrValue,
-    PortfolioIrrValue,
-)
+from .models import Base, PortfolioFundIrrValue, PortfolioIrrValue
 
 __all__ = [
     "store_fund_irr_values",
@@ -53,7 +47,7 @@ def store_fund_irr_values(
 
     :raises InvalidRowsError: naming every row that cannot be stored
     """
-    checked = _checked(session, rows, "fund_id", "fund_valuation_id", PortfolioFund)
+    checked = _checked(session, rows, "fund_id", "fund_valuation_id", portfolios_of_funds)
     return upsert(session, PortfolioFundIrrValue, ("fund_id", "date"), checked)
 
 
@@ -64,7 +58,7 @@ def store_portfolio_irr_values(
 
     :raises InvalidRowsError: naming every row that cannot be stored
     """
-    checked = _checked(session, rows, "portfolio_id", "portfolio_valuation_id", Portfolio)
+    checked = _checked(session, rows, "portfolio_id", "portfolio_valuation_id", _themselves)
     return upsert(session, PortfolioIrrValue, ("portfolio_id", "date"), checked)
 
 
@@ -125,10 +119,12 @@ def stored_rows(
 ) -> dict[tuple[int, dt.date], _Model]:
     """Return the rows that the database holds for these keys, each an owner and a date."""
     owner, date = (getattr(model, name) for name in key)
-    wanted = func.unnest(
+    unnested = func.unnest(
         literal([value[0] for value in values], ARRAY(BigInteger)),
         literal([value[1] for value in values], ARRAY(Date)),
-    ).table_valued(column("owner", BigInteger), column("day", Date))
+    )
+    columns = column("owner", BigInteger), column("day", Date)
+    wanted = unnested.table_valued(*columns).render_derived(name="wanted")
     rows = session.scalars(
         select(model).join(wanted, (owner == wanted.c.owner) & (date == wanted.c.day)),
         # Another transaction may have changed what this session has seen before.
@@ -142,13 +138,13 @@ def _checked(
     rows: Iterable[Mapping[str, Any]],
     owner: str,
     valuation: str,
-    owner_model: type[PortfolioFund] | type[Portfolio],
+    portfolio_of: Callable[[Session, Iterable[int]], Mapping[int, int]],
 ) -> list[dict[str, Any]]:
     problems: list[RowProblem] = []
     checked: list[dict[str, Any]] = []
     seen: dict[tuple[int, dt.date], int] = {}
     owners: list[tuple[int, int]] = []
-    known: dict[int, int] = {}
+    known: Mapping[int, int] = {}
     for index, row in enumerate(rows):
         good: dict[str, Any] = {}
         for attribute, parse in (
@@ -175,17 +171,9 @@ def _checked(
                 problems.append(RowProblem(index, "date", problem))
         checked.append(good)
     if owners:
-        portfolio_id = owner_model.portfolio_id if owner_model is PortfolioFund else Portfolio.id
-        wanted = {owner_id for _, owner_id in owners}
-        known = dict(
-            session.execute(
-                select(owner_model.id, portfolio_id).where(among(owner_model.id, wanted))
-            )
-            .tuples()
-            .all()
-        )
+        known = portfolio_of(session, {owner_id for _, owner_id in owners})
         problems.extend(
-            RowProblem(index, owner, f"no row {owner_id} in {owner_model.__tablename__}")
+            RowProblem(index, owner, f"nothing has the id {owner_id}")
             for index, owner_id in owners
             if owner_id not in known
         )
@@ -198,6 +186,10 @@ def _checked(
         )
     lock_portfolios(session, set(known.values()))
     return checked
+
+
+def _themselves(session: Session, portfolio_ids: Iterable[int]) -> dict[int, int]:
+    return {key: key for key in lock_portfolios(session, portfolio_ids)}
 
 
 def _parse_date(value: object) -> dt.date:

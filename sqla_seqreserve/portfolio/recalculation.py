@@ -70,6 +70,17 @@ class RecalculationReport:
     failures: tuple[IrrFailure, ...] = ()
     error: Exception | None = None
 
+    def plus(self, other: RecalculationReport) -> RecalculationReport:
+        """Return the report of both; of two errors, the first."""
+        return RecalculationReport(
+            self.fund_irrs + other.fund_irrs,
+            self.portfolio_irrs + other.portfolio_irrs,
+            self.stored + other.stored,
+            self.deleted + other.deleted,
+            self.failures + other.failures,
+            self.error or other.error,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:

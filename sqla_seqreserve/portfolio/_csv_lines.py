@@ -1,0 +1,98 @@
+"""CSV as activities: the header, the lines, and the file of rejected ones. No database in here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from sqla_seqreserve.errors import ConfigurationError, RowProblem
+
+from .activity_rows import ActivityRow, parse_activity
+
+__all__ = ["Line", "Rejects", "read_lines"]
+
+# What a file of rejects adds, and may keep when it is corrected and loaded.
+_OF_REJECTS = ("line", "problem")
+_REQUIRED = ("product_id", "portfolio_fund_id", "activity_type", "amount")
+_NOTHING = ActivityRow(None, None, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record: the number of the line that it starts on, its fields, and what they say."""
+
+    number: int
+    fields: Sequence[str]
+    activity: ActivityRow
+    problems: Sequence[RowProblem]
+
+
+def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
+    """Return the header, and an iterator over the records; blank lines do not count.
+
+    :raises ConfigurationError: the header lacks a column, or has one that is not known
+    """
+    reader = csv.reader(lines)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ConfigurationError(f"Line 1 cannot be read as CSV: {error}") from error
+    _check_header(header)
+
+    def records() -> Iterator[Line]:
+        while True:
+            number = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem = RowProblem(number, "line", f"cannot be read as CSV: {error}")
+                yield Line(number, (), _NOTHING, (problem,))
+                continue
+            if fields:
+                yield _line(number, header, fields)
+
+    return header, records()
+
+
+class Rejects:
+    """Writes bad lines to a CSV file: what they held, where they stood, and what is wrong."""
+
+    def __init__(self, file: TextIO, header: Sequence[str]) -> None:
+        self._writer = csv.writer(file)
+        self._kept = [index for index, name in enumerate(header) if name not in _OF_REJECTS]
+        self._writer.writerow([*(header[index] for index in self._kept), *_OF_REJECTS])
+
+    def write(self, line: Line, problems: Iterable[RowProblem]) -> None:
+        """Write one line."""
+        fields = [line.fields[index] if index < len(line.fields) else "" for index in self._kept]
+        said = "; ".join(f"{problem.attribute}: {problem.problem}" for problem in problems)
+        self._writer.writerow([*fields, line.number, said])
+
+
+def _line(number: int, header: Sequence[str], fields: Sequence[str]) -> Line:
+    if len(fields) != len(header):
+        problem = f"expected {len(header)} fields, as in the header, found {len(fields)}"
+        return Line(number, fields, _NOTHING, (RowProblem(number, "line", problem),))
+    row = dict(zip(header, fields, strict=True))
+    for name in _OF_REJECTS:
+        row.pop(name, None)
+    activity, problems = parse_activity(number, row)
+    return Line(number, fields, activity, problems)
+
+
+def _check_header(header: Sequence[str]) -> None:
+    known = {*ActivityRow._fields, "month", *_OF_REJECTS}
+    complaints = [f"lacks {name}" for name in _REQUIRED if name not in header]
+    if not {"activity_timestamp", "month"} & set(header):
+        complaints.append("lacks activity_timestamp or month")
+    complaints.extend(f"has {name!r}, which is not known" for name in header if name not in known)
+    complaints.extend(f"has {name} twice" for name in sorted(known) if header.count(name) > 1)
+    if complaints:
+        raise ConfigurationError(
+            "Line 1 must name the columns product_id, portfolio_fund_id, activity_type, "
+            f"activity_timestamp (or month) and amount; it {', '.join(complaints)}"
+        )
