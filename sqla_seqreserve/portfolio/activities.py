@@ -68,7 +68,7 @@ def save_activities(
     parsed = [parse_activity(index, _mapping(row)) for index, row in enumerate(rows)]
     if not rows:
         return SavedActivities()
-    # Flushed before they are checked, new objects would already be written along with their parents.
+    # New objects are not to be flushed, along with their parents, before they are checked.
     objects = any(isinstance(row, HoldingActivityLog) for row in rows)
     with session.no_autoflush if objects else nullcontext():
         parents = read_parents(session, (activity for activity, _ in parsed))

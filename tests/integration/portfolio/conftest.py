@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fixtures.portfolio_holdings import Holding, make_holding
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve import register
@@ -35,3 +35,14 @@ def in_threads() -> Callable[[Callable[[], object], int], None]:
                 future.result()
 
     return run
+
+
+@pytest.fixture
+def two_portfolio_engines(
+    portfolio_template: str, clone_database: Callable[[str], str]
+) -> Iterator[tuple[Engine, Engine]]:
+    """Engines on two migrated, empty databases."""
+    engines = [create_engine(clone_database(portfolio_template)) for _ in range(2)]
+    yield engines[0], engines[1]
+    for engine in engines:
+        engine.dispose()
