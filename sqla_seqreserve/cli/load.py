@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -14,12 +14,17 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import InvalidRowsError, RowProblem
-from sqla_seqreserve.portfolio.csv_load import LoadReport, load_activities
 from sqla_seqreserve.registration import register
+
+from ._app import app
+
+if TYPE_CHECKING:
+    from sqla_seqreserve.portfolio.csv_load import LoadReport
 
 __all__ = ["load"]
 
 
+@app.command()
 def load(
     file: Annotated[
         Path,
@@ -57,6 +62,9 @@ def load(
     All lines are checked before any is written. A load that was broken off is resumed by running it
     again: lines that are in the database already are not loaded twice.
     """
+    # Needs the extra [portfolio], which the other commands do not.
+    from sqla_seqreserve.portfolio.csv_load import load_activities
+
     errors = Console(stderr=True)
     if rejects is not None and not skip_bad:
         raise typer.BadParameter("is for --skip-bad only", param_hint="--rejects")

@@ -1,0 +1,140 @@
+"""The command that loads activities from CSV, run as its users run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fixtures.portfolio_holdings import Holding, make_holding
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner
+
+from sqla_seqreserve.cli import load  # noqa: F401  registers the command
+from sqla_seqreserve.cli._app import app
+from sqla_seqreserve.portfolio.models import HoldingActivityLog
+
+HEADER = "product_id,portfolio_fund_id,activity_type,activity_timestamp,amount\n"
+
+
+def invoke(url: str, *arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(
+        app, ["load", *map(str, arguments)], env={"SQLA_SEQRESERVE_URL": url, "COLUMNS": "200"}
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def committed(portfolio_engine: Engine) -> Holding:
+    """A portfolio with one valued fund, committed."""
+    with Session(portfolio_engine) as session:
+        holding = make_holding(session, 1)
+        holding.valued(0, ("2024-01-31", 10100))
+        session.commit()
+        return make_readable(holding)
+
+
+def make_readable(holding: Holding) -> Holding:
+    for row in (holding.product, *holding.funds):
+        holding.session.refresh(row)
+    return holding
+
+
+def write(path: Path, holding: Holding, *rows: str) -> Path:
+    start = f"{holding.product.id},{holding.funds[0].id},"
+    path.write_text(HEADER + "".join(f"{start}{row}\n" for row in rows))
+    return path
+
+
+def count(engine: Engine) -> int:
+    with Session(engine) as session:
+        return session.scalar(select(func.count()).select_from(HoldingActivityLog)) or 0
+
+
+def test_load_and_load_again(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
+) -> None:
+    """A file is loaded and committed, its rates too; run again, nothing is loaded twice."""
+    file = write(
+        tmp_path / "activities.csv",
+        committed,
+        "Investment,2024-01-15,9000",
+        "Investment,2024-01-16,1000",
+    )
+    code, out, _ = invoke(portfolio_url, file, "--chunk-rows", 1)
+    assert code == 0
+    assert "2 lines: 2 loaded, 0 there before, 0 rejected" in out
+    assert "Rates of return: 1 of funds, 1 of portfolios, 0 could not be given" in out
+    code, out, _ = invoke(portfolio_url, file)
+    assert code == 0
+    assert "2 lines: 0 loaded, 2 there before, 0 rejected" in out
+    assert count(portfolio_engine) == 2
+
+
+def test_bad_lines(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
+) -> None:
+    """Bad lines are listed by number and nothing is loaded, until they are skipped."""
+    file = write(
+        tmp_path / "activities.csv",
+        committed,
+        "Investment,2024-01-15,[red]",
+        "Investment,2024-01-16,1000",
+        ",2024-13,1",
+    )
+    file.write_bytes(file.read_bytes() + b"\xff\n")
+    code, _, err = invoke(portfolio_url, file)
+    assert code == 1
+    assert "line 2, amount: expected a number, found '[red]'" in err
+    assert "line 4, activity_type: is missing" in err
+    assert "line 4, activity_timestamp: 2024-13 is not a month of the calendar" in err
+    assert "line 5, line: expected 5 fields" in err
+    assert "Nothing was loaded: 3 of 4 lines are wrong" in err
+    assert count(portfolio_engine) == 0
+
+    code, out, _ = invoke(portfolio_url, file, "--skip-bad")
+    assert code == 0
+    assert "4 lines: 1 loaded, 0 there before, 3 rejected" in out
+    rejects = (tmp_path / "activities.csv.rejects.csv").read_bytes().splitlines()
+    assert [line.split(b",")[0] for line in rejects[1:3]] == [
+        str(committed.product.id).encode()
+    ] * 2
+    assert rejects[3].startswith(b"\xff,")
+    assert count(portfolio_engine) == 1
+
+
+def test_rejects_must_not_be_the_file(
+    committed: Holding, portfolio_url: str, tmp_path: Path
+) -> None:
+    """The rejects never overwrite the file that is loaded, and are only for skipped lines."""
+    file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,1")
+    before = file.read_bytes()
+    assert invoke(portfolio_url, file, "--skip-bad", "--rejects", file)[0] == 2
+    assert invoke(portfolio_url, file, "--rejects", tmp_path / "other.csv")[0] == 2
+    assert file.read_bytes() == before
+
+
+def test_header_and_database_errors(portfolio_url: str, tmp_path: Path) -> None:
+    """A file or a database that cannot be used ends in one line, without a traceback."""
+    file = tmp_path / "activities.csv"
+    file.write_text("a,b\n")
+    code, _, err = invoke(portfolio_url, file)
+    assert code == 2
+    assert "Line 1 must name the columns" in err
+    code, _, err = invoke(portfolio_url.replace("/seqreserve_", "/missing_"), file)
+    assert code == 2
+    assert "does not exist" in err
+
+
+def test_other_commands_do_not_need_the_portfolio() -> None:
+    """Importing the command imports no portfolio, nor what it needs."""
+    program = (
+        "import sys, sqla_seqreserve.cli.load; "
+        "print([name for name in sys.modules if 'scipy' in name or 'portfolio' in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
