@@ -4,6 +4,7 @@ from datetime import UTC, date
 from random import Random
 
 import pytest
+from factory.random import reseed_random
 from fixtures.portfolio_holdings import Holding, make_holding
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
@@ -324,6 +325,7 @@ def test_off_and_bulk_leave_identical_databases(
     databases, writers = [], []
     for engine, mode in zip(two_portfolio_engines, ("off", "bulk"), strict=True):
         random = Random(seed)
+        reseed_random(seed)
         with Session(engine) as session:
             holding = make_holding(session, 3)
             for _ in range(30):
