@@ -152,9 +152,7 @@ def test_a_second_trigger_is_noticed(warm: Engine) -> None:
         "CREATE TRIGGER first AFTER INSERT ON reading FOR EACH ROW EXECUTE FUNCTION keep()",
     )
     assert save(warm, Reading).writer == "copy"
-    run(
-        warm, "CREATE TRIGGER second BEFORE INSERT ON reading FOR EACH ROW EXECUTE FUNCTION move()"
-    )
+    run(warm, "CREATE TRIGGER second BEFORE INSERT ON reading FOR EACH ROW EXECUTE FUNCTION move()")
     with pytest.raises(Exception, match="under the keys they were given"):
         save(warm, Reading)
     run(warm, "ALTER TABLE reading DISABLE TRIGGER second")

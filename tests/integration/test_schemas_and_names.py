@@ -35,7 +35,7 @@ class Remote(Base):
     """In a schema of its own, its sequence in another one."""
 
     __tablename__ = "remote"
-    __table_args__ = {"schema": "Far Away"}  # noqa: RUF012  # declarative's own name
+    __table_args__ = {"schema": "Far Away"}  # declarative's own name
     id: Mapped[int] = mapped_column(Sequence("remote_seq", schema="counters"), primary_key=True)
 
 
@@ -126,9 +126,7 @@ def test_schema_translate_map_is_applied(schemas: Engine, model: type[Base]) -> 
 
 def test_a_second_use_of_a_schema_costs_one_round_trip(schemas: Engine) -> None:
     """What was looked up is kept for each translated name."""
-    engines = [
-        schemas.execution_options(schema_translate_map={None: schema}) for schema in SCHEMAS
-    ]
+    engines = [schemas.execution_options(schema_translate_map={None: schema}) for schema in SCHEMAS]
     for _ in range(2):
         with record_statements(schemas) as statements:
             for engine in engines:

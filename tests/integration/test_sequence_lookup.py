@@ -141,7 +141,10 @@ class Animal(Base):
     __tablename__ = "animal"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     kind: Mapped[str]
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012  # declarative's own name
+    __mapper_args__ = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "animal",
+    }  # declarative's own name
 
 
 class Dog(Animal):
@@ -149,13 +152,13 @@ class Dog(Animal):
 
     __tablename__ = "dog"
     dog_id: Mapped[int] = mapped_column(ForeignKey(Animal.id), primary_key=True)
-    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own name
+    __mapper_args__ = {"polymorphic_identity": "dog"}  # declarative's own name
 
 
 class Cat(Animal):
     """Single-table inheritance."""
 
-    __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012  # declarative's own name
+    __mapper_args__ = {"polymorphic_identity": "cat"}  # declarative's own name
 
 
 class Robot(Animal):
@@ -164,7 +167,7 @@ class Robot(Animal):
     __tablename__ = "robot"
     id: Mapped[int] = mapped_column(Identity(start=1_000), primary_key=True)
     kind: Mapped[str]
-    __mapper_args__ = {"concrete": True, "polymorphic_identity": "robot"}  # noqa: RUF012  # declarative's own name
+    __mapper_args__ = {"concrete": True, "polymorphic_identity": "robot"}  # declarative's own name
 
 
 SEQUENCES = {

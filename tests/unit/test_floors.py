@@ -66,6 +66,8 @@ CONFINED = {
 
 # Modules that compute and nothing else: no database, and no module of ours that reaches one.
 PURE = (
+    f"{PACKAGE}.portfolio._brackets",
+    f"{PACKAGE}.portfolio.activity_rows",
     f"{PACKAGE}.portfolio.cash_flows",
     f"{PACKAGE}.portfolio.irr",
 )
