@@ -91,41 +91,60 @@ FINGERPRINT: Final = """ROW(c.xmin, c.relfilenode,
 # The default counts only as a bare nextval('...'), for then its dependency on the sequence is the
 # whole of it.
 _FACTS = text(
-    f""" SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
-    c.relkind::text AS kind,
-           c.relrowsecurity AS row_security, EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class =
-           c.oid AND r.ev_type = '3') AS insert_rules, EXISTS (SELECT FROM pg_trigger t WHERE
-           t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 4 = 4
-                   AND t.tgenabled <> 'D') AS insert_triggers, EXISTS (SELECT FROM pg_trigger t
-           WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7 AND t.tgenabled <>
-           'D') AS before_insert_triggers, EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid =
-           c.oid AND k.contype = 'f' AND k.confrelid = c.oid) AS references_itself, a.attname::text
-           AS column_name, b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS
-           type_kind, e.typname::text AS element_type, a.attidentity::text AS identity,
-           a.attgenerated::text AS generated, s.sequence_name, s.seqincrement, s.seqmin, s.seqmax,
-           s.seqcycle FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
-           JOIN pg_class c ON c.oid = to_regclass(wanted.name) JOIN pg_attribute a ON a.attrelid =
-           c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid JOIN
-           pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END LEFT
-           JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A' LEFT JOIN pg_attrdef d ON
-           d.adrelid = c.oid AND d.adnum = a.attnum LEFT JOIN LATERAL ( SELECT
-           quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name, p.seqincrement,
-           p.seqmin, p.seqmax, p.seqcycle FROM (SELECT 1 AS rank, x.objid AS oid FROM pg_depend x
-           WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid AND x.refobjsubid =
-           a.attnum
-                     AND x.classid = 'pg_class'::regclass AND x.deptype IN ('a', 'i') UNION ALL
-                  SELECT 2, x.refobjid FROM pg_depend x WHERE x.classid = 'pg_attrdef'::regclass AND
-                  x.objid = d.oid AND x.refclassid = 'pg_class'::regclass AND pg_get_expr(d.adbin,
-                  d.adrelid) ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f JOIN pg_class q
-                  ON q.oid = f.oid AND q.relkind = 'S' JOIN pg_namespace n ON n.oid = q.relnamespace
-                  JOIN pg_sequence p ON p.seqrelid = q.oid ORDER BY f.rank LIMIT 1) s ON true ORDER
-                  BY wanted.slot, a.attnum
+    f"""
+    SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
+           c.relkind::text AS kind, c.relrowsecurity AS row_security,
+           EXISTS (SELECT FROM pg_rewrite r
+                    WHERE r.ev_class = c.oid AND r.ev_type = '3') AS insert_rules,
+           EXISTS (SELECT FROM pg_trigger t
+                    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+                      AND t.tgtype & 4 = 4) AS insert_triggers,
+           EXISTS (SELECT FROM pg_trigger t
+                    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+                      AND t.tgtype & 7 = 7) AS before_insert_triggers,
+           EXISTS (SELECT FROM pg_constraint k
+                    WHERE k.conrelid = c.oid AND k.confrelid = c.oid
+                      AND k.contype = 'f') AS references_itself,
+           a.attname::text AS column_name,
+           b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
+           e.typname::text AS element_type,
+           a.attidentity::text AS identity, a.attgenerated::text AS generated,
+           s.sequence_name, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+      FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
+      JOIN pg_class c ON c.oid = to_regclass(wanted.name)
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_type t ON t.oid = a.atttypid
+      JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+      LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
+      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+      LEFT JOIN LATERAL (
+          SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
+                 p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+            FROM (SELECT 1 AS rank, x.objid AS oid
+                    FROM pg_depend x
+                   WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid
+                     AND x.refobjsubid = a.attnum AND x.classid = 'pg_class'::regclass
+                     AND x.deptype IN ('a', 'i')
+                  UNION ALL
+                  SELECT 2, x.refobjid
+                    FROM pg_depend x
+                   WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid
+                     AND x.refclassid = 'pg_class'::regclass
+                     AND pg_get_expr(d.adbin, d.adrelid)
+                         ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f
+            JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
+            JOIN pg_namespace n ON n.oid = q.relnamespace
+            JOIN pg_sequence p ON p.seqrelid = q.oid
+           ORDER BY f.rank
+           LIMIT 1) s ON true
+     ORDER BY wanted.slot, a.attnum
     """  # noqa: S608  # the expression above, no input
 )
 
 _SEQUENCE = text(
-    """ SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), p.seqincrement, p.seqmin,
-    p.seqmax, p.seqcycle
+    """
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname),
+           p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
       FROM pg_class q
       JOIN pg_namespace n ON n.oid = q.relnamespace
       JOIN pg_sequence p ON p.seqrelid = q.oid

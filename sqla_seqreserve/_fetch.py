@@ -22,7 +22,7 @@ from . import _catalogue as catalogue
 from ._keys import KeySequence, require, resolve
 from .errors import SequenceExhaustedError
 
-__all__ = ["IdRequest", "check_range", "fetch_ids", "sqlstate"]
+__all__ = ["IdRequest", "check_range", "fetch_ids", "sqlstate", "try_to_fetch_ids"]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -42,43 +42,56 @@ def sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
-def fetch_ids(
-    connection: Connection,
-    requests: Sequence[IdRequest],
-    guarded: Sequence[catalogue.TableFacts] = (),
-) -> tuple[list[list[int]], list[catalogue.TableFacts]]:
-    """Take ids for every request in one round trip.
+def fetch_ids(connection: Connection, requests: Sequence[IdRequest]) -> list[list[int]]:
+    """Take ids for every request in one round trip; in three where a table has been altered.
 
-    :param guarded: tables whose facts are to be compared in the same round trip, because rows will
-        be written by them.
-    :return: per request its ids in ``nextval`` order; and those of ``guarded`` whose facts no
-        longer hold (they are forgotten).
+    :return: per request its ids in ``nextval`` order.
+    :raises SequenceNotFoundError: the sequence of a class is gone.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
-    counts = [request.count for request in requests]
-    if not (sum(counts) or guarded):
-        return [[] for _ in requests], []
-    found, stale_tables = _execute(connection, requests, guarded)
-    stale = [slot for slot, ids in enumerate(found) if None in ids[:1]]
+    found, stale = try_to_fetch_ids(connection, requests)
     if stale:
         renewed = _renew(connection, [requests[slot] for slot in stale])
-        again, _ = _execute(connection, renewed, ())
-        requests = list(requests)
-        for slot, request, ids in zip(stale, renewed, again, strict=True):
-            requests[slot], found[slot] = request, ids
-    for request, ids in zip(requests, found, strict=True):
-        check_range(request.source, ids)
-        if ids and log.isEnabledFor(logging.INFO):
-            _log_reservation(request, ids)
-    return found, stale_tables
+        again, _ = try_to_fetch_ids(connection, renewed)
+        for slot, ids in zip(stale, again, strict=True):
+            found[slot] = ids
+    return found
+
+
+def try_to_fetch_ids(
+    connection: Connection,
+    requests: Sequence[IdRequest],
+    guarded: Sequence[catalogue.TableFacts] = (),
+) -> tuple[list[list[int]], list[int]]:
+    """Take ids for every request whose facts still hold, in one round trip.
+
+    :param guarded: tables whose facts are to be compared in the same round trip, because rows will
+        be written by them.
+    :return: per request its ids in ``nextval`` order; and the positions of the requests that got
+        none because their table has been altered. Facts that no longer hold are forgotten.
+    """
+    if not (guarded or any(request.count for request in requests)):
+        return [[] for _ in requests], []
+    found = _execute(connection, requests, guarded)
+    stale = []
+    for slot, (request, ids) in enumerate(zip(requests, found, strict=True)):
+        if None in ids[:1]:
+            assert request.source.facts is not None
+            catalogue.forget(connection, [request.source.facts.name])
+            stale.append(slot)
+        elif ids:
+            check_range(request.source, ids)
+            if log.isEnabledFor(logging.INFO):
+                _log_reservation(request, ids)
+    return found, stale
 
 
 def _execute(
     connection: Connection,
     requests: Sequence[IdRequest],
     guarded: Sequence[catalogue.TableFacts],
-) -> tuple[list[list[int]], list[catalogue.TableFacts]]:
+) -> list[list[int]]:
     parameters: dict[str, Any] = {}
     for slot, request in enumerate(requests):
         facts, sequence = request.source.facts, request.source.sequence
@@ -94,21 +107,21 @@ def _execute(
     statement = _statement(len(requests), len(guarded))
     try:
         if len(requests) == 1 and not guarded:
-            return [[row[0] for row in connection.execute(statement, parameters).all()]], []
+            return [[row[0] for row in connection.execute(statement, parameters).all()]]
         rows = connection.execute(statement, parameters).all()
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         raise
     found: list[list[int]] = [[] for _ in requests]
-    stale = []
+    altered = []
     for slot, value in rows:
         if slot < len(requests):
             found[slot].append(value)
         elif value is None:
-            stale.append(guarded[slot - len(requests)])
-    catalogue.forget(connection, [facts.name for facts in stale])
-    return found, stale
+            altered.append(guarded[slot - len(requests)].name)
+    catalogue.forget(connection, altered)
+    return found
 
 
 @functools.cache
@@ -134,9 +147,6 @@ def _statement(requests: int, guarded: int) -> TextClause:
 
 def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequest]:
     """The same requests on facts read anew."""
-    catalogue.forget(
-        connection, [request.source.facts.name for request in requests if request.source.facts]
-    )
     renewed = []
     for request in requests:
         mapper = request.source.key.mapper

@@ -12,10 +12,9 @@ from sqlalchemy.orm import Mapper
 
 from . import _catalogue as catalogue
 from . import _host as host
-from ._fetch import IdRequest, check_range, fetch_ids
+from ._fetch import IdRequest, check_range, try_to_fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
-from .errors import SequenceNotFoundError
 from .reports import FlushEntry, FlushReport, Writer
 from .writers._copy import no_copy_reason
 
@@ -83,11 +82,14 @@ class FlushRun:
         found = resolve(connection, pending)
         self._sources.update(found)
         wanted: dict[str, dict[KeySequence, list[State]]] = {}
+        left_alone: set[str] = set()
         for mapper, states in pending.items():
             source = found[mapper]
-            if source.sequence is None or (
-                source.always_identity and self._no_copy_reason(connection) is not None
-            ):
+            if source.sequence is None:
+                continue
+            if source.always_identity and self._no_copy_reason(connection) is not None:
+                assert source.facts is not None
+                left_alone.add(source.facts.name)
                 continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
@@ -99,24 +101,16 @@ class FlushRun:
         ]
         requested = {request.source.facts.name for request in requests if request.source.facts}
         guarded = catalogue.cached_facts(
-            connection, self._tables_to_copy(connection, pending) - requested
+            connection, (self._tables_to_copy(connection, pending) | left_alone) - requested
         )
-        try:
-            ids, _ = fetch_ids(connection, requests, guarded)
-        except SequenceNotFoundError:
-            # Gone since it was looked up, which is now forgotten: what becomes of the row is
-            # SQLAlchemy's business, as if we had never known the sequence.
+        ids, altered = try_to_fetch_ids(connection, requests, guarded)
+        for slot, (sharing, values) in enumerate(zip(wanted.values(), ids, strict=True)):
+            if slot not in altered:
+                self._hand_out(sharing, values)
+        if altered or len(catalogue.cached_facts(connection, left_alone)) < len(left_alone):
+            # A table is another than it was looked up as: whether its key may be given, and from
+            # where, is decided anew.
             self._reserve_on(connection, pending)
-            return
-        if any(
-            latest.facts is not found[mapper].facts
-            for mapper, latest in resolve(connection, pending).items()
-        ):
-            # Altered since, and looked up anew: whether a key may be given may have changed.
-            self._reserve_on(connection, pending)
-            return
-        for sharing, values in zip(wanted.values(), ids, strict=True):
-            self._hand_out(sharing, values)
 
     def _tables_to_copy(
         self, connection: Connection, pending: dict[Mapper[Any], list[State]]

@@ -212,7 +212,7 @@ class _Writing:
             return [row.get(attribute) for row in self.rows]
         keys = [row.get(key.attribute) for row in self.rows]
         missing = [index for index, value in enumerate(keys) if value is None]
-        [ids], _ = fetch_ids(self.connection, [IdRequest(self.source, len(missing))])
+        [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing))])
         convert = self.source.to_python
         if len(missing) == len(keys):
             keys = list(map(convert, ids)) if convert else list(ids)

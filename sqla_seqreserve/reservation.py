@@ -114,7 +114,7 @@ def reserve_ids(
         sources = resolve(connection, mappers)
         for source in sources.values():
             require(source)
-        found, _ = fetch_ids(connection, [IdRequest(sources[m], counts[m]) for m in mappers])
+        found = fetch_ids(connection, [IdRequest(sources[m], counts[m]) for m in mappers])
         ids.update(zip(mappers, map(ReservedIds, found), strict=True))
     if isinstance(model, Mapping):
         return {cls: ids[mapper_of(cls)] for cls in wanted}
@@ -149,7 +149,7 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
             needing.setdefault(state.mapper, []).append(item)
         sources.update(found)
         wanted = [mapper for mapper in mappers if mapper in needing]
-        ids, _ = fetch_ids(
+        ids = fetch_ids(
             connection, [IdRequest(found[mapper], len(needing[mapper])) for mapper in wanted]
         )
         for mapper, values in zip(wanted, ids, strict=True):
