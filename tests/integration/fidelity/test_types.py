@@ -510,12 +510,18 @@ CASES = [
 class Side:
     """One database with the case's table, and what its session leaves for each value."""
 
-    def __init__(self, engine: Engine, item: Case, settings: dict[str, Any] | None) -> None:
+    def __init__(
+        self, engine: Engine, item: Case, settings: dict[str, Any] | None, as_text: bool = False
+    ) -> None:
+        self.as_text = as_text
         self.engine, self.reports = engine, list[FlushReport]()
         metadata, mappers = MetaData(), registry()
         table = Table(
             "holder", metadata, Column("id", Integer, primary_key=True), Column("value", item.type_)
         )
+        if as_text:
+            # It has no binary format, so that the COPY is one in text.
+            table.append_column(Column("beside", pg.MACADDR))
         self.model = type("Holder", (), {})
         mappers.map_imperatively(self.model, table)
         with engine.begin() as connection:
@@ -538,6 +544,8 @@ class Side:
         items = [self.model() for _ in values]
         for item, value in zip(items, values, strict=True):
             item.value = value
+            if self.as_text:
+                item.beside = "08:00:2b:01:02:03"
         session = self.session
         try:
             with session.begin_nested():
@@ -595,5 +603,19 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
             expected, _ = stock.flush(together)
             actual, _ = ours.flush(together)
             found += differences(f"{type_.__name__} together", actual, expected)
+    found += differences_as_text(twins, item, taken)
     assert not found, "\n".join(found)
     assert repr(elsewhere) == repr(taken if item.never_copy else list(item.elsewhere))
+
+
+def differences_as_text(twins: Twins, item: Case, taken: Sequence[Any]) -> list[str]:
+    """Where the values differ that go with a column for which COPY has text alone."""
+    stock = Side(twins.stock, item, None, as_text=True)
+    ours = Side(twins.ours, item, {"copy_min_rows": 1}, as_text=True)
+    found = []
+    with stock.session, ours.session:
+        for type_ in dict.fromkeys(map(type, taken)):
+            together = [value for value in taken if type(value) is type_]
+            expected, actual = stock.flush(together)[0], ours.flush(together)[0]
+            found += differences(f"{type_.__name__} as text", actual, expected)
+    return found
