@@ -369,6 +369,8 @@ def _prepare(plan: ColumnPlan, values: list[Any]) -> tuple[list[Any], bool] | st
         names = ", ".join(sorted(type_.__name__ for type_ in types - codec.binary))
         return f"{plan.column.name} holds {names} for a column of type {plan.column.type!r}"
     if types and codec.check is not None and not codec.check(present(values)):
+        if codec.text_is_unchecked:
+            return values, True
         return f"{plan.column.name} holds a value that the server would cast or refuse"
     return values, is_text or not codec.binary
 

@@ -47,7 +47,8 @@ class Codec:
     """What one column takes through COPY.
 
     ``binary`` and ``text`` are exact Python types; ``oid`` is the type that psycopg dumps for, in
-    binary format; ``convert`` makes a value of a further type exact first.
+    binary format; ``convert`` makes a value of a further type exact first. ``check`` is the binary
+    format's alone, where ``text_is_unchecked``.
     """
 
     oid: int
@@ -55,6 +56,7 @@ class Codec:
     text: frozenset[type] = frozenset()
     check: Check | None = None
     convert: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
+    text_is_unchecked: bool = False
 
 
 def exact_types(values: Iterable[Any]) -> set[type]:
@@ -208,7 +210,14 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
         return Codec(oid, exact, exact | {str}, convert={int: _exact_float})
     if name in _SCALARS:
         exact, check = _SCALARS[name]
-        return Codec(oid, exact, exact | {str}, check and _unless_text(check))
+        # Naive values are of the connection's time zone, which the server knows.
+        return Codec(
+            oid,
+            exact,
+            exact | {str},
+            check and _unless_text(check),
+            text_is_unchecked=name == "timestamptz",
+        )
     if name in _RANGES:
         return Codec(oid, frozenset({Range}), frozenset({Range, str}), _range_check(_RANGES[name]))
     if name.endswith("multirange") and name.replace("multirange", "range") in _RANGES:
