@@ -47,6 +47,7 @@ from sqlalchemy import (
     TypeDecorator,
     Unicode,
     Uuid,
+    create_engine,
     func,
     null,
     select,
@@ -323,7 +324,7 @@ CASES = [
         elsewhere=[NOON],
     ),
     case("timestamp", DateTime, TIMES, elsewhere=TIMES[4:9]),
-    case("timestamptz", DateTime(timezone=True), TIMES, elsewhere=[*TIMES[:4], TIMES[8]]),
+    case("timestamptz", DateTime(timezone=True), TIMES, elsewhere=[TIMES[8]]),
     case("timestamp(0)", pg.TIMESTAMP(precision=0), TIMES[:4]),
     case(
         "timestamptz column of a timestamp",
@@ -619,3 +620,26 @@ def differences_as_text(twins: Twins, item: Case, taken: Sequence[Any]) -> list[
             expected, actual = stock.flush(together)[0], ours.flush(together)[0]
             found += differences(f"{type_.__name__} as text", actual, expected)
     return found
+
+
+def test_naive_times_are_of_the_connections_time_zone(twins: Twins) -> None:
+    """A column with time zone takes naive values as stock does, at the clock's changes too."""
+    options = {"options": "-c timezone=America/New_York"}
+    engines = [
+        create_engine(engine.url, connect_args=options) for engine in (twins.stock, twins.ours)
+    ]
+    changes = [
+        dt.datetime(2024, month, day, hour, 30)  # noqa: DTZ001  # naive on purpose
+        for month, day in ((3, 10), (11, 3))
+        for hour in range(4)
+    ]
+    item = Case("naive", DateTime(timezone=True), changes)
+    stock, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
+    with stock.session, ours.session:
+        expected, _ = stock.flush(changes)
+        actual, writers = ours.flush(changes)
+    for engine in engines:
+        engine.dispose()
+    assert not differences("changes", actual, expected)
+    assert expected[2][0] == "2024-03-10 00:30:00-05"
+    assert writers == {"copy"}
