@@ -21,7 +21,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
@@ -47,7 +47,9 @@ local server.
 # More specific than a class, whatever the depth of its inheritance.
 _INSTANCE: Final = sys.maxsize
 
-_registrations: WeakKeyDictionary[Any, Registration] = WeakKeyDictionary()
+# Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
+# with both.
+_registrations: WeakKeyDictionary[Any, ReferenceType[Registration]] = WeakKeyDictionary()
 
 
 def register(
@@ -72,12 +74,12 @@ def register(
     :raises ConfigurationError: a setting or the target is not one of these.
     """
     key = _identity(target)
-    registration = _registrations.get(key)
+    registration = _known(key)
     if registration is None:
         registration = Registration(target)
         registration._configure(classes, mode, copy_min_rows)
         registration._listen()
-        _registrations[key] = registration
+        _registrations[key] = ref(registration)
     else:
         registration._configure(classes, mode, copy_min_rows)
     return registration
@@ -146,7 +148,7 @@ class Registration:
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""
-        if _registrations.get(self._key) is self:
+        if _known(self._key) is self:
             del _registrations[self._key]
             event.remove(self._session_target, "before_flush", self.before_flush)
 
@@ -199,6 +201,11 @@ def _asyncio() -> Any:
     everybody installs.
     """
     return sys.modules.get("sqlalchemy.ext.asyncio")
+
+
+def _known(key: Any) -> Registration | None:
+    found = _registrations.get(key)
+    return found() if found is not None else None
 
 
 def _identity(target: Any) -> Any:
