@@ -204,7 +204,10 @@ def _asyncio() -> Any:
 
 
 def _known(key: Any) -> Registration | None:
-    found = _registrations.get(key)
+    try:
+        found = _registrations.get(key)
+    except TypeError:  # no weak reference to it, so it is none of the targets
+        return None
     return found() if found is not None else None
 
 
