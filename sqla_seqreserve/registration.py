@@ -91,7 +91,7 @@ class Registration:
     def __init__(self, target: Any) -> None:
         self._key = _identity(target)
         self._session_target, self._accepts, self._rank = _resolve_target(target)
-        self._callbacks: list[Callable[[FlushReport], object]] = []
+        self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
         self._mode: Mode = "bulk"
         self._classes: tuple[type[Any], ...] | None = None
         self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
@@ -120,11 +120,12 @@ class Registration:
         The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
         the flush fail.
         """
-        self._callbacks.append(callback)
+        # Under a key of its own: the same callback may have been added before.
+        key = object()
+        self._callbacks[key] = callback
 
         def remove() -> None:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            self._callbacks.pop(key, None)
 
         return remove
 
@@ -165,7 +166,7 @@ class Registration:
 
     def flushed(self, report: FlushReport) -> None:
         """Hand the report to the callbacks, in the order in which they were added."""
-        for callback in tuple(self._callbacks):
+        for callback in tuple(self._callbacks.values()):
             callback(report)
 
     # The event that we handle
