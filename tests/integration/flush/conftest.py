@@ -1,0 +1,36 @@
+"""An engine on a database that has the shop's tables, and nothing in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fixtures.shop import Base
+from sqlalchemy import Engine, create_engine, text
+
+from sqla_seqreserve.embedded import EmbeddedServer
+
+
+@pytest.fixture(scope="module")
+def shop_url(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """The URL of a database that the tests of one file use one after the other."""
+    url = postgres_server.create_database("shop")
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    yield url
+    postgres_server.drop_database("shop")
+
+
+@pytest.fixture
+def shop(shop_url: str) -> Iterator[Engine]:
+    """An engine that knows nothing yet, on empty tables that count from one."""
+    engine = create_engine(shop_url)
+    empty(engine)
+    yield engine
+    engine.dispose()
+
+
+def empty(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE customer, orders, tag, tagged RESTART IDENTITY"))
