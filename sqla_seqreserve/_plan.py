@@ -462,11 +462,12 @@ def _plan_column(
     if is_version:
         generator = mapper.version_id_generator
         default, absent = (lambda _: generator(None)), Absent.DEFAULT  # type: ignore[operator,misc]  # False is told apart in _table_reason
-    elif column.default is not None:
-        absent, default = _python_default(column)
     elif attribute is not None and attribute in orm_defaults:
+        # Of the class, so it goes before the default of a column that classes share.
         constant = orm_defaults[attribute]
         default, absent = (lambda _: constant), Absent.DEFAULT
+    elif column.default is not None:
+        absent, default = _python_default(column)
     elif column.server_default is not None or (evaluates_none and not column.primary_key):
         absent = Absent.OMITTED
     elif column.primary_key:
