@@ -165,6 +165,7 @@ def test_the_search_path_decides(twins: Twins) -> None:
     outcome = twins.compare(
         Local,
         scenario,
+        keys={"id"},  # those that were reserved by the old facts are not used
         before=[
             "CREATE SCHEMA alt",
             "CREATE TABLE alt.widget (name text)",
@@ -172,7 +173,9 @@ def test_the_search_path_decides(twins: Twins) -> None:
         ],
     )
     assert written(outcome) == by_copy(Widget)
-    assert outcome.rows["alt.widget"] == ["(alt0,70)", "(alt1,71)", "(alt2,72)"]
+    names = [row.split(",")[0] for row in outcome.rows["alt.widget"]]
+    assert names == ["(alt0", "(alt1", "(alt2"]
+    assert len(outcome.rows["public.widget"]) == 6
 
 
 def test_a_table_altered_while_the_application_runs(twins: Twins) -> None:
@@ -198,4 +201,4 @@ def test_a_table_altered_while_the_application_runs(twins: Twins) -> None:
             session.add_all([Gauge(value=i) for i in range(9)])
             session.commit()
 
-    assert written(twins.compare(Local, scenario)) == by_copy(Gauge)
+    assert written(twins.compare(Local, scenario, keys={"id"})) == by_copy(Gauge)
