@@ -44,8 +44,12 @@ MEASURED_COPY_MIN_ROWS: Final = 8
 local server.
 """
 
-# More specific than a class, whatever the depth of its inheritance.
-_INSTANCE: Final = sys.maxsize
+# How specific a target is, by its kind first and then by the depth of its inheritance.
+Rank: TypeAlias = tuple[int, int]
+_SYNC_CLASS: Final = 0
+_ASYNC_CLASS: Final = 1
+_FACTORY: Final = 2
+_INSTANCE: Final = (3, 0)
 
 # Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
 # with both.
@@ -218,7 +222,7 @@ def _identity(target: Any) -> Any:
     return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
 
 
-def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, int]:
+def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, Rank]:
     """What the event is listened for on, which of its sessions count, and how specific the
     target is.
     """
@@ -227,9 +231,9 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
     if isinstance(target, scoped_session):
         return _resolve_target(target.session_factory)
     if isinstance(target, sessionmaker):
-        return target, None, len(target.class_.__mro__)
+        return target, None, (_FACTORY, len(target.class_.__mro__))
     if isinstance(target, type) and issubclass(target, Session):
-        return target, None, len(target.__mro__)
+        return target, None, (_SYNC_CLASS, len(target.__mro__))
     asyncio = _asyncio()
     if asyncio is not None:
         if isinstance(target, asyncio.AsyncSession):
@@ -238,7 +242,7 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
             return _resolve_target(target.session_factory)
         if isinstance(target, asyncio.async_sessionmaker):
             cls = _sync_class_of_its_own(target)
-            return cls, None, len(cls.__mro__)
+            return cls, None, (_FACTORY, len(cls.__mro__))
         if isinstance(target, type) and issubclass(target, asyncio.AsyncSession):
             return _async_target(target, asyncio.async_session)
     raise ConfigurationError(
@@ -261,14 +265,14 @@ def _sync_class_of_its_own(maker: Any) -> type[Session]:
 
 def _async_target(
     cls: Any, async_session_of: Callable[[Session], Any]
-) -> tuple[Any, Callable[[Session], bool], int]:
+) -> tuple[Any, Callable[[Session], bool], Rank]:
     """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
     that it does drive.
     """
     return (
         cls.sync_session_class,
         lambda session: isinstance(async_session_of(session), cls),
-        len(cls.__mro__),
+        (_ASYNC_CLASS, len(cls.__mro__)),
     )
 
 
