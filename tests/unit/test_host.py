@@ -54,6 +54,9 @@ OWNERS = {
     "transaction": SESSION.get_transaction(),
     "identity_map": SESSION.identity_map,
     "state": STATE,
+    "column": parents.c.id,
+    "metadata": parents.metadata,
+    "dispatch": Child.id.dispatch,  # type: ignore[attr-defined]  # put there by map_imperatively()
 }
 
 

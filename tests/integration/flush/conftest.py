@@ -33,4 +33,6 @@ def shop(shop_url: str) -> Iterator[Engine]:
 
 def empty(engine: Engine) -> None:
     with engine.begin() as connection:
+        # A test that failed may have left a session open, which must not hang those after it.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("TRUNCATE customer, orders, tag, tagged RESTART IDENTITY"))
