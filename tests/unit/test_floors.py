@@ -34,6 +34,7 @@ class Import:
 # Upper floors of this package, which nothing but they themselves and the commands may import.
 UPPER_FLOORS = {
     f"{PACKAGE}.portfolio": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
+    f"{PACKAGE}.bench": (f"{PACKAGE}.bench", f"{PACKAGE}.cli"),
     f"{PACKAGE}.cli": (f"{PACKAGE}.cli", f"{PACKAGE}.__main__"),
     f"{PACKAGE}.web": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     f"{PACKAGE}.metrics": (f"{PACKAGE}.metrics", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
@@ -49,7 +50,13 @@ CONFINED = {
         f"{PACKAGE}.embedded",
         f"{PACKAGE}.testing",
     ),
-    "asyncpg": (f"{PACKAGE}.writers._copy", f"{PACKAGE}.cli"),
+    "asyncpg": (
+        f"{PACKAGE}.writers._copy",
+        f"{PACKAGE}.bench.ways.with_asyncpg",
+        f"{PACKAGE}.cli",
+    ),
+    "django": (f"{PACKAGE}.bench.ways.with_django",),
+    "matplotlib": (f"{PACKAGE}.bench.chart",),
     "fastapi": (f"{PACKAGE}.web",),
     "starlette": (f"{PACKAGE}.web",),
     "typer": (f"{PACKAGE}.cli",),

@@ -1,0 +1,35 @@
+"""Measures the speed of this package beside stock SQLAlchemy and other ways to write the same rows.
+
+``sqla-seqreserve bench`` runs it. :data:`WORKS` is the table of what is done, each :class:`Work` in
+several :class:`Way`\\ s, ours one of them, and with what is required of ours. :func:`run_work` does
+one of them in a database that :func:`open_place` makes. A way is run once in every round, and
+speeds are compared as ratios of medians: what the machine did meanwhile falls out of a ratio, but
+not out of a time.
+
+The functions that write are in ``ways`` (for payments) and ``workloads``.
+"""
+
+from __future__ import annotations
+
+from .machine import describe_machine
+from .results import Requirement, Result
+from .runner import WrongRowsError, open_place, run_work
+from .work import OURS, STOCK, Measure, Place, Required, Way, Work
+from .workloads import WORKS
+
+__all__ = [
+    "OURS",
+    "STOCK",
+    "WORKS",
+    "Measure",
+    "Place",
+    "Required",
+    "Requirement",
+    "Result",
+    "Way",
+    "Work",
+    "WrongRowsError",
+    "describe_machine",
+    "open_place",
+    "run_work",
+]

@@ -1,0 +1,97 @@
+"""The results as a picture, SVG or PNG: bars of the time an object takes, a panel for each work.
+
+Drawn by Matplotlib on a transparent ground in tones that stand out from white and from black, for a
+page whose reader chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqla_seqreserve.errors import ConfigurationError
+
+from .results import Result
+from .work import STOCK
+
+__all__ = ["FORMATS", "draw_chart"]
+
+FORMATS = (".svg", ".png")
+
+_TEXT = "#7a828e"
+_OURS = "#1a9c78"
+_STOCK = "#d0662f"
+_OTHER = "#8d95a3"
+
+_ROW = 0.3  # inches a bar
+_PANEL = 0.55  # inches around a panel's bars
+
+
+def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path) -> None:
+    """Draw the measures of time into ``file``, whose ending says the format.
+
+    :raises ConfigurationError: the ending is another one, nothing was measured, or Matplotlib is
+        not installed.
+    """
+    if file.suffix not in FORMATS:
+        raise ConfigurationError(f"{file}: expected a file that ends with {' or '.join(FORMATS)}")
+    shown = [result for result in results if result.measure.unit != "MB"]
+    if not shown:
+        raise ConfigurationError("No time was measured, so there is nothing to draw")
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigurationError("A chart needs Matplotlib: install the extra [bench]") from error
+    style: Any = {
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sqla-seqreserve",  # the same results draw the same file
+        "text.color": _TEXT,
+    }
+    with mpl.rc_context(style):
+        heights = [len(result.samples) * _ROW + _PANEL for result in shown]
+        figure = Figure(figsize=(9, sum(heights) + 0.6), layout="constrained")
+        panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)
+        for panel, result in zip(panels[:, 0], shown, strict=True):
+            _draw(panel, result)
+        figure.supxlabel(
+            f"microseconds an object, median; less is better\n{_where(machine)}", fontsize=8
+        )
+        metadata = {"Date": None} if file.suffix == ".svg" else {}
+        figure.savefig(file, transparent=True, dpi=160, metadata=metadata)
+
+
+def _draw(panel: Any, result: Result) -> None:
+    ways = sorted(result.samples, key=result.median)
+    medians = [result.median(way) for way in ways]
+    panel.barh(range(len(ways)), medians, color=[_colour(result, way) for way in ways], height=0.7)
+    panel.set_yticks(range(len(ways)), ways, color=_TEXT)
+    for label, way in zip(panel.get_yticklabels(), ways, strict=True):
+        label.set_fontweight("bold" if way == result.measure.ours else "normal")
+    panel.invert_yaxis()
+    panel.set_title(
+        f"{result.title}, {result.work.objects:,}", loc="left", fontsize=10, fontweight="bold"
+    )
+    panel.set_xlim(0, max(medians) * 1.2)
+    panel.set_xticks([])
+    panel.tick_params(left=False)
+    panel.spines[:].set_visible(False)
+    for place, (way, value) in enumerate(zip(ways, medians, strict=True)):
+        ratio = result.ratio(way)
+        times = "" if ratio is None or way == result.measure.ours else f"  ({ratio:.1f}x)"
+        panel.text(value + max(medians) * 0.01, place, f"{value:,.1f}{times}", va="center")
+
+
+def _colour(result: Result, way: str) -> str:
+    if way == result.measure.ours:
+        return _OURS
+    return _STOCK if way == STOCK else _OTHER
+
+
+def _where(machine: Mapping[str, str]) -> str:
+    return (
+        f"{machine['processor']}, {machine['python']}, SQLAlchemy {machine['sqlalchemy']}, "
+        f"PostgreSQL {machine['server_version']}, fsync {machine['fsync']}"
+    )

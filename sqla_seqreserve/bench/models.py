@@ -1,0 +1,99 @@
+"""The tables that the benchmarks write: one of eight columns, the same with a sequence of its own,
+parents with children, and a joined inheritance.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Numeric, Sequence
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+__all__ = ["Account", "Base", "Bond", "Instrument", "Payment", "PaymentOfSequence", "Posting"]
+
+#: What ``Payment`` takes, its key aside.
+PAYMENT_COLUMNS = ("number", "portfolio", "kind", "paid_at", "amount", "booked_at", "note")
+
+
+class Base(DeclarativeBase):
+    """The models of the benchmarks."""
+
+
+class _EightColumns:
+    """A key and seven columns of the usual types."""
+
+    number: Mapped[int]
+    portfolio: Mapped[int]
+    kind: Mapped[str]
+    paid_at: Mapped[dt.datetime] = mapped_column(DateTime(timezone=True))
+    amount: Mapped[Decimal] = mapped_column(Numeric(14, 2))
+    booked_at: Mapped[dt.datetime] = mapped_column(DateTime(timezone=True))
+    note: Mapped[str | None]
+
+
+class Payment(_EightColumns, Base):
+    """Stock SQLAlchemy at its best: an identity key."""
+
+    __tablename__ = "bench_payment"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+_numbers = Sequence("bench_numbered_payment_id_seq", metadata=Base.metadata)
+
+
+class PaymentOfSequence(_EightColumns, Base):
+    """The same with a key as migrations that define sequences leave it."""
+
+    __tablename__ = "bench_numbered_payment"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, _numbers, server_default=_numbers.next_value(), primary_key=True
+    )
+
+
+class Account(Base):
+    """A parent."""
+
+    __tablename__ = "bench_account"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    number: Mapped[int]
+    name: Mapped[str]
+    postings: Mapped[list[Posting]] = relationship(back_populates="account")
+
+
+class Posting(Base):
+    """A child."""
+
+    __tablename__ = "bench_posting"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey(Account.id))
+    number: Mapped[int]
+    amount: Mapped[Decimal] = mapped_column(Numeric(14, 2))
+    account: Mapped[Account] = relationship(back_populates="postings")
+
+
+class Instrument(Base):
+    """The parent table of a joined inheritance."""
+
+    __tablename__ = "bench_instrument"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "instrument"}  # noqa: RUF012  # as SQLAlchemy documents it
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str]
+    number: Mapped[int]
+    name: Mapped[str]
+
+
+class Bond(Instrument):
+    """The child table of a joined inheritance."""
+
+    __tablename__ = "bench_bond"
+    __mapper_args__ = {"polymorphic_identity": "bond"}  # noqa: RUF012  # as above
+
+    id: Mapped[int] = mapped_column(ForeignKey(Instrument.id), primary_key=True)
+    coupon: Mapped[Decimal] = mapped_column(Numeric(14, 2))
+    issued_at: Mapped[dt.datetime] = mapped_column(DateTime(timezone=True))

@@ -1,0 +1,103 @@
+"""What was measured: samples, their medians, and ratios of medians."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from .work import Measure, Required, Work
+
+__all__ = ["Requirement", "Result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A requirement with what was reached."""
+
+    required: Required
+    reached: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is met."""
+        return self.required.is_met(self.reached)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "against": self.required.against,
+            "kind": self.required.kind,
+            "times": self.required.times,
+            "reached": self.reached,
+            "ok": self.ok,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measure of one work: a sample a round for each way.
+
+    Time is in microseconds an object, memory in megabytes.
+    """
+
+    work: Work
+    measure: Measure
+    samples: Mapping[str, Sequence[float]]
+
+    @property
+    def title(self) -> str:
+        """What was done and measured."""
+        return f"{self.work.title}: {self.measure.title}" if self.measure.title else self.work.title
+
+    def median(self, way: str) -> float:
+        """The median of a way's samples."""
+        return median(self.samples[way])
+
+    def ratio(self, way: str) -> float | None:
+        """How many times as long as ours it took: the ratio of the medians."""
+        ours = self.measure.ours
+        return self.median(way) / self.median(ours) if ours in self.samples else None
+
+    def pairwise_ratio(self, way: str) -> float | None:
+        """The median of the ratios of each round, which a machine that slows down changes less."""
+        ours = self.samples.get(self.measure.ours)
+        if ours is None:
+            return None
+        return median(other / mine for other, mine in zip(self.samples[way], ours, strict=True))
+
+    @property
+    def requirements(self) -> Sequence[Requirement]:
+        """What is required of ours, where both sides were measured."""
+        ours = self.measure.ours
+        return [
+            Requirement(
+                required, required.reached(self.median(ours), self.median(required.against))
+            )
+            for required in self.measure.required
+            if required.against in self.samples and ours in self.samples
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "work": self.work.name,
+            "measure": self.measure.name,
+            "title": self.title,
+            "unit": self.measure.unit,
+            "objects": self.work.objects,
+            "rounds": self.work.rounds,
+            "ours": self.measure.ours,
+            "ways": [
+                {
+                    "name": way,
+                    "median": self.median(way),
+                    "ratio": self.ratio(way),
+                    "pairwise_ratio": self.pairwise_ratio(way),
+                    "samples": list(samples),
+                }
+                for way, samples in self.samples.items()
+            ],
+            "required": [requirement.to_dict() for requirement in self.requirements],
+        }

@@ -1,0 +1,128 @@
+"""Runs works: every way once, then every way again, so that whatever else the machine does meets
+them all; and looks whether they wrote the same rows.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy.orm import sessionmaker
+
+from sqla_seqreserve import register
+from sqla_seqreserve.embedded import EmbeddedServer, embedded_postgres
+from sqla_seqreserve.errors import SeqReserveError
+
+from .models import Base
+from .results import Result
+from .work import Place, Way, Work
+
+__all__ = ["WrongRowsError", "open_place", "run_work"]
+
+_WARM_UP = 20
+
+# A checkpoint would fall on whichever way is running.
+_SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min"}
+
+
+class WrongRowsError(SeqReserveError):
+    """A way of doing the work left other rows than it should, so its speed means nothing."""
+
+
+@contextmanager
+def open_place(url: URL | str | None = None) -> Iterator[Place]:
+    """A new database with the tables of the benchmarks, dropped at the end.
+
+    :param url: a server on which databases may be created; ``None``: one of our own, or the one
+        that ``SQLA_SEQRESERVE_URL`` names.
+    """
+    with ExitStack() as closing:
+        if url is None:
+            server = closing.enter_context(embedded_postgres(settings=_SETTINGS))
+        else:
+            given = make_url(url)
+            server = EmbeddedServer(given.set(drivername="postgresql+psycopg"))
+        name = f"seqreserve_bench_{uuid4().hex[:12]}"
+        database = make_url(server.create_database(name))
+        closing.callback(server.drop_database, name)
+        engine = create_engine(database)
+        closing.callback(engine.dispose)
+        Base.metadata.create_all(engine)
+        ours = sessionmaker(engine)
+        registration = register(ours)
+        closing.callback(registration.unregister)
+        yield Place(database, engine, ours, sessionmaker(engine), closing)
+
+
+def run_work(work: Work, place: Place, step: Callable[[str], object] | None = None) -> list[Result]:
+    """Do the work in each of its ways, ``work.rounds`` times, interleaved.
+
+    :param step: called with the name of the way after each run.
+    :raises WrongRowsError: a way did not leave the rows that the first one left.
+    """
+    samples: dict[str, dict[str, list[float]]] = {}
+    first: tuple[int, str | None] | None = None
+    for round_ in range(work.rounds):
+        for way in work.ways:
+            found = _run_once(work, way, place)
+            for measure in work.measures:
+                if measure.name in found:
+                    samples.setdefault(measure.name, {}).setdefault(way.name, []).append(
+                        _in_unit(measure.unit, found[measure.name], work, way)
+                    )
+            if round_ == 0 and way.objects is None:
+                left = _contents(work, place)
+                expected = work.objects * work.repeat * work.rows
+                if left[0] != expected or (first is not None and left != first):
+                    raise WrongRowsError(
+                        f"{work.name}, {way.name}: left {left[0]} rows where {expected} were "
+                        "expected, or other values than the way before it"
+                    )
+                first = left
+            if step is not None:
+                step(way.name)
+    return [
+        Result(work, measure, samples[measure.name])
+        for measure in work.measures
+        if measure.name in samples
+    ]
+
+
+def _run_once(work: Work, way: Way, place: Place) -> dict[str, float]:
+    objects = way.objects or work.objects
+    _execute(place, f"TRUNCATE {', '.join(work.tables)}")
+    # A table that was emptied is a new one to whoever remembers tables; no application does that
+    # between its commits.
+    way.run(place, min(_WARM_UP, objects))
+    for table in reversed(work.tables):
+        _execute(place, f"DELETE FROM {table}")  # noqa: S608  # the tables are ours
+    gc.collect()
+    total: dict[str, float] = {}
+    for _ in range(work.repeat):
+        for name, value in way.run(place, objects).items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def _in_unit(unit: str, value: float, work: Work, way: Way) -> float:
+    if unit == "MB":
+        return value / 1_000_000
+    return value * 1_000_000 / ((way.objects or work.objects) * work.repeat * work.rows)
+
+
+def _contents(work: Work, place: Place) -> tuple[int, str | None]:
+    statement = (
+        "SELECT count(*), md5(string_agg(CAST(written AS text), ';' ORDER BY written))"  # noqa: S608  # the SQL is ours
+        f" FROM ({work.contents}) AS written"
+    )
+    with place.engine.connect() as connection:
+        count, digest = connection.execute(text(statement)).one()
+    return count, digest
+
+
+def _execute(place: Place, statement: str) -> None:
+    with place.engine.begin() as connection:
+        connection.exec_driver_sql(statement)

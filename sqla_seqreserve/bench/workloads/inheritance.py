@@ -1,0 +1,50 @@
+"""Joined inheritance: two tables an object. Django's ``bulk_create`` refuses such models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from ..data import bond_values
+from ..models import Bond, Instrument
+from ..ways.clock import Clock
+from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+
+__all__ = ["JOINED"]
+
+
+def _add(sessions: sessionmaker[Session], objects: int) -> Mapping[str, float]:
+    values = [bond_values(number) for number in range(objects)]
+    with sessions() as session:
+        clock = Clock()
+        session.add_all([Bond(**row) for row in values])
+        flush = Clock()
+        session.flush()
+        flushed = flush.seconds()
+        session.commit()
+        return {"commit": clock.seconds(), "flush": flushed}
+
+
+def _ours(place: Place, objects: int) -> Mapping[str, float]:
+    return _add(place.ours, objects)
+
+
+def _stock(place: Place, objects: int) -> Mapping[str, float]:
+    return _add(place.stock, objects)
+
+
+JOINED: Final = Work(
+    "joined",
+    "joined inheritance",
+    20_000,
+    (Instrument.__tablename__, Bond.__tablename__),
+    "SELECT i.kind, i.number, i.name, b.coupon, b.issued_at "
+    "FROM bench_instrument i JOIN bench_bond b USING (id)",
+    (Way(OURS, _ours), Way(STOCK, _stock)),
+    (
+        Measure("commit", "", (Required(STOCK, 2.5),)),
+        Measure("flush", "flush alone"),
+    ),
+)

@@ -1,0 +1,80 @@
+"""A million objects at once, each run in a process of its own: whether the time an object stays
+what it is at 20,000, and how much memory it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from sqla_seqreserve.errors import SeqReserveError
+
+from ..models import Payment
+from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+from .one_table import PAYMENTS
+
+__all__ = ["LARGE"]
+
+_MANY: Final = 1_000_000
+_FEW: Final = 20_000
+
+
+def _in_process(ours: bool, place: Place, objects: int) -> Mapping[str, float]:
+    order = {
+        # By standard input, because a command line is everybody's to read.
+        "url": place.url.render_as_string(hide_password=False),
+        "ours": ours,
+        "objects": objects,
+    }
+    done = subprocess.run(  # this interpreter, this package
+        [sys.executable, "-m", "sqla_seqreserve.bench.workloads.large_process"],
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SeqReserveError(
+            f"The process that writes {objects:,} objects ended with {done.returncode}: "
+            f"{done.stderr.strip()[-2000:]}"
+        )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _way(name: str, objects: int) -> Way:
+    return Way(f"{name}, {objects:,}", partial(_in_process, name == OURS), objects=objects)
+
+
+_OURS, _STOCK = _way(OURS, _MANY), _way(STOCK, _MANY)
+_OURS_FEW, _STOCK_FEW = _way(OURS, _FEW), _way(STOCK, _FEW)
+
+LARGE: Final = Work(
+    "large",
+    "add_all + commit, a million objects",
+    _MANY,
+    (Payment.__tablename__,),
+    PAYMENTS,
+    (_OURS, _OURS_FEW, _STOCK, _STOCK_FEW),
+    (
+        Measure(
+            "commit",
+            "",
+            (Required(_OURS_FEW.name, 1.2, "at most"), Required(_STOCK.name, 3)),
+            ours=_OURS.name,
+        ),
+        Measure(
+            "peak",
+            "peak memory",
+            (Required(_STOCK.name, 1.0, "at most"),),
+            unit="MB",
+            ours=_OURS.name,
+        ),
+    ),
+    rounds=3,
+    only_large=True,
+)

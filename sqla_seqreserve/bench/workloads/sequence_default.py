@@ -1,0 +1,36 @@
+"""The same with a ``Sequence`` that is also the server default, for which stock SQLAlchemy sends
+one INSERT a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..models import PAYMENT_COLUMNS, PaymentOfSequence
+from ..ways.session import add_and_commit
+from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+
+__all__ = ["SEQUENCE_DEFAULT"]
+
+
+def _ours(place: Place, objects: int) -> Mapping[str, float]:
+    return add_and_commit(place.ours, PaymentOfSequence, objects)
+
+
+def _stock(place: Place, objects: int) -> Mapping[str, float]:
+    return add_and_commit(place.stock, PaymentOfSequence, objects)
+
+
+SEQUENCE_DEFAULT: Final = Work(
+    "sequence-default",
+    "add_all + commit, Sequence that is the server_default",
+    20_000,
+    (PaymentOfSequence.__tablename__,),
+    f"SELECT {', '.join(PAYMENT_COLUMNS)} FROM {PaymentOfSequence.__tablename__}",  # noqa: S608  # names of ours
+    (Way(OURS, _ours), Way(STOCK, _stock)),
+    (
+        Measure("commit", "", (Required(STOCK, 5),)),
+        Measure("flush", "flush alone", (Required(STOCK, 9),)),
+    ),
+)
