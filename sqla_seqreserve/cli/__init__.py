@@ -4,13 +4,13 @@ file per command.
 
 from __future__ import annotations
 
-from . import demo, health, load, repair, watch
+from . import bench, demo, health, load, repair, watch
 from ._app import app
 
 __all__ = ["app", "main"]
 
 # Importing a command's module registers it.
-_COMMANDS = (demo, health, load, repair, watch)
+_COMMANDS = (bench, demo, health, load, repair, watch)
 
 
 def main() -> None:
