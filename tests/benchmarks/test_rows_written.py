@@ -1,0 +1,107 @@
+"""Every way of every benchmark writes the rows that it should: only then is its speed worth a
+look. Time is measured and printed here (``-s``), never asserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from sqlalchemy import text
+
+from sqla_seqreserve.bench import WORKS, Place, Way, Work, open_place, run_work
+from sqla_seqreserve.bench.data import account_values, bond_values, payment_values, posting_values
+from sqla_seqreserve.bench.models import PAYMENT_COLUMNS
+from sqla_seqreserve.cli._bench_table import bench_table
+
+pytestmark = pytest.mark.benchmark
+
+OBJECTS = 30
+CHILDREN = 10
+
+
+@pytest.fixture(scope="module")
+def place(postgres_url: str) -> Iterator[Place]:
+    with open_place(postgres_url) as place:
+        yield place
+
+
+def execute(place: Place, statement: str) -> None:
+    with place.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def rows(place: Place, statement: str) -> list[tuple[Any, ...]]:
+    with place.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def written(place: Place, work: Work) -> list[tuple[Any, ...]]:
+    """Everything in the work's tables but keys, which only the order of is read."""
+    if work.name == "relationship":
+        accounts = rows(place, "SELECT number, name FROM bench_account ORDER BY id")
+        return accounts + rows(
+            place,
+            "SELECT a.number, p.number, p.amount FROM bench_posting p "
+            "JOIN bench_account a ON a.id = p.account_id ORDER BY p.id",
+        )
+    if work.name == "joined":
+        return rows(
+            place,
+            "SELECT i.kind, i.number, i.name, b.coupon, b.issued_at FROM bench_instrument i "
+            "JOIN bench_bond b USING (id) ORDER BY id",
+        )
+    return rows(place, f"SELECT {', '.join(PAYMENT_COLUMNS)} FROM {work.tables[0]} ORDER BY id")
+
+
+def expected(work: Work) -> list[tuple[Any, ...]]:
+    """The same, from the values that the ways are given."""
+    if work.name == "relationship":
+        children = [
+            (number // CHILDREN, *posting_values(number).values())
+            for number in range(OBJECTS * CHILDREN)
+        ]
+        return [tuple(account_values(number).values()) for number in range(OBJECTS)] + children
+    if work.name == "joined":
+        return [("bond", *bond_values(number).values()) for number in range(OBJECTS)]
+    return [tuple(payment_values(number).values()) for number in range(OBJECTS)]
+
+
+WAYS = [
+    pytest.param(work, way, id=f"{work.name}: {way.name}") for work in WORKS for way in work.ways
+]
+
+
+@pytest.mark.parametrize(("work", "way"), WAYS)
+def test_a_way_writes_the_rows(place: Place, work: Work, way: Way) -> None:
+    """A way leaves exactly the rows that it was given, numbered in their order."""
+    if not way.installed:
+        pytest.skip(f"{way.needs} is not installed")
+    execute(place, f"TRUNCATE {', '.join(work.tables)}")
+
+    way.run(place, OBJECTS)
+
+    if "large" in work.name:
+        # Its process warms up with rows of its own.
+        assert written(place, work)[-OBJECTS:] == expected(work)
+    else:
+        assert written(place, work) == expected(work)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
+def test_a_work_is_measured_in_each_of_its_ways(place: Place, work: Work) -> None:
+    """A run gives every measure one sample a round from each way, and all leave the same rows."""
+    work = work.at_most(objects=200, rounds=2).with_ways(lambda way: way.installed)
+
+    results = run_work(replace(work, repeat=min(work.repeat, 2)), place)
+    Console().print(bench_table(results))
+
+    assert [result.measure for result in results] == list(work.measures)
+    for result in results:
+        assert result.measure.ours in result.samples
+        assert {len(samples) for samples in result.samples.values()} == {2}
+    ways = {way for result in results for way in result.samples}
+    assert ways == {way.name for way in work.ways}
