@@ -15,9 +15,9 @@ __all__ = ["bench_table", "machine_line"]
 def bench_table(results: Sequence[Result]) -> Table:
     """Return a section a measure, one row a way."""
     table = Table(
-        caption="Ratios of medians, ours = 1: how many times as long the way takes. By round: the "
-        "median of the ratios within each round. Required: at least so many times as fast as the way, "
-        "or at most so many times its time.",
+        caption="Ratio of medians, ours = 1: how many times as long the way takes; by round: the "
+        "median of the ratios within each round. Required of ours: to be at least so many times "
+        "as fast as the way, or to take at most so many times its time.",
         caption_justify="left",
     )
     table.add_column("work", overflow="fold", max_width=28)
