@@ -27,6 +27,8 @@ def describe_machine(engine: Engine) -> Mapping[str, str]:
             found[library] = version(library)
         except PackageNotFoundError:
             continue
+    host = engine.url.host or str(engine.url.query.get("host", ""))
+    found["connected by"] = "Unix socket" if host.startswith(("/", "@")) or not host else "TCP"
     with engine.connect() as connection:
         for setting in ("server_version", "fsync", "synchronous_commit"):
             found[setting] = connection.exec_driver_sql(f"SHOW {setting}").scalar_one()

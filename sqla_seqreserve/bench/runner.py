@@ -36,12 +36,12 @@ class WrongRowsError(SeqReserveError):
 def open_place(url: URL | str | None = None) -> Iterator[Place]:
     """A new database with the tables of the benchmarks, dropped at the end.
 
-    :param url: a server on which databases may be created; ``None``: one of our own, or the one
-        that ``SQLA_SEQRESERVE_URL`` names.
+    :param url: a server on which databases may be created; ``None``: one of our own, reached over
+        TCP as applications reach theirs, or the one that ``SQLA_SEQRESERVE_URL`` names.
     """
     with ExitStack() as closing:
         if url is None:
-            server = closing.enter_context(embedded_postgres(settings=_SETTINGS))
+            server = closing.enter_context(embedded_postgres(transport="loopback", settings=_SETTINGS))
         else:
             given = make_url(url)
             server = EmbeddedServer(given.set(drivername="postgresql+psycopg"))
