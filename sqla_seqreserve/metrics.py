@@ -18,11 +18,11 @@ metric                                      type    labels and meaning
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, start_http_server
 
 from .health import HealthReport
 
-__all__ = ["HealthMetrics"]
+__all__ = ["HealthMetrics", "serve_metrics"]
 
 _LABELS = ("table", "column", "sequence")
 
@@ -75,3 +75,10 @@ class HealthMetrics:
     def failed(self) -> None:
         """Count a check that could not be made."""
         self._failures.inc()
+
+
+def serve_metrics(port: int, registry: CollectorRegistry = REGISTRY) -> None:
+    """Serve the registry's metrics on this port of 127.0.0.1, in a thread of its own, until the
+    process ends.
+    """
+    start_http_server(port, addr="127.0.0.1", registry=registry)

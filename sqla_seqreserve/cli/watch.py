@@ -17,7 +17,7 @@ from sqla_seqreserve.health import check_sequences
 
 from ._alerts import Alerts
 from ._app import app
-from ._options import SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes
+from ._options import SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes, needs_extra
 from ._target import Target, resolve
 from ._watching import Change, Watcher
 
@@ -87,14 +87,13 @@ class _Rounds:
         self.alerts = alerts
         self.metrics = None
         if metrics_port is not None:
-            try:
-                from prometheus_client import start_http_server
-
-                from sqla_seqreserve.metrics import HealthMetrics
-            except ImportError as error:
-                raise ConfigurationError("--metrics-port needs the extra [metrics]") from error
+            with needs_extra("metrics"):
+                from sqla_seqreserve.metrics import HealthMetrics, serve_metrics
             self.metrics = HealthMetrics()
-            start_http_server(metrics_port, addr="127.0.0.1")
+            try:
+                serve_metrics(metrics_port)
+            except (OSError, OverflowError) as error:
+                raise ConfigurationError(f"--metrics-port {metrics_port}: {error}") from error
 
     def look(self) -> None:
         """Check once and tell of what changed."""

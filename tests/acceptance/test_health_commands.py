@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -212,6 +214,42 @@ def test_watch_tells_each_change_once_and_ends_on_sigterm(
     written = log.read_text()
     assert len([line for line in written.splitlines() if "thing_id_seq: " in line]) == 3
     assert written.rstrip().endswith("stopped")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_watch_serves_metrics(things: Engine, database_url: str, tmp_path: Path) -> None:
+    """--metrics-port exposes each check on 127.0.0.1; a port that is taken is a clear error."""
+    port, log = free_port(), tmp_path / "log"
+    arguments = ("watch", database_url, "--every", "0.2s", "--metrics-port", str(port))
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sqla_seqreserve", *arguments], stderr=stream
+        )
+
+    def exposed(line: str) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return line in answer.read().decode().splitlines()
+        except OSError:
+            return False
+
+    labels = '{column="id",sequence="thing_id_seq",table="thing"}'
+    try:
+        wait_until(lambda: exposed(f"seqreserve_sequence_healthy{labels} 1.0"), "a healthy check")
+        import_up_to(things, 40)
+        wait_until(lambda: exposed(f"seqreserve_sequence_gap{labels} 40.0"), "the gap")
+        assert exposed(f"seqreserve_sequence_healthy{labels} 0.0")
+        second = command(*arguments)
+        assert second.returncode == 2
+        assert second.stderr.startswith(f"error: --metrics-port {port}: ")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
 
 
 def rename_database(postgres_url: str, name: str, new_name: str) -> None:
