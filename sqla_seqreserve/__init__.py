@@ -7,6 +7,14 @@ from __future__ import annotations
 from ._explain import Explanation
 from .bulk import bulk_insert
 from .errors import SeqReserveError
+from .health import (
+    HealthReport,
+    RepairReport,
+    SequenceHealth,
+    SequenceHealthMixin,
+    check_sequences,
+    repair_sequences,
+)
 from .registration import Registration, register
 from .reports import FlushEntry, FlushReport
 from .reservation import ReservedIds, assign_ids, reserve_ids
@@ -15,11 +23,17 @@ __all__ = [
     "Explanation",
     "FlushEntry",
     "FlushReport",
+    "HealthReport",
     "Registration",
+    "RepairReport",
     "ReservedIds",
     "SeqReserveError",
+    "SequenceHealth",
+    "SequenceHealthMixin",
     "assign_ids",
     "bulk_insert",
+    "check_sequences",
     "register",
+    "repair_sequences",
     "reserve_ids",
 ]

@@ -13,15 +13,16 @@ Each runs its twin through ``run_sync()``; arguments, results and errors are tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from . import bulk, reservation
+from . import bulk, health, reservation
+from .health import HealthReport, RepairReport
 from .reservation import ReservedIds
 
-__all__ = ["assign_ids", "bulk_insert", "reserve_ids"]
+__all__ = ["assign_ids", "bulk_insert", "check_sequences", "repair_sequences", "reserve_ids"]
 
 
 _T = TypeVar("_T")
@@ -83,3 +84,33 @@ async def bulk_insert(
         lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
     )
     return found
+
+
+async def check_sequences(
+    session_or_connection: AsyncSession | AsyncConnection,
+    source: Any,
+    *,
+    schemas: Sequence[str] | None = None,
+) -> HealthReport:
+    """See :func:`sqla_seqreserve.check_sequences`."""
+    return await session_or_connection.run_sync(health.check_sequences, source, schemas=schemas)
+
+
+async def repair_sequences(
+    session_or_connection: AsyncSession | AsyncConnection,
+    source: Any,
+    *,
+    dry_run: bool = False,
+    headroom: int = 0,
+    lock_timeout: float = 5.0,
+    schemas: Sequence[str] | None = None,
+) -> RepairReport:
+    """See :func:`sqla_seqreserve.repair_sequences`."""
+    return await session_or_connection.run_sync(
+        health.repair_sequences,
+        source,
+        dry_run=dry_run,
+        headroom=headroom,
+        lock_timeout=lock_timeout,
+        schemas=schemas,
+    )
