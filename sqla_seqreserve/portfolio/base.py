@@ -9,6 +9,8 @@ from typing import Annotated
 from sqlalchemy import BigInteger, Date, DateTime, MetaData, Numeric, Text, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
+from sqla_seqreserve.health import SequenceHealthMixin
+
 from .owned_sequence import sequence_key
 
 __all__ = ["Base", "Money", "Percentage", "Rate", "UpdatedAtMixin", "utc_now", "utc_today"]
@@ -28,8 +30,10 @@ def utc_today() -> dt.date:
     return utc_now().date()
 
 
-class Base(DeclarativeBase):
+class Base(SequenceHealthMixin, DeclarativeBase):
     """A table with a bigint key from its own sequence, and the time of each row's creation.
+
+    Every model checks and repairs its sequence: ``Portfolio.sequence_health(session)``.
 
     Defaults stand twice, in Python and in the database: rows written by plain SQL get them too, and
     a flush has nothing to read back.
