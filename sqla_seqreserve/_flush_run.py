@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from . import _catalogue as catalogue
 from . import _host as host
+from ._drift import DriftGuard
 from ._fetch import IdRequest, check_range, try_to_fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
@@ -36,6 +37,8 @@ class FlushSettings(Protocol):
     def mode(self) -> str: ...
     @property
     def copy_threshold(self) -> int: ...
+    @property
+    def drift_guard(self) -> DriftGuard | None: ...
     def enrols(self, mapper: Mapper[Any]) -> bool: ...
     def flushed(self, report: FlushReport) -> None: ...
 
@@ -75,6 +78,8 @@ class FlushRun:
                 connection = host.connection_for(uow, mapper.base_mapper)
                 if connection.dialect.name == "postgresql":
                     by_connection.setdefault(connection, {})[mapper] = states
+        if self.settings.drift_guard is not None:
+            self.settings.drift_guard.examine(uow.session, by_connection)
         for connection, pending in by_connection.items():
             self._reserve_on(connection, pending)
 

@@ -5,15 +5,19 @@
     sqlalchemy.exc.SQLAlchemyError
      └─ SeqReserveError                     everything below
          ├─ ConfigurationError              register() or a command got a setting that it cannot use
-         ├─ UnmappedClassError              a class that SQLAlchemy does not map ├─
-         SequenceNotFoundError           the class has no generated key, or the database no sequence
-         for it ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
-         ├─ SequenceDriftError              a sequence is behind its table ├─ InvalidCountError
-         a number of ids that is not a whole number of zero or more ├─ InvalidRowsError
-         rows that cannot be written, each one listed ├─ LockTimeoutError                a repair
-         could not get its lock in time ├─ UnsupportedDatabaseError        the bind is not
-         PostgreSQL └─ EmbeddedServerError             the embedded server could not be found or
-         started
+         ├─ UnmappedClassError              a class that SQLAlchemy does not map
+         ├─ SequenceNotFoundError           the class has no generated key, or the database no
+         │                                  sequence for it
+         ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
+         ├─ SequenceDriftError              a sequence is behind its table
+         ├─ InvalidCountError               a number of ids that is not a whole number of 0 or more
+         ├─ InvalidRowsError                rows that cannot be written, each one listed
+         ├─ LockTimeoutError                a repair could not get its lock in time
+         ├─ UnsupportedDatabaseError        the bind is not PostgreSQL
+         └─ EmbeddedServerError             the embedded server could not be found or started
+
+    RuntimeWarning
+     └─ SequenceDriftWarning                as SequenceDriftError, under ``on_drift="warn"``
 
 What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an ``IntegrityError``.
 """
@@ -34,6 +38,7 @@ __all__ = [
     "RowProblem",
     "SeqReserveError",
     "SequenceDriftError",
+    "SequenceDriftWarning",
     "SequenceExhaustedError",
     "SequenceNotFoundError",
     "UnmappedClassError",
@@ -63,6 +68,10 @@ class SequenceExhaustedError(SeqReserveError):
 
 class SequenceDriftError(SeqReserveError):
     """A sequence would hand out ids that its table already holds."""
+
+
+class SequenceDriftWarning(RuntimeWarning):
+    """A sequence will hand out ids that its table already holds, and nothing was done about it."""
 
 
 class InvalidCountError(SeqReserveError):

@@ -13,6 +13,9 @@ Nothing else in an application changes: ``session.add_all(objects); session.comm
 
 The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly; ``"reserve"``
 reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
+
+``on_drift`` says what becomes of a sequence that is behind its table when an engine is first used:
+see :mod:`sqla_seqreserve._drift`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 
 from . import _flush as flush
 from . import _host as host
+from ._drift import DriftGuard, OnDrift
 from ._explain import Explanation, explain
 from ._keys import mapper_of
 from .errors import ConfigurationError
@@ -62,6 +66,7 @@ def register(
     classes: Iterable[type[Any]] | None = None,
     mode: Mode = "bulk",
     copy_min_rows: int | None = None,
+    on_drift: OnDrift = "ignore",
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
@@ -72,6 +77,13 @@ def register(
     :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
         ``None``: the measured default; 1: whenever possible.
+    :param on_drift: what to do about sequences of the enrolled classes that are behind their
+        tables, looked for once an engine, in the first flush that inserts (four queries, whatever
+        the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a
+        :class:`.SequenceDriftWarning` and a line in the log; ``"raise"``: a
+        :class:`.SequenceDriftError` before anything is written, in every flush until they are
+        repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
+        be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
     :return: the registration. Registering a target again returns the same one with the new
         settings. Where several registered targets cover a session, the most specific one decides:
         the instance, then its factory, then its class.
@@ -81,11 +93,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, copy_min_rows)
+        registration._configure(classes, mode, copy_min_rows, on_drift)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, copy_min_rows)
+        registration._configure(classes, mode, copy_min_rows, on_drift)
     return registration
 
 
@@ -100,6 +112,7 @@ class Registration:
         self._classes: tuple[type[Any], ...] | None = None
         self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
         self.copy_threshold: int = MEASURED_COPY_MIN_ROWS
+        self.drift_guard: DriftGuard | None = None
 
     def __repr__(self) -> str:
         return f"<Registration of {self._session_target!r}: mode {self._mode}>"
@@ -191,14 +204,24 @@ class Registration:
         event.listen(self._session_target, "before_flush", self.before_flush)
 
     def _configure(
-        self, classes: Iterable[type[Any]] | None, mode: Mode, copy_min_rows: int | None
+        self,
+        classes: Iterable[type[Any]] | None,
+        mode: Mode,
+        copy_min_rows: int | None,
+        on_drift: OnDrift,
     ) -> None:
         threshold = _checked_min_rows(copy_min_rows)
+        if on_drift not in get_args(OnDrift):
+            raise ConfigurationError(
+                f"on_drift must be one of {', '.join(map(repr, get_args(OnDrift)))}, found "
+                f"{on_drift!r}"
+            )
         enrolled = None if classes is None else tuple(map(_checked_class, classes))
         self.mode = mode
         self.copy_threshold = threshold
         self._classes = enrolled
         self._enrolled.clear()
+        self.drift_guard = None if on_drift == "ignore" else DriftGuard(on_drift, enrolled)
 
 
 def _asyncio() -> Any:

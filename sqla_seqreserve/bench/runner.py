@@ -41,7 +41,9 @@ def open_place(url: URL | str | None = None) -> Iterator[Place]:
     """
     with ExitStack() as closing:
         if url is None:
-            server = closing.enter_context(embedded_postgres(transport="loopback", settings=_SETTINGS))
+            server = closing.enter_context(
+                embedded_postgres(transport="loopback", settings=_SETTINGS)
+            )
         else:
             given = make_url(url)
             server = EmbeddedServer(given.set(drivername="postgresql+psycopg"))

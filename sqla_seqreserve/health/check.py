@@ -39,7 +39,7 @@ from ._judgement import judge, judge_absent
 from ._source import Target, targets_of
 from .report import HealthReport, SequenceHealth
 
-__all__ = ["Examined", "check_sequences", "examine"]
+__all__ = ["Examined", "check_sequences", "examine", "report_on"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Examined:
     connection: Connection
     sequence: SequenceFacts | None
     health: SequenceHealth
+    target: Target | None = None
 
 
 def check_sequences(
@@ -63,11 +64,13 @@ def check_sequences(
     :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
         system's.
     """
+    return report_on(examine(session_or_connection, source, schemas=schemas))
+
+
+def report_on(entries: Iterable[Examined]) -> HealthReport:
+    """Make the report of a check, and log it."""
     report = HealthReport(
-        sequences=tuple(
-            entry.health for entry in examine(session_or_connection, source, schemas=schemas)
-        ),
-        checked_at=datetime.now(UTC),
+        sequences=tuple(entry.health for entry in entries), checked_at=datetime.now(UTC)
     )
     _log_check(report)
     return report
@@ -127,7 +130,7 @@ def _examine_models(connection: Connection, targets: list[Target]) -> list[Exami
             key = (column.table_oid, column.attnum, oid)
             entries.setdefault(key, _entry(connection, target, column, facts, oid))
         elif (health := _absence(target, names, column)) is not None:
-            absent.append(Examined(connection, None, health))
+            absent.append(Examined(connection, None, health, target))
     return _ordered([*entries.values(), *absent])
 
 
@@ -179,6 +182,7 @@ def _entry(
             identity=column.identity,
             drawn_from=drawn_from,
         ),
+        target,
     )
 
 

@@ -41,7 +41,9 @@ def test_no_id_is_given_twice(engine: Engine) -> None:
     with engine.connect() as connection:
         rows = set(connection.scalars(text("SELECT id FROM event")))
         assert rows <= set(ids)
-        assert rows >= {number for process in processes[-4:] for block in process for number in block}
+        assert rows >= {
+            number for process in processes[-4:] for block in process for number in block
+        }
         assert connection.scalar(text("SELECT nextval('event_id_seq')")) > max(ids)
     # Had the processes worked one after the other, nothing would have been shown.
     turns = sorted((block[0], number) for number, own in enumerate(processes) for block in own)

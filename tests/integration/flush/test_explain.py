@@ -30,7 +30,7 @@ class Nowhere(OtherBase):
 
 class OneByOne(OtherBase):
     __tablename__ = "tag"
-    __mapper_args__ = {"batch": False}  # noqa: RUF012  # declarative's own name
+    __mapper_args__ = {"batch": False}  # declarative's own name
     id: Mapped[int] = mapped_column(primary_key=True)
 
 

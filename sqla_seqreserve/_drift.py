@@ -1,0 +1,137 @@
+"""``register(..., on_drift=...)``: are the sequences ahead of their tables when an engine is first
+used?
+
+The first flush that inserts through a registration checks the sequences of the enrolled classes, on
+the connection of that flush, before it reserves or writes anything. Classes whose tables the
+database does not have are passed over, as are those that the session binds elsewhere. What is
+behind its table by one id or more is *drift*; everything else that a check finds is in its line of
+the log, a WARNING if not all are healthy.
+
+Under ``"warn"`` and ``"repair"``, or when all is well, an engine is not asked again; under
+``"raise"`` it is, until the sequences are repaired. A ``schema_translate_map`` makes it another set
+of tables, to be checked on its own. Two first flushes at once may both check, and harm nothing: a
+lock held across the queries would stop an event loop.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.orm import Mapper, Session
+
+from . import _host as host
+from .errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
+from .health.check import Examined, examine, report_on
+from .health.repair import repair_sequences
+
+__all__ = ["DriftGuard", "OnDrift"]
+
+OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
+
+_Key: TypeAlias = tuple["DriftGuard", frozenset[tuple[Any, Any]]]
+
+# One dialect for each create_engine(), whatever execution_options() make of the engine.
+_settled: MutableMapping[Dialect, set[_Key]] = WeakKeyDictionary()
+_settling = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class DriftGuard:
+    """What one registration wants done about drift. Equal guards do not check an engine twice."""
+
+    on_drift: OnDrift
+    classes: tuple[type[Any], ...] | None
+
+    def examine(self, session: Session, connections: Iterable[Connection]) -> None:
+        """Check the enrolled classes on those connections whose engine was not yet checked.
+
+        :raises SequenceDriftError: a sequence is behind its table and is to be refused, or cannot
+            be repaired.
+        """
+        for connection in connections:
+            translate = connection.get_execution_options().get("schema_translate_map") or {}
+            key = (self, frozenset(translate.items()))
+            if key not in _settled.get(connection.dialect, ()):
+                self._examine(session, connection, key)
+
+    def _examine(self, session: Session, connection: Connection, key: _Key) -> None:
+        found = [
+            entry
+            for entry in examine(connection, self._mappers(session, connection))
+            if all(finding.code != "TABLE_MISSING" for finding in entry.health.findings)
+        ]
+        report_on(found)
+        drifted = [entry for entry in found if entry.health.gap]
+        if drifted and self.on_drift == "raise":
+            raise SequenceDriftError(
+                f"{_described(drifted)}Nothing was written. Repair them with repair_sequences(), "
+                "the command `sqla-seqreserve repair` or on_drift='repair'"
+            )
+        if drifted and self.on_drift == "repair":
+            _repair(connection, drifted)
+        with _settling:
+            settled = _settled.setdefault(connection.dialect, set())
+            first = key not in settled
+            settled.add(key)
+        if drifted and self.on_drift == "warn" and first:
+            warnings.warn(
+                f"{_described(drifted)}Inserts will collide. Repair them with repair_sequences() "
+                "or the command `sqla-seqreserve repair`",
+                SequenceDriftWarning,
+                stacklevel=2,
+            )
+
+    def _mappers(self, session: Session, connection: Connection) -> list[Mapper[Any]]:
+        return [
+            mapper
+            for mapper in host.all_mappers()
+            if (self.classes is None or issubclass(mapper.class_, self.classes))
+            and _is_bound_to(session, mapper, connection)
+        ]
+
+
+def _is_bound_to(session: Session, mapper: Mapper[Any], connection: Connection) -> bool:
+    try:
+        return session.get_bind(mapper.base_mapper).engine is connection.engine
+    except UnboundExecutionError:
+        return False
+
+
+def _repair(connection: Connection, drifted: Sequence[Examined]) -> None:
+    tables = [entry.target.table for entry in drifted if entry.target is not None]
+    try:
+        results = repair_sequences(connection, tables).results
+    except SeqReserveError as error:
+        raise SequenceDriftError(
+            f"{_described(drifted)}on_drift='repair' could not repair them all, and nothing was "
+            f"written: {error}"
+        ) from error
+    left = [
+        f"{result.sequence}: {result.reason}"
+        for result in results
+        if result.action == "NOT_REPAIRABLE"
+    ]
+    if left:
+        raise SequenceDriftError(
+            f"{_described(drifted)}on_drift='repair' could not repair them all, and nothing was "
+            f"written. {'; '.join(left)}"
+        )
+
+
+def _described(drifted: Iterable[Examined]) -> str:
+    messages = [
+        finding.message
+        for entry in drifted
+        for finding in entry.health.findings
+        if finding.code == "BEHIND"
+    ]
+    # Tables that share a sequence say the same.
+    lines = [f"  {message}" for message in dict.fromkeys(messages)]
+    return "\n".join(["Sequences are behind their tables:", *lines, ""])
