@@ -1,4 +1,6 @@
-"""reserve_ids and assign_ids: how many statements they send, and which ids come back in which order."""
+"""reserve_ids and assign_ids: how many statements they send, and which ids come back in which
+order.
+"""
 
 from __future__ import annotations
 

@@ -292,7 +292,9 @@ def test_half_a_composite_key_is_completed(session: Session) -> None:
 
 
 def test_families_share_one_sequence_in_the_order_of_add(session: Session) -> None:
-    """Objects of the classes of one hierarchy are numbered as they were added, whatever the class."""
+    """Objects of the classes of one hierarchy are numbered as they were added, whatever the
+    class.
+    """
     register(session, copy_min_rows=1)
     mixed = [Dog(), Cat(), Animal(), Cat(), Dog(), Dog(), Animal()]
     session.add_all(mixed)

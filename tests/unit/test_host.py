@@ -61,7 +61,9 @@ OWNERS = {
 
 
 def private_names() -> list[tuple[str, str]]:
-    """(what stands before the dot, private attribute) for every attribute that ``_host`` reads or sets."""
+    """(what stands before the dot, private attribute) for every attribute that ``_host`` reads
+    or sets.
+    """
     found = set()
     for node in ast.walk(ast.parse(inspect.getsource(host))):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
@@ -136,7 +138,9 @@ def test_a_step_takes_what_we_give_it(function: object, parameters: list[str]) -
 
 
 def test_an_action_is_registered_under_its_class_and_mapper() -> None:
-    """The unit of work looks an action up under (class, mapper), which is where the flush finds it."""
+    """The unit of work looks an action up under (class, mapper), which is where the flush finds
+    it.
+    """
     uow = unitofwork.UOWTransaction(SESSION)
     action = host.SaveUpdateAll(uow, MAPPER.base_mapper)
     assert uow.postsort_actions[host.SaveUpdateAll, MAPPER.base_mapper] is action

@@ -59,7 +59,9 @@ def test_a_mapping_and_a_count_are_refused() -> None:
 
 @pytest.mark.parametrize("model", [Plain, int, Note(), Note.__table__, "note", None])
 def test_only_a_mapped_class_has_ids(model: object) -> None:
-    """What SQLAlchemy does not map as a class is refused: a plain class, an instance, a table, a name."""
+    """What SQLAlchemy does not map as a class is refused: a plain class, an instance, a table, a
+    name.
+    """
     with pytest.raises(UnmappedClassError, match="not a mapped class"):
         reserve_ids(UNBOUND, model, 1)  # type: ignore[call-overload]  # what the test is about
     with pytest.raises(UnmappedClassError, match="not a mapped class"):

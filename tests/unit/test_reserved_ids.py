@@ -43,7 +43,9 @@ def test_it_cannot_be_changed() -> None:
 
 
 def test_equality_is_by_value_and_type() -> None:
-    """Two reservations are equal if they hold the same ids in the same order; a list is never one."""
+    """Two reservations are equal if they hold the same ids in the same order; a list is never
+    one.
+    """
     assert ReservedIds([1, 2]) == ReservedIds((1, 2))
     assert hash(ReservedIds([1, 2])) == hash(ReservedIds((1, 2)))
     assert ReservedIds([1, 2]) != ReservedIds([2, 1])

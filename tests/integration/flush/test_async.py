@@ -80,7 +80,9 @@ async def test_reservation_takes_one_round_trip(async_shop: AsyncEngine) -> None
 
 
 async def test_a_refusal_is_an_integrity_error(async_shop: AsyncEngine) -> None:
-    """The exception is SQLAlchemy's, the session goes on after a rollback, and a savepoint holds."""
+    """The exception is SQLAlchemy's, the session goes on after a rollback, and a savepoint
+    holds.
+    """
     async with AsyncSession(async_shop) as session:
         register(session, copy_min_rows=1)
         session.add(Customer(email="taken"))

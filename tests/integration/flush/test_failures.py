@@ -31,7 +31,9 @@ WAYS: list[dict[str, Any]] = [
 
 
 def describe(session: Session, objects: dict[str, Any]) -> Account:
-    """The session and the objects, ids replaced by whether there is one: sequences do not roll back."""
+    """The session and the objects, ids replaced by whether there is one: sequences do not roll
+    back.
+    """
     names = {id(item): name for name, item in objects.items()}
 
     def masked(key: str, value: Any) -> Any:

@@ -143,7 +143,9 @@ def test_the_catalogue_is_read_once(shop: Engine) -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 8, 30])
 def test_the_measured_default_divides(shop: Engine, count: int) -> None:
-    """Small groups go through one INSERT of many rows, larger ones through COPY; each has its ids."""
+    """Small groups go through one INSERT of many rows, larger ones through COPY; each has its
+    ids.
+    """
     with Session(shop) as session:
         _, reports = registered(session)
         session.add_all([Tag(word=str(number)) for number in range(count)])
@@ -157,7 +159,9 @@ def test_the_measured_default_divides(shop: Engine, count: int) -> None:
 
 
 def test_a_mode_holds_from_the_next_flush_on(shop: Engine) -> None:
-    """Registration.mode is the feature flag: assigned between two flushes, it decides the second."""
+    """Registration.mode is the feature flag: assigned between two flushes, it decides the
+    second.
+    """
     with Session(shop) as session:
         registration, reports = registered(session, copy_min_rows=1)
         for mode in ("bulk", "reserve", "off", "bulk"):
@@ -209,7 +213,9 @@ def test_keys_that_are_set_stay(shop: Engine, settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {"mode": "reserve"}, {}])
 def test_orphans_reserve_nothing(shop: Engine, settings: dict[str, Any]) -> None:
-    """A pending object that lost its parent is not inserted, and takes no value from the sequence."""
+    """A pending object that lost its parent is not inserted, and takes no value from the
+    sequence.
+    """
     with Session(shop) as session:
         _, reports = registered(session, **settings)
         parent = Customer(email="a")
@@ -295,7 +301,9 @@ def test_the_same_callback_may_stand_twice(shop: Engine) -> None:
 
 
 def test_a_callback_sees_persistent_objects(shop: Engine) -> None:
-    """The callback runs inside flush(), when the objects have their rows; what it raises fails it."""
+    """The callback runs inside flush(), when the objects have their rows; what it raises fails
+    it.
+    """
     with Session(shop) as session:
         registration = register(session, copy_min_rows=1)
         tag = Tag(word="a")

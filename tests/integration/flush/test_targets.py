@@ -179,7 +179,9 @@ def test_copy_min_rows_is_checked(copy_min_rows: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["BULK", "on", "", None, True])
 def test_mode_is_checked(mode: Any) -> None:
-    """A mode that does not exist is refused by register() and by assignment, naming those that do."""
+    """A mode that does not exist is refused by register() and by assignment, naming those that
+    do.
+    """
     session = Session()
     with pytest.raises(ConfigurationError, match="'bulk', 'reserve', 'off'"):
         register(session, mode=mode)
