@@ -13,6 +13,7 @@ Nothing is printed here; ``sqla-seqreserve demo`` does that.
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -179,20 +180,20 @@ def rows_to_save(prices: Sequence[SharePrice], *, clients: int, compared: int) -
 def _save(
     factory: sessionmaker[Session], plans: Sequence[ClientPlan], activities_measure: Measure | None
 ) -> tuple[Measure, list[dict[str, Any]]]:
-    """Save some clients; return what it took in all, and the activities' values."""
+    """Save some clients; return what it took in all, and the activities' values if they are
+    compared.
+    """
     parents = Measure()
     _save_all(
         factory,
         [item for plan in plans for item in (plan.portfolio, plan.product, *plan.funds)],
         parents,
     )
-    activities = [activity for plan in plans for activity in plan.activities()]
-    values = [
-        {key: value for key, value in vars(activity).items() if not key.startswith("_")}
-        for activity in activities
-    ]
     logged, valued = Measure(), Measure()
+    activities = [activity for plan in plans for activity in plan.activities()]
+    values = [] if activities_measure is None else list(map(_values, activities))
     _save_all(factory, activities, logged)
+    del activities
     _save_all(factory, [item for plan in plans for item in plan.valuations()], valued)
     if activities_measure is not None:
         _add(activities_measure, logged)
@@ -202,8 +203,13 @@ def _save(
     return total, values
 
 
+def _values(activity: HoldingActivityLog) -> dict[str, Any]:
+    return {key: value for key, value in vars(activity).items() if not key.startswith("_")}
+
+
 def _save_all(factory: sessionmaker[Session], objects: list[Any], measure: Measure) -> None:
     """``session.add_all(objects); session.commit()``, measured."""
+    gc.collect()  # what was left before is not this one's to clear away
     with factory() as session, _counted(session.get_bind(), measure):
         started = time.perf_counter()
         session.add_all(objects)
