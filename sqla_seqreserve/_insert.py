@@ -22,8 +22,9 @@ from sqlalchemy.orm.exc import FlushError
 
 from . import _catalogue as catalogue
 from . import _host as host
+from ._division import Batch, divide
 from ._flush_run import FlushRun, Record
-from ._plan import Batch, InsertPlan, insert_plan
+from ._plan import InsertPlan, insert_plan
 from ._refusal import describe_refusal
 from .reports import Writer
 from .writers._copy import CopyJob, copy_rows
@@ -84,7 +85,7 @@ def _insert_class(
         )
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
-    division = plan.divide([record[1] for record in records], connection)
+    division = divide(plan, [record[1] for record in records], connection)
     parts: list[tuple[int, Callable[[], None]]] = []
     for batch in division.batches:
         if len(batch.positions) < run.settings.copy_threshold and not always:
@@ -163,7 +164,7 @@ def _after_copy(
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
     if columns or plan.facts.before_insert_triggers:
-        loaded += read_back(connection, plan, columns, records)
+        loaded += read_back(connection, mapper, plan.table, columns, records)
     for attribute, filled in batch.defaults.items():
         for (state, row, _, _), value in zip(records, filled.values, strict=True):
             row[attribute] = value

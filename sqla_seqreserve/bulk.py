@@ -24,9 +24,10 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _catalogue as catalogue
 from . import _host as host
+from ._division import Batch, divide, is_plain
 from ._fetch import IdRequest, fetch_ids
 from ._keys import KeySequence, mapper_of, resolve
-from ._plan import Absent, Batch, InsertPlan, insert_plan, is_plain
+from ._plan import Absent, InsertPlan, insert_plan
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
 from .reservation import ReservedIds, connection_of
 from .writers._copy import CopyJob, copy_rows, no_copy_reason
@@ -236,7 +237,7 @@ class _Writing:
         for table in self.tables:
             plan = self.plans[table]
             assert plan is not None
-            divisions.append((plan, plan.divide(self.rows, self.connection, self.added)))
+            divisions.append((plan, divide(plan, self.rows, self.connection, self.added)))
         refused = {
             position: reason
             for _, division in divisions

@@ -9,24 +9,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Column, Connection, and_, bindparam, column, func, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    column,
+    func,
+    select,
+)
+from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
-from .._plan import InsertPlan
 
 __all__ = ["read_back"]
 
 
 def read_back(
-    connection: Connection, plan: InsertPlan, columns: Sequence[Column[Any]], records: Sequence[Any]
+    connection: Connection,
+    mapper: Mapper[Any],
+    table: Table,
+    columns: Sequence[Column[Any]],
+    records: Sequence[Any],
 ) -> list[str]:
     """Load ``columns`` of the rows just written into their objects; return the attribute keys.
 
     :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or
         discarded it.
     """
-    table, mapper = plan.table, plan.mapper
     keys = host.key_columns(mapper, table)
     attributes = [mapper.get_property_by_column(key).key for key in keys]
     names = [f"k{index}" for index in range(len(keys))]
