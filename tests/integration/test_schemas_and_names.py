@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine, Identity, Sequence, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -50,7 +48,7 @@ SCHEMAS = {"alpha": 1_000, "beta": 2_000}
 
 
 @pytest.fixture
-def schemas(engine: Engine) -> Iterator[Engine]:
+def schemas(engine: Engine) -> Engine:
     """The same two tables in two schemas, their sequences far apart; nothing in public."""
     with engine.begin() as connection:
         for schema, start in SCHEMAS.items():
@@ -59,7 +57,7 @@ def schemas(engine: Engine) -> Iterator[Engine]:
             Base.metadata.create_all(connection, [Local.__table__, Declared.__table__])
             connection.execute(text(f"ALTER TABLE local ALTER id RESTART {start}"))
             connection.execute(text(f"ALTER SEQUENCE declared_seq RESTART {start}"))
-    yield engine
+    return engine
 
 
 def owner(number: int) -> str:

@@ -1,0 +1,102 @@
+"""What a user writes, for mypy --strict alone: nothing here is run.
+
+``assert_type`` holds what a call returns. Each line with a ``type: ignore`` must be an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_type
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
+
+from sqla_seqreserve import (
+    Explanation,
+    FlushEntry,
+    FlushReport,
+    Registration,
+    ReservedIds,
+    assign_ids,
+    register,
+    reserve_ids,
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def reservation(session: Session, scoped: scoped_session[Session], connection: Connection) -> None:
+    ids = reserve_ids(session, Order, 50)
+    assert_type(ids, ReservedIds)
+    assert_type(ids[0], int)
+    assert_type(ids[1:], ReservedIds)
+    for number in ids:
+        assert_type(number, int)
+    as_sequence: Sequence[int] = ids
+    assert_type(len(as_sequence), int)
+    several = reserve_ids(connection, {Order: 50, Item: 20})
+    assert_type(several[Order], ReservedIds)
+    assert_type(reserve_ids(scoped, Order, 1), ReservedIds)
+    assign_ids(session, [Order(), Item()])
+    assign_ids(scoped, (Order() for _ in range(3)))
+
+    reserve_ids(session, Order)  # type: ignore[call-overload]  # no count
+    reserve_ids(session, {Order: 1}, 1)  # type: ignore[call-overload]  # two counts
+    reserve_ids(session, Order(), 1)  # type: ignore[call-overload]  # an object
+    reserve_ids(session, Order, "1")  # type: ignore[call-overload]  # not a number
+    ids[0] = 1  # type: ignore[index]  # immutable
+
+
+async def asynchronously(session: AsyncSession) -> None:
+    await session.run_sync(lambda sync: assign_ids(sync, [Order()]))
+    assert_type(await session.run_sync(lambda sync: reserve_ids(sync, Order, 50)), ReservedIds)
+    reserve_ids(session, Order, 1)  # type: ignore[call-overload]  # goes through run_sync()
+
+
+def registration(engine: Engine) -> None:
+    maker = sessionmaker(engine)
+    registered = register(maker, classes=[Base], mode="bulk", copy_min_rows=1)
+    assert_type(registered, Registration)
+    register(Session)
+    register(AsyncSession)
+    register(scoped_session(maker))
+    register(async_sessionmaker())
+    registered.mode = "reserve"
+    registered.mode = "fast"  # type: ignore[assignment]  # no such mode
+    register(maker, mode="fast")  # type: ignore[arg-type]  # no such mode
+    register(maker, None, "bulk")  # type: ignore[call-arg]  # options are keywords
+
+    def on_flush(report: FlushReport) -> None:
+        for entry in report.entries:
+            assert_type(entry, FlushEntry)
+            assert_type(entry.rows, int)
+            assert_type(entry.reason, str | None)
+        report.entries = ()  # type: ignore[misc]  # frozen
+
+    remove = registered.on_flush(on_flush)
+    assert_type(remove, Callable[[], None])
+    registered.on_flush(print)
+    explained = registered.explain(engine, [Order])
+    assert_type(explained[0], Explanation)
+    assert_type(explained[0].sequence, str | None)
+    registered.unregister()
