@@ -1,5 +1,8 @@
 """Runs works: every way once, then every way again, so that whatever else the machine does meets
 them all; and looks whether they wrote the same rows.
+
+Each round begins with another way, for a run also feels what the one before it left behind: dirty
+pages to be written, memory to be given back.
 """
 
 from __future__ import annotations
@@ -68,7 +71,8 @@ def run_work(work: Work, place: Place, step: Callable[[str], object] | None = No
     samples: dict[str, dict[str, list[float]]] = {}
     first: tuple[int, str | None] | None = None
     for round_ in range(work.rounds):
-        for way in work.ways:
+        begin = round_ % len(work.ways)
+        for way in work.ways[begin:] + work.ways[:begin]:
             found = _run_once(work, way, place)
             for measure in work.measures:
                 if measure.name in found:
