@@ -82,6 +82,8 @@ def _copying(processor: Any) -> _Copying | None:
     if processor.post_update or processor.direction is MANYTOMANY:
         return None
     many_to_one = processor.direction is MANYTOONE
+    if many_to_one and processor.prop.uselist:
+        return None
     source = processor.mapper if many_to_one else processor.parent
     target = processor.parent if many_to_one else processor.mapper
     pairs = []
