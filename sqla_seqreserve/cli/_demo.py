@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.orm import Session
 
 from sqla_seqreserve.embedded import embedded_postgres
 from sqla_seqreserve.health import HealthReport, check_sequences
 from sqla_seqreserve.portfolio.base import Base
 from sqla_seqreserve.portfolio.demo import Demo, rows_to_save, save_everything
+from sqla_seqreserve.portfolio.owners_measures import ROUNDS, WRITERS, OwnersMeasure, measure
 from sqla_seqreserve.portfolio.schema import upgrade
+from sqla_seqreserve.portfolio.share_irrs import ShareIrr, share_irrs
 from sqla_seqreserve.portfolio.share_prices import SharePrice, read_share_prices
 
 from ._tables import health_table
@@ -45,7 +48,11 @@ def run_demo(url: str | None, *, clients: int, compared: int, keep: bool) -> lis
             health = check_sequences(connection, Base)
         _print_result(result, len(prices))
         console.print(health_table(health))
-        return _problems(result, health)
+        with Session(databases.ours) as session:
+            console.print(_irr_table(share_irrs(session)))
+        measures = _measure(databases.ours)
+        console.print(_measures_table(measures))
+        return _problems(result, health, measures)
 
 
 def _save(databases: _Databases, prices: Sequence[SharePrice], clients: int, compared: int) -> Demo:
@@ -102,11 +109,48 @@ def _print_result(result: Demo, prices: int) -> None:
         )
 
 
-def _problems(result: Demo, health: HealthReport) -> list[str]:
+def _measure(engine: Engine) -> list[OwnersMeasure]:
+    with Progress(
+        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
+    ) as progress:
+        task = progress.add_task("measuring", total=WRITERS * ROUNDS)
+        return measure(engine, progress=lambda count: progress.advance(task, count))
+
+
+def _irr_table(rates: Sequence[ShareIrr]) -> Table:
+    table = Table(title="What the monthly plans brought, all clients together")
+    table.add_column("share")
+    for heading in ("paid in", "worth at the end", "IRR a year"):
+        table.add_column(heading, justify="right")
+    for rate in rates:
+        table.add_row(
+            rate.share, f"{rate.invested:,.0f}", f"{rate.worth:,.0f}", f"{rate.irr:.2f} %"
+        )
+    return table
+
+
+def _measures_table(measures: Sequence[OwnersMeasure]) -> Table:
+    table = Table(title="What the portal's owners measure")
+    table.add_column("measure", overflow="fold")
+    for heading in ("required", "reached", ""):
+        table.add_column(heading, overflow="fold")
+    for item in measures:
+        table.add_row(
+            item.name, item.required, item.reached, "[green]ok[/]" if item.met else "[red]short[/]"
+        )
+    return table
+
+
+def _problems(result: Demo, health: HealthReport, measures: Sequence[OwnersMeasure]) -> list[str]:
     found = [
         f"{model.__tablename__} holds {result.found[model]:,} rows, expected {expected:,}"
         for model, expected in result.planned.items()
         if result.found[model] != expected
+    ]
+    found += [
+        f"{item.name}: required {item.required}, reached {item.reached}"
+        for item in measures
+        if not item.met
     ]
     if not health.healthy:
         found.append("a sequence is not healthy: see the table above")

@@ -1,0 +1,66 @@
+"""``sqla-seqreserve demo``, run as a user runs it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from sqla_seqreserve.embedded import EmbeddedServer
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sqla_seqreserve", "demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def databases(server: EmbeddedServer) -> set[str]:
+    engine = create_engine(server.url)
+    with engine.connect() as connection:
+        names = set(connection.scalars(text("SELECT datname FROM pg_database")))
+    engine.dispose()
+    return {name for name in names if name.startswith("seqreserve_demo_")}
+
+
+def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedServer) -> None:
+    """Every planned row is saved, stock is beside us, all is well, and the databases are gone."""
+    done = run("--clients", "4", "--compare", "2", "--url", postgres_server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # 560 prices a client, an activity and a valuation each; a portfolio, a product and five funds.
+    assert f"{4 * (2 * 560 + 7):,} rows" in done.stdout
+    assert "all shares, pooled" in done.stdout
+    assert "conflicts" in done.stdout
+    assert databases(postgres_server) == set()
+
+
+def test_the_demo_can_keep_its_database(postgres_server: EmbeddedServer) -> None:
+    """--keep leaves the database with its rows, and prints its URL without a password."""
+    done = run("--clients", "1", "--compare", "0", "--keep", "--url", postgres_server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"The database is kept: (\S+)", done.stdout.replace("\n", ""))
+    assert found is not None
+    name = make_url(found[1]).database
+    assert databases(postgres_server) == {name}
+    engine = create_engine(postgres_server.database_url(str(name)))
+    with engine.connect() as connection:
+        rows = connection.scalar(text("SELECT count(*) FROM portfolio_fund_valuations"))
+    engine.dispose()
+    postgres_server.drop_database(str(name))
+    assert rows == 560
+
+
+@pytest.mark.parametrize("arguments", [("--clients", "0"), ("--url", "postgresql://127.0.0.1:1/x")])
+def test_the_demo_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
+    """A setting out of range or a server that is not there ends with code 2 and a sentence."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
