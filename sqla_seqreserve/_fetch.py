@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
+from . import _audit as audit
 from . import _catalogue as catalogue
 from ._keys import KeySequence, require, resolve
 from .errors import SequenceExhaustedError
@@ -82,8 +83,7 @@ def try_to_fetch_ids(
             stale.append(slot)
         elif ids:
             check_range(request.source, ids)
-            if log.isEnabledFor(logging.INFO):
-                _log_reservation(request, ids)
+            _tell(request, ids)
     return found, stale
 
 
@@ -190,13 +190,18 @@ def _exhausted(requests: Sequence[IdRequest]) -> str:
     )
 
 
-def _log_reservation(request: IdRequest, ids: list[int]) -> None:
+def _tell(request: IdRequest, ids: list[int]) -> None:
     assert request.source.sequence is not None
     name, sequence = request.source.key.mapper.class_.__name__, request.source.sequence.name
-    log.info(
+    audit.emit(
+        log,
+        logging.INFO,
+        "ids_reserved",
         "reserved %d ids for %s from %s",
         len(ids),
         name,
         sequence,
-        extra={"event": "reserve", "model": name, "sequence": sequence, "count": len(ids)},
+        model=name,
+        sequence=sequence,
+        count=len(ids),
     )

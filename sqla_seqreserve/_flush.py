@@ -105,8 +105,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
     def execute(self) -> None:
         try:
             super().execute()
-        except BaseException:
-            self.seqreserve.take_keys_back()
+        except BaseException as error:
+            self.seqreserve.failed(error)
             raise
 
     def finalize_flush_changes(self) -> None:

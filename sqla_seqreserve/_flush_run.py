@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -10,6 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from . import _audit as audit
 from . import _catalogue as catalogue
 from . import _host as host
 from ._drift import DriftGuard
@@ -20,6 +22,8 @@ from .reports import FlushEntry, FlushReport, Writer
 from .writers._copy import no_copy_reason
 
 __all__ = ["FlushRun", "FlushSettings", "Record"]
+
+log = logging.getLogger("sqla_seqreserve.flush")
 
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
 """A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and
@@ -148,8 +152,11 @@ class FlushRun:
         self.reserved.update(sources)
         self._given.update({source.key.mapper: states for source, states in sharing.items()})
 
-    def take_keys_back(self) -> None:
-        """Leave the objects that were not inserted without a key, as a failed stock flush does."""
+    def failed(self, error: BaseException) -> None:
+        """Tell of the failure, and leave the objects that were not inserted without a key, as a
+        failed stock flush does.
+        """
+        audit.write_failed(log, error)
         written = set().union(*self._written)
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])
@@ -225,7 +232,9 @@ class FlushRun:
             FlushEntry(model, tally.rows, tally.reserved, writer, reason, tally.seconds)
             for (model, writer, reason), tally in self._tallies.items()
         )
-        self.settings.flushed(FlushReport(entries))
+        report = FlushReport(entries)
+        self.settings.flushed(report)
+        audit.flushed(log, report)
 
 
 def _pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:

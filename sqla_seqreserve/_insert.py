@@ -7,7 +7,6 @@ COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -31,8 +30,6 @@ from .writers._copy import CopyJob, copy_rows
 from .writers._readback import read_back
 
 __all__ = ["insert_records"]
-
-log = logging.getLogger("sqla_seqreserve.flush")
 
 
 def insert_records(
@@ -202,20 +199,3 @@ def _written(
         run.numbered(states)
     if table is mapper.local_table:
         run.inserted(states, writer, reason, seconds)
-    level = logging.INFO if writer == "copy" else logging.DEBUG
-    if log.isEnabledFor(level):
-        log.log(
-            level,
-            "%s wrote %d rows of %s",
-            writer,
-            len(records),
-            table.name,
-            extra={
-                "event": "write",
-                "writer": writer,
-                "rows": len(records),
-                "table": table.name,
-                "reason": reason,
-                "seconds": seconds,
-            },
-        )

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, overload
 
 from sqlalchemy import Connection, Table, insert
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
+from . import _audit as audit
 from . import _catalogue as catalogue
 from . import _host as host
 from ._division import Batch, divide, is_plain
@@ -29,6 +30,7 @@ from ._fetch import IdRequest, fetch_ids
 from ._keys import KeySequence, mapper_of, resolve
 from ._plan import Absent, InsertPlan, insert_plan
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
+from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
 from .writers._copy import CopyJob, copy_rows, no_copy_reason
 
@@ -86,21 +88,15 @@ def bulk_insert(
     given = rows if isinstance(rows, list) else list(rows)
     connection = connection_of(session, mapper)
     writing = _Writing(connection, mapper, given, progress)
-    writing.check()
-    started = time.perf_counter()
-    keys = writing.reserve()
-    writing.write()
-    log.info(
-        "inserted %d rows of %s",
-        len(given),
-        model.__name__,
-        extra={
-            "event": "bulk_insert",
-            "model": model.__name__,
-            "rows": len(given),
-            "seconds": time.perf_counter() - started,
-        },
-    )
+    try:
+        writing.check()
+        keys = writing.reserve()
+        writing.write()
+    except Exception as error:
+        audit.write_failed(log, error)
+        raise
+    for entry in writing.entries():
+        audit.rows_written(log, entry, fallback=entry.writer == "insert")
     if returning == "ids":
         return ReservedIds(keys)
     return writing.objects(session() if isinstance(session, scoped_session) else session)
@@ -124,7 +120,11 @@ class _Writing:
         self.progress = progress
         self.added: dict[str, list[Any]] = {}
         self.batches: list[tuple[InsertPlan, Batch]] = []
+        self.reserved: Sequence[int] = ()
         self.inserted: Sequence[int] = ()
+        self.refusal: str | None = None
+        self.copying = 0.0
+        self.inserting = 0.0
         self.source: KeySequence = resolve(connection, [mapper])[mapper]
         self.tables = [
             table
@@ -212,7 +212,7 @@ class _Writing:
             attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
             return [row.get(attribute) for row in self.rows]
         keys = [row.get(key.attribute) for row in self.rows]
-        missing = [index for index, value in enumerate(keys) if value is None]
+        self.reserved = missing = [index for index, value in enumerate(keys) if value is None]
         [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing))])
         convert = self.source.to_python
         if len(missing) == len(keys):
@@ -248,6 +248,7 @@ class _Writing:
             # A row goes one way through all of its tables.
             self._insert(range(len(self.rows)), next(iter(refused.values())))
             return
+        started = time.perf_counter()
         for plan, division in divisions:
             for batch in division.batches:
                 last = plan is divisions[-1][0]
@@ -258,6 +259,7 @@ class _Writing:
                     self.connection, plan.facts.name, batch.columns, job, len(batch.positions)
                 )
                 self.batches.append((plan, batch))
+        self.copying = time.perf_counter() - started
         if refused:
             self._insert(sorted(refused), next(iter(refused.values())))
 
@@ -265,22 +267,28 @@ class _Writing:
         """Write rows that COPY does not take by SQLAlchemy's bulk INSERT, with the keys that are
         reserved.
         """
-        self.inserted = positions
+        started = time.perf_counter()
+        self.inserted, self.refusal = positions, reason
         rows = [
             {**self.rows[index], **{key: values[index] for key, values in self.added.items()}}
             for index in positions
         ]
-        log.info(
-            "%d rows of %s go by INSERT: %s",
-            len(rows),
-            self.mapper.class_.__name__,
-            reason,
-            extra={"event": "fallback", "rows": len(rows), "reason": reason},
-        )
         session = Session(self.connection, autoflush=False)
         session.execute(insert(self.mapper), rows)
+        self.inserting = time.perf_counter() - started
         if self.progress is not None:
             self.progress(len(rows))
+
+    def entries(self) -> Iterator[FlushEntry]:
+        """What was written by COPY, and what was not."""
+        model, total = self.mapper.class_, len(self.rows)
+        inserted, reserved = set(self.inserted), len(self.reserved)
+        fallback = len(inserted.intersection(self.reserved))
+        if total > len(inserted):
+            copied = total - len(inserted)
+            yield FlushEntry(model, copied, reserved - fallback, "copy", None, self.copying)
+        if inserted:
+            yield FlushEntry(model, len(inserted), fallback, "insert", self.refusal, self.inserting)
 
     def objects(self, session: Session) -> list[Any]:
         """The rows as persistent instances of ``session``."""

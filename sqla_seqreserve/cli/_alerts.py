@@ -12,6 +12,7 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._watching import Change
@@ -41,7 +42,7 @@ class Alerts:
                 subprocess.run(self._command, input=body, timeout=_SECONDS, check=True)  # noqa: S603
             except (OSError, subprocess.SubprocessError) as error:
                 # Its arguments may hold a secret.
-                _log.error("the alert command failed: %s", type(error).__name__)
+                _failed("command", error)
         if self._webhook:
             # Only http and https, as checked.
             request = Request(  # noqa: S310
@@ -52,4 +53,18 @@ class Alerts:
                     pass
             except (OSError, HTTPException) as error:
                 # Its URL may hold a token.
-                _log.error("the alert webhook failed: %s", type(error).__name__)
+                _failed("webhook", error)
+
+
+def _failed(way: str, error: Exception) -> None:
+    name = type(error).__name__
+    audit.emit(
+        _log,
+        logging.ERROR,
+        "alert_failed",
+        "the alert %s failed: %s",
+        way,
+        name,
+        way=way,
+        error=name,
+    )

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError, SeqReserveError
 from sqla_seqreserve.health import check_sequences
 
@@ -115,24 +116,33 @@ class _Rounds:
             self.metrics.observe(report)
         self._tell(self.watcher.observe(report))
         for entry, left in self.watcher.running_out(report):
-            _log.warning(
+            audit.emit(
+                _log,
+                logging.WARNING,
+                "sequence_runs_out",
                 "%s runs out in about %s at the rate seen",
                 entry.sequence,
                 f"{left.days} days" if left.days else f"{left.seconds // 60} minutes",
-                extra={"event": "sequence_runs_out", "sequence": entry.sequence},
+                sequence=entry.sequence,
+                seconds=left.total_seconds(),
             )
 
     def _tell(self, changes: list[Change]) -> None:
         for change in changes:
             bad = change.alerting or change.now not in ("OK", "back")
-            _log.log(
+            audit.emit(
+                _log,
                 logging.WARNING if bad else logging.INFO,
+                "sequence_state_changed",
                 "%s: %s, before %s: %s",
                 change.subject,
                 change.now,
                 change.before or "not seen",
                 change.message,
-                extra={"event": "sequence_state_changed", "alert": change.alerting},
+                subject=change.subject,
+                before=change.before,
+                now=change.now,
+                alert=change.alerting,
             )
             if change.worth_an_alert:
                 self.alerts.send(change)

@@ -30,6 +30,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._catalogue import FoundColumn, Wanted, find_columns, find_sequences, read_sequences
@@ -41,7 +42,7 @@ from .report import HealthReport, SequenceHealth
 
 __all__ = ["Examined", "check_sequences", "examine", "report_on"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sqla_seqreserve.health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def report_on(entries: Iterable[Examined]) -> HealthReport:
     report = HealthReport(
         sequences=tuple(entry.health for entry in entries), checked_at=datetime.now(UTC)
     )
-    _log_check(report)
+    _tell(report)
     return report
 
 
@@ -229,19 +230,18 @@ def _ordered(entries: Iterable[Examined]) -> list[Examined]:
     )
 
 
-def _log_check(report: HealthReport) -> None:
+def _tell(report: HealthReport) -> None:
     unhealthy = [entry for entry in report.sequences if not entry.is_healthy]
-    _log.log(
+    audit.emit(
+        _log,
         logging.WARNING if unhealthy else logging.INFO,
+        "sequences_checked",
         "checked %d sequences, %d healthy%s",
         len(report.sequences),
         len(report.sequences) - len(unhealthy),
         "".join(f"; {e.sequence or e.table} {e.status} gap {e.gap}" for e in unhealthy[:10]),
-        extra={
-            "event": "sequences_checked",
-            "sequences": len(report.sequences),
-            "healthy": report.healthy,
-            "unhealthy_sequences": [entry.sequence or entry.table for entry in unhealthy],
-            "largest_gap": max((entry.gap for entry in report.sequences), default=0),
-        },
+        sequences=len(report.sequences),
+        healthy=report.healthy,
+        unhealthy_sequences=[entry.sequence or entry.table for entry in unhealthy],
+        largest_gap=max((entry.gap for entry in report.sequences), default=0),
     )

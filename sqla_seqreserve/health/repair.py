@@ -43,6 +43,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._connection import Bind
@@ -53,7 +54,7 @@ from .report import RepairAction, RepairReport, RepairResult
 
 __all__ = ["repair_sequences"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("sqla_seqreserve.health")
 
 
 def repair_sequences(
@@ -86,10 +87,10 @@ def repair_sequences(
         # Tables that share a sequence share its repair.
         if entry.sequence is not None and entry.health.gap and key not in outcomes:
             outcomes[key] = _repair(entry, entry.sequence, headroom, lock_timeout, dry_run=dry_run)
-            _log_result(_result(entry, outcomes[key], dry_run=dry_run))
+            _tell_result(_result(entry, outcomes[key], dry_run=dry_run))
     results = tuple(_result(entry, outcomes.get(_key(entry)), dry_run=dry_run) for entry in entries)
     report = RepairReport(results=results, dry_run=dry_run, repaired_at=datetime.now(UTC))
-    _log_report(report)
+    _tell_report(report)
     return report
 
 
@@ -159,8 +160,11 @@ def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> Repa
     )
 
 
-def _log_result(result: RepairResult) -> None:
-    _log.warning(
+def _tell_result(result: RepairResult) -> None:
+    audit.emit(
+        _log,
+        logging.INFO if result.action == "WOULD_REPAIR" else logging.WARNING,
+        "sequence_repair",
         "%s of %s.%s: %s, %s to %s%s",
         result.sequence,
         result.table,
@@ -169,30 +173,30 @@ def _log_result(result: RepairResult) -> None:
         result.old_value,
         result.new_value,
         f" ({result.reason})" if result.reason else "",
-        extra={
-            "event": "sequence_repair",
-            "table": result.table,
-            "sequence": result.sequence,
-            "action": result.action,
-            "old_value": result.old_value,
-            "new_value": result.new_value,
-            "gap_fixed": result.gap_fixed,
-            "reason": result.reason,
-        },
+        table=result.table,
+        column=result.column,
+        sequence=result.sequence,
+        action=result.action,
+        old_value=result.old_value,
+        new_value=result.new_value,
+        gap_fixed=result.gap_fixed,
+        reason=result.reason,
     )
 
 
-def _log_report(report: RepairReport) -> None:
-    _log.info(
-        "repair of %d sequences: %d moved%s",
+def _tell_report(report: RepairReport) -> None:
+    left = not report.repair_completed and not report.dry_run
+    audit.emit(
+        _log,
+        logging.WARNING if left else logging.INFO,
+        "sequences_repaired",
+        "repair of %d sequences: %d moved%s%s",
         len(report.results),
         len(report.repaired),
         " (dry run)" if report.dry_run else "",
-        extra={
-            "event": "sequences_repaired",
-            "sequences": len(report.results),
-            "sequences_repaired": len(report.repaired),
-            "repair_completed": report.repair_completed,
-            "dry_run": report.dry_run,
-        },
+        "; some could not be repaired" if left else "",
+        sequences=len(report.results),
+        sequences_repaired=len(report.repaired),
+        repair_completed=report.repair_completed,
+        dry_run=report.dry_run,
     )

@@ -1,0 +1,142 @@
+"""The audit: every event of the package as one line of the log, its facts as ``extra`` fields.
+
+Each record has ``record.event`` and the fields listed here, for a JSON formatter or a filter. The
+loggers are children of ``sqla_seqreserve``. Routine is INFO or below, so production can run on
+WARNING and still hear of a sequence behind its table. A field holds a name, a number or a reason;
+never a row's value, a key, a URL or a database's message about a row.
+
+========================== =============== ======= ===============================================
+event                      logger          level   fields
+========================== =============== ======= ===============================================
+``ids_reserved``           ``reservation`` INFO    model, sequence, count
+``rows_written``           ``flush``       INFO,   model, rows, reserved, writer, reason, seconds;
+                                           DEBUG   DEBUG for the few rows of an INSERT
+``rows_written``           ``bulk``        INFO    the same
+``fallback``               ``flush``,      INFO    the same; ``reason`` says why COPY could not
+                           ``bulk``                write these rows
+``flushed``                ``flush``       DEBUG   rows, seconds
+``write_failed``           ``flush``,      INFO    error (its class), sqlstate; the caller has the
+                           ``bulk``                exception itself
+``sequences_checked``      ``health``      INFO,   sequences, healthy, unhealthy_sequences,
+                                           WARNING largest_gap; WARNING if not all are healthy
+``sequence_repair``        ``health``      WARNING table, column, sequence, action, old_value,
+                                           INFO    new_value, gap_fixed, reason; one for each
+                                                   sequence that was behind, INFO in a dry run
+``sequences_repaired``     ``health``      INFO    sequences, sequences_repaired,
+                                           WARNING repair_completed, dry_run; WARNING if something
+                                                   is left to repair
+``sequence_state_changed`` ``watch``       INFO,   subject, before, now, alert; WARNING if it
+                                           WARNING changed for the worse
+``sequence_runs_out``      ``watch``       WARNING sequence, seconds
+``alert_failed``           ``watch``       ERROR   way (command or webhook), error (its class)
+========================== =============== ======= ===============================================
+
+A row is in one of ``rows_written`` and ``fallback``, once, when its flush has succeeded; whether
+the transaction commits is the application's business. The few rows for which an INSERT is quicker
+than COPY are no fallback. Reserving is told when it happens, for a reserved id is used up whatever
+becomes of its row.
+
+The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`
+counts them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import class_mapper
+
+from .reports import FlushEntry, FlushReport
+
+__all__ = ["Observer", "emit", "flushed", "observe", "rows_written", "write_failed"]
+
+Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
+"""Called with the event and its fields."""
+
+# Replaced and never changed, so that emit() may walk it while another thread adds to it.
+_observers: tuple[Observer, ...] = ()
+
+
+def observe(observer: Observer) -> Callable[[], None]:
+    """Call ``observer`` at every event from now on; returns a function that ends it."""
+    global _observers
+    _observers = (*_observers, observer)
+
+    def end() -> None:
+        global _observers
+        _observers = tuple(known for known in _observers if known is not observer)
+
+    return end
+
+
+def emit(
+    logger: logging.Logger, level: int, event: str, message: str, *arguments: object, **fields: Any
+) -> None:
+    """Log an event and tell the observers."""
+    if logger.isEnabledFor(level):
+        # The line that the record names is the caller's.
+        logger.log(level, message, *arguments, extra={"event": event, **fields}, stacklevel=2)
+    for observer in _observers:
+        observer(event, fields)
+
+
+def rows_written(logger: logging.Logger, entry: FlushEntry, *, fallback: bool) -> None:
+    """Tell that rows of a class were written.
+
+    :param fallback: COPY was meant to write them, and could not.
+    """
+    table: Any = class_mapper(entry.model).local_table
+    routine = entry.writer == "insert" and not fallback
+    emit(
+        logger,
+        logging.DEBUG if routine else logging.INFO,
+        "fallback" if fallback else "rows_written",
+        "%s wrote %d rows of %s%s",
+        entry.writer,
+        entry.rows,
+        getattr(table, "name", table),
+        f": {entry.reason}" if entry.reason is not None else "",
+        model=entry.model.__name__,
+        rows=entry.rows,
+        reserved=entry.reserved,
+        writer=entry.writer,
+        reason=entry.reason,
+        seconds=entry.seconds,
+    )
+
+
+def flushed(logger: logging.Logger, report: FlushReport) -> None:
+    """Tell what a flush wrote, and that it succeeded."""
+    for entry in report.entries:
+        rows_written(logger, entry, fallback=entry.writer == "orm")
+    seconds = sum(entry.seconds for entry in report.entries)
+    emit(
+        logger,
+        logging.DEBUG,
+        "flushed",
+        "flushed %d rows",
+        report.rows,
+        rows=report.rows,
+        seconds=seconds,
+    )
+
+
+def write_failed(logger: logging.Logger, error: BaseException) -> None:
+    """Tell that a flush or a bulk insert failed."""
+    sqlstate = None
+    if isinstance(error, DBAPIError):
+        sqlstate = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    name = type(error).__name__
+    emit(
+        logger,
+        logging.INFO,
+        "write_failed",
+        "failed with %s%s",
+        name,
+        f", SQLSTATE {sqlstate}" if sqlstate else "",
+        error=name,
+        sqlstate=sqlstate,
+    )

@@ -1,0 +1,317 @@
+"""The audit log: every event once, with its fields, and never with what is in the rows."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, Integer, String, TypeDecorator, func, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import (
+    _audit,
+    assign_ids,
+    bulk_insert,
+    check_sequences,
+    register,
+    repair_sequences,
+    reserve_ids,
+)
+from sqla_seqreserve.cli._alerts import Alerts
+from sqla_seqreserve.cli._target import Target
+from sqla_seqreserve.cli._watching import Watcher
+from sqla_seqreserve.cli.watch import _Rounds
+from sqla_seqreserve.errors import InvalidRowsError
+
+SECRET = "s3cret-of-the-row"
+
+WRITTEN = {"model", "rows", "reserved", "writer", "reason", "seconds"}
+FIELDS = {
+    "ids_reserved": {"model", "sequence", "count"},
+    "rows_written": WRITTEN,
+    "fallback": WRITTEN,
+    "flushed": {"rows", "seconds"},
+    "write_failed": {"error", "sqlstate"},
+    "sequences_checked": {"sequences", "healthy", "unhealthy_sequences", "largest_gap"},
+    "sequence_repair": {
+        *("table", "column", "sequence", "action", "old_value", "new_value"),
+        *("gap_fixed", "reason"),
+    },
+    "sequences_repaired": {"sequences", "sequences_repaired", "repair_completed", "dry_run"},
+    "sequence_state_changed": {"subject", "before", "now", "alert"},
+    "sequence_runs_out": {"sequence", "seconds"},
+    "alert_failed": {"way", "error"},
+}
+
+STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName", "event"}
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    body: Mapped[str] = mapped_column(unique=True)
+
+
+class Upper(TypeDecorator[str]):
+    """A type with an expression of its own, which COPY cannot send."""
+
+    impl = String
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        return func.upper(bindparam)
+
+
+class Shout(Base):
+    __tablename__ = "shout"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    body: Mapped[str] = mapped_column(Upper)
+
+
+class Audit:
+    """What was logged since the last look."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.caplog = caplog
+
+    def __call__(self) -> list[tuple[str, str, str]]:
+        """(event, logger below the package's, level) of each record, its fields being checked."""
+        records = [r for r in self.caplog.records if r.name.startswith("sqla_seqreserve")]
+        self.caplog.clear()
+        self.records: list[Any] = records
+        for record in records:
+            assert vars(record).keys() - STANDARD == FIELDS[record.event]
+            assert SECRET not in record.getMessage() + repr(vars(record))
+        return [(r.event, r.name.partition(".")[2], r.levelname) for r in self.records]
+
+
+@pytest.fixture
+def audit(caplog: pytest.LogCaptureFixture) -> Audit:
+    caplog.set_level(logging.DEBUG, "sqla_seqreserve")
+    return Audit(caplog)
+
+
+@pytest.fixture
+def session(engine: Engine) -> Any:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        register(session, copy_min_rows=10)
+        yield session
+
+
+def notes(count: int, start: int = 0) -> list[Note]:
+    return [Note(body=f"{SECRET} {number}") for number in range(start, start + count)]
+
+
+RESERVED = ("ids_reserved", "reservation", "INFO")
+COPIED = ("rows_written", "flush", "INFO")
+FLUSHED = ("flushed", "flush", "DEBUG")
+
+
+def test_every_event_is_documented() -> None:
+    """The module's table lists the events that exist, and these tests know them all."""
+    documented = re.findall(r"^``(\w+)``", _audit.__doc__ or "", re.MULTILINE)
+    assert set(documented) == set(FIELDS)
+
+
+def test_a_flush_by_copy(session: Session, audit: Audit) -> None:
+    """One line for the reservation, one for the rows, one for the flush, with their numbers."""
+    session.add_all(notes(20))
+    session.flush()
+    assert audit() == [RESERVED, COPIED, FLUSHED]
+    reserved, written, flushed = audit.records
+    assert (reserved.model, reserved.sequence, reserved.count) == ("Note", "public.note_id_seq", 20)
+    assert (written.model, written.rows, written.reserved, written.writer, written.reason) == (
+        "Note", 20, 20, "copy", None,
+    )  # fmt: skip
+    assert written.getMessage() == "copy wrote 20 rows of note"
+    assert flushed.rows == 20
+    assert flushed.seconds >= written.seconds > 0
+
+
+def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> None:
+    """The INSERT that was chosen for its speed is routine, below INFO."""
+    session.add_all(notes(3))
+    session.flush()
+    assert audit() == [RESERVED, ("rows_written", "flush", "DEBUG"), FLUSHED]
+    assert (audit.records[1].writer, audit.records[1].reason) == ("insert", "few rows")
+
+
+def test_a_fallback_gives_its_reason(session: Session, audit: Audit) -> None:
+    """Rows that COPY cannot write are told apart from those that it wrote."""
+    expression = Note(body=func.upper(SECRET))
+    session.add_all([*notes(20), expression])
+    session.flush()
+    assert audit() == [RESERVED, COPIED, ("fallback", "flush", "INFO"), FLUSHED]
+    _, copied, fallback, flushed = audit.records
+    assert (copied.rows, fallback.rows, fallback.writer, flushed.rows) == (20, 1, "orm", 21)
+    assert "expression" in fallback.reason
+
+
+def test_what_sqlalchemy_saves_itself_is_a_fallback(session: Session, audit: Audit) -> None:
+    """Also where the whole class goes back to SQLAlchemy, as in the mode that only reserves."""
+    register(session, mode="reserve")
+    session.add_all(notes(20))
+    session.flush()
+    assert audit() == [RESERVED, ("fallback", "flush", "INFO"), FLUSHED]
+    assert (audit.records[1].rows, audit.records[1].reason) == (20, "mode is reserve")
+
+
+def test_a_flush_that_fails(session: Session, audit: Audit) -> None:
+    """Its error's class and SQLSTATE, and nothing of the row that the database refused."""
+    session.add_all([*notes(20), *notes(1)])
+    with pytest.raises(IntegrityError):
+        session.flush()
+    assert audit() == [RESERVED, ("write_failed", "flush", "INFO")]
+    assert (audit.records[1].error, audit.records[1].sqlstate) == ("IntegrityError", "23505")
+
+
+def test_a_flush_without_inserts_is_no_event(session: Session, audit: Audit) -> None:
+    """An UPDATE is SQLAlchemy's own."""
+    (note,) = notes(1)
+    session.add(note)
+    session.flush()
+    audit()
+    note.body = SECRET
+    session.flush()
+    assert audit() == []
+
+
+def test_reservations_outside_of_a_flush(session: Session, audit: Audit) -> None:
+    """reserve_ids and assign_ids tell of each sequence once; of no ids there is nothing to tell."""
+    reserve_ids(session, {Note: 7})
+    assign_ids(session, notes(4))
+    reserve_ids(session, Note, 0)
+    assert audit() == [RESERVED, RESERVED]
+    assert [record.count for record in audit.records] == [7, 4]
+
+
+def test_bulk_inserts(session: Session, audit: Audit) -> None:
+    """What went by COPY, and what could not, with the ids reserved for each."""
+    bulk_insert(session, Note, [{"body": f"{SECRET} {number}"} for number in range(20)])
+    assert audit() == [RESERVED, ("rows_written", "bulk", "INFO")]
+    written = audit.records[1]
+    assert (written.rows, written.reserved, written.writer) == (20, 20, "copy")
+
+    bulk_insert(session, Shout, [{"body": SECRET}, {"body": SECRET}, {"body": SECRET, "id": 7000}])
+    assert audit() == [RESERVED, ("fallback", "bulk", "INFO")]
+    fallback = audit.records[1]
+    assert (fallback.rows, fallback.reserved, fallback.writer) == (3, 2, "insert")
+    assert "wraps its values in SQL" in fallback.reason
+
+    bulk_insert(session, Note, [])
+    assert audit() == []
+
+
+def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
+    """Refused by us or by the database: the class of the error, once."""
+    with pytest.raises(InvalidRowsError):
+        bulk_insert(session, Note, [{"body": None}, {SECRET: 1}])
+    with pytest.raises(IntegrityError):
+        bulk_insert(session, Note, [{"body": SECRET}, {"body": SECRET}])
+    failed = ("write_failed", "bulk", "INFO")
+    assert audit() == [failed, RESERVED, failed]
+    assert [audit.records[index].error for index in (0, 2)] == [
+        "InvalidRowsError", "IntegrityError",
+    ]  # fmt: skip
+
+
+def test_checks_and_repairs(session: Session, audit: Audit) -> None:
+    """Drift is a WARNING, and so is a sequence that was moved; the rest is INFO."""
+    check_sequences(session, Note)
+    session.execute(text("INSERT INTO note VALUES (40, :body)"), {"body": SECRET})
+    check_sequences(session, Note)
+    assert audit() == [
+        ("sequences_checked", "health", "INFO"),
+        ("sequences_checked", "health", "WARNING"),
+    ]
+    assert (audit.records[1].unhealthy_sequences, audit.records[1].largest_gap) == (
+        ["note_id_seq"], 40,
+    )  # fmt: skip
+    repair_sequences(session, Note, dry_run=True)
+    whole = ("sequences_repaired", "health", "INFO")
+    assert audit() == [("sequence_repair", "health", "INFO"), whole]
+    repair_sequences(session, Note)
+    assert audit() == [("sequence_repair", "health", "WARNING"), whole]
+    assert (audit.records[0].old_value, audit.records[0].new_value) == (1, 40)
+    repair_sequences(session, Note)
+    assert audit() == [whole]
+
+
+def test_what_could_not_be_repaired_is_a_warning(session: Session, audit: Audit) -> None:
+    """Whoever runs on WARNING hears that something is left to do."""
+    session.execute(text("INSERT INTO note VALUES (2147483647, '-')"))
+    repair_sequences(session, Note)
+    assert audit() == [
+        ("sequence_repair", "health", "WARNING"),
+        ("sequences_repaired", "health", "WARNING"),
+    ]
+
+
+def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
+    """Each change once; an alert that fails is an ERROR; a sequence that will run out a WARNING."""
+    alerts = Alerts(command=f"false {SECRET}", webhook=f"http://127.0.0.1:9/{SECRET}")
+    watch = _Rounds(Target(engine, None, None), Watcher(alert_gap=10), alerts, None)
+    watch.look()
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (40, :body)"), {"body": SECRET})
+    watch.look()
+    failed = ("alert_failed", "watch", "ERROR")
+    assert [entry for entry in audit() if entry[1] == "watch"] == [
+        ("sequence_state_changed", "watch", "WARNING"),
+        failed,
+        failed,
+    ]
+    assert [r.way for r in audit.records if r.event == "alert_failed"] == ["command", "webhook"]
+    with engine.begin() as connection:
+        repair_sequences(connection, Note)
+        audit()
+    watch.look()
+    assert [entry for entry in audit() if entry[1] == "watch"] == [
+        ("sequence_state_changed", "watch", "INFO"),
+        failed,
+        failed,
+    ]
+    with engine.begin() as connection:
+        connection.execute(text("SELECT setval('note_id_seq', 1000000000)"))
+    watch.look()
+    watch.look()
+    assert [entry for entry in audit() if entry[1] == "watch"] == [
+        ("sequence_runs_out", "watch", "WARNING")
+    ]
+
+
+def test_routine_is_silent_on_warning(session: Session, caplog: pytest.LogCaptureFixture) -> None:
+    """Production hears nothing of reservations, writes, fallbacks, failures and healthy checks."""
+    caplog.set_level(logging.WARNING, "sqla_seqreserve")
+    session.add_all([*notes(20), Note(body=func.upper(SECRET))])
+    session.flush()
+    bulk_insert(session, Shout, [{"body": SECRET}])
+    check_sequences(session, Note)
+    repair_sequences(session, Note)
+    session.commit()
+    session.add_all(notes(1))
+    with pytest.raises(IntegrityError):
+        session.flush()
+    assert [record for record in caplog.records if record.name.startswith("sqla_seqreserve")] == []
+
+
+def test_observers_hear_what_no_logger_does(session: Session) -> None:
+    """Metrics count whatever the level is; an observer that has ended hears nothing more."""
+    heard: list[str] = []
+    end = _audit.observe(lambda event, fields: heard.append(event))
+    try:
+        session.add_all(notes(20))
+        session.flush()
+    finally:
+        end()
+    session.add_all(notes(20, start=50))
+    session.flush()
+    assert heard == ["ids_reserved", "rows_written", "flushed"]
