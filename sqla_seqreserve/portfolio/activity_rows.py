@@ -121,6 +121,10 @@ def parse_timestamp(value: object) -> dt.datetime:
     if isinstance(value, dt.datetime):
         if value.utcoffset() is None:
             raise ValueError(f"expected a time zone, found {value.isoformat()} without one")
+        try:
+            value.astimezone(dt.UTC)
+        except OverflowError:
+            raise ValueError(f"{value.isoformat()} is beyond the years 1 to 9999 in UTC") from None
         return value
     if isinstance(value, dt.date):
         return midnight(value)
