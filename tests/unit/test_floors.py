@@ -59,6 +59,8 @@ CONFINED = {
     "matplotlib": (f"{PACKAGE}.bench.chart",),
     "fastapi": (f"{PACKAGE}.web",),
     "starlette": (f"{PACKAGE}.web",),
+    "pydantic": (f"{PACKAGE}.web",),
+    "uvicorn": (f"{PACKAGE}.cli",),
     "typer": (f"{PACKAGE}.cli",),
     "rich": (f"{PACKAGE}.cli",),
     "prometheus_client": (f"{PACKAGE}.metrics",),

@@ -1,0 +1,102 @@
+"""The shapes of the answers, as the OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from ..health.report import RepairAction, Severity, Status
+from ._history import Point
+
+__all__ = [
+    "HealthBody",
+    "PageBody",
+    "RefusalBody",
+    "RepairBody",
+    "RepairResultBody",
+    "SequenceBody",
+    "refusals",
+]
+
+
+class SequenceBody(BaseModel):
+    """One sequence of a check."""
+
+    table: str | None
+    sequence: str | None
+    sequence_value: int | None
+    table_max_id: int | None
+    is_healthy: bool
+    gap: int
+    status: Status
+    severity: Severity
+
+
+class HealthBody(BaseModel):
+    """A check of every sequence."""
+
+    overall_health: Literal["HEALTHY", "UNHEALTHY"]
+    sequences: list[SequenceBody]
+    checked_at: datetime
+    total_sequences: int
+    healthy_sequences: int
+
+
+class RepairResultBody(BaseModel):
+    """One sequence of a repair, with further keys that depend on its status.
+
+    ``old_value``, ``new_value`` and ``gap_fixed`` for ``REPAIRED`` and ``WOULD_REPAIR``, otherwise
+    ``current_value``; and a ``reason`` for ``NOT_REPAIRABLE``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    table: str | None
+    sequence: str | None
+    status: RepairAction
+    table_max_id: int | None
+
+
+class RepairBody(BaseModel):
+    """A repair, or a dry run of one."""
+
+    repair_completed: bool
+    sequences_repaired: int
+    results: list[RepairResultBody]
+    repaired_at: datetime
+
+
+class _FindingBody(BaseModel):
+    code: str
+    severity: Severity
+    message: str
+    remedy: str
+
+
+class _PageSequenceBody(SequenceBody):
+    column: str | None
+    next_value: int | None
+    used_fraction: float | None
+    findings: list[_FindingBody]
+    history: list[Point]
+
+
+class PageBody(HealthBody):
+    """What the page shows: the check, with findings and history."""
+
+    sequences: list[_PageSequenceBody]  # type: ignore[assignment]  # narrower, and only read
+
+
+class RefusalBody(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the refusals that a path may answer with."""
+    texts = {409: "Conflict", 500: "The database's refusal", 503: "The database is out of reach"}
+    return {status: {"model": RefusalBody, "description": texts[status]} for status in statuses}
