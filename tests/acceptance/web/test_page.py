@@ -1,0 +1,219 @@
+"""The page in a real Chromium, driven by the keyboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fixtures.portal import by_role, everybody, portal, serving
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import Engine, text
+
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium of the machine's own, with a fresh profile."""
+    program = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if program is None:
+        pytest.skip("no Chromium: install Debian's package chromium, or name one in CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser found wrong with the page: errors, refused resources, other hosts."""
+    return []
+
+
+@pytest.fixture
+def new_page(browser: Browser, complaints: list[str]) -> Iterator[Any]:
+    """A function that opens the page at an address; any complaint fails the test."""
+    contexts = []
+
+    def open_page(address: str, prefix: str = "", **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(message.text)
+                if message.type == "error" and "403" not in message.text
+                else None
+            ),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((address, "data:"))
+                else complaints.append(request.url)
+            ),
+        )
+        page.goto(f"{address}{prefix}/system/sequences")
+        expect(page.locator("#rows tr")).to_have_count(8)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def drifted(holding: Engine) -> Engine:
+    """The fund's sequence is behind by 5."""
+    with holding.begin() as connection:
+        connection.execute(
+            text("INSERT INTO portfolio_funds (id, portfolio_id, fund_name) VALUES (7, 1, 'C')")
+        )
+    return holding
+
+
+def next_fund_id(engine: Engine) -> int | None:
+    with engine.connect() as connection:
+        return connection.scalar(
+            text("SELECT nextval(pg_get_serial_sequence('portfolio_funds', 'id'))")
+        )
+
+
+def test_a_repair_by_keyboard(portfolio_url: str, drifted: Engine, new_page: Any) -> None:
+    """Dry run, what it would do, confirmation and repair, with no mouse."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        expect(page.get_by_role("heading", level=1)).to_have_text("1 sequence needs attention")
+        worst = page.locator("#rows tr").first
+        expect(worst).to_contain_text("portfolio_funds")
+        expect(worst).to_contain_text("Needs repair")
+        expect(page.get_by_role("button", name="Repair…")).to_be_visible()
+
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Refresh")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Repair…")).to_be_focused()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="What a repair would do")
+        expect(dialog.get_by_role("row")).to_have_count(2)
+        expect(dialog).to_contain_text("Nothing has been changed yet")
+
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(page.get_by_role("button", name="Repair…")).to_be_focused()
+        expect(page.get_by_role("heading", level=1)).to_have_text("1 sequence needs attention")
+
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_role("button", name="Repair 1 sequence")).to_be_visible()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        expect(dialog.get_by_role("button", name="Repair 1 sequence")).to_be_focused()
+        page.keyboard.press("Enter")
+        done = page.get_by_role("dialog", name="1 sequence repaired")
+        expect(done.get_by_role("button", name="Close")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("8 sequences are all ahead")
+        expect(page.locator("#rows svg").first).to_be_visible()
+        assert page.title() == "Sequences"
+    assert next_fund_id(drifted) == 8
+
+
+def test_names_stay_text(portfolio_url: str, holding: Engine, new_page: Any) -> None:
+    """A sequence may be named like markup, and is shown so, under any prefix of the router."""
+    name = "<img src=x onerror=document.title='broken'>"
+    with holding.begin() as connection:
+        connection.execute(text(f'ALTER SEQUENCE portfolios_id_seq RENAME TO "{name}"'))
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address, "/all")
+        expect(page.locator("#rows")).to_contain_text(name)
+        expect(page.locator("img")).to_have_count(0)
+        assert page.title() == "Sequences"
+
+
+def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_page: Any) -> None:
+    """What goes wrong shows without anybody touching the page."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        heading = page.get_by_role("heading", level=1)
+        expect(heading).to_have_text("8 sequences are all ahead")
+        with holding.begin() as connection:
+            connection.execute(
+                text("INSERT INTO portfolios (id, portfolio_name) VALUES (9, 'Late')")
+            )
+        expect(heading).to_have_text("1 sequence needs attention", timeout=30_000)
+
+
+def test_the_repair_is_offered_to_those_let_in(portfolio_url: str, new_page: Any) -> None:
+    """Who may look only sees no button; who may repair does."""
+    with (
+        portal(portfolio_url, everybody, by_role("admin")) as app,
+        serving(app) as address,
+    ):
+        admin = new_page(address, extra_http_headers={"X-Roles": "admin"})
+        expect(admin.get_by_role("button", name="Repair…")).to_be_visible()
+        viewer = new_page(address)
+        viewer.wait_for_load_state("networkidle")  # the answer to whether it may repair is there
+        expect(viewer.get_by_role("button", name="Refresh")).to_be_visible()
+        expect(viewer.get_by_role("button", name="Repair…")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_it_fits_the_screen_and_the_scheme(
+    portfolio_url: str, drifted: Engine, new_page: Any, scheme: str, width: int
+) -> None:
+    """Nothing sticks out on any width, and all text stands out from its ground (WCAG AA)."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address, color_scheme=scheme, viewport={"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(_WORST_CONTRAST) >= 4.5
+        page.get_by_role("button", name="Repair…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("row")).to_have_count(2)
+        assert dialog.evaluate("d => d.scrollWidth <= d.clientWidth")
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert dark == ("rgb(16, 19, 25)" if scheme == "dark" else "rgb(245, 246, 248)")
+
+
+# The lowest contrast between a text and the nearest ground behind it that is not transparent.
+_WORST_CONTRAST = """
+() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = parse(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  let worst = 21;
+  for (const node of document.querySelectorAll("body *:not(script)")) {
+    const own = [...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim());
+    if (!own || !node.checkVisibility()) continue;
+    const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))];
+    worst = Math.min(worst, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+  }
+  return worst;
+}
+"""
