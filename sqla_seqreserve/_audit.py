@@ -15,8 +15,9 @@ event                      logger          level   fields
 ``fallback``               ``flush``,      INFO    the same; ``reason`` says why COPY could not
                            ``bulk``                write these rows
 ``flushed``                ``flush``       DEBUG   rows, seconds
-``write_failed``           ``flush``,      INFO    error (its class), sqlstate; the caller has the
-                           ``bulk``                exception itself
+``failed``                 ``flush``,      INFO    error (its class), sqlstate; the caller has the
+                           ``bulk``,               exception itself
+                           ``reservation``
 ``sequences_checked``      ``health``      INFO,   sequences, healthy, unhealthy_sequences,
                                            WARNING largest_gap; WARNING if not all are healthy
 ``sequence_repair``        ``health``      WARNING table, column, sequence, action, old_value,
@@ -43,7 +44,8 @@ counts them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from sqlalchemy.exc import DBAPIError
@@ -51,7 +53,15 @@ from sqlalchemy.orm import class_mapper
 
 from .reports import FlushEntry, FlushReport
 
-__all__ = ["Observer", "emit", "flushed", "observe", "rows_written", "write_failed"]
+__all__ = [
+    "Observer",
+    "emit",
+    "failed",
+    "failures_told",
+    "flushed",
+    "observe",
+    "rows_written",
+]
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
 """Called with the event and its fields."""
@@ -124,8 +134,8 @@ def flushed(logger: logging.Logger, report: FlushReport) -> None:
     )
 
 
-def write_failed(logger: logging.Logger, error: BaseException) -> None:
-    """Tell that a flush or a bulk insert failed."""
+def failed(logger: logging.Logger, error: BaseException) -> None:
+    """Tell that a flush, a bulk insert or a reservation failed."""
     sqlstate = None
     if isinstance(error, DBAPIError):
         sqlstate = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
@@ -133,10 +143,20 @@ def write_failed(logger: logging.Logger, error: BaseException) -> None:
     emit(
         logger,
         logging.INFO,
-        "write_failed",
+        "failed",
         "failed with %s%s",
         name,
         f", SQLSTATE {sqlstate}" if sqlstate else "",
         error=name,
         sqlstate=sqlstate,
     )
+
+
+@contextmanager
+def failures_told(logger: logging.Logger) -> Iterator[None]:
+    """Tell of what is raised in the block, or by the function that is decorated."""
+    try:
+        yield
+    except Exception as error:
+        failed(logger, error)
+        raise

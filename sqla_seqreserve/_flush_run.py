@@ -156,7 +156,7 @@ class FlushRun:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
         failed stock flush does.
         """
-        audit.write_failed(log, error)
+        audit.failed(log, error)
         written = set().union(*self._written)
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])

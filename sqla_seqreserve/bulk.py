@@ -88,13 +88,10 @@ def bulk_insert(
     given = rows if isinstance(rows, list) else list(rows)
     connection = connection_of(session, mapper)
     writing = _Writing(connection, mapper, given, progress)
-    try:
+    with audit.failures_told(log):
         writing.check()
         keys = writing.reserve()
         writing.write()
-    except Exception as error:
-        audit.write_failed(log, error)
-        raise
     for entry in writing.entries():
         audit.rows_written(log, entry, fallback=entry.writer == "insert")
     if returning == "ids":

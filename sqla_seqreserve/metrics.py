@@ -1,28 +1,51 @@
-"""Prometheus metrics (extra ``[metrics]``).
+"""Prometheus metrics (extra ``[metrics]``): what the library writes, and how its sequences are.
 
 ::
+
+    LibraryMetrics()                                     # once, where the application starts
 
     metrics = HealthMetrics()                            # on prometheus_client's own registry
     metrics.observe(check_sequences(session, Base))      # after each check
 
-=========================================== ======= ==============================================
-metric                                      type    labels and meaning
-=========================================== ======= ==============================================
-``seqreserve_sequence_healthy``             gauge   table, column, sequence: 1 ahead of its table
-``seqreserve_sequence_gap``                 gauge   the same: ids by which it is behind
-``seqreserve_sequence_used_ratio``          gauge   the same: share used of what it can hand out
-``seqreserve_check_timestamp_seconds``      gauge   when the last check succeeded
-``seqreserve_check_failures_total``         counter checks that the database did not answer
-=========================================== ======= ==============================================
+=========================================== ========= ============================================
+metric                                      type      labels and meaning
+=========================================== ========= ============================================
+``seqreserve_ids_reserved_total``           counter   model: ids taken from its sequence
+``seqreserve_rows_total``                   counter   model, writer: rows by copy, insert or orm
+``seqreserve_fallback_rows_total``          counter   model, reason: those that COPY could not
+                                                      write
+``seqreserve_flush_seconds``                histogram time that a flush spent writing its rows
+``seqreserve_errors_total``                 counter   error: flushes, bulk inserts and
+                                                      reservations that failed, by exception
+``seqreserve_sequence_healthy``             gauge     table, column, sequence: 1 ahead of its
+                                                      table
+``seqreserve_sequence_gap``                 gauge     the same: ids by which it is behind
+``seqreserve_sequence_used_ratio``          gauge     the same: share used of what it can hand out
+``seqreserve_check_timestamp_seconds``      gauge     when the last check succeeded
+``seqreserve_check_failures_total``         counter   checks that the database did not answer
+=========================================== ========= ============================================
+
+Rows are counted when their flush has succeeded, whether or not its transaction commits.
 """
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, start_http_server
+from collections.abc import Mapping
+from typing import Any
 
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    start_http_server,
+)
+
+from . import _audit as audit
 from .health import HealthReport
 
-__all__ = ["HealthMetrics", "serve_metrics"]
+__all__ = ["HealthMetrics", "LibraryMetrics", "serve_metrics"]
 
 _LABELS = ("table", "column", "sequence")
 
@@ -75,6 +98,57 @@ class HealthMetrics:
     def failed(self) -> None:
         """Count a check that could not be made."""
         self._failures.inc()
+
+
+class LibraryMetrics:
+    """What this process reserves and writes, through every registration and every function, from
+    now on.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._reserved = Counter(
+            "seqreserve_ids_reserved", "Ids taken from sequences", ["model"], registry=registry
+        )
+        self._rows = Counter(
+            "seqreserve_rows", "Rows written", ["model", "writer"], registry=registry
+        )
+        self._fallbacks = Counter(
+            "seqreserve_fallback_rows",
+            "Rows that COPY could not write",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "seqreserve_flush_seconds",
+            "Time that a flush spent writing its rows",
+            registry=registry,
+        )
+        self._errors = Counter(
+            "seqreserve_errors",
+            "Flushes, bulk inserts and reservations that failed",
+            ["error"],
+            registry=registry,
+        )
+        self._end = audit.observe(self._observe)
+
+    def close(self) -> None:
+        """Count no longer, and take the metrics off the registry."""
+        self._end()
+        for metric in (self._reserved, self._rows, self._fallbacks, self._seconds, self._errors):
+            self._registry.unregister(metric)
+
+    def _observe(self, event: str, fields: Mapping[str, Any]) -> None:
+        if event == "ids_reserved":
+            self._reserved.labels(fields["model"]).inc(fields["count"])
+        elif event in ("rows_written", "fallback"):
+            self._rows.labels(fields["model"], fields["writer"]).inc(fields["rows"])
+            if event == "fallback":
+                self._fallbacks.labels(fields["model"], fields["reason"]).inc(fields["rows"])
+        elif event == "flushed":
+            self._seconds.observe(fields["seconds"])
+        elif event == "failed":
+            self._errors.labels(fields["error"]).inc()
 
 
 def serve_metrics(port: int, registry: CollectorRegistry = REGISTRY) -> None:

@@ -15,6 +15,7 @@ consecutive. PostgreSQL does not take a reserved id back when a transaction roll
 from __future__ import annotations
 
 import collections.abc
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, SupportsIndex, TypeAlias, overload
 
@@ -23,6 +24,7 @@ from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
 
+from . import _audit as audit
 from ._fetch import IdRequest, fetch_ids
 from ._keys import KeySequence, mapper_of, require, resolve
 from .errors import (
@@ -33,6 +35,8 @@ from .errors import (
 )
 
 __all__ = ["ReservedIds", "SessionOrConnection", "assign_ids", "reserve_ids"]
+
+log = logging.getLogger("sqla_seqreserve.reservation")
 
 SessionOrConnection: TypeAlias = Session | scoped_session[Any] | Connection
 
@@ -81,6 +85,7 @@ def reserve_ids(
 def reserve_ids(
     session_or_connection: SessionOrConnection, model: Mapping[type[Any], int]
 ) -> dict[type[Any], ReservedIds]: ...
+@audit.failures_told(log)
 def reserve_ids(
     session_or_connection: SessionOrConnection,
     model: type[Any] | Mapping[type[Any], int],
@@ -121,6 +126,7 @@ def reserve_ids(
     return ids[mapper_of(model)]
 
 
+@audit.failures_told(log)
 def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]) -> None:
     """Fill the primary keys of transient or pending objects now, before any flush, in one round
     trip.

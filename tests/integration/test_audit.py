@@ -24,7 +24,12 @@ from sqla_seqreserve.cli._alerts import Alerts
 from sqla_seqreserve.cli._target import Target
 from sqla_seqreserve.cli._watching import Watcher
 from sqla_seqreserve.cli.watch import _Rounds
-from sqla_seqreserve.errors import InvalidRowsError
+from sqla_seqreserve.errors import (
+    InvalidCountError,
+    InvalidRowsError,
+    SequenceExhaustedError,
+    UnmappedClassError,
+)
 
 SECRET = "s3cret-of-the-row"
 
@@ -34,7 +39,7 @@ FIELDS = {
     "rows_written": WRITTEN,
     "fallback": WRITTEN,
     "flushed": {"rows", "seconds"},
-    "write_failed": {"error", "sqlstate"},
+    "failed": {"error", "sqlstate"},
     "sequences_checked": {"sequences", "healthy", "unhealthy_sequences", "largest_gap"},
     "sequence_repair": {
         *("table", "column", "sequence", "action", "old_value", "new_value"),
@@ -169,7 +174,7 @@ def test_a_flush_that_fails(session: Session, audit: Audit) -> None:
     session.add_all([*notes(20), *notes(1)])
     with pytest.raises(IntegrityError):
         session.flush()
-    assert audit() == [RESERVED, ("write_failed", "flush", "INFO")]
+    assert audit() == [RESERVED, ("failed", "flush", "INFO")]
     assert (audit.records[1].error, audit.records[1].sqlstate) == ("IntegrityError", "23505")
 
 
@@ -191,6 +196,22 @@ def test_reservations_outside_of_a_flush(session: Session, audit: Audit) -> None
     reserve_ids(session, Note, 0)
     assert audit() == [RESERVED, RESERVED]
     assert [record.count for record in audit.records] == [7, 4]
+
+
+def test_reservations_that_fail(session: Session, audit: Audit) -> None:
+    """A call that reserves nothing says with what it failed, the wrong argument untold."""
+    with pytest.raises(InvalidCountError):
+        reserve_ids(session, Note, SECRET)  # type: ignore[call-overload]  # the point of the test
+    session.execute(text("ALTER SEQUENCE note_id_seq MAXVALUE 5"))
+    with pytest.raises(SequenceExhaustedError):
+        reserve_ids(session, Note, 6)
+    session.rollback()
+    with pytest.raises(UnmappedClassError):
+        assign_ids(session, [SECRET])
+    assert audit() == [("failed", "reservation", "INFO")] * 3
+    assert [record.error for record in audit.records] == [
+        "InvalidCountError", "SequenceExhaustedError", "UnmappedClassError",
+    ]  # fmt: skip
 
 
 def test_bulk_inserts(session: Session, audit: Audit) -> None:
@@ -216,7 +237,7 @@ def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
         bulk_insert(session, Note, [{"body": None}, {SECRET: 1}])
     with pytest.raises(IntegrityError):
         bulk_insert(session, Note, [{"body": SECRET}, {"body": SECRET}])
-    failed = ("write_failed", "bulk", "INFO")
+    failed = ("failed", "bulk", "INFO")
     assert audit() == [failed, RESERVED, failed]
     assert [audit.records[index].error for index in (0, 2)] == [
         "InvalidRowsError", "IntegrityError",
