@@ -40,6 +40,7 @@ def judge(
         *_room(sequence, column, already=bool(exhausted)),
         *_wiring(sequence, column, target, identity, drawn_from),
         *_shape(sequence, target),
+        *_identity_kind(column, target, identity),
         *_sharing(sequence, column),
     ]
     status: Status
@@ -283,6 +284,17 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 f"ALTER SEQUENCE {sequence.label} START WITH {declared.start}, or change the model",
             )
         )
+    if declared.cycle is not None and declared.cycle != sequence.cycle:
+        kinds = ("NO CYCLE", "CYCLE")
+        findings.append(
+            Finding(
+                "CYCLE_DIFFERS",
+                "MEDIUM",
+                f"{sequence.label} is set to {kinds[sequence.cycle]}, in its model to "
+                f"{kinds[declared.cycle]}",
+                f"ALTER SEQUENCE {sequence.label} {kinds[declared.cycle]}, or change the model",
+            )
+        )
     data_type = getattr(declared, "data_type", None)
     if data_type is not None:
         expected = _type_name(data_type.__visit_name__)
@@ -296,6 +308,28 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _identity_kind(
+    column: ColumnFacts | None, target: Target | None, identity: str
+) -> list[Finding]:
+    if column is None or target is None or target.identity is None or not identity:
+        return []
+    found = "ALWAYS" if identity == "a" else "BY DEFAULT"
+    expected = "ALWAYS" if target.identity.always else "BY DEFAULT"
+    if found == expected:
+        return []
+    place = f"{column.label}.{column.column}"
+    return [
+        Finding(
+            "IDENTITY_DIFFERS",
+            "MEDIUM",
+            f"{place} is GENERATED {found}, in its model {expected}: the database "
+            f"{'refuses' if found == 'ALWAYS' else 'takes'} ids that an INSERT gives",
+            f"ALTER TABLE {column.label} ALTER {column.column} SET GENERATED {expected}, or change "
+            "the model",
+        )
+    ]
 
 
 def _type_name(visit_name: str) -> str | None:
