@@ -32,6 +32,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from . import _host as host
+from ._collector import collector_paused
 from ._flush_run import FlushRun, FlushSettings, Record
 from ._host import State
 from ._insert import insert_records
@@ -114,7 +115,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
         saved = self.states.keys() - deleted
         if deleted:
             self.session._remove_newly_deleted(deleted)
-        saved -= host.register_inserted(self.session, saved)
+        with collector_paused(len(saved)):
+            saved -= host.register_inserted(self.session, saved)
         if saved:
             self.session._register_persistent(saved)
         self.seqreserve.report()
@@ -209,10 +211,12 @@ def _organize_reserved(
     ):
         return None
     connection: Connection = host.connection_for(uow, base_mapper)
-    return [
+    records = [
         (state, state.dict, state.manager.mapper, connection)
         for state in sorted(states, key=_insert_order)
     ]
+    host.check_polymorphic_identities(records)
+    return records
 
 
 def _finalize(

@@ -298,10 +298,18 @@ def all_mappers() -> list[Mapper[Any]]:
 
 
 def watches_insert(mapper: Mapper[Any]) -> bool:
-    """Whether saving a new object of ``mapper`` begins with more than looking it up: a listener,
-    a check of its identity.
+    """Whether somebody listens for objects of ``mapper`` that are about to be inserted."""
+    return bool(mapper.dispatch.before_insert)
+
+
+def check_polymorphic_identities(records: Iterable[tuple[State, dict[str, Any], Any, Any]]) -> None:
+    """Warn of objects whose polymorphic identity is not one of their class, as SQLAlchemy's first
+    pass does.
     """
-    return bool(mapper.dispatch.before_insert or mapper._validate_polymorphic_identity)
+    for state, row, mapper, _ in records:
+        validate = mapper._validate_polymorphic_identity
+        if validate is not None:
+            validate(mapper, state, row)
 
 
 def has_work_after_insert(mapper: Mapper[Any]) -> bool:
@@ -327,39 +335,53 @@ def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
     new, identity_map = session._new, session.identity_map
     known, reference = identity_map._dict, identity_map._wr
     transaction = session._transaction
-    in_transaction = transaction._new if transaction is not None else None
     keys: dict[Any, tuple[Any, tuple[str, ...]]] = {}
+    last: Any = None
+    identity_class: Any = None
+    attributes: tuple[str, ...] = ()
+    done: list[State] = []
     for state in states:
         if state.key is not None or state not in new:
             continue
         manager = state.manager
-        if manager not in keys:
-            mapper = manager.mapper
-            keys[manager] = (
-                mapper._identity_class,
-                tuple(prop.key for prop in mapper._identity_key_props),
-            )
-        identity_class, attributes = keys[manager]
+        if manager is not last:
+            last = manager
+            if manager not in keys:
+                mapper = manager.mapper
+                keys[manager] = (
+                    mapper._identity_class,
+                    tuple(prop.key for prop in mapper._identity_key_props),
+                )
+            identity_class, attributes = keys[manager]
         row = state.dict
-        values = tuple([row.get(attribute) for attribute in attributes])
+        if len(attributes) == 1:
+            values: tuple[Any, ...] = (row.get(attributes[0]),)
+        else:
+            values = tuple([row.get(attribute) for attribute in attributes])
+        if None in values:
+            continue
         key = (identity_class, values, state.identity_token)
-        if None in values or key in known:
+        if known.setdefault(key, state) is not state:
             continue
         state.key = key
-        known[key] = state
         state._instance_dict = reference
         state._orphaned_outside_of_session = False
         state.committed_state.clear()
-        state.__dict__.pop("_pending_mutations", None)
+        if "_pending_mutations" in state.__dict__:
+            del state.__dict__["_pending_mutations"]
         if state.expired_attributes:
             state.expired_attributes.difference_update(row)
         state.modified = state.expired = False
         state._strong_obj = None
-        if in_transaction is not None:
-            in_transaction[state] = True
-        registered.add(state)
-    for state in registered:
-        del new[state]
+        done.append(state)
+    if transaction is not None:
+        transaction._new.update(dict.fromkeys(done, True))
+    if len(done) == len(new):
+        new.clear()
+    else:
+        for state in done:
+            del new[state]
+    registered.update(done)
     return registered
 
 
@@ -392,6 +414,7 @@ def instances_of(
     manager = mapper.class_manager
     identity_class = mapper._identity_class
     key_attributes = [prop.key for prop in mapper._identity_key_props]
+    loadable = {prop.key for prop in mapper.column_attrs if not prop.deferred}
     identity_map, reference = session.identity_map, session.identity_map._wr
     known = identity_map._dict
     in_transaction = session._autobegin_t()._new
@@ -409,6 +432,7 @@ def instances_of(
         )
         state.session_id = hash_key
         state._instance_dict = reference
+        state.expired_attributes.update(loadable.difference(held))
         known[state.key] = state
         in_transaction[state] = True
         instances.append(instance)

@@ -41,6 +41,7 @@ log = logging.getLogger("sqla_seqreserve.bulk")
 _T = TypeVar("_T")
 _Rows = Sequence[Mapping[str, Any]]
 
+_NO_AUTOFLUSH: Final = {"autoflush": False}
 _MOST_PROBLEMS: Final = 1000
 
 
@@ -87,7 +88,7 @@ def bulk_insert(
     mapper = mapper_of(model)
     given = rows if isinstance(rows, list) else list(rows)
     connection = connection_of(session, mapper)
-    writing = _Writing(connection, mapper, given, progress)
+    writing = _Writing(session, connection, mapper, given, progress)
     with audit.failures_told(log):
         writing.check()
         keys = writing.reserve()
@@ -106,11 +107,13 @@ class _Writing:
 
     def __init__(
         self,
+        session: Session | scoped_session[Any],
         connection: Connection,
         mapper: Mapper[Any],
         rows: _Rows,
         progress: Callable[[int], object] | None,
     ) -> None:
+        self.session = session
         self.connection = connection
         self.mapper = mapper
         self.rows = rows
@@ -270,8 +273,13 @@ class _Writing:
             {**self.rows[index], **{key: values[index] for key, values in self.added.items()}}
             for index in positions
         ]
-        session = Session(self.connection, autoflush=False)
-        session.execute(insert(self.mapper), rows)
+        expressions = [row for row in rows if not all(map(is_plain, row.values()))]
+        # Only plain values can be sent together.
+        plain = [row for row in rows if all(map(is_plain, row.values()))] if expressions else rows
+        if plain:
+            self.session.execute(insert(self.mapper), plain, execution_options=_NO_AUTOFLUSH)
+        for row in expressions:
+            self.session.execute(insert(self.mapper).values(row), execution_options=_NO_AUTOFLUSH)
         self.inserting = time.perf_counter() - started
         if self.progress is not None:
             self.progress(len(rows))

@@ -27,6 +27,7 @@ from typing import Any
 
 from ._server_folder import (
     FileLock,
+    belong_to_folder,
     can_enter,
     endpoint,
     live_owners,
@@ -143,10 +144,13 @@ class Keeper:
         shutil.rmtree(self.folder / "binaries", ignore_errors=True)
         for source, target in self.plan.copies:
             shutil.copytree(source, target, symlinks=True)
-        # The originals may be closed to everyone but the user that installed them.
+        # The originals may be closed to everyone but the user that installed them; the copies are
+        # the folder's owner's, who could not clear root's away.
         for path, _, names in os.walk(self.folder / "binaries"):
             os.chmod(path, 0o755)  # noqa: S103 -- programs that came from a public package
+            belong_to_folder(Path(path))
             for name in names:
+                belong_to_folder(Path(path, name))
                 if not os.path.islink(file := os.path.join(path, name)):
                     os.chmod(file, 0o755 if os.stat(file).st_mode & stat.S_IXUSR else 0o644)
 

@@ -1,0 +1,36 @@
+"""Keeps Python's cyclic garbage collector out of the loops of a large flush.
+
+Saving thousands of objects makes hundreds of thousands of containers and no cycle among them, yet
+each thousand of them sets the collector going over everything that the application holds: a third
+of the time of a flush, ours and stock's alike (measured for issue 3). It is paused while such loops
+run, and goes on afterwards as before.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["collector_paused"]
+
+_MANY: Final = 1_000
+
+
+@contextmanager
+def collector_paused(objects: int) -> Iterator[None]:
+    """Pause the collector for the block if it handles many objects, and if nobody else has paused
+    it.
+
+    The pause holds for every thread of the process; what they leave meanwhile is collected after
+    it.
+    """
+    if objects < _MANY or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
