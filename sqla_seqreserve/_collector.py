@@ -1,4 +1,4 @@
-"""Keeps Python's cyclic garbage collector out of the loops of a large flush.
+"""Keeps Python's cyclic garbage collector out of the loops of a large flush or bulk insert.
 
 Saving thousands of objects makes hundreds of thousands of containers and no cycle among them, yet
 each thousand of them sets the collector going over everything that the application holds: a third

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 from . import _audit as audit
 from . import _catalogue as catalogue
 from . import _host as host
+from ._collector import collector_paused
 from ._division import Batch, divide, is_plain
 from ._fetch import IdRequest, fetch_ids
 from ._keys import KeySequence, mapper_of, resolve
@@ -89,7 +90,7 @@ def bulk_insert(
     given = rows if isinstance(rows, list) else list(rows)
     connection = connection_of(session, mapper)
     writing = _Writing(session, connection, mapper, given, progress)
-    with audit.failures_told(log):
+    with audit.failures_told(log), collector_paused(len(given)):
         writing.check()
         keys = writing.reserve()
         writing.write()
@@ -97,7 +98,8 @@ def bulk_insert(
         audit.rows_written(log, entry, fallback=entry.writer == "insert")
     if returning == "ids":
         return ReservedIds(keys)
-    return writing.objects(session() if isinstance(session, scoped_session) else session)
+    with collector_paused(len(given)):
+        return writing.objects(session() if isinstance(session, scoped_session) else session)
 
 
 class _Writing:
