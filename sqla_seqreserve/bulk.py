@@ -275,9 +275,11 @@ class _Writing:
             {**self.rows[index], **{key: values[index] for key, values in self.added.items()}}
             for index in positions
         ]
-        expressions = [row for row in rows if not all(map(is_plain, row.values()))]
         # Only plain values can be sent together.
-        plain = [row for row in rows if all(map(is_plain, row.values()))] if expressions else rows
+        plain: list[dict[str, Any]] = []
+        expressions: list[dict[str, Any]] = []
+        for row in rows:
+            (plain if all(map(is_plain, row.values())) else expressions).append(row)
         if plain:
             self.session.execute(insert(self.mapper), plain, execution_options=_NO_AUTOFLUSH)
         for row in expressions:
