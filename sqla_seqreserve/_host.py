@@ -8,10 +8,11 @@ What is used, and why no public name would do:
 
 ``UOWTransaction``
     The unit of work of one flush. :mod:`sqla_seqreserve._flush` runs the flush with a subclass of
-it. ``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__`` The actions that insert and
-update. An action asked for a second time is looked up in ``postsort_actions`` by its class and
-arguments, so a subclass registered there under the stock key is executed in place of the stock
-action.
+    it.
+``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__``
+    The actions that insert and update. An action asked for a second time is looked up in
+    ``postsort_actions`` by its class and arguments, so a subclass registered there under the stock
+    key is executed in place of the stock action.
 ``persistence``
     ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
     replace the one that collects and sends the INSERT.
