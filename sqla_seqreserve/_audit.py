@@ -59,6 +59,7 @@ __all__ = [
     "failed",
     "failures_told",
     "flushed",
+    "is_heard",
     "observe",
     "rows_written",
 ]
@@ -91,6 +92,11 @@ def emit(
         logger.log(level, message, *arguments, extra={"event": event, **fields}, stacklevel=2)
     for observer in _observers:
         observer(event, fields)
+
+
+def is_heard(logger: logging.Logger) -> bool:
+    """Whether any event of ``logger`` would reach anybody."""
+    return bool(_observers) or logger.isEnabledFor(logging.INFO)
 
 
 def rows_written(logger: logging.Logger, entry: FlushEntry, *, fallback: bool) -> None:

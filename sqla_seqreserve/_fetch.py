@@ -1,25 +1,28 @@
 """The one statement that takes ids from sequences: ``nextval`` over ``generate_series``, several
 sequences at a time.
 
-Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the table's
-fingerprint (:mod:`sqla_seqreserve._catalogue`) before it takes anything: where the cached facts no
-longer hold it yields NULL, takes no id, and the facts are read again. The comparison is an
-uncorrelated subquery, evaluated once a branch and not once an id.
+Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the
+fingerprint (:mod:`sqla_seqreserve._catalogue`) of the key column, or of the whole table where COPY
+will write by the cached facts, before it takes anything: where they no longer hold it yields NULL,
+takes no id, and the facts are read again. The comparison is an uncorrelated subquery, evaluated
+once a branch and not once an id.
 """
 
 from __future__ import annotations
 
+import enum
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from . import _audit as audit
 from . import _catalogue as catalogue
+from ._driver import query_integers
 from ._keys import KeySequence, require, resolve
 from .errors import SequenceExhaustedError
 
@@ -32,10 +35,15 @@ _SEQUENCE_LIMIT_EXCEEDED = "2200H"
 
 @dataclass(frozen=True, slots=True)
 class IdRequest:
-    """How many ids are wanted from the sequence of one class."""
+    """How many ids are wanted from the sequence of one class.
+
+    :param whole: whether all that is known of the table must still hold, not only what is known
+        of its key.
+    """
 
     source: KeySequence
     count: int
+    whole: bool = False
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -74,48 +82,60 @@ def try_to_fetch_ids(
     """
     if not (guarded or any(request.count for request in requests)):
         return [[] for _ in requests], []
-    found = _execute(connection, requests, guarded)
+    taken: list[list[int]] = []
     stale = []
+    found = _execute(connection, requests, guarded)
     for slot, (request, ids) in enumerate(zip(requests, found, strict=True)):
         if None in ids[:1]:
             assert request.source.facts is not None
             catalogue.forget(connection, [request.source.facts.name])
             stale.append(slot)
-        elif ids:
-            check_range(request.source, ids)
-            _tell(request, ids)
-    return found, stale
+            taken.append([])
+            continue
+        taken.append(cast("list[int]", ids))
+        if ids:
+            check_range(request.source, taken[slot])
+            _tell(request, taken[slot])
+    return taken, stale
 
 
 def _execute(
     connection: Connection,
     requests: Sequence[IdRequest],
     guarded: Sequence[catalogue.TableFacts],
-) -> list[list[int]]:
+) -> list[list[int | None]]:
     parameters: dict[str, Any] = {}
+    guards: list[_Guard] = []
     for slot, request in enumerate(requests):
-        facts, sequence = request.source.facts, request.source.sequence
+        source = request.source
+        facts, sequence, column = source.facts, source.sequence, source.key.column
         assert facts is not None
         assert sequence is not None
-        parameters[f"table_{slot}"] = facts.name
-        parameters[f"print_{slot}"] = facts.fingerprint
+        assert column is not None
         parameters[f"sequence_{slot}"] = sequence.name
         parameters[f"count_{slot}"] = request.count
-    for slot, facts in enumerate(guarded, len(requests)):
-        parameters[f"table_{slot}"] = facts.name
-        parameters[f"print_{slot}"] = facts.fingerprint
-    statement = _statement(len(requests), len(guarded))
+        if request.whole:
+            guards.append(_guard_table(facts, slot, parameters))
+        else:
+            parameters[f"table_{slot}"] = facts.name
+            parameters[f"column_{slot}"] = column.name
+            parameters[f"print_{slot}"] = facts.columns[column.name].fingerprint
+            guards.append(_Guard.KEY)
+    guards += [
+        _guard_table(facts, slot, parameters) for slot, facts in enumerate(guarded, len(requests))
+    ]
+    statement = _statement(len(requests), tuple(guards))
     try:
-        if len(requests) == 1 and not guarded:
-            return [[row[0] for row in connection.execute(statement, parameters).all()]]
-        rows = connection.execute(statement, parameters).all()
+        columns = query_integers(connection, statement, parameters)
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         raise
-    found: list[list[int]] = [[] for _ in requests]
+    if len(columns) == 1:
+        return columns
+    found: list[list[int | None]] = [[] for _ in requests]
     altered = []
-    for slot, value in rows:
+    for slot, value in zip(*columns, strict=True):
         if slot < len(requests):
             found[slot].append(value)
         elif value is None:
@@ -124,25 +144,45 @@ def _execute(
     return found
 
 
+class _Guard(enum.Enum):
+    """What is compared before an id is taken."""
+
+    KEY = (
+        "FROM pg_attribute a WHERE a.attrelid = to_regclass(%(table_{slot})s) "
+        "AND a.attname = CAST(%(column_{slot})s AS name) "
+        f"AND {catalogue.COLUMN_FINGERPRINT} = %(print_{{slot}})s"
+    )
+    TABLE = (
+        "FROM pg_class c WHERE c.oid = to_regclass(%(table_{slot})s) "
+        f"AND {catalogue.FINGERPRINT} = %(print_{{slot}})s"
+    )
+    TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = %(actions_{{slot}})s"
+
+
+def _guard_table(facts: catalogue.TableFacts, slot: int, parameters: dict[str, Any]) -> _Guard:
+    parameters[f"table_{slot}"] = facts.name
+    parameters[f"print_{slot}"] = facts.fingerprint
+    if facts.action_fingerprint is None:
+        return _Guard.TABLE
+    parameters[f"actions_{slot}"] = facts.action_fingerprint
+    return _Guard.TABLE_AND_ACTIONS
+
+
 @functools.cache
-def _statement(requests: int, guarded: int) -> TextClause:
-    tagged = requests + guarded > 1
+def _statement(requests: int, guards: tuple[_Guard, ...]) -> str:
+    tagged = len(guards) > 1 or not requests
     branches = []
-    for slot in range(requests + guarded):
-        table = (
-            f"FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
-            f"AND {catalogue.FINGERPRINT} = :print_{slot}"
-        )
+    for slot, guard in enumerate(guards):
         tag = f"{slot} AS slot, " if tagged else ""
+        holds = guard.value.replace("{slot}", str(slot))
         if slot < requests:
             branches.append(
-                f"SELECT {tag}nextval((SELECT to_regclass(:sequence_{slot}) {table})) AS id "  # noqa: S608  # slots are ours, values are bound
-                f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+                f"SELECT {tag}nextval((SELECT to_regclass(%(sequence_{slot})s) {holds})) AS id "  # noqa: S608  # slots are ours, values are bound
+                f"FROM generate_series(1, CAST(%(count_{slot})s AS bigint))"
             )
         else:
-            guard = f"(SELECT CAST(c.oid AS bigint) {table})"
-            branches.append(f"SELECT {slot} AS slot, {guard} AS id")
-    return text(" UNION ALL ".join(branches))
+            branches.append(f"SELECT {tag}(SELECT CAST(c.oid AS bigint) {holds}) AS id")
+    return " UNION ALL ".join(branches)
 
 
 def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequest]:
@@ -152,7 +192,7 @@ def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequ
         mapper = request.source.key.mapper
         source = resolve(connection, [mapper])[mapper]
         require(source)
-        renewed.append(IdRequest(source, request.count))
+        renewed.append(replace(request, source=source))
     return renewed
 
 

@@ -11,7 +11,7 @@ A flush that a :class:`~sqla_seqreserve.Registration` watches runs with
    but new objects is concerned (:mod:`sqla_seqreserve._synchronize`). Where SQLAlchemy would save
    objects, :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs
    :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row
-       switches.
+   switches.
 3. The step that collects and sends the INSERT is ours: :mod:`sqla_seqreserve._insert` gives COPY
    what the plan says that COPY writes exactly, and the rest back to SQLAlchemy's own collect and
    emit.
@@ -28,7 +28,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from . import _host as host
@@ -210,7 +209,7 @@ def _organize_reserved(
         map(host.watches_insert, base_mapper.self_and_descendants)
     ):
         return None
-    connection: Connection = host.connection_for(uow, base_mapper)
+    connection = run.connection_for(uow, base_mapper)
     records = [
         (state, state.dict, state.manager.mapper, connection)
         for state in sorted(states, key=_insert_order)

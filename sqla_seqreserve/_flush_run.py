@@ -43,6 +43,8 @@ class FlushSettings(Protocol):
     def copy_threshold(self) -> int: ...
     @property
     def drift_guard(self) -> DriftGuard | None: ...
+    @property
+    def is_watched(self) -> bool: ...
     def enrols(self, mapper: Mapper[Any]) -> bool: ...
     def flushed(self, report: FlushReport) -> None: ...
 
@@ -62,11 +64,19 @@ class FlushRun:
         self.partial = partial
         self.reserved: set[State] = set()
         """Objects whose key was reserved by this flush."""
+        self._connections: dict[Mapper[Any], Connection] = {}
         self._sources: dict[Mapper[Any], KeySequence] = {}
         self._given: dict[Mapper[Any], list[State]] = {}
         self._had_none: set[State] = set()
         self._written: list[Sequence[State]] = []
         self._tallies: dict[tuple[type[Any], Writer, str | None], _Tally] = {}
+
+    def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
+        """The connection that this flush uses for ``base_mapper``; asked for once."""
+        connection = self._connections.get(base_mapper)
+        if connection is None:
+            connection = self._connections[base_mapper] = host.connection_for(uow, base_mapper)
+        return connection
 
     # Reserving
 
@@ -79,7 +89,7 @@ class FlushRun:
         by_connection: dict[Connection, dict[Mapper[Any], list[State]]] = {}
         for mapper, states in _pending_by_mapper(uow).items():
             if self.settings.enrols(mapper):
-                connection = host.connection_for(uow, mapper.base_mapper)
+                connection = self.connection_for(uow, mapper.base_mapper)
                 if connection.dialect.name == "postgresql":
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
@@ -104,14 +114,15 @@ class FlushRun:
             needing = [state for state in states if state.dict.get(attribute) is None]
             if needing:
                 wanted.setdefault(source.sequence.name, {})[source] = needing
-        requests = [
-            IdRequest(max(sharing, key=_maximum), sum(map(len, sharing.values())))
-            for sharing in wanted.values()
-        ]
+        to_copy = self._tables_to_copy(connection, pending)
+        requests = []
+        for sharing in wanted.values():
+            source = max(sharing, key=_maximum)
+            assert source.facts is not None
+            count = sum(map(len, sharing.values()))
+            requests.append(IdRequest(source, count, source.facts.name in to_copy))
         requested = {request.source.facts.name for request in requests if request.source.facts}
-        guarded = catalogue.cached_facts(
-            connection, (self._tables_to_copy(connection, pending) | left_alone) - requested
-        )
+        guarded = catalogue.cached_facts(connection, (to_copy | left_alone) - requested)
         ids, altered = try_to_fetch_ids(connection, requests, guarded)
         for slot, (sharing, values) in enumerate(zip(wanted.values(), ids, strict=True)):
             if slot not in altered:
@@ -197,7 +208,7 @@ class FlushRun:
             return "the session is two-phase"
         if not base_mapper.batch:
             return "the mapper has batch=False"
-        connection = host.connection_for(uow, base_mapper)
+        connection = self.connection_for(uow, base_mapper)
         if connection.dialect.name != "postgresql":
             return f"the database is {connection.dialect.name}"
         return self._no_copy_reason(connection)
@@ -226,7 +237,7 @@ class FlushRun:
 
     def report(self) -> None:
         """Hand the report to the registration, if anything was inserted."""
-        if not self._tallies:
+        if not self._tallies or not (self.settings.is_watched or audit.is_heard(log)):
             return
         entries = tuple(
             FlushEntry(model, tally.rows, tally.reserved, writer, reason, tally.seconds)

@@ -215,7 +215,7 @@ class _Writing:
             return [row.get(attribute) for row in self.rows]
         keys = [row.get(key.attribute) for row in self.rows]
         self.reserved = missing = [index for index, value in enumerate(keys) if value is None]
-        [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing))])
+        [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing), whole=True)])
         convert = self.source.to_python
         if len(missing) == len(keys):
             keys = list(map(convert, ids)) if convert else list(ids)

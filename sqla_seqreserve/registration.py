@@ -181,6 +181,11 @@ class Registration:
             enrolled = self._enrolled[mapper] = issubclass(mapper.class_, self._classes)
         return enrolled
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is to be called after a flush."""
+        return bool(self._callbacks)
+
     def flushed(self, report: FlushReport) -> None:
         """Hand the report to the callbacks, in the order in which they were added."""
         for callback in tuple(self._callbacks.values()):

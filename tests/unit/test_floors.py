@@ -45,7 +45,7 @@ UPPER_FLOORS = {
 CONFINED = {
     "alembic": (f"{PACKAGE}.alembic_plugin", f"{PACKAGE}.portfolio.schema", f"{PACKAGE}.cli"),
     "psycopg": (
-        f"{PACKAGE}.writers._copy",
+        f"{PACKAGE}._driver",
         f"{PACKAGE}.writers._codecs",
         f"{PACKAGE}.embedded",
         f"{PACKAGE}.testing",
