@@ -18,6 +18,7 @@ from ._drift import DriftGuard
 from ._fetch import IdRequest, check_range, try_to_fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
+from ._prefetch import kept_ids
 from .reports import FlushEntry, FlushReport, Writer
 from .writers._copy import no_copy_reason
 
@@ -41,6 +42,8 @@ class FlushSettings(Protocol):
     def mode(self) -> str: ...
     @property
     def copy_threshold(self) -> int: ...
+    @property
+    def prefetch(self) -> int: ...
     @property
     def drift_guard(self) -> DriftGuard | None: ...
     @property
@@ -115,18 +118,34 @@ class FlushRun:
             if needing:
                 wanted.setdefault(source.sequence.name, {})[source] = needing
         to_copy = self._tables_to_copy(connection, pending)
-        requests = []
+        requests, shelves = [], []
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
             assert source.facts is not None
+            whole = source.facts.name in to_copy
             count = sum(map(len, sharing.values()))
-            requests.append(IdRequest(source, count, source.facts.name in to_copy))
+            kept: list[int] | None = None
+            if self.settings.prefetch:
+                kept = kept_ids(connection, source)
+                if kept is not None:
+                    enough = len(kept) >= count and not whole
+                    missing = max(count - len(kept), 0)
+                    count = 0 if enough else missing + self.settings.prefetch
+            requests.append(IdRequest(source, count, whole))
+            shelves.append(kept)
         requested = {request.source.facts.name for request in requests if request.source.facts}
         guarded = catalogue.cached_facts(connection, (to_copy | left_alone) - requested)
-        ids, altered = try_to_fetch_ids(connection, requests, guarded)
-        for slot, (sharing, values) in enumerate(zip(wanted.values(), ids, strict=True)):
+        found_ids, altered = try_to_fetch_ids(connection, requests, guarded)
+        for slot, (sharing, kept, ids) in enumerate(
+            zip(wanted.values(), shelves, found_ids, strict=True)
+        ):
             if slot not in altered:
-                self._hand_out(sharing, values)
+                if kept is not None:
+                    # Those that are kept came first.
+                    count = sum(map(len, sharing.values()))
+                    kept += ids
+                    ids, kept[:] = kept[:count], kept[count:]
+                self._hand_out(sharing, ids)
         if altered or len(catalogue.cached_facts(connection, left_alone)) < len(left_alone):
             # A table is another than it was looked up as: whether its key may be given, and from
             # where, is decided anew.
