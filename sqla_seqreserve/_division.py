@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection
@@ -21,9 +22,9 @@ from sqlalchemy.sql import ClauseElement
 from ._plan import Absent, ColumnPlan, InsertPlan
 from .writers._codecs import exact_types, present
 
-__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain"]
+__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "values_of"]
 
-_NOTHING_GIVEN: Final[Mapping[str, list[Any]]] = {}
+_NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 
 
 class _Missing(enum.Enum):
@@ -74,7 +75,7 @@ def divide(
     plan: InsertPlan,
     rows: Sequence[Mapping[str, Any]],
     connection: Connection,
-    given: Mapping[str, list[Any]] = _NOTHING_GIVEN,
+    given: Mapping[str, Sequence[Any]] = _NOTHING_GIVEN,
 ) -> Division:
     """Divide the rows, mappings of attribute key to value, without changing any.
 
@@ -101,12 +102,12 @@ def divide(
 
 
 def _collect(
-    plan: InsertPlan, rows: Sequence[Mapping[str, Any]], given: Mapping[str, list[Any]]
-) -> tuple[list[list[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
+    plan: InsertPlan, rows: Sequence[Mapping[str, Any]], given: Mapping[str, Sequence[Any]]
+) -> tuple[list[Sequence[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
     """Every column's values; the positions to be written elsewhere; and the others grouped
     by the columns that they omit.
     """
-    collected: list[list[Any]] = []
+    collected: list[Sequence[Any]] = []
     refused: dict[int, str] = {}
     omissions: list[list[bool]] = []
     for column in plan.columns:
@@ -119,12 +120,7 @@ def _collect(
                     refused.setdefault(position, reason)
             continue
         nothing: Any = _Missing.MISSING if column.evaluates_none else None
-        if attribute in given:
-            values = given[attribute]
-        elif column.evaluates_none:
-            values = [row.get(attribute, nothing) for row in rows]
-        else:
-            values = [row.get(attribute) for row in rows]
+        values = given[attribute] if attribute in given else values_of(rows, attribute, nothing)
         types = set(map(type, values))
         if any(_is_sql(type_) for type_ in types):
             for position, value in enumerate(values):
@@ -159,13 +155,24 @@ def _collect(
     return collected, elsewhere, groups
 
 
+def values_of(
+    rows: Sequence[Mapping[str, Any]], attribute: str, nothing: object = None
+) -> list[Any]:
+    """The values of one attribute, one a row; ``nothing`` where a row, a ``dict``, has none."""
+    try:
+        # Half the time of the loop below, and most rows have most attributes.
+        return list(map(itemgetter(attribute), rows))
+    except KeyError:
+        return [row.get(attribute, nothing) for row in rows]
+
+
 def _batch(
     positions: Sequence[int],
-    chosen: list[tuple[ColumnPlan, list[Any]]],
+    chosen: list[tuple[ColumnPlan, Sequence[Any]]],
     connection: Connection,
 ) -> Batch | str:
     """The batch of these rows, or the reason why COPY cannot write them."""
-    ready: list[tuple[ColumnPlan, list[Any]]] = []
+    ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
     text_only = False
     for plan, values in chosen:
@@ -179,7 +186,7 @@ def _batch(
         ready.append((plan, values))
     # What the user gave is checked before any default is computed: a default must not be asked
     # for twice.
-    prepared: dict[int, list[Any]] = {}
+    prepared: dict[int, Sequence[Any]] = {}
     for index, (plan, values) in enumerate(ready):
         if plan.default is None:
             outcome = _prepare(plan, values)
@@ -219,7 +226,9 @@ class _DefaultContext:
     SQLAlchemy's execution context gives them.
     """
 
-    def __init__(self, connection: Connection, ready: list[tuple[ColumnPlan, list[Any]]]) -> None:
+    def __init__(
+        self, connection: Connection, ready: list[tuple[ColumnPlan, Sequence[Any]]]
+    ) -> None:
         self.connection = self.root_connection = connection
         self.dialect = connection.dialect
         self.engine = connection.engine
@@ -240,7 +249,7 @@ class _DefaultContext:
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002  # SQLAlchemy's signature
         return self.current_parameters
 
-    def fill(self, plan: ColumnPlan, values: list[Any]) -> list[Any]:
+    def fill(self, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
         """The values with the default wherever there is none; the same list where nothing was
         missing.
         """
@@ -284,7 +293,7 @@ def is_plain(value: object) -> bool:
     return not _is_sql(type(value))
 
 
-def _prepare(plan: ColumnPlan, values: list[Any]) -> tuple[list[Any], bool] | str:
+def _prepare(plan: ColumnPlan, values: Sequence[Any]) -> tuple[Sequence[Any], bool] | str:
     """The values as the driver takes them, and whether they must go as text; or why COPY cannot
     write them as INSERT would.
     """

@@ -157,9 +157,13 @@ class _IntegerQuery:
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result, encoding)
         value = result.get_value
-        for column in range(result.nfields):
-            found = [value(row, column) for row in range(result.ntuples)]
-            self.columns.append([None if item is None else int(item) for item in found])
+        self.columns = [
+            [
+                None if (item := value(row, column)) is None else int(item)
+                for row in range(result.ntuples)
+            ]
+            for column in range(result.nfields)
+        ]
 
     def _keep(self, rows: Sequence[Any], width: int) -> None:
         self.columns = [[row[column] for row in rows] for column in range(width)]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, Final, Literal, TypeVar, overload
 
 from sqlalchemy import Connection, Table, insert
@@ -26,7 +27,7 @@ from . import _audit as audit
 from . import _catalogue as catalogue
 from . import _host as host
 from ._collector import collector_paused
-from ._division import Batch, divide, is_plain
+from ._division import Batch, divide, is_plain, values_of
 from ._fetch import IdRequest, fetch_ids
 from ._keys import KeySequence, mapper_of, resolve
 from ._plan import Absent, InsertPlan, insert_plan
@@ -87,7 +88,9 @@ def bulk_insert(
     if returning not in {"ids", "objects"}:
         raise ConfigurationError(f"returning must be 'ids' or 'objects', found {returning!r}")
     mapper = mapper_of(model)
-    given = rows if isinstance(rows, list) else list(rows)
+    given: list[Any] = rows if isinstance(rows, list) else list(rows)
+    if set(map(type, given)) != {dict}:
+        given = [dict(row) if isinstance(row, Mapping) else row for row in given]
     connection = connection_of(session, mapper)
     writing = _Writing(session, connection, mapper, given, progress)
     with audit.failures_told(log), collector_paused(len(given)):
@@ -120,7 +123,8 @@ class _Writing:
         self.mapper = mapper
         self.rows = rows
         self.progress = progress
-        self.added: dict[str, list[Any]] = {}
+        self.columns: dict[str, Sequence[Any]] = {}
+        self.added: dict[str, Sequence[Any]] = {}
         self.batches: list[tuple[InsertPlan, Batch]] = []
         self.reserved: Sequence[int] = ()
         self.inserted: Sequence[int] = ()
@@ -150,8 +154,7 @@ class _Writing:
         try:
             used = set().union(*self.rows)
             suspicious = not used <= allowed or any(
-                None in set(map(type, values)) or type(None) in set(map(type, values))
-                for values in ([row.get(key) for row in self.rows] for key in required)
+                NoneType in set(map(type, self._values(key))) for key in required
             )
         except (TypeError, AttributeError):
             suspicious = True
@@ -183,6 +186,12 @@ class _Writing:
             problems,
         )
 
+    def _values(self, attribute: str) -> Sequence[Any]:
+        """The values of one attribute, one a row; ``None`` where a row gives none."""
+        if attribute not in self.columns:
+            self.columns[attribute] = values_of(self.rows, attribute)
+        return self.columns[attribute]
+
     def _required(self) -> list[str]:
         """The attributes that every row must give a value."""
         found = []
@@ -212,8 +221,8 @@ class _Writing:
         key = self.source.key
         if self.source.sequence is None:
             attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
-            return [row.get(attribute) for row in self.rows]
-        keys = [row.get(key.attribute) for row in self.rows]
+            return list(self._values(attribute))
+        keys = list(self._values(key.attribute))
         self.reserved = missing = [index for index, value in enumerate(keys) if value is None]
         [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing), whole=True)])
         convert = self.source.to_python
@@ -236,10 +245,11 @@ class _Writing:
             self._insert(range(len(self.rows)), reason or "the database has no such table")
             return
         divisions = []
+        given = {**self.columns, **self.added}
         for table in self.tables:
             plan = self.plans[table]
             assert plan is not None
-            divisions.append((plan, divide(plan, self.rows, self.connection, self.added)))
+            divisions.append((plan, divide(plan, self.rows, self.connection, given)))
         refused = {
             position: reason
             for _, division in divisions

@@ -61,9 +61,7 @@ class Codec:
 
 def exact_types(values: Iterable[Any]) -> set[type]:
     """The types of the values, ``None`` left out."""
-    found = set(map(type, values))
-    found.discard(NoneType)
-    return found
+    return set(map(type, values)) - {NoneType}
 
 
 def _between(lowest: int, highest: int) -> Check:
@@ -230,7 +228,12 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
 
 
 def _unless_text(check: Check) -> Check:
-    return lambda values: check([value for value in values if type(value) is not str])
+    def unless_text(values: Iterable[Any]) -> bool:
+        if str in set(map(type, values)):
+            values = [value for value in values if type(value) is not str]
+        return check(values)
+
+    return unless_text
 
 
 def _array_codec(model: str, size: str, column: ColumnFacts) -> Codec | str:
@@ -310,6 +313,8 @@ def _model_size(type_: TypeEngine[Any], dialect: Dialect) -> str:
     return found[1] if found else ""
 
 
-def present(values: Sequence[Any]) -> list[Any]:
-    """The values that are not ``None``."""
+def present(values: Sequence[Any]) -> Sequence[Any]:
+    """The values that are not ``None``: the same sequence where none is."""
+    if NoneType not in set(map(type, values)):
+        return values
     return [value for value in values if value is not None]
