@@ -24,7 +24,7 @@ exception is SQLAlchemy's.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -49,12 +49,14 @@ def take_over(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
     """
     uow.__class__ = ReservingUnitOfWork
     uow.seqreserve = FlushRun(settings, partial)
+    uow.pending = host.pending_states(uow.session)
 
 
 class ReservingUnitOfWork(host.UOWTransaction):
     """SQLAlchemy's unit of work of one flush, which reserves keys and saves through COPY."""
 
     seqreserve: FlushRun
+    pending: Collection[State]
 
     def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None:
         super()._per_mapper_flush_actions(mapper)
@@ -69,15 +71,20 @@ class ReservingUnitOfWork(host.UOWTransaction):
         operation: str | None = None,
         prop: Any = None,
     ) -> bool:
-        """As SQLAlchemy's, quick for what is registered already: each relationship asks again
-        for each object.
+        """As SQLAlchemy's, quick for new objects and for what is registered already: each
+        relationship asks again for each object.
         """
-        if state not in self.states:
+        if state in self.states:
+            if not listonly and (isdelete or cancel_delete):
+                self.states[state] = (isdelete, False)
+            return True
+        mapper = state.manager.mapper
+        if state not in self.pending or mapper not in self.mappers:
             return super().register_object(
                 state, isdelete, listonly, cancel_delete, operation, prop
             )
-        if not listonly and (isdelete or cancel_delete):
-            self.states[state] = (isdelete, False)
+        self.mappers[mapper].add(state)
+        self.states[state] = (isdelete, listonly)
         return True
 
     def get_attribute_history(
@@ -104,7 +111,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         try:
-            super().execute()
+            with collector_paused(len(self.states)):
+                super().execute()
         except BaseException as error:
             self.seqreserve.failed(error)
             raise
@@ -113,11 +121,11 @@ class ReservingUnitOfWork(host.UOWTransaction):
         deleted = {state for state, (is_delete, _) in self.states.items() if is_delete}
         saved = self.states.keys() - deleted
         if deleted:
-            self.session._remove_newly_deleted(deleted)
+            host.register_deleted(self.session, deleted)
         with collector_paused(len(saved)):
-            saved -= host.register_inserted(self.session, saved)
+            saved.difference_update(host.register_inserted(self.session, saved))
         if saved:
-            self.session._register_persistent(saved)
+            host.register_persistent(self.session, saved)
         self.seqreserve.report()
 
 

@@ -26,7 +26,7 @@ What is used, and why no public name would do:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Column, Connection, Dialect, MetaData, Table
@@ -323,16 +323,31 @@ def has_work_after_insert(mapper: Mapper[Any]) -> bool:
     )
 
 
-def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
+def pending_states(session: Session) -> Collection[State]:
+    """The objects that are new to the session, as it changes."""
+    return session._new
+
+
+def register_deleted(session: Session, states: set[State]) -> None:
+    """Take objects out of the session whose row was deleted."""
+    session._remove_newly_deleted(states)
+
+
+def register_persistent(session: Session, states: set[State]) -> None:
+    """Register objects as persistent whose row was inserted or updated."""
+    session._register_persistent(states)
+
+
+def register_inserted(session: Session, states: Iterable[State]) -> Collection[State]:
     """Register pending objects that have their whole key as persistent; return those that were.
 
     What ``Session._register_persistent`` does for such an object, in one loop, without asking the
     instrumentation for each value. The others (persistent ones, keys that are not whole, keys in
     use, all of them if anyone listens) are left to it.
     """
-    registered: set[State] = set()
+    done: list[State] = []
     if session.dispatch.pending_to_persistent:
-        return registered
+        return done
     new, identity_map = session._new, session.identity_map
     known, reference = identity_map._dict, identity_map._wr
     transaction = session._transaction
@@ -340,7 +355,7 @@ def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
     last: Any = None
     identity_class: Any = None
     attributes: tuple[str, ...] = ()
-    done: list[State] = []
+    only: str | None = None
     for state in states:
         if state.key is not None or state not in new:
             continue
@@ -354,13 +369,18 @@ def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
                     tuple(prop.key for prop in mapper._identity_key_props),
                 )
             identity_class, attributes = keys[manager]
+            only = attributes[0] if len(attributes) == 1 else None
         row = state.dict
-        if len(attributes) == 1:
-            values: tuple[Any, ...] = (row.get(attributes[0]),)
+        values: tuple[Any, ...]
+        if only is not None:
+            value = row.get(only)
+            if value is None:
+                continue
+            values = (value,)
         else:
             values = tuple([row.get(attribute) for attribute in attributes])
-        if None in values:
-            continue
+            if None in values:
+                continue
         key = (identity_class, values, state.identity_token)
         if known.setdefault(key, state) is not state:
             continue
@@ -382,8 +402,7 @@ def register_inserted(session: Session, states: Iterable[State]) -> set[State]:
     else:
         for state in done:
             del new[state]
-    registered.update(done)
-    return registered
+    return done
 
 
 def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
