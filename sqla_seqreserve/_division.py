@@ -13,18 +13,22 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Column, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 from ._plan import Absent, ColumnPlan, InsertPlan
-from .writers._codecs import exact_types, present
 
 __all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "values_of"]
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
+
+
+_Types: TypeAlias = dict[int, set[type]]
+"""The types of a column's values, by the identity of the list that holds them."""
 
 
 class _Missing(enum.Enum):
@@ -85,14 +89,15 @@ def divide(
     if plan.reason is not None:
         division.elsewhere[plan.reason] = list(range(len(rows)))
         return division
-    collected, elsewhere, groups = _collect(plan, rows, given)
+    types: _Types = {}
+    collected, elsewhere, groups = _collect(plan, rows, given, types)
     for positions in groups.values():
         whole = len(positions) == len(rows)
         chosen = [
             (column, values if whole or not values else [values[i] for i in positions])
             for column, values in zip(plan.columns, collected, strict=True)
         ]
-        outcome = _batch(range(len(rows)) if whole else positions, chosen, connection)
+        outcome = _batch(range(len(rows)) if whole else positions, chosen, connection, types)
         if isinstance(outcome, Batch):
             division.batches.append(outcome)
         else:
@@ -102,7 +107,10 @@ def divide(
 
 
 def _collect(
-    plan: InsertPlan, rows: Sequence[Mapping[str, Any]], given: Mapping[str, Sequence[Any]]
+    plan: InsertPlan,
+    rows: Sequence[Mapping[str, Any]],
+    given: Mapping[str, Sequence[Any]],
+    kinds: _Types,
 ) -> tuple[list[Sequence[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
     """Every column's values; the positions to be written elsewhere; and the others grouped
     by the columns that they omit.
@@ -121,7 +129,7 @@ def _collect(
             continue
         nothing: Any = _Missing.MISSING if column.evaluates_none else None
         values = given[attribute] if attribute in given else values_of(rows, attribute, nothing)
-        types = set(map(type, values))
+        types = kinds[id(values)] = set(map(type, values))
         if any(_is_sql(type_) for type_ in types):
             for position, value in enumerate(values):
                 if _is_sql(type(value)):
@@ -170,6 +178,7 @@ def _batch(
     positions: Sequence[int],
     chosen: list[tuple[ColumnPlan, Sequence[Any]]],
     connection: Connection,
+    types: _Types,
 ) -> Batch | str:
     """The batch of these rows, or the reason why COPY cannot write them."""
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
@@ -189,7 +198,7 @@ def _batch(
     prepared: dict[int, Sequence[Any]] = {}
     for index, (plan, values) in enumerate(ready):
         if plan.default is None:
-            outcome = _prepare(plan, values)
+            outcome = _prepare(plan, values, types)
             if isinstance(outcome, str):
                 return outcome
             prepared[index], is_text = outcome
@@ -205,7 +214,7 @@ def _batch(
                         filled, values, _Missing.MISSING if plan.evaluates_none else None
                     )
                 ready[index] = (plan, filled)
-            outcome = _prepare(plan, filled)
+            outcome = _prepare(plan, filled, types)
             if isinstance(outcome, str):
                 return outcome
             prepared[index], is_text = outcome
@@ -293,7 +302,9 @@ def is_plain(value: object) -> bool:
     return not _is_sql(type(value))
 
 
-def _prepare(plan: ColumnPlan, values: Sequence[Any]) -> tuple[Sequence[Any], bool] | str:
+def _prepare(
+    plan: ColumnPlan, values: Sequence[Any], types: _Types
+) -> tuple[Sequence[Any], bool] | str:
     """The values as the driver takes them, and whether they must go as text; or why COPY cannot
     write them as INSERT would.
     """
@@ -305,18 +316,20 @@ def _prepare(plan: ColumnPlan, values: Sequence[Any]) -> tuple[Sequence[Any], bo
         except Exception as error:
             # SQLAlchemy's own writer meets the same value and raises what it always raises.
             return f"{plan.column.name} cannot be processed ({type(error).__name__})"
-    types = exact_types(values)
-    if not types <= codec.binary and types <= codec.binary | codec.convert.keys():
+    found = types.get(id(values)) or set(map(type, values))
+    exact = found - {NoneType}
+    if not exact <= codec.binary and exact <= codec.binary | codec.convert.keys():
         convert = codec.convert
         values = [
             convert[type(value)](value) if type(value) in convert else value for value in values
         ]
-        types = exact_types(values)
-    is_text = not types <= codec.binary
-    if is_text and not types <= codec.text:
-        names = ", ".join(sorted(type_.__name__ for type_ in types - codec.binary))
+        found = set(map(type, values))
+        exact = found - {NoneType}
+    is_text = not exact <= codec.binary
+    if is_text and not exact <= codec.text:
+        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
         return f"{plan.column.name} holds {names} for a column of type {plan.column.type!r}"
-    if types and codec.check is not None and not codec.check(present(values)):
+    if exact and not codec.accepts(values, found):
         if codec.text_is_unchecked:
             return values, True
         return f"{plan.column.name} holds a value that the server would cast or refuse"

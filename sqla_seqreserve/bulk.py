@@ -123,6 +123,7 @@ class _Writing:
         self.mapper = mapper
         self.rows = rows
         self.progress = progress
+        self.used: set[str] = set()
         self.columns: dict[str, Sequence[Any]] = {}
         self.added: dict[str, Sequence[Any]] = {}
         self.batches: list[tuple[InsertPlan, Batch]] = []
@@ -152,8 +153,8 @@ class _Writing:
         allowed = {column.key for column in self.mapper.column_attrs}
         required = self._required()
         try:
-            used = set().union(*self.rows)
-            suspicious = not used <= allowed or any(
+            self.used = set().union(*self.rows)
+            suspicious = not self.used <= allowed or any(
                 NoneType in set(map(type, self._values(key))) for key in required
             )
         except (TypeError, AttributeError):
@@ -222,12 +223,16 @@ class _Writing:
         if self.source.sequence is None:
             attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
             return list(self._values(attribute))
-        keys = list(self._values(key.attribute))
-        self.reserved = missing = [index for index, value in enumerate(keys) if value is None]
+        keys: list[Any] = []
+        missing: Sequence[int] = range(len(self.rows))
+        if key.attribute in self.used:
+            keys = list(self._values(key.attribute))
+            missing = [index for index, value in enumerate(keys) if value is None]
+        self.reserved = missing
         [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing), whole=True)])
         convert = self.source.to_python
-        if len(missing) == len(keys):
-            keys = list(map(convert, ids)) if convert else list(ids)
+        if len(missing) == len(self.rows):
+            keys = list(map(convert, ids)) if convert else ids
         else:
             for index, value in zip(missing, ids, strict=True):
                 keys[index] = convert(value) if convert else value

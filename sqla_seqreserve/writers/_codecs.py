@@ -58,6 +58,17 @@ class Codec:
     convert: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
     text_is_unchecked: bool = False
 
+    def accepts(self, values: Sequence[Any], types: set[type]) -> bool:
+        """Whether the values, which are of these types, are all ones that the column takes as they
+        are. A ``str`` for a column that is not of text is the server's to read.
+        """
+        if self.check is None:
+            return True
+        passed_over = {NoneType} if str in self.binary else {NoneType, str}
+        if not types.isdisjoint(passed_over):
+            values = [value for value in values if type(value) not in passed_over]
+        return self.check(values)
+
 
 def exact_types(values: Iterable[Any]) -> set[type]:
     """The types of the values, ``None`` left out."""
@@ -213,7 +224,7 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
             oid,
             exact,
             exact | {str},
-            check and _unless_text(check),
+            check,
             text_is_unchecked=name == "timestamptz",
         )
     if name in _RANGES:
@@ -225,15 +236,6 @@ def _scalar_codec(model: str, name: str, oid: int) -> Codec:
     if name == "hstore":
         return Codec(oid, text=frozenset({str, dict}), check=_hstore_of_strings)
     return Codec(oid, text=frozenset({str}))
-
-
-def _unless_text(check: Check) -> Check:
-    def unless_text(values: Iterable[Any]) -> bool:
-        if str in set(map(type, values)):
-            values = [value for value in values if type(value) is not str]
-        return check(values)
-
-    return unless_text
 
 
 def _array_codec(model: str, size: str, column: ColumnFacts) -> Codec | str:
@@ -311,10 +313,3 @@ def _model_size(type_: TypeEngine[Any], dialect: Dialect) -> str:
     """Length or precision and scale as DDL writes them, "" where it writes none."""
     found = re.search(r"\(([^)]*)\)", dialect.type_compiler_instance.process(type_))
     return found[1] if found else ""
-
-
-def present(values: Sequence[Any]) -> Sequence[Any]:
-    """The values that are not ``None``: the same sequence where none is."""
-    if NoneType not in set(map(type, values)):
-        return values
-    return [value for value in values if value is not None]
