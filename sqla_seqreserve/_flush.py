@@ -185,7 +185,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
             commands = host.collect_update_commands(uow, table, updates)
             host.emit_update_statements(base_mapper, uow, mapper, table, commands)
         if inserts:
-            insert_records(base_mapper, mapper, table, inserts, uow)
+            insert_records(base_mapper, table, inserts, uow)
     _finalize(base_mapper, uow, inserts, updates)
 
 

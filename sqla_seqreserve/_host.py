@@ -73,7 +73,6 @@ __all__ = [
     "organize_states_for_save",
     "prefers_eager_defaults",
     "save_obj",
-    "sort_states",
     "synchronize_inherited_keys",
 ]
 
@@ -150,7 +149,6 @@ HISTORY_BLANK: Any = _attributes.HISTORY_BLANK
 _ScalarAttributeImpl: type[Any] = _either(_attributes, "ScalarAttributeImpl")
 
 save_obj: Callable[..., None] = _either(_persistence, "save_obj")
-sort_states: Callable[[Mapper[Any], Iterable[State]], list[State]] = _persistence._sort_states
 organize_states_for_save: Callable[..., Iterator[tuple[Any, ...]]] = (
     _persistence._organize_states_for_save
 )
@@ -278,11 +276,6 @@ def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[An
 def writes_to(mapper: Mapper[Any], table: Table) -> bool:
     """Whether objects of ``mapper`` have a row in ``table``."""
     return table in mapper._pks_by_table
-
-
-def is_alone(base_mapper: Mapper[Any]) -> bool:
-    """Whether the hierarchy is one class on one table."""
-    return not base_mapper._inheriting_mappers and len(base_mapper._sorted_tables) == 1
 
 
 def expire_attributes(state: State, attributes: Iterable[str]) -> None:

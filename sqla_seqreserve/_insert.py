@@ -32,12 +32,13 @@ from .writers._readback import read_back
 __all__ = ["insert_records"]
 
 
-def insert_records(
-    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, inserts: list[Record], uow: Any
-) -> None:
+def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record], uow: Any) -> None:
     """Insert the records into one table, each class by its own plan."""
-    if host.is_alone(base_mapper):
-        groups: Iterable[tuple[Mapper[Any], list[Record]]] = [(mapper, inserts)]
+    groups: Iterable[tuple[Mapper[Any], list[Record]]]
+    classes = {record[2] for record in inserts}
+    if len(classes) == 1:
+        [only] = classes
+        groups = [(only, inserts)] if host.writes_to(only, table) else []
     else:
         concerned = [record for record in inserts if host.writes_to(record[2], table)]
         groups = [(cls, list(found)) for cls, found in groupby(concerned, key=itemgetter(2))]

@@ -122,7 +122,6 @@ def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
     ("function", "parameters"),
     [
         (host.save_obj, ["base_mapper", "states", "uowtransaction", "single"]),
-        (host.sort_states, ["mapper", "states"]),
         (host.organize_states_for_save, ["base_mapper", "states", "uowtransaction"]),
         (host.collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
         (host.collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
