@@ -41,6 +41,10 @@ __all__ = ["ReservingUnitOfWork", "take_over"]
 
 _insert_order: Final = attrgetter("insert_order")
 
+# What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
+_SAVED: Final = (False, False)
+_DELETED: Final = (True, False)
+
 
 def take_over(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
     """Run this flush with :class:`ReservingUnitOfWork`.
@@ -84,7 +88,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
                 state, isdelete, listonly, cancel_delete, operation, prop
             )
         self.mappers[mapper].add(state)
-        self.states[state] = (isdelete, listonly)
+        # Not a tuple for each of them: enough tuples set the collector going.
+        self.states[state] = (isdelete, True) if listonly else _DELETED if isdelete else _SAVED
         return True
 
     def get_attribute_history(

@@ -167,20 +167,26 @@ class FlushRun:
         """Give the ids of one sequence to the objects of the classes that share it, in the order
         of ``add()``.
         """
-        sources = {state: source for source, states in sharing.items() for state in states}
-        ordered = sorted(sources, key=_insert_order)
-        if len(set(map(_maximum, sharing))) > 1:
-            for state, value in zip(ordered, ids, strict=True):
-                check_range(sources[state], [value])
-        for state, value in zip(ordered, ids, strict=True):
-            source = sources[state]
-            row = state.dict
+        if len(sharing) > 1:
+            sources = {state: source for source, states in sharing.items() for state in states}
+            ordered = sorted(sources, key=_insert_order)
+            if len(set(map(_maximum, sharing))) > 1:
+                for state, value in zip(ordered, ids, strict=True):
+                    check_range(sources[state], [value])
+            value_of = dict(zip(ordered, ids, strict=True))
+        for source, states in sharing.items():
+            states.sort(key=_insert_order)
+            values = ids if len(sharing) == 1 else [value_of[state] for state in states]
+            if source.to_python is not None:
+                values = list(map(source.to_python, values))
             attribute = source.key.attribute
-            if attribute in row:
-                self._had_none.add(state)
-            row[attribute] = source.to_python(value) if source.to_python else value
-        self.reserved.update(sources)
-        self._given.update({source.key.mapper: states for source, states in sharing.items()})
+            for state, value in zip(states, values, strict=True):
+                row = state.dict
+                if attribute in row:
+                    self._had_none.add(state)
+                row[attribute] = value
+            self.reserved.update(states)
+            self._given[source.key.mapper] = states
 
     def failed(self, error: BaseException) -> None:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
