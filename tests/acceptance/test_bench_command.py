@@ -113,7 +113,7 @@ def test_the_chart_holds_every_way(postgres_url: str, tmp_path: Path) -> None:
 def test_a_way_that_writes_other_rows_fails_the_run(postgres_url: str) -> None:
     """Speed is not judged, but a way that loses a row does not get a figure."""
     work = next(work for work in WORKS if work.name == "one").at_most(objects=None, rounds=1)
-    [ours, stock] = [way for way in work.ways if way.needs is None]
+    [ours, _, stock] = [way for way in work.ways if way.needs is None]
 
     def loses_the_last(place: Place, objects: int) -> Mapping[str, float]:
         return stock.run(place, objects - 1)

@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session, sessionmaker
 
+from sqla_seqreserve import register
+
 from ..data import payments
 from ..models import Payment, PaymentOfSequence
 from ..work import Place
@@ -22,6 +24,7 @@ __all__ = [
     "add_and_commit",
     "add_in_ours",
     "add_in_stock",
+    "add_with_ids_ahead",
     "insert_mappings",
     "insert_returning_ids",
     "insert_returning_objects",
@@ -46,6 +49,18 @@ def add_and_commit(
 def add_in_ours(place: Place, objects: int) -> Mapping[str, float]:
     """Ours."""
     return add_and_commit(place.ours, Payment, objects)
+
+
+def add_with_ids_ahead(place: Place, objects: int) -> Mapping[str, float]:
+    """Ours with ``prefetch=100``."""
+    return add_and_commit(place.keep(_sessions_with_ids_ahead), Payment, objects)
+
+
+def _sessions_with_ids_ahead(place: Place) -> sessionmaker[Session]:
+    sessions = sessionmaker(place.engine)
+    registration = register(sessions, prefetch=100)
+    place.closing.callback(registration.unregister)
+    return sessions
 
 
 def add_in_stock(place: Place, objects: int) -> Mapping[str, float]:

@@ -7,13 +7,18 @@ from __future__ import annotations
 from typing import Final
 
 from ..models import Payment
-from ..ways.session import add_in_ours, add_in_stock
+from ..ways.session import add_in_ours, add_in_stock, add_with_ids_ahead
 from ..work import OURS, STOCK, Measure, Required, Way, Work
 from .one_table import DJANGO, PAYMENTS
 
 __all__ = ["FIFTY", "ONE"]
 
-_WAYS: Final = (Way(OURS, add_in_ours), Way(STOCK, add_in_stock), DJANGO)
+_WAYS: Final = (
+    Way(OURS, add_in_ours),
+    Way(f"{OURS}, prefetch=100", add_with_ids_ahead),
+    Way(STOCK, add_in_stock),
+    DJANGO,
+)
 
 FIFTY: Final = Work(
     "fifty",
