@@ -18,7 +18,7 @@ from ._drift import DriftGuard
 from ._fetch import IdRequest, check_range, try_to_fetch_ids
 from ._host import State
 from ._keys import KeySequence, resolve
-from ._prefetch import kept_ids
+from ._prefetch import shelf_of
 from .reports import FlushEntry, FlushReport, Writer
 from .writers._copy import no_copy_reason
 
@@ -122,30 +122,19 @@ class FlushRun:
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
             assert source.facts is not None
-            whole = source.facts.name in to_copy
-            count = sum(map(len, sharing.values()))
-            kept: list[int] | None = None
-            if self.settings.prefetch:
-                kept = kept_ids(connection, source)
-                if kept is not None:
-                    enough = len(kept) >= count and not whole
-                    missing = max(count - len(kept), 0)
-                    count = 0 if enough else missing + self.settings.prefetch
+            # GENERATED ALWAYS is written by COPY however few the rows.
+            whole = source.facts.name in to_copy or source.always_identity
+            shelf = shelf_of(connection, source, self.settings.prefetch)
+            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=whole)
             requests.append(IdRequest(source, count, whole))
-            shelves.append(kept)
+            shelves.append(shelf)
         requested = {request.source.facts.name for request in requests if request.source.facts}
         guarded = catalogue.cached_facts(connection, (to_copy | left_alone) - requested)
-        found_ids, altered = try_to_fetch_ids(connection, requests, guarded)
-        for slot, (sharing, kept, ids) in enumerate(
-            zip(wanted.values(), shelves, found_ids, strict=True)
-        ):
+        fetched, altered = try_to_fetch_ids(connection, requests, guarded)
+        for slot, (sharing, shelf) in enumerate(zip(wanted.values(), shelves, strict=True)):
             if slot not in altered:
-                if kept is not None:
-                    # Those that are kept came first.
-                    count = sum(map(len, sharing.values()))
-                    kept += ids
-                    ids, kept[:] = kept[:count], kept[count:]
-                self._hand_out(sharing, ids)
+                count = sum(map(len, sharing.values()))
+                self._hand_out(sharing, shelf.take(count, fetched[slot]))
         if altered or len(catalogue.cached_facts(connection, left_alone)) < len(left_alone):
             # A table is another than it was looked up as: whether its key may be given, and from
             # where, is decided anew.

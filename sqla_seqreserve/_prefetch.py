@@ -12,6 +12,7 @@ the time.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -20,31 +21,61 @@ from . import _catalogue as catalogue
 from ._driver import reported_setting
 from ._keys import KeySequence
 
-__all__ = ["kept_ids"]
+__all__ = ["Shelf", "shelf_of"]
 
 _INFO: Final = "sqla_seqreserve_kept_ids"
 
 
-def kept_ids(connection: Connection, source: KeySequence) -> list[int] | None:
-    """The ids that this database connection keeps of a sequence, in ``nextval`` order: a list to
-    take from and to fill; ``None`` where none may be kept.
+@dataclass(slots=True, eq=False)
+class Shelf:
+    """The ids that one database connection keeps of one sequence, in ``nextval`` order, and how
+    many it is to keep.
+    """
+
+    ahead: int = 0
+    ids: list[int] = field(default_factory=list)
+
+    def lacking(self, count: int, *, asks_anyway: bool) -> int:
+        """How many ids to fetch so that ``count`` can be taken: 0 if they are here, unless the
+        database will be asked anyway.
+        """
+        if len(self.ids) >= count and not asks_anyway:
+            return 0
+        return max(count - len(self.ids), 0) + self.ahead
+
+    def take(self, count: int, fetched: list[int]) -> list[int]:
+        """The next ``count`` ids; what is left of the fetched ones is kept. Those that were kept
+        came first.
+        """
+        self.ids += fetched
+        taken = self.ids[:count]
+        del self.ids[:count]
+        return taken
+
+
+def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
+    """The shelf of a sequence, to hold ``ahead`` ids; an empty one, to hold none, where none may
+    be kept.
     """
     facts, sequence, declared = source.facts, source.sequence, source.key.declared
     assert facts is not None
     assert sequence is not None
     assert source.key.table is not None
+    if not ahead:
+        return Shelf()
     schemas = [source.key.table.schema, *([declared.schema] if declared is not None else [])]
     path: str | None = ""
     if not all(catalogue.effective_schema(connection, schema) for schema in schemas):
         path = reported_setting(connection, "search_path")
         if path is None:
-            return None
-    shelves: dict[Any, tuple[catalogue.TableFacts, list[int]]]
+            return Shelf()
+    shelves: dict[Any, tuple[catalogue.TableFacts, Shelf]]
     shelves = connection.info.setdefault(_INFO, {})
-    shelf = (path, facts.name, sequence.name)
-    known, ids = shelves.get(shelf, (None, []))
+    place = (path, facts.name, sequence.name)
+    known, shelf = shelves.get(place, (None, Shelf()))
     if known is not facts:
         # The table was altered, or is another.
-        ids = []
-        shelves[shelf] = facts, ids
-    return ids
+        shelf = Shelf()
+        shelves[place] = facts, shelf
+    shelf.ahead = ahead
+    return shelf

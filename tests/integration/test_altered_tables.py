@@ -208,3 +208,17 @@ def test_a_table_of_a_rolled_back_transaction_leaves_nothing(engine: Engine) -> 
         reserve_ids(session, Reading, 5)
     run(engine, "CREATE TABLE reading (id serial PRIMARY KEY, value int)")
     assert next_ids(engine, Reading) == [1, 2, 3]
+
+
+def test_few_rows_that_only_copy_can_number_look_at_the_whole_table(warm: Engine) -> None:
+    """GENERATED ALWAYS goes by COPY however few the rows, so an altered table is noticed."""
+    writers = []
+    for statement in ("SELECT 1", "ALTER TABLE always ENABLE ROW LEVEL SECURITY"):
+        run(warm, statement)
+        reports: list[FlushReport] = []
+        with Session(warm) as session:
+            register(session).on_flush(reports.append)
+            session.add(Always(value=1))
+            session.commit()
+        writers.append(reports[0].entries[0].writer)
+    assert writers == ["copy", "orm"]
