@@ -10,8 +10,9 @@ the reason. No row is changed, and no I/O happens here except what a default doe
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from operator import itemgetter
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -22,7 +23,7 @@ from sqlalchemy.sql import ClauseElement
 
 from ._plan import Absent, ColumnPlan, InsertPlan
 
-__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "values_of"]
+__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "runs_in_order", "values_of"]
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 
@@ -68,11 +69,22 @@ class Batch:
 @dataclass(slots=True, eq=False)
 class Division:
     """The rows of one class, divided into what COPY takes and what it does not (positions by
-    reason).
+    reason). Where rows must keep their order, a batch holds rows that follow one another.
     """
 
     batches: list[Batch] = field(default_factory=list)
     elsewhere: dict[str, list[int]] = field(default_factory=dict)
+
+
+def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:
+    """Positions that are divided among parts, in their order: runs of positions that one part has,
+    each with the part's index.
+    """
+    owners = sorted((position, part) for part, found in enumerate(parts) for position in found)
+    return [
+        (part, [position for position, _ in run])
+        for part, run in groupby(owners, key=itemgetter(1))
+    ]
 
 
 def divide(
@@ -80,10 +92,13 @@ def divide(
     rows: Sequence[Mapping[str, Any]],
     connection: Connection,
     given: Mapping[str, Sequence[Any]] = _NOTHING_GIVEN,
+    *,
+    fewest: int = 1,
 ) -> Division:
     """Divide the rows, mappings of attribute key to value, without changing any.
 
     :param given: attribute key -> one value a row, in place of what the rows hold.
+    :param fewest: fewer rows of a kind than these are not worth a COPY.
     """
     division = Division()
     if plan.reason is not None:
@@ -91,7 +106,15 @@ def divide(
         return division
     types: _Types = {}
     collected, elsewhere, groups = _collect(plan, rows, given, types)
-    for positions in groups.values():
+    kinds: Iterable[Sequence[int]] = groups.values()
+    if plan.keeps_order and len(groups) + len(elsewhere) > 1:
+        ordered = runs_in_order([*groups.values(), *elsewhere.values()])
+        kinds = [positions for kind, positions in ordered if kind < len(groups)]
+    for positions in kinds:
+        # Before any default is computed, for who writes the row will compute it.
+        if len(positions) < fewest:
+            elsewhere.setdefault("few rows", []).extend(positions)
+            continue
         whole = len(positions) == len(rows)
         chosen = [
             (column, values if whole or not values else [values[i] for i in positions])

@@ -8,8 +8,7 @@ COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -21,7 +20,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from . import _catalogue as catalogue
 from . import _host as host
-from ._division import Batch, divide
+from ._division import Batch, divide, runs_in_order
 from ._flush_run import FlushRun, Record
 from ._plan import InsertPlan, insert_plan
 from ._refusal import describe_refusal
@@ -83,33 +82,23 @@ def _insert_class(
         )
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
-    division = divide(plan, [record[1] for record in records], connection)
-    parts: list[tuple[int, Callable[[], None]]] = []
-    for batch in division.batches:
-        if len(batch.positions) < run.settings.copy_threshold and not always:
-            division.elsewhere.setdefault("few rows", []).extend(batch.positions)
+    fewest = 1 if always else run.settings.copy_threshold
+    division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
+    batches, reasons = division.batches, list(division.elsewhere)
+    parts: list[Sequence[int]] = [batch.positions for batch in batches]
+    parts += [sorted(positions) for positions in division.elsewhere.values()]
+    if plan.keeps_order and len(parts) > 1:
+        runs = runs_in_order(parts)
+    else:
+        runs = sorted(enumerate(parts), key=lambda part: part[1][0])
+    for part, positions in runs:
+        if part < len(batches):
+            _copy(plan, batches[part], records, uow)
         else:
-            parts.append((batch.positions[0], partial(_copy, plan, batch, records, uow)))
-    for reason, positions in division.elsewhere.items():
-        chosen = [records[position] for position in sorted(positions)]
-        writer: Writer = "insert" if reason == "few rows" else "orm"
-        write: Callable[[], None] = partial(
-            _insert_stock, base_mapper, mapper, table, chosen, uow, writer, reason
-        )
-        parts.append((min(positions), write))
-    if len(parts) > 1 and plan.keeps_order:
-        _insert_stock(
-            base_mapper,
-            mapper,
-            table,
-            records,
-            uow,
-            "orm",
-            "rows of several kinds must keep their order",
-        )
-        return
-    for _, write_part in sorted(parts, key=itemgetter(0)):
-        write_part()
+            reason = reasons[part - len(batches)]
+            writer: Writer = "insert" if reason == "few rows" else "orm"
+            chosen = [records[position] for position in positions]
+            _insert_stock(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
 def _insert_stock(

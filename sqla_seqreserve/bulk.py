@@ -261,8 +261,9 @@ class _Writing:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
-        if refused and len(self.tables) > 1:
-            # A row goes one way through all of its tables.
+        ordered = any(plan.keeps_order for plan, _ in divisions)
+        if refused and (len(self.tables) > 1 or (ordered and len(refused) < len(self.rows))):
+            # A row goes one way through all of its tables, and an ordered one not out of turn.
             self._insert(range(len(self.rows)), next(iter(refused.values())))
             return
         started = time.perf_counter()

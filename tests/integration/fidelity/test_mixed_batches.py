@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
 import pytest
 from fixtures.twins import Scenario, Twins, by_copy, written
-from sqlalchemy import ForeignKey, func, literal, select
+from sqlalchemy import Engine, ForeignKey, func, literal, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqla_seqreserve import FlushReport, register
 
 
 class Base(DeclarativeBase):
     pass
+
+
+turns = itertools.count()
 
 
 class Wide(Base):
@@ -41,6 +47,16 @@ class Linked(Base):
     name: Mapped[str]
     state: Mapped[str | None] = mapped_column(server_default="new")
     before_id: Mapped[int | None] = mapped_column(ForeignKey("linked.id"))
+
+
+class Counted(Base):
+    """The same with a default that counts how often it is asked."""
+
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str | None] = mapped_column(server_default="new")
+    turn: Mapped[int | None] = mapped_column(default=lambda: next(turns))
+    before_id: Mapped[int | None] = mapped_column(ForeignKey("counted.id"))
 
 
 class Audited(Base):
@@ -153,7 +169,9 @@ def test_a_subquery_that_sees_rows_written_before_it(twins: Twins) -> None:
 
 
 def test_rows_that_refer_to_earlier_rows_keep_their_order(twins: Twins) -> None:
-    """Several kinds of rows in a table that refers to itself are not regrouped."""
+    """Several kinds of rows in a table that refers to itself are not regrouped: each run of a kind
+    is a COPY.
+    """
 
     def scenario(session: Session) -> None:
         for i in range(1, 13):
@@ -162,9 +180,37 @@ def test_rows_that_refer_to_earlier_rows_keep_their_order(twins: Twins) -> None:
             session.add(Linked(id=i, name=f"l{i}", before_id=before, **values))
         session.flush()
 
-    assert written(twins.compare(Base, scenario)) == {
-        ("Linked", "orm", "rows of several kinds must keep their order")
-    }
+    assert written(twins.compare(Base, scenario)) == by_copy(Linked)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1, {("insert", "few rows")}),
+        (4, {("insert", "few rows")}),
+        (10, {("copy", None)}),
+    ],
+)
+def test_short_runs_are_not_worth_a_copy_each(
+    engine: Engine, length: int, expected: set[tuple[str, str | None]]
+) -> None:
+    """Where rows must keep their order, COPY takes runs of a kind that are long enough; a default
+    is asked for once a row, in their order, whichever way they go.
+    """
+    Base.metadata.create_all(engine)
+    reports: list[FlushReport] = []
+    with Session(engine) as session:
+        register(session).on_flush(reports.append)
+        first = next(turns)
+        for i in range(1, 41):
+            values = {"state": "own"} if (i - 1) // length % 2 else {}
+            session.add(Counted(id=i, before_id=i - 1 or None, **values))
+        session.commit()
+        assert {(entry.writer, entry.reason) for entry in reports[0].entries} == expected
+        found = session.scalars(select(Counted.turn).order_by(Counted.id)).all()
+        assert list(found) == list(range(first + 1, first + 41))
+        states = session.scalars(select(Counted.state).order_by(Counted.id)).all()
+        assert states == ["own" if (i - 1) // length % 2 else "new" for i in range(1, 41)]
 
 
 def test_one_kind_of_rows_may_refer_to_each_other(twins: Twins) -> None:
