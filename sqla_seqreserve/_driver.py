@@ -1,8 +1,8 @@
 """Runs a job on the driver's own cursor, as a statement of SQLAlchemy's connection.
 
-The statement goes through :meth:`Connection.exec_driver_sql`, with the ``do_execute`` event in
-place of the driver's ``execute()``: so engine events fire, echo logs, errors are wrapped and
-``handle_error`` runs where SQLAlchemy does these things. The listener looks at the execution
+The statement is executed by SQLAlchemy, with the ``do_execute`` event in place of the driver's
+``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error`` runs where
+SQLAlchemy does these things. The listener looks at the execution
 options and leaves every other statement alone. Jobs are written for psycopg.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Dialect, event, text
+from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from . import _host as host
@@ -40,19 +40,23 @@ def has_jobs(dialect: Dialect) -> bool:
 
 
 def run_on_driver(
-    connection: Connection, statement: str, parameters: Mapping[str, Any], job: DriverJob
+    connection: Connection,
+    statement: str | TextClause,
+    parameters: Mapping[str, Any],
+    job: DriverJob,
 ) -> None:
     """Execute ``statement`` with ``job`` in place of the driver's ``execute()``.
 
+    :param statement: SQL as the driver takes it, or a ``text()``.
     :raises sqlalchemy.exc.DBAPIError: what the driver raised, wrapped as SQLAlchemy wraps it.
     """
     _listen(connection.dialect)
-    connection.exec_driver_sql(
-        statement,
-        dict(parameters),
-        # A server-side cursor, should the connection ask for one, can do less.
-        execution_options={_OPTION: job, "stream_results": False},
-    )
+    # A server-side cursor, should the connection ask for one, can do less.
+    options = {_OPTION: job, "stream_results": False}
+    if isinstance(statement, str):
+        connection.exec_driver_sql(statement, dict(parameters), execution_options=options)
+    else:
+        connection.execute(statement, parameters, execution_options=options)
 
 
 def _listen(dialect: Dialect) -> None:
@@ -89,20 +93,18 @@ def reported_setting(connection: Connection, name: str) -> str | None:
 
 
 def query_integers(
-    connection: Connection, statement: str, parameters: Mapping[str, Any]
+    connection: Connection, statement: TextClause, parameters: Mapping[str, Any]
 ) -> list[list[int | None]]:
     """Run a query whose columns are all integers, in one round trip even where it opens the
     transaction.
 
-    :param statement: with ``%(name)s`` for each parameter, and no other percent sign.
     :return: the columns, each with one value a row.
     """
     if has_jobs(connection.dialect):
         job = _IntegerQuery()
         run_on_driver(connection, statement, parameters, job)
         return job.columns
-    named = text(statement % {name: f":{name}" for name in parameters})
-    result = connection.execute(named, parameters)
+    result = connection.execute(statement, parameters)
     width = len(result.keys())
     rows = result.all()
     return [[row[column] for row in rows] for column in range(width)]

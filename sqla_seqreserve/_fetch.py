@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from . import _audit as audit
@@ -148,15 +148,15 @@ class _Guard(enum.Enum):
     """What is compared before an id is taken."""
 
     KEY = (
-        "FROM pg_attribute a WHERE a.attrelid = to_regclass(%(table_{slot})s) "
-        "AND a.attname = CAST(%(column_{slot})s AS name) "
-        f"AND {catalogue.COLUMN_FINGERPRINT} = %(print_{{slot}})s"
+        "FROM pg_attribute a WHERE a.attrelid = to_regclass(:table_{slot}) "
+        "AND a.attname = CAST(:column_{slot} AS name) "
+        f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}}"
     )
     TABLE = (
-        "FROM pg_class c WHERE c.oid = to_regclass(%(table_{slot})s) "
-        f"AND {catalogue.FINGERPRINT} = %(print_{{slot}})s"
+        "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
+        f"AND {catalogue.FINGERPRINT} = :print_{{slot}}"
     )
-    TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = %(actions_{{slot}})s"
+    TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = :actions_{{slot}}"
 
 
 def _guard_table(facts: catalogue.TableFacts, slot: int, parameters: dict[str, Any]) -> _Guard:
@@ -169,7 +169,7 @@ def _guard_table(facts: catalogue.TableFacts, slot: int, parameters: dict[str, A
 
 
 @functools.cache
-def _statement(requests: int, guards: tuple[_Guard, ...]) -> str:
+def _statement(requests: int, guards: tuple[_Guard, ...]) -> TextClause:
     tagged = len(guards) > 1 or not requests
     branches = []
     for slot, guard in enumerate(guards):
@@ -177,12 +177,12 @@ def _statement(requests: int, guards: tuple[_Guard, ...]) -> str:
         holds = guard.value.replace("{slot}", str(slot))
         if slot < requests:
             branches.append(
-                f"SELECT {tag}nextval((SELECT to_regclass(%(sequence_{slot})s) {holds})) AS id "  # noqa: S608  # slots are ours, values are bound
-                f"FROM generate_series(1, CAST(%(count_{slot})s AS bigint))"
+                f"SELECT {tag}nextval((SELECT to_regclass(:sequence_{slot}) {holds})) AS id "  # noqa: S608  # slots are ours, values are bound
+                f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
             )
         else:
             branches.append(f"SELECT {tag}(SELECT CAST(c.oid AS bigint) {holds}) AS id")
-    return " UNION ALL ".join(branches)
+    return text(" UNION ALL ".join(branches))
 
 
 def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequest]:

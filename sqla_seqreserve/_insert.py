@@ -41,7 +41,9 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
     else:
         concerned = [record for record in inserts if host.writes_to(record[2], table)]
         groups = [(cls, list(found)) for cls, found in groupby(concerned, key=itemgetter(2))]
-        if not _keeps_order(groups, table):
+        # Runs of a class that are long enough are written as they come, as SQLAlchemy does.
+        scattered = len(groups) * uow.seqreserve.settings.copy_threshold > len(concerned)
+        if scattered and not _keeps_order(groups, table):
             merged: dict[Mapper[Any], list[Record]] = {}
             for cls, found in groups:
                 merged.setdefault(cls, []).extend(found)

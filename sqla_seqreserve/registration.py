@@ -201,10 +201,14 @@ class Registration:
 
     # The event that we handle
 
-    def before_flush(self, session: Session, flush_context: Any, instances: Any) -> None:
+    def before_flush(
+        self, session: Session | None = None, flush_context: Any = None, instances: Any = None
+    ) -> None:
         """Have this flush run with our unit of work, unless a more specific registration has it
-        already.
+        already. A test may call an event's listeners without a flush, as SQLAlchemy's own do.
         """
+        if session is None:
+            return
         if self._accepts is not None and not self._accepts(session):
             return
         if isinstance(flush_context, flush.ReservingUnitOfWork):
