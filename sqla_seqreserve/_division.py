@@ -27,9 +27,10 @@ __all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "runs_in_o
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 
-
-_Types: TypeAlias = dict[int, set[type]]
-"""The types of a column's values, by the identity of the list that holds them."""
+_Types: TypeAlias = dict[int, tuple[Sequence[Any], set[type]]]
+"""The types of a column's values, by the identity of the list that holds them; with the list, so
+that no other can take its place in memory.
+"""
 
 
 class _Missing(enum.Enum):
@@ -152,7 +153,8 @@ def _collect(
             continue
         nothing: Any = _Missing.MISSING if column.evaluates_none else None
         values = given[attribute] if attribute in given else values_of(rows, attribute, nothing)
-        types = kinds[id(values)] = set(map(type, values))
+        types = set(map(type, values))
+        kinds[id(values)] = values, types
         if any(_is_sql(type_) for type_ in types):
             for position, value in enumerate(values):
                 if _is_sql(type(value)):
@@ -339,7 +341,7 @@ def _prepare(
         except Exception as error:
             # SQLAlchemy's own writer meets the same value and raises what it always raises.
             return f"{plan.column.name} cannot be processed ({type(error).__name__})"
-    found = types.get(id(values)) or set(map(type, values))
+    _, found = types.get(id(values)) or (values, set(map(type, values)))
     exact = found - {NoneType}
     if not exact <= codec.binary and exact <= codec.binary | codec.convert.keys():
         convert = codec.convert

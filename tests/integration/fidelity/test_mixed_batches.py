@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fixtures.twins import Scenario, Twins, by_copy, written
-from sqlalchemy import Engine, ForeignKey, func, literal, select
+from sqlalchemy import Engine, ForeignKey, Integer, TypeDecorator, func, literal, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqla_seqreserve import FlushReport, register
@@ -57,6 +57,28 @@ class Counted(Base):
     state: Mapped[str | None] = mapped_column(server_default="new")
     turn: Mapped[int | None] = mapped_column(default=lambda: next(turns))
     before_id: Mapped[int | None] = mapped_column(ForeignKey("counted.id"))
+
+
+class Doubled(TypeDecorator[int]):
+    """Stored as twice the value."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Any) -> int | None:
+        return None if value is None else value * 2
+
+
+class Processed(Base):
+    """Left-out columns before and after one whose values are processed."""
+
+    __tablename__ = "processed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    first: Mapped[str | None] = mapped_column(server_default="a")
+    second: Mapped[int | None] = mapped_column(server_default="2")
+    flag: Mapped[bool]
+    amount: Mapped[int] = mapped_column(Doubled)
+    third: Mapped[str | None] = mapped_column(server_default="c")
 
 
 class Audited(Base):
@@ -246,3 +268,18 @@ def test_a_trigger_watches_one_kind_of_rows(twins: Twins) -> None:
     outcome = twins.compare(Base, scenario, ddl=AUDIT)
     assert written(outcome) == by_copy(Audited)
     assert len(outcome.rows["public.audit"]) == 12
+
+
+def test_what_is_known_of_one_column_is_not_taken_for_another(twins: Twins) -> None:
+    """Columns that nobody gives leave room in memory for the values of others, which are looked at
+    for themselves.
+    """
+
+    def scenario(session: Session) -> Any:
+        session.add_all([Wide(name=f"w{i}") for i in range(500)])
+        session.add_all([Processed(flag=i % 2 == 0, amount=i) for i in range(500)])
+        session.flush()
+        return session.scalar(select(func.sum(Processed.amount)))
+
+    outcome = twins.compare(Base, scenario)
+    assert written(outcome) == by_copy(Wide, Processed)
