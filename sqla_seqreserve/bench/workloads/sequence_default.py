@@ -24,7 +24,7 @@ def _stock(place: Place, objects: int) -> Mapping[str, float]:
 
 SEQUENCE_DEFAULT: Final = Work(
     "sequence-default",
-    "add_all + commit, Sequence that is the server_default",
+    "add_all + commit, Sequence as server_default",
     20_000,
     (PaymentOfSequence.__tablename__,),
     f"SELECT {', '.join(PAYMENT_COLUMNS)} FROM {PaymentOfSequence.__tablename__}",  # noqa: S608  # names of ours
