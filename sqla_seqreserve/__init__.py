@@ -4,7 +4,7 @@ before the insert.
 
 from __future__ import annotations
 
-from ._explain import Explanation
+from ._flush.explain import Explanation
 from .bulk import bulk_insert
 from .errors import SeqReserveError
 from .health import (

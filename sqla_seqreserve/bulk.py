@@ -24,17 +24,17 @@ from sqlalchemy import Connection, Table, insert
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
-from . import _catalogue as catalogue
 from . import _host as host
-from ._collector import collector_paused
-from ._division import Batch, divide, is_plain, values_of
-from ._fetch import IdRequest, fetch_ids
-from ._keys import KeySequence, mapper_of, resolve
-from ._plan import Absent, InsertPlan, insert_plan
+from ._host.collector import collector_paused
+from ._ids import catalogue
+from ._ids.fetch import IdRequest, fetch_ids
+from ._ids.keys import KeySequence, mapper_of, resolve
+from ._rows.division import Batch, divide, is_plain, values_of
+from ._rows.plan import Absent, InsertPlan, insert_plan
+from ._writers.copy import CopyJob, copy_rows, no_copy_reason
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
-from .writers._copy import CopyJob, copy_rows, no_copy_reason
 
 __all__ = ["bulk_insert"]
 

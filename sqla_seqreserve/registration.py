@@ -15,7 +15,7 @@ The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly;
 reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
 
 ``on_drift`` says what becomes of a sequence that is behind its table when an engine is first used:
-see :mod:`sqla_seqreserve._drift`.
+see :mod:`sqla_seqreserve._flush.drift`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 
-from . import _flush as flush
 from . import _host as host
-from ._drift import DriftGuard, OnDrift
-from ._explain import Explanation, explain
-from ._keys import mapper_of
+from ._flush import unit_of_work as flush
+from ._flush.drift import DriftGuard, OnDrift
+from ._flush.explain import Explanation, explain
+from ._ids.keys import mapper_of
 from .errors import ConfigurationError
 from .reports import FlushReport
 

@@ -25,8 +25,8 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from . import _audit as audit
-from ._fetch import IdRequest, fetch_ids
-from ._keys import KeySequence, mapper_of, require, resolve
+from ._ids.fetch import IdRequest, fetch_ids
+from ._ids.keys import KeySequence, mapper_of, require, resolve
 from .errors import (
     ConfigurationError,
     InvalidCountError,

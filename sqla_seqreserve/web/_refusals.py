@@ -24,7 +24,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from .._fetch import sqlstate
+from .._ids.fetch import sqlstate
 from ..errors import (
     InvalidRowsError,
     LockTimeoutError,

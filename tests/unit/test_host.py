@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -65,7 +66,8 @@ def private_names() -> list[tuple[str, str]]:
     or sets.
     """
     found = set()
-    for node in ast.walk(ast.parse(inspect.getsource(host))):
+    sources = [path.read_text() for path in sorted(Path(host.__file__).parent.glob("*.py"))]
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             owner = node.value
             if isinstance(owner, ast.Call):

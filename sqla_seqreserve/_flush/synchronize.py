@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
-from . import _host as host
-from ._host import State
+from .. import _host as host
+from .._host import State
 
 __all__ = ["ProcessAll"]
 

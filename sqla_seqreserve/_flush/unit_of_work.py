@@ -8,11 +8,11 @@ A flush that a :class:`~sqla_seqreserve.Registration` watches runs with
    first action, the keys of every object that will be inserted are reserved in one round trip
    (:meth:`ReservingUnitOfWork._generate_actions`).
 2. The actions run in stock order. Keys go from parents to children in a tight loop where nothing
-   but new objects is concerned (:mod:`sqla_seqreserve._synchronize`). Where SQLAlchemy would save
+   but new objects is concerned (``_flush.synchronize``). Where SQLAlchemy would save
    objects, :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs
    :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row
    switches.
-3. The step that collects and sends the INSERT is ours: :mod:`sqla_seqreserve._insert` gives COPY
+3. The step that collects and sends the INSERT is ours: ``_flush.inserts`` gives COPY
    what the plan says that COPY writes exactly, and the rest back to SQLAlchemy's own collect and
    emit.
 4. The unit of work registers the objects as persistent, and the report goes to whoever asked.
@@ -30,12 +30,12 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
 
-from . import _host as host
-from ._collector import collector_paused
-from ._flush_run import FlushRun, FlushSettings, Record
-from ._host import State
-from ._insert import insert_records
-from ._synchronize import ProcessAll
+from .. import _host as host
+from .._host import State
+from .._host.collector import collector_paused
+from .inserts import insert_records
+from .run import FlushRun, FlushSettings, Record
+from .synchronize import ProcessAll
 
 __all__ = ["ReservingUnitOfWork", "take_over"]
 

@@ -11,16 +11,16 @@ from typing import Any, Final, Protocol, TypeAlias
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from . import _audit as audit
-from . import _catalogue as catalogue
-from . import _host as host
-from ._drift import DriftGuard
-from ._fetch import IdRequest, check_range, try_to_fetch_ids
-from ._host import State
-from ._keys import KeySequence, resolve
-from ._prefetch import shelf_of
-from .reports import FlushEntry, FlushReport, Writer
-from .writers._copy import no_copy_reason
+from .. import _audit as audit
+from .. import _host as host
+from .._host import State
+from .._ids import catalogue
+from .._ids.fetch import IdRequest, check_range, try_to_fetch_ids
+from .._ids.keys import KeySequence, resolve
+from .._ids.prefetch import shelf_of
+from .._writers.copy import no_copy_reason
+from ..reports import FlushEntry, FlushReport, Writer
+from .drift import DriftGuard
 
 __all__ = ["FlushRun", "FlushSettings", "Record"]
 

@@ -1,6 +1,6 @@
 """The one step of a save that is ours: collect the rows of a class for one table and send them.
 
-COPY gets what the plan (:mod:`sqla_seqreserve._plan`) says that it writes exactly as INSERT would;
+COPY gets what the plan (``_rows.plan``) says that it writes exactly as INSERT would;
 the rest goes back to SQLAlchemy's own collect and emit, with the keys that are reserved. After a
 COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
 """
@@ -18,15 +18,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from . import _catalogue as catalogue
-from . import _host as host
-from ._division import Batch, divide, runs_in_order
-from ._flush_run import FlushRun, Record
-from ._plan import InsertPlan, insert_plan
-from ._refusal import describe_refusal
-from .reports import Writer
-from .writers._copy import CopyJob, copy_rows
-from .writers._readback import read_back
+from .. import _host as host
+from .._ids import catalogue
+from .._rows.division import Batch, divide, runs_in_order
+from .._rows.plan import InsertPlan, insert_plan
+from .._writers.copy import CopyJob, copy_rows
+from .._writers.readback import read_back
+from ..reports import Writer
+from .refusal import describe_refusal
+from .run import FlushRun, Record
 
 __all__ = ["insert_records"]
 

@@ -32,7 +32,7 @@ from sqlalchemy import Dialect, Enum
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from .._catalogue import ColumnFacts
+from .._ids.catalogue import ColumnFacts
 
 __all__ = ["Codec", "codec_for", "exact_types"]
 

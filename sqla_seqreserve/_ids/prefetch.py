@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from . import _catalogue as catalogue
-from ._driver import reported_setting
-from ._keys import KeySequence
+from .._drivers.jobs import reported_setting
+from . import catalogue
+from .keys import KeySequence
 
 __all__ = ["Shelf", "shelf_of"]
 

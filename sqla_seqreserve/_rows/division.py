@@ -21,7 +21,7 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
-from ._plan import Absent, ColumnPlan, InsertPlan
+from .plan import Absent, ColumnPlan, InsertPlan
 
 __all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "runs_in_order", "values_of"]
 

@@ -2,7 +2,7 @@
 sequences at a time.
 
 Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the
-fingerprint (:mod:`sqla_seqreserve._catalogue`) of the key column, or of the whole table where COPY
+fingerprint (``_ids.catalogue``) of the key column, or of the whole table where COPY
 will write by the cached facts, before it takes anything: where they no longer hold it yields NULL,
 takes no id, and the facts are read again. The comparison is an uncorrelated subquery, evaluated
 once a branch and not once an id.
@@ -20,11 +20,11 @@ from typing import Any, cast
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
-from . import _audit as audit
-from . import _catalogue as catalogue
-from ._driver import query_integers
-from ._keys import KeySequence, require, resolve
-from .errors import SequenceExhaustedError
+from .. import _audit as audit
+from .._drivers.jobs import query_integers
+from ..errors import SequenceExhaustedError
+from . import catalogue
+from .keys import KeySequence, require, resolve
 
 __all__ = ["IdRequest", "check_range", "fetch_ids", "sqlstate", "try_to_fetch_ids"]
 

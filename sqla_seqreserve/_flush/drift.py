@@ -26,10 +26,10 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
-from . import _host as host
-from .errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
-from .health.check import Examined, examine, report_on
-from .health.repair import repair_sequences
+from .. import _host as host
+from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
+from ..health.check import Examined, examine, report_on
+from ..health.repair import repair_sequences
 
 __all__ = ["DriftGuard", "OnDrift"]
 

@@ -17,9 +17,9 @@ from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
-from . import _catalogue as catalogue
-from . import _host as host
-from .errors import SequenceNotFoundError, UnmappedClassError
+from .. import _host as host
+from ..errors import SequenceNotFoundError, UnmappedClassError
+from . import catalogue
 
 __all__ = ["GeneratedKey", "KeySequence", "generated_key", "mapper_of", "resolve"]
 

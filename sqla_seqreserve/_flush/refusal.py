@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
-from ._host import State
+from .._host import State
 
 __all__ = ["describe_refusal"]
 

@@ -9,11 +9,11 @@ from typing import Any, overload
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from . import _catalogue as catalogue
-from ._keys import KeySequence, resolve
-from ._plan import insert_plan
-from .reports import Writer
-from .writers._copy import no_copy_reason
+from .._ids import catalogue
+from .._ids.keys import KeySequence, resolve
+from .._rows.plan import insert_plan
+from .._writers.copy import no_copy_reason
+from ..reports import Writer
 
 __all__ = ["Explanation", "Explanations", "explain"]
 

@@ -1,6 +1,6 @@
 """Writes a batch of rows with COPY, through SQLAlchemy's own execution path.
 
-The COPY is a job of the connection (:mod:`sqla_seqreserve._driver`), so that tracing tools see the
+The COPY is a job of the connection (``_drivers.jobs``), so that tracing tools see the
 statement, its number of rows (as its one parameter) and the cursor's row count.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect
 
-from .._catalogue import quoted
-from .._driver import has_jobs, run_on_driver
+from .._drivers.jobs import has_jobs, run_on_driver
+from .._ids.catalogue import quoted
 
 __all__ = ["CopyJob", "copy_rows", "no_copy_reason"]
 

@@ -1,5 +1,5 @@
 """How the rows of one class reach one table: worked out once from the mapping and the catalogue,
-for thousands of rows. :mod:`sqla_seqreserve._division` applies it. No I/O happens here.
+for thousands of rows. :mod:`sqla_seqreserve._rows.division` applies it. No I/O happens here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
 
-from . import _host as host
-from ._catalogue import TableFacts
-from .writers._codecs import Codec, codec_for
+from .. import _host as host
+from .._ids.catalogue import TableFacts
+from .codecs import Codec, codec_for
 
 __all__ = ["Absent", "ColumnPlan", "InsertPlan", "insert_plan"]
 

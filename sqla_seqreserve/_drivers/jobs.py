@@ -16,7 +16,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from . import _host as host
+from .. import _host as host
 
 __all__ = ["DriverJob", "has_jobs", "query_integers", "reported_setting", "run_on_driver"]
 

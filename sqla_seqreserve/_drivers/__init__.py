@@ -1,0 +1,1 @@
+"""What a driver can do beyond what SQLAlchemy asks of it: one file a driver."""

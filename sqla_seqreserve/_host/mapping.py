@@ -1,0 +1,169 @@
+"""What a mapper knows of its tables, columns, types and listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy import Sequence as Sequence_
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import attributes as _attributes
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeEngine
+
+from .lines import either
+
+_ScalarAttributeImpl: type[Any] = either(_attributes, "ScalarAttributeImpl")
+
+
+def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
+    """The columns of ``table`` that identify a row of ``mapper``, which need not be the table's
+    own primary key.
+    """
+    return list(mapper._pks_by_table[table])
+
+
+def insert_orm_defaults(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
+    """Attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only;
+    SQLAlchemy #13748).
+    """
+    by_table: Mapping[Any, Sequence[tuple[str, Any, Any]]] | None
+    by_table = getattr(mapper, "_insert_orm_defaults", None)
+    return {key: value for key, _, value in by_table[table]} if by_table is not None else {}
+
+
+def prefers_eager_defaults(mapper: Mapper[Any], dialect: Dialect, table: Table) -> bool:
+    """Whether server defaults of ``table`` are read back at once, as ``eager_defaults`` asks."""
+    prefers: Callable[[Dialect, Table], Any] = mapper.base_mapper._prefer_eager_defaults
+    return bool(prefers(dialect, table))
+
+
+def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """The function that makes a value ready for the driver, as a compiled INSERT would use it;
+    ``None``: as it is.
+    """
+    processor: Callable[[Any], Any] | None = type_._cached_bind_processor(dialect)
+    return processor
+
+
+def has_bind_expression(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether the type wraps its values in SQL, which COPY cannot do."""
+    return bool(type_.dialect_impl(dialect)._has_bind_expression or type_._has_bind_expression)
+
+
+def hands_on_keys(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether inserting into ``table`` has a key to hand on to an attribute of another name."""
+    return any(
+        parent._columntoproperty[left].key != parent._columntoproperty[right].key
+        for parent, pairs in mapper._table_to_equated[table]
+        for left, right in pairs
+    )
+
+
+def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """The function that turns what the driver returns into the attribute's value; ``None``: as
+    it is.
+    """
+    processor: Callable[[Any], Any] | None = type_._cached_result_processor(dialect, None)
+    return processor
+
+
+def attributes_to_columns(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
+    """Attribute key -> column of ``table``; another object once the mapping has changed."""
+    mapping: Mapping[str, Any] = mapper._propkey_to_col[table]
+    return mapping
+
+
+def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
+    """The columns that the database or an SQL expression may fill, in the table's order."""
+    columns = mapper._server_default_cols[table]
+    return [column for column in table.columns if column in columns]
+
+
+def is_sentinel(column: Any) -> bool:
+    """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
+    return bool(column.default is not None and column.default.is_sentinel)
+
+
+def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:
+    """The tables of an inheritance hierarchy, parents first, each with the mapper that stands
+    for it in a save.
+    """
+    for table, mapper in base_mapper._sorted_tables.items():
+        if table in mapper._pks_by_table:
+            yield table, mapper
+
+
+def writes_to(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether objects of ``mapper`` have a row in ``table``."""
+    return table in mapper._pks_by_table
+
+
+def all_mappers() -> list[Mapper[Any]]:
+    """Every configured mapper of the process, by class name."""
+    from sqlalchemy.orm import mapperlib
+
+    mappers = {mapper for registry in mapperlib._all_registries() for mapper in registry.mappers}
+    return sorted(mappers, key=lambda mapper: (mapper.class_.__name__, mapper.class_.__module__))
+
+
+def watches_insert(mapper: Mapper[Any]) -> bool:
+    """Whether somebody listens for objects of ``mapper`` that are about to be inserted."""
+    return bool(mapper.dispatch.before_insert)
+
+
+def has_work_after_insert(mapper: Mapper[Any]) -> bool:
+    """Whether SQLAlchemy's last pass over inserted objects of ``mapper`` does anything."""
+    return bool(
+        mapper.dispatch.after_insert
+        or mapper._readonly_props
+        or mapper.base_mapper.eager_defaults is True
+        or (mapper.version_id_col is not None and mapper.version_id_generator is False)
+    )
+
+
+def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
+    """The attribute that holds the polymorphic identity, where the class has one to set."""
+    return mapper._polymorphic_attr_key if mapper._set_polymorphic_identity else None
+
+
+def inherits_key(mapper: Mapper[Any], column: Any, source: Any) -> bool:
+    """Whether a key column of ``table`` takes its value from ``source``, a key column of the
+    table it inherits from.
+    """
+    return any(
+        right is column and left is source
+        for pairs_of in mapper._table_to_equated.values()
+        for _, pairs in pairs_of
+        for left, right in pairs
+    )
+
+
+def plain_attribute(mapper: Mapper[Any], column: Any) -> str | None:
+    """The key of the attribute that holds ``column``, if it is an ordinary one."""
+    prop = mapper._columntoproperty.get(column)
+    if prop is None or type(mapper.class_manager[prop.key].impl) is not _ScalarAttributeImpl:
+        return None
+    return str(prop.key)
+
+
+def is_watched(mapper: Mapper[Any], attribute: str) -> bool:
+    """Whether anybody listens to the attribute being set, on the class or one that inherits from
+    it.
+    """
+    for each in mapper.self_and_descendants:
+        dispatch = each.class_manager[attribute].impl.dispatch
+        if dispatch.set or dispatch._active_history:
+            return True
+    return False
+
+
+def declared_sequences(metadata: MetaData) -> list[Sequence_]:
+    """Return the sequences that are attached to a metadata, by themselves or through a column."""
+    return list(metadata._sequences.values())
+
+
+def copy_column(column: Column[Any]) -> Column[Any]:
+    """Return the column as a new one of no table, to be changed; Alembic copies them so too."""
+    return column._copy()

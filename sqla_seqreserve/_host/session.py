@@ -1,0 +1,158 @@
+"""A session's states, and how objects become persistent in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
+
+from .unit_of_work import State, UOWTransaction
+
+
+def connection_for(uow: UOWTransaction, base_mapper: Mapper[Any]) -> Connection:
+    """The connection that the flush uses for ``base_mapper``."""
+    connection: Connection = uow.transaction.connection(base_mapper)
+    return connection
+
+
+def is_sharded(session: Session) -> bool:
+    """Whether the session picks a connection for each object (horizontal sharding)."""
+    return session.connection_callable is not None
+
+
+def expire_attributes(state: State, attributes: Iterable[str]) -> None:
+    """Have these attributes loaded again when they are next asked for."""
+    state._expire_attributes(state.dict, attributes)
+
+
+def pending_states(session: Session) -> Collection[State]:
+    """The objects that are new to the session, as it changes."""
+    return session._new
+
+
+def register_deleted(session: Session, states: set[State]) -> None:
+    """Take objects out of the session whose row was deleted."""
+    session._remove_newly_deleted(states)
+
+
+def register_persistent(session: Session, states: set[State]) -> None:
+    """Register objects as persistent whose row was inserted or updated."""
+    session._register_persistent(states)
+
+
+def register_inserted(session: Session, states: Iterable[State]) -> Collection[State]:
+    """Register pending objects that have their whole key as persistent; return those that were.
+
+    What ``Session._register_persistent`` does for such an object, in one loop, without asking the
+    instrumentation for each value. The others (persistent ones, keys that are not whole, keys in
+    use, all of them if anyone listens) are left to it.
+    """
+    done: list[State] = []
+    if session.dispatch.pending_to_persistent:
+        return done
+    new, identity_map = session._new, session.identity_map
+    known, reference = identity_map._dict, identity_map._wr
+    transaction = session._transaction
+    keys: dict[Any, tuple[Any, tuple[str, ...]]] = {}
+    last: Any = None
+    identity_class: Any = None
+    attributes: tuple[str, ...] = ()
+    only: str | None = None
+    for state in states:
+        if state.key is not None or state not in new:
+            continue
+        manager = state.manager
+        if manager is not last:
+            last = manager
+            if manager not in keys:
+                mapper = manager.mapper
+                keys[manager] = (
+                    mapper._identity_class,
+                    tuple(prop.key for prop in mapper._identity_key_props),
+                )
+            identity_class, attributes = keys[manager]
+            only = attributes[0] if len(attributes) == 1 else None
+        row = state.dict
+        values: tuple[Any, ...]
+        if only is not None:
+            value = row.get(only)
+            if value is None:
+                continue
+            values = (value,)
+        else:
+            values = tuple([row.get(attribute) for attribute in attributes])
+            if None in values:
+                continue
+        key = (identity_class, values, state.identity_token)
+        if known.setdefault(key, state) is not state:
+            continue
+        state.key = key
+        state._instance_dict = reference
+        state._orphaned_outside_of_session = False
+        state.committed_state.clear()
+        if "_pending_mutations" in state.__dict__:
+            del state.__dict__["_pending_mutations"]
+        if state.expired_attributes:
+            state.expired_attributes.difference_update(row)
+        state.modified = state.expired = False
+        state._strong_obj = None
+        done.append(state)
+    if transaction is not None:
+        transaction._new.update(dict.fromkeys(done, True))
+    if len(done) == len(new):
+        new.clear()
+    else:
+        for state in done:
+            del new[state]
+    return done
+
+
+def instances_of(
+    session: Session, mapper: Mapper[Any], values: Iterable[dict[str, Any]]
+) -> list[Any]:
+    """Make persistent instances of attribute values that were just written, their keys among them.
+
+    They become part of the session as flushed objects do, so a rollback expunges them. Attributes
+    that have no value are loaded when they are next asked for. ``loaded_as_persistent`` fires;
+    ``load`` does not, for nothing was loaded.
+    """
+    manager = mapper.class_manager
+    identity_class = mapper._identity_class
+    key_attributes = [prop.key for prop in mapper._identity_key_props]
+    loadable = {prop.key for prop in mapper.column_attrs if not prop.deferred}
+    identity_map, reference = session.identity_map, session.identity_map._wr
+    known = identity_map._dict
+    in_transaction = session._autobegin_t()._new
+    hash_key = session.hash_key
+    loaded = session.dispatch.loaded_as_persistent
+    instances = []
+    for held in values:
+        instance = manager.new_instance()
+        state = instance_state(instance)
+        instance_dict(instance).update(held)
+        state.key = (
+            identity_class,
+            tuple([held[attribute] for attribute in key_attributes]),
+            None,
+        )
+        state.session_id = hash_key
+        state._instance_dict = reference
+        state.expired_attributes.update(loadable.difference(held))
+        known[state.key] = state
+        in_transaction[state] = True
+        instances.append(instance)
+        if loaded:
+            loaded(session, state)
+    return instances
+
+
+def had_members(state: State, key: str) -> bool:
+    """Whether the relationship of a new object held something before what it holds now."""
+    before = state.committed_state.get(key, NO_VALUE)
+    return not (before is NO_VALUE or before is None or before is NEVER_SET) and (
+        not hasattr(before, "__len__") or len(before) > 0
+    )

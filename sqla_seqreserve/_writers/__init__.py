@@ -1,0 +1,1 @@
+"""How rows are sent, and what the database filled in is read back."""
