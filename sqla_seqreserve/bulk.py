@@ -25,13 +25,14 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
 from . import _host as host
+from ._drivers import CopyRows
 from ._host.collector import collector_paused
 from ._ids import catalogue
 from ._ids.fetch import IdRequest, fetch_ids
 from ._ids.keys import KeySequence, mapper_of, resolve
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
-from ._writers.copy import CopyJob, copy_rows, no_copy_reason
+from ._writers.copy import copy_rows, no_copy_reason
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
@@ -270,12 +271,9 @@ class _Writing:
         for plan, division in divisions:
             for batch in division.batches:
                 last = plan is divisions[-1][0]
-                job = CopyJob(
-                    batch.values, batch.oids, batch.binary, self.progress if last else None
-                )
-                copy_rows(
-                    self.connection, plan.facts.name, batch.columns, job, len(batch.positions)
-                )
+                progress = self.progress if last else None
+                rows = CopyRows(batch.columns, batch.values, batch.oids, batch.binary, progress)
+                copy_rows(self.connection, plan.facts.name, rows)
                 self.batches.append((plan, batch))
         self.copying = time.perf_counter() - started
         if refused:

@@ -19,10 +19,11 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
+from .._drivers import CopyRows
 from .._ids import catalogue
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
-from .._writers.copy import CopyJob, copy_rows
+from .._writers.copy import copy_rows
 from .._writers.readback import read_back
 from ..reports import Writer
 from .refusal import describe_refusal
@@ -127,9 +128,9 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     chosen = [records[position] for position in batch.positions]
     connection = chosen[0][3]
     started = time.perf_counter()
-    job = CopyJob(batch.values, batch.oids, batch.binary)
+    rows = CopyRows(batch.columns, batch.values, batch.oids, batch.binary)
     try:
-        taken = copy_rows(connection, plan.facts.name, batch.columns, job, len(chosen))
+        taken = copy_rows(connection, plan.facts.name, rows)
     except DBAPIError as error:
         note = describe_refusal(error, plan.table, [record[0] for record in chosen])
         if note is not None:

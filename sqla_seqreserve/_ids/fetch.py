@@ -21,7 +21,8 @@ from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
-from .._drivers.jobs import query_integers
+from .._drivers import Row, driver_of
+from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .keys import KeySequence, require, resolve
@@ -126,22 +127,38 @@ def _execute(
     ]
     statement = _statement(len(requests), tuple(guards))
     try:
-        columns = query_integers(connection, statement, parameters)
+        rows = _query(connection, statement, parameters)
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         raise
-    if len(columns) == 1:
-        return columns
+    if len(requests) == 1 and not guarded:
+        return [[value for (value,) in rows]]
     found: list[list[int | None]] = [[] for _ in requests]
     altered = []
-    for slot, value in zip(*columns, strict=True):
+    for slot, value in rows:
         if slot < len(requests):
             found[slot].append(value)
         elif value is None:
             altered.append(guarded[slot - len(requests)].name)
     catalogue.forget(connection, altered)
     return found
+
+
+def _query(
+    connection: Connection, statement: TextClause, parameters: dict[str, Any]
+) -> Sequence[Row]:
+    """The rows of the reservation, in one round trip with the BEGIN where the driver can."""
+    driver = driver_of(connection.dialect)
+    if driver is None:
+        return [tuple(row) for row in connection.execute(statement, parameters)]
+    rows: list[Row] = []
+
+    def query(cursor: Any, text: str, bound: Any) -> None:
+        rows.extend(driver.query(cursor, None, text, bound))
+
+    run_on_driver(connection, statement, parameters, query)
+    return rows
 
 
 class _Guard(enum.Enum):

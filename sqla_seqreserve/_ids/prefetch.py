@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from .._drivers.jobs import reported_setting
+from .._drivers import driver_of
 from . import catalogue
 from .keys import KeySequence
 
@@ -66,7 +66,8 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
     schemas = [source.key.table.schema, *([declared.schema] if declared is not None else [])]
     path: str | None = ""
     if not all(catalogue.effective_schema(connection, schema) for schema in schemas):
-        path = reported_setting(connection, "search_path")
+        driver = driver_of(connection.dialect)
+        path = driver.setting(connection.connection, "search_path") if driver else None
         if path is None:
             return Shelf()
     shelves: dict[Any, tuple[catalogue.TableFacts, Shelf]]

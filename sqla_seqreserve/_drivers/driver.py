@@ -1,0 +1,127 @@
+"""The seam for drivers: what one can put in one message, and how it copies.
+
+A method that talks to the server is called with the driver's own cursor or connection, from inside
+a statement that SQLAlchemy executes (:mod:`sqla_seqreserve._drivers.statements`). Drivers with
+coroutines wait for them in SQLAlchemy's greenlet, so every method here is an ordinary one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+__all__ = [
+    "LOCK_REFUSED",
+    "CopyRows",
+    "Driver",
+    "InsertMessage",
+    "LockRefusedError",
+    "MessageError",
+    "Row",
+    "TypeTable",
+]
+
+Row: TypeAlias = tuple[Any, ...]
+TypeTable: TypeAlias = Literal["psycopg", "text", "asyncpg"]
+
+_BLOCK: Final = 8192
+
+
+@dataclass(slots=True, eq=False)
+class CopyRows:
+    """The rows of one COPY: values per column, as the driver takes them, with the type oid of each
+    column.
+    """
+
+    columns: Sequence[str]
+    values: Sequence[Sequence[Any]]
+    oids: Sequence[int]
+    binary: bool
+    progress: Callable[[int], object] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values[0])
+
+    def blocks(self) -> Iterator[Iterator[Row]]:
+        """The rows in blocks of some thousands, each reported to ``progress`` when it was taken."""
+        rows = zip(*self.values, strict=True)
+        for start in range(0, len(self), _BLOCK):
+            yield islice(rows, _BLOCK)
+            if self.progress is not None:
+                self.progress(min(_BLOCK, len(self) - start))
+
+
+@dataclass(slots=True, eq=False)
+class InsertMessage:
+    """One INSERT of a message: its text with the driver's placeholders, the parameters of each of
+    its rows, and whether each row comes back with values (RETURNING).
+    """
+
+    statement: str
+    parameters: Sequence[Mapping[str, Any]]
+    returns: bool
+
+
+LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809", "25006"})
+"""SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
+or schema, not a table, a read-only transaction.
+"""
+
+
+class LockRefusedError(Exception):
+    """A table could not be locked as an INSERT would lock it; nothing else was run."""
+
+
+class MessageError(Exception):
+    """A message failed: which of its statements the server refused, and for which row."""
+
+    def __init__(self, position: int, row: int) -> None:
+        super().__init__(position, row)
+        self.position = position
+        self.row = row
+
+
+class Driver(Protocol):
+    """One driver: what it can put in one message, and how it copies."""
+
+    types: TypeTable
+    """Which table of :mod:`sqla_seqreserve._rows` says what values its COPY writes exactly."""
+
+    copy_round_trips: int
+    """How many round trips one COPY takes."""
+
+    begins_along: bool
+    """Whether the BEGIN of a transaction travels with the first statement that is sent here."""
+
+    sends_several: bool
+    """Whether several INSERTs travel in one message (:meth:`send`)."""
+
+    locks_apart: bool
+    """Whether ``LOCK TABLE`` travels with :meth:`query`; else the query itself must take locks."""
+
+    def opens_transaction(self, connection: Any) -> bool:
+        """Whether the next statement on the driver's ``connection`` begins a transaction."""
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        """The value of a setting that the server reports whenever it changes; ``None`` where it
+        does not, or where the driver keeps it to itself. No I/O happens.
+        """
+
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        """Take a lock (``LOCK TABLE``) and run a query, in one message with the BEGIN of the
+        transaction where the driver can; return the query's rows.
+
+        :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
+        """
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        """Send rows by ``COPY .. FROM STDIN``; return how many the server took."""
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+        """Send INSERTs in one message, the BEGIN of the transaction included; return per INSERT
+        the rows that came back.
+
+        :raises MessageError: from the driver's own error, with its place.
+        """

@@ -1,0 +1,286 @@
+"""psycopg 3, synchronous and not.
+
+Messages are put together below ``psycopg.Connection``, through its ``pgconn`` and the generators
+that it runs itself: entering and leaving ``connection.pipeline()`` costs more than what it saves
+locally. Read in psycopg 3.2.0 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import Dialect
+
+from .. import _host as host
+from .driver import (
+    LOCK_REFUSED,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    LockRefusedError,
+    MessageError,
+    Row,
+    TypeTable,
+)
+
+__all__ = ["make_driver"]
+
+_SAVEPOINT: Final = "sqla_seqreserve_lock"
+
+
+class _Psycopg:
+    types: TypeTable = "psycopg"
+    copy_round_trips = 2
+    begins_along = True
+    sends_several = True
+    locks_apart = True
+
+    def opens_transaction(self, connection: Any) -> bool:
+        from psycopg.pq import TransactionStatus
+
+        driver = connection.driver_connection
+        return not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        value: str | None = connection.driver_connection.info.parameter_status(name)
+        return value
+
+
+class _SyncPsycopg(_Psycopg):
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        from psycopg import ClientCursor
+
+        connection = cursor.connection
+        opens = _is_idle(connection)
+        if lock is None and not opens:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
+        query = ClientCursor(connection).mogrify(statement, parameters)
+        text = _with_lock(connection, lock, query, opens)
+        try:
+            with connection.lock:
+                return connection.wait(_query(connection, text))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
+        except LockRefusedError:
+            if opens:
+                connection.rollback()
+            else:
+                with connection.lock:
+                    connection.wait(_query(connection, _undo_savepoint))
+            raise
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        with cursor.copy(statement) as copy:
+            if rows.binary:
+                copy.set_types(rows.oids)
+            write_row = copy.write_row
+            for block in rows.blocks():
+                for row in block:
+                    write_row(row)
+        return int(cursor.rowcount)
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+        driver = connection.driver_connection
+        with driver.lock:
+            return driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+
+
+class _AsyncPsycopg(_Psycopg):
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        return host.await_driver(  # type: ignore[no-any-return]  # whatever the coroutine returns
+            self._query(host.driver_cursor(cursor), lock, statement, parameters)
+        )
+
+    async def _query(
+        self, cursor: Any, lock: str | None, statement: str, parameters: Any
+    ) -> list[Row]:
+        from psycopg import AsyncClientCursor
+
+        connection = cursor.connection
+        opens = _is_idle(connection)
+        if lock is None and not opens:
+            await cursor.execute(statement, parameters)
+            return list(await cursor.fetchall())
+        query = AsyncClientCursor(connection).mogrify(statement, parameters)
+        text = _with_lock(connection, lock, query, opens)
+        try:
+            async with connection.lock:
+                return await connection.wait(_query(connection, text))  # type: ignore[no-any-return]  # as above
+        except LockRefusedError:
+            if opens:
+                await connection.rollback()
+            else:
+                async with connection.lock:
+                    await connection.wait(_query(connection, _undo_savepoint))
+            raise
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        return int(host.await_driver(self._copy(host.driver_cursor(cursor), statement, rows)))
+
+    async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        async with cursor.copy(statement) as copy:
+            if rows.binary:
+                copy.set_types(rows.oids)
+            write_row = copy.write_row
+            for block in rows.blocks():
+                for row in block:
+                    await write_row(row)
+        return int(cursor.rowcount)
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+        return host.await_driver(self._send(connection.driver_connection, inserts))  # type: ignore[no-any-return]  # as above
+
+    async def _send(self, driver: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+        async with driver.lock:
+            return await driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+
+
+def make_driver(dialect: Dialect) -> Driver:
+    """What psycopg can do, below an engine or an async engine."""
+    return _AsyncPsycopg() if dialect.is_async else _SyncPsycopg()
+
+
+_undo_savepoint: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT};RELEASE SAVEPOINT {_SAVEPOINT}"
+
+
+def _is_idle(driver: Any) -> bool:
+    """Whether psycopg would begin a transaction before the next statement."""
+    from psycopg.pq import TransactionStatus
+
+    return not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+
+
+def _begin(driver: Any) -> str:
+    """What psycopg begins a transaction of this connection with."""
+    words = ["BEGIN"]
+    if driver.isolation_level is not None:
+        words.append(f"ISOLATION LEVEL {driver.isolation_level.name.replace('_', ' ')}")
+    if driver.read_only is not None:
+        words.append("READ ONLY" if driver.read_only else "READ WRITE")
+    if driver.deferrable is not None:
+        words.append("DEFERRABLE" if driver.deferrable else "NOT DEFERRABLE")
+    return " ".join(words)
+
+
+def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
+    """The text of one simple query. In an open transaction a savepoint around the lock alone keeps
+    a refused lock from failing the transaction.
+    """
+    if opens:
+        before = [_begin(driver)] + ([lock] if lock is not None else [])
+    else:
+        assert lock is not None
+        before = [f"SAVEPOINT {_SAVEPOINT}", lock, f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+    return ";".join([*before, query])
+
+
+def _query(driver: Any, text: str) -> Generator[Any, Any, list[Row]]:
+    """Send one simple query and load the rows of its last statement."""
+    from psycopg import generators
+    from psycopg.adapt import Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    pgconn, encoding = driver.pgconn, driver.info.encoding
+    pgconn.send_query(text.encode(encoding))
+    results = yield from generators.execute(pgconn)
+    result = results[-1]
+    if result.status == ExecStatus.TUPLES_OK:
+        loading = Transformer(driver)
+        loading.set_pgresult(result)
+        return loading.load_rows(0, result.ntuples, tuple)
+    if result.status == ExecStatus.COMMAND_OK:
+        return []
+    error = error_from_result(result, encoding)
+    # The statements before the query are ours: it is the last of them that can be refused.
+    if error.sqlstate in LOCK_REFUSED:
+        raise LockRefusedError from error
+    raise error
+
+
+@lru_cache(maxsize=1024)
+def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
+    """A statement with psycopg's named placeholders as the protocol has it, and the names of its
+    parameters by number.
+    """
+    names: list[str] = []
+    parts = []
+    rest = statement
+    while rest:
+        before, found, rest = rest.partition("%")
+        parts.append(before)
+        if found and rest.startswith("%"):
+            parts.append("%")
+            rest = rest[1:]
+        elif found:
+            end = rest.index(")s")
+            name = rest[1:end]
+            if name not in names:
+                names.append(name)
+            parts.append(f"${names.index(name) + 1}")
+            rest = rest[end + 2 :]
+    return "".join(parts).encode(), tuple(names)
+
+
+def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[list[Row]]]:
+    """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
+    back.
+    """
+    from psycopg import generators
+    from psycopg.adapt import PyFormat, Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    pgconn, encoding = driver.pgconn, driver.info.encoding
+    places: list[tuple[int, int] | None] = []
+    commands: list[tuple[Any, ...]] = []
+    if _is_idle(driver):
+        commands.append((pgconn.send_query_params, _begin(driver).encode(), None))
+        places.append(None)
+    for position, insert in enumerate(inserts):
+        text, names = _numbered(insert.statement)
+        formats = [PyFormat.AUTO] * len(names)
+        many = len(insert.parameters) > 1
+        prepared: Any = None
+        for row, parameters in enumerate(insert.parameters):
+            dumping = Transformer(driver)
+            values = dumping.dump_sequence([parameters[name] for name in names], formats)
+            if not many:
+                commands.append(
+                    (pgconn.send_query_params, text, values, dumping.types, dumping.formats)
+                )
+            else:
+                if prepared != dumping.types:
+                    prepared = dumping.types
+                    # Without a name, so that a pooler need not know of it.
+                    commands.append((pgconn.send_prepare, b"", text, prepared))
+                    places.append((position, row))
+                commands.append((pgconn.send_query_prepared, b"", values, dumping.formats))
+            places.append((position, row))
+    # Everything is in its bytes before anything is sent: what cannot be dumped is refused here.
+    rows: list[list[Row]] = [[] for _ in inserts]
+    failure: tuple[tuple[int, int] | None, Any] | None = None
+    loading = Transformer(driver)
+    pgconn.enter_pipeline_mode()
+    try:
+        for send, *arguments in commands:
+            send(*arguments)
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        for place in places:
+            for result in (yield from generators.fetch_many(pgconn)):
+                if result.status == ExecStatus.TUPLES_OK:
+                    assert place is not None
+                    loading.set_pgresult(result)
+                    rows[place[0]].extend(loading.load_rows(0, result.ntuples, tuple))
+                elif result.status == ExecStatus.FATAL_ERROR and failure is None:
+                    failure = place, error_from_result(result, encoding)
+        yield from generators.fetch_many(pgconn)
+    finally:
+        if pgconn.status == 0:
+            pgconn.exit_pipeline_mode()
+    if failure is not None:
+        place, error = failure
+        raise MessageError(*(place or (0, 0))) from error
+    return rows
