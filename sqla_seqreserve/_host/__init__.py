@@ -31,7 +31,14 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import CALLABLES_OK, NO_VALUE, PASSIVE_NO_INITIALIZE
 from sqlalchemy.orm.collections import collection_adapter
 
-from .engine import await_driver, driver_cursor
+from .engine import (
+    InsertContext,
+    await_driver,
+    driver_cursor,
+    insert_context,
+    sees_the_present,
+    sends_as_it_is,
+)
 from .mapping import (
     all_mappers,
     attributes_to_columns,
@@ -61,7 +68,9 @@ from .persistence import (
     emit_insert_statements,
     emit_update_statements,
     finalize_saved,
+    insert_statement,
     organize_states_for_save,
+    postfetch,
     save_obj,
     synchronize_inherited_keys,
 )
@@ -91,6 +100,7 @@ __all__ = [
     "HISTORY_BLANK",
     "NO_VALUE",
     "PASSIVE_NO_INITIALIZE",
+    "InsertContext",
     "ProcessAll",
     "SaveUpdateAll",
     "SaveUpdateState",
@@ -117,7 +127,9 @@ __all__ = [
     "has_bind_expression",
     "has_work_after_insert",
     "inherits_key",
+    "insert_context",
     "insert_orm_defaults",
+    "insert_statement",
     "instance_state",
     "instances_of",
     "is_sentinel",
@@ -128,12 +140,15 @@ __all__ = [
     "pending_states",
     "plain_attribute",
     "polymorphic_attribute",
+    "postfetch",
     "prefers_eager_defaults",
     "register_deleted",
     "register_inserted",
     "register_persistent",
     "result_processor",
     "save_obj",
+    "sees_the_present",
+    "sends_as_it_is",
     "server_default_columns",
     "synchronize_inherited_keys",
     "tables_in_order",

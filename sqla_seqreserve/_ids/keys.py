@@ -157,6 +157,12 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"column {column.name} is {column.type_name} in the database"
         )
+    if not facts.lockable:
+        return KeySequence(key, facts, reason=_not_lockable(facts))
+    if facts.before_insert_triggers:
+        return KeySequence(
+            key, facts, reason=f"a BEFORE INSERT trigger of {facts.name} may change the key"
+        )
     sequence = column.sequence
     if key.declared is not None:
         name = catalogue.qualified_name(connection, key.declared.schema, key.declared.name)
@@ -170,6 +176,10 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"the database has no sequence for column {column.name}"
         )
+    if not sequence.usable:
+        return KeySequence(
+            key, facts, reason=f"the role has no USAGE privilege on sequence {sequence.name}"
+        )
     minimum, maximum = _LIMITS[column.type_name]
     return KeySequence(
         key,
@@ -180,6 +190,12 @@ def _resolve_one(
         column.always_identity,
         host.result_processor(key.column.type, connection.dialect),
     )
+
+
+def _not_lockable(facts: catalogue.TableFacts) -> str:
+    if facts.kind not in {"r", "p"}:
+        return f"{facts.name} is not a table"
+    return f"the role has no INSERT privilege on the whole of {facts.name}"
 
 
 def require(resolved: KeySequence) -> None:

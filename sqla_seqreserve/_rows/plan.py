@@ -129,6 +129,10 @@ def _table_reason(
 ) -> str | None:
     if facts.kind not in {"r", "p"}:
         return f"{table.name} is {_KINDS.get(facts.kind, 'not a table')}"
+    if not facts.lockable:
+        return f"the role has no INSERT privilege on the whole of {table.name}"
+    if facts.before_insert_triggers:
+        return f"{table.name} has a BEFORE INSERT trigger, which may change or discard rows"
     if facts.row_security:
         return f"{table.name} has row-level security"
     if facts.insert_rules:

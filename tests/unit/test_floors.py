@@ -50,6 +50,7 @@ CORE_FLOORS = (
     ("_rows",),
     ("health",),
     ("_ids",),
+    ("_routes",),
     ("_drivers",),
     ("_host",),
     ("_audit",),

@@ -1,0 +1,261 @@
+"""Writes rows with INSERTs that travel in one message, whatever the number of tables.
+
+SQLAlchemy sends an INSERT and waits for it before it makes the next. Where every key is known
+nothing has to be waited for: the INSERTs of a flush are collected in an :class:`Outbox` and sent
+together, in SQLAlchemy's order. What becomes of a row is decided by SQLAlchemy's own steps, a
+statement is made by its own compiler and context, and what comes back goes to its ``_postfetch``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, Insert, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from .. import _host as host
+from .._drivers import Driver, InsertMessage, MessageError, Returned
+from .._ids.distances import distance_to
+
+__all__ = ["Outbox"]
+
+Command = tuple[Any, ...]
+"""What ``_collect_insert_commands`` yields of a row."""
+
+Describe = Callable[[DBAPIError, Table, Sequence[host.State]], None]
+"""Tells which object the server refused, of those that a statement held."""
+
+_FEW: Final = 5
+"""A message of so many rows takes little work beside its round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """One INSERT: its context, and the commands of its rows."""
+
+    insert: host.InsertContext
+    commands: Sequence[Command]
+    mapper: Mapper[Any]
+    table: Table
+    of_several: bool
+
+
+class Outbox:
+    """The INSERTs of one flush on one connection that wait to be sent.
+
+    :param describe: is told of a refusal, to note the object on the error.
+    """
+
+    def __init__(
+        self, connection: Connection, driver: Driver | None, uow: Any, describe: Describe
+    ) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._uow = uow
+        self._describe = describe
+        self._letters: list[_Letter] = []
+        self._written: list[tuple[Callable[[float], object], int]] = []
+
+    def add(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        records: Iterable[Any],
+        written: Callable[[float], object],
+    ) -> None:
+        """Insert rows of one class into one table: at once where a key has to come back first, else
+        with the next message.
+
+        :param written: called once the rows are written, with the seconds that they took.
+        """
+        commands = list(host.collect_insert_commands(table, records))
+        can_wait = (
+            self._driver is not None
+            and self._driver.sends_several
+            and table.implicit_returning
+            and host.sends_as_it_is(self._connection)
+        )
+        needs_keys = False
+        for _, group in groupby(commands, _kind):
+            alike = list(group)
+            if can_wait and self._can_wait(mapper, table, alike):
+                self._letters += self._letters_for(base_mapper, mapper, table, alike)
+                needs_keys = needs_keys or not alike[0][6]
+            else:
+                self.drain()
+                started = time.perf_counter()
+                host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike)
+                seconds = time.perf_counter() - started
+                if len(alike) <= _FEW:
+                    distance_to(self._connection.dialect).note(seconds)
+                written(seconds)
+                written = _nothing
+        self._written.append((written, len(commands)))
+        if needs_keys or not self._letters:
+            self.drain()
+
+    def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
+        assert self._driver is not None
+        return (
+            self._driver.returns_each
+            or len(commands) == 1
+            or self._is_plain(mapper, table, commands[0])
+        )
+
+    def _is_plain(self, mapper: Mapper[Any], table: Table, command: Command) -> bool:
+        """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back"."""
+        _, _, _, _, _, expressions, has_keys, has_defaults = command
+        return (
+            has_keys
+            and not expressions
+            and (
+                has_defaults
+                or not host.prefers_eager_defaults(mapper, self._connection.dialect, table)
+            )
+        )
+
+    def _letters_for(
+        self, base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, commands: list[Command]
+    ) -> Iterable[_Letter]:
+        if self._is_plain(mapper, table, commands[0]):
+            statement = host.insert_statement(base_mapper, table, ())
+            rows = [command[2] for command in commands]
+            insert = host.insert_context(self._connection, base_mapper, statement, rows)
+            return [_Letter(insert, commands, mapper, table, len(commands) > 1)]
+        has_defaults = commands[0][7]
+        returned: list[Any] = []
+        if not has_defaults and host.prefers_eager_defaults(
+            mapper, self._connection.dialect, table
+        ):
+            returned += host.server_default_columns(mapper, table)
+        if mapper.version_id_col is not None:
+            returned.append(mapper.version_id_col)
+        statement = host.insert_statement(base_mapper, table, tuple(returned))
+        return [
+            _Letter(
+                host.insert_context(
+                    self._connection,
+                    base_mapper,
+                    _with(statement, command[5]),
+                    [command[2]],
+                ),
+                [command],
+                mapper,
+                table,
+                len(commands) > 1,
+            )
+            for command in commands
+        ]
+
+    def drain(self) -> None:
+        """Send what waits, in one message.
+
+        :raises sqlalchemy.exc.DBAPIError: the server refused a row.
+        :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        """
+        letters, self._letters = self._letters, []
+        written, self._written = self._written, []
+        if letters:
+            started = time.perf_counter()
+            self._send(letters)
+            seconds = time.perf_counter() - started
+        else:
+            seconds = 0.0
+        rows = sum(count for _, count in written) or 1
+        for tell, count in written:
+            tell(seconds * count / rows)
+
+    def _send(self, letters: Sequence[_Letter]) -> None:
+        assert self._driver is not None
+        for letter in letters:
+            letter.insert.begin()
+        messages: list[InsertMessage] = []
+        places: list[_Letter] = []
+        for letter in letters:
+            for statement, parameters in letter.insert.messages():
+                messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
+                places.append(letter)
+        started = time.perf_counter()
+        try:
+            returned = self._driver.send(self._connection.connection, messages)
+        except MessageError as error:
+            letter = places[error.position]
+            self._refused(letter, messages[error.position], error)
+        except BaseException as error:
+            letters[0].insert.raise_error(error)
+        if sum(len(letter.commands) for letter in letters) <= _FEW:
+            distance_to(self._connection.dialect).note(time.perf_counter() - started)
+        for letter in letters:
+            letter.insert.end()
+        for letter, back in zip(places, returned, strict=True):
+            if letter.insert.returning:
+                self._keep(letter, back)
+        for letter in letters:
+            if not letter.insert.returning:
+                self._keep(letter, None)
+
+    def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
+        states = [command[0] for command in letter.commands]
+        if len(message.parameters) == len(states):
+            states = [states[error.row]]
+        cause = error.__cause__
+        assert cause is not None
+        try:
+            letter.insert.raise_error(cause)
+        except DBAPIError as wrapped:
+            self._describe(wrapped, letter.table, states)
+            raise
+
+    def _keep(self, letter: _Letter, back: Returned | None) -> None:
+        """Leave the objects of an INSERT as SQLAlchemy leaves them."""
+        insert, mapper, table = letter.insert, letter.mapper, letter.table
+        if back is None:
+            for position, (state, row, *_) in enumerate(letter.commands):
+                host.postfetch(self._uow, table, state, row, insert, position, {}, None)
+            return
+        [(state, row, _, found, _, expressions, *_)] = letter.commands
+        if not back.rows:
+            raise FlushError(_MANY_LOST if letter.of_several else _ONE_LOST.format(found))
+        values = [
+            processor(value) if processor is not None else value
+            for value, processor in zip(back.rows[0], insert.processors(back.oids), strict=True)
+        ]
+        came = dict(zip(insert.returning, values, strict=True))
+        parameters = insert.compiled_parameters(0)
+        for column in host.key_columns(mapper, table):
+            attribute = found.get_property_by_column(column).key
+            if row.get(attribute) is None:
+                row[attribute] = came[column] if column in came else parameters.get(str(column.key))
+        host.postfetch(self._uow, table, state, row, insert, 0, expressions, values)
+
+
+_ONE_LOST: Final = (
+    "Single-row INSERT statement for {} did not produce a new primary key result being invoked.  "
+    "Ensure there are no triggers or special driver issues preventing INSERT from functioning "
+    "properly."
+)
+_MANY_LOST: Final = (
+    "Multi-row INSERT statement did not produce the correct number of INSERTed rows for RETURNING."
+    "  Ensure there are no triggers or special driver issues preventing INSERT from functioning "
+    "properly."
+)
+
+
+def _kind(command: Command) -> tuple[Any, ...]:
+    """What SQLAlchemy groups rows by: the columns given, and what has to come back."""
+    return set(command[2]), bool(command[5]), command[6], command[7]
+
+
+def _with(statement: Insert, expressions: Any) -> Insert:
+    return statement.values(expressions) if expressions else statement
+
+
+def _nothing(seconds: float) -> None:
+    """The rows have been told of already."""
