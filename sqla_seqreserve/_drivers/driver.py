@@ -88,12 +88,15 @@ class Returned:
 
 
 class MessageError(Exception):
-    """A message failed: which of its statements the server refused, and for which row."""
+    """A message failed: which of its statements the server refused, for which row, and what came
+    back of those before it.
+    """
 
-    def __init__(self, position: int, row: int) -> None:
+    def __init__(self, position: int, row: int, returned: Sequence[Returned] = ()) -> None:
         super().__init__(position, row)
         self.position = position
         self.row = row
+        self.returned = returned
 
 
 class Driver(Protocol):

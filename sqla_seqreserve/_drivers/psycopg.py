@@ -297,7 +297,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         _leave_pipeline(pgconn)
     if failure is not None:
         place, refusal = failure
-        raise MessageError(*(place or (0, 0))) from refusal
+        raise MessageError(*(place or (0, 0)), back) from refusal
     return back
 
 

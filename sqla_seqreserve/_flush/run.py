@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _audit as audit
@@ -28,6 +29,7 @@ from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
 from .drift import DriftGuard
 from .refusal import note_refusal
+from .synchronize import Copied
 
 __all__ = ["FlushRun", "FlushSettings", "Record"]
 
@@ -92,6 +94,8 @@ class FlushRun:
         self._copied: set[Mapper[Any]] = set()
         self._barred: dict[str, str] = {}
         self._outboxes: dict[Connection, Outbox] = {}
+        self.copied: list[Copied] = []
+        """Foreign keys that were copied from parents to children."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
@@ -256,6 +260,18 @@ class FlushRun:
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])
 
+    def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
+        """Note the object that was refused; and take off the foreign keys that were copied since
+        its INSERT was made: SQLAlchemy would not have come so far.
+        """
+        note_refusal(error, table, states)
+        while len(self.copied) > mark:
+            row, attribute, before = self.copied.pop()
+            if before is host.NO_VALUE:
+                row.pop(attribute, None)
+            else:
+                row[attribute] = before
+
     def release_always_identity(self, records: Iterable[Record]) -> None:
         """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
         refuse their key.
@@ -301,7 +317,8 @@ class FlushRun:
         """The INSERTs that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
-            outbox = Outbox(connection, driver_of(connection.dialect), uow, note_refusal)
+            driver = driver_of(connection.dialect)
+            outbox = Outbox(connection, driver, uow, self._refused, lambda: len(self.copied))
             self._outboxes[connection] = outbox
         return outbox
 

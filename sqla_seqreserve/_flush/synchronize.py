@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
@@ -21,7 +21,11 @@ from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 from .. import _host as host
 from .._host import State
 
-__all__ = ["ProcessAll"]
+__all__ = ["Copied", "ProcessAll"]
+
+
+Copied: TypeAlias = tuple[dict[str, Any], str, Any]
+"""A foreign key that was copied: the row, the attribute, and what it held before."""
 
 
 class ProcessAll(host.ProcessAll):
@@ -33,7 +37,9 @@ class ProcessAll(host.ProcessAll):
 
     def execute(self, uow: Any) -> None:
         processor = self.dependency_processor
-        copying = None if self.isdelete or not self.fromparent else _copying(processor)
+        copying = None
+        if not self.isdelete and self.fromparent:
+            copying = _copying(processor, uow.seqreserve.copied)
         if copying is None:
             super().execute(uow)
             return
@@ -53,6 +59,7 @@ class _Copying:
     key: str
     pairs: tuple[tuple[str, str], ...]
     accepted: set[Mapper[Any]]
+    copied: list[Copied]
 
     def accepts(self, related: State) -> bool:
         """Whether objects of this class may stand in the relationship; SQLAlchemy raises for
@@ -72,12 +79,14 @@ class _Copying:
         if None in values or not target.modified:
             return False
         for (_, right), value in zip(self.pairs, values, strict=True):
-            target.committed_state.setdefault(right, row.get(right, host.NO_VALUE))
+            before = row.get(right, host.NO_VALUE)
+            target.committed_state.setdefault(right, before)
+            self.copied.append((row, right, before))
             row[right] = value
         return True
 
 
-def _copying(processor: Any) -> _Copying | None:
+def _copying(processor: Any, copied: list[Copied]) -> _Copying | None:
     """What this relationship copies, ``None`` if SQLAlchemy's own processing has more to do."""
     if processor.post_update or processor.direction is MANYTOMANY:
         return None
@@ -95,7 +104,7 @@ def _copying(processor: Any) -> _Copying | None:
         if right.primary_key or host.is_watched(target, referring):
             return None
         pairs.append((held, referring))
-    return _Copying(processor, processor.key, tuple(pairs), set())
+    return _Copying(processor, processor.key, tuple(pairs), set(), copied)
 
 
 def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:

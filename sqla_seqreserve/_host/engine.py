@@ -46,8 +46,11 @@ def sends_as_it_is(connection: Connection) -> bool:
     """Whether nobody may put another statement in a statement's place, nor another way of sending
     it: listeners to ``before_execute`` and to the dialect's ``do_execute`` may.
     """
-    options = connection.get_execution_options()
-    if options.get("stream_results") or connection.dialect.dispatch.do_executemany:
+    if connection.get_execution_options().get("stream_results"):
+        return False
+    asked = connection.dialect.dispatch
+    # One listener of each is ours (_drivers.statements).
+    if len(asked.do_execute) > 1 or len(asked.do_executemany) > 1:
         return False
     if not (connection._has_events or connection.engine._has_events):
         return True

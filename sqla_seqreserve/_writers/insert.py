@@ -9,7 +9,7 @@ statement is made by its own compiler and context, and what comes back goes to i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import Driver, InsertMessage, MessageError, Returned
+from .._drivers.statements import send_first
 from .._ids.distances import distance_to
 
 __all__ = ["Outbox"]
@@ -28,39 +29,59 @@ __all__ = ["Outbox"]
 Command = tuple[Any, ...]
 """What ``_collect_insert_commands`` yields of a row."""
 
-Describe = Callable[[DBAPIError, Table, Sequence[host.State]], None]
-"""Tells which object the server refused, of those that a statement held."""
+Refused = Callable[[DBAPIError, Table, Sequence[host.State], int], None]
+"""Is told that the server refused one of these objects, and the mark of its statement."""
 
 _FEW: Final = 5
 """A message of so many rows takes little work beside its round trip."""
 
 
 @dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one :meth:`Outbox.add` brought, as far as it waits: up to which letter."""
+
+    end: int
+    rows: int
+    written: Callable[[float], object]
+
+
+@dataclass(slots=True, eq=False)
 class _Letter:
-    """One INSERT: its context, and the commands of its rows."""
+    """One INSERT: its context, the commands of its rows, and what it brought back."""
 
     insert: host.InsertContext
     commands: Sequence[Command]
     mapper: Mapper[Any]
     table: Table
     of_several: bool
+    mark: int
+    end: int = 0
+    """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
+    returned: Returned | None = None
 
 
 class Outbox:
     """The INSERTs of one flush on one connection that wait to be sent.
 
-    :param describe: is told of a refusal, to note the object on the error.
+    :param refused: is told of a refusal.
+    :param mark: how far the flush has come, asked when an INSERT is made.
     """
 
     def __init__(
-        self, connection: Connection, driver: Driver | None, uow: Any, describe: Describe
+        self,
+        connection: Connection,
+        driver: Driver | None,
+        uow: Any,
+        refused: Refused,
+        mark: Callable[[], int],
     ) -> None:
         self._connection = connection
         self._driver = driver
         self._uow = uow
-        self._describe = describe
+        self._tell_refused = refused
+        self._mark = mark
         self._letters: list[_Letter] = []
-        self._written: list[tuple[Callable[[float], object], int]] = []
+        self._batches: list[_Batch] = []
 
     def add(
         self,
@@ -86,7 +107,10 @@ class Outbox:
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if can_wait and self._can_wait(mapper, table, alike):
-                self._letters += self._letters_for(base_mapper, mapper, table, alike)
+                letters = self._letters_for(base_mapper, mapper, table, alike)
+                self._letters += letters
+                for letter in letters:
+                    letter.end = len(self._letters)
                 needs_keys = needs_keys or not alike[0][6]
             else:
                 self.drain()
@@ -97,9 +121,11 @@ class Outbox:
                     distance_to(self._connection.dialect).note(seconds)
                 written(seconds)
                 written = _nothing
-        self._written.append((written, len(commands)))
-        if needs_keys or not self._letters:
+        self._batches.append(_Batch(len(self._letters), len(commands), written))
+        if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
             self.drain()
+        elif len(self._batches) == 1:
+            send_first(self._connection, self.drain)
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
         assert self._driver is not None
@@ -123,12 +149,12 @@ class Outbox:
 
     def _letters_for(
         self, base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, commands: list[Command]
-    ) -> Iterable[_Letter]:
+    ) -> Sequence[_Letter]:
         if self._is_plain(mapper, table, commands[0]):
             statement = host.insert_statement(base_mapper, table, ())
             rows = [command[2] for command in commands]
             insert = host.insert_context(self._connection, base_mapper, statement, rows)
-            return [_Letter(insert, commands, mapper, table, len(commands) > 1)]
+            return [_Letter(insert, commands, mapper, table, len(commands) > 1, self._mark())]
         has_defaults = commands[0][7]
         returned: list[Any] = []
         if not has_defaults and host.prefers_eager_defaults(
@@ -150,6 +176,7 @@ class Outbox:
                 mapper,
                 table,
                 len(commands) > 1,
+                self._mark(),
             )
             for command in commands
         ]
@@ -161,45 +188,51 @@ class Outbox:
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
         """
         letters, self._letters = self._letters, []
-        written, self._written = self._written, []
-        if letters:
-            started = time.perf_counter()
-            self._send(letters)
+        batches, self._batches = self._batches, []
+        started = time.perf_counter()
+        sent = 0
+        try:
+            for letter in self._send(letters) if letters else ():
+                self._keep(letter)
+                sent += 1
+        finally:
+            # What was sent before a refusal is written, as far as SQLAlchemy would have got.
             seconds = time.perf_counter() - started
-        else:
-            seconds = 0.0
-        rows = sum(count for _, count in written) or 1
-        for tell, count in written:
-            tell(seconds * count / rows)
+            rows = sum(batch.rows for batch in batches) or 1
+            for batch in batches:
+                if batch.end <= sent:
+                    batch.written(seconds * batch.rows / rows)
 
-    def _send(self, letters: Sequence[_Letter]) -> None:
+    def _send(self, letters: Sequence[_Letter]) -> Iterator[_Letter]:
+        """Send the letters; yield each that was written, with what it brought back."""
         assert self._driver is not None
-        for letter in letters:
-            letter.insert.begin()
         messages: list[InsertMessage] = []
-        places: list[_Letter] = []
-        for letter in letters:
+        places: list[int] = []
+        for number, letter in enumerate(letters):
+            letter.insert.begin()
             for statement, parameters in letter.insert.messages():
                 messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
-                places.append(letter)
+                places.append(number)
         started = time.perf_counter()
+        refusal: MessageError | None = None
+        returned: Sequence[Returned] = ()
         try:
             returned = self._driver.send(self._connection.connection, messages)
         except MessageError as error:
-            letter = places[error.position]
-            self._refused(letter, messages[error.position], error)
+            refusal, returned = error, error.returned
         except BaseException as error:
             letters[0].insert.raise_error(error)
-        if sum(len(letter.commands) for letter in letters) <= _FEW:
+        if len(messages) <= _FEW:
             distance_to(self._connection.dialect).note(time.perf_counter() - started)
-        for letter in letters:
+        failed = len(letters) if refusal is None else places[refusal.position]
+        for number, back in zip(places, returned, strict=False):
+            letters[number].returned = back
+        for letter in letters[:failed]:
             letter.insert.end()
-        for letter, back in zip(places, returned, strict=True):
-            if letter.insert.returning:
-                self._keep(letter, back)
-        for letter in letters:
-            if not letter.insert.returning:
-                self._keep(letter, None)
+            if letter.end <= failed:
+                yield letter
+        if refusal is not None:
+            self._refused(letters[failed], messages[refusal.position], refusal)
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]
@@ -210,18 +243,19 @@ class Outbox:
         try:
             letter.insert.raise_error(cause)
         except DBAPIError as wrapped:
-            self._describe(wrapped, letter.table, states)
+            self._tell_refused(wrapped, letter.table, states, letter.mark)
             raise
 
-    def _keep(self, letter: _Letter, back: Returned | None) -> None:
+    def _keep(self, letter: _Letter) -> None:
         """Leave the objects of an INSERT as SQLAlchemy leaves them."""
         insert, mapper, table = letter.insert, letter.mapper, letter.table
-        if back is None:
+        if not insert.returning:
             for position, (state, row, *_) in enumerate(letter.commands):
                 host.postfetch(self._uow, table, state, row, insert, position, {}, None)
             return
         [(state, row, _, found, _, expressions, *_)] = letter.commands
-        if not back.rows:
+        back = letter.returned
+        if back is None or not back.rows:
             raise FlushError(_MANY_LOST if letter.of_several else _ONE_LOST.format(found))
         values = [
             processor(value) if processor is not None else value
