@@ -124,6 +124,7 @@ class Driver(Protocol):
     copy_row: float
     insert_row: float
     numbered_row: float
+    statement: float
     reservation: float
     """Microseconds of work, as :class:`sqla_seqreserve._routes.Wire` has them."""
 

@@ -44,7 +44,8 @@ class _Psycopg:
     copy_row = 3.0
     insert_row = 14.0
     numbered_row = 22.0
-    reservation = 100.0
+    statement = 150.0
+    reservation = 80.0
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection

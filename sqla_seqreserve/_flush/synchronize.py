@@ -11,7 +11,7 @@ attributes that somebody listens to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -41,11 +41,14 @@ class ProcessAll(host.ProcessAll):
         if not self.isdelete and self.fromparent:
             copying = _copying(processor, uow.seqreserve.copied)
         if copying is None:
+            # What it sets could not be taken off again, should an INSERT that waits be refused.
+            uow.seqreserve.drain()
             super().execute(uow)
             return
         copy = _copy_from_one if processor.direction is MANYTOONE else _copy_to_many
         rest = [state for state in self._elements(uow) if not copy(copying, state, uow)]
         if rest:
+            uow.seqreserve.drain()
             processor.process_saves(uow, rest)
 
 
@@ -76,7 +79,14 @@ class _Copying:
         changed.
         """
         values = [source.get(left) for left, _ in self.pairs]
-        if None in values or not target.modified:
+        return None not in values and self._set(values, target, row)
+
+    def clear(self, target: State, row: dict[str, Any]) -> bool:
+        """Set the foreign key of an object that refers to nothing to NULL, likewise."""
+        return self._set([None] * len(self.pairs), target, row)
+
+    def _set(self, values: Sequence[Any], target: State, row: dict[str, Any]) -> bool:
+        if not target.modified:
             return False
         for (_, right), value in zip(self.pairs, values, strict=True):
             before = row.get(right, host.NO_VALUE)
@@ -109,14 +119,14 @@ def _copying(processor: Any, copied: list[Copied]) -> _Copying | None:
 
 def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
     """Copy to a new object from the one that it refers to; whether that was all there is to do."""
-    if state.key is not None or "_pending_mutations" in state.__dict__:
+    if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key
     if key not in row:
         return key not in state.committed_state
     related = row[key]
     if related is None:
-        return False
+        return key not in state.committed_state or copying.clear(state, row)
     source = host.instance_state(related)
     return (
         source in uow.states and copying.accepts(source) and copying.copy(source.dict, state, row)
@@ -125,7 +135,7 @@ def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
 
 def _copy_to_many(copying: _Copying, state: State, uow: Any) -> bool:
     """Copy from a new object to those that refer to it; whether that was all there is to do."""
-    if state.key is not None or "_pending_mutations" in state.__dict__:
+    if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key
     if key not in row:

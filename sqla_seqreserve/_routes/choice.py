@@ -117,7 +117,7 @@ def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: 
     for one in pending:
         pages = 1 if wire.sends_several and wire.begins_along else math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
-        work += one.rows * one.tables * wire.numbered_row
+        work += one.tables * (pages * wire.statement + one.rows * wire.numbered_row)
     return trips * round_trip + work
 
 
@@ -145,7 +145,7 @@ def _reserved(
             work += one.rows * one.tables * wire.insert_row
         else:
             trips += one.tables
-            work += one.rows * one.tables * wire.insert_row
+            work += one.tables * (wire.statement + one.rows * wire.insert_row)
     return (trips + message) * round_trip + work
 
 

@@ -39,5 +39,9 @@ class Wire(Protocol):
         """Microseconds a row by an INSERT that brings the keys back."""
 
     @property
+    def statement(self) -> float:
+        """Microseconds of work that a statement takes which is sent by itself."""
+
+    @property
     def reservation(self) -> float:
         """Microseconds of work that a reservation takes."""
