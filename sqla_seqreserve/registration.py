@@ -52,6 +52,8 @@ _ASYNC_CLASS: Final = 1
 _FACTORY: Final = 2
 _INSTANCE: Final = (3, 0)
 
+host.pass_over_ours()
+
 # Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
 # with both.
 _registrations: WeakKeyDictionary[Any, ReferenceType[Registration]] = WeakKeyDictionary()
@@ -114,8 +116,10 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        self._key = _identity(target)
-        self._session_target, self._accepts, self._rank = _resolve_target(target)
+        self._key = ref(_identity(target))
+        session_target, self._accepts, self._rank = _resolve_target(target)
+        # The target's listener keeps the registration; it must not keep the target.
+        self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
         self._mode: Mode = "bulk"
         self._classes: tuple[type[Any], ...] | None = None
@@ -126,7 +130,7 @@ class Registration:
         self.drift_guard: DriftGuard | None = None
 
     def __repr__(self) -> str:
-        return f"<Registration of {self._session_target!r}: mode {self._mode}>"
+        return f"<Registration of {self._session_target()!r}: mode {self._mode}>"
 
     @property
     def mode(self) -> Mode:
@@ -177,9 +181,10 @@ class Registration:
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""
-        if _known(self._key) is self:
-            del _registrations[self._key]
-            event.remove(self._session_target, "before_flush", self.before_flush)
+        key = self._key()
+        if _known(key) is self:
+            del _registrations[key]
+            event.remove(self._session_target(), "before_flush", self.before_flush)
 
     # What the flush asks for
 
@@ -221,7 +226,7 @@ class Registration:
         flush.take_over(flush_context, self, partial=instances is not None)
 
     def _listen(self) -> None:
-        event.listen(self._session_target, "before_flush", self.before_flush)
+        event.listen(self._session_target(), "before_flush", self.before_flush)
 
     def _configure(
         self,
@@ -323,11 +328,13 @@ def _async_target(
     """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
     that it does drive.
     """
-    return (
-        cls.sync_session_class,
-        lambda session: isinstance(async_session_of(session), cls),
-        (_ASYNC_CLASS, len(cls.__mro__)),
-    )
+    known = ref(cls)
+
+    def accepts(session: Session) -> bool:
+        driven = known()
+        return driven is not None and isinstance(async_session_of(session), driven)
+
+    return cls.sync_session_class, accepts, (_ASYNC_CLASS, len(cls.__mro__))
 
 
 def _checked_int(name: str, value: object, least: int, otherwise: str = "") -> int:

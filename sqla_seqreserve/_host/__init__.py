@@ -52,6 +52,7 @@ from .mapping import (
     insert_orm_defaults,
     is_sentinel,
     is_watched,
+    kept_with,
     key_columns,
     plain_attribute,
     polymorphic_attribute,
@@ -94,6 +95,7 @@ from .unit_of_work import (
     UOWTransaction,
     check_polymorphic_identities,
 )
+from .warnings import pass_over_ours
 
 __all__ = [
     "CALLABLES_OK",
@@ -135,8 +137,10 @@ __all__ = [
     "is_sentinel",
     "is_sharded",
     "is_watched",
+    "kept_with",
     "key_columns",
     "organize_states_for_save",
+    "pass_over_ours",
     "pending_states",
     "plain_attribute",
     "polymorphic_attribute",

@@ -7,10 +7,9 @@ sequence that the column owns; else the ``nextval`` of the column's default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Computed, Connection, Integer, Sequence, Table, inspect
 from sqlalchemy.exc import NoInspectionAvailable
@@ -58,9 +57,6 @@ class KeySequence:
     reason: str | None = None
 
 
-_keys: MutableMapping[Mapper[Any], GeneratedKey] = WeakKeyDictionary()
-
-
 def mapper_of(model: object) -> Mapper[Any]:
     """The mapper of a mapped class.
 
@@ -80,9 +76,10 @@ def mapper_of(model: object) -> Mapper[Any]:
 
 def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
     """The generated key of ``mapper``, from the mapping alone; computed once."""
-    key = _keys.get(mapper)
+    kept = host.kept_with(mapper)
+    key: GeneratedKey | None = kept.get(GeneratedKey)
     if key is None:
-        key = _keys[mapper] = _find_generated_key(mapper)
+        key = kept[GeneratedKey] = _find_generated_key(mapper)
     return key
 
 
