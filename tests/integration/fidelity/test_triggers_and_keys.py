@@ -81,7 +81,7 @@ def saving(model: type[Any], table: str, *, warm: bool = False, discards: bool =
 
     def trial(side: Side) -> Any:
         if discards and not side.registered:
-            # Stock's INSERT of mappings returns fewer keys than it was given rows, and says nothing.
+            # Stock returns fewer keys than it was given mappings, and says nothing.
             side.way = replace(side.way, as_mappings=False)
         rows = [{"name": f"n{i}"} for i in range(side.way.rows)]
 
