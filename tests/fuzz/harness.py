@@ -76,16 +76,23 @@ class Report:
     writers: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     differences: list[Difference] = field(default_factory=list)
-    repeated: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    seen: dict[tuple[str, ...], Counter[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        found = sum(counts.total() for counts in self.seen.values())
         lines = [
-            f"seed {self.seed}: {sum(self.cases.values())} cases, {self.refused} refused by stock, "
-            f"{sum(self.repeated.values())} differences of {len(self.differences)} classes",
-            "  " + ", ".join(f"{name} {count}" for name, count in sorted(self.cases.items())),
-            "  rows by " + ", ".join(f"{name} {n}" for name, n in sorted(self.writers.items())),
+            f"seed {self.seed}: {self.cases.total()} cases, {self.refused} refused by stock, "
+            f"{found} differences of {len(self.seen)} classes",
+            f"  cases: {_listed(self.cases)}",
+            f"  rows by writer: {_listed(self.writers)}",
         ]
-        return "\n".join([*lines, *map(str, self.differences)])
+        for difference, counts in zip(self.differences, self.seen.values(), strict=True):
+            lines += [str(difference), f"    in {_listed(counts)}"]
+        return "\n".join(lines)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 class Harness:
@@ -95,8 +102,9 @@ class Harness:
         self.chance, self.report = Random(seed), Report(seed)
         self.drivers = drivers
         self._urls = urls
-        self._models: dict[tuple[str, str], type[Any] | None] = {}
+        self._models: dict[tuple[str, str], type[Any]] = {}
         self._mappers, self._metadata = registry(), MetaData()
+        self._last: tuple[Any, dict[Any, dict[str, Any]]] = (None, {})
         self._sides: dict[tuple[str, str], Side] = {}
         self._engines = [create_engine(url) for url in urls]
 
@@ -132,24 +140,38 @@ class Harness:
     def _cases(self, kind: Kind, column: str) -> Iterator[Case]:
         chance = self.chance
         for mood in MOODS:
-            size = chance.choice(SIZES)
-            batch = kind.values(chance, mood, size)
+            batch = kind.values(chance, mood, chance.choice(SIZES))
             zone, as_text = chance.choice(ZONES), chance.random() < 1 / 4
-            for driver in self.drivers:
-                for way in WAYS:
-                    yield Case(kind, column, batch, zone, as_text, driver, way)
+            cases = [
+                Case(kind, column, batch, zone, as_text, driver, way)
+                for driver in self.drivers
+                for way in WAYS
+            ]
+            # Where stock takes nothing of the kind, one driver is enough to see that we do neither.
+            refused = mood == "good" and "error" in self._stock(cases[0])
+            yield from cases[: len(WAYS)] if refused else cases
+            if refused:
+                return
 
     def _try(self, case: Case) -> None:
-        if self._model(case.kind, case.column) is None:
-            return
         self.report.cases[f"{case.way} on {case.driver}"] += 1
         found = self._compare(case, count=True)
         if found is None:
             return
-        group = (case.kind.name, case.column, found.where, found.case.driver, case.way.name)
-        self.report.repeated[group] += 1
-        if self.report.repeated[group] == 1:
+        group = (case.kind.name, case.column, found.where)
+        if group not in self.report.seen:
             self.report.differences.append(self._smallest(found))
+        self.report.seen.setdefault(group, Counter())[f"{case.way} on {case.driver}"] += 1
+
+    def _stock(self, case: Case) -> dict[str, Any]:
+        """What stock makes of the batch; asked for once for objects and once for mappings."""
+        key = (case.driver, case.way.as_mappings, case.as_text, case.zone)
+        if self._last[0] is not case.values:
+            self._last = (case.values, {})
+        known = self._last[1]
+        if key not in known:
+            known[key] = self._flush(self._side(case, registered=False), case)
+        return known[key]
 
     def _smallest(self, found: Difference) -> Difference:
         """The same difference with as few values as show it."""
@@ -166,7 +188,7 @@ class Harness:
         return found
 
     def _compare(self, case: Case, *, count: bool = False) -> Difference | None:
-        stock = self._flush(self._side(case, registered=False), case)
+        stock = self._stock(case)
         side = self._side(case, registered=True)
         side.reports.clear()
         ours = self._flush(side, case)
@@ -175,6 +197,9 @@ class Harness:
             for report in side.reports:
                 for entry in report.entries:
                     self.report.writers[entry.writer] += entry.rows
+        if len(case.values) > 1 and "error" in stock and "error" in ours:
+            # Which of several faults is named first is not for us to choose.
+            return None
         for where in ("error", "sqlstate", "stored", "after", "loaded"):
             if stock.get(where) != ours.get(where):
                 return Difference(case, where, stock.get(where), ours.get(where))
@@ -187,10 +212,8 @@ class Harness:
             self._sides[key] = Side(url, case.way, registered=registered, driver=case.driver)
         return self._sides[key]
 
-    def _model(self, kind: Kind, column: str) -> type[Any] | None:
-        """A class of its own for the pair, and its table on both sides; ``None`` where PostgreSQL
-        has no such column.
-        """
+    def _model(self, kind: Kind, column: str) -> type[Any]:
+        """A class of its own for the pair, with its table on both sides."""
         key = (kind.name, column)
         if key not in self._models:
             name = f"holder{len(self._models)}"
@@ -216,7 +239,6 @@ class Harness:
 
     def _flush(self, side: Side, case: Case) -> dict[str, Any]:
         model = self._model(case.kind, case.column)
-        assert model is not None
         name = model.__name__.lower()
 
         def flush(session: Session) -> dict[str, Any]:
