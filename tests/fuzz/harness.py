@@ -21,6 +21,7 @@ from fuzz.kinds import DDL, KINDS, Kind
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine, text
 from sqlalchemy.dialects.postgresql import MACADDR
 from sqlalchemy.orm import Session, registry
+from sqlalchemy.sql.elements import Null
 
 __all__ = ["Difference", "Harness", "Report"]
 
@@ -243,8 +244,13 @@ class Harness:
 
         def flush(session: Session) -> dict[str, Any]:
             session.execute(text(f"SET LOCAL TimeZone = '{case.zone}'"))
+            # Stock takes no expression in a bulk INSERT of mappings.
+            plain = case.way.as_mappings
             rows = [
-                {"value": value, **({"beside": "08:00:2b:01:02:03"} if case.as_text else {})}
+                {
+                    "value": None if plain and isinstance(value, Null) else value,
+                    **({"beside": "08:00:2b:01:02:03"} if case.as_text else {}),
+                }
                 for value in case.values
             ]
             found: dict[str, Any] = {}

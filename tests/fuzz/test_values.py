@@ -9,7 +9,7 @@ import pytest
 from fuzz.harness import Harness
 
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
-SHORT = 25.0
+SHORT = 20.0
 
 
 def seed() -> int:
