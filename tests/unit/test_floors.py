@@ -39,6 +39,7 @@ UPPER_FLOORS = {
     f"{PACKAGE}.web": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     f"{PACKAGE}.metrics": (f"{PACKAGE}.metrics", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
     f"{PACKAGE}.testing": (f"{PACKAGE}.testing",),
+    f"{PACKAGE}._wire": (f"{PACKAGE}._wire", f"{PACKAGE}.testing", f"{PACKAGE}.bench"),
 }
 
 # The core's floors, from the top down: a module imports from its own floor and from those below.
