@@ -39,6 +39,7 @@ UPPER_FLOORS = {
     f"{PACKAGE}.web": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     f"{PACKAGE}.metrics": (f"{PACKAGE}.metrics", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
     f"{PACKAGE}.testing": (f"{PACKAGE}.testing",),
+    f"{PACKAGE}._wire": (f"{PACKAGE}._wire", f"{PACKAGE}.testing", f"{PACKAGE}.bench"),
 }
 
 # The core's floors, from the top down: a module imports from its own floor and from those below.
@@ -71,8 +72,9 @@ CONFINED = {
         f"{PACKAGE}.bench.ways.with_asyncpg",
         f"{PACKAGE}.cli",
     ),
+    "psycopg2": (f"{PACKAGE}._drivers",),
     "django": (f"{PACKAGE}.bench.ways.with_django",),
-    "matplotlib": (f"{PACKAGE}.bench.chart",),
+    "matplotlib": (f"{PACKAGE}.bench.chart", f"{PACKAGE}.bench.heat_map"),
     "fastapi": (f"{PACKAGE}.web",),
     "starlette": (f"{PACKAGE}.web",),
     "pydantic": (f"{PACKAGE}.web",),
