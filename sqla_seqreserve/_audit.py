@@ -3,7 +3,8 @@
 Each record has ``record.event`` and the fields listed here, for a JSON formatter or a filter. The
 loggers are children of ``sqla_seqreserve``. Routine is INFO or below, and as with SQLAlchemy's own
 logger it is silent until the application sets the level of ``sqla_seqreserve`` itself:
-``logging.getLogger("sqla_seqreserve").setLevel(logging.INFO)``. A field holds a name, a number or a reason;
+``logging.getLogger("sqla_seqreserve").setLevel(logging.INFO)``. A field holds a name, a number or a
+reason;
 never a row's value, a key, a URL or a database's message about a row.
 
 ========================== =============== ======= ===============================================
