@@ -81,6 +81,14 @@ def _insert_class(
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
     always = run.is_always_identity(mapper, table)
+    if always:
+        # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
+        own = [record for record in records if record[0] not in run.reserved]
+        if own:
+            _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
+            records = [record for record in records if record[0] in run.reserved]
+            if not records:
+                return
     fewest = 1 if always else run.fewest
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)
