@@ -56,13 +56,19 @@ class SequenceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column: its type below any domain, and what the database fills in by itself."""
+    """One column: its type below any domain, and what the database fills in by itself.
+
+    ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
+    the type of an array's elements.
+    """
 
     name: str
     fingerprint: str
     type_name: str
     type_oid: int
+    type_text: str
     element_type: str | None
+    element_is_enum: bool
     is_enum: bool
     is_unknown_domain: bool
     always_identity: bool
@@ -128,7 +134,9 @@ _FACTS = text(
                       AND k.contype = 'f') AS references_itself,
            a.attname::text AS column_name, {COLUMN_FINGERPRINT} AS column_fingerprint,
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
-           e.typname::text AS element_type,
+           format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
+               AS type_text,
+           e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            s.sequence_name, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
@@ -259,7 +267,9 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             fingerprint=row.column_fingerprint,
             type_name=row.type_name,
             type_oid=row.type_oid,
+            type_text=row.type_text,
             element_type=row.element_type,
+            element_is_enum=row.element_kind == "e",
             is_enum=row.type_kind == "e",
             is_unknown_domain=row.type_kind == "d",
             always_identity=row.identity == "a",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _host as host
 from .._ids.catalogue import TableFacts
-from .codecs import Codec, codec_for
+from .codecs import Codec, Refusal, codec_for
 
 __all__ = ["Absent", "ColumnPlan", "InsertPlan", "insert_plan"]
 
@@ -37,6 +37,9 @@ class ColumnPlan:
 
     A column that the class does not map (excluded, or of a sibling in single-table inheritance) has
     no attribute; it is here for its default.
+
+    ``casts``: INSERT of several rows makes of a value what neither COPY nor an INSERT of known keys
+    would, so SQLAlchemy must number and write the rows.
     """
 
     column: Column[Any]
@@ -48,6 +51,7 @@ class ColumnPlan:
     evaluates_none: bool
     default: Callable[[Any], Any] | None
     is_version: bool
+    casts: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +74,16 @@ class InsertPlan:
         one, or a trigger watches.
         """
         return self.facts.references_itself or self.facts.insert_triggers
+
+    @property
+    def cast_reason(self) -> str | None:
+        """Why SQLAlchemy must number the rows as well as write them: an INSERT with known keys is
+        of another form, which does not cast to the model's types.
+        """
+        for column in self.columns:
+            if column.casts:
+                return column.reason
+        return None
 
     def first_reason(self) -> str | None:
         """Why COPY is not used for every row of the class, as far as the plan alone tells."""
@@ -152,6 +166,7 @@ def _plan_column(
     in_database = facts.columns.get(column.name)
     codec: Codec | None = None
     reason: str | None = None
+    casts = False
     if in_database is None:
         reason = f"the table has no column {column.name}"
     elif in_database.generated:
@@ -160,7 +175,10 @@ def _plan_column(
         reason = f"the type of {column.name} wraps its values in SQL"
     else:
         found = codec_for(column.type, in_database, dialect)
-        codec, reason = (None, found) if isinstance(found, str) else (found, None)
+        if isinstance(found, Refusal):
+            reason, casts = found.reason, found.casts
+        else:
+            codec = found
     is_version = column is mapper.version_id_col
     evaluates_none = bool(column.type.should_evaluate_none)
     default: Callable[[Any], Any] | None = None
@@ -190,6 +208,7 @@ def _plan_column(
         evaluates_none,
         default,
         is_version,
+        casts,
     )
 
 
