@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.sql import quoted_name
 
 __all__ = [
     "ACTION_FINGERPRINT",
@@ -35,6 +36,7 @@ __all__ = [
     "qualified_name",
     "quoted",
     "sequence_facts",
+    "stored_name",
     "table_facts",
     "table_name",
 ]
@@ -212,10 +214,20 @@ def effective_schema(connection: Connection, schema: str | None) -> str | None:
 _preparer: Final = PGDialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
-@functools.lru_cache(maxsize=4096)
 def quoted(name: str) -> str:
-    """One identifier as SQL, quoted where needed."""
-    return _preparer.quote(name)
+    """One identifier as SQL, quoted where needed, or as a ``quoted_name`` asks."""
+    return _quoted(name, getattr(name, "quote", None))
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(name: str, quote: bool | None) -> str:
+    # A quoted_name is equal to its text, so the cache must be told what it asks.
+    return _preparer.quote(quoted_name(name, quote))
+
+
+def stored_name(name: str) -> str:
+    """An identifier as the catalogue has it: one that is never quoted is folded."""
+    return name.lower() if getattr(name, "quote", None) is False else str(name)
 
 
 def table_facts(

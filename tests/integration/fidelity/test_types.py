@@ -7,6 +7,7 @@ that stock took are flushed together.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import enum
 import ipaddress
@@ -57,6 +58,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.exc import StatementError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, registry, sessionmaker
 
 from sqla_seqreserve import FlushReport, register
@@ -606,6 +608,59 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
     found += differences_as_text(twins, item, taken)
     assert not found, "\n".join(found)
     assert repr(elsewhere) == repr(taken if item.never_copy else list(item.elsewhere))
+
+
+@pytest.mark.parametrize("item", CASES)
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
+    """On every driver COPY leaves what stock leaves on the same driver."""
+    if driver == "psycopg2":
+        engines = [
+            create_engine(engine.url.set(drivername="postgresql+psycopg2"))
+            for engine in (twins.stock, twins.ours)
+        ]
+        try:
+            found = differences_by_type(engines, item)
+        finally:
+            for engine in engines:
+                engine.dispose()
+    else:
+        found = asyncio.run(differences_by_type_async(twins, item))
+    assert not found, "\n".join(found)
+
+
+async def differences_by_type_async(twins: Twins, item: Case) -> list[str]:
+    """The same below asynchronous engines."""
+    engines = [
+        create_async_engine(engine.url.set(drivername="postgresql+asyncpg"))
+        for engine in (twins.stock, twins.ours)
+    ]
+    try:
+        async with engines[0].connect() as connection:
+            return await connection.run_sync(
+                lambda _: differences_by_type([engine.sync_engine for engine in engines], item)
+            )
+    finally:
+        for engine in engines:
+            await engine.dispose()
+
+
+def differences_by_type(engines: Sequence[Engine], item: Case) -> list[str]:
+    """Where the values differ, each alone and those of one type together."""
+    stock, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
+    found: list[str] = []
+    taken = []
+    with stock.session, ours.session:
+        for value in item.values:
+            expected, actual = stock.flush([value])[0], ours.flush([value])[0]
+            found += differences(repr(value), actual, expected)
+            if isinstance(expected, list):
+                taken.append(value)
+        for type_ in dict.fromkeys(map(type, taken)):
+            together = [value for value in taken if type(value) is type_]
+            expected, actual = stock.flush(together)[0], ours.flush(together)[0]
+            found += differences(f"{type_.__name__} together", actual, expected)
+    return found
 
 
 def differences_as_text(twins: Twins, item: Case, taken: Sequence[Any]) -> list[str]:
