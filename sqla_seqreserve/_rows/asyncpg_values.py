@@ -110,9 +110,9 @@ class _Asyncpg:
 
     def adapted_otherwise(
         self,
-        connection: Connection,
-        codec: Codec,
-        types: Iterable[type],  # noqa: ARG002  # the protocol's
+        connection: Connection,  # noqa: ARG002  # the protocol's
+        codec: Codec,  # noqa: ARG002  # as above
+        types: Iterable[type],  # noqa: ARG002  # as above
     ) -> type | None:
         """Nothing is: COPY and INSERT share the connection's codecs."""
         return None

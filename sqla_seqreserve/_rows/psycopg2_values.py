@@ -144,9 +144,9 @@ class _Psycopg2:
 
     def adapted_otherwise(
         self,
-        connection: Connection,
-        codec: Codec,
-        types: Iterable[type],  # noqa: ARG002  # psycopg2's adapters are global
+        connection: Connection,  # noqa: ARG002  # psycopg2's adapters are global
+        codec: Codec,  # noqa: ARG002  # as above
+        types: Iterable[type],
     ) -> type | None:
         """A type for which an adapter was registered that is not psycopg2's own."""
         own = _own_adapters()
@@ -156,9 +156,7 @@ class _Psycopg2:
                 if found is not extras.HstoreAdapter:
                     return type_
             elif type_ in _RANGE_NAMES:
-                if getattr(found, "name", None) != _RANGE_NAMES[type_] or not found.__module__ == (
-                    "psycopg2._range"
-                ):
+                if getattr(found, "name", None) != _RANGE_NAMES[type_] or found.__module__ != "psycopg2._range":
                     return type_
             elif found is not _adapter(own, type_):
                 return type_
