@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
-_FILES: Final = {"psycopg": "psycopg", "psycopg_async": "psycopg"}
+_FILES: Final = {"psycopg": "psycopg", "psycopg_async": "psycopg", "psycopg2": "psycopg2"}
 
 _drivers: WeakKeyDictionary[Dialect, Driver | None] = WeakKeyDictionary()
 
