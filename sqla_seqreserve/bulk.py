@@ -289,7 +289,7 @@ class _Writing:
                 reason = (
                     "the database has no such table"
                     if plan is None
-                    else refused_types(self.connection, plan.facts)
+                    else refused_types(self.connection, plan)
                 )
         return reason
 

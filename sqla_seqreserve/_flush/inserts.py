@@ -84,11 +84,11 @@ def _insert_class(
             base_mapper, mapper, table, records, uow, "orm", "the database has no such table"
         )
         return
-    refusal = refused_types(connection, facts)
+    plan = insert_plan(mapper, table, facts, connection.dialect)
+    refusal = refused_types(connection, plan)
     if refusal is not None:
         _insert_stock(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
-    plan = insert_plan(mapper, table, facts, connection.dialect)
     fewest = 1 if always else run.settings.copy_threshold
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)

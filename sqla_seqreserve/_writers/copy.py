@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Dialect
 
 from .._drivers import CopyRows, driver_of
 from .._drivers.statements import run_on_driver
-from .._ids.catalogue import TableFacts, quoted
+from .._ids.catalogue import quoted
+from .._rows.plan import InsertPlan
 
 __all__ = ["copy_rows", "no_copy_reason", "refused_types", "warn_of_driver"]
 
@@ -42,13 +43,17 @@ def warn_of_driver(dialect: Dialect) -> None:
     log.warning("nothing is gained by register() on this engine: %s", no_copy_reason(dialect))
 
 
-def refused_types(connection: Connection, facts: TableFacts) -> str | None:
-    """Why this connection cannot be given a COPY into the table, for types of its columns; ``None``
-    if it can. The driver's settings may differ from connection to connection.
+def refused_types(connection: Connection, plan: InsertPlan) -> str | None:
+    """Why this connection cannot be given a COPY by the plan, for types of its columns; ``None`` if
+    it can. The driver's settings may differ from connection to connection.
     """
     driver = driver_of(connection.dialect)
     assert driver is not None
-    oids = (column.type_oid for column in facts.columns.values())
+    oids = (
+        plan.facts.columns[column.column.name].type_oid
+        for column in plan.columns
+        if column.codec is not None
+    )
     return driver.refuses_types(connection.connection, oids)
 
 
@@ -60,8 +65,8 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
     driver = driver_of(connection.dialect)
     assert driver is not None
     names = ", ".join(map(quoted, rows.columns))
-    if driver.types == "text":
-        rows.binary = False
+    if driver.types != "psycopg":
+        rows.binary = driver.types == "asyncpg"
     options = " (FORMAT BINARY)" if rows.binary else ""
     taken = 0
 
