@@ -32,7 +32,7 @@ from ._ids.fetch import IdRequest, fetch_ids
 from ._ids.keys import KeySequence, mapper_of, resolve
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
-from ._writers.copy import copy_rows, no_copy_reason
+from ._writers.copy import copy_rows, no_copy_reason, refused_types, warn_of_driver
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
@@ -246,9 +246,9 @@ class _Writing:
 
     def write(self) -> None:
         """Write the rows, table by table."""
-        reason = no_copy_reason(self.connection.dialect)
-        if reason is not None or None in self.plans.values():
-            self._insert(range(len(self.rows)), reason or "the database has no such table")
+        reason = self._no_copy_reason()
+        if reason is not None:
+            self._insert(range(len(self.rows)), reason)
             return
         divisions = []
         given = {**self.columns, **self.added}
@@ -282,13 +282,25 @@ class _Writing:
                 last = plan is divisions[-1][0]
                 progress = self.progress if last else None
                 rows = CopyRows(
-                    batch.columns, batch.copy_values, batch.oids, batch.binary, progress
+                    batch.columns, batch.copy_values, batch.oids, batch.binary, progress, plan.facts
                 )
                 copy_rows(self.connection, plan.facts.name, rows)
                 self.batches.append((plan, batch))
         self.copying = time.perf_counter() - started
         if refused:
             self._insert(sorted(refused), next(iter(refused.values())))
+
+    def _no_copy_reason(self) -> str | None:
+        warn_of_driver(self.connection.dialect)
+        reason = no_copy_reason(self.connection.dialect)
+        for plan in self.plans.values():
+            if reason is None:
+                reason = (
+                    "the database has no such table"
+                    if plan is None
+                    else refused_types(self.connection, plan)
+                )
+        return reason
 
     def _insert(self, positions: Sequence[int], reason: str) -> None:
         """Write rows that COPY does not take by SQLAlchemy's bulk INSERT, with the keys that are

@@ -7,7 +7,7 @@ locally. Read in psycopg 3.2.0 and 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -46,6 +46,12 @@ class _Psycopg:
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
+
+    def refuses_copy(self) -> str | None:
+        return None
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
+        return None
 
 
 class _SyncPsycopg(_Psycopg):

@@ -23,7 +23,7 @@ from .._drivers import CopyRows
 from .._ids import catalogue
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
-from .._writers.copy import copy_rows
+from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
 from .refusal import describe_refusal
@@ -85,6 +85,10 @@ def _insert_class(
         )
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
+    refusal = refused_types(connection, plan)
+    if refusal is not None:
+        _insert_stock(base_mapper, mapper, table, records, uow, "orm", refusal)
+        return
     fewest = 1 if always else run.settings.copy_threshold
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)
@@ -129,7 +133,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     chosen = [records[position] for position in batch.positions]
     connection = chosen[0][3]
     started = time.perf_counter()
-    rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary)
+    rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
         taken = copy_rows(connection, plan.facts.name, rows)
     except DBAPIError as error:

@@ -19,7 +19,7 @@ from .._ids.fetch import IdRequest, check_range, try_to_fetch_ids
 from .._ids.keys import KeySequence, resolve
 from .._ids.prefetch import shelf_of
 from .._rows.plan import insert_plan
-from .._writers.copy import no_copy_reason
+from .._writers.copy import no_copy_reason, warn_of_driver
 from ..reports import FlushEntry, FlushReport, Writer
 from .drift import DriftGuard
 
@@ -250,6 +250,7 @@ class FlushRun:
             return "mode is reserve"
         if self.partial:
             return "flush(objects) was called"
+        warn_of_driver(connection.dialect)
         return no_copy_reason(connection.dialect)
 
     # Reporting

@@ -19,6 +19,8 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+asyncpg's adapted connection and cursor (``engine``)
+    A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
     What the Alembic plugin compares, and how a column is rendered otherwise than it is declared.
 ``WeakInstanceDict`` members, ``InstanceState`` members
@@ -31,7 +33,14 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import CALLABLES_OK, NO_VALUE, PASSIVE_NO_INITIALIZE
 from sqlalchemy.orm.collections import collection_adapter
 
-from .engine import await_driver, driver_cursor
+from .engine import (
+    adapted_statement,
+    await_adapted,
+    await_driver,
+    driver_cursor,
+    prepare_adapted,
+    set_adapted_rowcount,
+)
 from .mapping import (
     all_mappers,
     attributes_to_columns,
@@ -97,8 +106,10 @@ __all__ = [
     "SaveUpdateState",
     "State",
     "UOWTransaction",
+    "adapted_statement",
     "all_mappers",
     "attributes_to_columns",
+    "await_adapted",
     "await_driver",
     "bind_processor",
     "check_polymorphic_identities",
@@ -131,12 +142,14 @@ __all__ = [
     "plain_attribute",
     "polymorphic_attribute",
     "prefers_eager_defaults",
+    "prepare_adapted",
     "register_deleted",
     "register_inserted",
     "register_persistent",
     "result_processor",
     "save_obj",
     "server_default_columns",
+    "set_adapted_rowcount",
     "synchronize_inherited_keys",
     "tables_in_order",
     "watches_insert",

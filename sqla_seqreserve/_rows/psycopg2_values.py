@@ -156,7 +156,10 @@ class _Psycopg2:
                 if found is not extras.HstoreAdapter:
                     return type_
             elif type_ in _RANGE_NAMES:
-                if getattr(found, "name", None) != _RANGE_NAMES[type_] or found.__module__ != "psycopg2._range":
+                if (
+                    getattr(found, "name", None) != _RANGE_NAMES[type_]
+                    or found.__module__ != "psycopg2._range"
+                ):
                     return type_
             elif found is not _adapter(own, type_):
                 return type_

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, create_engine
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+    AsyncAdapt_asyncpg_cursor,
+)
 from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unitofwork
 
 from sqla_seqreserve import _host as host
@@ -42,6 +46,9 @@ SESSION.begin()
 # What the module's own expressions reach through, by the name that stands before the dot there.
 OWNERS = {
     "_persistence": persistence,
+    "adapted": AsyncAdapt_asyncpg_connection,
+    "cursor": AsyncAdapt_asyncpg_cursor,
+    "_adapt_connection": AsyncAdapt_asyncpg_connection,
     "_sync": sync,
     "_unitofwork": unitofwork,
     "mapper": MAPPER,
