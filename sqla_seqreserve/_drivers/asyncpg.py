@@ -165,6 +165,9 @@ class _Records:
         try:
             for block in self._rows.blocks():
                 yield from block
+        except GeneratorExit:
+            # asyncpg could not encode a row and asks for no more.
+            raise
         except BaseException as error:
             self.failure = error
             raise
@@ -176,6 +179,9 @@ class _Records:
                 for row in block:
                     yield row
                 await asyncio.sleep(0)
+        except GeneratorExit:
+            # asyncpg could not encode a row and asks for no more.
+            raise
         except BaseException as error:
             self.failure = error
             raise
