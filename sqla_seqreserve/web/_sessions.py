@@ -7,7 +7,7 @@ A synchronous session works in a thread, as FastAPI runs a plain ``def``; the wo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
@@ -75,8 +75,14 @@ def checked_dependency(name: str, given: Any) -> Dependency:
     return dependency
 
 
-def checked_source(source: Any) -> Any:
-    """Return the source, to be read many times; or say that it is none."""
+def checked_source(source: Any, schemas: Sequence[str] | None) -> Any:
+    """Return the source, to be read many times; or say what is wrong with it or the schemas."""
+    if isinstance(schemas, str):
+        raise ConfigurationError(f"schemas: expected a sequence of names, got the name {schemas!r}")
+    if source is not None and schemas is not None:
+        raise ConfigurationError(
+            "schemas narrows the whole database (source=None); models name their own"
+        )
     if isinstance(source, Iterator):
         source = list(source)
     if source is not None:

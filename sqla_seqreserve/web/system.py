@@ -55,7 +55,7 @@ def system_router(
     may_repair = []
     if authorise_repair is not None:
         may_repair.append(Depends(checked_dependency("authorise_repair", authorise_repair)))
-    source = checked_source(source)
+    source = checked_source(source, schemas)
     router = APIRouter(
         prefix="/system", tags=["system"], route_class=SafeRoute, dependencies=[Depends(authorise)]
     )
