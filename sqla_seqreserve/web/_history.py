@@ -1,8 +1,8 @@
 """The past checks of each sequence, for the page's charts: in memory, or in a file that outlives
 the process.
 
-The nearer the past, the closer the checks that are kept: each is at least a tenth of its age older
-than the next, and none older than thirty days. That is some 150 checks. The file is a SQLite
+The nearer the past, the closer the checks that are kept: five seconds apart at first, an eighth of
+their age later, and none older than thirty days. That is some 150 checks. The file is a SQLite
 database, which several processes may share, for several databases too. What goes wrong with it
 later is logged, and the page shows what there is.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -31,7 +32,7 @@ Point: TypeAlias = tuple[str, int | None, int]
 SequenceKey: TypeAlias = tuple[str | None, str | None, str | None]
 
 _SPACING = 5.0
-_SHARE_OF_AGE = 0.1
+_STEPS_AN_OCTAVE = 8
 _LONGEST = 30 * 24 * 3600.0
 _MOST_SEQUENCES = 2_000
 
@@ -138,18 +139,27 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def outlived(times: Iterable[float]) -> list[float]:
-    """Return those of the times, the newest first, whose checks are to be forgotten."""
-    newest = kept = None
+    """Return those of the times, the newest first, whose checks are to be forgotten.
+
+    Time is cut into steps, which are twice as wide at twice the age and lie within each other, so
+    that what is left in one is never lost to a wider one that holds nothing else. Of each step
+    the first check stays, and the newest of all.
+    """
+    first: dict[tuple[int, int], float] = {}
+    newest: float | None = None
     dropped = []
     for time in times:
-        if newest is None or kept is None:
-            newest = kept = time
-            continue
+        if newest is None:
+            newest = time
         age = newest - time
-        if age > _LONGEST or kept - time < age * _SHARE_OF_AGE:
+        if age > _LONGEST:
             dropped.append(time)
-        else:
-            kept = time
+            continue
+        octave = max(0, int(math.log2(max(age, 1.0) / (_SPACING * _STEPS_AN_OCTAVE))))
+        step = (octave, int(time // (_SPACING * 2**octave)))
+        if first.get(step, newest) != newest:
+            dropped.append(first[step])
+        first[step] = time
     return dropped
 
 

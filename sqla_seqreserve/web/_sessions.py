@@ -7,8 +7,8 @@ A synchronous session works in a thread, as FastAPI runs a plain ``def``; the wo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
@@ -44,6 +44,7 @@ _SYNC = """
         with {factory}() as session:
             yield session
 """
+_UNMANAGED = "leave out @contextmanager or @asynccontextmanager: FastAPI enters it itself"
 
 
 def checked_dependency(name: str, given: Any) -> Dependency:
@@ -69,6 +70,9 @@ def checked_dependency(name: str, given: Any) -> Dependency:
                 f"closes it, got {found}; write for example\n"
                 + example.format(factory=f"{factory}(engine)" if found != factory else "sessions")
             )
+    code = getattr(given, "__code__", None)
+    if code is not None and code.co_filename == contextlib.__file__:
+        raise ConfigurationError(f"{name}: {_UNMANAGED}")
     if not callable(given) or isinstance(given, type):
         raise ConfigurationError(f"{name}: expected a dependency, got {given!r}")
     dependency: Dependency = given
@@ -107,11 +111,11 @@ async def on(
         # Each thread of a request would be given a session of its own.
         remedy += " that no scope shares, such as one of its session_factory"
     elif "ContextManager" in found:
-        remedy = "leave out @contextmanager or @asynccontextmanager: FastAPI enters it itself"
+        remedy = _UNMANAGED
     raise ConfigurationError(f"the session dependency gave {found}: {remedy}")
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def committing(session: Any) -> AsyncIterator[None]:
     """Commit at the end of the block, or roll back what failed in it.
 
