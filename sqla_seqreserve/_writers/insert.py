@@ -282,8 +282,8 @@ _ONE_LOST: Final = (
 )
 _MANY_LOST: Final = (
     "Multi-row INSERT statement for {} did not produce the correct number of INSERTed rows for "
-    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from functioning "
-    "properly."
+    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from "
+    "functioning properly."
 )
 
 
