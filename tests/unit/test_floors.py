@@ -72,7 +72,7 @@ CONFINED = {
     ),
     "django": (f"{PACKAGE}.bench.ways.with_django",),
     "matplotlib": (f"{PACKAGE}.bench.chart",),
-    "fastapi": (f"{PACKAGE}.web",),
+    "fastapi": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     "starlette": (f"{PACKAGE}.web",),
     "pydantic": (f"{PACKAGE}.web",),
     "uvicorn": (f"{PACKAGE}.cli",),
