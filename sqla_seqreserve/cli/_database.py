@@ -14,13 +14,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["Database", "find_database", "is_database", "url_of"]
 
@@ -60,6 +63,19 @@ class Database:
             host = ", ".join(host)
         place = f"{host or 'the default host'}{f':{port}' if port else ''}"
         return f"{name or 'the default database'} on {place}"
+
+    def engine(self) -> Engine | AsyncEngine:
+        """Return an engine that keeps a connection, and notices when a restart has cut it."""
+        options: dict[str, Any] = {
+            "pool_pre_ping": True,
+            "pool_size": 1,
+            "connect_args": dict(self.connect_args),
+        }
+        if self.is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            return create_async_engine(self.url, **options)
+        return create_engine(self.url, **options)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` makes of a new connection, which is closed afterwards.

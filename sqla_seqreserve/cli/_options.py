@@ -19,6 +19,7 @@ from ._target import EXIT_UNKNOWN
 
 __all__ = [
     "JsonOption",
+    "PortOption",
     "SchemaOption",
     "TargetArgument",
     "UrlOption",
@@ -43,6 +44,9 @@ UrlOption = Annotated[
 ]
 SchemaOption = Annotated[
     list[str] | None, typer.Option("--schema", help="Only this schema; may be repeated.")
+]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="The port of 127.0.0.1; 0: any that is free.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
