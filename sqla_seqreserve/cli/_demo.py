@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.orm import Session
 
@@ -23,14 +22,14 @@ from sqla_seqreserve.portfolio.share_irrs import ShareIrr, share_irrs
 from sqla_seqreserve.portfolio.share_prices import SharePrice, read_share_prices
 
 from ._database import url_of
-from ._options import needs_extra
+from ._options import make_console, needs_extra
 from ._progress import progress
 from ._reports import print_health
 
 __all__ = ["run_demo"]
 
-console = Console(soft_wrap=True)
-aside = Console(stderr=True)
+console = make_console()
+aside = make_console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)

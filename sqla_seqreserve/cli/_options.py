@@ -25,6 +25,7 @@ __all__ = [
     "UrlOption",
     "be_quiet",
     "errors_as_exit_codes",
+    "make_console",
     "needs_extra",
     "reason_of",
 ]
@@ -56,6 +57,13 @@ def be_quiet() -> None:
     logging.getLogger("sqla_seqreserve").addHandler(logging.NullHandler())
 
 
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that breaks lines between words on a terminal, and nowhere else."""
+    console = Console(stderr=stderr)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
     """Print what went wrong in one line, and exit with 2: could not tell.
@@ -71,7 +79,7 @@ def errors_as_exit_codes() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_UNKNOWN) from error
     except Exception as error:
-        Console(stderr=True, soft_wrap=True).print(
+        make_console(stderr=True).print(
             f"error: {reason_of(error)}", style="red", markup=False, highlight=False
         )
         raise typer.Exit(EXIT_UNKNOWN) from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ._app import app
-from ._options import PortOption, be_quiet, errors_as_exit_codes, needs_extra
+from ._options import PortOption, be_quiet, errors_as_exit_codes, make_console, needs_extra
 
 __all__ = ["demo"]
 
@@ -77,5 +76,5 @@ def demo(
             serve_on=port if serve else None,
         )
     for problem in problems:
-        Console(stderr=True, soft_wrap=True).print(f"wrong: {problem}", style="red", markup=False)
+        make_console(stderr=True).print(f"wrong: {problem}", style="red", markup=False)
     raise typer.Exit(1 if problems else 0)
