@@ -12,31 +12,42 @@ from sqla_seqreserve.bench import Requirement, Result
 __all__ = ["bench_table", "machine_line"]
 
 
-def bench_table(results: Sequence[Result]) -> Table:
-    """Return a section a measure, one row a way."""
-    table = Table(
-        caption="Ratio of medians, ours = 1: how many times as long the way takes; by round: the "
-        "median of the ratios within each round. Required of ours: to be at least so many times "
-        "as fast as the way, or to take at most so many times its time.",
-        caption_justify="left",
-    )
+_CAPTION = (
+    "Ratio of medians, ours = 1: how many times as long the way takes; by round: the median of the "
+    "ratios within each round."
+)
+_REQUIRED = (
+    " Required of ours: to be at least so many times as fast as the way, or to take at most so "
+    "many times its time."
+)
+
+
+def bench_table(results: Sequence[Result], *, required: bool = False) -> Table:
+    """Return a section a measure, one row a way.
+
+    :param required: also what this project requires of itself
+    """
+    table = Table(caption=_CAPTION + (_REQUIRED if required else ""), caption_justify="left")
     table.add_column("work", overflow="fold", max_width=28)
     table.add_column("way", overflow="fold")
     table.add_column("median", justify="right")
     table.add_column("ratio", justify="right")
     table.add_column("by round", justify="right")
-    table.add_column("required of ours", overflow="fold")
+    if required:
+        table.add_column("required of ours", overflow="fold")
     for result in results:
-        required = {found.required.against: found for found in result.requirements}
+        requirements = {found.required.against: found for found in result.requirements}
         for number, way in enumerate(result.samples):
-            table.add_row(
+            cells: list[str | Text] = [
                 _work(result) if number == 0 else "",
                 Text(way, "bold" if way == result.measure.ours else ""),
                 _figure(result.median(way), result.measure.unit),
                 _ratio(result.ratio(way)),
                 _ratio(result.pairwise_ratio(way)),
-                _requirement(required.get(way)),
-            )
+            ]
+            if required:
+                cells.append(_requirement(requirements.get(way)))
+            table.add_row(*cells)
         table.add_section()
     return table
 

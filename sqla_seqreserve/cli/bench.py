@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sqla_seqreserve.bench import (
     WORKS,
@@ -25,12 +26,16 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from ._app import app
 from ._bench_table import bench_table, machine_line
-from ._options import JsonOption, errors_as_exit_codes
+from ._options import JsonOption, errors_as_exit_codes, make_console
+from ._progress import Shown, progress
 
 __all__ = ["bench"]
 
-_QUICK_OBJECTS = 2_000
-_QUICK_ROUNDS = 5
+_QUICK_OBJECTS = 1_000
+_QUICK_ROUNDS = 3
+_QUICK_REPEAT = 3
+# A glance ends within a minute: no work begins after so many seconds.
+_QUICK_SECONDS = 35.0
 
 _NAMES = ", ".join(work.name for work in WORKS)
 
@@ -54,8 +59,8 @@ def bench(
         bool,
         typer.Option(
             "--quick",
-            help=f"At most {_QUICK_OBJECTS:,} objects and {_QUICK_ROUNDS} rounds: a glance within "
-            "a minute. Ratios at small sizes are smaller.",
+            help=f"At most {_QUICK_OBJECTS:,} objects and {_QUICK_ROUNDS} rounds, and no work that "
+            "would begin late: a glance within a minute. Ratios at small sizes are smaller.",
         ),
     ] = False,
     large: Annotated[
@@ -86,14 +91,17 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    required: Annotated[
+        bool,
+        typer.Option("--required", help="Also print what this project requires of itself."),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure the speed of writing rows: ours, stock SQLAlchemy's, and others'.
 
     Each way writes the same rows, looked at afterwards; all ways take turns, and are compared by
-    ratios of medians, because a time says little without its machine. "ok" and "short" compare with
-    what this project requires of itself; they do not change the exit code, for speed is measured
-    here and not judged.
+    ratios of medians, because a time says little without its machine. Speed is measured here and
+    not judged: it does not change the exit code.
 
     Django and asyncpg take part where they are installed (extra \\[bench]).
     """
@@ -108,17 +116,23 @@ def bench(
         ]
         missing = {way.needs for work in works for way in work.ways if not way.installed}
         works = [work.with_ways(lambda way: way.installed) for work in works]
-        aside = Console(stderr=True)
-        with open_place(url) as place, _progress(aside) as progress:
+        if quick:
+            works = [replace(work, repeat=min(work.repeat, _QUICK_REPEAT)) for work in works]
+        aside = make_console(stderr=True)
+        left_out: list[str] = []
+        with open_place(url) as place, progress(aside, "runs", threads=False) as shown:
             machine = describe_machine(place.engine)
-            results = _run(works, place, progress)
+            # A thread that redraws while a way runs would be measured with it.
+            results = _run(works, place, shown, left_out, _QUICK_SECONDS if quick else None)
         if json_:
             found = {"machine": machine, "results": [result.to_dict() for result in results]}
             typer.echo(json.dumps(found, indent=2))
         else:
             out = Console()
             out.print(machine_line(machine), highlight=False, soft_wrap=True)
-            out.print(bench_table(results))
+            out.print(bench_table(results, required=required))
+        if left_out:
+            aside.print(f"left out, to end within a minute: {', '.join(left_out)}")
         if missing:
             aside.print(f"not installed, so left out: {', '.join(sorted(filter(None, missing)))}")
         if chart is not None:
@@ -143,27 +157,27 @@ def _chosen(only: Sequence[str], ways: Sequence[str], large: bool) -> list[Work]
     return works
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        # A thread that redraws while a way runs would be measured with it.
-        auto_refresh=False,
-    )
-
-
-def _run(works: Sequence[Work], place: Place, progress: Progress) -> list[Result]:
+def _run(
+    works: Sequence[Work],
+    place: Place,
+    shown: Shown,
+    left_out: list[str],
+    seconds: float | None,
+) -> list[Result]:
+    """Run the works; those that would begin after so many seconds go to ``left_out``."""
     total = sum(work.rounds * len(work.ways) for work in works)
-    task = progress.add_task("", total=total)
+    done = 0
     results: list[Result] = []
+    began = monotonic()
     for work in works:
+        if seconds is not None and monotonic() - began > seconds:
+            left_out.append(work.name)
+            continue
 
         def step(way: str, work: Work = work) -> None:
-            progress.update(task, advance=1, description=f"{work.name}: {way}", refresh=True)
+            nonlocal done
+            done += 1
+            shown.update(f"{work.name}: {way}", done, total)
 
         results += run_work(work, place, step)
     return results

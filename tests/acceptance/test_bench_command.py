@@ -43,7 +43,7 @@ def test_the_table_names_the_machine_and_what_is_required(postgres_url: str) -> 
     """Times stand beside ratios, the requirement and the machine that they were measured on."""
     before = databases(postgres_url)
 
-    done = bench(postgres_url, "--only", "sequence-default")
+    done = bench(postgres_url, "--only", "sequence-default", "--required")
 
     assert done.exit_code == 0, done.output
     assert "SQLAlchemy" in done.stdout
@@ -51,6 +51,15 @@ def test_the_table_names_the_machine_and_what_is_required(postgres_url: str) -> 
     assert "cores" in done.stdout.splitlines()[0]
     assert "fsync" in done.stdout.splitlines()[0]
     assert databases(postgres_url) == before
+
+
+def test_what_is_required_is_ours_to_know(postgres_url: str) -> None:
+    """What the project requires of itself is printed for who asks for it, and for nobody else."""
+    done = bench(postgres_url, "--only", "sequence-default")
+
+    assert done.exit_code == 0, done.output
+    assert "required" not in done.stdout.lower()
+    assert "ratio" in done.stdout
 
 
 def test_json_has_every_sample(postgres_url: str) -> None:
