@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, inspect
@@ -94,6 +93,8 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         return
     meant = None
     if isinstance(value, str):
+        from difflib import get_close_matches  # takes its time to import, and is for mistakes only
+
         lower = value.lower()
         near = get_close_matches(lower, choices, 1)
         meant = near[0] if near else _MEANT.get(lower) if name == "mode" else None
