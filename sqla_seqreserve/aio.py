@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, overload
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from . import bulk, health, reservation
+from ._mistakes import require_async
 from .health import HealthReport, RepairReport
 from .reservation import ReservedIds
 
@@ -42,6 +43,7 @@ async def reserve_ids(
     count: int | None = None,
 ) -> ReservedIds | dict[type[Any], ReservedIds]:
     """See :func:`sqla_seqreserve.reserve_ids`."""
+    require_async("reserve_ids", session_or_connection)
     arguments: tuple[Any, ...] = (model,) if count is None else (model, count)
     found: ReservedIds | dict[type[Any], ReservedIds]
     found = await session_or_connection.run_sync(reservation.reserve_ids, *arguments)
@@ -50,6 +52,7 @@ async def reserve_ids(
 
 async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
     """See :func:`sqla_seqreserve.assign_ids`."""
+    require_async("assign_ids", session)
     await session.run_sync(reservation.assign_ids, objects)
 
 
@@ -80,6 +83,7 @@ async def bulk_insert(
     returning: Any = "ids",
 ) -> ReservedIds | list[_T]:
     """See :func:`sqla_seqreserve.bulk_insert`."""
+    require_async("bulk_insert", session)
     found: ReservedIds | list[_T] = await session.run_sync(
         lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
     )
@@ -93,6 +97,7 @@ async def check_sequences(
     schemas: Sequence[str] | None = None,
 ) -> HealthReport:
     """See :func:`sqla_seqreserve.check_sequences`."""
+    require_async("check_sequences", session_or_connection)
     return await session_or_connection.run_sync(health.check_sequences, source, schemas=schemas)
 
 
@@ -106,6 +111,7 @@ async def repair_sequences(
     schemas: Sequence[str] | None = None,
 ) -> RepairReport:
     """See :func:`sqla_seqreserve.repair_sequences`."""
+    require_async("repair_sequences", session_or_connection)
     return await session_or_connection.run_sync(
         health.repair_sequences,
         source,

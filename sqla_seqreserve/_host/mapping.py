@@ -91,7 +91,8 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
 
 def is_sentinel(column: Any) -> bool:
     """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
-    return bool(column.default is not None and column.default.is_sentinel)
+    # Sentinels are of 2.0.10 and later.
+    return bool(getattr(column.default, "is_sentinel", False))
 
 
 def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:

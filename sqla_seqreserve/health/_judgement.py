@@ -44,7 +44,10 @@ def judge(
         *_sharing(sequence, column),
     ]
     status: Status
-    if gap or exhausted:
+    if exhausted:
+        # Behind or not: to move it leaves it without a value.
+        status = "EXHAUSTED"
+    elif gap:
         status = "NEEDS_REPAIR"
     elif blind:
         status = "UNREADABLE"
@@ -139,7 +142,7 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
             "BEHIND",
             severity_of(gap),
             f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
-            f"{sequence.edge}: {gap} ids behind",
+            f"{sequence.edge}: {gap} id{'' if gap == 1 else 's'} behind",
             "repair_sequences(), or the command `sqla-seqreserve repair`",
         )
     ]

@@ -236,10 +236,14 @@ def _tell(report: HealthReport) -> None:
         _log,
         logging.WARNING if unhealthy else logging.INFO,
         "sequences_checked",
-        "checked %d sequences, %d healthy%s",
+        "checked %d sequence%s, %d healthy%s",
         len(report.sequences),
+        "" if len(report.sequences) == 1 else "s",
         len(report.sequences) - len(unhealthy),
-        "".join(f"; {e.sequence or e.table} {e.status} gap {e.gap}" for e in unhealthy[:10]),
+        "".join(
+            f"; {e.sequence or e.table} {e.status}{f', {e.gap} behind' if e.gap else ''}"
+            for e in unhealthy[:10]
+        ),
         sequences=len(report.sequences),
         healthy=report.healthy,
         unhealthy_sequences=[entry.sequence or entry.table for entry in unhealthy],

@@ -135,7 +135,7 @@ def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> Repa
     new_value, reason = outcome or (None, None)
     if outcome is None:
         action = "HEALTHY"
-        if health.status in ("NEEDS_REPAIR", "UNREADABLE"):
+        if health.status in ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE"):
             action = "NOT_REPAIRABLE"
             reason = "; ".join(
                 f"{finding.message}: {finding.remedy}"
@@ -190,8 +190,9 @@ def _tell_report(report: RepairReport) -> None:
         _log,
         logging.WARNING if left else logging.INFO,
         "sequences_repaired",
-        "repair of %d sequences: %d moved%s%s",
+        "repair of %d sequence%s: %d moved%s%s",
         len(report.results),
+        "" if len(report.results) == 1 else "s",
         len(report.repaired),
         " (dry run)" if report.dry_run else "",
         "; some could not be repaired" if left else "",

@@ -5,7 +5,10 @@ A :class:`SequenceHealth` speaks of one column and the sequence that fills it. I
 ``OK``
     the value handed out next is beyond the table's largest id.
 ``NEEDS_REPAIR``
-    it is not, or there is no value to hand out: inserts fail now, or will.
+    it is not: inserts fail now, or will.
+``EXHAUSTED``
+    there is no value left to hand out, so inserts fail now; a repair moves sequences and cannot
+    help, a migration that widens column and sequence does.
 ``WARNING``
     healthy today, with a finding of severity ``MEDIUM`` or above.
 ``UNREADABLE``
@@ -35,7 +38,7 @@ __all__ = [
 ]
 
 Severity = Literal["LOW", "MEDIUM", "HIGH"]
-Status = Literal["OK", "NEEDS_REPAIR", "WARNING", "UNREADABLE"]
+Status = Literal["OK", "NEEDS_REPAIR", "EXHAUSTED", "WARNING", "UNREADABLE"]
 RepairAction = Literal["HEALTHY", "REPAIRED", "WOULD_REPAIR", "NOT_REPAIRABLE"]
 FindingCode = Literal[
     "BEHIND",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,4 +127,9 @@ def parse_exceptions(text: str, version: str) -> dict[str, str]:
         entry["test"]: entry["reason"]
         for entry in tomllib.loads(text).get("exception", [])
         if version.startswith(f"{entry['sqlalchemy']}." if "sqlalchemy" in entry else "")
+        and ("before" not in entry or _parts(version) < _parts(entry["before"]))
     }
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -197,7 +197,7 @@ def test_the_column_limits_the_sequence(connection: Connection) -> None:
 
     run(connection, f"SELECT setval('s', {2**31 - 1})")
     entry = check_one(connection, serial("t"))
-    assert (entry.status, entry.severity, entry.next_value) == ("NEEDS_REPAIR", "HIGH", None)
+    assert (entry.status, entry.severity, entry.next_value) == ("EXHAUSTED", "HIGH", None)
     assert "EXHAUSTED" in codes(entry)
 
 
@@ -207,6 +207,7 @@ def test_a_sequence_at_its_end_is_not_healthy(connection: Connection) -> None:
     run(connection, "INSERT INTO t SELECT FROM generate_series(1, 5)")
     entry = check_one(connection, serial("t"))
     assert (entry.is_healthy, entry.next_value, entry.used_fraction) == (False, None, 1)
+    assert (entry.status, entry.gap) == ("EXHAUSTED", 0)
     assert "EXHAUSTED" in codes(entry)
 
 
