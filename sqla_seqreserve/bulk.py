@@ -262,6 +262,13 @@ class _Writing:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
+        refused |= {
+            position: batch.copy_reason
+            for _, division in divisions
+            for batch in division.batches
+            if batch.copy_reason is not None
+            for position in batch.positions
+        }
         ordered = any(plan.keeps_order for plan, _ in divisions)
         if refused and (len(self.tables) > 1 or (ordered and len(refused) < len(self.rows))):
             # A row goes one way through all of its tables, and an ordered one not out of turn.
@@ -270,10 +277,12 @@ class _Writing:
         started = time.perf_counter()
         for plan, division in divisions:
             for batch in division.batches:
+                if batch.copy_reason is not None:
+                    continue
                 last = plan is divisions[-1][0]
                 progress = self.progress if last else None
                 rows = CopyRows(
-                    batch.columns, batch.values, batch.oids, batch.binary, progress, plan.facts
+                    batch.columns, batch.copy_values, batch.oids, batch.binary, progress, plan.facts
                 )
                 copy_rows(self.connection, plan.facts.name, rows)
                 self.batches.append((plan, batch))

@@ -99,10 +99,11 @@ def _insert_class(
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
     for part, positions in runs:
-        if part < len(batches):
+        refusal = batches[part].copy_reason if part < len(batches) else None
+        if part < len(batches) and refusal is None:
             _copy(plan, batches[part], records, uow)
         else:
-            reason = reasons[part - len(batches)]
+            reason = refusal or reasons[part - len(batches)]
             writer: Writer = "insert" if reason == "few rows" else "orm"
             chosen = [records[position] for position in positions]
             _insert_stock(base_mapper, mapper, table, chosen, uow, writer, reason)
@@ -132,7 +133,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     chosen = [records[position] for position in batch.positions]
     connection = chosen[0][3]
     started = time.perf_counter()
-    rows = CopyRows(batch.columns, batch.values, batch.oids, batch.binary, facts=plan.facts)
+    rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
         taken = copy_rows(connection, plan.facts.name, rows)
     except DBAPIError as error:

@@ -18,6 +18,7 @@ from .._ids import catalogue
 from .._ids.fetch import IdRequest, check_range, try_to_fetch_ids
 from .._ids.keys import KeySequence, resolve
 from .._ids.prefetch import shelf_of
+from .._rows.plan import insert_plan
 from .._writers.copy import no_copy_reason, warn_of_driver
 from ..reports import FlushEntry, FlushReport, Writer
 from .drift import DriftGuard
@@ -113,6 +114,10 @@ class FlushRun:
                 assert source.facts is not None
                 left_alone.add(source.facts.name)
                 continue
+            if self.settings.mode == "bulk" and self._casts(connection, mapper):
+                assert source.facts is not None
+                left_alone.add(source.facts.name)
+                continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
             if needing:
@@ -139,6 +144,19 @@ class FlushRun:
             # A table is another than it was looked up as: whether its key may be given, and from
             # where, is decided anew.
             self._reserve_on(connection, pending)
+
+    def _casts(self, connection: Connection, mapper: Mapper[Any]) -> bool:
+        """Whether INSERT casts values to another type than the column's, as it does only for rows
+        that the database numbers.
+        """
+        for table in mapper.tables:
+            if isinstance(table, Table):
+                known = catalogue.cached_facts(
+                    connection, [catalogue.table_name(connection, table)]
+                )
+                if known and insert_plan(mapper, table, known[0], connection.dialect).cast_reason:
+                    return True
+        return False
 
     def _tables_to_copy(
         self, connection: Connection, pending: dict[Mapper[Any], list[State]]

@@ -61,12 +61,13 @@ CONFINED = {
     "alembic": (f"{PACKAGE}.alembic_plugin", f"{PACKAGE}.portfolio.schema", f"{PACKAGE}.cli"),
     "psycopg": (
         f"{PACKAGE}._drivers",
-        f"{PACKAGE}._rows.codecs",
+        f"{PACKAGE}._rows.psycopg_values",
         f"{PACKAGE}.embedded",
         f"{PACKAGE}.testing",
     ),
     "asyncpg": (
         f"{PACKAGE}._drivers",
+        f"{PACKAGE}._rows.asyncpg_values",
         f"{PACKAGE}.bench.ways.with_asyncpg",
         f"{PACKAGE}.cli",
     ),
