@@ -135,17 +135,18 @@ async def _columns(cursor: Any, connection: Any, statement: str, facts: object) 
     # What asyncpg's pool lends is a proxy, another one each time.
     known = _columns_of.setdefault(getattr(connection, "_con", connection), OrderedDict())
     codec_of = connection.get_settings().get_data_codec
-    found = known.get(statement)
-    if found is not None and facts is not None and found.holds(facts, codec_of):
-        known.move_to_end(statement)
-        return found.prepared
-    parts = _COPY.match(statement)
+    # Not by the whole text, to which a listener may have added a comment of its own.
+    parts = _COPY.search(statement)
     assert parts is not None
     query = f"SELECT {parts['columns']} FROM {parts['table']} LIMIT 0"  # noqa: S608  # quoted names
+    found = known.get(query)
+    if found is not None and facts is not None and found.holds(facts, codec_of):
+        known.move_to_end(query)
+        return found.prepared
     prepared = await host.prepare_adapted(cursor, query)
     oids = [attribute.type.oid for attribute in prepared.get_attributes()]
-    known[statement] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
-    known.move_to_end(statement)
+    known[query] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
+    known.move_to_end(query)
     if len(known) > _MOST_TABLES:
         known.popitem(last=False)
     return prepared
