@@ -157,7 +157,7 @@ class _Records:
 
     def __init__(self, rows: CopyRows) -> None:
         self._rows = rows
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
 
     def given(self) -> Iterator[Row] | AsyncIterator[Row]:
         return self._few() if len(self._rows) <= _TURN else self._many()
@@ -166,7 +166,7 @@ class _Records:
         try:
             for block in self._rows.blocks():
                 yield from block
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
             raise
 
@@ -177,6 +177,6 @@ class _Records:
                 for row in block:
                     yield row
                 await asyncio.sleep(0)
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
             raise
