@@ -142,17 +142,18 @@ async def _columns(cursor: Any, connection: Any, statement: str, facts: object) 
     # What asyncpg's pool lends is a proxy, another one each time.
     known = _columns_of.setdefault(getattr(connection, "_con", connection), OrderedDict())
     codec_of = connection.get_settings().get_data_codec
-    found = known.get(statement)
-    if found is not None and facts is not None and found.holds(facts, codec_of):
-        known.move_to_end(statement)
-        return found.prepared
-    parts = _COPY.match(statement)
+    # Not by the whole text, to which a listener may have added a comment of its own.
+    parts = _COPY.search(statement)
     assert parts is not None
     query = f"SELECT {parts['columns']} FROM {parts['table']} LIMIT 0"  # noqa: S608  # quoted names
+    found = known.get(query)
+    if found is not None and facts is not None and found.holds(facts, codec_of):
+        known.move_to_end(query)
+        return found.prepared
     prepared = await host.prepare_adapted(cursor, query)
     oids = [attribute.type.oid for attribute in prepared.get_attributes()]
-    known[statement] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
-    known.move_to_end(statement)
+    known[query] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
+    known.move_to_end(query)
     if len(known) > _MOST_TABLES:
         known.popitem(last=False)
     return prepared
@@ -163,7 +164,7 @@ class _Records:
 
     def __init__(self, rows: CopyRows) -> None:
         self._rows = rows
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
 
     def given(self) -> Iterator[Row] | AsyncIterator[Row]:
         return self._few() if len(self._rows) <= _TURN else self._many()
@@ -172,10 +173,7 @@ class _Records:
         try:
             for block in self._rows.blocks():
                 yield from block
-        except GeneratorExit:
-            # asyncpg could not encode a row and asks for no more.
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
             raise
 
@@ -186,9 +184,6 @@ class _Records:
                 for row in block:
                     yield row
                 await asyncio.sleep(0)
-        except GeneratorExit:
-            # asyncpg could not encode a row and asks for no more.
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.failure = error
             raise
