@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from sqlalchemy import Connection, column, func, select, table, text
+from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.exc import DBAPIError
 
+from sqla_seqreserve._ids.moves import sequence_moved
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
+from ._catalogue import furthest_id
 from ._connection import in_autocommit, locks_released, sqlstate
 from ._facts import ColumnFacts, SequenceFacts
 
@@ -114,15 +116,16 @@ class SequenceMover:
         value = standing.value_after(behind + self.headroom) if behind else None
         if value is not None:
             self.connection.execute(_SETVAL, {"oid": self.sequence.oid, "value": value})
+            sequence_moved()
         return value is not None
 
     def _is_beyond(self, place: ColumnFacts) -> bool:
         return self._standing().gap_to(self._edge(place)) == 0
 
     def _edge(self, place: ColumnFacts) -> int | None:
-        ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
-        statement = select(func.max(ids) if self.sequence.increment > 0 else func.min(ids))
-        edge = self.connection.scalar(statement, execution_options=_UNTRANSLATED)
+        edge = self.connection.scalar(
+            furthest_id(self.sequence, place), execution_options=_UNTRANSLATED
+        )
         return None if edge is None else int(edge)
 
     def _standing(self) -> SequenceFacts:
