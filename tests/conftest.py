@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "sqla_seqreserve.testing",
+    "fixtures.cluster",
     "fixtures.portfolio_database",
     "fixtures.production_like",
     "fixtures.twins",

@@ -1,8 +1,8 @@
 """What the sequences are, where they stand, and the furthest ids of the columns that they fill.
 
 Privileges are read with the settings, so that what the role may not read is said, and never asked
-for. Together with :mod:`._columns` a check sends four queries, however many the tables; one more on
-a node of Citus.
+for. Together with :mod:`._columns` a check sends four queries, however many the tables; three more
+on a node of Citus.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
 
-from ._connection import locks_released
+from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
 
 __all__ = ["furthest_id", "read_sequences"]
@@ -148,7 +148,10 @@ def read_sequences(
     if not wanted:
         return {}
     settings = _settings(connection, wanted, list(model_uses))
-    facts = _with_edges(connection, _on_this_node(connection, settings))
+    is_citus = any(known.is_citus for known in settings.values())
+    facts = _on_this_node(connection, settings) if is_citus else settings
+    with one_connection_per_node(connection, is_citus=is_citus):
+        facts = _with_edges(connection, facts)
     return _with_values(connection, facts)
 
 
@@ -213,9 +216,7 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
 def _on_this_node(
     connection: Connection, facts: dict[int, SequenceFacts]
 ) -> dict[int, SequenceFacts]:
-    """On a node of Citus: keep the sequences that other nodes share to this node's own ids."""
-    if not any(known.is_citus for known in facts.values()):
-        return facts
+    """Keep the sequences that other nodes of Citus share to this node's own ids."""
     tables = {column.table_oid for known in facts.values() for column in known.columns}
     found = connection.execute(_NODE, {"sequences": list(facts), "tables": list(tables)}).one()
     shared, distributed = set(found.sequences), set(found.tables)

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, insert, table
+from sqlalchemy import Connection, insert, table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 
 from sqla_seqreserve import _host as host
-from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
+from sqla_seqreserve.errors import (
+    ConfigurationError,
+    SeqReserveError,
+    UnsupportedDatabaseError,
+)
 
 from ._source import Target
 
@@ -20,10 +24,14 @@ __all__ = [
     "group_by_connection",
     "in_autocommit",
     "locks_released",
+    "one_connection_per_node",
     "plain_connection",
     "refuse_sharded",
     "sqlstate",
 ]
+
+_MODIFY_MODE = text("SELECT current_setting('citus.multi_shard_modify_mode')")
+_SET_MODIFY_MODE = text("SELECT set_config('citus.multi_shard_modify_mode', :mode, true)")
 
 _A_WRITE = insert(table("pg_sequence"))
 
@@ -89,6 +97,27 @@ def sqlstate(error: DBAPIError) -> str | None:
 def in_autocommit(connection: Connection) -> bool:
     """Return whether each statement is a transaction of its own."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+@contextmanager
+def one_connection_per_node(connection: Connection, *, is_citus: bool) -> Iterator[None]:
+    """On Citus, read shards one after the other for the block.
+
+    A transaction that has read them in parallel may no longer write to reference tables, so a check
+    would make the caller's next flush fail.
+    """
+    if not is_citus or in_autocommit(connection):
+        yield
+        return
+    before = connection.scalar(_MODIFY_MODE)
+    connection.execute(_SET_MODIFY_MODE, {"mode": "sequential"})
+    try:
+        yield
+    except SeqReserveError:
+        # After one of the database's the transaction is aborted, and its settings end with it.
+        connection.execute(_SET_MODIFY_MODE, {"mode": before})
+        raise
+    connection.execute(_SET_MODIFY_MODE, {"mode": before})
 
 
 @contextmanager
