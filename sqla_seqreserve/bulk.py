@@ -29,6 +29,7 @@ from ._host.collector import collector_paused
 from ._ids import catalogue
 from ._ids.fetch import IdRequest, fetch_ids
 from ._ids.keys import KeySequence, mapper_of, resolve
+from ._ids.read_only import read_only_told
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
 from ._writers.copy import CopyJob, copy_rows, no_copy_reason
@@ -93,7 +94,8 @@ def bulk_insert(
         given = [dict(row) if isinstance(row, Mapping) else row for row in given]
     connection = connection_of(session, mapper)
     writing = _Writing(session, connection, mapper, given, progress)
-    with audit.failures_told(log), collector_paused(len(given)):
+    told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
+    with audit.failures_told(log), told, collector_paused(len(given)):
         writing.check()
         keys = writing.reserve()
         writing.write()
