@@ -11,6 +11,7 @@ from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.exc import DBAPIError
 
 from sqla_seqreserve._ids.moves import sequence_moved
+from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
 from ._catalogue import furthest_id
@@ -62,6 +63,10 @@ class SequenceMover:
 
     def move(self) -> tuple[int | None, str | None]:
         """Return where the sequence stands then, or ``None`` and why it could not be moved."""
+        with read_only_told(self.connection, f"repairing {self.sequence.label}"):
+            return self._move()
+
+    def _move(self) -> tuple[int | None, str | None]:
         self._require_transaction()
         places = sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column))
         with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):

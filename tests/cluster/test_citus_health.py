@@ -56,7 +56,8 @@ def test_a_gap_is_found_and_mended_within_each_node(citus: Cluster, table: str) 
         top = (group << 48) + 500
         with engine.begin() as connection:
             connection.exec_driver_sql(
-                f"INSERT INTO t (id, k) SELECT i, mod(i, 7) FROM generate_series({top - 99}, {top}) i"
+                "INSERT INTO t (id, k) SELECT i, mod(i, 7) "
+                f"FROM generate_series({top - 99}, {top}) i"
             )
         ids += range(top - 99, top + 1)
         behind = [e for e in citus.engines if not check(e, citus).healthy]
