@@ -5,5 +5,6 @@ pytest_plugins = [
     "fixtures.cluster",
     "fixtures.portfolio_database",
     "fixtures.production_like",
+    "fixtures.replication",
     "fixtures.twins",
 ]
