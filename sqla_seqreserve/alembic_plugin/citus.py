@@ -272,6 +272,8 @@ def _on_citus(element: OnCitus, compiler: DDLCompiler, **kw: Any) -> str:
             arguments.append(f"{name} => {_literal(value)}")
     body = (
         f"BEGIN\n    IF {IS_CITUS} THEN\n"
+        # A migration's transaction has written to several tables by then.
+        "        PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true);\n"
         f"        PERFORM {element.function}({', '.join(arguments)});\n    END IF;\nEND"
     )
     return f"DO {_literal(body)}"

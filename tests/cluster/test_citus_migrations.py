@@ -26,12 +26,13 @@ def kinds(cluster: Cluster) -> dict[str, str]:
     with cluster.coordinator.connect() as connection:
         rows = connection.execute(
             text(
-                "SELECT CAST(table_name AS text), citus_table_type FROM public.citus_tables "
-                "WHERE CAST(schema_name AS text) = :schema"
+                "SELECT CAST(t.table_name AS text), t.citus_table_type "
+                "FROM public.citus_tables t JOIN pg_class c ON c.oid = t.table_name "
+                "WHERE c.relnamespace = CAST(:schema AS regnamespace)"
             ),
             {"schema": cluster.schema},
         )
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
 
 @pytest.fixture

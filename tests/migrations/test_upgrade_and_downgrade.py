@@ -143,5 +143,5 @@ def test_the_command_line_falls_back_to_a_server_that_keeps_its_data(
         assert "Running upgrade 0002 -> 0003" in _alembic(
             "upgrade", "head", XDG_CACHE_HOME=str(cache)
         )
-        assert "0003 (head)" in _alembic("current", XDG_CACHE_HOME=str(cache))
+        assert "0004 (head)" in _alembic("current", XDG_CACHE_HOME=str(cache))
         assert (cache / "sqla-seqreserve" / "postgres").is_dir()
