@@ -63,7 +63,7 @@ def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluste
         return done
 
     def drift(engine: Engine, seed: int) -> list[int]:
-        # An import: what it writes the node's sequence has yet to reach. It stays far ahead of where
+        # An import: what it writes the sequence has yet to reach. It stays far ahead of where
         # the sequence may be moved meanwhile, or a writer could be handed one of its ids first.
         chance, taken = random.Random(seed), list[int]()
         while time.monotonic() < end:
