@@ -59,7 +59,9 @@ def test_each_revision_goes_back_to_the_one_before(database_url: str, read_catal
         command.downgrade(config, "-1")
         assert read_catalogue(database_url) == before
         command.upgrade(config, revision)
-        assert read_catalogue(database_url) == after != before
+        assert read_catalogue(database_url) == after
+        # Revision 0004 distributes tables on Citus, and does nothing elsewhere.
+        assert (after != before) == (revision != "0004")
 
 
 def test_the_url_may_hold_any_character(oddly_named_url: str) -> None:
