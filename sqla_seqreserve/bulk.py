@@ -31,6 +31,7 @@ from ._ids import catalogue
 from ._ids.catalogue import TableFacts
 from ._ids.fetch import IdRequest, take_ids
 from ._ids.keys import KeySequence, generated_key, mapper_of, resolve
+from ._ids.read_only import read_only_told
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
 from ._writers.copy import copy_rows, no_copy_reason, refused_types, warn_of_driver
@@ -96,7 +97,8 @@ def bulk_insert(
         given = [dict(row) if isinstance(row, Mapping) else row for row in given]
     connection = connection_of(session, mapper)
     writing = _Writing(session, connection, mapper, given, progress)
-    with audit.failures_told(log), collector_paused(len(given)):
+    told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
+    with audit.failures_told(log), told, collector_paused(len(given)):
         writing.check()
         keys = writing.reserve()
         writing.write()

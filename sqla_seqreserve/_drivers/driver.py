@@ -73,9 +73,9 @@ class InsertMessage:
     returns: bool
 
 
-LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809", "25006"})
+LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809"})
 """SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
-or schema, not a table, a read-only transaction.
+or schema, not a table.
 """
 
 
