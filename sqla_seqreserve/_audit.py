@@ -1,8 +1,10 @@
 """The audit: every event of the package as one line of the log, its facts as ``extra`` fields.
 
 Each record has ``record.event`` and the fields listed here, for a JSON formatter or a filter. The
-loggers are children of ``sqla_seqreserve``. Routine is INFO or below, so production can run on
-WARNING and still hear of a sequence behind its table. A field holds a name, a number or a reason;
+loggers are children of ``sqla_seqreserve``. Routine is INFO or below, and as with SQLAlchemy's own
+logger it is silent until the application sets the level of ``sqla_seqreserve`` itself:
+``logging.getLogger("sqla_seqreserve").setLevel(logging.INFO)``. A field holds a name, a number or a
+reason;
 never a row's value, a key, a URL or a database's message about a row.
 
 ========================== =============== ======= ===============================================
@@ -66,6 +68,11 @@ __all__ = [
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
 """Called with the event and its fields."""
+
+# As SQLAlchemy does: what a root logger at INFO hears of is the application's.
+_root = logging.getLogger("sqla_seqreserve")
+if _root.level == logging.NOTSET:
+    _root.setLevel(logging.WARNING)
 
 # Replaced and never changed, so that emit() may walk it while another thread adds to it.
 _observers: tuple[Observer, ...] = ()

@@ -25,11 +25,12 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
 from . import _host as host
-from ._drivers import CopyRows
+from ._drivers import CopyRows, driver_of
 from ._host.collector import collector_paused
 from ._ids import catalogue
-from ._ids.fetch import IdRequest, fetch_ids
-from ._ids.keys import KeySequence, mapper_of, resolve
+from ._ids.catalogue import TableFacts
+from ._ids.fetch import IdRequest, take_ids
+from ._ids.keys import KeySequence, generated_key, mapper_of, resolve
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
 from ._writers.copy import copy_rows, no_copy_reason, refused_types, warn_of_driver
@@ -46,6 +47,7 @@ _Rows = Sequence[Mapping[str, Any]]
 
 _NO_AUTOFLUSH: Final = {"autoflush": False}
 _MOST_PROBLEMS: Final = 1000
+_ATTEMPTS: Final = 50
 
 
 @overload
@@ -133,20 +135,55 @@ class _Writing:
         self.refusal: str | None = None
         self.copying = 0.0
         self.inserting = 0.0
-        self.source: KeySequence = resolve(connection, [mapper])[mapper]
+        self.source = KeySequence(generated_key(mapper))
         self.tables = [
             table
             for table, _ in host.tables_in_order(mapper.base_mapper)
             if host.writes_to(mapper, table)
         ]
+        self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
+        self.pinned = False
+        self._look()
+
+    def _look(self) -> list[TableFacts]:
+        """Plan by what the catalogue is known to say; return what it says of the tables."""
+        connection, mapper = self.connection, self.mapper
+        self.source = resolve(connection, [mapper])[mapper]
         names = {table: catalogue.table_name(connection, table) for table in self.tables}
-        facts = catalogue.table_facts(connection, names.values())
-        self.plans: dict[Table, InsertPlan | None] = {}
+        found = catalogue.table_facts(connection, names.values())
+        known = []
         for table, name in names.items():
-            found = facts[name]
-            self.plans[table] = (
-                insert_plan(mapper, table, found, connection.dialect) if found else None
-            )
+            facts = found[name]
+            self.plans[table] = None
+            if facts is not None:
+                self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
+                known.append(facts)
+        return known
+
+    def _pin(self, missing: int) -> list[int]:
+        """Lock the tables, compare what is known of them, and take ids; none, with nothing pinned,
+        where nothing can be held or compared until the rows are written.
+        """
+        driver = driver_of(self.connection.dialect)
+        if driver is None:
+            return []
+        state = driver.state(self.connection.connection)
+        if state == "autocommit" or (
+            state == "open" and not host.sees_the_present(self.connection)
+        ):
+            return []
+        for _ in range(_ATTEMPTS):
+            known = self._look()
+            if not all(facts.lockable for facts in known) or len(known) < len(self.tables):
+                return []
+            requests = []
+            if self.source.sequence is not None:
+                requests.append(IdRequest(self.source, missing))
+            taken = take_ids(self.connection, requests, known)
+            if taken.holds:
+                self.pinned = True
+                return taken.ids[0] if requests else []
+        return []
 
     def check(self) -> None:
         """Refuse rows that no INSERT could take, all at once."""
@@ -220,20 +257,22 @@ class _Writing:
         if polymorphic is not None:
             identity = self.mapper.polymorphic_identity
             self.added[polymorphic] = [row.get(polymorphic, identity) for row in self.rows]
-        key = self.source.key
-        if self.source.sequence is None:
+        key = generated_key(self.mapper)
+        missing: Sequence[int] = ()
+        keys: list[Any] = []
+        if key.column is not None:
+            missing = range(len(self.rows))
+            if key.attribute in self.used:
+                keys = list(self._values(key.attribute))
+                missing = [index for index, value in enumerate(keys) if value is None]
+        ids = self._pin(len(missing))
+        if self.source.sequence is None or not self.pinned:
             attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
             return list(self._values(attribute))
-        keys: list[Any] = []
-        missing: Sequence[int] = range(len(self.rows))
-        if key.attribute in self.used:
-            keys = list(self._values(key.attribute))
-            missing = [index for index, value in enumerate(keys) if value is None]
         self.reserved = missing
-        [ids] = fetch_ids(self.connection, [IdRequest(self.source, len(missing), whole=True)])
         convert = self.source.to_python
         if len(missing) == len(self.rows):
-            keys = list(map(convert, ids)) if convert else ids
+            keys = list(map(convert, ids)) if convert else list(ids)
         else:
             for index, value in zip(missing, ids, strict=True):
                 keys[index] = convert(value) if convert else value
@@ -247,6 +286,8 @@ class _Writing:
     def write(self) -> None:
         """Write the rows, table by table."""
         reason = self._no_copy_reason()
+        if reason is None and not self.pinned:
+            reason = "nothing can be compared in this transaction"
         if reason is not None:
             self._insert(range(len(self.rows)), reason)
             return

@@ -43,10 +43,7 @@ log = logging.getLogger("sqla_seqreserve.registration")
 
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 
-MEASURED_COPY_MIN_ROWS: Final = 8
-"""Where COPY overtakes one INSERT of the same rows, measured by ``sqla-seqreserve bench`` on a
-local server.
-"""
+Reserve: TypeAlias = Literal["auto", "always"]
 
 # How specific a target is, by its kind first and then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
@@ -54,6 +51,8 @@ _SYNC_CLASS: Final = 0
 _ASYNC_CLASS: Final = 1
 _FACTORY: Final = 2
 _INSTANCE: Final = (3, 0)
+
+host.pass_over_ours()
 
 # Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
 # with both.
@@ -65,6 +64,7 @@ def register(
     *,
     classes: Iterable[type[Any]] | None = None,
     mode: Mode = "bulk",
+    reserve: Reserve = "auto",
     copy_min_rows: int | None = None,
     prefetch: int = 0,
     on_drift: OnDrift = "ignore",
@@ -76,8 +76,12 @@ def register(
     :param classes: mapped classes or declarative bases to enrol, subclasses included; ``None``:
         every mapped class that qualifies.
     :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
+    :param reserve: when keys are reserved. ``"auto"``: before the first INSERT of a flush where
+        that costs less, or where a ``before_insert`` listener could look at them; else the
+        INSERTs bring them back, as they do in stock SQLAlchemy. ``"always"``: before the first
+        INSERT of every flush. Mode ``"reserve"`` implies it.
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
-        ``None``: the measured default; 1: whenever possible.
+        ``None``: where it pays on this driver and network; 1: whenever possible.
     :param prefetch: how many ids each database connection keeps ahead of each sequence, for the
         next flush that has enough with them: it asks the database for none. 0: none are kept.
         They are lost with the connection. A sequence is refused as exhausted while it still has so
@@ -100,11 +104,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
     return registration
 
 
@@ -112,18 +116,21 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        self._key = _identity(target)
-        self._session_target, self._accepts, self._rank = _resolve_target(target)
+        session_target, self._accepts, self._rank = _resolve_target(target)
+        self._key = ref(_identity(target))
+        # The target's listener keeps the registration; it must not keep the target.
+        self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
         self._mode: Mode = "bulk"
         self._classes: tuple[type[Any], ...] | None = None
         self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
-        self.copy_threshold: int = MEASURED_COPY_MIN_ROWS
+        self.reserve: Reserve = "auto"
+        self.copy_min_rows: int | None = None
         self.prefetch: int = 0
         self.drift_guard: DriftGuard | None = None
 
     def __repr__(self) -> str:
-        return f"<Registration of {self._session_target!r}: mode {self._mode}>"
+        return f"<Registration of {self._session_target()!r}: mode {self._mode}>"
 
     @property
     def mode(self) -> Mode:
@@ -174,9 +181,10 @@ class Registration:
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""
-        if _known(self._key) is self:
-            del _registrations[self._key]
-            event.remove(self._session_target, "before_flush", self.before_flush)
+        key = self._key()
+        if _known(key) is self:
+            del _registrations[key]
+            event.remove(self._session_target(), "before_flush", self.before_flush)
 
     # What the flush asks for
 
@@ -218,19 +226,24 @@ class Registration:
         flush.take_over(flush_context, self, partial=instances is not None)
 
     def _listen(self) -> None:
-        event.listen(self._session_target, "before_flush", self.before_flush)
+        event.listen(self._session_target(), "before_flush", self.before_flush)
 
     def _configure(
         self,
         classes: Iterable[type[Any]] | None,
         mode: Mode,
+        reserve: Reserve,
         copy_min_rows: int | None,
         prefetch: int,
         on_drift: OnDrift,
     ) -> None:
-        threshold = MEASURED_COPY_MIN_ROWS
         if copy_min_rows is not None:
-            threshold = _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
+            _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
+        if reserve not in get_args(Reserve):
+            raise ConfigurationError(
+                f"reserve must be one of {', '.join(map(repr, get_args(Reserve)))}, found "
+                f"{reserve!r}"
+            )
         ahead = _checked_int("prefetch", prefetch, 0)
         if on_drift not in get_args(OnDrift):
             raise ConfigurationError(
@@ -239,7 +252,8 @@ class Registration:
             )
         enrolled = None if classes is None else tuple(map(_checked_class, classes))
         self.mode = mode
-        self.copy_threshold = threshold
+        self.reserve = reserve
+        self.copy_min_rows = copy_min_rows
         self.prefetch = ahead
         self._classes = enrolled
         self._enrolled.clear()
@@ -314,11 +328,13 @@ def _async_target(
     """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
     that it does drive.
     """
-    return (
-        cls.sync_session_class,
-        lambda session: isinstance(async_session_of(session), cls),
-        (_ASYNC_CLASS, len(cls.__mro__)),
-    )
+    known = ref(cls)
+
+    def accepts(session: Session) -> bool:
+        driven = known()
+        return driven is not None and isinstance(async_session_of(session), driven)
+
+    return cls.sync_session_class, accepts, (_ASYNC_CLASS, len(cls.__mro__))
 
 
 def _checked_int(name: str, value: object, least: int, otherwise: str = "") -> int:

@@ -25,8 +25,8 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from . import _audit as audit
-from ._ids.fetch import IdRequest, fetch_ids
-from ._ids.keys import KeySequence, mapper_of, require, resolve
+from ._ids.keys import generated_key, mapper_of
+from ._ids.reserve import reserve
 from .errors import (
     ConfigurationError,
     InvalidCountError,
@@ -116,11 +116,8 @@ def reserve_ids(
     counts = {mapper_of(cls): _checked_count(cls, number) for cls, number in wanted.items()}
     ids: dict[Mapper[Any], ReservedIds] = {}
     for connection, mappers in _by_connection(session_or_connection, counts).items():
-        sources = resolve(connection, mappers)
-        for source in sources.values():
-            require(source)
-        found = fetch_ids(connection, [IdRequest(sources[m], counts[m]) for m in mappers])
-        ids.update(zip(mappers, map(ReservedIds, found), strict=True))
+        found = reserve(connection, {mapper: counts[mapper] for mapper in mappers})
+        ids.update((mapper, ReservedIds(taken.ids)) for mapper, taken in found.items())
     if isinstance(model, Mapping):
         return {cls: ids[mapper_of(cls)] for cls in wanted}
     return ids[mapper_of(model)]
@@ -141,39 +138,28 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
         numbers.
     """
     needing: dict[Mapper[Any], list[object]] = {}
-    sources: dict[Mapper[Any], KeySequence] = {}
-    states = [(item, _new_state(index, item)) for index, item in enumerate(objects)]
-    for connection, mappers in _by_connection(
-        session, {state.mapper: None for _, state in states}
-    ).items():
-        found = resolve(connection, mappers)
-        for item, state in states:
-            source = found.get(state.mapper)
-            if source is None or _has_key(source, state):
-                continue
-            require(source)
+    for index, item in enumerate(objects):
+        state = _new_state(index, item)
+        if _lacks_key(state):
             needing.setdefault(state.mapper, []).append(item)
-        sources.update(found)
-        wanted = [mapper for mapper in mappers if mapper in needing]
-        ids = fetch_ids(
-            connection, [IdRequest(found[mapper], len(needing[mapper])) for mapper in wanted]
-        )
-        for mapper, values in zip(wanted, ids, strict=True):
-            to_python = found[mapper].to_python
-            for item, value in zip(needing[mapper], values, strict=True):
-                set_committed_value(
-                    item, found[mapper].key.attribute, to_python(value) if to_python else value
-                )
+    for connection, mappers in _by_connection(session, needing).items():
+        found = reserve(connection, {mapper: len(needing[mapper]) for mapper in mappers})
+        for mapper, taken in found.items():
+            attribute = taken.source.key.attribute
+            for item, value in zip(needing[mapper], taken.ids, strict=True):
+                set_committed_value(item, attribute, value)
 
 
-def _has_key(source: KeySequence, state: InstanceState[Any]) -> bool:
-    mapper = source.key.mapper
-    unset = [
-        column
-        for column in mapper.primary_key
-        if state.dict.get(mapper.get_property_by_column(column).key) is None
-    ]
-    return not unset if source.key.column is None else source.key.column not in unset
+def _lacks_key(state: InstanceState[Any]) -> bool:
+    """Whether the key column that a sequence numbers has no value; any column of a key that none
+    does.
+    """
+    generated = generated_key(state.mapper)
+    columns = state.mapper.primary_key if generated.column is None else [generated.column]
+    return any(
+        state.dict.get(state.mapper.get_property_by_column(column).key) is None
+        for column in columns
+    )
 
 
 def _new_state(index: int, item: object) -> InstanceState[Any]:

@@ -1,4 +1,5 @@
-"""pytest fixtures on a real PostgreSQL that nobody has to install, and a recorder of the SQL sent.
+"""pytest fixtures on a real PostgreSQL that nobody has to install, a recorder of the SQL sent, and
+a counter of round trips.
 
 ::
 
@@ -23,6 +24,17 @@ database_url       function a new, empty database, dropped after the test
 engine             function an :class:`~sqlalchemy.Engine` on ``database_url``, disposed of
 ================== ======== ===================================================================
 
+:func:`record_statements` sees what SQLAlchemy hands to the driver; :func:`round_trips` how often a
+client, of any driver, then waits for the server::
+
+    with round_trips(database_url) as wire:
+        engine = create_engine(wire.url)
+        ...  # connect, and save once: what sets up a connection is sent now
+        with wire.counting() as count, Session(engine) as session:
+            session.add_all(objects)
+            session.commit()
+        assert count.round_trips == 2, count  # a failure lists the messages
+
 Copying a template is the quick way to a migrated database for every test: migrate one database in
 a fixture of the session, made with ``postgres_server.create_database``, close its connections, and
 clone it. The server runs without ``fsync``.
@@ -39,6 +51,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
+from ._wire.counting import RoundTripCount, Wire, round_trips
+from ._wire.protocol import WireMessage
 from .embedded import EmbeddedServer, embedded_postgres
 
 if TYPE_CHECKING:  # importing it takes greenlet
@@ -46,12 +60,16 @@ if TYPE_CHECKING:  # importing it takes greenlet
 
 __all__ = [
     "RecordedStatement",
+    "RoundTripCount",
+    "Wire",
+    "WireMessage",
     "clone_database",
     "database_url",
     "engine",
     "postgres_server",
     "postgres_url",
     "record_statements",
+    "round_trips",
 ]
 
 

@@ -3,6 +3,7 @@
 pytest_plugins = [
     "sqla_seqreserve.testing",
     "fixtures.portfolio_database",
+    "fixtures.pgbouncer",
     "fixtures.production_like",
     "fixtures.twins",
 ]

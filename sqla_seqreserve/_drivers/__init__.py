@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Dialect
 
-from .driver import CopyRows, Driver, InsertMessage, LockRefusedError, MessageError, Row
+from .driver import CopyRows, Driver, InsertMessage, LockRefusedError, MessageError, Returned, Row
 
 __all__ = [
     "CopyRows",
@@ -20,6 +20,7 @@ __all__ = [
     "InsertMessage",
     "LockRefusedError",
     "MessageError",
+    "Returned",
     "Row",
     "driver_of",
 ]

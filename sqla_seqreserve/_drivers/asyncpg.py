@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Dialect
 
 from .. import _host as host
-from .driver import CopyRows, Driver, InsertMessage, Row, TypeTable
+from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 
 __all__ = ["make_driver"]
 
@@ -49,11 +49,18 @@ class _Asyncpg:
     sends_several = False
     locks_apart = False
 
-    def opens_transaction(self, connection: Any) -> bool:
-        return not (
-            connection.dbapi_connection.autocommit
-            or connection.driver_connection.is_in_transaction()
-        )
+    returns_each = False
+    copy_start = 150.0
+    copy_row = 4.5
+    insert_row = 9.0
+    numbered_row = 32.0
+    statement = 150.0
+    reservation = 120.0
+
+    def state(self, connection: Any) -> State:
+        if connection.dbapi_connection.autocommit:
+            return "autocommit"
+        return "open" if connection.driver_connection.is_in_transaction() else "idle"
 
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
@@ -95,7 +102,7 @@ class _Asyncpg:
             host.set_adapted_rowcount(cursor, taken)
             return taken
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
 
 

@@ -7,7 +7,7 @@ coroutines wait for them in SQLAlchemy's greenlet, so every method here is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -19,11 +19,16 @@ __all__ = [
     "InsertMessage",
     "LockRefusedError",
     "MessageError",
+    "Returned",
     "Row",
+    "State",
     "TypeTable",
 ]
 
 Row: TypeAlias = tuple[Any, ...]
+State: TypeAlias = Literal["idle", "open", "autocommit"]
+"""A connection's transaction: not begun, begun, or each statement one of its own."""
+
 TypeTable: TypeAlias = Literal["psycopg", "text", "asyncpg"]
 
 _BLOCK: Final = 8192
@@ -64,7 +69,7 @@ class InsertMessage:
     """
 
     statement: str
-    parameters: Sequence[Mapping[str, Any]]
+    parameters: Sequence[Any]
     returns: bool
 
 
@@ -78,15 +83,32 @@ class LockRefusedError(Exception):
     """A table could not be locked as an INSERT would lock it; nothing else was run."""
 
 
+@dataclass(slots=True, eq=False)
+class Returned:
+    """What an INSERT of a message brought back: rows, and the type oid of each of their columns."""
+
+    rows: list[Row]
+    oids: Sequence[int] = ()
+
+
 class MessageError(Exception):
-    """A message failed: which of its statements the server refused, and for which row. Not every
-    driver is told: ``is_certain`` says whether it may have been a later one instead.
+    """A message failed: which of its statements the server refused, for which row, and what came
+    back of those before it. Not every driver is told: ``is_certain`` says whether it may have been
+    a later one instead.
     """
 
-    def __init__(self, position: int, row: int, *, is_certain: bool = True) -> None:
+    def __init__(
+        self,
+        position: int,
+        row: int,
+        returned: Sequence[Returned] = (),
+        *,
+        is_certain: bool = True,
+    ) -> None:
         super().__init__(position, row)
         self.position = position
         self.row = row
+        self.returned = returned
         self.is_certain = is_certain
 
 
@@ -105,11 +127,22 @@ class Driver(Protocol):
     sends_several: bool
     """Whether several INSERTs travel in one message (:meth:`send`)."""
 
+    returns_each: bool
+    """Whether each row of a message may bring values back (RETURNING), not the last alone."""
+
     locks_apart: bool
     """Whether ``LOCK TABLE`` travels with :meth:`query`; else the query itself must take locks."""
 
-    def opens_transaction(self, connection: Any) -> bool:
-        """Whether the next statement on the driver's ``connection`` begins a transaction."""
+    copy_start: float
+    copy_row: float
+    insert_row: float
+    numbered_row: float
+    statement: float
+    reservation: float
+    """Microseconds of work, as :class:`sqla_seqreserve._routes.Wire` has them."""
+
+    def state(self, connection: Any) -> State:
+        """Whether the next statement on the pool's ``connection`` begins a transaction."""
 
     def setting(self, connection: Any, name: str) -> str | None:
         """The value of a setting that the server reports whenever it changes; ``None`` where it
@@ -134,9 +167,11 @@ class Driver(Protocol):
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         """Send rows by ``COPY .. FROM STDIN``; return how many the server took."""
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         """Send INSERTs in one message, the BEGIN of the transaction included; return per INSERT
         the rows that came back.
+
+        :param connection: the pool's.
 
         :raises MessageError: from the driver's own error, with its place.
         """

@@ -7,6 +7,7 @@ locally. Read in psycopg 3.2.0 and 3.3.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -21,7 +22,9 @@ from .driver import (
     InsertMessage,
     LockRefusedError,
     MessageError,
+    Returned,
     Row,
+    State,
     TypeTable,
 )
 
@@ -35,13 +38,21 @@ class _Psycopg:
     copy_round_trips = 2
     begins_along = True
     sends_several = True
+    returns_each = True
     locks_apart = True
 
-    def opens_transaction(self, connection: Any) -> bool:
-        from psycopg.pq import TransactionStatus
+    copy_start = 150.0
+    copy_row = 3.0
+    insert_row = 14.0
+    numbered_row = 22.0
+    statement = 150.0
+    reservation = 80.0
 
+    def state(self, connection: Any) -> State:
         driver = connection.driver_connection
-        return not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+        if driver.autocommit:
+            return "autocommit"
+        return "idle" if _is_idle(driver) else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = connection.driver_connection.info.parameter_status(name)
@@ -67,7 +78,7 @@ class _SyncPsycopg(_Psycopg):
         text = _with_lock(connection, lock, query, opens)
         try:
             with connection.lock:
-                return connection.wait(_query(connection, text))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
+                return connection.wait(_query(connection, text, None if lock is None else 2))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
         except LockRefusedError:
             if opens:
                 connection.rollback()
@@ -86,7 +97,7 @@ class _SyncPsycopg(_Psycopg):
                     write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         driver = connection.driver_connection
         with driver.lock:
             return driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
@@ -112,7 +123,7 @@ class _AsyncPsycopg(_Psycopg):
         text = _with_lock(connection, lock, query, opens)
         try:
             async with connection.lock:
-                return await connection.wait(_query(connection, text))  # type: ignore[no-any-return]  # as above
+                return await connection.wait(_query(connection, text, None if lock is None else 2))  # type: ignore[no-any-return]  # as above
         except LockRefusedError:
             if opens:
                 await connection.rollback()
@@ -134,10 +145,10 @@ class _AsyncPsycopg(_Psycopg):
                     await write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         return host.await_driver(self._send(connection.driver_connection, inserts))  # type: ignore[no-any-return]  # as above
 
-    async def _send(self, driver: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
+    async def _send(self, driver: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         async with driver.lock:
             return await driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
 
@@ -181,7 +192,7 @@ def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
     return ";".join([*before, query])
 
 
-def _query(driver: Any, text: str) -> Generator[Any, Any, list[Row]]:
+def _query(driver: Any, text: str, locked: int | None = None) -> Generator[Any, Any, list[Row]]:
     """Send one simple query and load the rows of its last statement."""
     from psycopg import generators
     from psycopg.adapt import Transformer
@@ -199,8 +210,9 @@ def _query(driver: Any, text: str) -> Generator[Any, Any, list[Row]]:
     if result.status == ExecStatus.COMMAND_OK:
         return []
     error = error_from_result(result, encoding)
-    # The statements before the query are ours: it is the last of them that can be refused.
-    if error.sqlstate in LOCK_REFUSED:
+    # A result for each statement that succeeded and one for that which failed. The lock is the
+    # second, after BEGIN or SAVEPOINT.
+    if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
         raise LockRefusedError from error
     raise error
 
@@ -229,7 +241,7 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
     return "".join(parts).encode(), tuple(names)
 
 
-def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[list[Row]]]:
+def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[Returned]]:
     """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
     back.
     """
@@ -244,28 +256,35 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     if _is_idle(driver):
         commands.append((pgconn.send_query_params, _begin(driver).encode(), None))
         places.append(None)
+    often = Counter[str]()
+    for insert in inserts:
+        often[insert.statement] += len(insert.parameters)
+    prepared: Any = None
     for position, insert in enumerate(inserts):
         text, names = _numbered(insert.statement)
         formats = [PyFormat.AUTO] * len(names)
-        many = len(insert.parameters) > 1
-        prepared: Any = None
+        many = often[insert.statement] > 1
         for row, parameters in enumerate(insert.parameters):
             dumping = Transformer(driver)
-            values = dumping.dump_sequence([parameters[name] for name in names], formats)
+            try:
+                values = dumping.dump_sequence([parameters[name] for name in names], formats)
+            except Exception as error:
+                raise MessageError(position, row) from error
             if not many:
+                prepared = None
                 commands.append(
                     (pgconn.send_query_params, text, values, dumping.types, dumping.formats)
                 )
             else:
-                if prepared != dumping.types:
-                    prepared = dumping.types
+                if prepared != (text, dumping.types):
+                    prepared = text, dumping.types
                     # Without a name, so that a pooler need not know of it.
-                    commands.append((pgconn.send_prepare, b"", text, prepared))
+                    commands.append((pgconn.send_prepare, b"", text, dumping.types))
                     places.append((position, row))
                 commands.append((pgconn.send_query_prepared, b"", values, dumping.formats))
             places.append((position, row))
     # Everything is in its bytes before anything is sent: what cannot be dumped is refused here.
-    rows: list[list[Row]] = [[] for _ in inserts]
+    back = [Returned([]) for _ in inserts]
     failure: tuple[tuple[int, int] | None, Any] | None = None
     loading = Transformer(driver)
     pgconn.enter_pipeline_mode()
@@ -279,14 +298,28 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
                 if result.status == ExecStatus.TUPLES_OK:
                     assert place is not None
                     loading.set_pgresult(result)
-                    rows[place[0]].extend(loading.load_rows(0, result.ntuples, tuple))
+                    found = back[place[0]]
+                    if not found.oids:
+                        found.oids = [result.ftype(column) for column in range(result.nfields)]
+                    found.rows.extend(loading.load_rows(0, result.ntuples, tuple))
                 elif result.status == ExecStatus.FATAL_ERROR and failure is None:
                     failure = place, error_from_result(result, encoding)
         yield from generators.fetch_many(pgconn)
     finally:
-        if pgconn.status == 0:
-            pgconn.exit_pipeline_mode()
+        _leave_pipeline(pgconn)
     if failure is not None:
-        place, error = failure
-        raise MessageError(*(place or (0, 0))) from error
-    return rows
+        place, refusal = failure
+        raise MessageError(*(place or (0, 0)), back) from refusal
+    return back
+
+
+def _leave_pipeline(pgconn: Any) -> None:
+    """Leave pipeline mode; or, where the message was interrupted and its results are still on their
+    way, close the connection, of which nobody could know what belongs to what.
+    """
+    from psycopg import OperationalError
+
+    try:
+        pgconn.exit_pipeline_mode()
+    except OperationalError:
+        pgconn.finish()

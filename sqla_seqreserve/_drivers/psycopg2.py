@@ -22,7 +22,9 @@ from .driver import (
     InsertMessage,
     LockRefusedError,
     MessageError,
+    Returned,
     Row,
+    State,
     TypeTable,
 )
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
@@ -44,8 +46,19 @@ class _Psycopg2:
     sends_several = True
     locks_apart = True
 
-    def opens_transaction(self, connection: Any) -> bool:
-        return _is_idle(connection.driver_connection)
+    returns_each = False
+    copy_start = 150.0
+    copy_row = 7.0
+    insert_row = 26.0
+    numbered_row = 32.0
+    statement = 150.0
+    reservation = 90.0
+
+    def state(self, connection: Any) -> State:
+        driver = connection.driver_connection
+        if driver.autocommit:
+            return "autocommit"
+        return "idle" if _is_idle(driver) else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = connection.driver_connection.get_parameter_status(name)
@@ -95,8 +108,8 @@ class _Psycopg2:
             raise
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[list[Row]]:
-        rows: list[list[Row]] = [[] for _ in inserts]
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+        back = [Returned([]) for _ in inserts]
         with connection.driver_connection.cursor() as cursor:
             # Every value is in its text before anything is sent: what cannot be is refused here.
             for message in list(_messages(cursor, inserts)):
@@ -105,8 +118,10 @@ class _Psycopg2:
                 except cursor.connection.Error as error:
                     raise _placed(error, message, cursor.connection) from error
                 if inserts[message[-1].position].returns:
-                    rows[message[-1].position].extend(cursor.fetchall())
-        return rows
+                    found = back[message[-1].position]
+                    found.oids = [column.type_code for column in cursor.description]
+                    found.rows.extend(cursor.fetchall())
+        return back
 
 
 def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's

@@ -3,7 +3,7 @@
 The statement is executed by SQLAlchemy, with the ``do_execute`` event in place of the driver's
 ``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error`` runs where
 SQLAlchemy does these things. The listener looks at the execution options and leaves every other
-statement alone.
+statement alone; but what waits to be sent on a connection (:func:`send_first`) is sent before it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-__all__ = ["Job", "run_on_driver"]
+__all__ = ["Job", "listen", "run_on_driver", "send_first"]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -26,6 +26,7 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 """
 
 _listening: WeakSet[Dialect] = WeakSet()
+_waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -40,7 +41,7 @@ def run_on_driver(
     :param statement: SQL as the driver takes it, or a ``text()``.
     :raises sqlalchemy.exc.DBAPIError: what the driver raised, wrapped as SQLAlchemy wraps it.
     """
-    _listen(connection.dialect)
+    listen(connection.dialect)
     # A server-side cursor, should the connection ask for one, can do less.
     options = {_OPTION: job, "stream_results": False}
     if isinstance(statement, str):
@@ -49,17 +50,45 @@ def run_on_driver(
         connection.execute(statement, parameters, execution_options=options)
 
 
-def _listen(dialect: Dialect) -> None:
+def send_first(connection: Connection, send: Callable[[], object]) -> None:
+    """Call ``send`` once, before the next statement of the connection is sent."""
+    listen(connection.dialect)
+    _waiting[connection] = send
+
+
+def listen(dialect: Dialect) -> None:
+    """Have the dialect ask us before it sends a statement."""
     if dialect not in _listening:
         with _lock:
             if dialect not in _listening:
                 event.listen(dialect, "do_execute", _do_execute)
+                event.listen(dialect, "do_execute_no_params", _do_execute_no_params)
+                event.listen(dialect, "do_executemany", _do_executemany)
                 _listening.add(dialect)
+
+
+def _send_what_waits(context: ExecutionContext) -> None:
+    if _waiting and (send := _waiting.pop(context.root_connection, None)) is not None:
+        send()
+
+
+def _do_execute_no_params(cursor: DBAPICursor, statement: str, context: ExecutionContext) -> None:  # noqa: ARG001  # an event's
+    _send_what_waits(context)
+
+
+def _do_executemany(
+    cursor: DBAPICursor,  # noqa: ARG001  # an event's
+    statement: str,  # noqa: ARG001
+    parameters: Any,  # noqa: ARG001
+    context: ExecutionContext,
+) -> None:
+    _send_what_waits(context)
 
 
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
+    _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         return None

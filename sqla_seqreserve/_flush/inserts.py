@@ -1,8 +1,9 @@
 """The one step of a save that is ours: collect the rows of a class for one table and send them.
 
-COPY gets what the plan (``_rows.plan``) says that it writes exactly as INSERT would;
-the rest goes back to SQLAlchemy's own collect and emit, with the keys that are reserved. After a
-COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
+COPY gets what was chosen for it (:mod:`sqla_seqreserve._routes`) and what the plan (``_rows.plan``)
+says that it writes exactly as INSERT would; the rest goes to the outbox (``_writers.insert``),
+which sends SQLAlchemy's own INSERTs, several in one message. After a COPY the objects are left as
+SQLAlchemy's ``_postfetch`` leaves them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
-from .._ids import catalogue
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
-from .refusal import describe_refusal
+from .refusal import note_refusal
 from .run import FlushRun, Record
 
 __all__ = ["insert_records"]
@@ -42,9 +42,7 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
     else:
         concerned = [record for record in inserts if host.writes_to(record[2], table)]
         groups = [(cls, list(found)) for cls, found in groupby(concerned, key=itemgetter(2))]
-        # Runs of a class that are long enough are written as they come, as SQLAlchemy does.
-        scattered = len(groups) * uow.seqreserve.settings.copy_threshold > len(concerned)
-        if scattered and not _keeps_order(groups, table):
+        if not _keeps_order(uow.seqreserve, groups, table):
             merged: dict[Mapper[Any], list[Record]] = {}
             for cls, found in groups:
                 merged.setdefault(cls, []).extend(found)
@@ -53,43 +51,49 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
         _insert_class(base_mapper, cls, table, records, uow)
 
 
-def _keeps_order(groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table) -> bool:
-    if not groups:
+def _keeps_order(
+    run: FlushRun, groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table
+) -> bool:
+    """Whether rows of several classes must be written as they come: SQLAlchemy writes runs of a
+    class. COPY may bring them together where no row refers to another and no trigger watches.
+    """
+    if not any(run.copies(cls) for cls, _ in groups):
         return True
-    connection = groups[0][1][0][3]
-    name = catalogue.table_name(connection, table)
-    facts = catalogue.table_facts(connection, [name])[name]
+    facts = run.pinned(groups[0][1][0][3], table)
     return facts is None or facts.references_itself or facts.insert_triggers
 
 
 def _insert_class(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
 ) -> None:
-    """Insert objects of one class into one table: by COPY what COPY writes exactly, the rest by
-    SQLAlchemy's own statements.
+    """Insert objects of one class into one table: by COPY what was chosen for it and what it writes
+    exactly, the rest by INSERT.
     """
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
     if not run.settings.enrols(mapper):
-        _insert_stock(base_mapper, mapper, table, records, uow, "orm", "the class is not enrolled")
+        _insert(base_mapper, mapper, table, records, uow, "orm", "the class is not enrolled")
         return
-    always = run.is_always_identity(mapper, table)
-    if len(records) < run.settings.copy_threshold and not always:
-        _insert_stock(base_mapper, mapper, table, records, uow, "insert", "few rows")
-        return
-    name = catalogue.table_name(connection, table)
-    facts = catalogue.table_facts(connection, [name])[name]
+    facts = run.pinned(connection, table) if run.copies(mapper) else None
     if facts is None:
-        _insert_stock(
-            base_mapper, mapper, table, records, uow, "orm", "the database has no such table"
-        )
+        writer, reason = run.insert_reason(mapper)
+        _insert(base_mapper, mapper, table, records, uow, writer, reason)
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
     refusal = refused_types(connection, plan)
     if refusal is not None:
-        _insert_stock(base_mapper, mapper, table, records, uow, "orm", refusal)
+        _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
-    fewest = 1 if always else run.settings.copy_threshold
+    always = run.is_always_identity(mapper, table)
+    if always:
+        # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
+        own = [record for record in records if record[0] not in run.reserved]
+        if own:
+            _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
+            records = [record for record in records if record[0] in run.reserved]
+            if not records:
+                return
+    fewest = 1 if always else run.fewest
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)
     parts: list[Sequence[int]] = [batch.positions for batch in batches]
@@ -104,12 +108,12 @@ def _insert_class(
             _copy(plan, batches[part], records, uow)
         else:
             reason = refusal or reasons[part - len(batches)]
-            writer: Writer = "insert" if reason == "few rows" else "orm"
+            writer = "insert" if reason == "few rows" else "orm"
             chosen = [records[position] for position in positions]
-            _insert_stock(base_mapper, mapper, table, chosen, uow, writer, reason)
+            _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
-def _insert_stock(
+def _insert(
     base_mapper: Mapper[Any],
     mapper: Mapper[Any],
     table: Table,
@@ -118,13 +122,16 @@ def _insert_stock(
     writer: Writer,
     reason: str,
 ) -> None:
-    """SQLAlchemy's own collect and emit, with the keys that are reserved."""
+    """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
     run.release_always_identity(records)
-    started = time.perf_counter()
-    commands = host.collect_insert_commands(table, records)
-    host.emit_insert_statements(base_mapper, uow, mapper, table, commands)
-    _written(run, table, records, writer, reason, time.perf_counter() - started)
+    run.outbox(records[0][3], uow).add(
+        base_mapper,
+        mapper,
+        table,
+        records,
+        lambda seconds: _written(run, table, records, writer, reason, seconds),
+    )
 
 
 def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
@@ -132,14 +139,13 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     run: FlushRun = uow.seqreserve
     chosen = [records[position] for position in batch.positions]
     connection = chosen[0][3]
+    run.drain()
     started = time.perf_counter()
     rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
         taken = copy_rows(connection, plan.facts.name, rows)
     except DBAPIError as error:
-        note = describe_refusal(error, plan.table, [record[0] for record in chosen])
-        if note is not None:
-            error.add_note(note)
+        note_refusal(error, plan.table, [record[0] for record in chosen])
         raise
     if taken != len(chosen):
         raise FlushError(
@@ -158,7 +164,8 @@ def _after_copy(
     # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
-    if columns or plan.facts.before_insert_triggers:
+    # A partition attached meanwhile may have a trigger that no lock of ours kept away.
+    if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)
     for attribute, filled in batch.defaults.items():
         for (state, row, _, _), value in zip(records, filled.values, strict=True):

@@ -18,13 +18,20 @@ from sqlalchemy.orm import Mapper
 
 from .._host import State
 
-__all__ = ["describe_refusal"]
+__all__ = ["note_refusal"]
 
 _LINE = re.compile(r"\D*(\d+)")
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 
-def describe_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> str | None:
+def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> None:
+    """Note on the error which of the objects it is about, where that can be told."""
+    note = _described(error, table, states)
+    if note is not None:
+        error.add_note(note)
+
+
+def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str | None:
     """A sentence that names the refused object by its position and class; ``None`` where the
     error does not tell.
     """

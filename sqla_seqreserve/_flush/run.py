@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _audit as audit
 from .. import _host as host
+from .._drivers import driver_of
 from .._host import State
 from .._ids import catalogue
-from .._ids.fetch import IdRequest, check_range, try_to_fetch_ids
-from .._ids.keys import KeySequence, resolve
+from .._ids.catalogue import TableFacts
+from .._ids.distances import distance_to
+from .._ids.fetch import IdRequest, check_range, take_ids
+from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import shelf_of
+from .._routes import Pending, Route, Wishes, choose
 from .._rows.plan import insert_plan
 from .._writers.copy import no_copy_reason, warn_of_driver
+from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
 from .drift import DriftGuard
+from .refusal import note_refusal
+from .synchronize import Copied
 
 __all__ = ["FlushRun", "FlushSettings", "Record"]
 
@@ -35,6 +43,12 @@ connection.
 _insert_order: Final = attrgetter("insert_order")
 _maximum: Final = attrgetter("maximum")
 
+_FEWEST: Final = 8
+"""Of one kind of rows among many: fewer are sent by INSERT."""
+
+_ATTEMPTS: Final = 10
+"""How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
+
 
 class FlushSettings(Protocol):
     """What the flush asks of a registration."""
@@ -42,7 +56,9 @@ class FlushSettings(Protocol):
     @property
     def mode(self) -> str: ...
     @property
-    def copy_threshold(self) -> int: ...
+    def reserve(self) -> str: ...
+    @property
+    def copy_min_rows(self) -> int | None: ...
     @property
     def prefetch(self) -> int: ...
     @property
@@ -74,6 +90,12 @@ class FlushRun:
         self._had_none: set[State] = set()
         self._written: list[Sequence[State]] = []
         self._tallies: dict[tuple[type[Any], Writer, str | None], _Tally] = {}
+        self._pinned: dict[Connection, dict[str, TableFacts]] = {}
+        self._copied: set[Mapper[Any]] = set()
+        self._barred: dict[str, str] = {}
+        self._outboxes: dict[Connection, Outbox] = {}
+        self.copied: list[Copied] = []
+        """Foreign keys that were copied from parents to children."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
@@ -85,8 +107,8 @@ class FlushRun:
     # Reserving
 
     def reserve(self, uow: Any) -> None:
-        """Reserve the keys of everything that this flush inserts, in one round trip a
-        connection.
+        """Choose the way that each connection's new objects go, and reserve the keys that must be
+        known first, in one round trip a connection.
         """
         if self.settings.mode == "off" or host.is_sharded(uow.session):
             return
@@ -99,51 +121,78 @@ class FlushRun:
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
         for connection, pending in by_connection.items():
-            self._reserve_on(connection, pending)
+            self._reserve_on(uow, connection, pending)
 
-    def _reserve_on(self, connection: Connection, pending: dict[Mapper[Any], list[State]]) -> None:
+    def _reserve_on(
+        self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
+    ) -> None:
+        driver = driver_of(connection.dialect)
+        state = driver.state(connection.connection) if driver is not None else "open"
+        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
+            # No lock would be held, or nothing could be compared: SQLAlchemy writes.
+            return
+        copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
+        wishes = Wishes(
+            self._must_know_keys(pending), self.settings.copy_min_rows, bool(self.settings.prefetch)
+        )
+        weighed = [
+            Pending(len(states), len(mapper.tables), _lacks_key(mapper, states), copies[mapper])
+            for mapper, states in pending.items()
+        ]
+        distance = distance_to(connection.dialect).round_trip
+        route = choose(weighed, driver, distance, begun=state == "open", wishes=wishes)
+        if not route.reserve:
+            return
+        for _ in range(_ATTEMPTS):
+            if self._try_to_reserve(connection, pending, route):
+                return
+
+    def _must_know_keys(self, pending: Iterable[Mapper[Any]]) -> bool:
+        """Whether keys are to be there before the first INSERT: asked for, or somebody may look."""
+        return (
+            self.settings.reserve == "always"
+            or self.settings.mode == "reserve"
+            or any(host.watches_insert(mapper) for mapper in pending)
+        )
+
+    def _try_to_reserve(
+        self, connection: Connection, pending: dict[Mapper[Any], list[State]], route: Route
+    ) -> bool:
+        """Take the keys in one message; false where a table is another than it was looked up as,
+        so that all of it is decided anew.
+        """
         found = resolve(connection, pending)
         self._sources.update(found)
+        to_copy = self._to_copy(connection, pending, route)
+        self._copied = to_copy.keys() & pending.keys()
+        pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
         wanted: dict[str, dict[KeySequence, list[State]]] = {}
-        left_alone: set[str] = set()
         for mapper, states in pending.items():
             source = found[mapper]
-            if source.sequence is None:
-                continue
-            if source.always_identity and self._no_copy_reason(connection) is not None:
-                assert source.facts is not None
-                left_alone.add(source.facts.name)
+            if source.sequence is None or (source.always_identity and mapper not in to_copy):
                 continue
             if self.settings.mode == "bulk" and self._casts(connection, mapper):
-                assert source.facts is not None
-                left_alone.add(source.facts.name)
                 continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
             if needing:
                 wanted.setdefault(source.sequence.name, {})[source] = needing
-        to_copy = self._tables_to_copy(connection, pending)
         requests, shelves = [], []
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
             assert source.facts is not None
-            # GENERATED ALWAYS is written by COPY however few the rows.
-            whole = source.facts.name in to_copy or source.always_identity
             shelf = shelf_of(connection, source, self.settings.prefetch)
-            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=whole)
-            requests.append(IdRequest(source, count, whole))
+            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
+            requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        requested = {request.source.facts.name for request in requests if request.source.facts}
-        guarded = catalogue.cached_facts(connection, (to_copy | left_alone) - requested)
-        fetched, altered = try_to_fetch_ids(connection, requests, guarded)
-        for slot, (sharing, shelf) in enumerate(zip(wanted.values(), shelves, strict=True)):
-            if slot not in altered:
-                count = sum(map(len, sharing.values()))
-                self._hand_out(sharing, shelf.take(count, fetched[slot]))
-        if altered or len(catalogue.cached_facts(connection, left_alone)) < len(left_alone):
-            # A table is another than it was looked up as: whether its key may be given, and from
-            # where, is decided anew.
-            self._reserve_on(connection, pending)
+        taken = take_ids(connection, requests, pinned.values())
+        if not taken.holds:
+            return False
+        self._pinned[connection] = pinned
+        for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
+            count = sum(map(len, sharing.values()))
+            self._hand_out(sharing, shelf.take(count, ids))
+        return True
 
     def _casts(self, connection: Connection, mapper: Mapper[Any]) -> bool:
         """Whether INSERT casts values to another type than the column's, as it does only for rows
@@ -158,17 +207,39 @@ class FlushRun:
                     return True
         return False
 
-    def _tables_to_copy(
-        self, connection: Connection, pending: dict[Mapper[Any], list[State]]
-    ) -> set[str]:
-        threshold = self.settings.copy_threshold
-        return {
-            catalogue.table_name(connection, table)
-            for mapper, states in pending.items()
-            if len(states) >= threshold
-            for table in mapper.tables
-            if isinstance(table, Table)
+    def _to_copy(
+        self, connection: Connection, pending: Mapping[Mapper[Any], list[State]], route: Route
+    ) -> dict[Mapper[Any], list[TableFacts]]:
+        """The classes that COPY is to write, with what is known of their tables, unless that tells
+        that it cannot.
+        """
+        chosen = {
+            mapper: [table for table in mapper.tables if isinstance(table, Table)]
+            for number, mapper in enumerate(pending)
+            if number in route.copies
         }
+        names = {
+            table: catalogue.table_name(connection, table)
+            for tables in chosen.values()
+            for table in tables
+        }
+        facts = catalogue.table_facts(connection, names.values())
+        found = {}
+        for mapper, tables in chosen.items():
+            known: list[TableFacts] = []
+            for table in tables:
+                one = facts[names[table]]
+                if one is None:
+                    self._barred[names[table]] = "the database has no such table"
+                    break
+                plan = insert_plan(mapper, table, one, connection.dialect)
+                if plan.reason is not None:
+                    self._barred[names[table]] = plan.reason
+                    break
+                known.append(one)
+            else:
+                found[mapper] = known
+        return found
 
     def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
         """Give the ids of one sequence to the objects of the classes that share it, in the order
@@ -204,6 +275,18 @@ class FlushRun:
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])
 
+    def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
+        """Note the object that was refused; and take off the foreign keys that were copied since
+        its INSERT was made: SQLAlchemy would not have come so far.
+        """
+        note_refusal(error, table, states)
+        while len(self.copied) > mark:
+            row, attribute, before = self.copied.pop()
+            if before is host.NO_VALUE:
+                row.pop(attribute, None)
+            else:
+                row[attribute] = before
+
     def release_always_identity(self, records: Iterable[Record]) -> None:
         """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
         refuse their key.
@@ -222,6 +305,42 @@ class FlushRun:
             self.reserved.discard(state)
 
     # Writing
+
+    def pinned(self, connection: Connection, table: Table) -> TableFacts | None:
+        """What is known of a table, if it was compared under the table's lock in this flush."""
+        pinned = self._pinned.get(connection)
+        return pinned.get(catalogue.table_name(connection, table)) if pinned else None
+
+    def copies(self, mapper: Mapper[Any]) -> bool:
+        """Whether COPY was chosen for the objects of a class."""
+        return mapper in self._copied
+
+    @property
+    def fewest(self) -> int:
+        """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
+        asked = self.settings.copy_min_rows
+        return _FEWEST if asked is None else asked
+
+    def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, str]:
+        """Who is said to write rows that COPY does not, and why it does not."""
+        source = self._sources.get(mapper)
+        if source is not None and source.facts is not None and source.facts.name in self._barred:
+            return "orm", self._barred[source.facts.name]
+        return "insert", "few rows"
+
+    def outbox(self, connection: Connection, uow: Any) -> Outbox:
+        """The INSERTs that wait on a connection."""
+        outbox = self._outboxes.get(connection)
+        if outbox is None:
+            driver = driver_of(connection.dialect)
+            outbox = Outbox(connection, driver, uow, self._refused, lambda: len(self.copied))
+            self._outboxes[connection] = outbox
+        return outbox
+
+    def drain(self) -> None:
+        """Send the INSERTs that wait, before anything else is sent or looked at."""
+        for outbox in self._outboxes.values():
+            outbox.drain()
 
     def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
         """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may
@@ -279,6 +398,14 @@ class FlushRun:
         report = FlushReport(entries)
         self.settings.flushed(report)
         audit.flushed(log, report)
+
+
+def _lacks_key(mapper: Mapper[Any], states: Iterable[State]) -> bool:
+    """Whether the database has a key to generate for one of these objects, from the mapping
+    alone.
+    """
+    key = generated_key(mapper)
+    return key.column is not None and any(state.dict.get(key.attribute) is None for state in states)
 
 
 def _pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:

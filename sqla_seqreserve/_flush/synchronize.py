@@ -11,9 +11,9 @@ attributes that somebody listens to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
@@ -21,7 +21,11 @@ from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 from .. import _host as host
 from .._host import State
 
-__all__ = ["ProcessAll"]
+__all__ = ["Copied", "ProcessAll"]
+
+
+Copied: TypeAlias = tuple[dict[str, Any], str, Any]
+"""A foreign key that was copied: the row, the attribute, and what it held before."""
 
 
 class ProcessAll(host.ProcessAll):
@@ -33,13 +37,18 @@ class ProcessAll(host.ProcessAll):
 
     def execute(self, uow: Any) -> None:
         processor = self.dependency_processor
-        copying = None if self.isdelete or not self.fromparent else _copying(processor)
+        copying = None
+        if not self.isdelete and self.fromparent:
+            copying = _copying(processor, uow.seqreserve.copied)
         if copying is None:
+            # What it sets could not be taken off again, should an INSERT that waits be refused.
+            uow.seqreserve.drain()
             super().execute(uow)
             return
         copy = _copy_from_one if processor.direction is MANYTOONE else _copy_to_many
         rest = [state for state in self._elements(uow) if not copy(copying, state, uow)]
         if rest:
+            uow.seqreserve.drain()
             processor.process_saves(uow, rest)
 
 
@@ -53,6 +62,7 @@ class _Copying:
     key: str
     pairs: tuple[tuple[str, str], ...]
     accepted: set[Mapper[Any]]
+    copied: list[Copied]
 
     def accepts(self, related: State) -> bool:
         """Whether objects of this class may stand in the relationship; SQLAlchemy raises for
@@ -69,15 +79,24 @@ class _Copying:
         changed.
         """
         values = [source.get(left) for left, _ in self.pairs]
-        if None in values or not target.modified:
+        return None not in values and self._set(values, target, row)
+
+    def clear(self, target: State, row: dict[str, Any]) -> bool:
+        """Set the foreign key of an object that refers to nothing to NULL, likewise."""
+        return self._set([None] * len(self.pairs), target, row)
+
+    def _set(self, values: Sequence[Any], target: State, row: dict[str, Any]) -> bool:
+        if not target.modified:
             return False
         for (_, right), value in zip(self.pairs, values, strict=True):
-            target.committed_state.setdefault(right, row.get(right, host.NO_VALUE))
+            before = row.get(right, host.NO_VALUE)
+            target.committed_state.setdefault(right, before)
+            self.copied.append((row, right, before))
             row[right] = value
         return True
 
 
-def _copying(processor: Any) -> _Copying | None:
+def _copying(processor: Any, copied: list[Copied]) -> _Copying | None:
     """What this relationship copies, ``None`` if SQLAlchemy's own processing has more to do."""
     if processor.post_update or processor.direction is MANYTOMANY:
         return None
@@ -95,19 +114,19 @@ def _copying(processor: Any) -> _Copying | None:
         if right.primary_key or host.is_watched(target, referring):
             return None
         pairs.append((held, referring))
-    return _Copying(processor, processor.key, tuple(pairs), set())
+    return _Copying(processor, processor.key, tuple(pairs), set(), copied)
 
 
 def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
     """Copy to a new object from the one that it refers to; whether that was all there is to do."""
-    if state.key is not None or "_pending_mutations" in state.__dict__:
+    if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key
     if key not in row:
         return key not in state.committed_state
     related = row[key]
     if related is None:
-        return False
+        return key not in state.committed_state or copying.clear(state, row)
     source = host.instance_state(related)
     return (
         source in uow.states and copying.accepts(source) and copying.copy(source.dict, state, row)
@@ -116,7 +135,7 @@ def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
 
 def _copy_to_many(copying: _Copying, state: State, uow: Any) -> bool:
     """Copy from a new object to those that refer to it; whether that was all there is to do."""
-    if state.key is not None or "_pending_mutations" in state.__dict__:
+    if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key
     if key not in row:

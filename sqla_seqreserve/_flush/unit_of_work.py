@@ -118,6 +118,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
         try:
             with collector_paused(len(self.states)):
                 super().execute()
+                self.seqreserve.drain()
         except BaseException as error:
             self.seqreserve.failed(error)
             raise
@@ -187,6 +188,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
                 inserts.append((state, row, mapper, connection))
     for table, mapper in host.tables_in_order(base_mapper):
         if updates:
+            run.drain()
             commands = host.collect_update_commands(uow, table, updates)
             host.emit_update_statements(base_mapper, uow, mapper, table, commands)
         if inserts:
@@ -196,6 +198,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
 
 def _save_stock(base_mapper: Mapper[Any], states: Sequence[State], uow: Any, reason: str) -> None:
     run: FlushRun = uow.seqreserve
+    run.drain()
     pending = [state for state in states if state.key is None]
     started = time.perf_counter()
     host.save_obj(base_mapper, states, uow)
@@ -238,6 +241,7 @@ def _finalize(
     computes.
     """
     if updates or any(map(host.has_work_after_insert, {record[2] for record in inserts})):
+        uow.seqreserve.drain()
         host.finalize_saved(
             base_mapper,
             uow,

@@ -33,13 +33,19 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import CALLABLES_OK, NO_VALUE, PASSIVE_NO_INITIALIZE
 from sqlalchemy.orm.collections import collection_adapter
 
-from .engine import (
+from .adapted import (
     adapted_statement,
     await_adapted,
-    await_driver,
-    driver_cursor,
     prepare_adapted,
     set_adapted_rowcount,
+)
+from .engine import (
+    InsertContext,
+    await_driver,
+    driver_cursor,
+    insert_context,
+    sees_the_present,
+    sends_as_it_is,
 )
 from .mapping import (
     all_mappers,
@@ -55,6 +61,7 @@ from .mapping import (
     insert_orm_defaults,
     is_sentinel,
     is_watched,
+    kept_with,
     key_columns,
     plain_attribute,
     polymorphic_attribute,
@@ -71,7 +78,9 @@ from .persistence import (
     emit_insert_statements,
     emit_update_statements,
     finalize_saved,
+    insert_statement,
     organize_states_for_save,
+    postfetch,
     save_obj,
     synchronize_inherited_keys,
 )
@@ -95,12 +104,14 @@ from .unit_of_work import (
     UOWTransaction,
     check_polymorphic_identities,
 )
+from .warnings import pass_over_ours
 
 __all__ = [
     "CALLABLES_OK",
     "HISTORY_BLANK",
     "NO_VALUE",
     "PASSIVE_NO_INITIALIZE",
+    "InsertContext",
     "ProcessAll",
     "SaveUpdateAll",
     "SaveUpdateState",
@@ -130,17 +141,22 @@ __all__ = [
     "has_work_after_insert",
     "inherits_key",
     "insert_cast",
+    "insert_context",
     "insert_orm_defaults",
+    "insert_statement",
     "instance_state",
     "instances_of",
     "is_sentinel",
     "is_sharded",
     "is_watched",
+    "kept_with",
     "key_columns",
     "organize_states_for_save",
+    "pass_over_ours",
     "pending_states",
     "plain_attribute",
     "polymorphic_attribute",
+    "postfetch",
     "prefers_eager_defaults",
     "prepare_adapted",
     "register_deleted",
@@ -148,6 +164,8 @@ __all__ = [
     "register_persistent",
     "result_processor",
     "save_obj",
+    "sees_the_present",
+    "sends_as_it_is",
     "server_default_columns",
     "set_adapted_rowcount",
     "synchronize_inherited_keys",

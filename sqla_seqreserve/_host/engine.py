@@ -1,20 +1,19 @@
-"""What lies below a connection: the driver's own cursor and its coroutines.
+"""What lies below ``Connection.execute()``: contexts of INSERTs, their events, and the driver.
 
-Of SQLAlchemy's adaption of asyncpg, read in 2.0.58 and 2.1.9: ``_adapt_connection`` of a cursor; of
-the connection ``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
-``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``. Whether a transaction was
-begun is ``_started`` in 2.0 and ``_transaction`` in 2.1; a cursor's row count can be set under
-``rowcount`` in 2.0 and ``_rowcount`` in 2.1; 2.0 waits with ``await_`` of the connection, which
-differs under ``async_fallback``.
+``Connection`` runs a statement in one go: compile, make a context, send, read. To send several in
+one message we make the contexts as it does, and run what stands around the sending ourselves: the
+cursor events, the echo log, and the handling of errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
+from sqlalchemy import Connection, Insert
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import util as _sql_util
 from sqlalchemy.util import await_only
 
 
@@ -30,42 +29,206 @@ def await_driver(awaitable: Any) -> Any:
     return await_only(awaitable)
 
 
-def await_adapted(cursor: Any, awaitable: Any) -> Any:
-    """Wait for a coroutine as the cursor, adapted of asyncpg's, waits for its own."""
-    wait = getattr(cursor._adapt_connection, "await_", await_only)
-    return wait(awaitable)
-
-
-@asynccontextmanager
-async def adapted_statement(cursor: Any) -> AsyncIterator[Any]:
-    """asyncpg's own connection, for one statement of the adapted ``cursor``: one at a time, in a
-    transaction, and errors translated, as the cursor's ``execute()`` has them.
+def sees_the_present(connection: Connection) -> bool:
+    """Whether each statement of the connection's transactions sees what is committed by then, as
+    far as its settings tell. No I/O happens.
     """
-    adapted = cursor._adapt_connection
-    async with adapted._execute_mutex:
-        if not _is_begun(adapted):
-            await adapted._start_transaction()
-        try:
-            yield adapted._connection
-        except Exception as error:
-            adapted._handle_exception(error)
+    options = connection.get_execution_options()
+    level = (
+        options.get("isolation_level")
+        or connection.dialect._on_connect_isolation_level
+        or connection.default_isolation_level
+    )
+    return level is None or level.upper().replace("_", " ").startswith("READ")
 
 
-async def prepare_adapted(cursor: Any, statement: str) -> Any:
-    """Prepare a statement that SQLAlchemy does not keep: its name is the application's choice, and
-    what asyncpg knows of types is of after the last DDL that SQLAlchemy saw.
+def sends_as_it_is(connection: Connection) -> bool:
+    """Whether nobody may put another statement in a statement's place, nor another way of sending
+    it: listeners to ``before_execute`` and to the dialect's ``do_execute`` may.
     """
-    adapted = cursor._adapt_connection
-    await adapted._check_type_cache_invalidation(cursor._invalidate_schema_cache_asof)
-    name = adapted._prepared_statement_name_func()
-    return await adapted._connection.prepare(statement, name=name)
+    if connection.get_execution_options().get("stream_results"):
+        return False
+    asked = connection.dialect.dispatch
+    # One listener of each is ours (_drivers.statements).
+    if len(asked.do_execute) > 1 or len(asked.do_executemany) > 1:
+        return False
+    if not (connection._has_events or connection.engine._has_events):
+        return True
+    dispatch = connection.dispatch
+    return not (dispatch.before_execute or dispatch.after_execute)
 
 
-def set_adapted_rowcount(cursor: Any, count: int) -> None:
-    """Have the adapted ``cursor`` tell this row count."""
-    setattr(cursor, "_rowcount" if hasattr(cursor, "_rowcount") else "rowcount", count)
+class InsertContext:
+    """One INSERT that is ready to be sent: SQLAlchemy's execution context of it."""
+
+    __slots__ = ("_connection", "context")
+
+    def __init__(self, connection: Connection, context: Any) -> None:
+        self._connection = connection
+        self.context = context
+
+    @property
+    def statement(self) -> str:
+        """The text, with the driver's placeholders."""
+        statement: str = self.context.statement
+        return statement
+
+    @property
+    def parameters(self) -> Sequence[Any]:
+        """The bound parameters of each row, as the driver takes them."""
+        parameters: Sequence[Any] = self.context.parameters
+        return parameters
+
+    @property
+    def returning(self) -> Sequence[Any]:
+        """The columns that come back."""
+        columns: Sequence[Any] = self.context.compiled.effective_returning
+        return columns
+
+    def compiled_parameters(self, row: int) -> Mapping[str, Any]:
+        """The parameters of one row by column key, defaults filled in, before they were bound."""
+        parameters: Mapping[str, Any] = self.context.compiled_parameters[row]
+        return parameters
+
+    def processors(self, oids: Sequence[int]) -> list[Callable[[Any], Any] | None]:
+        """What turns each column that comes back into the attribute's value."""
+        return [
+            self.context.get_result_processor(column.type, column.name, oid)
+            # What comes behind these tells SQLAlchemy which row is which.
+            for column, oid in zip(self.returning, oids, strict=False)
+        ]
+
+    def messages(self) -> Iterator[tuple[str, Sequence[Any]]]:
+        """The texts to send, each with the parameters of its rows: one text for all rows; one for
+        each where values come back; or, where the dialect writes many rows as one ``VALUES``, one a
+        page of rows.
+        """
+        context = self.context
+        if context.executemany and self.returning:
+            # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
+            # several.
+            for batch in context.compiled._deliver_insertmanyvalues_batches(
+                context.statement,
+                context.parameters,
+                context.compiled_parameters,
+                None,
+                1,
+                True,
+                None,
+            ):
+                yield batch.replaced_statement, [batch.replaced_parameters]
+            return
+        if not (context.executemany and context.dialect.use_insertmanyvalues_wo_returning):
+            yield context.statement, context.parameters
+            return
+        # As ``Connection._exec_insertmany_context`` does.
+        for batch in context.dialect._deliver_insertmanyvalues_batches(
+            self._connection, context.cursor, context.statement, context.parameters, None, context
+        ):
+            yield batch.replaced_statement, [batch.replaced_parameters]
+
+    def begin(self) -> None:
+        """Tell listeners and the log of the statement, before it is sent."""
+        connection, context = self._connection, self.context
+        if connection._has_events or connection.engine._has_events:
+            for listener in connection.dispatch.before_cursor_execute:
+                statement, parameters = listener(
+                    connection,
+                    context.cursor,
+                    context.statement,
+                    self._effective(),
+                    context,
+                    context.executemany,
+                )
+                context.statement = statement
+                context.parameters = parameters if context.executemany else [parameters]
+        if connection._echo:
+            connection._log_info(context.statement)
+            stats = context._get_cache_stats()
+            if connection.engine.hide_parameters:
+                connection._log_info(
+                    "[%s] [SQL parameters hidden due to hide_parameters=True]", stats
+                )
+            else:
+                shown = _sql_util._repr_params(
+                    self._effective(), batches=10, ismulti=context.executemany
+                )
+                connection._log_info("[%s] %r", stats, shown)
+
+    def end(self) -> None:
+        """Tell listeners of the statement, after it was sent."""
+        connection, context = self._connection, self.context
+        if connection._has_events or connection.engine._has_events:
+            connection.dispatch.after_cursor_execute(
+                connection,
+                context.cursor,
+                context.statement,
+                self._effective(),
+                context,
+                context.executemany,
+            )
+        context.cursor.close()
+
+    def _effective(self) -> Any:
+        parameters = self.context.parameters
+        return parameters if self.context.executemany else parameters[0]
+
+    def raise_error(self, error: BaseException) -> NoReturn:
+        """Raise what the driver raised as SQLAlchemy raises it for this statement."""
+        raise_as_sqlalchemy(self._connection, error, self)
 
 
-def _is_begun(adapted: Any) -> bool:
-    begun: bool = getattr(adapted, "_started", adapted._transaction is not None)
-    return begun
+def raise_as_sqlalchemy(
+    connection: Connection, error: BaseException, insert: InsertContext
+) -> NoReturn:
+    """Raise a driver's error as SQLAlchemy raises it: wrapped, told to ``handle_error``, the
+    connection invalidated where it is lost.
+    """
+    context = insert.context
+    try:
+        raise error
+    except BaseException as caught:
+        connection._handle_dbapi_exception(
+            caught, context.statement, insert._effective(), context.cursor, context
+        )
+    raise AssertionError("an error is raised above")
+
+
+def insert_context(
+    connection: Connection,
+    base_mapper: Mapper[Any],
+    statement: Insert,
+    parameters: Sequence[Mapping[str, Any]],
+) -> InsertContext:
+    """Compile an INSERT with the mapper's own cache, and bind these rows to it."""
+    dialect = connection.dialect
+    rows = list(parameters)
+    options = statement._execution_options.merge_with(
+        connection._execution_options, {"compiled_cache": base_mapper._compiled_cache}
+    )
+    compiled, extracted, *rest = statement._compile_w_cache(
+        dialect,
+        compiled_cache=base_mapper._compiled_cache,
+        column_keys=sorted(parameters[0]),
+        for_executemany=len(parameters) > 1,
+        schema_translate_map=options.get("schema_translate_map"),
+    )
+    # 2.1 has one more: the values of the statement's own parameters.
+    more = {"param_dict": rest[0]} if len(rest) > 1 else {}
+    context_class: Any = dialect.execution_ctx_cls
+    try:
+        context = context_class._init_compiled(
+            dialect,
+            connection,
+            connection.connection,
+            options,
+            compiled,
+            rows,
+            statement,
+            extracted,
+            cache_hit=rest[-1],
+            **more,
+        )
+    except BaseException as error:
+        connection._handle_dbapi_exception(error, str(compiled), rows, None, None)
+    return InsertContext(connection, context)

@@ -17,6 +17,14 @@ from .lines import either
 _ScalarAttributeImpl: type[Any] = either(_attributes, "ScalarAttributeImpl")
 
 
+def kept_with(mapper: Mapper[Any]) -> dict[Any, Any]:
+    """What is worked out of a mapper and kept with it: it goes when the mapper goes, and when the
+    mapping changes.
+    """
+    kept: dict[Any, Any] = mapper._memo(("sqla_seqreserve",), dict)
+    return kept
+
+
 def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:
     """The columns of ``table`` that identify a row of ``mapper``, which need not be the table's
     own primary key.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Insert, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 
+from .engine import InsertContext
 from .lines import either
 from .unit_of_work import State, UOWTransaction
 
@@ -34,6 +35,72 @@ emit_update_statements: Callable[..., Any] = _persistence._emit_update_statement
 finalize_saved: Callable[..., None] = _persistence._finalize_insert_update_commands
 
 _populate: Callable[..., None] = either(_sync, "populate")
+
+
+_postfetch: Callable[..., None] = _persistence._postfetch
+
+
+class _Result:
+    """What ``_postfetch`` asks of a result."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+
+def postfetch(
+    uow: UOWTransaction,
+    table: Table,
+    state: State,
+    row: dict[str, Any],
+    insert: InsertContext,
+    position: int,
+    expressions: Any,
+    returned: Sequence[Any] | None,
+) -> None:
+    """Leave an inserted object as SQLAlchemy leaves it: defaults kept, what the database filled in
+    loaded or expired, keys handed on to the tables that inherit them.
+
+    :param position: of the row among those of the INSERT.
+    :param returned: the values of the columns that came back, in their order.
+    """
+    _postfetch(
+        state.manager.mapper,
+        uow,
+        table,
+        state,
+        row,
+        _Result(insert.context),
+        insert.compiled_parameters(position),
+        expressions,
+        False,
+        returned,
+    )
+
+
+def insert_statement(
+    base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool = False
+) -> Insert:
+    """The INSERT that SQLAlchemy makes for objects of a class, with the columns beside the key that
+    are to come back; made once.
+
+    :param several: several rows are to come back, each its own.
+    """
+    plain: Insert = base_mapper._memo(("insert", table), table.insert)
+    if not returned and not several:
+        return plain
+
+    def make() -> Insert:
+        statement = plain
+        if returned:
+            statement = statement.return_defaults(*returned, sort_by_parameter_order=True)
+        if several:
+            statement = statement.return_defaults(*table.primary_key, sort_by_parameter_order=True)
+        return statement
+
+    made: Insert = base_mapper._memo(("sqla_seqreserve insert", table, returned, several), make)
+    return made
 
 
 def synchronize_inherited_keys(

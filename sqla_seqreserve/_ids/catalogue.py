@@ -47,13 +47,17 @@ TableName: TypeAlias = str
 
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
-    """The sequence that fills a column: its name as SQL, with its schema, and how it counts."""
+    """The sequence that fills a column: its name as SQL, with its schema, how it counts, and
+    whether the role of the time may take values from it.
+    """
 
     name: str
+    oid: int
     increment: int
     minimum: int
     maximum: int
     cycle: bool
+    usable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +91,38 @@ class TableFacts:
     fingerprint: str
     action_fingerprint: str | None
     kind: str
+    lockable: bool
     row_security: bool
     insert_rules: bool
     insert_triggers: bool
     before_insert_triggers: bool
+    statement_triggers: bool
     references_itself: bool
     columns: Mapping[str, ColumnFacts]
 
 
-FINGERPRINT: Final = """ROW(c.xmin, c.relfilenode,
+FINGERPRINT: Final = """ROW(c.oid, c.relkind, c.relrowsecurity, c.relhasrules, c.relhastriggers,
     ARRAY(SELECT x.xmin FROM pg_attribute x WHERE x.attrelid = c.oid ORDER BY x.attnum))::text"""
 """What differs once the table or a column of it has been altered, as an SQL expression on
-``pg_class c``. A first trigger or rule changes it too.
+``pg_class c``. A first trigger or rule changes it too; ``TRUNCATE`` does not.
 """
 
 ACTION_FINGERPRINT: Final = """ROW(
-    ARRAY(SELECT x.xmin FROM pg_trigger x WHERE x.tgrelid = c.oid ORDER BY x.oid),
+    ARRAY(SELECT x.xmin FROM pg_trigger x
+           WHERE x.tgrelid = c.oid
+              OR c.relkind = 'p' AND x.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
+           ORDER BY x.oid),
     ARRAY(SELECT x.xmin FROM pg_rewrite x WHERE x.ev_class = c.oid ORDER BY x.oid))::text"""
-"""What differs once a trigger or rule of a table that has any was made, altered or dropped.
-PostgreSQL takes longer to plan it than all the rest of a reservation.
+"""What differs once a trigger or rule of a table that has any, or a trigger of a partition, was
+made, altered or dropped. PostgreSQL takes longer to plan it than all the rest of a reservation.
 """
+
+_TRIGGERS: Final = """EXISTS (SELECT FROM pg_trigger t
+                    WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN
+                           (SELECT relid FROM pg_partition_tree(c.oid)))
+                      AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+                      AND t.tgtype & {mask} = {bits})"""
+# tgtype: 1 for each row, 2 before, 4 on INSERT.
 
 COLUMN_FINGERPRINT: Final = "ROW(a.attrelid, a.xmin)::text"
 """What differs once the column has another type, default or identity or the table's name leads to
@@ -120,17 +136,16 @@ flush of one object feels.
 _FACTS = text(
     f"""
     SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
-           CASE WHEN c.relhastriggers OR c.relhasrules
+           CASE WHEN c.relhastriggers OR c.relhasrules OR c.relkind = 'p'
                 THEN {ACTION_FINGERPRINT} END AS action_fingerprint,
            c.relkind::text AS kind, c.relrowsecurity AS row_security,
+           c.relkind IN ('r', 'p')
+               AND has_table_privilege(c.oid, 'INSERT') AS lockable,
            EXISTS (SELECT FROM pg_rewrite r
                     WHERE r.ev_class = c.oid AND r.ev_type = '3') AS insert_rules,
-           EXISTS (SELECT FROM pg_trigger t
-                    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-                      AND t.tgtype & 4 = 4) AS insert_triggers,
-           EXISTS (SELECT FROM pg_trigger t
-                    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-                      AND t.tgtype & 7 = 7) AS before_insert_triggers,
+           {_TRIGGERS.format(mask=4, bits=4)} AS insert_triggers,
+           {_TRIGGERS.format(mask=7, bits=7)} AS before_insert_triggers,
+           {_TRIGGERS.format(mask=5, bits=4)} AS statement_triggers,
            EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conrelid = c.oid AND k.confrelid = c.oid
                       AND k.contype = 'f') AS references_itself,
@@ -140,7 +155,8 @@ _FACTS = text(
                AS type_text,
            e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
-           s.sequence_name, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+           s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
+           s.sequence_usable
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
       JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -150,7 +166,8 @@ _FACTS = text(
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
       LEFT JOIN LATERAL (
           SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
-                 p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+                 q.oid AS sequence_oid, p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
+                 has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable
             FROM (SELECT 1 AS rank, x.objid AS oid
                     FROM pg_depend x
                    WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid
@@ -174,8 +191,9 @@ _FACTS = text(
 
 _SEQUENCE = text(
     """
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname),
-           p.seqincrement, p.seqmin, p.seqmax, p.seqcycle
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), q.oid,
+           p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
+           has_sequence_privilege(q.oid, 'USAGE, UPDATE')
       FROM pg_class q
       JOIN pg_namespace n ON n.oid = q.relnamespace
       JOIN pg_sequence p ON p.seqrelid = q.oid
@@ -287,7 +305,13 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             always_identity=row.identity == "a",
             generated=bool(row.generated),
             sequence=SequenceFacts(
-                row.sequence_name, row.seqincrement, row.seqmin, row.seqmax, row.seqcycle
+                row.sequence_name,
+                row.sequence_oid,
+                row.seqincrement,
+                row.seqmin,
+                row.seqmax,
+                row.seqcycle,
+                row.sequence_usable,
             )
             if row.sequence_name
             else None,
@@ -299,10 +323,12 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             fingerprint=row.fingerprint,
             action_fingerprint=row.action_fingerprint,
             kind=row.kind,
+            lockable=row.lockable,
             row_security=row.row_security,
             insert_rules=row.insert_rules,
             insert_triggers=row.insert_triggers,
             before_insert_triggers=row.before_insert_triggers,
+            statement_triggers=row.statement_triggers,
             references_itself=row.references_itself,
             columns=columns[slot],
         )

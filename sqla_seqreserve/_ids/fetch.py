@@ -1,11 +1,15 @@
-"""The one statement that takes ids from sequences: ``nextval`` over ``generate_series``, several
-sequences at a time.
+"""The one message that takes ids from sequences: lock, compare, ``nextval``.
 
-Each sequence is a branch of a ``UNION ALL``, tagged with its slot. A branch compares the
-fingerprint (``_ids.catalogue``) of the key column, or of the whole table where COPY
-will write by the cached facts, before it takes anything: where they no longer hold it yields NULL,
-takes no id, and the facts are read again. The comparison is an uncorrelated subquery, evaluated
-once a branch and not once an id.
+Ids come from ``nextval`` over ``generate_series``, several sequences at a time, each a branch of a
+``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as the
+INSERT to come will lock them (``ROW EXCLUSIVE``, in one order): from then on until the transaction
+ends no other session can alter them, and DDL, which locks the table before its sequence, waits in
+line and not in a circle. Then each branch compares what the facts (``_ids.catalogue``) were read
+from: where it no longer holds the branch yields NULL, takes no id, and the facts are read again.
+The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
+
+A query sees the transaction's snapshot. Where that may be older than the lock (REPEATABLE READ and
+SERIALIZABLE, once anything has been read) nothing can be compared, and nothing is taken.
 """
 
 from __future__ import annotations
@@ -13,21 +17,23 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
-from .._drivers import Row, driver_of
+from .._drivers import Driver, LockRefusedError, Row, driver_of
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
-from .keys import KeySequence, require, resolve
+from .catalogue import TableFacts
+from .keys import KeySequence
 
-__all__ = ["IdRequest", "check_range", "fetch_ids", "sqlstate", "try_to_fetch_ids"]
+__all__ = ["IdRequest", "Reservation", "check_range", "sqlstate", "take_ids"]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -36,15 +42,21 @@ _SEQUENCE_LIMIT_EXCEEDED = "2200H"
 
 @dataclass(frozen=True, slots=True)
 class IdRequest:
-    """How many ids are wanted from the sequence of one class.
-
-    :param whole: whether all that is known of the table must still hold, not only what is known
-        of its key.
-    """
+    """How many ids are wanted from the sequence of one class."""
 
     source: KeySequence
     count: int
-    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one message brought: per request its ids in ``nextval`` order, and whether every fact
+    that was sent along still holds. Where not, no id of the altered tables was taken, and their
+    facts are forgotten.
+    """
+
+    ids: list[list[int]]
+    holds: bool
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -52,113 +64,42 @@ def sqlstate(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
-def fetch_ids(connection: Connection, requests: Sequence[IdRequest]) -> list[list[int]]:
-    """Take ids for every request in one round trip; in three where a table has been altered.
+def take_ids(
+    connection: Connection, requests: Sequence[IdRequest], whole: Iterable[TableFacts] = ()
+) -> Reservation:
+    """Take ids for every request whose facts still hold, in one message.
 
-    :return: per request its ids in ``nextval`` order.
-    :raises SequenceNotFoundError: the sequence of a class is gone.
+    :param whole: tables of which all that is known must still hold, because rows will be written
+        by it; of the others only what is known of the key.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
-    found, stale = try_to_fetch_ids(connection, requests)
-    if stale:
-        renewed = _renew(connection, [requests[slot] for slot in stale])
-        again, _ = try_to_fetch_ids(connection, renewed)
-        for slot, ids in zip(stale, again, strict=True):
-            found[slot] = ids
-    return found
-
-
-def try_to_fetch_ids(
-    connection: Connection,
-    requests: Sequence[IdRequest],
-    guarded: Sequence[catalogue.TableFacts] = (),
-) -> tuple[list[list[int]], list[int]]:
-    """Take ids for every request whose facts still hold, in one round trip.
-
-    :param guarded: tables whose facts are to be compared in the same round trip, because rows will
-        be written by them.
-    :return: per request its ids in ``nextval`` order; and the positions of the requests that got
-        none because their table has been altered. Facts that no longer hold are forgotten.
-    """
+    guarded = {facts.name: facts for facts in whole}
     if not (guarded or any(request.count for request in requests)):
-        return [[] for _ in requests], []
-    taken: list[list[int]] = []
-    stale = []
-    found = _execute(connection, requests, guarded)
-    for slot, (request, ids) in enumerate(zip(requests, found, strict=True)):
-        if None in ids[:1]:
-            assert request.source.facts is not None
-            catalogue.forget(connection, [request.source.facts.name])
-            stale.append(slot)
-            taken.append([])
-            continue
-        taken.append(cast("list[int]", ids))
-        if ids:
-            check_range(request.source, taken[slot])
-            _tell(request, taken[slot])
-    return taken, stale
-
-
-def _execute(
-    connection: Connection,
-    requests: Sequence[IdRequest],
-    guarded: Sequence[catalogue.TableFacts],
-) -> list[list[int | None]]:
-    parameters: dict[str, Any] = {}
-    guards: list[_Guard] = []
-    for slot, request in enumerate(requests):
-        source = request.source
-        facts, sequence, column = source.facts, source.sequence, source.key.column
-        assert facts is not None
-        assert sequence is not None
-        assert column is not None
-        parameters[f"sequence_{slot}"] = sequence.name
-        parameters[f"count_{slot}"] = request.count
-        if request.whole:
-            guards.append(_guard_table(facts, slot, parameters))
-        else:
-            parameters[f"table_{slot}"] = facts.name
-            parameters[f"column_{slot}"] = column.name
-            parameters[f"print_{slot}"] = facts.columns[column.name].fingerprint
-            guards.append(_Guard.KEY)
-    guards += [
-        _guard_table(facts, slot, parameters) for slot, facts in enumerate(guarded, len(requests))
-    ]
-    statement = _statement(len(requests), tuple(guards))
+        return Reservation([[] for _ in requests], True)
+    statement = _Statement(connection, requests, guarded)
     try:
-        rows = _query(connection, statement, parameters)
+        rows = statement.run()
+    except LockRefusedError:
+        catalogue.forget(connection, statement.tables)
+        return Reservation([[] for _ in requests], False)
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         raise
-    if len(requests) == 1 and not guarded:
-        return [[value for (value,) in rows]]
-    found: list[list[int | None]] = [[] for _ in requests]
-    altered = []
+    found: list[list[int]] = [[] for _ in requests]
+    altered: set[str] = set()
     for slot, value in rows:
-        if slot < len(requests):
+        if value is None:
+            altered.add(statement.names[slot])
+        elif slot < len(requests):
             found[slot].append(value)
-        elif value is None:
-            altered.append(guarded[slot - len(requests)].name)
     catalogue.forget(connection, altered)
-    return found
-
-
-def _query(
-    connection: Connection, statement: TextClause, parameters: dict[str, Any]
-) -> Sequence[Row]:
-    """The rows of the reservation, in one round trip with the BEGIN where the driver can."""
-    driver = driver_of(connection.dialect)
-    if driver is None:
-        return [tuple(row) for row in connection.execute(statement, parameters)]
-    rows: list[Row] = []
-
-    def query(cursor: Any, text: str, bound: Any) -> None:
-        rows.extend(driver.query(cursor, None, text, bound))
-
-    run_on_driver(connection, statement, parameters, query)
-    return rows
+    for request, ids in zip(requests, found, strict=True):
+        if ids:
+            check_range(request.source, ids)
+            _tell(request, ids)
+    return Reservation(found, not altered)
 
 
 class _Guard(enum.Enum):
@@ -167,50 +108,158 @@ class _Guard(enum.Enum):
     KEY = (
         "FROM pg_attribute a WHERE a.attrelid = to_regclass(:table_{slot}) "
         "AND a.attname = CAST(:column_{slot} AS name) "
-        f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}}"
+        f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}} "
+        "AND has_table_privilege(a.attrelid, 'INSERT')"
     )
     TABLE = (
         "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
-        f"AND {catalogue.FINGERPRINT} = :print_{{slot}}"
+        f"AND {catalogue.FINGERPRINT} = :print_{{slot}} "
+        "AND has_table_privilege(c.oid, 'INSERT')"
     )
     TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = :actions_{{slot}}"
 
 
-def _guard_table(facts: catalogue.TableFacts, slot: int, parameters: dict[str, Any]) -> _Guard:
-    parameters[f"table_{slot}"] = facts.name
-    parameters[f"print_{slot}"] = facts.fingerprint
-    if facts.action_fingerprint is None:
-        return _Guard.TABLE
-    parameters[f"actions_{slot}"] = facts.action_fingerprint
-    return _Guard.TABLE_AND_ACTIONS
+_PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
+"""The transaction sees what is committed now, whatever it has read before."""
 
 
-@functools.cache
-def _statement(requests: int, guards: tuple[_Guard, ...]) -> TextClause:
-    tagged = len(guards) > 1 or not requests
+class _Statement:
+    """One reservation as SQL."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        requests: Sequence[IdRequest],
+        guarded: dict[str, TableFacts],
+    ) -> None:
+        self.connection = connection
+        self.driver = driver_of(connection.dialect)
+        self.parameters: dict[str, Any] = {}
+        self.names: list[str] = []
+        locked = dict(guarded)
+        guards: list[tuple[_Guard, bool]] = []
+        for slot, request in enumerate(requests):
+            facts, sequence = request.source.facts, request.source.sequence
+            column = request.source.key.column
+            assert facts is not None
+            assert sequence is not None
+            assert column is not None
+            locked[facts.name] = facts
+            # A sequence that the model names is the one of that name; one that was found is itself.
+            declared = request.source.key.declared is not None
+            self.parameters[f"sequence_{slot}"] = sequence.name if declared else sequence.oid
+            self.parameters[f"count_{slot}"] = request.count
+            if facts.name in guarded:
+                guard = self._guard_table(guarded.pop(facts.name), slot)
+            else:
+                guard = _Guard.KEY
+                self.parameters[f"table_{slot}"] = facts.name
+                self.parameters[f"column_{slot}"] = column.name
+                self.parameters[f"print_{slot}"] = facts.columns[column.name].fingerprint
+            self.names.append(facts.name)
+            guards.append((guard, declared))
+        for slot, facts in enumerate(guarded.values(), len(requests)):
+            self.names.append(facts.name)
+            guards.append((self._guard_table(facts, slot), False))
+        self.tables = sorted(locked)
+        self.text = _statement(
+            len(requests), tuple(guards), self._is_present(), self._locks_within(locked)
+        )
+
+    def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
+        self.parameters[f"table_{slot}"] = facts.name
+        self.parameters[f"print_{slot}"] = facts.fingerprint
+        if facts.action_fingerprint is None:
+            return _Guard.TABLE
+        self.parameters[f"actions_{slot}"] = facts.action_fingerprint
+        return _Guard.TABLE_AND_ACTIONS
+
+    def _is_present(self) -> bool:
+        """Whether the lock is taken before the transaction has a snapshot."""
+        driver = self.driver
+        return (
+            driver is not None
+            and driver.locks_apart
+            and driver.state(self.connection.connection) == "idle"
+        )
+
+    def _locks_within(self, locked: dict[str, TableFacts]) -> tuple[tuple[str, str], ...]:
+        """The tables that the query itself must lock, each with a column of it."""
+        if self.driver is None or self.driver.locks_apart:
+            return ()
+        return tuple(
+            (name, next(c.name for c in locked[name].columns.values() if not c.generated))
+            for name in self.tables
+        )
+
+    def run(self) -> Sequence[Row]:
+        driver = self.driver
+        if driver is None:
+            return [tuple(row) for row in self.connection.execute(self.text, self.parameters)]
+        lock = None
+        if driver.locks_apart:
+            tables = ", ".join(f"ONLY {name}" for name in self.tables)
+            lock = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+        return _query(self.connection, driver, lock, self.text, self.parameters)
+
+
+def _query(
+    connection: Connection,
+    driver: Driver,
+    lock: str | None,
+    statement: TextClause,
+    parameters: dict[str, Any],
+) -> list[Row]:
+    rows: list[Row] = []
+    refused: LockRefusedError | None = None
+
+    def query(cursor: Any, sql: str, bound: Any) -> None:
+        nonlocal refused
+        try:
+            rows.extend(driver.query(cursor, lock, sql, bound))
+        except LockRefusedError as error:
+            # Not an error of the application's, so neither its listeners nor its log hear of it.
+            refused = error
+
+    run_on_driver(connection, statement, parameters, query)
+    if refused is not None:
+        raise refused
+    return rows
+
+
+@functools.lru_cache(maxsize=128)
+def _statement(
+    requests: int,
+    guards: tuple[tuple[_Guard, bool], ...],
+    is_present: bool,
+    locks_within: tuple[tuple[str, str], ...],
+) -> TextClause:
+    # Slots are ours, names are quoted, values are bound.
+    locks = [
+        f"lock_{number} AS (INSERT INTO {_escaped(table)} "
+        f"({_escaped(catalogue.quoted(column))}) OVERRIDING SYSTEM VALUE SELECT NULL WHERE false)"
+        for number, (table, column) in enumerate(locks_within)
+    ]
     branches = []
-    for slot, guard in enumerate(guards):
-        tag = f"{slot} AS slot, " if tagged else ""
-        holds = guard.value.replace("{slot}", str(slot))
+    for slot, (guard, declared) in enumerate(guards):
+        holds = guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
         if slot < requests:
+            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
+            found = f"to_regclass(:sequence_{slot})" if declared else f"({itself})"
             branches.append(
-                f"SELECT {tag}nextval((SELECT to_regclass(:sequence_{slot}) {holds})) AS id "  # noqa: S608  # slots are ours, values are bound
+                f"SELECT {slot} AS slot, nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
+                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id "
                 f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
             )
         else:
-            branches.append(f"SELECT {tag}(SELECT CAST(c.oid AS bigint) {holds}) AS id")
-    return text(" UNION ALL ".join(branches))
+            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(c.oid AS bigint) {holds}) AS id")
+    query = " UNION ALL ".join(branches)
+    return text(f"WITH {', '.join(locks)} {query}" if locks else query)
 
 
-def _renew(connection: Connection, requests: Sequence[IdRequest]) -> list[IdRequest]:
-    """The same requests on facts read anew."""
-    renewed = []
-    for request in requests:
-        mapper = request.source.key.mapper
-        source = resolve(connection, [mapper])[mapper]
-        require(source)
-        renewed.append(replace(request, source=source))
-    return renewed
+def _escaped(name: str) -> str:
+    """A name in the text of a ``text()``, which takes ``:name`` for a parameter."""
+    return re.sub(r"(?<!\\):", r"\\:", name)
 
 
 def check_range(source: KeySequence, ids: list[int]) -> None:

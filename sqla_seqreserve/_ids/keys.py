@@ -7,10 +7,9 @@ sequence that the column owns; else the ``nextval`` of the column's default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Computed, Connection, Integer, Sequence, Table, inspect
 from sqlalchemy.exc import NoInspectionAvailable
@@ -58,9 +57,6 @@ class KeySequence:
     reason: str | None = None
 
 
-_keys: MutableMapping[Mapper[Any], GeneratedKey] = WeakKeyDictionary()
-
-
 def mapper_of(model: object) -> Mapper[Any]:
     """The mapper of a mapped class.
 
@@ -80,9 +76,10 @@ def mapper_of(model: object) -> Mapper[Any]:
 
 def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
     """The generated key of ``mapper``, from the mapping alone; computed once."""
-    key = _keys.get(mapper)
+    kept = host.kept_with(mapper)
+    key: GeneratedKey | None = kept.get(GeneratedKey)
     if key is None:
-        key = _keys[mapper] = _find_generated_key(mapper)
+        key = kept[GeneratedKey] = _find_generated_key(mapper)
     return key
 
 
@@ -157,6 +154,12 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"column {column.name} is {column.type_name} in the database"
         )
+    if not facts.lockable:
+        return KeySequence(key, facts, reason=_not_lockable(facts))
+    if facts.before_insert_triggers:
+        return KeySequence(
+            key, facts, reason=f"a BEFORE INSERT trigger of {facts.name} may change the key"
+        )
     sequence = column.sequence
     if key.declared is not None:
         name = catalogue.qualified_name(connection, key.declared.schema, key.declared.name)
@@ -170,6 +173,10 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"the database has no sequence for column {column.name}"
         )
+    if not sequence.usable:
+        return KeySequence(
+            key, facts, reason=f"the role has no USAGE privilege on sequence {sequence.name}"
+        )
     minimum, maximum = _LIMITS[column.type_name]
     return KeySequence(
         key,
@@ -180,6 +187,12 @@ def _resolve_one(
         column.always_identity,
         host.result_processor(key.column.type, connection.dialect),
     )
+
+
+def _not_lockable(facts: catalogue.TableFacts) -> str:
+    if facts.kind not in {"r", "p"}:
+        return f"{facts.name} is not a table"
+    return f"the role has no INSERT privilege on the whole of {facts.name}"
 
 
 def require(resolved: KeySequence) -> None:

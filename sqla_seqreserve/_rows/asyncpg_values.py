@@ -31,6 +31,11 @@ from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
 
 __all__ = ["TABLE"]
 
+_FIRST_OWN_OID: Final = 16384
+"""Below are PostgreSQL's own types. Others, enums aside, asyncpg encodes as text, which its COPY
+cannot send (citext, hstore).
+"""
+
 _ADDRESSES: Final = frozenset(
     {
         ipaddress.IPv4Address,
@@ -50,7 +55,6 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "date": (frozenset({dt.date}), None),
     "float4": (frozenset({float}), single_precision),
     "float8": (frozenset({float, int}), None),
-    "hstore": (frozenset({str, dict}), None),
     "inet": (_ADDRESSES, None),
     "interval": (frozenset({dt.timedelta}), None),
     "json": (frozenset({str}), None),
@@ -72,11 +76,13 @@ class _Asyncpg:
         if name in INTEGERS and not column.is_enum:
             limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
             return Codec(column.type_oid, frozenset({int}), check=between(-limit, limit - 1))
-        if name in STRINGS:
+        if name in STRINGS - {"citext"}:
             return Codec(column.type_oid, frozenset({str}), kinds=((str, str.__str__),))
         if name in _SCALARS:
             exact, check = _SCALARS[name]
             return Codec(column.type_oid, exact, check=check)
+        if column.type_oid >= _FIRST_OWN_OID and not column.is_enum:
+            return Codec(column.type_oid)
         if name.endswith("multirange"):
             return Codec(column.type_oid, frozenset({list}))
         if name.endswith("range"):
@@ -87,6 +93,8 @@ class _Asyncpg:
         """The codec of an array: its items are what its codec takes."""
         column, element = modelled.column, modelled.column.element_type
         assert element is not None
+        if column.type_oid >= _FIRST_OWN_OID and not column.element_is_enum:
+            return Codec(column.type_oid)
         limit = None
         if element in INTEGERS and not column.element_is_enum:
             limit = min(INTEGERS[element], MODEL_INTEGERS[modelled.name])

@@ -124,13 +124,16 @@ def without_signed_nan(values: Sequence[Any]) -> bool:
 def items_of(values: Iterable[Any]) -> Iterator[Any]:
     """The items of lists at any depth, ``None`` left out.
 
-    :raises ValueError: an item stands beside a list.
+    :raises ValueError: an item stands beside a list, or lists within one are empty or of
+        different lengths.
     """
     for value in values:
         if type(value) is list:
             kinds = set(map(type, value))
             if list in kinds and len(kinds) > 1:
                 raise ValueError("an item beside a list")
+            if list in kinds and (len(set(map(len, value))) > 1 or not value[0]):
+                raise ValueError("lists of different lengths, or of none")
             yield from items_of(value)
         elif value is not None:
             yield value

@@ -5,10 +5,9 @@ for thousands of rows. :mod:`sqla_seqreserve._rows.division` applies it. No I/O 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
@@ -95,18 +94,23 @@ class InsertPlan:
         return None
 
 
-_plans: MutableMapping[Mapper[Any], dict[tuple[Table, int], InsertPlan]] = WeakKeyDictionary()
+_MOST_PLANS: Final = 64
+"""Of one class: a table by a dialect, and an application that makes engines without end drops them
+without a word.
+"""
 
 
 def insert_plan(
     mapper: Mapper[Any], table: Table, facts: TableFacts, dialect: Dialect
 ) -> InsertPlan:
     """The plan for these; computed once, and again when the mapping or the table has changed."""
-    plans = _plans.setdefault(mapper, {})
+    plans: dict[Any, InsertPlan] = host.kept_with(mapper).setdefault(InsertPlan, {})
     key = (table, id(dialect))
     plan = plans.get(key)
     source = host.attributes_to_columns(mapper, table)
     if plan is None or plan.facts is not facts or plan.source is not source:
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
         plan = plans[key] = _make_plan(mapper, table, facts, dialect, source)
     return plan
 
@@ -143,6 +147,10 @@ def _table_reason(
 ) -> str | None:
     if facts.kind not in {"r", "p"}:
         return f"{table.name} is {_KINDS.get(facts.kind, 'not a table')}"
+    if not facts.lockable:
+        return f"the role has no INSERT privilege on the whole of {table.name}"
+    if facts.before_insert_triggers:
+        return f"{table.name} has a BEFORE INSERT trigger, which may change or discard rows"
     if facts.row_security:
         return f"{table.name} has row-level security"
     if facts.insert_rules:

@@ -129,7 +129,6 @@ class _Psycopg2:
             types = exact_types(items)
             return (
                 types <= allowed
-                and not any(map(_holds_empty_list, values))
                 and (item_check is None or item_check(items))
                 and (element != "timestamptz" or len({item.tzinfo is None for item in items}) < 2)
                 and (longest is None or max(map(len, items), default=0) <= longest)
@@ -208,13 +207,6 @@ def _adapter(adapters: Mapping[Any, Any], type_: type) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _holds_empty_list(value: Any) -> bool:
-    """Whether an empty list is within another, which psycopg2 writes as a text."""
-    return type(value) is list and any(
-        type(item) is list and (not item or _holds_empty_list(item)) for item in value
-    )
 
 
 def _bounds(values: Iterable[Any]) -> list[Any]:

@@ -6,21 +6,29 @@ one of them in a database that :func:`open_place` makes. A way is run once in ev
 speeds are compared as ratios of medians: what the machine did meanwhile falls out of a ratio, but
 not out of a time.
 
-The functions that write are in ``ways`` (for payments) and ``workloads``.
+The functions that write are in ``ways`` (for payments) and ``workloads``. :func:`run_grid` compares
+ours with stock alone, over many sizes, distances and drivers.
 """
 
 from __future__ import annotations
 
+from .drivers import DRIVERS, check_driver, driver_of
+from .grid import Grid, GridCell, GridPoint, grid_points, run_grid
 from .machine import describe_machine
+from .place import Place, open_place
 from .results import Requirement, Result
-from .runner import WrongRowsError, open_place, run_work
-from .work import OURS, STOCK, Measure, Place, Required, Way, Work
+from .runner import WrongRowsError, run_work
+from .work import OURS, STOCK, Measure, Required, Way, Work
 from .workloads import WORKS
 
 __all__ = [
+    "DRIVERS",
     "OURS",
     "STOCK",
     "WORKS",
+    "Grid",
+    "GridCell",
+    "GridPoint",
     "Measure",
     "Place",
     "Required",
@@ -29,7 +37,11 @@ __all__ = [
     "Way",
     "Work",
     "WrongRowsError",
+    "check_driver",
     "describe_machine",
+    "driver_of",
+    "grid_points",
     "open_place",
+    "run_grid",
     "run_work",
 ]

@@ -15,7 +15,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from .results import Result
 from .work import STOCK
 
-__all__ = ["FORMATS", "draw_chart"]
+__all__ = ["FORMATS", "draw_chart", "where"]
 
 FORMATS = (".svg", ".png")
 
@@ -57,7 +57,7 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
         for panel, result in zip(panels[:, 0], shown, strict=True):
             _draw(panel, result)
         figure.supxlabel(
-            f"microseconds an object, median; less is better\n{_where(machine)}", fontsize=8
+            f"microseconds an object, median; less is better\n{where(machine)}", fontsize=8
         )
         metadata = {"Date": None} if file.suffix == ".svg" else {}
         figure.savefig(file, transparent=True, dpi=160, metadata=metadata)
@@ -90,7 +90,8 @@ def _colour(result: Result, way: str) -> str:
     return _STOCK if way == STOCK else _OTHER
 
 
-def _where(machine: Mapping[str, str]) -> str:
+def where(machine: Mapping[str, str]) -> str:
+    """Where it was measured, for a picture's last line."""
     return (
         f"{machine['processor']}, {machine['python']}, SQLAlchemy {machine['sqlalchemy']}, "
         f"PostgreSQL {machine['server_version']}, fsync {machine['fsync']}"

@@ -6,7 +6,14 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["account_values", "bond_values", "payment_values", "payments", "posting_values"]
+__all__ = [
+    "account_values",
+    "bond_values",
+    "node_values",
+    "payment_values",
+    "payments",
+    "posting_values",
+]
 
 _START = dt.datetime(2024, 1, 1, 9, tzinfo=dt.UTC)
 _KINDS = ("Investment", "RegularInvestment", "Withdrawal", "Dividend", "Fee")
@@ -38,6 +45,11 @@ def account_values(number: int) -> dict[str, Any]:
 def posting_values(number: int) -> dict[str, Any]:
     """Values for ``Posting``."""
     return {"number": number, "amount": Decimal(number % 100_000).scaleb(-2)}
+
+
+def node_values(number: int) -> dict[str, Any]:
+    """Values for ``Node``."""
+    return {"number": number, "name": f"Node {number}"}
 
 
 def bond_values(number: int) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from sqlalchemy import Engine
 
 __all__ = ["describe_machine"]
 
-_LIBRARIES = ("sqla-seqreserve", "sqlalchemy", "psycopg", "django", "asyncpg")
+_LIBRARIES = (
+    "sqla-seqreserve",
+    "sqlalchemy",
+    "psycopg",
+    "psycopg2",
+    "psycopg2-binary",
+    "asyncpg",
+    "django",
+)
 
 
 def describe_machine(engine: Engine) -> Mapping[str, str]:

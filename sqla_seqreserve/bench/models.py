@@ -1,5 +1,5 @@
-"""The tables that the benchmarks write: one of eight columns, the same with a sequence of its own,
-parents with children, and a joined inheritance.
+"""The tables that the benchmarks write: some of eight columns, the same with a sequence of its own,
+parents with children, a tree, and a joined inheritance.
 """
 
 from __future__ import annotations
@@ -10,9 +10,24 @@ from decimal import Decimal
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Numeric, Sequence
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-__all__ = ["Account", "Base", "Bond", "Instrument", "Payment", "PaymentOfSequence", "Posting"]
+__all__ = [
+    "PAYMENT_COLUMNS",
+    "Account",
+    "Base",
+    "Bond",
+    "Charge",
+    "Contract",
+    "Instalment",
+    "Instrument",
+    "Node",
+    "Payment",
+    "PaymentOfSequence",
+    "Posting",
+    "Refund",
+    "Reminder",
+]
 
-#: What ``Payment`` takes, its key aside.
+#: What ``Payment`` and its like take, keys aside.
 PAYMENT_COLUMNS = ("number", "portfolio", "kind", "paid_at", "amount", "booked_at", "note")
 
 
@@ -51,6 +66,62 @@ class PaymentOfSequence(_EightColumns, Base):
     id: Mapped[int] = mapped_column(
         BigInteger, _numbers, server_default=_numbers.next_value(), primary_key=True
     )
+
+
+class Refund(_EightColumns, Base):
+    """A second table like the first, which knows nothing of it."""
+
+    __tablename__ = "bench_refund"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+class Charge(_EightColumns, Base):
+    """A third one."""
+
+    __tablename__ = "bench_charge"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+class Contract(_EightColumns, Base):
+    """A parent like a payment."""
+
+    __tablename__ = "bench_contract"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+class Instalment(_EightColumns, Base):
+    """Its child."""
+
+    __tablename__ = "bench_instalment"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    contract_id: Mapped[int] = mapped_column(ForeignKey(Contract.id))
+    contract: Mapped[Contract] = relationship()
+
+
+class Reminder(_EightColumns, Base):
+    """The child's child."""
+
+    __tablename__ = "bench_reminder"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    instalment_id: Mapped[int] = mapped_column(ForeignKey(Instalment.id))
+    instalment: Mapped[Instalment] = relationship()
+
+
+class Node(Base):
+    """A node of a tree, in a table that refers to itself."""
+
+    __tablename__ = "bench_node"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("bench_node.id"))
+    number: Mapped[int]
+    name: Mapped[str]
+    parent: Mapped[Node | None] = relationship(remote_side="Node.id")
 
 
 class Account(Base):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from .drivers import PSYCOPG
 from .work import Measure, Required, Work
 
 __all__ = ["Requirement", "Result"]
@@ -45,6 +46,7 @@ class Result:
     work: Work
     measure: Measure
     samples: Mapping[str, Sequence[float]]
+    driver: str = PSYCOPG
 
     @property
     def title(self) -> str:
@@ -75,18 +77,22 @@ class Result:
             Requirement(
                 required, required.reached(self.median(ours), self.median(required.against))
             )
-            for required in self.measure.required
-            if required.against in self.samples and ours in self.samples
+            for anywhere in self.measure.required
+            if (required := anywhere.on(self.driver)) is not None
+            and required.against in self.samples
+            and ours in self.samples
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
+    def to_dict(self, *, required: bool = True) -> dict[str, Any]:
+        """For JSON, with or without what is required."""
+        found = {
             "work": self.work.name,
+            "driver": self.driver,
             "measure": self.measure.name,
             "title": self.title,
             "unit": self.measure.unit,
             "objects": self.work.objects,
+            "round_trip_ms": self.work.round_trip_ms,
             "rounds": self.work.rounds,
             "ours": self.measure.ours,
             "ways": [
@@ -99,5 +105,7 @@ class Result:
                 }
                 for way, samples in self.samples.items()
             ],
-            "required": [requirement.to_dict() for requirement in self.requirements],
         }
+        if required:
+            found["required"] = [requirement.to_dict() for requirement in self.requirements]
+        return found

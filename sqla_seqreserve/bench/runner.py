@@ -8,66 +8,33 @@ pages to be written, memory to be given back.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from uuid import uuid4
+from collections.abc import Callable
 
-from sqlalchemy import URL, create_engine, make_url, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import text
 
-from sqla_seqreserve import register
-from sqla_seqreserve.embedded import EmbeddedServer, embedded_postgres
 from sqla_seqreserve.errors import SeqReserveError
 
-from .models import Base
+from .place import Place
 from .results import Result
-from .work import Place, Way, Work
+from .work import Way, Work
 
-__all__ = ["WrongRowsError", "open_place", "run_work"]
+__all__ = ["WrongRowsError", "run_work"]
 
 _WARM_UP = 20
-
-# A checkpoint would fall on whichever way is running.
-_SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min"}
 
 
 class WrongRowsError(SeqReserveError):
     """A way of doing the work left other rows than it should, so its speed means nothing."""
 
 
-@contextmanager
-def open_place(url: URL | str | None = None) -> Iterator[Place]:
-    """A new database with the tables of the benchmarks, dropped at the end.
-
-    :param url: a server on which databases may be created; ``None``: one of our own, reached over
-        TCP as applications reach theirs, or the one that ``SQLA_SEQRESERVE_URL`` names.
-    """
-    with ExitStack() as closing:
-        if url is None:
-            server = closing.enter_context(
-                embedded_postgres(transport="loopback", settings=_SETTINGS)
-            )
-        else:
-            given = make_url(url)
-            server = EmbeddedServer(given.set(drivername="postgresql+psycopg"))
-        name = f"seqreserve_bench_{uuid4().hex[:12]}"
-        database = make_url(server.create_database(name))
-        closing.callback(server.drop_database, name)
-        engine = create_engine(database)
-        closing.callback(engine.dispose)
-        Base.metadata.create_all(engine)
-        ours = sessionmaker(engine)
-        registration = register(ours)
-        closing.callback(registration.unregister)
-        yield Place(database, engine, ours, sessionmaker(engine), closing)
-
-
 def run_work(work: Work, place: Place, step: Callable[[str], object] | None = None) -> list[Result]:
-    """Do the work in each of its ways, ``work.rounds`` times, interleaved.
+    """Do the work in each of its ways, ``work.rounds`` times, interleaved, on the place's driver.
 
+    :param work: only with ways that are for this driver.
     :param step: called with the name of the way after each run.
     :raises WrongRowsError: a way did not leave the rows that the first one left.
     """
+    place = place.by_socket() if work.by_socket else place.at(work.round_trip_ms)
     samples: dict[str, dict[str, list[float]]] = {}
     first: tuple[int, str | None] | None = None
     for round_ in range(work.rounds):
@@ -91,7 +58,7 @@ def run_work(work: Work, place: Place, step: Callable[[str], object] | None = No
             if step is not None:
                 step(way.name)
     return [
-        Result(work, measure, samples[measure.name])
+        Result(work, measure, samples[measure.name], place.driver)
         for measure in work.measures
         if measure.name in samples
     ]

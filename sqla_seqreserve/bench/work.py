@@ -5,38 +5,17 @@ required of ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import Final, Literal, TypeAlias
 
-from sqlalchemy import URL, Engine
-from sqlalchemy.orm import Session, sessionmaker
+from .drivers import DRIVERS, PSYCOPG
+from .place import Place
 
-__all__ = ["OURS", "STOCK", "Measure", "Place", "Required", "Run", "Way", "Work"]
+__all__ = ["OURS", "STOCK", "Measure", "Required", "Run", "Way", "Work"]
 
 OURS: Final = "sqla-seqreserve"
 STOCK: Final = "SQLAlchemy"
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """A database with the tables in it, and sessions of both kinds."""
-
-    url: URL
-    engine: Engine
-    ours: sessionmaker[Session]
-    stock: sessionmaker[Session]
-    closing: ExitStack
-    _kept: dict[object, Any] = field(default_factory=dict)
-
-    def keep(self, open_: Callable[[Place], _T]) -> _T:
-        """What ``open_`` returns, opened once: a connection that is not part of what is timed."""
-        if open_ not in self._kept:
-            self._kept[open_] = open_(self)
-        return cast("_T", self._kept[open_])
 
 
 Run: TypeAlias = Callable[[Place, int], Mapping[str, float]]
@@ -49,12 +28,14 @@ class Way:
 
     :param needs: a library that must be installed; without it the way is left out.
     :param objects: what it does at once, if that differs from the others.
+    :param drivers: beside which drivers it is shown.
     """
 
     name: str
     run: Run
     needs: str | None = None
     objects: int | None = None
+    drivers: tuple[str, ...] = DRIVERS
 
     @property
     def installed(self) -> bool:
@@ -65,12 +46,19 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class Required:
     """How ours must compare: at least so many times as fast as another way, or at most so many
-    times its time.
+    times its time; on psycopg, and on the :attr:`others` if anything is required there.
     """
 
     against: str
     times: float
     kind: Literal["at least", "at most"] = "at least"
+    others: float | None = None
+
+    def on(self, driver: str) -> Required | None:
+        """What is required there."""
+        if driver == PSYCOPG:
+            return self
+        return replace(self, times=self.others) if self.others is not None else None
 
     def reached(self, ours: float, other: float) -> float:
         """The figure to compare with :attr:`times`."""
@@ -102,6 +90,8 @@ class Work:
     :param repeat: how many times a run does the work (the work of one object is too short to be
         timed once).
     :param rows: how many rows one object stands for.
+    :param round_trip_ms: how far away the server is.
+    :param by_socket: whether the server is reached by a Unix socket, if it is one of our own.
     """
 
     name: str
@@ -115,6 +105,8 @@ class Work:
     repeat: int = 1
     rows: int = 1
     only_large: bool = False
+    round_trip_ms: float = 0
+    by_socket: bool = False
 
     def with_ways(self, wanted: Callable[[Way], bool]) -> Work:
         """The same work in fewer ways."""

@@ -12,20 +12,28 @@ from sqla_seqreserve.bench import Requirement, Result
 __all__ = ["bench_table", "machine_line"]
 
 
-def bench_table(results: Sequence[Result]) -> Table:
-    """Return a section a measure, one row a way."""
+_CAPTION = (
+    "Ratio of medians, ours = 1: how many times as long the way takes; by round: the median of the "
+    "ratios within each round."
+)
+_CAPTION_OF_TARGETS = (
+    " Required of ours: to be at least so many times as fast as the way, or to take at most so "
+    "many times its time."
+)
+
+
+def bench_table(results: Sequence[Result], *, targets: bool = False) -> Table:
+    """Return a section a measure, one row a way; with what is required of ours, if asked for."""
     table = Table(
-        caption="Ratio of medians, ours = 1: how many times as long the way takes; by round: the "
-        "median of the ratios within each round. Required of ours: to be at least so many times "
-        "as fast as the way, or to take at most so many times its time.",
-        caption_justify="left",
+        caption=_CAPTION + (_CAPTION_OF_TARGETS if targets else ""), caption_justify="left"
     )
     table.add_column("work", overflow="fold", max_width=28)
     table.add_column("way", overflow="fold")
     table.add_column("median", justify="right")
     table.add_column("ratio", justify="right")
     table.add_column("by round", justify="right")
-    table.add_column("required of ours", overflow="fold")
+    if targets:
+        table.add_column("required of ours", overflow="fold")
     for result in results:
         required = {found.required.against: found for found in result.requirements}
         for number, way in enumerate(result.samples):
@@ -35,7 +43,7 @@ def bench_table(results: Sequence[Result]) -> Table:
                 _figure(result.median(way), result.measure.unit),
                 _ratio(result.ratio(way)),
                 _ratio(result.pairwise_ratio(way)),
-                _requirement(required.get(way)),
+                *([_requirement(required.get(way))] if targets else []),
             )
         table.add_section()
     return table
@@ -53,7 +61,9 @@ def _work(result: Result) -> Text:
     work = result.work
     size = f"{work.objects:,} objects" if work.rows == 1 else f"{work.objects:,} parents"
     many = f" x {work.repeat} commits" if work.repeat > 1 else ""
-    return Text.assemble(result.title, "\n", (f"{size}{many}, {work.rounds} rounds", "dim"))
+    return Text.assemble(
+        result.title, "\n", (f"{size}{many}, {work.rounds} rounds, {result.driver}", "dim")
+    )
 
 
 def _figure(value: float, unit: str) -> str:

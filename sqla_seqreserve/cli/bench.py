@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import make_url
 
 from sqla_seqreserve.bench import (
+    DRIVERS,
     WORKS,
     Place,
     Result,
     Work,
+    check_driver,
     describe_machine,
+    driver_of,
+    grid_points,
     open_place,
+    run_grid,
     run_work,
 )
 from sqla_seqreserve.bench.chart import FORMATS, draw_chart
+from sqla_seqreserve.bench.grid import ROWS
+from sqla_seqreserve.bench.heat_map import draw_heat_map
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._app import app
+from ._bench_progress import steps
 from ._bench_table import bench_table, machine_line
+from ._grid_table import grid_tables
 from ._options import JsonOption, errors_as_exit_codes
 
 __all__ = ["bench"]
 
-_QUICK_OBJECTS = 2_000
-_QUICK_ROUNDS = 5
+_QUICK_OBJECTS = 1_000
+_QUICK_ROUNDS = 3
+_GRID_ROUNDS = 15
 
 _NAMES = ", ".join(work.name for work in WORKS)
 
@@ -50,6 +61,32 @@ def bench(
             "--way sqla-seqreserve leaves nothing else in the profile, and no ratio.",
         ),
     ] = None,
+    driver: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--driver",
+            metavar="NAME",
+            help=f"On this driver; may be repeated: {', '.join(DRIVERS)}. Default: the URL's, else "
+            "psycopg; with --grid all that are installed.",
+            show_default=False,
+        ),
+    ] = None,
+    grid: Annotated[
+        bool,
+        typer.Option(
+            "--grid",
+            help="Ours beside stock only, at every combination of rows, tables, distance and "
+            "driver: about ten minutes.",
+        ),
+    ] = False,
+    related: Annotated[
+        bool,
+        typer.Option(
+            "--related",
+            help="With --grid: the three tables are parents, children and their children, not "
+            "strangers to each other.",
+        ),
+    ] = False,
     quick: Annotated[
         bool,
         typer.Option(
@@ -86,44 +123,85 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    targets: Annotated[
+        bool,
+        typer.Option(
+            "--targets",
+            help="Also show what this project requires of itself. It does not change the exit "
+            "code: speed is measured here and not judged.",
+        ),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure the speed of writing rows: ours, stock SQLAlchemy's, and others'.
 
     Each way writes the same rows, looked at afterwards; all ways take turns, and are compared by
-    ratios of medians, because a time says little without its machine. "ok" and "short" compare with
-    what this project requires of itself; they do not change the exit code, for speed is measured
-    here and not judged.
+    ratios of medians, because a time says little without its machine.
 
-    Django and asyncpg take part where they are installed (extra \\[bench]).
+    Django, psycopg2 and asyncpg take part where they are installed (extra \\[bench]).
     """
     with errors_as_exit_codes():
         if chart is not None and chart.suffix not in FORMATS:
             raise ConfigurationError(f"--chart {chart}: expected {' or '.join(FORMATS)} at the end")
+        drivers = _drivers(driver or [], url, grid)
+        aside = Console(stderr=True)
+        if grid:
+            if only or way or large:
+                raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
+            _measure_grid(
+                url,
+                drivers,
+                rounds,
+                objects,
+                chart,
+                aside,
+                quick=quick,
+                related=related,
+                json_=json_,
+            )
+            return
+        if related:
+            raise ConfigurationError("--related: it goes with --grid only")
         if quick:
             rounds, objects = rounds or _QUICK_ROUNDS, objects or _QUICK_OBJECTS
         works = [
             work.at_most(objects=objects, rounds=rounds)
             for work in _chosen(only or [], way or [], large)
         ]
-        missing = {way.needs for work in works for way in work.ways if not way.installed}
-        works = [work.with_ways(lambda way: way.installed) for work in works]
-        aside = Console(stderr=True)
-        with open_place(url) as place, _progress(aside) as progress:
+        missing = {
+            way.needs
+            for work in works
+            for way in work.ways
+            if not way.installed and set(way.drivers) & set(drivers)
+        }
+        with open_place(url, driver=drivers[0]) as place:
             machine = describe_machine(place.engine)
-            results = _run(works, place, progress)
+            results = _run(works, [place.on(name) for name in drivers], aside)
         if json_:
-            found = {"machine": machine, "results": [result.to_dict() for result in results]}
-            typer.echo(json.dumps(found, indent=2))
+            found = [result.to_dict(required=targets) for result in results]
+            typer.echo(json.dumps({"machine": machine, "results": found}, indent=2))
         else:
             out = Console()
             out.print(machine_line(machine), highlight=False, soft_wrap=True)
-            out.print(bench_table(results))
+            out.print(bench_table(results, targets=targets))
         if missing:
             aside.print(f"not installed, so left out: {', '.join(sorted(filter(None, missing)))}")
         if chart is not None:
             draw_chart(results, machine, chart)
             aside.print(f"drawn: {chart}", markup=False, highlight=False)
+
+
+def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
+    """The drivers that are asked for, or what is meant if none is."""
+    for name in names:
+        check_driver(name)
+    if names:
+        return list(dict.fromkeys(names))
+    if grid:
+        return [name for name in DRIVERS if find_spec(name) is not None]
+    found = driver_of(make_url(url) if url else None)
+    check_driver(found)
+    return [found]
 
 
 def _chosen(only: Sequence[str], ways: Sequence[str], large: bool) -> list[Work]:
@@ -143,27 +221,54 @@ def _chosen(only: Sequence[str], ways: Sequence[str], large: bool) -> list[Work]
     return works
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        # A thread that redraws while a way runs would be measured with it.
-        auto_refresh=False,
-    )
-
-
-def _run(works: Sequence[Work], place: Place, progress: Progress) -> list[Result]:
-    total = sum(work.rounds * len(work.ways) for work in works)
-    task = progress.add_task("", total=total)
+def _run(works: Sequence[Work], places: Sequence[Place], aside: Console) -> list[Result]:
+    """Do each work on each driver, in the ways that are there for it."""
+    chosen = [
+        (place, fitting)
+        for work in works
+        for place in places
+        if (fitting := work.with_ways(_fits(place.driver))).ways
+    ]
     results: list[Result] = []
-    for work in works:
+    with steps(aside, sum(work.rounds * len(work.ways) for _, work in chosen)) as step:
+        for place, work in chosen:
 
-        def step(way: str, work: Work = work) -> None:
-            progress.update(task, advance=1, description=f"{work.name}: {way}", refresh=True)
+            def done(way: str, name: str = f"{work.name}, {place.driver}") -> None:
+                step(f"{name}: {way}")
 
-        results += run_work(work, place, step)
+            results += run_work(work, place, done)
     return results
+
+
+def _fits(driver: str) -> Callable[[Any], bool]:
+    return lambda way: way.installed and driver in way.drivers
+
+
+def _measure_grid(
+    url: str | None,
+    drivers: Sequence[str],
+    rounds: int | None,
+    objects: int | None,
+    chart: Path | None,
+    aside: Console,
+    *,
+    quick: bool,
+    related: bool,
+    json_: bool,
+) -> None:
+    most = objects or (_QUICK_OBJECTS if quick else max(ROWS))
+    points = grid_points(drivers, rows=[rows for rows in ROWS if rows <= most])
+    rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
+    with open_place(url) as place, steps(aside, len(points) * (rounds + 1)) as step:
+        machine = describe_machine(place.engine)
+        found = run_grid(place, points, rounds=rounds, related=related, step=step)
+    if json_:
+        typer.echo(json.dumps({"machine": machine, "grid": found.to_dict()}, indent=2))
+    else:
+        out = Console()
+        out.print(machine_line(machine), highlight=False, soft_wrap=True)
+        for table in grid_tables(found):
+            out.print(table)
+    if chart is not None:
+        draw_heat_map(found, machine, chart)
+        aside.print(f"drawn: {chart}", markup=False, highlight=False)

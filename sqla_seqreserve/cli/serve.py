@@ -33,5 +33,5 @@ def serve(
     """
     with errors_as_exit_codes():
         with needs_extra("web,portfolio,asyncio"):
-            from ._serve import run_server
-        run_server(url, port)
+            from ._serve import serve_portal
+        serve_portal(url, port)

@@ -12,8 +12,14 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from sqla_seqreserve.bench import WORKS, Place, Way, Work, open_place, run_work
-from sqla_seqreserve.bench.data import account_values, bond_values, payment_values, posting_values
+from sqla_seqreserve.bench import DRIVERS, WORKS, Place, Way, Work, open_place, run_work
+from sqla_seqreserve.bench.data import (
+    account_values,
+    bond_values,
+    node_values,
+    payment_values,
+    posting_values,
+)
 from sqla_seqreserve.bench.models import PAYMENT_COLUMNS
 from sqla_seqreserve.cli._bench_table import bench_table
 
@@ -48,6 +54,19 @@ def written(place: Place, work: Work) -> list[tuple[Any, ...]]:
             "SELECT a.number, p.number, p.amount FROM bench_posting p "
             "JOIN bench_account a ON a.id = p.account_id ORDER BY p.id",
         )
+    if work.name == "chain":
+        return rows(
+            place,
+            "SELECT n.number, n.name, p.number FROM bench_node n "
+            "LEFT JOIN bench_node p ON p.id = n.parent_id ORDER BY n.id",
+        )
+    if work.name == "open-transaction":
+        columns = ", ".join(PAYMENT_COLUMNS)
+        return [
+            row
+            for table in work.tables
+            for row in rows(place, f"SELECT {columns} FROM {table} ORDER BY id")
+        ]
     if work.name == "joined":
         return rows(
             place,
@@ -65,21 +84,37 @@ def expected(work: Work) -> list[tuple[Any, ...]]:
             for number in range(OBJECTS * CHILDREN)
         ]
         return [tuple(account_values(number).values()) for number in range(OBJECTS)] + children
+    if work.name == "chain":
+        return [
+            (*node_values(number).values(), number - 1 if number else None)
+            for number in range(OBJECTS)
+        ]
+    if work.name == "open-transaction":
+        return [
+            tuple(payment_values(number).values())
+            for table in range(3)
+            for number in range(table, OBJECTS, 3)
+        ]
     if work.name == "joined":
         return [("bond", *bond_values(number).values()) for number in range(OBJECTS)]
     return [tuple(payment_values(number).values()) for number in range(OBJECTS)]
 
 
 WAYS = [
-    pytest.param(work, way, id=f"{work.name}: {way.name}") for work in WORKS for way in work.ways
+    pytest.param(driver, work, way, id=f"{driver}, {work.name}: {way.name}")
+    for driver in DRIVERS
+    for work in WORKS
+    for way in work.ways
+    if driver in way.drivers
 ]
 
 
-@pytest.mark.parametrize(("work", "way"), WAYS)
-def test_a_way_writes_the_rows(place: Place, work: Work, way: Way) -> None:
-    """A way leaves exactly the rows that it was given, numbered in their order."""
+@pytest.mark.parametrize(("driver", "work", "way"), WAYS)
+def test_a_way_writes_the_rows(place: Place, driver: str, work: Work, way: Way) -> None:
+    """A way leaves exactly the rows that it was given, numbered in their order, on each driver."""
     if not way.installed:
         pytest.skip(f"{way.needs} is not installed")
+    place = place.on(driver)
     execute(place, f"TRUNCATE {', '.join(work.tables)}")
 
     way.run(place, OBJECTS)
@@ -91,10 +126,14 @@ def test_a_way_writes_the_rows(place: Place, work: Work, way: Way) -> None:
         assert written(place, work) == expected(work)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_a_work_is_measured_in_each_of_its_ways(place: Place, work: Work) -> None:
+def test_a_work_is_measured_in_each_of_its_ways(place: Place, work: Work, driver: str) -> None:
     """A run gives every measure one sample a round from each way, and all leave the same rows."""
-    work = work.at_most(objects=200, rounds=2).with_ways(lambda way: way.installed)
+    place = place.on(driver)
+    work = work.at_most(objects=200, rounds=2).with_ways(
+        lambda way: way.installed and driver in way.drivers
+    )
 
     results = run_work(replace(work, repeat=min(work.repeat, 2)), place)
     Console().print(bench_table(results))

@@ -39,6 +39,7 @@ UPPER_FLOORS = {
     f"{PACKAGE}.web": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     f"{PACKAGE}.metrics": (f"{PACKAGE}.metrics", f"{PACKAGE}.cli", f"{PACKAGE}.web"),
     f"{PACKAGE}.testing": (f"{PACKAGE}.testing",),
+    f"{PACKAGE}._wire": (f"{PACKAGE}._wire", f"{PACKAGE}.testing", f"{PACKAGE}.bench"),
 }
 
 # The core's floors, from the top down: a module imports from its own floor and from those below.
@@ -50,6 +51,7 @@ CORE_FLOORS = (
     ("_rows",),
     ("health",),
     ("_ids",),
+    ("_routes",),
     ("_drivers",),
     ("_host",),
     ("_audit",),
@@ -71,9 +73,10 @@ CONFINED = {
         f"{PACKAGE}.bench.ways.with_asyncpg",
         f"{PACKAGE}.cli",
     ),
+    "psycopg2": (f"{PACKAGE}._drivers", f"{PACKAGE}._rows.psycopg2_values"),
     "django": (f"{PACKAGE}.bench.ways.with_django",),
-    "matplotlib": (f"{PACKAGE}.bench.chart",),
-    "fastapi": (f"{PACKAGE}.web",),
+    "matplotlib": (f"{PACKAGE}.bench.chart", f"{PACKAGE}.bench.heat_map"),
+    "fastapi": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     "starlette": (f"{PACKAGE}.web",),
     "pydantic": (f"{PACKAGE}.web",),
     "uvicorn": (f"{PACKAGE}.cli",),

@@ -8,14 +8,26 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, create_engine
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    insert,
+)
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     AsyncAdapt_asyncpg_cursor,
 )
 from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unitofwork
+from sqlalchemy.sql import util as sql_util
+from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _host as host
+from sqla_seqreserve._host.engine import InsertContext
 
 LINE = sqlalchemy.__version__
 
@@ -42,6 +54,8 @@ SESSION = Session(create_engine("sqlite://"))
 UOW = unitofwork.UOWTransaction(SESSION)
 STATE = sqlalchemy.inspect(Child())
 SESSION.begin()
+CONNECTION = SESSION.connection()
+parents.create(CONNECTION)
 
 # What the module's own expressions reach through, by the name that stands before the dot there.
 OWNERS = {
@@ -64,6 +78,19 @@ OWNERS = {
     "state": STATE,
     "column": parents.c.id,
     "metadata": parents.metadata,
+    "connection": CONNECTION,
+    "engine": CONNECTION.engine,
+    "dialect": CONNECTION.dialect,
+    "statement": insert(parents),
+    "context_class": CONNECTION.dialect.execution_ctx_cls,
+    "context": CONNECTION.execute(insert(parents).values(id=1)).context,
+    "_sql_util": sql_util,
+    "_langhelpers": langhelpers,
+    "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
+    "batch": None,
+    # Our own.
+    "self": InsertContext(CONNECTION, None),
+    "insert": InsertContext(CONNECTION, None),
     "dispatch": Child.id.dispatch,  # type: ignore[attr-defined]  # put there by map_imperatively()
 }
 

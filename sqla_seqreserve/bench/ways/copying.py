@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from ..data import payments
 from ..models import PAYMENT_COLUMNS
-from ..work import Place
+from ..place import Place
 from .clock import Clock
 
 __all__ = ["COPY_PAYMENTS", "NEXT_IDS", "PAYMENT_TYPES", "copy_by_psycopg"]

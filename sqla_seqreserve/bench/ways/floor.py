@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqla_seqreserve import _host as host
 
 from ..models import Payment
-from ..work import Place
+from ..place import Place
+from ..sessions import PlainSessions, Sessions
 from .copying import COPY_PAYMENTS, NEXT_IDS, PAYMENT_TYPES
-from .session import add_and_commit
+from .session import add_payments
 
 __all__ = ["add_all_at_the_floor"]
 
@@ -61,12 +62,12 @@ def _before_flush(_session: Session, uow: Any, _instances: Any) -> None:
     uow.postsort_actions[host.SaveUpdateAll, mapper] = _CopyPayments(uow, mapper)
 
 
-def _sessions(place: Place) -> sessionmaker[Session]:
+def _sessions(place: Place) -> Sessions:
     sessions = sessionmaker(place.engine)
     event.listen(sessions, "before_flush", _before_flush)
-    return sessions
+    return PlainSessions(sessions)
 
 
 def add_all_at_the_floor(place: Place, objects: int) -> Mapping[str, float]:
     """``add_all()`` and ``commit()`` with the flush written by hand."""
-    return add_and_commit(place.keep(_sessions), Payment, objects)
+    return add_payments(place.keep(_sessions), Payment, objects)

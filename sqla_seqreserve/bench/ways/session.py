@@ -7,23 +7,25 @@ that is ``None`` here and there, as in these rows, that takes ten to twenty time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert
-from sqlalchemy.orm import Session, sessionmaker
-
-from sqla_seqreserve import register
+from sqlalchemy.orm import Session
 
 from ..data import payments
 from ..models import Payment, PaymentOfSequence
-from ..work import Place
+from ..place import Place
+from ..sessions import Sessions
+from ..work import OURS, STOCK, Way
 from .clock import Clock
 
 __all__ = [
     "add_and_commit",
     "add_in_ours",
     "add_in_stock",
+    "add_payments",
+    "add_ways",
     "add_with_ids_ahead",
     "insert_mappings",
     "insert_returning_ids",
@@ -31,41 +33,58 @@ __all__ = [
 ]
 
 
-def add_and_commit(
-    sessions: sessionmaker[Session], model: type[Payment | PaymentOfSequence], objects: int
-) -> Mapping[str, float]:
+def add_and_commit(sessions: Sessions, make: Callable[[], Sequence[object]]) -> Mapping[str, float]:
     """Make the objects, add and commit them: all of it timed, and the flush by itself."""
-    values = payments(objects)
-    with sessions() as session:
+
+    def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
-        session.add_all([model(**row) for row in values])
+        session.add_all(make())
         flush = Clock()
         session.flush()
         flushed = flush.seconds()
         session.commit()
         return {"commit": clock.seconds(), "flush": flushed}
 
+    return sessions.run(work)
+
+
+def add_ways(make: Callable[[int], Sequence[object]]) -> tuple[Way, Way]:
+    """Ours and stock, of as many objects as ``make`` is asked for."""
+
+    def ours(place: Place, objects: int) -> Mapping[str, float]:
+        return add_and_commit(place.ours, lambda: make(objects))
+
+    def stock(place: Place, objects: int) -> Mapping[str, float]:
+        return add_and_commit(place.stock, lambda: make(objects))
+
+    return Way(OURS, ours), Way(STOCK, stock)
+
+
+def add_payments(
+    sessions: Sessions, model: type[Payment | PaymentOfSequence], objects: int
+) -> Mapping[str, float]:
+    """The same for payments."""
+    values = payments(objects)
+    return add_and_commit(sessions, lambda: [model(**row) for row in values])
+
 
 def add_in_ours(place: Place, objects: int) -> Mapping[str, float]:
     """Ours."""
-    return add_and_commit(place.ours, Payment, objects)
+    return add_payments(place.ours, Payment, objects)
 
 
 def add_with_ids_ahead(place: Place, objects: int) -> Mapping[str, float]:
     """Ours with ``prefetch=100``."""
-    return add_and_commit(place.keep(_sessions_with_ids_ahead), Payment, objects)
+    return add_payments(place.keep(_sessions_with_ids_ahead), Payment, objects)
 
 
-def _sessions_with_ids_ahead(place: Place) -> sessionmaker[Session]:
-    sessions = sessionmaker(place.engine)
-    registration = register(sessions, prefetch=100)
-    place.closing.callback(registration.unregister)
-    return sessions
+def _sessions_with_ids_ahead(place: Place) -> Sessions:
+    return place.registered(prefetch=100)
 
 
 def add_in_stock(place: Place, objects: int) -> Mapping[str, float]:
     """Stock SQLAlchemy."""
-    return add_and_commit(place.stock, Payment, objects)
+    return add_payments(place.stock, Payment, objects)
 
 
 def insert_mappings(place: Place, objects: int) -> Mapping[str, float]:
@@ -86,7 +105,8 @@ def insert_returning_objects(place: Place, objects: int) -> Mapping[str, float]:
 
 def _execute(place: Place, objects: int, statement: Any, fetch: str | None) -> Mapping[str, float]:
     values = payments(objects)
-    with place.stock() as session:
+
+    def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
         result: Any = session.execute(statement, values, execution_options={"render_nulls": True})
         kept = None
@@ -99,3 +119,5 @@ def _execute(place: Place, objects: int, statement: Any, fetch: str | None) -> M
         # Held until the clock has stopped: to free the objects is nobody's work here.
         del kept
         return {"commit": seconds}
+
+    return place.stock.run(work)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data import payments
 from ..models import PAYMENT_COLUMNS
-from ..work import Place
+from ..place import Place
 from .clock import Clock
 
 __all__ = ["copy_by_asyncpg"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data import account_values, payments, posting_values
 from ..models import Account, Payment, Posting
-from ..work import Place
+from ..place import Place
 from .clock import Clock
 
 __all__ = ["bulk_create_accounts", "bulk_create_payments"]

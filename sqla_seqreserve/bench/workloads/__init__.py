@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ..work import Work
-from . import few, inheritance, large, mappings, one_table, relationship, sequence_default
+from . import (
+    chain,
+    few,
+    inheritance,
+    large,
+    mappings,
+    one_table,
+    open_transaction,
+    relationship,
+    sequence_default,
+)
 
 __all__ = ["WORKS"]
 
@@ -14,6 +24,9 @@ WORKS: Final[tuple[Work, ...]] = (
     sequence_default.SEQUENCE_DEFAULT,
     few.FIFTY,
     few.ONE,
+    few.ONE_FAR,
+    open_transaction.OPEN_TRANSACTION,
+    chain.CHAIN,
     relationship.RELATIONSHIP,
     inheritance.JOINED,
     mappings.MAPPINGS,

@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy.orm import Session, sessionmaker
-
 from ..data import bond_values
 from ..models import Bond, Instrument
-from ..ways.clock import Clock
-from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+from ..place import Place
+from ..sessions import Sessions
+from ..ways.session import add_and_commit
+from ..work import OURS, STOCK, Measure, Required, Way, Work
 
 __all__ = ["JOINED"]
 
 
-def _add(sessions: sessionmaker[Session], objects: int) -> Mapping[str, float]:
+def _add(sessions: Sessions, objects: int) -> Mapping[str, float]:
     values = [bond_values(number) for number in range(objects)]
-    with sessions() as session:
-        clock = Clock()
-        session.add_all([Bond(**row) for row in values])
-        flush = Clock()
-        session.flush()
-        flushed = flush.seconds()
-        session.commit()
-        return {"commit": clock.seconds(), "flush": flushed}
+    return add_and_commit(sessions, lambda: [Bond(**row) for row in values])
 
 
 def _ours(place: Place, objects: int) -> Mapping[str, float]:

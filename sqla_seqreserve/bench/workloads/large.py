@@ -14,7 +14,8 @@ from typing import Final
 from sqla_seqreserve.errors import SeqReserveError
 
 from ..models import Payment
-from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+from ..place import Place
+from ..work import OURS, STOCK, Measure, Required, Way, Work
 from .one_table import PAYMENTS
 
 __all__ = ["LARGE"]
@@ -27,6 +28,7 @@ def _in_process(ours: bool, place: Place, objects: int) -> Mapping[str, float]:
     order = {
         # By standard input, because a command line is everybody's to read.
         "url": place.url.render_as_string(hide_password=False),
+        "driver": place.driver,
         "ours": ours,
         "objects": objects,
     }

@@ -8,15 +8,15 @@ import gc
 import json
 import resource
 import sys
+from contextlib import ExitStack
 from typing import Any
 
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session, sessionmaker
-
-from sqla_seqreserve import register
+from sqlalchemy import make_url
+from sqlalchemy.orm import Session
 
 from ..data import payment_values
 from ..models import Payment
+from ..sessions import Sessions, open_sessions
 from ..ways.clock import Clock
 
 __all__ = ["main"]
@@ -27,23 +27,21 @@ _CHUNK = 10_000
 def main() -> None:
     """Do as ordered."""
     order: dict[str, Any] = json.load(sys.stdin)
-    engine = create_engine(order["url"])
-    sessions = sessionmaker(engine)
-    if order["ours"]:
-        register(sessions)
-    _write(sessions, 20)
-    gc.collect()
-    seconds = _write(sessions, order["objects"])
-    engine.dispose()
+    ours: dict[str, Any] | None = {} if order["ours"] else None
+    with ExitStack() as closing:
+        sessions = open_sessions(make_url(order["url"]), order["driver"], closing, ours)
+        _write(sessions, 20)
+        gc.collect()
+        seconds = _write(sessions, order["objects"])
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = used if sys.platform == "darwin" else used * 1024
     print(json.dumps({"commit": seconds, "peak": peak}))
 
 
-def _write(sessions: sessionmaker[Session], count: int) -> float:
-    made: list[Payment] = []
-    seconds = 0.0
-    with sessions() as session:
+def _write(sessions: Sessions, count: int) -> float:
+    def work(session: Session) -> float:
+        made: list[Payment] = []
+        seconds = 0.0
         for start in range(0, count, _CHUNK):
             values = [payment_values(n) for n in range(start, min(start + _CHUNK, count))]
             clock = Clock()
@@ -55,6 +53,8 @@ def _write(sessions: sessionmaker[Session], count: int) -> float:
         session.add_all(made)
         session.commit()
         return seconds + clock.seconds()
+
+    return sessions.run(work)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, Literal
+
+from sqlalchemy.orm import Session
 
 from sqla_seqreserve import bulk_insert
 
 from ..data import payments
 from ..models import Payment
+from ..place import Place
 from ..ways.clock import Clock
-from ..work import Measure, Place, Required, Way, Work
+from ..work import Measure, Required, Way, Work
 from .one_table import (
     ASYNCPG,
     DJANGO,
@@ -19,6 +22,7 @@ from .one_table import (
     INSERT_OBJECTS,
     PAYMENTS,
     RAW_COPY,
+    TEXT_COPY,
 )
 
 __all__ = ["MAPPINGS", "OBJECTS"]
@@ -28,24 +32,28 @@ _OBJECTS: Final = 'sqla-seqreserve bulk_insert, returning="objects"'
 
 
 def _ids(place: Place, objects: int) -> Mapping[str, float]:
-    values = payments(objects)
-    with place.stock() as session:
-        clock = Clock()
-        bulk_insert(session, Payment, values)
-        session.commit()
-        return {"commit": clock.seconds()}
+    return _insert(place, objects, "ids")
 
 
 def _objects(place: Place, objects: int) -> Mapping[str, float]:
+    return _insert(place, objects, "objects")
+
+
+def _insert(
+    place: Place, objects: int, returning: Literal["ids", "objects"]
+) -> Mapping[str, float]:
     values = payments(objects)
-    with place.stock() as session:
+
+    def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
-        kept = bulk_insert(session, Payment, values, returning="objects")
+        kept: Any = bulk_insert(session, Payment, values, returning=returning)
         session.commit()
         seconds = clock.seconds()
         # Held until the clock has stopped: to free the objects is nobody's work here.
         del kept
         return {"commit": seconds}
+
+    return place.stock.run(work)
 
 
 MAPPINGS: Final = Work(
@@ -54,13 +62,13 @@ MAPPINGS: Final = Work(
     100_000,
     (Payment.__tablename__,),
     PAYMENTS,
-    (Way(_IDS, _ids), INSERT, INSERT_IDS, RAW_COPY, DJANGO, ASYNCPG),
+    (Way(_IDS, _ids), INSERT, INSERT_IDS, RAW_COPY, TEXT_COPY, DJANGO, ASYNCPG),
     (
         Measure(
             "commit",
             "",
             (
-                Required(INSERT.name, 5),
+                Required(INSERT.name, 5, others=3),
                 Required(INSERT_IDS.name, 15),
                 Required(RAW_COPY.name, 1.3, "at most"),
             ),

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..models import PAYMENT_COLUMNS, PaymentOfSequence
-from ..ways.session import add_and_commit
-from ..work import OURS, STOCK, Measure, Place, Required, Way, Work
+from ..place import Place
+from ..ways.session import add_payments
+from ..work import OURS, STOCK, Measure, Required, Way, Work
 
 __all__ = ["SEQUENCE_DEFAULT"]
 
 
 def _ours(place: Place, objects: int) -> Mapping[str, float]:
-    return add_and_commit(place.ours, PaymentOfSequence, objects)
+    return add_payments(place.ours, PaymentOfSequence, objects)
 
 
 def _stock(place: Place, objects: int) -> Mapping[str, float]:
-    return add_and_commit(place.stock, PaymentOfSequence, objects)
+    return add_payments(place.stock, PaymentOfSequence, objects)
 
 
 SEQUENCE_DEFAULT: Final = Work(

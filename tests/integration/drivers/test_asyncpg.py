@@ -146,7 +146,7 @@ async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
         with record_statements(engine) as statements:
             session.add_all([Item(size=n) for n in range(3)])
             await session.flush()
-        assert [str(each).partition(" ")[0] for each in statements] == ["SELECT", "COPY"]
+        assert [str(each).partition(" ")[0] for each in statements] == ["WITH", "COPY"]
         prepared = await session.scalars(text("SELECT statement FROM pg_prepared_statements"))
         looks = [each for each in prepared if each.startswith("SELECT") and "LIMIT 0" in each]
         assert len(looks) <= 1
@@ -237,14 +237,14 @@ async def test_what_asyncpg_knows_of_the_connection(engine: AsyncEngine) -> None
     assert driver is not None
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
-        assert driver.opens_transaction(raw)
+        assert driver.state(raw) == "idle"
         await connection.execute(text("SET application_name = 'told'"))
-        assert not driver.opens_transaction(raw)
+        assert driver.state(raw) != "idle"
         assert driver.setting(raw, "application_name") == "told"
         assert driver.setting(raw, "work_mem") is None
         await connection.rollback()
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        assert not driver.opens_transaction(raw)
+        assert driver.state(raw) != "idle"
 
 
 def test_asyncpg_has_the_names() -> None:

@@ -187,7 +187,7 @@ def test_inserts_travel_together_up_to_one_that_returns(engine: Engine, driver: 
     ]
     with engine.connect() as connection:
         statements = Statements(connection.connection)
-        rows = driver.send(connection.connection, inserts)
+        rows = [back.rows for back in driver.send(connection.connection, inserts)]
         assert rows == [[], [], [(3, 7), (4, 7)], []]
         assert len(statements.sent) == 3
         found = connection.exec_driver_sql("SELECT id, name FROM item ORDER BY id").all()
@@ -258,22 +258,22 @@ def test_a_value_that_cannot_be_adapted_is_refused_before_anything_is_sent(
     with engine.connect() as connection:
         with pytest.raises(psycopg2.ProgrammingError, match="can't adapt"):
             driver.send(connection.connection, inserts)
-        assert driver.opens_transaction(connection.connection)
+        assert driver.state(connection.connection) == "idle"
 
 
 def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -> None:
     """Whether the next statement begins a transaction, and settings that the server reports."""
     with engine.connect() as connection:
         fairy: Any = connection.connection
-        assert driver.opens_transaction(fairy)
+        assert driver.state(fairy) == "idle"
         cursor = fairy.driver_connection.cursor()
         cursor.execute("SET application_name = 'told'")
-        assert not driver.opens_transaction(fairy)
+        assert driver.state(fairy) != "idle"
         assert driver.setting(fairy, "application_name") == "told"
         assert driver.setting(fairy, "work_mem") is None
         fairy.driver_connection.rollback()
         fairy.driver_connection.autocommit = True
-        assert not driver.opens_transaction(fairy)
+        assert driver.state(fairy) != "idle"
         fairy.driver_connection.autocommit = False
 
 

@@ -131,6 +131,35 @@ class Text2(str):
     __slots__ = ()
 
 
+class Word(enum.StrEnum):
+    ONE = "first"
+
+
+class Label(str, enum.Enum):  # noqa: UP042  # its str() is another than that of a StrEnum
+    ONE = "first"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Count(int):
+    pass
+
+
+class Nowhere(dt.tzinfo):
+    """A time zone that tells no offset."""
+
+    def utcoffset(self, moment: dt.datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: dt.datetime | None) -> None:
+        return None
+
+    def dst(self, moment: dt.datetime | None) -> None:
+        return None
+
+
 UTC = dt.UTC
 EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
 ODD_ZONE = dt.timezone(dt.timedelta(hours=-3, minutes=-17, seconds=-5))
@@ -404,6 +433,51 @@ CASES = [
     case("uuid[]", ARRAY(Uuid), [[uuid.UUID(int=5)], []]),
     case("enum[]", pg.ARRAY(Enum(Colour, name="colours")), [[Colour.RED, None], []]),
     case("jsonb[]", ARRAY(pg.JSONB), [[{"a": 1}, None], []]),
+    case("citext[]", ARRAY(pg.CITEXT), [["a", None, 'B "q"'], [], [["a"], ["b"]]]),
+    case("char(3)[]", ARRAY(CHAR(3)), [["a", "abc", None], []]),
+    case("char(3)[] column of a text[]", ARRAY(Text), [["a", None], []], column="char(3)[]"),
+    case("inet[]", ARRAY(pg.INET), [["10.0.0.1", None], ["::1/64"], []]),
+    case("interval[]", ARRAY(Interval), [SPANS[1:4], []]),
+    case("bytea[]", ARRAY(LargeBinary), [[b"", b"a\\\x00"], []]),
+    case("boolean[]", ARRAY(Boolean), [[True, None, False]]),
+    case("date[]", ARRAY(Date), [DAYS]),
+    case("double precision[]", ARRAY(Float), [[0.1, NAN, -INFINITY]]),
+    case("json[]", ARRAY(JSON), [[{"b": 1, "a": 2}, [1]]]),
+    case(
+        "unlike depths",
+        ARRAY(Integer),
+        [[1, [2]], [[1], None], [[1, 2], [3]], [[]]],
+        elsewhere=[[[]]],
+    ),
+    case(
+        "members in text",
+        Text,
+        [Word.ONE, Label.ONE, Colour.RED],
+    ),
+    case("members in varchar", String(20), [Word.ONE, Label.ONE, Colour.RED]),
+    case("members in integer", Integer, [Level.HIGH, Count(7)]),
+    case("json column of a jsonb", pg.JSONB, [{"b": 1, "a": 2}], column="json", never_copy=True),
+    case("cidr column of an inet", pg.INET, ["10.0.0.0/8"], column="cidr", never_copy=True),
+    case("interval column of a time", Time, CLOCKS[:2], column="interval", never_copy=True),
+    case("numeric oddities", Numeric, [Decimal("-NaN")]),
+    case(
+        "numrange of unlike bounds",
+        pg.NUMRANGE,
+        [Range(1, Decimal("2.5"))],
+    ),
+    case(
+        "scoped address",
+        pg.INET,
+        [ipaddress.ip_address("fe80::1%eth0")],
+        elsewhere=[ipaddress.ip_address("fe80::1%eth0")],
+    ),
+    case(
+        "offset of microseconds",
+        DateTime(timezone=True),
+        [NOON.replace(tzinfo=dt.timezone(dt.timedelta(microseconds=5)))],
+        elsewhere=[NOON.replace(tzinfo=dt.timezone(dt.timedelta(microseconds=5)))],
+    ),
+    case("time zone without an offset", DateTime(timezone=True), [NOON.replace(tzinfo=Nowhere())]),
     case("tuples", ARRAY(Integer, as_tuple=True), [(1, 2), [3]]),
     case(
         "int4range",
@@ -629,6 +703,14 @@ def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case
     assert not found, "\n".join(found)
 
 
+# Stock writes these values alone in another way than with others: psycopg2's statement of several
+# rows casts to the model's integer, and one float that is no number makes floats of all numbers.
+DEPENDS_ON_THE_BATCH = {
+    ("psycopg2", "bigint column of an integer"),
+    ("psycopg2", "numeric"),
+}
+
+
 async def differences_by_type_async(twins: Twins, item: Case) -> list[str]:
     """The same below asynchronous engines."""
     engines = [
@@ -658,6 +740,8 @@ def differences_by_type(engines: Sequence[Engine], item: Case) -> list[str]:
                 taken.append(value)
         for type_ in dict.fromkeys(map(type, taken)):
             together = [value for value in taken if type(value) is type_]
+            if (engines[0].driver, item.name) in DEPENDS_ON_THE_BATCH:
+                together = together[:1]
             expected, actual = stock.flush(together)[0], ours.flush(together)[0]
             found += differences(f"{type_.__name__} together", actual, expected)
     return found

@@ -1,0 +1,58 @@
+"""Reserves ids outside a flush: as often as it takes for what is known of a table to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapper
+
+from ..errors import SequenceNotFoundError
+from .fetch import IdRequest, take_ids
+from .keys import KeySequence, require, resolve
+
+__all__ = ["Reserved", "reserve"]
+
+_ATTEMPTS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The ids of one class, as its attribute holds them, and the sequence that they are from."""
+
+    source: KeySequence
+    ids: Sequence[Any]
+
+
+def reserve(
+    connection: Connection, counts: Mapping[Mapper[Any], int]
+) -> dict[Mapper[Any], Reserved]:
+    """Take ids for each class in one message; in more where tables are altered meanwhile.
+
+    :raises SequenceNotFoundError: a class has no key that a sequence numbers, or its table is
+        altered faster than it can be looked at.
+    :raises SequenceExhaustedError: a sequence has no value left.
+    """
+    for _ in range(_ATTEMPTS):
+        sources = resolve(connection, counts)
+        for source in sources.values():
+            require(source)
+        requests = [IdRequest(sources[mapper], count) for mapper, count in counts.items()]
+        taken = take_ids(connection, requests)
+        if taken.holds:
+            return {
+                mapper: Reserved(sources[mapper], _converted(sources[mapper], ids))
+                for mapper, ids in zip(counts, taken.ids, strict=True)
+            }
+    names = ", ".join(mapper.class_.__name__ for mapper in counts)
+    raise SequenceNotFoundError(
+        f"No ids can be reserved for {names}: what the catalogue says of the tables did not hold "
+        f"{_ATTEMPTS} times in a row. Expected tables that rest for the time of a query; or, under "
+        "REPEATABLE READ or SERIALIZABLE, a reservation before anything is read"
+    )
+
+
+def _converted(source: KeySequence, ids: Sequence[int]) -> Sequence[Any]:
+    return list(map(source.to_python, ids)) if source.to_python is not None else ids

@@ -1,0 +1,174 @@
+"""Chooses how the new objects of a flush are sent.
+
+Three ways, and what each costs in round trips beside the work for its rows:
+
+*numbered*
+    SQLAlchemy's INSERTs, which bring the keys back: one round trip a table and thousand rows.
+*reserved, one message*
+    All keys in one round trip, then every INSERT in a second one, where the driver can.
+*reserved, COPY*
+    All keys in one round trip, then one COPY a table.
+
+The BEGIN of a transaction is a round trip of its own unless it travels along. Keys are reserved
+whatever it costs where somebody could look at them before the INSERT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .wire import Wire
+
+__all__ = ["Pending", "Route", "Wishes", "choose", "copy_crossover"]
+
+_PAGE: Final = 1000
+"""Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
+
+_MARGIN: Final = 0.95
+"""What another way may cost of SQLAlchemy's own at the most: measured costs are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a flush inserts of one class.
+
+    :param tables: how many tables an object of it has a row in.
+    :param generated: a sequence numbers it, and at least one key is not set yet.
+    :param copies: COPY may write it.
+    :param only_copies: a key that is given must be written by COPY (``GENERATED ALWAYS``).
+    """
+
+    rows: int
+    tables: int = 1
+    generated: bool = True
+    copies: bool = True
+    only_copies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked for, whatever it costs.
+
+    :param reserve: keys before the first INSERT.
+    :param copy_from: how many rows of a class are written by COPY; ``None``: where it pays.
+    :param kept: how many keys are at hand without asking (``prefetch``).
+    """
+
+    reserve: bool = False
+    copy_from: int | None = None
+    kept: bool = False
+
+
+NO_WISHES: Final = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way that was chosen: whether keys are reserved first, and which of the pending classes
+    are written by COPY.
+    """
+
+    reserve: bool
+    copies: frozenset[int] = frozenset()
+
+
+def choose(
+    pending: Sequence[Pending],
+    wire: Wire | None,
+    round_trip: float,
+    *,
+    begun: bool,
+    wishes: Wishes = NO_WISHES,
+) -> Route:
+    """The cheapest way of sending these classes.
+
+    :param wire: the driver's costs; ``None``: it can do nothing beside SQLAlchemy's own INSERTs.
+    :param round_trip: to the server, in microseconds.
+    :param begun: the transaction has begun already.
+    """
+    everything = frozenset(range(len(pending)))
+    if wire is None:
+        return Route(wishes.reserve)
+    may_copy = frozenset(number for number in everything if pending[number].copies)
+    if wishes.copy_from is not None:
+        copies = frozenset(n for n in may_copy if pending[n].rows >= wishes.copy_from)
+        if copies:
+            return Route(True, copies)
+        may_copy = frozenset()
+    generated = any(one.generated and not one.only_copies for one in pending)
+    numbered = _numbered(pending, wire, round_trip, begun)
+    best, cost = frozenset[int](), math.inf
+    for copies in _candidates(pending, may_copy, wire, round_trip):
+        found = _reserved(pending, copies, wire, round_trip, begun, wishes.kept)
+        if found < cost:
+            best, cost = copies, found
+    if wishes.reserve or cost < numbered * _MARGIN:
+        return Route(bool(best) or generated, best)
+    return Route(False)
+
+
+def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: bool) -> float:
+    """Microseconds by INSERTs that bring the keys back."""
+    trips = 0 if begun or wire.begins_along else 1
+    work = 0.0
+    for one in pending:
+        pages = 1 if wire.sends_several and wire.begins_along else math.ceil(one.rows / _PAGE)
+        trips += one.tables * pages
+        work += one.tables * (pages * wire.statement + one.rows * wire.numbered_row)
+    return trips * round_trip + work
+
+
+def _reserved(
+    pending: Sequence[Pending],
+    copies: frozenset[int],
+    wire: Wire,
+    round_trip: float,
+    begun: bool,
+    kept: bool,
+) -> float:
+    """Microseconds with keys reserved first, these classes by COPY and the others by INSERT."""
+    trips = 0 if begun or wire.begins_along else 1
+    work = 0.0
+    if copies or not kept:
+        trips += 1
+        work += wire.reservation * len(pending)
+    message = 0
+    for number, one in enumerate(pending):
+        if number in copies:
+            trips += wire.copy_round_trips * one.tables
+            work += one.tables * (wire.copy_start + one.rows * wire.copy_row)
+        elif wire.sends_several:
+            message = 1
+            work += one.rows * one.tables * wire.insert_row
+        else:
+            trips += one.tables
+            work += one.tables * (wire.statement + one.rows * wire.insert_row)
+    return (trips + message) * round_trip + work
+
+
+def _candidates(
+    pending: Sequence[Pending], may_copy: frozenset[int], wire: Wire, round_trip: float
+) -> list[frozenset[int]]:
+    """The sets of classes worth comparing: none, each for which COPY saves more than its own round
+    trips cost, all.
+    """
+    pays = frozenset(
+        number
+        for number in may_copy
+        if wire.copy_round_trips * round_trip + wire.copy_start
+        < pending[number].rows * (wire.insert_row - wire.copy_row)
+    )
+    return [frozenset(), pays, may_copy]
+
+
+def copy_crossover(wire: Wire, round_trip: float, tables: int = 1) -> int:
+    """From how many rows of one class COPY is chosen, in a transaction that has begun."""
+    low, high = 1, 1_000_000
+    while low < high:
+        middle = (low + high) // 2
+        route = choose([Pending(middle, tables)], wire, round_trip, begun=True)
+        low, high = (low, middle) if route.copies else (middle + 1, high)
+    return low

@@ -1,0 +1,39 @@
+"""How far the server is: the time of a round trip, from statements that were sent anyway."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Distance"]
+
+_UNKNOWN: Final = 300.0
+_FORGETTING: Final = 0.02
+
+
+class Distance:
+    """The round trip to one engine's server, in microseconds, the work of a small statement
+    included.
+
+    The shortest of the recent times is what the network takes; longer ones waited for something. It
+    is forgotten a little with every time that is noted, so that a network that has become slower
+    is noticed. Threads may note at once: a lost note does no harm.
+    """
+
+    __slots__ = ("_round_trip",)
+
+    def __init__(self) -> None:
+        self._round_trip: float | None = None
+
+    @property
+    def round_trip(self) -> float:
+        """Microseconds."""
+        return self._round_trip if self._round_trip is not None else _UNKNOWN
+
+    def note(self, seconds: float, round_trips: int = 1) -> None:
+        """Note that a statement of little work took so long, in so many round trips."""
+        found = seconds * 1e6 / round_trips
+        known = self._round_trip
+        if known is None or found < known:
+            self._round_trip = found
+        else:
+            self._round_trip = known + _FORGETTING * (found - known)

@@ -1,0 +1,86 @@
+"""A server at a distance: a relay in a process of its own, for measuring.
+
+In the process that is measured a relay would take the interpreter's lock from what it delays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import URL
+
+from ..errors import ConfigurationError
+from .address import by_way_of, server_address
+from .relay import Address, Relay
+
+__all__ = ["far_server", "main"]
+
+_PR_SET_TIMERSLACK: Final = 29
+_AWAKE: Final = 0.0001
+
+
+@contextlib.contextmanager
+def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
+    """The URL of the same database at a distance, for the block.
+
+    Everything passes, encrypted or not, and any number of connections that one ``select()`` can
+    watch: about 500.
+
+    :param round_trip_time: seconds that a round trip takes longer, half of it each way; what the
+        relay takes itself, less than a tenth of a millisecond, comes on top.
+    :raises ConfigurationError: the URL is not PostgreSQL's, nobody answers there, or the process
+        does not start.
+    """
+    order = {"server": server_address(url), "delay": round_trip_time / 2}
+    process = subprocess.Popen(  # noqa: S603  # this interpreter, this package
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:  # which closes its standard input, and then it ends
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        said = process.stdout.readline()
+        if not said:
+            raise ConfigurationError(
+                f"The process that keeps the server at a distance ended with {process.wait()} "
+                "instead of saying where it listens; what it wrote to standard error tells why"
+            )
+        yield by_way_of(int(said), url)
+
+
+def main() -> None:
+    """Relay until standard input ends: with the process that gave the order, however it ends."""
+    order: dict[str, Any] = json.loads(sys.stdin.readline())
+    server: Address = (
+        order["server"] if isinstance(order["server"], str) else tuple(order["server"])
+    )
+    _wake_in_time()
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # no cycles are made, and a pause would be measured
+    with Relay(server, order["delay"], awake=_AWAKE) as relay:
+        print(relay.port, flush=True)
+        sys.stdin.read()
+
+
+def _wake_in_time() -> None:
+    """Linux lets timers be 50 microseconds late unless told otherwise; threads inherit this."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

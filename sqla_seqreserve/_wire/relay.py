@@ -1,0 +1,294 @@
+"""A relay on the loopback interface: what clients send goes to the server and back, perhaps later.
+
+One thread a connection, which ``select()`` wakes; the standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Final, Protocol
+
+from .protocol import encryption_request
+
+__all__ = ["Address", "Relay", "Watcher", "connect"]
+
+Address = tuple[str, int] | str
+"""Host and port, or the path of a Unix socket."""
+
+_CHUNK: Final = 256 * 1024
+_MOST_WAITING: Final = 64 * 1024 * 1024
+
+
+class Watcher(Protocol):
+    """Is shown what passes on one connection; called from the connection's thread."""
+
+    def sent(self, data: bytes) -> None:
+        """The client has sent this, and the server has not got it yet."""
+
+    def delivered(self, data: bytes) -> None:
+        """The client is given this next."""
+
+    def refused_encryption(self) -> None:
+        """The client asked to encrypt, and was told to go on without."""
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds a client must have sent nothing before it gets an answer."""
+
+
+def connect(address: Address) -> socket.socket:
+    """A connection to a server.
+
+    :raises OSError: nobody answers there.
+    """
+    if isinstance(address, str):
+        found = socket.socket(socket.AF_UNIX)
+        try:
+            found.connect(address)
+        except BaseException:
+            found.close()
+            raise
+        return found
+    found = socket.create_connection(address)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
+
+
+class Relay:
+    """Listens on 127.0.0.1 from its making until :meth:`close`.
+
+    :param delay: seconds that everything takes in each direction.
+    :param watch: makes a watcher for each connection, which must not be encrypted then.
+    :param awake: seconds before something is due from which on not to sleep: a sleeper is woken
+        dozens of microseconds late.
+    """
+
+    def __init__(
+        self,
+        server: Address,
+        delay: float = 0.0,
+        watch: Callable[[], Watcher] | None = None,
+        *,
+        awake: float = 0.0,
+    ) -> None:
+        self._server = server
+        self._delay = delay
+        self._awake = awake
+        self._watch = watch
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._woken, self._wake = socket.socketpair()
+        self._open: dict[_Connection, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._accept, name="relay", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cut every connection, and return when no thread is left."""
+        self._wake.close()
+        self._thread.join()
+        with self._lock:
+            left = dict(self._open)
+        for connection, thread in left.items():
+            connection.cut()
+            thread.join()
+        self._listener.close()
+        self._woken.close()
+
+    def _accept(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._listener, self._woken], [], [])
+            if self._woken in ready:
+                return
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                continue  # the client has gone already
+            try:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                server = connect(self._server)
+            except OSError:
+                client.close()  # as a server that has gone
+                continue
+            watcher = self._watch() if self._watch is not None else None
+            connection = _Connection(client, server, self._delay, self._awake, watcher)
+            thread = threading.Thread(target=self._run, args=[connection], daemon=True)
+            with self._lock:
+                self._open[connection] = thread
+            thread.start()
+
+    def _run(self, connection: _Connection) -> None:
+        try:
+            connection.run()
+        finally:
+            with self._lock:
+                del self._open[connection]
+
+
+class _Piece:
+    """Bytes on their way, and when they arrive."""
+
+    __slots__ = ("data", "due", "told")
+
+    def __init__(self, data: bytes, due: float) -> None:
+        self.data = data
+        self.due = due
+        self.told = False
+
+
+class _Lane:
+    """One direction of a connection: what was read and is not due, or not taken, yet."""
+
+    __slots__ = ("ended", "shut", "source", "target", "waiting", "waiting_bytes")
+
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
+        self.source = source
+        self.target = target
+        self.waiting: deque[_Piece] = deque()
+        self.waiting_bytes = 0
+        self.ended = False
+        self.shut = False
+
+    @property
+    def reads(self) -> bool:
+        return not self.ended and self.waiting_bytes < _MOST_WAITING
+
+    def keep(self, data: bytes, due: float) -> None:
+        self.waiting.append(_Piece(data, due))
+        self.waiting_bytes += len(data)
+
+    def send(self) -> bool:
+        """Send the oldest piece; whether the target took all of it."""
+        piece = self.waiting[0]
+        try:
+            taken = self.target.send(piece.data)
+        except BlockingIOError:
+            return False
+        self.waiting_bytes -= taken
+        if taken < len(piece.data):
+            piece.data = piece.data[taken:]
+            return False
+        self.waiting.popleft()
+        return True
+
+    def shut_if_done(self) -> None:
+        if self.ended and not self.waiting and not self.shut:
+            self.shut = True
+            with contextlib.suppress(OSError):
+                self.target.shutdown(socket.SHUT_WR)
+
+
+class _Connection:
+    """A client's connection and ours to the server for it."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        delay: float,
+        awake: float,
+        watcher: Watcher | None,
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._delay = delay
+        self._awake = awake
+        self._watcher = watcher
+        self._out = _Lane(client, server)
+        self._back = _Lane(server, client)
+        self._last_sent = 0.0
+        self._first = watcher is not None
+
+    def cut(self) -> None:
+        """End :meth:`run`; from any thread."""
+        for end in (self._client, self._server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> None:
+        """Relay until both sides have ended, or one is lost."""
+        # Lost is lost, for both: whoever is left sees its connection end.
+        with self._client, self._server, contextlib.suppress(OSError):
+            self._client.setblocking(False)
+            self._server.setblocking(False)
+            while not (self._out.shut and self._back.shut):
+                self._turn()
+
+    def _turn(self) -> None:
+        """Send what is due, and read what is there, or wait for either."""
+        timeout: float | None = None
+        full = []
+        lanes = (self._out, self._back)
+        for lane in lanes:
+            while lane.waiting:
+                left = self._due(lane) - monotonic()
+                if left > 0:
+                    sleep = max(left - self._awake, 0.0)
+                    timeout = sleep if timeout is None else min(timeout, sleep)
+                    break
+                self._tell(lane)
+                if not lane.send():
+                    full.append(lane.target)
+                    break
+            lane.shut_if_done()
+        sources = [lane.source for lane in lanes if lane.reads]
+        if sources or full or timeout is not None:
+            readable, _, _ = select.select(sources, full, [], timeout)
+            for lane in lanes:
+                if lane.source in readable:
+                    self._read(lane)
+
+    def _due(self, lane: _Lane) -> float:
+        due = lane.waiting[0].due
+        if lane is self._back and self._watcher is not None:
+            return max(due, self._last_sent + self._watcher.patience)
+        return due
+
+    def _tell(self, lane: _Lane) -> None:
+        # Before it is sent: the client may answer before this thread runs again.
+        piece = lane.waiting[0]
+        if lane is self._back and self._watcher is not None and not piece.told:
+            piece.told = True
+            self._watcher.delivered(piece.data)
+
+    def _read(self, lane: _Lane) -> None:
+        try:
+            data = lane.source.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            lane.ended = True
+            return
+        watcher = self._watcher
+        if watcher is not None and lane is self._out:
+            watcher.sent(data)
+            self._last_sent = monotonic()
+            if self._first and encryption_request(data):
+                self._client.send(b"N")
+                watcher.refused_encryption()
+                return
+            self._first = False
+        lane.keep(data, monotonic() + self._delay if self._delay else 0.0)

@@ -1,0 +1,300 @@
+"""Writes rows with INSERTs that travel in one message, whatever the number of tables.
+
+SQLAlchemy sends an INSERT and waits for it before it makes the next. Where every key is known
+nothing has to be waited for: the INSERTs of a flush are collected in an :class:`Outbox` and sent
+together, in SQLAlchemy's order. What becomes of a row is decided by SQLAlchemy's own steps, a
+statement is made by its own compiler and context, and what comes back goes to its ``_postfetch``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, Insert, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from .. import _host as host
+from .._drivers import Driver, InsertMessage, MessageError, Returned
+from .._drivers.statements import send_first
+from .._ids.distances import distance_to
+
+__all__ = ["Outbox"]
+
+Command = tuple[Any, ...]
+"""What ``_collect_insert_commands`` yields of a row."""
+
+Refused = Callable[[DBAPIError, Table, Sequence[host.State], int], None]
+"""Is told that the server refused one of these objects, and the mark of its statement."""
+
+_FEW: Final = 5
+"""A message of so many rows takes little work beside its round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one :meth:`Outbox.add` brought, as far as it waits: up to which letter."""
+
+    end: int
+    rows: int
+    written: Callable[[float], object]
+
+
+@dataclass(slots=True, eq=False)
+class _Letter:
+    """One INSERT: its context, the commands of its rows, and what it brought back."""
+
+    insert: host.InsertContext
+    commands: Sequence[Command]
+    mapper: Mapper[Any]
+    table: Table
+    of_several: bool
+    mark: int
+    end: int = 0
+    """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
+    returned: list[Returned] = field(default_factory=list)
+
+
+class Outbox:
+    """The INSERTs of one flush on one connection that wait to be sent.
+
+    :param refused: is told of a refusal.
+    :param mark: how far the flush has come, asked when an INSERT is made.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        driver: Driver | None,
+        uow: Any,
+        refused: Refused,
+        mark: Callable[[], int],
+    ) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._uow = uow
+        self._tell_refused = refused
+        self._mark = mark
+        self._letters: list[_Letter] = []
+        self._batches: list[_Batch] = []
+
+    def add(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        records: Iterable[Any],
+        written: Callable[[float], object],
+    ) -> None:
+        """Insert rows of one class into one table: at once where a key has to come back first, else
+        with the next message.
+
+        :param written: called once the rows are written, with the seconds that they took.
+        """
+        commands = list(host.collect_insert_commands(table, records))
+        can_wait = (
+            self._driver is not None
+            and self._driver.sends_several
+            and table.implicit_returning
+            and host.sends_as_it_is(self._connection)
+        )
+        needs_keys = False
+        for _, group in groupby(commands, _kind):
+            alike = list(group)
+            if can_wait and self._can_wait(mapper, table, alike):
+                letters = self._letters_for(base_mapper, mapper, table, alike)
+                self._letters += letters
+                for letter in letters:
+                    letter.end = len(self._letters)
+                needs_keys = needs_keys or not alike[0][6]
+            else:
+                self.drain()
+                started = time.perf_counter()
+                host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike)
+                seconds = time.perf_counter() - started
+                if len(alike) <= _FEW:
+                    distance_to(self._connection.dialect).note(seconds)
+                written(seconds)
+                written = _nothing
+        self._batches.append(_Batch(len(self._letters), len(commands), written))
+        if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
+            self.drain()
+        elif len(self._batches) == 1:
+            send_first(self._connection, self.drain)
+
+    def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
+        assert self._driver is not None
+        return (
+            self._driver.returns_each
+            or len(commands) == 1
+            or self._is_plain(mapper, table, commands[0])
+        )
+
+    def _is_plain(self, mapper: Mapper[Any], table: Table, command: Command) -> bool:
+        """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back"."""
+        _, _, _, _, _, expressions, has_keys, has_defaults = command
+        return (
+            has_keys
+            and not expressions
+            and (
+                has_defaults
+                or not host.prefers_eager_defaults(mapper, self._connection.dialect, table)
+            )
+        )
+
+    def _letters_for(
+        self, base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, commands: list[Command]
+    ) -> Sequence[_Letter]:
+        if self._is_plain(mapper, table, commands[0]):
+            statement = host.insert_statement(base_mapper, table, ())
+            rows = [command[2] for command in commands]
+            insert = host.insert_context(self._connection, base_mapper, statement, rows)
+            return [_Letter(insert, commands, mapper, table, len(commands) > 1, self._mark())]
+        has_defaults = commands[0][7]
+        returned: list[Any] = []
+        if not has_defaults and host.prefers_eager_defaults(
+            mapper, self._connection.dialect, table
+        ):
+            returned += host.server_default_columns(mapper, table)
+        if mapper.version_id_col is not None:
+            returned.append(mapper.version_id_col)
+        several = len(commands) > 1 and not commands[0][5]
+        statement = host.insert_statement(base_mapper, table, tuple(returned), several=several)
+        together = [commands] if several else [[command] for command in commands]
+        return [
+            _Letter(
+                host.insert_context(
+                    self._connection,
+                    base_mapper,
+                    _with(statement, some[0][5]),
+                    [command[2] for command in some],
+                ),
+                some,
+                mapper,
+                table,
+                len(commands) > 1,
+                self._mark(),
+            )
+            for some in together
+        ]
+
+    def drain(self) -> None:
+        """Send what waits, in one message.
+
+        :raises sqlalchemy.exc.DBAPIError: the server refused a row.
+        :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        """
+        letters, self._letters = self._letters, []
+        batches, self._batches = self._batches, []
+        started = time.perf_counter()
+        sent = 0
+        try:
+            for letter in self._send(letters) if letters else ():
+                self._keep(letter)
+                sent += 1
+        finally:
+            # What was sent before a refusal is written, as far as SQLAlchemy would have got.
+            seconds = time.perf_counter() - started
+            rows = sum(batch.rows for batch in batches) or 1
+            for batch in batches:
+                if batch.end <= sent:
+                    batch.written(seconds * batch.rows / rows)
+
+    def _send(self, letters: Sequence[_Letter]) -> Iterator[_Letter]:
+        """Send the letters; yield each that was written, with what it brought back."""
+        assert self._driver is not None
+        messages: list[InsertMessage] = []
+        places: list[int] = []
+        for number, letter in enumerate(letters):
+            letter.insert.begin()
+            for statement, parameters in letter.insert.messages():
+                messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
+                places.append(number)
+        started = time.perf_counter()
+        refusal: MessageError | None = None
+        returned: Sequence[Returned] = ()
+        try:
+            returned = self._driver.send(self._connection.connection, messages)
+        except MessageError as error:
+            refusal, returned = error, error.returned
+        except BaseException as error:
+            letters[0].insert.raise_error(error)
+        if len(messages) <= _FEW:
+            distance_to(self._connection.dialect).note(time.perf_counter() - started)
+        failed = len(letters) if refusal is None else places[refusal.position]
+        for number, back in zip(places, returned, strict=False):
+            letters[number].returned.append(back)
+        for letter in letters[:failed]:
+            letter.insert.end()
+            if letter.end <= failed:
+                yield letter
+        if refusal is not None:
+            self._refused(letters[failed], messages[refusal.position], refusal)
+
+    def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
+        states = [command[0] for command in letter.commands]
+        if len(message.parameters) == len(states):
+            states = [states[error.row]]
+        cause = error.__cause__
+        assert cause is not None
+        try:
+            letter.insert.raise_error(cause)
+        except DBAPIError as wrapped:
+            self._tell_refused(wrapped, letter.table, states, letter.mark)
+            raise
+
+    def _keep(self, letter: _Letter) -> None:
+        """Leave the objects of an INSERT as SQLAlchemy leaves them."""
+        insert, mapper, table = letter.insert, letter.mapper, letter.table
+        if not insert.returning:
+            for position, (state, row, *_) in enumerate(letter.commands):
+                host.postfetch(self._uow, table, state, row, insert, position, {}, None)
+            return
+        rows = [row for back in letter.returned for row in back.rows]
+        if len(rows) != len(letter.commands):
+            found = letter.commands[0][3]
+            raise FlushError((_MANY_LOST if letter.of_several else _ONE_LOST).format(found))
+        processors = insert.processors(letter.returned[0].oids)
+        for position, (command, came_back) in enumerate(zip(letter.commands, rows, strict=True)):
+            state, row, _, found, _, expressions, *_ = command
+            values = [
+                processor(value) if processor is not None else value
+                for value, processor in zip(came_back, processors, strict=False)
+            ]
+            came = dict(zip(insert.returning, values, strict=True))
+            given = insert.compiled_parameters(position)
+            for column in host.key_columns(mapper, table):
+                attribute = found.get_property_by_column(column).key
+                if row.get(attribute) is None:
+                    row[attribute] = came[column] if column in came else given.get(str(column.key))
+            host.postfetch(self._uow, table, state, row, insert, position, expressions, values)
+
+
+_ONE_LOST: Final = (
+    "Single-row INSERT statement for {} did not produce a new primary key result being invoked.  "
+    "Ensure there are no triggers or special driver issues preventing INSERT from functioning "
+    "properly."
+)
+_MANY_LOST: Final = (
+    "Multi-row INSERT statement for {} did not produce the correct number of INSERTed rows for "
+    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from "
+    "functioning properly."
+)
+
+
+def _kind(command: Command) -> tuple[Any, ...]:
+    """What SQLAlchemy groups rows by: the columns given, and what has to come back."""
+    return set(command[2]), bool(command[5]), command[6], command[7]
+
+
+def _with(statement: Insert, expressions: Any) -> Insert:
+    return statement.values(expressions) if expressions else statement
+
+
+def _nothing(seconds: float) -> None:
+    """The rows have been told of already."""

@@ -1,0 +1,264 @@
+"""Ours beside stock alone, wherever either might win: rows, tables, distance and driver.
+
+A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``, on a
+pooled connection that has saved the like before. Ours and stock take turns at every point of the
+grid in every round, each on an engine of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import geometric_mean, median
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from .data import payment_values
+from .models import Base, Charge, Contract, Instalment, Payment, Refund, Reminder
+from .place import Place
+from .runner import WrongRowsError
+from .sessions import Sessions
+
+__all__ = [
+    "DISTANCES",
+    "ROWS",
+    "TABLES",
+    "Grid",
+    "GridCell",
+    "GridPoint",
+    "grid_points",
+    "run_grid",
+]
+
+ROWS: Final = (1, 2, 5, 10, 50, 500, 5000)
+TABLES: Final = (1, 3)
+DISTANCES: Final = (0.0, 1.0, 5.0)
+
+_INDEPENDENT: Final = (Payment, Refund, Charge)
+_RELATED: Final = (Contract, Instalment, Reminder)
+
+# Saves by either side in a row, for a save of few rows is shorter than what disturbs it.
+_BURSTS: Final = ((50, 5), (500, 2))
+
+_WARM_UP_ROWS: Final = 1500
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GridPoint:
+    """What is saved, by which driver, how far away: :attr:`rows` in all, spread over up to
+    :attr:`tables` tables, with :attr:`round_trip_ms` added to each round trip.
+    """
+
+    driver: str
+    tables: int
+    round_trip_ms: float
+    rows: int
+
+    def __str__(self) -> str:
+        tables = "1 table" if self.tables == 1 else f"{self.tables} tables"
+        return f"{self.driver}, {self.rows:,} rows, {tables}, {self.round_trip_ms:g} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """One point with what was measured there: seconds a save, as many samples on either side."""
+
+    point: GridPoint
+    ours: Sequence[float]
+    stock: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long stock takes: above 1 ours is faster. The ratio of the medians."""
+        return median(self.stock) / median(self.ours)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; times in milliseconds."""
+        return {
+            "driver": self.point.driver,
+            "tables": self.point.tables,
+            "round_trip_ms": self.point.round_trip_ms,
+            "rows": self.point.rows,
+            "ours_ms": median(self.ours) * 1000,
+            "stock_ms": median(self.stock) * 1000,
+            "ratio": self.ratio,
+            "samples": {
+                "ours_ms": [seconds * 1000 for seconds in self.ours],
+                "stock_ms": [seconds * 1000 for seconds in self.stock],
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """All points; :attr:`related`: the tables are parents, children and their children."""
+
+    cells: Sequence[GridCell]
+    rounds: int
+    related: bool
+
+    @property
+    def drivers(self) -> list[str]:
+        """The drivers, in their order."""
+        return list(dict.fromkeys(cell.point.driver for cell in self.cells))
+
+    def of(self, driver: str) -> list[GridCell]:
+        """The points of one driver."""
+        return [cell for cell in self.cells if cell.point.driver == driver]
+
+    def mean(self, driver: str) -> float:
+        """The geometric mean of the ratios of one driver."""
+        return geometric_mean(cell.ratio for cell in self.of(driver))
+
+    def worst(self, driver: str) -> GridCell:
+        """The point where ours does worst."""
+        return min(self.of(driver), key=lambda cell: cell.ratio)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "rounds": self.rounds,
+            "related": self.related,
+            "drivers": {
+                driver: {"geometric_mean": self.mean(driver), "worst": self.worst(driver).ratio}
+                for driver in self.drivers
+            },
+            "cells": [cell.to_dict() for cell in self.cells],
+        }
+
+
+def grid_points(
+    drivers: Sequence[str],
+    *,
+    rows: Sequence[int] = ROWS,
+    tables: Sequence[int] = TABLES,
+    distances: Sequence[float] = DISTANCES,
+) -> list[GridPoint]:
+    """All combinations but those that are none: one row is in one table."""
+    return [
+        GridPoint(driver, table, distance, row)
+        for driver in drivers
+        for table in tables
+        for distance in distances
+        for row in rows
+        if table == 1 or row > 1
+    ]
+
+
+def run_grid(
+    place: Place,
+    points: Sequence[GridPoint],
+    *,
+    rounds: int,
+    related: bool = False,
+    step: Callable[[str], object] | None = None,
+) -> Grid:
+    """Measure every point in every round, after a round that is not counted.
+
+    :param step: called with the point's name after each, ``len(points) * (rounds + 1)`` times.
+    :raises WrongRowsError: a save did not write all of its rows.
+    """
+    models = _RELATED if related else _INDEPENDENT
+    ours: dict[GridPoint, list[float]] = {point: [] for point in points}
+    stock: dict[GridPoint, list[float]] = {point: [] for point in points}
+    with _steady_collector() as settled:
+        for round_ in range(rounds + 1):
+            _start_afresh(place, points, models)
+            for point in points:
+                there = place.on(point.driver).at(point.round_trip_ms)
+                turns = [(there.ours, ours[point]), (there.stock, stock[point])]
+                for sessions, samples in turns if round_ % 2 else reversed(turns):
+                    if round_:
+                        gc.collect()
+                        samples += [
+                            _save(sessions, point, models) for _ in range(_burst(point.rows))
+                        ]
+                    else:
+                        _check(place, sessions, point, models)
+                if step is not None:
+                    step(str(point))
+            settled()
+    cells = [GridCell(point, ours[point], stock[point]) for point in points]
+    return Grid(cells, rounds, related)
+
+
+def _burst(rows: int) -> int:
+    return next((saves for most, saves in _BURSTS if rows <= most), 1)
+
+
+@contextmanager
+def _steady_collector() -> Iterator[Callable[[], None]]:
+    """Keep what is there for good out of the collector's sight, so that a collection before each
+    sample is short.
+    """
+
+    def settle() -> None:
+        gc.collect()
+        gc.freeze()
+
+    try:
+        yield settle
+    finally:
+        gc.unfreeze()
+
+
+def _save(sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]) -> float:
+    objects = _make(point.rows, models[: point.tables])
+
+    def work(session: Session) -> None:
+        session.add_all(objects)
+        session.commit()
+
+    return sessions.timed(work)
+
+
+def _make(rows: int, models: Sequence[type[Base]]) -> list[Base]:
+    """So many objects, as evenly of each class as may be; children each have a parent."""
+    values = [payment_values(number) for number in range(rows)]
+    shares = [values[first :: len(models)] for first in range(len(models))]
+    made: list[list[Any]] = []
+    for model, share in zip(models, shares, strict=True):
+        above = made[-1] if made else []
+        if model is Instalment:
+            made.append([Instalment(**row, contract=above[n]) for n, row in enumerate(share)])
+        elif model is Reminder:
+            made.append([Reminder(**row, instalment=above[n]) for n, row in enumerate(share)])
+        else:
+            made.append([model(**row) for row in share])
+    return [object_ for objects in made for object_ in objects]
+
+
+def _start_afresh(place: Place, points: Sequence[GridPoint], models: Sequence[type[Base]]) -> None:
+    """Empty the tables; and since whoever remembers tables takes them for new ones then, save a few
+    and many rows in each session that will be measured.
+    """
+    names = ", ".join(model.__tablename__ for model in models)
+    with place.engine.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {names}")
+    most = min(max(point.rows for point in points), _WARM_UP_ROWS)
+    for driver, distance in dict.fromkeys((one.driver, one.round_trip_ms) for one in points):
+        there = place.on(driver).at(distance)
+        for sessions in (there.ours, there.stock):
+            for rows in (len(models), most):
+                _save(sessions, GridPoint(driver, len(models), distance, rows), models)
+
+
+def _check(
+    place: Place, sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]
+) -> None:
+    before = _count(place, models)
+    _save(sessions, point, models)
+    written = _count(place, models) - before
+    if written != point.rows:
+        raise WrongRowsError(f"{point}: a save wrote {written} rows")
+
+
+def _count(place: Place, models: Sequence[type[Base]]) -> int:
+    tables = [model.__tablename__ for model in models]
+    counts = " + ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608  # names of ours
+    with place.engine.connect() as connection:
+        return int(connection.execute(text(f"SELECT {counts}")).scalar_one())  # names of ours

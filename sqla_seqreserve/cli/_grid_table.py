@@ -1,0 +1,50 @@
+"""The grid of ours beside stock as rich tables, one a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from sqla_seqreserve.bench import Grid
+
+__all__ = ["grid_tables"]
+
+
+def grid_tables(grid: Grid) -> Iterator[Table]:
+    """A table a driver: a row for each number of tables and distance, a column for each number of
+    rows.
+    """
+    columns = sorted({cell.point.rows for cell in grid.cells})
+    for driver in grid.drivers:
+        table = Table(
+            title=f"{driver}: geometric mean {grid.mean(driver):.2f}, "
+            f"worst {grid.worst(driver).ratio:.2f}",
+            title_justify="left",
+            caption="How many times as long stock takes; below 1 ours is slower.",
+            caption_justify="left",
+        )
+        table.add_column("tables", justify="right")
+        table.add_column("away", justify="right")
+        for rows in columns:
+            table.add_column(f"{rows:,}", justify="right")
+        ratios = {
+            (cell.point.tables, cell.point.round_trip_ms, cell.point.rows): cell.ratio
+            for cell in grid.of(driver)
+        }
+        for tables, away in dict.fromkeys((tables, away) for tables, away, _ in ratios):
+            table.add_row(
+                str(tables),
+                f"{away:g} ms",
+                *(_ratio(ratios.get((tables, away, rows))) for rows in columns),
+            )
+        yield table
+
+
+def _ratio(ratio: float | None) -> Text:
+    if ratio is None:
+        return Text("")
+    shown = f"{ratio:.2f}"
+    style = "bold yellow" if ratio < 0.97 else "cyan" if ratio > 1.03 else ""
+    return Text(shown, style)

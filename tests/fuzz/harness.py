@@ -1,0 +1,294 @@
+"""Runs one batch of values through stock and through ours, and makes a difference small.
+
+A case is a batch for one type over one column, on one driver, by one way of writing. What is
+compared: the rows as PostgreSQL writes them, the attributes after the flush and after they are
+loaded again; or the exception's class and SQLSTATE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from fixtures.sides import DRIVERS, Side, Way, refusal
+from fixtures.twins import empty
+from fuzz.kinds import DDL, KINDS, Kind
+from sqlalchemy import ARRAY, Column, Integer, MetaData, Table, create_engine, text
+from sqlalchemy.dialects.postgresql import MACADDR
+from sqlalchemy.orm import Session, registry
+from sqlalchemy.sql.elements import Null
+
+__all__ = ["Difference", "Harness", "Report"]
+
+WAYS: Final = (
+    Way("default"),
+    Way("copy", {"copy_min_rows": 1}),
+    Way("reserve", {"mode": "reserve"}),
+    Way("bulk_insert", {"copy_min_rows": 1}, as_mappings=True),
+)
+MOODS: Final = ("good", "nasty", "mixed")
+SIZES: Final = (1, 2, 5, 12)
+ZONES: Final = ("UTC", "America/New_York")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch. ``as_text``: with a column for which COPY has no binary format."""
+
+    kind: Kind
+    column: str
+    values: Sequence[Any]
+    zone: str
+    as_text: bool
+    driver: str
+    way: Way
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind.type_!r} over {self.column}{' beside macaddr' if self.as_text else ''}, "
+            f"{self.way} on {self.driver}, TimeZone {self.zone}: {list(self.values)!r}"
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A case for which stock and ours differ, as small as it could be made."""
+
+    case: Case
+    where: str
+    stock: Any
+    ours: Any
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.case}\n    stock {self.stock!r}\n    ours  {self.ours!r}"
+
+
+@dataclass
+class Report:
+    """What a run looked at and found."""
+
+    seed: int
+    cases: Counter[str] = field(default_factory=Counter)
+    writers: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    seen: dict[tuple[str, ...], Counter[str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        found = sum(counts.total() for counts in self.seen.values())
+        lines = [
+            f"seed {self.seed}: {self.cases.total()} cases, {self.refused} refused by stock, "
+            f"{found} differences of {len(self.seen)} classes",
+            f"  cases: {_listed(self.cases)}",
+            f"  rows by writer: {_listed(self.writers)}",
+        ]
+        for difference, counts in zip(self.differences, self.seen.values(), strict=True):
+            lines += [str(difference), f"    in {_listed(counts)}"]
+        return "\n".join(lines)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+class Harness:
+    """Sessions of both sides on every driver, and the tables of every pair of types."""
+
+    def __init__(self, urls: tuple[str, str], seed: int, drivers: Sequence[str] = DRIVERS) -> None:
+        self.chance, self.report = Random(seed), Report(seed)
+        self.drivers = drivers
+        self._urls = urls
+        self._models: dict[tuple[str, str], type[Any]] = {}
+        self._mappers, self._metadata = registry(), MetaData()
+        self._last: tuple[Any, dict[Any, dict[str, Any]]] = (None, {})
+        self._sides: dict[tuple[str, str], Side] = {}
+        self._engines = [create_engine(url) for url in urls]
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[Harness]:
+        """With both databases emptied, and given the types that the table of types names."""
+        for engine in self._engines:
+            empty(engine)
+            with engine.begin() as connection:
+                for statement in DDL:
+                    connection.exec_driver_sql(statement)
+        try:
+            yield self
+        finally:
+            for side in self._sides.values():
+                side.close()
+            for engine in self._engines:
+                engine.dispose()
+            self._mappers.dispose()
+
+    def run(self, seconds: float, *, kinds: Sequence[Kind] = KINDS, rounds: int = 1) -> Report:
+        """Try pairs of types in an order of chance, until all were tried or the time is up."""
+        deadline = time.monotonic() + seconds
+        pairs = [(kind, column) for kind in kinds for column in kind.columns] * rounds
+        self.chance.shuffle(pairs)
+        for kind, column in pairs:
+            for case in self._cases(kind, column):
+                if time.monotonic() > deadline:
+                    return self.report
+                self._try(case)
+        return self.report
+
+    def _cases(self, kind: Kind, column: str) -> Iterator[Case]:
+        chance = self.chance
+        for mood in MOODS:
+            batch = kind.values(chance, mood, chance.choice(SIZES))
+            zone, as_text = chance.choice(ZONES), chance.random() < 1 / 4
+            cases = [
+                Case(kind, column, batch, zone, as_text, driver, way)
+                for driver in self.drivers
+                for way in WAYS
+            ]
+            # Where stock takes nothing of the kind, one driver is enough to see that we do neither.
+            refused = mood == "good" and "error" in self._stock(cases[0])
+            yield from cases[: len(WAYS)] if refused else cases
+            if refused:
+                return
+
+    def _try(self, case: Case) -> None:
+        self.report.cases[f"{case.way} on {case.driver}"] += 1
+        found = self._compare(case, count=True)
+        if found is None:
+            return
+        group = (case.kind.name, case.column, found.where)
+        if group not in self.report.seen:
+            self.report.differences.append(self._smallest(found))
+        self.report.seen.setdefault(group, Counter())[f"{case.way} on {case.driver}"] += 1
+
+    def _stock(self, case: Case) -> dict[str, Any]:
+        """What stock makes of the batch; asked for once for objects and once for mappings."""
+        key = (case.driver, case.way.as_mappings, case.as_text, case.zone)
+        if self._last[0] is not case.values:
+            self._last = (case.values, {})
+        known = self._last[1]
+        if key not in known:
+            known[key] = self._flush(self._side(case, registered=False), case)
+        return known[key]
+
+    def _smallest(self, found: Difference) -> Difference:
+        """The same difference with as few values as show it."""
+        smaller = True
+        while smaller and len(found.case.values) > 1:
+            smaller = False
+            for position in range(len(found.case.values)):
+                fewer = [v for index, v in enumerate(found.case.values) if index != position]
+                case = Case(**{**vars(found.case), "values": fewer})
+                again = self._compare(case)
+                if again is not None and again.where == found.where:
+                    found, smaller = again, True
+                    break
+        return found
+
+    def _compare(self, case: Case, *, count: bool = False) -> Difference | None:
+        stock = self._stock(case)
+        side = self._side(case, registered=True)
+        side.reports.clear()
+        ours = self._flush(side, case)
+        if count:
+            self.report.refused += "error" in stock
+            for report in side.reports:
+                for entry in report.entries:
+                    self.report.writers[entry.writer] += entry.rows
+        if len(case.values) > 1 and "error" in stock and "error" in ours:
+            # Which of several faults is named first is not for us to choose.
+            return None
+        for where in ("error", "sqlstate", "stored", "after", "loaded"):
+            if stock.get(where) != ours.get(where):
+                return Difference(case, where, stock.get(where), ours.get(where))
+        return None
+
+    def _side(self, case: Case, *, registered: bool) -> Side:
+        key = (case.driver, case.way.name if registered else f"stock {case.way.as_mappings}")
+        if key not in self._sides:
+            url = self._urls[registered]
+            self._sides[key] = Side(url, case.way, registered=registered, driver=case.driver)
+        return self._sides[key]
+
+    def _model(self, kind: Kind, column: str) -> type[Any]:
+        """A class of its own for the pair, with its table on both sides."""
+        key = (kind.name, column)
+        if key not in self._models:
+            name = f"holder{len(self._models)}"
+            statement = (
+                f"CREATE TABLE {name} (id serial PRIMARY KEY, value {column}, beside macaddr)"
+            )
+            for engine in self._engines:
+                with engine.begin() as connection:
+                    connection.exec_driver_sql(statement)
+            table = Table(
+                name,
+                self._metadata,
+                Column("id", Integer, primary_key=True),
+                Column("value", kind.type_),
+                Column("beside", MACADDR),
+            )
+            model: type[Any] = type(
+                name.title(), (), {"__init__": lambda self, **given: vars_set(self, given)}
+            )
+            self._mappers.map_imperatively(model, table)
+            self._models[key] = model
+        return self._models[key]
+
+    def _flush(self, side: Side, case: Case) -> dict[str, Any]:
+        model = self._model(case.kind, case.column)
+        name = model.__name__.lower()
+
+        def flush(session: Session) -> dict[str, Any]:
+            session.execute(text(f"SET LOCAL TimeZone = '{case.zone}'"))
+            # Stock takes no expression in a bulk INSERT of mappings.
+            plain = case.way.as_mappings
+            rows = [
+                {
+                    "value": None if plain and isinstance(value, Null) else value,
+                    **({"beside": "08:00:2b:01:02:03"} if case.as_text else {}),
+                }
+                for value in case.values
+            ]
+            found: dict[str, Any] = {}
+            try:
+                if case.way.as_mappings:
+                    keys = side.write(session, model, rows)
+                else:
+                    items = [model(**row) for row in rows]
+                    session.add_all(items)
+                    session.flush()
+                    keys = [item.id for item in items]
+                    found["after"] = [repr(vars(i).get("value", "(unloaded)")) for i in items]
+                found["stored"] = list(
+                    session.scalars(
+                        text(f"SELECT value::text FROM {name} WHERE id = ANY(:keys) ORDER BY id"),
+                        {"keys": keys},
+                    )
+                )
+                session.expire_all()
+                if loads(case):
+                    found["loaded"] = [repr(session.get_one(model, key).value) for key in keys]
+            except Exception as error:
+                return {"error": refusal(error)[0], "sqlstate": refusal(error)[2]}
+            finally:
+                session.rollback()
+            return found
+
+        return side.run(flush)
+
+
+def loads(case: Case) -> bool:
+    """Whether SQLAlchemy can read the value back. Drivers give arrays of some types as text, which
+    its reading of arrays follows to the end of the stack, and the process with it.
+    """
+    return not isinstance(case.kind.type_, ARRAY)
+
+
+def vars_set(item: Any, given: dict[str, Any]) -> None:
+    """What a declarative class's constructor does."""
+    for name, value in given.items():
+        setattr(item, name, value)

@@ -1,0 +1,81 @@
+"""Saving while types, triggers, rules, tables, roles and paths change beside it: no value is wrong,
+no row is lost, no key leads astray, nobody deadlocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+PROGRAM = Path(__file__).with_name("chaos.py")
+SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600")) / 4
+SHORT = 15.0
+EXPECTED = {"40001", "42P01", "55P03"}
+
+
+@contextlib.contextmanager
+def saver_role(url: str) -> Iterator[None]:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE ROLE chaos_saver"))
+        try:
+            yield
+        finally:
+            connection.execute(text("DROP OWNED BY chaos_saver"))
+            connection.execute(text("DROP ROLE chaos_saver"))
+    engine.dispose()
+
+
+def let_loose(url: str, side: str, seconds: float) -> None:
+    seed = int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
+    with saver_role(url):
+        done = subprocess.run(
+            [sys.executable, PROGRAM, url, str(seed), str(seconds), side],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    errors: Counter[str] = Counter()
+    for seen in outcome["seen"]:
+        errors.update(seen["errors"])
+    steps = Counter(dict.fromkeys(("save", "alter", "repair"), 0))
+    for seen in outcome["seen"]:
+        steps[seen["kind"]] += seen["done"]
+    rows = sum(seen["rows"] for seen in outcome["seen"])
+    told = f"seed {seed}, {side}: {dict(steps)}, {rows} rows, errors {dict(errors)}"
+    print(told)
+    assert min(steps.values()) > 0, told
+    found = {
+        "wrong values": {table: rows for table, rows in outcome["wrong"].items() if rows},
+        "lost rows": [tag for seen in outcome["seen"] for tag in seen["lost"]],
+        "keys that lead astray": [key for seen in outcome["seen"] for key in seen["misled"]],
+        "errors": {e: n for e, n in errors.items() if e.split()[-1] not in EXPECTED},
+    }
+    found = {name: some for name, some in found.items() if some}
+    assert not found, f"{told}\n{json.dumps(found, indent=1)}"
+
+
+def test_a_short_chaos(database_url: str) -> None:
+    """Registered sessions come through some seconds of it unharmed."""
+    let_loose(database_url, "ours", SHORT)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.parametrize("side", ["stock", "ours"])
+def test_a_long_chaos(database_url: str, side: str) -> None:
+    """Stock shows that nothing else is to be expected, and registered sessions that it holds."""
+    let_loose(database_url, side, SECONDS)

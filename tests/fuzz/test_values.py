@@ -1,0 +1,38 @@
+"""Every type over every column that it may stand over, by chance: ours stores what stock does."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from fuzz.harness import Harness
+
+SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
+SHORT = 20.0
+
+
+def seed() -> int:
+    """A new one, or the one that a report of an earlier run named."""
+    return int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
+
+
+def look(urls: tuple[str, str], seconds: float, rounds: int) -> None:
+    with Harness(urls, seed()).ready() as harness:
+        report = harness.run(seconds, rounds=rounds)
+    print(report)
+    # Had no row gone by COPY, nothing would have been shown.
+    assert report.writers["copy"] > 0
+    assert not report.differences, str(report)
+
+
+def test_a_short_look(twin_urls: tuple[str, str]) -> None:
+    """Rows, attributes and errors are stock's, for as many pairs as a short time allows."""
+    look(twin_urls, SHORT, 1)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS + 300)
+def test_a_long_look(twin_urls: tuple[str, str]) -> None:
+    """The same for all pairs, again and again until the time is up."""
+    look(twin_urls, SECONDS, 1000)

@@ -1,0 +1,116 @@
+"""A server at a distance, by a relay in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from threading import Thread
+
+import psycopg
+import pytest
+from sqlalchemy import URL, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqla_seqreserve._wire.far import far_server
+from sqla_seqreserve.errors import ConfigurationError
+
+
+def conninfo(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2"])
+def test_all_that_is_sent_arrives(database_url: str, driver: str) -> None:
+    """Large messages come through whole in both directions, as slowly as they should."""
+    sent = "x" * 3_000_000
+    with far_server(database_url, 0.01) as url:
+        engine = create_engine(url.set(drivername=driver))
+        with engine.connect() as connection:
+            started = time.monotonic()
+            assert connection.scalar(text("SELECT :value"), {"value": sent}) == sent
+            assert time.monotonic() - started >= 0.01
+        engine.dispose()
+
+
+async def test_it_takes_an_asynchronous_driver(database_url: str) -> None:
+    """asyncpg reaches the server by way of the relay."""
+    with far_server(database_url, 0.001) as url:
+        engine = create_async_engine(url.set(drivername="postgresql+asyncpg"))
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SELECT 1")) == 1
+        await engine.dispose()
+
+
+def test_connections_come_and_go(database_url: str) -> None:
+    """Many at once, one after the other, each answered with its own answer."""
+    answers: list[tuple[int, int]] = []
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            with psycopg.connect(conninfo(url), autocommit=True) as connection:
+                row = connection.execute("SELECT %s::int", [number]).fetchone()
+                assert row is not None
+                answers.append((number, row[0]))
+
+    with far_server(database_url, 0.001) as url:
+        threads = [Thread(target=work, args=[number]) for number in range(15)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert len(answers) == 75
+    assert all(sent == got for sent, got in answers)
+
+
+def test_its_end_cuts_what_is_open(database_url: str) -> None:
+    """After the block nobody relays any more."""
+    with far_server(database_url, 0.0) as url:
+        connection = psycopg.connect(conninfo(url))
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+    connection.close()
+
+
+PROGRAM = """
+import sys
+from sqla_seqreserve._wire.far import far_server
+with far_server(sys.argv[1], 0.0) as url:
+    print(url.port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_it_ends_with_whoever_started_it(database_url: str) -> None:
+    """A process that is killed leaves no relay behind."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, database_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with psycopg.connect(_at(port, database_url)) as connection:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            with pytest.raises(psycopg.OperationalError):
+                while True:
+                    connection.execute("SELECT 1")
+
+
+def _at(port: int, url: str) -> str:
+    with far_server(url, 0.0) as far:
+        return conninfo(far.set(port=port))
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    """Nothing is started for it."""
+    with (
+        pytest.raises(ConfigurationError, match="no server answers"),
+        far_server("postgresql://127.0.0.1:1/x", 0.001),
+    ):
+        pass

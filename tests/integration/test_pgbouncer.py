@@ -1,0 +1,221 @@
+"""Saves through PgBouncer in transaction mode, by each driver, beside stock's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from fixtures.pgbouncer import PgBouncer
+from sqlalchemy import Engine, ForeignKey, create_engine, func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.pool import NullPool
+
+from sqla_seqreserve import bulk_insert, register, reserve_ids
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Customer(Base):
+    __tablename__ = "customer"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    orders: Mapped[list[Order]] = relationship(back_populates="customer")
+
+
+class Order(Base):
+    __tablename__ = "order"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    customer_id: Mapped[int] = mapped_column(ForeignKey(Customer.id))
+    customer: Mapped[Customer] = relationship(back_populates="orders")
+
+
+class Visit(Base):
+    __tablename__ = "visit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+
+#: What each driver needs in transaction mode below PgBouncer 1.21, as the README says.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "psycopg": {"connect_args": {"prepare_threshold": None}},
+    "psycopg2": {},
+    "asyncpg": {
+        "connect_args": {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        }
+    },
+}
+
+# Each of two engines then saves often enough for psycopg to prepare its statements.
+TURNS = 14
+
+Work = Callable[[Session], Any]
+
+
+@pytest.fixture
+def database(engine: Engine, database_url: str, pgbouncer: PgBouncer) -> Iterator[str]:
+    Base.metadata.create_all(engine)
+    pgbouncer.spread(database_url)
+    yield database_url
+
+
+@pytest.fixture(params=SETTINGS)
+def through(request: pytest.FixtureRequest, pgbouncer: PgBouncer, database: str) -> Iterator[_Door]:
+    """Two engines on the database through PgBouncer, whose work alternates."""
+    with _Door(pgbouncer.url(database, request.param), SETTINGS[request.param]) as door:
+        yield door
+
+
+class _Door:
+    """Does work in new sessions, registered or not, on two engines in turn."""
+
+    def __init__(self, url: Any, settings: dict[str, Any]) -> None:
+        self._asynchronous = url.get_driver_name() == "asyncpg"
+        make: Any = create_async_engine if self._asynchronous else create_engine
+        self._runner = asyncio.Runner()
+        self._engines = [make(url, **settings), make(url, **settings)]
+
+    def __enter__(self) -> _Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for engine in self._engines:
+            if self._asynchronous:
+                self._runner.run(engine.dispose())
+            else:
+                engine.dispose()
+        self._runner.close()
+
+    def do(self, work: Work, **options: Any) -> Any:
+        """What the work returns; with options it is ours, registered so."""
+        self._engines.reverse()
+        if self._asynchronous:
+            return self._runner.run(self._do(work, options))
+        with Session(self._engines[0]) as session:
+            if options:
+                register(session, **options)
+            return work(session)
+
+    async def _do(self, work: Work, options: dict[str, Any]) -> Any:
+        async with AsyncSession(self._engines[0]) as session:
+            if options:
+                register(session, **options)
+            return await session.run_sync(work)
+
+
+def save(turn: int) -> Work:
+    """Saves of every shape: one row, a few of several tables, many, and a flush that goes on."""
+
+    def work(session: Session) -> None:
+        session.add(Visit(number=turn))
+        session.flush()
+        session.add_all([Visit(number=number) for number in range(3)])
+        customer = Customer(name=f"customer {turn}")
+        customer.orders = [Order(number=number) for number in range(4)]
+        session.add(customer)
+        session.flush()
+        session.add_all([Visit(number=number) for number in range(1200)])
+        session.commit()
+        assert customer.orders[3].customer_id == customer.id
+        # psycopg forgets at a rollback what it has prepared, or would have.
+        session.commit()
+
+    return work
+
+
+def contents(session: Session) -> Any:
+    visits = select(Visit.number, func.count()).group_by(Visit.number).order_by(Visit.number)
+    orders = (
+        select(Customer.name, Order.number)
+        .join(Order.customer)
+        .order_by(Customer.name, Order.number)
+    )
+    return session.execute(visits).all(), session.execute(orders).all()
+
+
+def empty(session: Session) -> None:
+    for model in (Order, Customer, Visit):
+        session.query(model).delete()
+    session.commit()
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "bulk"}, {"copy_min_rows": 1}, {"mode": "reserve"}, {"prefetch": 50}]
+)
+def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) -> None:
+    """Save after save, each on another of PgBouncer's connections, the rows are stock's."""
+    for turn in range(TURNS):
+        through.do(save(turn))
+    stock = through.do(contents)
+    through.do(empty)
+    for turn in range(TURNS):
+        through.do(save(turn), **options)
+
+    assert through.do(contents) == stock
+
+
+def test_errors_are_those_of_stock(through: _Door) -> None:
+    """A refused row raises the same, and leaves the connection to the next one in order."""
+
+    def twice(session: Session) -> Any:
+        session.add_all([Customer(name="same") for _ in range(20)])
+        with pytest.raises(IntegrityError) as caught:
+            session.commit()
+        session.rollback()
+        return type(caught.value.orig).__name__, session.scalar(select(func.count(Customer.id)))
+
+    stock = through.do(twice)
+    for options in ({"mode": "bulk"}, {"copy_min_rows": 1}):
+        for _ in range(4):
+            assert through.do(twice, **options) == stock
+
+
+def test_ids_are_reserved_through_it(through: _Door) -> None:
+    """Reservations and bulk inserts of changing connections never hand out an id twice."""
+
+    def work(session: Session) -> list[int]:
+        ids = [*reserve_ids(session, Visit, 7)]
+        ids += bulk_insert(session, Visit, [{"number": number} for number in range(40)])
+        session.commit()
+        return ids
+
+    found = [id_ for _ in range(8) for id_ in through.do(work)]
+
+    assert len(set(found)) == len(found) == 8 * 47
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_the_settings_are_needed(pgbouncer: PgBouncer, database: str, driver: str) -> None:
+    """Without them stock itself fails here, so it is nothing of ours that wants them."""
+    if pgbouncer.version >= (1, 21):
+        pytest.skip("PgBouncer 1.21 and newer knows prepared statements")
+    with _Door(pgbouncer.url(database, driver), {}) as door, pytest.raises(DBAPIError) as caught:
+        for turn in range(TURNS):
+            door.do(save(turn))
+    assert "prepared statement" in str(caught.value.orig)
+
+
+def test_it_takes_turns(pgbouncer: PgBouncer, database: str) -> None:
+    """The tests above mean something: a client's transactions run on several connections."""
+    engine = create_engine(
+        pgbouncer.url(database, "psycopg"), poolclass=NullPool, **SETTINGS["psycopg"]
+    )
+    with engine.connect() as connection:
+        pids = set()
+        for _ in range(6):
+            pids.add(connection.scalar(select(func.pg_backend_pid())))
+            connection.rollback()
+    assert len(pids) == 3
