@@ -27,6 +27,7 @@ from .._rows.plan import insert_plan
 from .._writers.copy import no_copy_reason, warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
+from .cycles import Cycle
 from .drift import DriftGuard
 from .refusal import note_refusal
 from .synchronize import Copied
@@ -40,7 +41,6 @@ Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
 connection.
 """
 
-_insert_order: Final = attrgetter("insert_order")
 _maximum: Final = attrgetter("maximum")
 
 _FEWEST: Final = 8
@@ -94,6 +94,9 @@ class FlushRun:
         self._copied: set[Mapper[Any]] = set()
         self._barred: dict[str, str] = {}
         self._outboxes: dict[Connection, Outbox] = {}
+        self.generations: dict[State, int] = {}
+        """How many parents stand above an object, where objects refer to their own class."""
+        self._needed = False
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
 
@@ -106,12 +109,15 @@ class FlushRun:
 
     # Reserving
 
-    def reserve(self, uow: Any) -> None:
+    def reserve(self, uow: Any, cycle: Cycle | None = None) -> None:
         """Choose the way that each connection's new objects go, and reserve the keys that must be
         known first, in one round trip a connection.
         """
         if self.settings.mode == "off" or host.is_sharded(uow.session):
             return
+        if cycle is not None:
+            self.generations = cycle.generations or {}
+            self._needed = cycle.can_be_saved_at_once()
         by_connection: dict[Connection, dict[Mapper[Any], list[State]]] = {}
         for mapper, states in _pending_by_mapper(uow).items():
             if self.settings.enrols(mapper):
@@ -150,7 +156,8 @@ class FlushRun:
     def _must_know_keys(self, pending: Iterable[Mapper[Any]]) -> bool:
         """Whether keys are to be there before the first INSERT: asked for, or somebody may look."""
         return (
-            self.settings.reserve == "always"
+            self._needed
+            or self.settings.reserve == "always"
             or self.settings.mode == "reserve"
             or any(host.watches_insert(mapper) for mapper in pending)
         )
@@ -190,8 +197,13 @@ class FlushRun:
             return False
         self._pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
-            count = sum(map(len, sharing.values()))
-            self._hand_out(sharing, shelf.take(count, ids))
+            values = shelf.take(sum(map(len, sharing.values())), ids)
+            # INSERT casts a key that is given to the model's type, one that it generates to the
+            # column's.
+            if all(
+                abs(value) <= source.model_maximum for source in sharing for value in values[-1:]
+            ):
+                self._hand_out(sharing, values)
         return True
 
     def _casts(self, connection: Connection, mapper: Mapper[Any]) -> bool:
@@ -247,13 +259,13 @@ class FlushRun:
         """
         if len(sharing) > 1:
             sources = {state: source for source, states in sharing.items() for state in states}
-            ordered = sorted(sources, key=_insert_order)
+            ordered = sorted(sources, key=self.order)
             if len(set(map(_maximum, sharing))) > 1:
                 for state, value in zip(ordered, ids, strict=True):
                     check_range(sources[state], [value])
             value_of = dict(zip(ordered, ids, strict=True))
         for source, states in sharing.items():
-            states.sort(key=_insert_order)
+            states.sort(key=self.order)
             values = ids if len(sharing) == 1 else [value_of[state] for state in states]
             if source.to_python is not None:
                 values = list(map(source.to_python, values))
@@ -265,6 +277,12 @@ class FlushRun:
                 row[attribute] = value
             self.reserved.update(states)
             self._given[source.key.mapper] = states
+
+    def order(self, state: State) -> tuple[int, int]:
+        """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
+        then in the order of ``add()``.
+        """
+        return self.generations.get(state, 0), state.insert_order or 0
 
     def failed(self, error: BaseException) -> None:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
@@ -280,6 +298,10 @@ class FlushRun:
         its INSERT was made: SQLAlchemy would not have come so far.
         """
         note_refusal(error, table, states)
+        self.take_off_copied(mark)
+
+    def take_off_copied(self, mark: int) -> None:
+        """Take off the foreign keys that were copied after the first so many."""
         while len(self.copied) > mark:
             row, attribute, before = self.copied.pop()
             if before is host.NO_VALUE:

@@ -21,7 +21,7 @@ from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 from .. import _host as host
 from .._host import State
 
-__all__ = ["Copied", "ProcessAll"]
+__all__ = ["Copied", "Copying", "ProcessAll", "copy_key", "copying_of"]
 
 
 Copied: TypeAlias = tuple[dict[str, Any], str, Any]
@@ -39,21 +39,20 @@ class ProcessAll(host.ProcessAll):
         processor = self.dependency_processor
         copying = None
         if not self.isdelete and self.fromparent:
-            copying = _copying(processor, uow.seqreserve.copied)
+            copying = copying_of(processor, uow.seqreserve.copied)
         if copying is None:
             # What it sets could not be taken off again, should an INSERT that waits be refused.
             uow.seqreserve.drain()
             super().execute(uow)
             return
-        copy = _copy_from_one if processor.direction is MANYTOONE else _copy_to_many
-        rest = [state for state in self._elements(uow) if not copy(copying, state, uow)]
+        rest = [state for state in self._elements(uow) if not copy_key(copying, state, uow)]
         if rest:
             uow.seqreserve.drain()
             processor.process_saves(uow, rest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Copying:
+class Copying:
     """What is copied along a relationship: pairs of attribute keys, from the referenced object
     to the referring one.
     """
@@ -63,6 +62,14 @@ class _Copying:
     pairs: tuple[tuple[str, str], ...]
     accepted: set[Mapper[Any]]
     copied: list[Copied]
+
+    def related_to(self, state: State) -> Iterable[Any]:
+        """The objects that a new object refers to, or that refer to it; None may be among them."""
+        if self.key not in state.dict:
+            return ()
+        many = self.processor.prop.uselist
+        value = state.dict[self.key]
+        return _members(many, value) if value is not None else ()
 
     def accepts(self, related: State) -> bool:
         """Whether objects of this class may stand in the relationship; SQLAlchemy raises for
@@ -96,7 +103,14 @@ class _Copying:
         return True
 
 
-def _copying(processor: Any, copied: list[Copied]) -> _Copying | None:
+def copy_key(copying: Copying, state: State, uow: Any) -> bool:
+    """Copy the key along the relationship of one object; whether that was all there is to do."""
+    if copying.processor.direction is MANYTOONE:
+        return _copy_from_one(copying, state, uow)
+    return _copy_to_many(copying, state, uow)
+
+
+def copying_of(processor: Any, copied: list[Copied]) -> Copying | None:
     """What this relationship copies, ``None`` if SQLAlchemy's own processing has more to do."""
     if processor.post_update or processor.direction is MANYTOMANY:
         return None
@@ -114,10 +128,10 @@ def _copying(processor: Any, copied: list[Copied]) -> _Copying | None:
         if right.primary_key or host.is_watched(target, referring):
             return None
         pairs.append((held, referring))
-    return _Copying(processor, processor.key, tuple(pairs), set(), copied)
+    return Copying(processor, processor.key, tuple(pairs), set(), copied)
 
 
-def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
+def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
     """Copy to a new object from the one that it refers to; whether that was all there is to do."""
     if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
@@ -133,7 +147,7 @@ def _copy_from_one(copying: _Copying, state: State, uow: Any) -> bool:
     )
 
 
-def _copy_to_many(copying: _Copying, state: State, uow: Any) -> bool:
+def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
     """Copy from a new object to those that refer to it; whether that was all there is to do."""
     if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False

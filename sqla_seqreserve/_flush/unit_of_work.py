@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
@@ -33,13 +32,12 @@ from sqlalchemy.orm import Mapper
 from .. import _host as host
 from .._host import State
 from .._host.collector import collector_paused
+from .cycles import find_cycle
 from .inserts import insert_records
 from .run import FlushRun, FlushSettings, Record
 from .synchronize import ProcessAll
 
 __all__ = ["ReservingUnitOfWork", "take_over"]
-
-_insert_order: Final = attrgetter("insert_order")
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
@@ -107,11 +105,15 @@ class ReservingUnitOfWork(host.UOWTransaction):
         return super().get_attribute_history(state, key, passive)
 
     def _generate_actions(self) -> set[Any]:
+        host.presort(self)
+        cycle = find_cycle(self)
+        self.seqreserve.reserve(self, cycle)
+        if cycle is not None and cycle.can_be_saved_at_once():
+            cycle.save_at_once()
         actions = super()._generate_actions()
         for action in actions:
             if action.__class__ is host.ProcessAll:
                 action.__class__ = ProcessAll
-        self.seqreserve.reserve(self)
         return actions
 
     def execute(self) -> None:
@@ -186,6 +188,8 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
                 updates.append((state, row, mapper, connection, version))
             else:
                 inserts.append((state, row, mapper, connection))
+        if run.generations:
+            inserts.sort(key=lambda record: run.order(record[0]))
     for table, mapper in host.tables_in_order(base_mapper):
         if updates:
             run.drain()
@@ -228,7 +232,7 @@ def _organize_reserved(
     connection = run.connection_for(uow, base_mapper)
     records = [
         (state, state.dict, state.manager.mapper, connection)
-        for state in sorted(states, key=_insert_order)
+        for state in sorted(states, key=run.order)
     ]
     host.check_polymorphic_identities(records)
     return records

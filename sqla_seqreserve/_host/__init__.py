@@ -103,6 +103,8 @@ from .unit_of_work import (
     State,
     UOWTransaction,
     check_polymorphic_identities,
+    find_cycles,
+    presort,
 )
 from .warnings import pass_over_ours
 
@@ -135,6 +137,7 @@ __all__ = [
     "emit_update_statements",
     "expire_attributes",
     "finalize_saved",
+    "find_cycles",
     "had_members",
     "hands_on_keys",
     "has_bind_expression",
@@ -159,6 +162,7 @@ __all__ = [
     "postfetch",
     "prefers_eager_defaults",
     "prepare_adapted",
+    "presort",
     "register_deleted",
     "register_inserted",
     "register_persistent",

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm import attributes as _attributes
 from sqlalchemy.orm import unitofwork as _unitofwork
 from sqlalchemy.orm.state import InstanceState
+from sqlalchemy.util import topological as _topological
 
 from .lines import either
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         attributes: dict[Any, Any]
         mappers: dict[Mapper[Any], set[State]]
         states: dict[State, tuple[bool, bool]]
+        presort_actions: dict[Any, Any]
         postsort_actions: dict[Any, Any]
         dependencies: set[tuple[Any, Any]]
         transaction: Any
@@ -76,6 +78,23 @@ else:
     SaveUpdateState = either(_unitofwork, "SaveUpdateState")
 
 HISTORY_BLANK: Any = _attributes.HISTORY_BLANK
+
+
+def presort(uow: UOWTransaction) -> None:
+    """Let the relationships register every object that the flush concerns, as the unit of work does
+    before it sorts: what has been looked at is not looked at again.
+    """
+    looking = True
+    while looking:
+        looking = False
+        for action in list(uow.presort_actions.values()):
+            if action.execute(uow):
+                looking = True
+
+
+def find_cycles(uow: UOWTransaction) -> set[Any]:
+    """The actions that depend on each other in a circle, as the unit of work finds them."""
+    return set(_topological.find_cycles(uow.dependencies, list(uow.postsort_actions.values())))
 
 
 def check_polymorphic_identities(records: Iterable[tuple[State, dict[str, Any], Any, Any]]) -> None:

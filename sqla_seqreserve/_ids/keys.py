@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Column, Computed, Connection, Integer, Sequence, Table, inspect
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    Connection,
+    Integer,
+    Sequence,
+    SmallInteger,
+    Table,
+    inspect,
+)
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
@@ -52,6 +62,7 @@ class KeySequence:
     sequence: catalogue.SequenceFacts | None = None
     minimum: int = 0
     maximum: int = 0
+    model_maximum: int = 0
     always_identity: bool = False
     to_python: Callable[[Any], Any] | None = None
     reason: str | None = None
@@ -114,6 +125,14 @@ def _may_be_generated(column: Any) -> bool:
     return column.server_default is not None or (
         isinstance(table, Table) and table.autoincrement_column is column
     )
+
+
+def _model_maximum(type_: TypeEngine[Any]) -> int:
+    """The largest value of the integer type that the model declares."""
+    plain = getattr(type_, "impl_instance", type_)
+    if isinstance(plain, BigInteger):
+        return _LIMITS["int8"][1]
+    return _LIMITS["int2" if isinstance(plain, SmallInteger) else "int4"][1]
 
 
 def _is_integer(type_: TypeEngine[Any]) -> bool:
@@ -184,6 +203,7 @@ def _resolve_one(
         sequence,
         minimum,
         maximum,
+        _model_maximum(key.column.type),
         column.always_identity,
         host.result_processor(key.column.type, connection.dialect),
     )

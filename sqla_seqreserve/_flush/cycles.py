@@ -1,0 +1,164 @@
+"""Saves a graph that refers to itself in one go, where its keys are known first.
+
+SQLAlchemy breaks a cycle between mappers up into one action an object: a chain of 300 new objects
+is 300 INSERTs. With every key reserved there is no cycle left: the foreign keys are filled in
+before anything is written, and the objects of a mapper are saved together, parents before their
+children. That is done where all of these hold, and else left to SQLAlchemy:
+
+* the relationships of the cycle are simple ones (:mod:`sqla_seqreserve._flush.synchronize`);
+* every object of the classes concerned is new, and nobody listens for its INSERT;
+* no object is, by way of others, its own parent: SQLAlchemy raises for those;
+* a row refers to a table that is written before its own, or to its own, or by a foreign key that is
+  checked at the end of the transaction.
+
+Keys are given in the order in which SQLAlchemy would insert, generation by generation, also where
+it does the saving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.orm.interfaces import MANYTOONE
+
+from .. import _host as host
+from .._host import State
+from .synchronize import Copying, copy_key, copying_of
+
+__all__ = ["Cycle", "find_cycle"]
+
+
+class Cycle:
+    """The part of a flush in which mappers refer to each other in a circle.
+
+    :param generations: of each new object, how many parents stand above it.
+    """
+
+    def __init__(
+        self, uow: Any, actions: set[Any], relationships: list[tuple[Any, Copying]]
+    ) -> None:
+        self._uow = uow
+        self._actions = actions
+        self._relationships = relationships
+        self.mappers = {copying.processor.parent.base_mapper for _, copying in relationships}
+        self.generations = self._count_generations()
+
+    def _pairs(self) -> Iterator[tuple[State, State]]:
+        """Every new object that another one refers to, with the one that refers to it."""
+        for action, copying in self._relationships:
+            many_to_one = copying.processor.direction is MANYTOONE
+            for state in action._elements(self._uow):
+                for related in copying.related_to(state):
+                    if related is not None:
+                        other = host.instance_state(related)
+                        yield (other, state) if many_to_one else (state, other)
+
+    def _count_generations(self) -> dict[State, int] | None:
+        """``None``: an object is its own ancestor."""
+        parents: dict[State, set[State]] = {}
+        children: dict[State, set[State]] = {}
+        for parent, child in self._pairs():
+            if parent.key is None:
+                parents.setdefault(child, set()).add(parent)
+                children.setdefault(parent, set()).add(child)
+        found: dict[State, int] = {}
+        ready = [state for state in children if state not in parents]
+        generation = 0
+        while ready:
+            following = []
+            for state in ready:
+                found[state] = generation
+                for child in children.get(state, ()):
+                    parents[child].discard(state)
+                    if not parents[child]:
+                        following.append(child)
+            ready, generation = following, generation + 1
+        return found if not any(parents.values()) else None
+
+    def can_be_saved_at_once(self) -> bool:
+        """Whether nothing stands against it but keys that are not known."""
+        uow = self._uow
+        if self.generations is None:
+            return False
+        for mapper in self.mappers:
+            for cls in mapper.self_and_descendants:
+                if cls.dispatch.before_insert or cls.dispatch.after_insert:
+                    return False
+                for state in uow.mappers.get(cls, ()):
+                    is_deleted, is_listed = uow.states[state]
+                    if is_deleted or not (is_listed or state.key is None):
+                        return False
+        return all(self._keeps_constraints(copying) for _, copying in self._relationships)
+
+    def _keeps_constraints(self, copying: Copying) -> bool:
+        """Whether a row may be written, with its table's others, before what it refers to."""
+        order = {
+            table: number
+            for mapper in self.mappers
+            for number, (table, _) in enumerate(host.tables_in_order(mapper))
+        }
+        for referred, referring in copying.processor.prop.synchronize_pairs:
+            if referred.table is referring.table:
+                continue
+            same = copying.processor.parent.base_mapper is copying.processor.mapper.base_mapper
+            if same and order.get(referred.table, 0) < order.get(referring.table, -1):
+                continue
+            if not _is_deferred(referring.table, referring, referred):
+                return False
+        return True
+
+    def save_at_once(self) -> bool:
+        """Fill in the foreign keys, and take the circle out of the flush's order; false, with
+        nothing changed, where a key is not known.
+        """
+        uow, run = self._uow, self._uow.seqreserve
+        mark = len(run.copied)
+        for action, copying in self._relationships:
+            if not all(copy_key(copying, state, uow) for state in action._elements(uow)):
+                run.take_off_copied(mark)
+                return False
+        before = set(uow.dependencies)
+        idle = {action for action in self._actions if not isinstance(action, host.SaveUpdateAll)}
+        uow.dependencies = {
+            (first, then)
+            for first, then in before
+            if first is not then
+            and not (first in self._actions and then in self._actions and {first, then} & idle)
+        }
+        if host.find_cycles(uow):
+            uow.dependencies = before
+            run.take_off_copied(mark)
+            return False
+        for action, _ in self._relationships:
+            action.disabled = True
+        return True
+
+
+def find_cycle(uow: Any) -> Cycle | None:
+    """The circle of a flush, if it has one whose relationships are all simple."""
+    actions = host.find_cycles(uow)
+    if not actions:
+        return None
+    relationships = []
+    for action in actions:
+        if isinstance(action, host.ProcessAll) and not action.isdelete and action.fromparent:
+            copying = copying_of(action.dependency_processor, uow.seqreserve.copied)
+            if copying is None:
+                return None
+            relationships.append((action, copying))
+        elif isinstance(action, host.ProcessAll) and not action.isdelete:
+            return None
+    return Cycle(uow, actions, relationships) if relationships else None
+
+
+def _is_deferred(table: Any, referring: Any, referred: Any) -> bool:
+    """Whether the foreign key is checked at the end of the transaction."""
+    if not isinstance(table, Table):
+        return False
+    return any(
+        bool(key.constraint.deferrable) and (key.constraint.initially or "").upper() == "DEFERRED"
+        for key in table.foreign_keys
+        if key.parent is referring and key.column is referred and key.constraint is not None
+    )
