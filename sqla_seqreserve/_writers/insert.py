@@ -270,7 +270,7 @@ class Outbox:
             given = insert.compiled_parameters(position)
             for column in host.key_columns(mapper, table):
                 attribute = found.get_property_by_column(column).key
-                if row.get(attribute) is None:
+                if column in expressions or row.get(attribute) is None:
                     row[attribute] = came[column] if column in came else given.get(str(column.key))
             host.postfetch(self._uow, table, state, row, insert, position, expressions, values)
 

@@ -77,7 +77,7 @@ def test_a_chain_is_one_statement(engine: Engine, settings: dict[str, int], turn
         ids = [node.id for node in nodes]
         assert ids == sorted(ids)
         session.commit()
-        parents = dict(session.execute(select(Node.name, Node.parent_id)).tuples())
+        parents = dict(map(tuple, session.execute(select(Node.name, Node.parent_id))))
     assert [parents[str(number)] for number in range(300)] == [None, *ids[:-1]]
 
 
