@@ -95,7 +95,7 @@ def load(
             stack.callback(engine.dispose)
             connection = stack.enter_context(engine.connect())
             session = stack.enter_context(Session(bind=connection))
-            register(session)
+            register(session, reserve="always")
             bar = stack.enter_context(_bar(errors))
             report = load_activities(
                 session,

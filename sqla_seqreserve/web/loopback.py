@@ -26,7 +26,7 @@ def loopback_app(url: URL, token: str) -> FastAPI:
     """Return the application on the database at ``url``."""
     engine = create_async_engine(url, pool_pre_ping=True)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    register(sessions)
+    register(sessions, reserve="always")
 
     async def session() -> AsyncIterator[AsyncSession]:
         async with sessions() as session:

@@ -283,7 +283,7 @@ def test_simultaneous_bulk_saves(portfolio_engine: Engine, in_threads: Callable[
 
         def work() -> None:
             with Session(portfolio_engine) as own:
-                register(own)
+                register(own, reserve="always")
                 assert save_activities(own, rows).irr is not None
                 own.commit()
 

@@ -333,7 +333,7 @@ def test_off_and_bulk_leave_identical_databases(
                 holding.log(random.randrange(3), "Investment", day, 50)
             holding.valued(0, ("2024-05-01", 400), ("2024-06-15", 500))
             session.commit()
-            registration = register(session, mode=mode)  # type: ignore[arg-type]  # one of the two above
+            registration = register(session, mode=mode, reserve="always")  # type: ignore[arg-type]  # one of the two above
             reports: list[FlushReport] = []
             registration.on_flush(reports.append)
             coordinator = TransactionCoordinator(session, registration=registration)
