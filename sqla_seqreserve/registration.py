@@ -116,8 +116,8 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        self._key = ref(_identity(target))
         session_target, self._accepts, self._rank = _resolve_target(target)
+        self._key = ref(_identity(target))
         # The target's listener keeps the registration; it must not keep the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
