@@ -104,7 +104,7 @@ def load(
                         )
                     )
                 session = stack.enter_context(Session(bind=connection))
-                register(session)
+                register(session, reserve="always")
                 shown = stack.enter_context(progress(errors, "rows"))
                 report = load_activities(
                     session,

@@ -129,7 +129,7 @@ def save_everything(
     either, since the last call.
     """
     ours_factory, stock_factory = sessionmaker(engine), sessionmaker(stock_engine)
-    register(ours_factory)
+    register(ours_factory, reserve="always")
     for each in (engine, stock_engine):
         _IdentityBase.metadata.create_all(each)
     saved = Measure()

@@ -57,7 +57,7 @@ def measure(engine: Engine, *, progress: Callable[[int], object]) -> list[Owners
     The database holds at least one portfolio with funds. What is saved stays.
     """
     factory = sessionmaker(engine)
-    register(factory)
+    register(factory, reserve="always")
     targets = _targets(factory)
     with factory() as session:
         started = time.perf_counter()

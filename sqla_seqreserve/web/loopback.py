@@ -19,7 +19,7 @@ def loopback_app(url: URL, token: str) -> FastAPI:
     """Return the application on the portal's database at ``url``, for who knows the token."""
     engine = engine_of(url)
     sessions = factory_on(engine)
-    register(sessions)
+    register(sessions, reserve="always")
     app = bare_app(engine.dispose)
     gate = TokenGate(token)
     app.include_router(portfolio_router(dependency_of(sessions), authorise=gate.authorise))

@@ -3,7 +3,7 @@
 ::
 
     sessions = async_sessionmaker(create_async_engine(url))
-    register(sessions)
+    register(sessions, reserve="always")
 
     async def session() -> AsyncIterator[AsyncSession]:
         async with sessions() as session:

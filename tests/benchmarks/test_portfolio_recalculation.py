@@ -126,7 +126,7 @@ def test_whole_portfolio_beside_the_naive_loop(portfolio_engine: Engine) -> None
     seed = 1
     print(f"\nseed {seed}")
     with Session(portfolio_engine) as session:
-        register(session)
+        register(session, reserve="always")
         holding = make_holding(session, FUNDS)
         fill(holding, Random(seed))
         funds = [fund.id for fund in holding.funds]

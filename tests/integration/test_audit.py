@@ -109,7 +109,7 @@ def audit(caplog: pytest.LogCaptureFixture) -> Audit:
 def session(engine: Engine) -> Any:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        register(session, copy_min_rows=10)
+        register(session, reserve="always", copy_min_rows=10)
         yield session
 
 

@@ -33,7 +33,7 @@ def measured(count: int, start: int = 0) -> list[Measured]:
 def session(engine: Engine) -> Iterator[Session]:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        register(session, copy_min_rows=10)
+        register(session, reserve="always", copy_min_rows=10)
         yield session
 
 

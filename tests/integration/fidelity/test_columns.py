@@ -354,7 +354,6 @@ BY_COPY: list[tuple[Any, Scenario, tuple[type[Any], ...], tuple[str, ...]]] = [
     (Base, server_defaults(Lazily), (Lazily,), ()),
     (Base, server_defaults(Automatically), (Automatically,), ()),
     (Base, server_defaults(Eagerly), (Eagerly,), ()),
-    (Base, filled_by_a_trigger, (Triggered,), FILLING_TRIGGER),
     (Base, generated_always, (Always, AlwaysPart), ()),
     (Base, identity_that_is_not_the_key, (IdentityBeside,), ()),
     (Base, declared_sequence, (WithSequence,), ()),
@@ -379,6 +378,13 @@ def test_goes_by_copy_and_nothing_differs(
     """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
     # Without these partitions no row of the table has a place.
     assert written(twins.compare(base, scenario, ddl=ddl)) == by_copy(*models)
+
+
+def test_a_before_trigger_leaves_the_rows_to_sqlalchemy(twins: Twins) -> None:
+    """What a BEFORE INSERT trigger fills in is read back as stock reads it."""
+    reason = "triggered has a BEFORE INSERT trigger, which may change or discard rows"
+    outcome = twins.compare(Base, filled_by_a_trigger, ddl=FILLING_TRIGGER)
+    assert written(outcome) == {("Triggered", "orm", reason)}
 
 
 @pytest.mark.parametrize(("model", "read_backs"), [(Lazily, 0), (Automatically, 1), (Eagerly, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import BigInteger, Engine, ForeignKey, Identity, create_engine, select
@@ -54,7 +55,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 def chain(length: int) -> list[Node]:
     nodes = [Node(name=str(number)) for number in range(length)]
-    for parent, child in zip(nodes, nodes[1:], strict=False):
+    for parent, child in pairwise(nodes):
         child.parent = parent
     return nodes
 

@@ -222,7 +222,7 @@ def test_short_runs_are_not_worth_a_copy_each(
     Base.metadata.create_all(engine)
     reports: list[FlushReport] = []
     with Session(engine) as session:
-        register(session).on_flush(reports.append)
+        register(session, copy_min_rows=8).on_flush(reports.append)
         first = next(turns)
         for i in range(1, 41):
             values = {"state": "own"} if (i - 1) // length % 2 else {}

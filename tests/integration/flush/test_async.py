@@ -36,7 +36,7 @@ async def test_a_graph_is_saved(async_shop: AsyncEngine) -> None:
     """add_all and commit save a graph with reserved ids, in order, and by COPY."""
     reports: list[FlushReport] = []
     async with AsyncSession(async_shop, expire_on_commit=False) as session:
-        register(session, copy_min_rows=1).on_flush(reports.append)
+        register(session, reserve="always", copy_min_rows=1).on_flush(reports.append)
         found = customers(20)
         session.add_all(found)
         await session.commit()
@@ -159,7 +159,7 @@ async def test_every_target_is_covered(
         await session.rollback()
         await session.close()
 
-    registration = register(target)
+    registration = register(target, copy_min_rows=10)
     try:
         registration.on_flush(reports.append)
         await flush(make())

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve import FlushEntry, FlushReport, Registration, register
-from sqla_seqreserve.registration import Mode
+from sqla_seqreserve.registration import Mode, Reserve
 from sqla_seqreserve.testing import record_statements
 
 
@@ -141,21 +141,26 @@ def test_the_catalogue_is_read_once(shop: Engine) -> None:
     assert counts == [1, 0, 0]
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 30])
-def test_the_measured_default_divides(shop: Engine, count: int) -> None:
-    """Small groups go through one INSERT of many rows, larger ones through COPY; each has its
-    ids.
+@pytest.mark.parametrize("count", [1, 7, 5_000])
+@pytest.mark.parametrize("reserve", ["auto", "always"])
+def test_the_measured_default_divides(shop: Engine, count: int, reserve: Reserve) -> None:
+    """Few rows go through one INSERT that numbers them, unless keys were asked for first; many go
+    through COPY, for which they are reserved.
     """
     with Session(shop) as session:
-        _, reports = registered(session)
-        session.add_all([Tag(word=str(number)) for number in range(count)])
+        _, reports = registered(session, reserve=reserve)
+        tags = [Tag(word=str(number)) for number in range(count)]
+        session.add_all(tags)
         session.flush()
         [entry] = reports[0].entries
-        expected = ("copy", None) if count >= 8 else ("insert", "few rows")
+        expected = ("copy", None) if count == 5_000 else ("insert", "few rows")
         assert (entry.writer, entry.reason) == expected
-        assert (entry.model, entry.rows, entry.reserved) == (Tag, count, count)
+        reserved = count if count == 5_000 or reserve == "always" else 0
+        assert (entry.model, entry.rows, entry.reserved) == (Tag, count, reserved)
         assert entry.seconds > 0
         assert reports[0].rows == count
+        ids = [tag.id for tag in tags]
+        assert ids == sorted(set(ids))
 
 
 def test_a_mode_holds_from_the_next_flush_on(shop: Engine) -> None:
@@ -191,7 +196,9 @@ def test_ids_follow_the_order_of_add(shop: Engine) -> None:
             assert ids == sorted(set(ids))
 
 
-@pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {"mode": "reserve"}, {}])
+@pytest.mark.parametrize(
+    "settings", [{"copy_min_rows": 1}, {"mode": "reserve"}, {"reserve": "always"}, {}]
+)
 def test_keys_that_are_set_stay(shop: Engine, settings: dict[str, Any]) -> None:
     """An object whose key the user set keeps it, among others that get theirs, and costs no id."""
     with Session(shop) as session:
@@ -203,7 +210,8 @@ def test_keys_that_are_set_stay(shop: Engine, settings: dict[str, Any]) -> None:
         others = [tag.id for n, tag in enumerate(tags) if n % 3]
         assert others == sorted(set(others))
         assert max(others) < 9_000
-        assert sum(entry.reserved for entry in reports[0].entries) == 20
+        assert sum(entry.reserved for entry in reports[0].entries) == (20 if settings else 0)
+        assert session.scalar(text("SELECT last_value FROM tag_id_seq")) == 20
         assert reports[0].rows == 30
         session.commit()
         assert dict(session.execute(select(Tag.word, Tag.id)).all()) == {  # type: ignore[arg-type]  # pairs

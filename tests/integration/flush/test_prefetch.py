@@ -39,10 +39,10 @@ def reports_search_path(engine: Engine) -> bool:
         return driver.info.parameter_status("search_path") is not None
 
 
-def save(engine: Engine, *words: str, prefetch: int = 10) -> tuple[list[int], int]:
+def save(engine: Engine, *words: str, prefetch: int = 10, **settings: Any) -> tuple[list[int], int]:
     """Save tags in a transaction of their own: their ids, and the statements that asked for ids."""
     with Session(engine) as session, record_statements(engine) as statements:
-        register(session, prefetch=prefetch)
+        register(session, prefetch=prefetch, **settings)
         tags = [Tag(word=word) for word in words]
         session.add_all(tags)
         session.flush()
@@ -77,7 +77,7 @@ def test_copy_takes_what_is_kept_and_looks_at_the_table(target: Engine) -> None:
     first and none is lost.
     """
     [first], _ = save(target, "a", prefetch=5)
-    ids, asked = save(target, *("b" for _ in range(50)), prefetch=5)
+    ids, asked = save(target, *("b" for _ in range(50)), prefetch=5, copy_min_rows=1)
     assert asked == 1
     assert ids == sorted(set(ids))
     assert first < ids[0]
@@ -88,7 +88,7 @@ def test_copy_takes_what_is_kept_and_looks_at_the_table(target: Engine) -> None:
 
 def test_none_are_kept_by_default(target: Engine) -> None:
     """Without prefetch each flush reserves what it needs, and nothing more."""
-    found = [save(target, "a", prefetch=0) for _ in range(3)]
+    found = [save(target, "a", prefetch=0, reserve="always") for _ in range(3)]
     assert [asked for _, asked in found] == [1, 1, 1]
     with target.connect() as connection:
         assert connection.scalar(text("SELECT last_value FROM public.tag_id_seq")) == 3
@@ -155,13 +155,13 @@ def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: Embe
 
 
 def test_a_table_that_was_altered_is_looked_at_when_ids_are_fetched(target: Engine) -> None:
-    """What is kept of a table is dropped with what was known of it."""
+    """What is kept of a table is dropped with what was known of it, which COPY has compared."""
     save(target, "a", prefetch=3)
     with target.begin() as connection:
         connection.execute(text("ALTER TABLE public.tag ADD COLUMN extra int"))
         connection.execute(text("SELECT setval('public.tag_id_seq', 500)"))
     try:
-        ids, _ = save(target, *("b" for _ in range(20)), prefetch=3)
+        ids, _ = save(target, *("b" for _ in range(20)), prefetch=3, copy_min_rows=1)
         assert ids == sorted(set(ids))
         assert ids[0] > 500
     finally:

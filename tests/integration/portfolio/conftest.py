@@ -15,7 +15,7 @@ from sqla_seqreserve import register
 def session(portfolio_engine: Engine) -> Iterator[Session]:
     """A registered session on an empty, migrated database."""
     with Session(portfolio_engine) as session:
-        register(session)
+        register(session, reserve="always")
         yield session
 
 

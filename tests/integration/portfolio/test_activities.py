@@ -260,6 +260,8 @@ def test_nothing_is_committed(holding: Holding) -> None:
 
 def test_statements_do_not_grow_with_rows(portfolio_engine: Engine, holding: Holding) -> None:
     """Ten activities and a thousand take the same statements."""
+    # However few the rows: an INSERT of several is one statement a row.
+    register(holding.session, reserve="always", copy_min_rows=1)
     holding.valued(0, ("2024-01-31", 10100))
 
     def sent(count: int) -> list[str]:
@@ -283,7 +285,7 @@ def test_simultaneous_bulk_saves(portfolio_engine: Engine, in_threads: Callable[
 
         def work() -> None:
             with Session(portfolio_engine) as own:
-                register(own)
+                register(own, reserve="always")
                 assert save_activities(own, rows).irr is not None
                 own.commit()
 
