@@ -19,6 +19,8 @@ from .registration import Registration, register
 from .reports import FlushEntry, FlushReport
 from .reservation import ReservedIds, assign_ids, reserve_ids
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Explanation",
     "FlushEntry",

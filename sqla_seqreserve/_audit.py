@@ -31,7 +31,10 @@ event                      logger          level   fields
 ``sequence_state_changed`` ``watch``       INFO,   subject, before, now, alert; WARNING if it
                                            WARNING changed for the worse
 ``sequence_runs_out``      ``watch``       WARNING sequence, seconds
-``alert_failed``           ``watch``       ERROR   way (command or webhook), error (its class)
+``alert_sent``             ``watch``       INFO    way (command or webhook), code (the exit code,
+                                                   or HTTP's)
+``alert_failed``           ``watch``       ERROR   way, code, error (its class, or the code in
+                                                   words)
 ========================== =============== ======= ===============================================
 
 A row is in one of ``rows_written`` and ``fallback``, once, when its flush has succeeded; whether

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from . import bulk, health, reservation
 from ._flush.explain import Explanation
+from ._mistakes import require_async
 from .errors import ConfigurationError
 from .health import HealthReport, RepairReport
 from .registration import Registration
@@ -54,6 +55,7 @@ async def reserve_ids(
     count: int | None = None,
 ) -> ReservedIds | dict[type[Any], ReservedIds]:
     """See :func:`sqla_seqreserve.reserve_ids`."""
+    require_async("reserve_ids", session_or_connection)
     arguments: tuple[Any, ...] = (model,) if count is None else (model, count)
     found: ReservedIds | dict[type[Any], ReservedIds]
     found = await session_or_connection.run_sync(reservation.reserve_ids, *arguments)
@@ -62,6 +64,7 @@ async def reserve_ids(
 
 async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
     """See :func:`sqla_seqreserve.assign_ids`."""
+    require_async("assign_ids", session)
     await session.run_sync(reservation.assign_ids, objects)
 
 
@@ -92,6 +95,7 @@ async def bulk_insert(
     returning: Any = "ids",
 ) -> ReservedIds | list[_T]:
     """See :func:`sqla_seqreserve.bulk_insert`."""
+    require_async("bulk_insert", session)
     found: ReservedIds | list[_T] = await session.run_sync(
         lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
     )
@@ -125,6 +129,7 @@ async def check_sequences(
     schemas: Sequence[str] | None = None,
 ) -> HealthReport:
     """See :func:`sqla_seqreserve.check_sequences`."""
+    require_async("check_sequences", session_or_connection)
     return await session_or_connection.run_sync(health.check_sequences, source, schemas=schemas)
 
 
@@ -138,6 +143,7 @@ async def repair_sequences(
     schemas: Sequence[str] | None = None,
 ) -> RepairReport:
     """See :func:`sqla_seqreserve.repair_sequences`."""
+    require_async("repair_sequences", session_or_connection)
     return await session_or_connection.run_sync(
         health.repair_sequences,
         source,

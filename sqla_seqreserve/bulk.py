@@ -31,9 +31,10 @@ from ._ids import catalogue
 from ._ids.catalogue import TableFacts
 from ._ids.fetch import IdRequest, take_ids
 from ._ids.keys import KeySequence, generated_key, mapper_of, resolve
+from ._ids.read_only import read_only_told
 from ._rows.division import Batch, divide, is_plain, values_of
 from ._rows.plan import Absent, InsertPlan, insert_plan
-from ._writers.copy import copy_rows, no_copy_reason
+from ._writers.copy import copy_rows, no_copy_reason, refused_types, warn_of_driver
 from .errors import ConfigurationError, InvalidRowsError, RowProblem
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
@@ -96,7 +97,8 @@ def bulk_insert(
         given = [dict(row) if isinstance(row, Mapping) else row for row in given]
     connection = connection_of(session, mapper)
     writing = _Writing(session, connection, mapper, given, progress)
-    with audit.failures_told(log), collector_paused(len(given)):
+    told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
+    with audit.failures_told(log), told, collector_paused(len(given)):
         writing.check()
         keys = writing.reserve()
         writing.write()
@@ -285,7 +287,7 @@ class _Writing:
 
     def write(self) -> None:
         """Write the rows, table by table."""
-        reason = no_copy_reason(self.connection.dialect)
+        reason = self._no_copy_reason()
         if reason is None and not self.pinned:
             reason = "nothing can be compared in this transaction"
         if reason is not None:
@@ -303,6 +305,13 @@ class _Writing:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
+        refused |= {
+            position: batch.copy_reason
+            for _, division in divisions
+            for batch in division.batches
+            if batch.copy_reason is not None
+            for position in batch.positions
+        }
         ordered = any(plan.keeps_order for plan, _ in divisions)
         if refused and (len(self.tables) > 1 or (ordered and len(refused) < len(self.rows))):
             # A row goes one way through all of its tables, and an ordered one not out of turn.
@@ -311,14 +320,30 @@ class _Writing:
         started = time.perf_counter()
         for plan, division in divisions:
             for batch in division.batches:
+                if batch.copy_reason is not None:
+                    continue
                 last = plan is divisions[-1][0]
                 progress = self.progress if last else None
-                rows = CopyRows(batch.columns, batch.values, batch.oids, batch.binary, progress)
+                rows = CopyRows(
+                    batch.columns, batch.copy_values, batch.oids, batch.binary, progress, plan.facts
+                )
                 copy_rows(self.connection, plan.facts.name, rows)
                 self.batches.append((plan, batch))
         self.copying = time.perf_counter() - started
         if refused:
             self._insert(sorted(refused), next(iter(refused.values())))
+
+    def _no_copy_reason(self) -> str | None:
+        warn_of_driver(self.connection.dialect)
+        reason = no_copy_reason(self.connection.dialect)
+        for plan in self.plans.values():
+            if reason is None:
+                reason = (
+                    "the database has no such table"
+                    if plan is None
+                    else refused_types(self.connection, plan)
+                )
+        return reason
 
     def _insert(self, positions: Sequence[int], reason: str) -> None:
         """Write rows that COPY does not take by SQLAlchemy's bulk INSERT, with the keys that are

@@ -13,6 +13,7 @@
          ├─ InvalidCountError               a number of ids that is not a whole number of 0 or more
          ├─ InvalidRowsError                rows that cannot be written, each one listed
          ├─ LockTimeoutError                a repair could not get its lock in time
+         ├─ ReadOnlyError                   a standby, or a transaction that is READ ONLY
          ├─ UnsupportedDatabaseError        the bind is not PostgreSQL
          └─ EmbeddedServerError             the embedded server could not be found or started
 
@@ -35,6 +36,7 @@ __all__ = [
     "InvalidCountError",
     "InvalidRowsError",
     "LockTimeoutError",
+    "ReadOnlyError",
     "RowProblem",
     "SeqReserveError",
     "SequenceDriftError",
@@ -104,6 +106,10 @@ class InvalidRowsError(SeqReserveError):
 
 class LockTimeoutError(SeqReserveError):
     """A lock that a repair needs was not granted in time; nothing was changed."""
+
+
+class ReadOnlyError(SeqReserveError):
+    """Ids cannot be taken, nor sequences moved, on a standby or in a READ ONLY transaction."""
 
 
 class UnsupportedDatabaseError(SeqReserveError):

@@ -30,7 +30,8 @@ Rows are counted when their flush has succeeded, whether or not its transaction 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from prometheus_client import (
@@ -43,6 +44,7 @@ from prometheus_client import (
 )
 
 from . import _audit as audit
+from .errors import ConfigurationError
 from .health import HealthReport
 
 __all__ = ["HealthMetrics", "LibraryMetrics", "serve_metrics"]
@@ -54,6 +56,10 @@ class HealthMetrics:
     """The health of sequences as gauges; what a report no longer lists is no longer exposed."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        with _once("HealthMetrics"):
+            self._add_to(registry)
+
+    def _add_to(self, registry: CollectorRegistry) -> None:
         self._healthy = Gauge(
             "seqreserve_sequence_healthy",
             "1 if the sequence is ahead of its table",
@@ -107,6 +113,11 @@ class LibraryMetrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
+        with _once("LibraryMetrics"):
+            self._add_to(registry)
+        self._end = audit.observe(self._observe)
+
+    def _add_to(self, registry: CollectorRegistry) -> None:
         self._reserved = Counter(
             "seqreserve_ids_reserved", "Ids taken from sequences", ["model"], registry=registry
         )
@@ -130,7 +141,6 @@ class LibraryMetrics:
             ["error"],
             registry=registry,
         )
-        self._end = audit.observe(self._observe)
 
     def close(self) -> None:
         """Count no longer, and take the metrics off the registry."""
@@ -149,6 +159,18 @@ class LibraryMetrics:
             self._seconds.observe(fields["seconds"])
         elif event == "failed":
             self._errors.labels(fields["error"]).inc()
+
+
+@contextmanager
+def _once(name: str) -> Iterator[None]:
+    """Say what a second one on the same registry means; Prometheus names a timeseries only."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name}(): this registry has these metrics already ({error}). One serves the whole "
+            "process: keep the first, or give another registry"
+        ) from error
 
 
 def serve_metrics(port: int, registry: CollectorRegistry = REGISTRY) -> None:

@@ -34,6 +34,7 @@ from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.explain import Explanation, explain
 from ._ids.keys import mapper_of
+from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
 from .reports import FlushReport
 
@@ -116,8 +117,8 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        self._key = ref(_identity(target))
         session_target, self._accepts, self._rank = _resolve_target(target)
+        self._key = ref(_identity(target))
         # The target's listener keeps the registration; it must not keep the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
@@ -139,10 +140,7 @@ class Registration:
 
     @mode.setter
     def mode(self, mode: Mode) -> None:
-        if mode not in get_args(Mode):
-            raise ConfigurationError(
-                f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, found {mode!r}"
-            )
+        checked_choice("mode", mode, get_args(Mode))
         self._mode = mode
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
@@ -268,12 +266,8 @@ class Registration:
                 f"{reserve!r}"
             )
         ahead = _checked_int("prefetch", prefetch, 0)
-        if on_drift not in get_args(OnDrift):
-            raise ConfigurationError(
-                f"on_drift must be one of {', '.join(map(repr, get_args(OnDrift)))}, found "
-                f"{on_drift!r}"
-            )
-        enrolled = None if classes is None else tuple(map(_checked_class, classes))
+        checked_choice("on_drift", on_drift, get_args(OnDrift))
+        enrolled = None if classes is None else checked_classes(classes)
         self.mode = mode
         self.reserve = reserve
         self.copy_min_rows = copy_min_rows
@@ -327,10 +321,7 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
             return cls, None, (_FACTORY, len(cls.__mro__))
         if isinstance(target, type) and issubclass(target, asyncio.AsyncSession):
             return _async_target(target, asyncio.async_session)
-    raise ConfigurationError(
-        f"Cannot register {target!r}: expected a Session or AsyncSession (instance or class), a "
-        "sessionmaker, async_sessionmaker or scoped_session"
-    )
+    raise not_a_target(target)
 
 
 def _sync_class_of_its_own(maker: Any) -> type[Session]:
@@ -366,11 +357,3 @@ def _checked_int(name: str, value: object, least: int, otherwise: str = "") -> i
             f"{name} must be an int of {least} or more{otherwise}, found {value!r}"
         )
     return value
-
-
-def _checked_class(cls: object) -> type[Any]:
-    if not isinstance(cls, type):
-        raise ConfigurationError(
-            f"classes must hold mapped classes or declarative bases, found {cls!r}"
-        )
-    return cls

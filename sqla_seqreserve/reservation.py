@@ -19,13 +19,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, SupportsIndex, TypeAlias, overload
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from . import _audit as audit
+from . import _host as host
 from ._ids.keys import generated_key, mapper_of
+from ._ids.read_only import read_only_told
 from ._ids.reserve import reserve
 from .errors import (
     ConfigurationError,
@@ -103,6 +105,7 @@ def reserve_ids(
     :raises SequenceNotFoundError: a class has no key that a sequence numbers.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's
         type.
+    :raises ReadOnlyError: the database is a standby, or the transaction READ ONLY.
     :raises UnsupportedDatabaseError: the session or connection is not bound to PostgreSQL.
     """
     if isinstance(model, Mapping):
@@ -116,7 +119,8 @@ def reserve_ids(
     counts = {mapper_of(cls): _checked_count(cls, number) for cls, number in wanted.items()}
     ids: dict[Mapper[Any], ReservedIds] = {}
     for connection, mappers in _by_connection(session_or_connection, counts).items():
-        found = reserve(connection, {mapper: counts[mapper] for mapper in mappers})
+        with read_only_told(connection, "reserve_ids()", _names(mappers)):
+            found = reserve(connection, {mapper: counts[mapper] for mapper in mappers})
         ids.update((mapper, ReservedIds(taken.ids)) for mapper, taken in found.items())
     if isinstance(model, Mapping):
         return {cls: ids[mapper_of(cls)] for cls in wanted}
@@ -136,6 +140,7 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
         key already.
     :raises SequenceNotFoundError: an object needs a key and its class has none that a sequence
         numbers.
+    :raises ReadOnlyError: the database is a standby, or the transaction READ ONLY.
     """
     needing: dict[Mapper[Any], list[object]] = {}
     for index, item in enumerate(objects):
@@ -143,11 +148,16 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
         if _lacks_key(state):
             needing.setdefault(state.mapper, []).append(item)
     for connection, mappers in _by_connection(session, needing).items():
-        found = reserve(connection, {mapper: len(needing[mapper]) for mapper in mappers})
+        with read_only_told(connection, "assign_ids()", _names(mappers)):
+            found = reserve(connection, {mapper: len(needing[mapper]) for mapper in mappers})
         for mapper, taken in found.items():
             attribute = taken.source.key.attribute
             for item, value in zip(needing[mapper], taken.ids, strict=True):
                 set_committed_value(item, attribute, value)
+
+
+def _names(mappers: Iterable[Mapper[Any]]) -> list[str]:
+    return [mapper.class_.__name__ for mapper in mappers]
 
 
 def _lacks_key(state: InstanceState[Any]) -> bool:
@@ -203,15 +213,31 @@ def _by_connection(
 def connection_of(
     session_or_connection: SessionOrConnection, mapper: Mapper[Any] | None = None
 ) -> Connection:
-    """The PostgreSQL connection behind a session (as it binds ``mapper``) or the connection itself.
+    """The PostgreSQL connection on which a session would insert rows of ``mapper``, or the
+    connection itself.
 
-    :raises ConfigurationError: neither a session nor a connection was given.
+    The session is asked as a flush and an INSERT ask it, so that one that routes reads to a replica
+    answers with the primary.
+
+    :raises ConfigurationError: neither a session nor a connection was given, or a session that
+        picks a database for each object.
     :raises UnsupportedDatabaseError: it is bound to another database.
     """
     if isinstance(session_or_connection, Session | scoped_session):
-        connection = session_or_connection.connection(
-            bind_arguments={"mapper": mapper} if mapper is not None else None
-        )
+        session = session_or_connection
+        session = session() if isinstance(session, scoped_session) else session
+        if host.is_sharded(session):
+            raise ConfigurationError(
+                f"{type(session).__name__} picks a database for each object, and ids are reserved, "
+                "and rows written, one database at a time: use a Session on the engine of the "
+                "shard, or add_all() and flush()"
+            )
+        arguments: dict[str, Any] = {}
+        if mapper is not None:
+            base = mapper.base_mapper
+            table: Any = base.local_table
+            arguments = {"mapper": base, "clause": insert(table)}
+        connection = session.connection(bind_arguments=arguments)
     elif isinstance(session_or_connection, Connection):
         connection = session_or_connection
     else:

@@ -2,8 +2,10 @@
 
 pytest_plugins = [
     "sqla_seqreserve.testing",
+    "fixtures.cluster",
     "fixtures.portfolio_database",
     "fixtures.pgbouncer",
     "fixtures.production_like",
+    "fixtures.replication",
     "fixtures.twins",
 ]

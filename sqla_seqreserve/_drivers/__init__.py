@@ -26,7 +26,12 @@ __all__ = [
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
-_FILES: Final = {"psycopg": "psycopg", "psycopg_async": "psycopg"}
+_FILES: Final = {
+    "asyncpg": "asyncpg",
+    "psycopg": "psycopg",
+    "psycopg2": "psycopg2",
+    "psycopg_async": "psycopg",
+}
 
 _drivers: WeakKeyDictionary[Dialect, Driver | None] = WeakKeyDictionary()
 

@@ -7,7 +7,7 @@ coroutines wait for them in SQLAlchemy's greenlet, so every method here is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -38,6 +38,9 @@ _BLOCK: Final = 8192
 class CopyRows:
     """The rows of one COPY: values per column, as the driver takes them, with the type oid of each
     column.
+
+    :param facts: what is known of the table; equal for as long as its columns have the types that
+        they have. ``None``: nothing that was read of it earlier may be used.
     """
 
     columns: Sequence[str]
@@ -45,6 +48,7 @@ class CopyRows:
     oids: Sequence[int]
     binary: bool
     progress: Callable[[int], object] | None = None
+    facts: object = None
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -69,9 +73,9 @@ class InsertMessage:
     returns: bool
 
 
-LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809", "25006"})
+LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809"})
 """SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
-or schema, not a table, a read-only transaction.
+or schema, not a table.
 """
 
 
@@ -89,14 +93,23 @@ class Returned:
 
 class MessageError(Exception):
     """A message failed: which of its statements the server refused, for which row, and what came
-    back of those before it.
+    back of those before it. Not every driver is told: ``is_certain`` says whether it may have been
+    a later one instead.
     """
 
-    def __init__(self, position: int, row: int, returned: Sequence[Returned] = ()) -> None:
+    def __init__(
+        self,
+        position: int,
+        row: int,
+        returned: Sequence[Returned] = (),
+        *,
+        is_certain: bool = True,
+    ) -> None:
         super().__init__(position, row)
         self.position = position
         self.row = row
         self.returned = returned
+        self.is_certain = is_certain
 
 
 class Driver(Protocol):
@@ -134,6 +147,14 @@ class Driver(Protocol):
     def setting(self, connection: Any, name: str) -> str | None:
         """The value of a setting that the server reports whenever it changes; ``None`` where it
         does not, or where the driver keeps it to itself. No I/O happens.
+        """
+
+    def refuses_copy(self) -> str | None:
+        """Why no COPY can be sent just now, ``None`` if one can."""
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+        """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,
+        ``None`` if it can. No I/O happens.
         """
 
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:

@@ -7,7 +7,8 @@ locally. Read in psycopg 3.2.0 and 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -56,6 +57,12 @@ class _Psycopg:
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
+
+    def refuses_copy(self) -> str | None:
+        return None
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
+        return None
 
 
 class _SyncPsycopg(_Psycopg):
@@ -249,11 +256,14 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     if _is_idle(driver):
         commands.append((pgconn.send_query_params, _begin(driver).encode(), None))
         places.append(None)
+    often = Counter[str]()
+    for insert in inserts:
+        often[insert.statement] += len(insert.parameters)
+    prepared: Any = None
     for position, insert in enumerate(inserts):
         text, names = _numbered(insert.statement)
         formats = [PyFormat.AUTO] * len(names)
-        many = len(insert.parameters) > 1
-        prepared: Any = None
+        many = often[insert.statement] > 1
         for row, parameters in enumerate(insert.parameters):
             dumping = Transformer(driver)
             try:
@@ -261,14 +271,15 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
             except Exception as error:
                 raise MessageError(position, row) from error
             if not many:
+                prepared = None
                 commands.append(
                     (pgconn.send_query_params, text, values, dumping.types, dumping.formats)
                 )
             else:
-                if prepared != dumping.types:
-                    prepared = dumping.types
+                if prepared != (text, dumping.types):
+                    prepared = text, dumping.types
                     # Without a name, so that a pooler need not know of it.
-                    commands.append((pgconn.send_prepare, b"", text, prepared))
+                    commands.append((pgconn.send_prepare, b"", text, dumping.types))
                     places.append((position, row))
                 commands.append((pgconn.send_query_prepared, b"", values, dumping.formats))
             places.append((position, row))

@@ -17,6 +17,7 @@ from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
+from .._writers.copy import refused_types
 from ..reports import Writer
 from .remedies import remedy_for
 from .weighing import (
@@ -185,7 +186,7 @@ def _explain_one(
                 reason = "the database has no such table"
             else:
                 plan = insert_plan(mapper, table, facts, connection.dialect)
-                reason = foreseen_reason(plan, source)
+                reason = foreseen_reason(plan, source) or refused_types(connection, plan)
     if reason is not None:
         return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
     return Explanation(

@@ -23,7 +23,7 @@ from .. import _host as host
 from .._drivers import CopyRows
 from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
-from .._writers.copy import copy_rows
+from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
 from .refusal import note_refusal
@@ -81,7 +81,19 @@ def _insert_class(
         _insert(base_mapper, mapper, table, records, uow, writer, reason)
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
+    refusal = refused_types(connection, plan)
+    if refusal is not None:
+        _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
+        return
     always = run.is_always_identity(mapper, table)
+    if always:
+        # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
+        own = [record for record in records if record[0] not in run.reserved]
+        if own:
+            _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
+            records = [record for record in records if record[0] in run.reserved]
+            if not records:
+                return
     fewest = 1 if always else run.fewest
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)
@@ -92,10 +104,11 @@ def _insert_class(
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
     for part, positions in runs:
-        if part < len(batches):
+        refusal = batches[part].copy_reason if part < len(batches) else None
+        if part < len(batches) and refusal is None:
             _copy(plan, batches[part], records, uow)
         else:
-            reason = reasons[part - len(batches)]
+            reason = refusal or reasons[part - len(batches)]
             writer = "insert" if reason == FEW else "orm"
             chosen = [records[position] for position in positions]
             _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
@@ -129,7 +142,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     connection = chosen[0][3]
     run.drain()
     started = time.perf_counter()
-    rows = CopyRows(batch.columns, batch.values, batch.oids, batch.binary)
+    rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
         taken = copy_rows(connection, plan.facts.name, rows)
     except DBAPIError as error:

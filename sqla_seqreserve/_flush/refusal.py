@@ -35,12 +35,10 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
     """A sentence that names the refused object by its position and class; ``None`` where the
     error does not tell.
     """
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is None:
-        return None
-    position = _line(diagnosis.context or "", table)
+    context, detail = _fields(error)
+    position = _line(context, table)
     if position is None:
-        position = _row_of_values(diagnosis.message_detail or "", table, states)
+        position = _row_of_values(detail, table, states)
     if position is None or position >= len(states):
         return None
     state = states[position]
@@ -51,6 +49,17 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
         f"The database refused object {position} of the {len(states)} {state.class_.__name__} "
         f"objects written together ({key})"
     )
+
+
+def _fields(error: DBAPIError) -> tuple[str, str]:
+    """Context and detail of PostgreSQL's error, by the names that libpq gives them, or of the
+    error below the one that SQLAlchemy adapts.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return diagnosis.context or "", diagnosis.message_detail or ""
+    below = getattr(error.orig, "__cause__", None)
+    return getattr(below, "context", None) or "", getattr(below, "detail", None) or ""
 
 
 def _line(context: str, table: Table) -> int | None:

@@ -24,6 +24,7 @@ from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route, choose
 from .._rows.plan import insert_plan
+from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
 from .drift import DriftGuard
@@ -173,6 +174,8 @@ class FlushRun:
             source = found[mapper]
             if source.sequence is None or (source.always_identity and mapper not in to_copy):
                 continue
+            if self.settings.mode == "bulk" and self._casts(connection, mapper):
+                continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
             if needing:
@@ -193,6 +196,19 @@ class FlushRun:
             count = sum(map(len, sharing.values()))
             self._hand_out(sharing, shelf.take(count, ids))
         return True
+
+    def _casts(self, connection: Connection, mapper: Mapper[Any]) -> bool:
+        """Whether INSERT casts values to another type than the column's, as it does only for rows
+        that the database numbers.
+        """
+        for table in mapper.tables:
+            if isinstance(table, Table):
+                known = catalogue.cached_facts(
+                    connection, [catalogue.table_name(connection, table)]
+                )
+                if known and insert_plan(mapper, table, known[0], connection.dialect).cast_reason:
+                    return True
+        return False
 
     def _to_copy(
         self, connection: Connection, pending: Mapping[Mapper[Any], list[State]], route: Route
@@ -344,7 +360,10 @@ class FlushRun:
             return "the session is two-phase"
         if self.partial:
             return "flush(objects) was called"
-        return class_reason(self.settings, base_mapper, self.connection_for(uow, base_mapper))
+        connection = self.connection_for(uow, base_mapper)
+        if self.settings.mode == "bulk":
+            warn_of_driver(connection.dialect)
+        return class_reason(self.settings, base_mapper, connection)
 
     # Reporting
 

@@ -19,6 +19,8 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+asyncpg's adapted connection and cursor (``engine``)
+    A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
     What the Alembic plugin compares, and how a column is rendered otherwise than it is declared.
 ``WeakInstanceDict`` members, ``InstanceState`` members
@@ -31,6 +33,12 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.base import CALLABLES_OK, NO_VALUE, PASSIVE_NO_INITIALIZE
 from sqlalchemy.orm.collections import collection_adapter
 
+from .adapted import (
+    adapted_statement,
+    await_adapted,
+    prepare_adapted,
+    set_adapted_rowcount,
+)
 from .engine import (
     InsertContext,
     await_driver,
@@ -49,6 +57,7 @@ from .mapping import (
     has_bind_expression,
     has_work_after_insert,
     inherits_key,
+    insert_cast,
     insert_orm_defaults,
     is_sentinel,
     is_watched,
@@ -108,8 +117,10 @@ __all__ = [
     "SaveUpdateState",
     "State",
     "UOWTransaction",
+    "adapted_statement",
     "all_mappers",
     "attributes_to_columns",
+    "await_adapted",
     "await_driver",
     "bind_processor",
     "check_polymorphic_identities",
@@ -129,6 +140,7 @@ __all__ = [
     "has_bind_expression",
     "has_work_after_insert",
     "inherits_key",
+    "insert_cast",
     "insert_context",
     "insert_orm_defaults",
     "insert_statement",
@@ -146,6 +158,7 @@ __all__ = [
     "polymorphic_attribute",
     "postfetch",
     "prefers_eager_defaults",
+    "prepare_adapted",
     "register_deleted",
     "register_inserted",
     "register_persistent",
@@ -154,6 +167,7 @@ __all__ = [
     "sees_the_present",
     "sends_as_it_is",
     "server_default_columns",
+    "set_adapted_rowcount",
     "synchronize_inherited_keys",
     "tables_in_order",
     "watches_insert",

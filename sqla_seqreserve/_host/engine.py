@@ -94,14 +94,30 @@ class InsertContext:
         """What turns each column that comes back into the attribute's value."""
         return [
             self.context.get_result_processor(column.type, column.name, oid)
-            for column, oid in zip(self.returning, oids, strict=True)
+            # What comes behind these tells SQLAlchemy which row is which.
+            for column, oid in zip(self.returning, oids, strict=False)
         ]
 
     def messages(self) -> Iterator[tuple[str, Sequence[Any]]]:
-        """The texts to send, each with the parameters of its rows: one text for all rows; or, where
-        the dialect writes many rows as one ``VALUES``, one a page of rows.
+        """The texts to send, each with the parameters of its rows: one text for all rows; one for
+        each where values come back; or, where the dialect writes many rows as one ``VALUES``, one a
+        page of rows.
         """
         context = self.context
+        if context.executemany and self.returning:
+            # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
+            # several.
+            for batch in context.compiled._deliver_insertmanyvalues_batches(
+                context.statement,
+                context.parameters,
+                context.compiled_parameters,
+                None,
+                1,
+                True,
+                None,
+            ):
+                yield batch.replaced_statement, [batch.replaced_parameters]
+            return
         if not (context.executemany and context.dialect.use_insertmanyvalues_wo_returning):
             yield context.statement, context.parameters
             return

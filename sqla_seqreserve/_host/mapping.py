@@ -91,7 +91,8 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
 
 def is_sentinel(column: Any) -> bool:
     """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
-    return bool(column.default is not None and column.default.is_sentinel)
+    # Sentinels are of 2.0.10 and later.
+    return bool(getattr(column.default, "is_sentinel", False))
 
 
 def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:
@@ -175,3 +176,14 @@ def declared_sequences(metadata: MetaData) -> list[Sequence_]:
 def copy_column(column: Column[Any]) -> Column[Any]:
     """Return the column as a new one of no table, to be changed; Alembic copies them so too."""
     return column._copy()
+
+
+def insert_cast(type_: TypeEngine[Any], dialect: Dialect) -> str:
+    """The type as SQL to which INSERT casts a parameter of it, where it does: always for some types
+    of a driver, for all where it inserts several rows at once that come back.
+
+    :raises sqlalchemy.exc.CompileError: the type has no name.
+    """
+    compiler: Any = dialect.statement_compiler(dialect, None)
+    found: str = compiler.render_bind_cast(type_, type_._unwrapped_dialect_impl(dialect), "")
+    return found.removeprefix("::")

@@ -79,16 +79,28 @@ def postfetch(
     )
 
 
-def insert_statement(base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...]) -> Insert:
+def insert_statement(
+    base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool = False
+) -> Insert:
     """The INSERT that SQLAlchemy makes for objects of a class, with the columns beside the key that
     are to come back; made once.
+
+    :param several: several rows are to come back, each its own.
     """
     plain: Insert = base_mapper._memo(("insert", table), table.insert)
-    if not returned:
+    if not returned and not several:
         return plain
-    key = ("sqla_seqreserve insert", table, returned)
-    statement: Insert = base_mapper._memo(key, lambda: plain.return_defaults(*returned))
-    return statement
+
+    def make() -> Insert:
+        statement = plain
+        if returned:
+            statement = statement.return_defaults(*returned, sort_by_parameter_order=True)
+        if several:
+            statement = statement.return_defaults(*table.primary_key, sort_by_parameter_order=True)
+        return statement
+
+    made: Insert = base_mapper._memo(("sqla_seqreserve insert", table, returned, several), make)
+    return made
 
 
 def synchronize_inherited_keys(

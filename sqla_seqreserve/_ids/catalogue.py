@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.sql import quoted_name
 
 __all__ = [
     "ACTION_FINGERPRINT",
@@ -36,6 +37,7 @@ __all__ = [
     "quoted",
     "renew",
     "sequence_facts",
+    "stored_name",
     "table_facts",
     "table_name",
 ]
@@ -61,13 +63,19 @@ class SequenceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column: its type below any domain, and what the database fills in by itself."""
+    """One column: its type below any domain, and what the database fills in by itself.
+
+    ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
+    the type of an array's elements.
+    """
 
     name: str
     fingerprint: str
     type_name: str
     type_oid: int
+    type_text: str
     element_type: str | None
+    element_is_enum: bool
     is_enum: bool
     is_unknown_domain: bool
     always_identity: bool
@@ -144,7 +152,9 @@ _FACTS = text(
                       AND k.contype = 'f') AS references_itself,
            a.attname::text AS column_name, {COLUMN_FINGERPRINT} AS column_fingerprint,
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
-           e.typname::text AS element_type,
+           format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
+               AS type_text,
+           e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
            s.sequence_usable
@@ -223,10 +233,20 @@ def effective_schema(connection: Connection, schema: str | None) -> str | None:
 _preparer: Final = PGDialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
-@functools.lru_cache(maxsize=4096)
 def quoted(name: str) -> str:
-    """One identifier as SQL, quoted where needed."""
-    return _preparer.quote(name)
+    """One identifier as SQL, quoted where needed, or as a ``quoted_name`` asks."""
+    return _quoted(name, getattr(name, "quote", None))
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(name: str, quote: bool | None) -> str:
+    # A quoted_name is equal to its text, so the cache must be told what it asks.
+    return _preparer.quote(quoted_name(name, quote))
+
+
+def stored_name(name: str) -> str:
+    """An identifier as the catalogue has it: one that is never quoted is folded."""
+    return name.lower() if getattr(name, "quote", None) is False else str(name)
 
 
 def table_facts(
@@ -291,7 +311,9 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             fingerprint=row.column_fingerprint,
             type_name=row.type_name,
             type_oid=row.type_oid,
+            type_text=row.type_text,
             element_type=row.element_type,
+            element_is_enum=row.element_kind == "e",
             is_enum=row.type_kind == "e",
             is_unknown_domain=row.type_kind == "d",
             always_identity=row.identity == "a",

@@ -227,7 +227,7 @@ def _query(
     return rows
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=128)
 def _statement(
     requests: int,
     guards: tuple[tuple[_Guard, bool], ...],

@@ -155,7 +155,7 @@ def _resolve_one(
     assert key.column is not None
     if facts is None:
         return KeySequence(key, reason="the database has no such table")
-    column = facts.columns.get(key.column.name)
+    column = facts.columns.get(catalogue.stored_name(key.column.name))
     if column is None:
         return KeySequence(key, facts, reason=f"the table has no column {key.column.name}")
     if column.type_name not in _LIMITS:

@@ -1,54 +1,51 @@
-"""Which Python values COPY writes exactly as INSERT would, for each type of a database column.
+"""Which Python values COPY writes exactly as INSERT would, for each column of a table.
 
-INSERT lets PostgreSQL cast: a parameter of one type is assigned to a column of another. COPY casts
-nothing. In binary format a value is taken for what the column is, and psycopg's integer dumpers
-wrap around silently (70000 in a smallint column becomes 4464), so a codec names the *exact* Python
-types that mean the same either way, and checks ranges and time zones. Everything else is left to
-INSERT: subclasses, mixtures, values that the server would cast or refuse. Measured with psycopg 3.3
-on PostgreSQL 15 and 18.
-
-A type without a binary dumper (hstore, inet from ``str``, bit strings, ...) goes as text: COPY then
-calls the column's input function on the same text that an untyped parameter would have been.
+INSERT lets PostgreSQL cast: a parameter of one type is cast to the model's type and assigned to the
+column's. COPY casts nothing, so a codec exists only where the model's type and the column's mean
+the same, and names the *exact* Python types that do. Which these are is the driver's matter: each
+has a table of its own (``psycopg_values``, ``psycopg2_values``, ``asyncpg_values``). Everything
+else is left to INSERT: mixtures, values that the server would cast or refuse.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
-import operator
+import enum
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from functools import cache
+from importlib import import_module
 from types import NoneType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol
 
-from psycopg import Binary
-from psycopg.types.json import Json, Jsonb
-from psycopg.types.multirange import Multirange
-from psycopg.types.range import Range
-from sqlalchemy import Dialect, Enum
+from sqlalchemy import Connection, Dialect, Enum
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import ARRAY, TypeEngine
 
+from .. import _host as host
+from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
+from .checks import Check
 
-__all__ = ["Codec", "codec_for", "exact_types"]
+__all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "value_table"]
 
-Check: TypeAlias = Callable[[Iterable[Any]], bool]
-"""Whether every value (None excluded) is one that the column takes as it is."""
-
-_TEXT_OID: Final = 25
+_UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
+"""Names of the time zone that is UTC at all times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
     """What one column takes through COPY.
 
-    ``binary`` and ``text`` are exact Python types; ``oid`` is the type that psycopg dumps for, in
-    binary format; ``convert`` makes a value of a further type exact first. ``check`` is the binary
-    format's alone, where ``text_is_unchecked``.
+    :param oid: the type that a driver with a binary format writes.
+    :param binary: exact Python types that are written in binary format.
+    :param text: exact Python types that are written in text format.
+    :param check: what the values must be beside; ``text_check``: if not that, then in text format.
+    :param convert: makes a value of a further type exact first.
+    :param kinds: the same for all subclasses of a type, tried in this order.
+    :param as_utc: an aware time becomes a naive one, as the server does it in a session in UTC.
+    :param inner: the types within values that hold others.
     """
 
     oid: int
@@ -56,123 +53,93 @@ class Codec:
     text: frozenset[type] = frozenset()
     check: Check | None = None
     convert: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
-    text_is_unchecked: bool = False
+    kinds: tuple[tuple[type, Callable[[Any], Any]], ...] = ()
+    text_check: Check | None = None
+    as_utc: bool = False
+    inner: Callable[[Sequence[Any]], set[type]] | None = None
 
     def accepts(self, values: Sequence[Any], types: set[type]) -> bool:
         """Whether the values, which are of these types, are all ones that the column takes as they
         are. A ``str`` for a column that is not of text is the server's to read.
         """
-        if self.check is None:
-            return True
+        return self.check is None or self.check(self._concerned(values, types))
+
+    def accepts_as_text(self, values: Sequence[Any], types: set[type]) -> bool:
+        """The same in text format, where :meth:`accepts` says no."""
+        return self.text_check is not None and self.text_check(self._concerned(values, types))
+
+    def _concerned(self, values: Sequence[Any], types: set[type]) -> Sequence[Any]:
         passed_over = {NoneType} if str in self.binary else {NoneType, str}
-        if not types.isdisjoint(passed_over):
-            values = [value for value in values if type(value) not in passed_over]
-        return self.check(values)
+        if types.isdisjoint(passed_over):
+            return values
+        return [value for value in values if type(value) not in passed_over]
+
+    def converter(self, type_: type) -> Callable[[Any], Any] | None:
+        """What makes a value of this type exact, ``None``: nothing does, or it is."""
+        if type_ in self.binary or (type_ in self.text and type_ not in self.convert):
+            return None
+        if type_ in self.convert:
+            return self.convert[type_]
+        if type_ is not bool:
+            for base, convert in self.kinds:
+                if issubclass(type_, base):
+                    return convert
+        return None
 
 
-def exact_types(values: Iterable[Any]) -> set[type]:
-    """The types of the values, ``None`` left out."""
-    return set(map(type, values)) - {NoneType}
-
-
-def _between(lowest: int, highest: int) -> Check:
-    def check(values: Iterable[Any]) -> bool:
-        present = values if isinstance(values, list) else list(values)
-        return not present or (lowest <= min(present) and max(present) <= highest)
-
-    return check
-
-
-_zone = operator.attrgetter("tzinfo")
-
-
-def _aware(values: Iterable[Any]) -> bool:
-    return None not in set(map(_zone, values))
-
-
-def _naive(values: Iterable[Any]) -> bool:
-    return set(map(_zone, values)) <= {None}
-
-
-def _single_precision(values: Iterable[float]) -> bool:
-    """Neither overflowing nor vanishing in four bytes, which the server refuses and ``struct``
-    lets pass.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why COPY cannot write a column. ``casts``: INSERT casts to a type of the model that is not
+    the column's, and not in every form of INSERT, so that SQLAlchemy alone writes what it would.
     """
-    return all(
-        value == 0
-        or 1.2e-38 <= abs(value) <= 3.4e38
-        or value != value
-        or abs(value) == float("inf")
-        for value in values
-    )
+
+    reason: str
+    casts: bool = False
 
 
-def _numeric_from_float(value: float) -> Decimal:
-    """What PostgreSQL makes of a double precision value assigned to numeric: 15 significant
-    digits (``float8_numeric``).
+@dataclass(frozen=True, slots=True)
+class Modelled:
+    """A column as INSERT casts to it: the name of the type, of an array's elements, and the length
+    or precision.
     """
-    return Decimal(f"{value:.15g}")
+
+    name: str
+    size: str
+    column: ColumnFacts
 
 
-def _exact_float(value: int) -> float | int:
-    """The same number as double precision; the int where it is the server's to round."""
-    return float(value) if -(2**53) <= value <= 2**53 else value
+class ValueTable(Protocol):
+    """A driver's: which values its COPY writes exactly as its INSERT does."""
+
+    def scalar(self, modelled: Modelled) -> Codec: ...
+    def array(self, modelled: Modelled) -> Codec: ...
+    def adapted_otherwise(
+        self, connection: Connection, codec: Codec, types: Iterable[type]
+    ) -> type | None:
+        """A type that the connection's own adapters, or all, treat in another way than the driver
+        does by itself.
+        """
 
 
-def _hstore_of_strings(values: Iterable[Any]) -> bool:
-    """Whether all is strings or None: on other things INSERT fails in a way of its own."""
-    return all(
-        exact_types(value) <= {str} and exact_types(value.values()) <= {str}
-        for value in values
-        if type(value) is dict
-    )
-
-
-_INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-_MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
-_STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
-_ADDRESSES: Final = frozenset(
-    {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
-)
-
-_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
-    "bool": (frozenset({bool}), None),
-    "bytea": (frozenset({bytes, bytearray, Binary}), None),
-    "date": (frozenset({dt.date}), None),
-    "float4": (frozenset({float}), _single_precision),
-    "float8": (frozenset({float}), None),
-    "inet": (_ADDRESSES, None),
-    "cidr": (frozenset({ipaddress.IPv4Network, ipaddress.IPv6Network}), None),
-    "interval": (frozenset({dt.timedelta}), None),
-    "json": (frozenset({Json, Jsonb}), None),
-    "jsonb": (frozenset({Json, Jsonb}), None),
-    "numeric": (frozenset({Decimal, int}), None),
-    "time": (frozenset({dt.time}), _naive),
-    "timestamp": (frozenset({dt.datetime}), _naive),
-    "timestamptz": (frozenset({dt.datetime}), _aware),
-    "timetz": (frozenset({dt.time}), _aware),
-    "uuid": (frozenset({uuid.UUID}), None),
+_TABLES: Final = {
+    "psycopg": "psycopg_values",
+    "text": "psycopg2_values",
+    "asyncpg": "asyncpg_values",
 }
 
-_RANGES: Final = {
-    "int4range": "int4",
-    "int8range": "int8",
-    "numrange": "numeric",
-    "daterange": "date",
-    "tsrange": "timestamp",
-    "tstzrange": "timestamptz",
-}
-
-# INSERT casts to these with the model's length or precision, which truncates, and COPY does not.
-_CAST_TO_SIZE: Final = frozenset({"bit", "varbit", "interval"})
+INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
+MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
 
 # The database types that a type of the model may stand for. Others must bear the same name.
 _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(("smallint", "integer", "bigint"), frozenset(_INTEGERS)),
+    **dict.fromkeys(MODEL_INTEGERS, frozenset(INTEGERS)),
     **dict.fromkeys(("numeric", "decimal"), frozenset({"numeric"})),
-    **dict.fromkeys(("float", "real", "double precision"), frozenset({"float4", "float8"})),
-    **dict.fromkeys(("varchar", "char", "text", "citext", "nvarchar", "nchar"), _STRINGS),
-    **dict.fromkeys(("json", "jsonb"), frozenset({"json", "jsonb"})),
+    **dict.fromkeys(("float", "double precision"), frozenset({"float4", "float8"})),
+    "real": frozenset({"float4"}),
+    **dict.fromkeys(("varchar", "char", "text", "citext", "nvarchar", "nchar"), STRINGS),
+    # Of JSON the server keeps the text, of JSONB what it means.
+    "json": frozenset({"json", "jsonb"}),
     "boolean": frozenset({"bool"}),
     "time with time zone": frozenset({"timetz"}),
     "time without time zone": frozenset({"time"}),
@@ -181,119 +148,82 @@ _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> Codec | str:
+def value_table(dialect: Dialect) -> ValueTable | None:
+    """The values of the driver below ``dialect``; ``None``: it has no COPY here."""
+    driver = driver_of(dialect)
+    return None if driver is None else _table(driver.types)
+
+
+@cache
+def _table(types: str) -> ValueTable:
+    table: ValueTable = import_module(f".{_TABLES[types]}", __package__).TABLE
+    return table
+
+
+def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> Codec | Refusal:
     """The codec of a column, from its type in the model and in the database; or the reason why
     COPY cannot write it.
     """
+    table = value_table(dialect)
+    if table is None:
+        return Refusal(f"driver {dialect.driver} has no COPY here")
     if column.is_unknown_domain:
-        return f"column {column.name} is a domain over a domain"
-    if column.is_enum:
-        if isinstance(_implementation(type_, dialect), Enum):
-            return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
-        return f"column {column.name} is an enum in the database, not in the model"
+        return Refusal(f"column {column.name} is a domain over a domain")
     try:
-        model = _model_name(type_, dialect)
+        cast = host.insert_cast(type_, dialect).lower()
     except SQLAlchemyError:
-        return f"column {column.name} has no type in the model"
-    size = _model_size(type_, dialect)
+        return Refusal(f"column {column.name} has no type in the model")
+    implementation = _implementation(type_, dialect)
+    modelled = Modelled(_name(cast), _size(cast), column)
     if column.element_type is not None:
-        return _array_codec(model, size, column)
-    if size and column.type_name in _CAST_TO_SIZE:
-        return f"column {column.name} is {model}({size}) in the model, to which INSERT casts"
-    if column.type_name not in _FAMILIES.get(model, {model}):
-        return f"column {column.name} is {model} in the model, {column.type_name} in the database"
-    return _scalar_codec(model, column.type_name, column.type_oid)
+        return _array(table, modelled, implementation)
+    if column.is_enum:
+        if isinstance(implementation, Enum):
+            return table.scalar(modelled)
+        return Refusal(f"column {column.name} is an enum in the database, not in the model", True)
+    return _mismatch(modelled, column.type_name) or table.scalar(modelled)
 
 
-def _scalar_codec(model: str, name: str, oid: int) -> Codec:
-    if name in _INTEGERS:
-        limit = min(_INTEGERS[name], _MODEL_INTEGERS[model])
-        return Codec(oid, frozenset({int}), frozenset({int}), _between(-limit, limit - 1))
-    if name in _STRINGS:
-        return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
-    if name == "numeric":
-        exact, _ = _SCALARS[name]
-        return Codec(oid, exact, exact, convert={float: _numeric_from_float})
-    if name == "float8":
-        exact, _ = _SCALARS[name]
-        return Codec(oid, exact, exact | {str}, convert={int: _exact_float})
-    if name in _SCALARS:
-        exact, check = _SCALARS[name]
-        # Naive values are of the connection's time zone, which the server knows.
-        return Codec(
-            oid,
-            exact,
-            exact | {str},
-            check,
-            text_is_unchecked=name == "timestamptz",
-        )
-    if name in _RANGES:
-        return Codec(oid, frozenset({Range}), frozenset({Range, str}), _range_check(_RANGES[name]))
-    if name.endswith("multirange") and name.replace("multirange", "range") in _RANGES:
-        return Codec(
-            oid, frozenset({Multirange}), frozenset({Multirange, str}), _multirange_check(name)
-        )
-    if name == "hstore":
-        return Codec(oid, text=frozenset({str, dict}), check=_hstore_of_strings)
-    return Codec(oid, text=frozenset({str}))
-
-
-def _array_codec(model: str, size: str, column: ColumnFacts) -> Codec | str:
-    element = column.element_type
+def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec | Refusal:
+    column, element = modelled.column, modelled.column.element_type
     assert element is not None
-    if not model.endswith("[]") or element not in _FAMILIES.get(
-        model.rstrip("[]"), {model.rstrip("[]")}
-    ):
-        return f"column {column.name} is {model} in the model, {element}[] in the database"
-    inner = _scalar_codec(model.rstrip("[]"), element, 0)
-    if not inner.binary or element in _RANGES:
-        return f"column {column.name} is an array of {element}"
-    if size and element not in _STRINGS:
-        return f"column {column.name} is {model} of ({size}) in the model, to which INSERT casts"
-    longest = int(size) if size else None
-
-    def check(values: Iterable[Any]) -> bool:
-        items = list(_flatten(values))
-        return (
-            exact_types(items) <= inner.binary
-            and (inner.check is None or inner.check(items))
-            and (longest is None or max(map(len, items), default=0) <= longest)
+    if not isinstance(implementation, ARRAY) or not modelled.name.endswith("[]"):
+        return Refusal(
+            f"column {column.name} is {modelled.name} in the model, {element}[] in the database",
+            True,
         )
-
-    return Codec(column.type_oid, frozenset({list}), frozenset({list}), check)
-
-
-def _flatten(values: Iterable[Any]) -> Iterable[Any]:
-    for value in values:
-        if type(value) is list:
-            yield from _flatten(value)
-        elif value is not None:
-            yield value
+    inner = Modelled(modelled.name.rstrip("[]"), modelled.size, column)
+    if column.element_is_enum:
+        if isinstance(implementation.item_type, Enum):
+            return table.array(inner)
+        return Refusal(f"column {column.name} is an array of an enum, not so in the model", True)
+    return _mismatch(inner, element) or table.array(inner)
 
 
-def _range_check(bound: str) -> Check:
-    exact = frozenset({int}) if bound in _INTEGERS else _SCALARS[bound][0]
-    limit = _INTEGERS.get(bound)
-    check = _between(-limit, limit - 1) if limit else _SCALARS[bound][1]
-
-    def ranges(values: Iterable[Any]) -> bool:
-        bounds = [
-            end
-            for value in values
-            if type(value) is Range and not value.isempty
-            for end in (value.lower, value.upper)
-            if end is not None
-        ]
-        return exact_types(bounds) <= exact and (check is None or check(bounds))
-
-    return ranges
-
-
-def _multirange_check(name: str) -> Check:
-    ranges = _range_check(_RANGES[name.replace("multirange", "range")])
-    return lambda values: ranges(
-        [item for value in values if type(value) is Multirange for item in value]
-    )
+def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
+    """Why INSERT's cast makes something else of a value than the column alone would."""
+    model, column = modelled.name, modelled.column
+    if type_name not in _FAMILIES.get(model, {model}):
+        return Refusal(
+            f"column {column.name} is {model} in the model, {type_name} in the database", True
+        )
+    if type_name in STRINGS:
+        # Only psycopg2's and psycopg's casts of several rows know CHAR without a length.
+        narrows = model in {"char", "nchar"} and not modelled.size
+    elif model == "float" and modelled.size:
+        narrows = int(modelled.size) <= 24 and type_name == "float8"
+    elif type_name in {"bit", "varbit"}:
+        narrows = True
+    else:
+        narrows = bool(modelled.size) and modelled.size != _size(column.type_text)
+    if narrows:
+        size = f"({modelled.size})" if modelled.size else ""
+        return Refusal(
+            f"column {column.name} is {model}{size} in the model, to which INSERT casts, "
+            f"{column.type_text} in the database",
+            True,
+        )
+    return None
 
 
 def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
@@ -301,15 +231,50 @@ def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
     return getattr(implementation, "impl_instance", implementation)
 
 
-def _model_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """The type as DDL writes it, without length, precision and collation: ``timestamp with time
-    zone``.
+def _name(cast: str) -> str:
+    """A type as SQL, without length, precision and collation: ``timestamp with time zone``."""
+    return re.sub(r"\s*\([^)]*\)", "", cast.split(" collate ")[0]).strip()
+
+
+def _size(cast: str) -> str:
+    """Length, or precision and scale: ``10,2``; "" where there is none."""
+    found = re.search(r"\(([^)]*)\)", cast)
+    if found is None:
+        return ""
+    size = found[1].replace(" ", "")
+    return f"{size},0" if cast.startswith("numeric") and "," not in size else size
+
+
+def is_utc(connection: Connection) -> bool:
+    """Whether the session's time zone is UTC, as the server reports it whenever it changes."""
+    driver = driver_of(connection.dialect)
+    if driver is None:
+        return False
+    zone = driver.setting(connection.connection, "TimeZone")
+    return zone is not None and zone.lower() in _UTC
+
+
+def naive_utc(value: dt.datetime) -> dt.datetime:
+    """An aware time as the server assigns it to a column without time zone in a session in UTC.
+
+    :raises OverflowError: it is outside of Python's years.
+    :raises ValueError: its time zone has no offset.
     """
-    ddl: str = dialect.type_compiler_instance.process(type_).lower().split(" collate ")[0]
-    return re.sub(r"\([^)]*\)", "", ddl).strip()
+    if value.tzinfo is None:
+        return value
+    if value.utcoffset() is None:
+        raise ValueError("a time zone without an offset")
+    return value.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _model_size(type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """Length or precision and scale as DDL writes them, "" where it writes none."""
-    found = re.search(r"\(([^)]*)\)", dialect.type_compiler_instance.process(type_))
-    return found[1] if found else ""
+_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
+
+
+def integer_of(text: str) -> int | str:
+    """The number that the server would read, where any version reads it so."""
+    return int(text) if _DIGITS.match(text) else text
+
+
+def name_of(member: enum.Enum) -> str:
+    """An enum's member as psycopg writes it."""
+    return member.name

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from types import NoneType
@@ -21,6 +22,7 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
+from .codecs import is_utc, naive_utc, value_table
 from .plan import Absent, ColumnPlan, InsertPlan
 
 __all__ = [
@@ -66,14 +68,22 @@ class FilledValues:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows that one COPY writes: positions in the input, and per column its name, type oid and
+    """Rows of one set of columns: positions in the input, and per column its name, type oid and
     values.
+
+    :param values: as INSERT takes them, through bind processors and with defaults: whoever writes
+        the rows computes none of them again.
+    :param copy_values: the same as COPY takes them; in ``binary`` format or not.
+    :param copy_reason: why COPY cannot write these rows; ``None``: it can.
     """
 
     positions: Sequence[int]
+    plans: list[ColumnPlan]
     columns: list[str]
     oids: list[int]
     values: list[Sequence[Any]]
+    copy_values: list[Sequence[Any]]
+    copy_reason: str | None
     binary: bool
     defaults: dict[str, FilledValues]
     omitted: list[Column[Any]]
@@ -81,7 +91,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Division:
-    """The rows of one class, divided into what COPY takes and what it does not (positions by
+    """The rows of one class, divided into batches and what SQLAlchemy alone can write (positions by
     reason). Where rows must keep their order, a batch holds rows that follow one another.
     """
 
@@ -217,10 +227,9 @@ def _batch(
     connection: Connection,
     types: _Types,
 ) -> Batch | str:
-    """The batch of these rows, or the reason why COPY cannot write them."""
+    """The batch of these rows, or the reason why SQLAlchemy must write them."""
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
-    text_only = False
     for plan, values in chosen:
         if plan.absent is Absent.OMITTED and (
             not values or values[0] is (_Missing.MISSING if plan.evaluates_none else None)
@@ -230,16 +239,15 @@ def _batch(
         if plan.codec is None:
             return plan.reason or f"{plan.column.name} cannot be written by COPY"
         ready.append((plan, values))
-    # What the user gave is checked before any default is computed: a default must not be asked
-    # for twice.
-    prepared: dict[int, Sequence[Any]] = {}
+    # What the user gave is processed before any default is computed: where that fails, SQLAlchemy
+    # meets the same value, and a default must not be asked for twice.
+    processed: dict[int, Sequence[Any]] = {}
     for index, (plan, values) in enumerate(ready):
         if plan.default is None:
-            outcome = _prepare(plan, values, types)
-            if isinstance(outcome, str):
-                return outcome
-            prepared[index], is_text = outcome
-            text_only = text_only or is_text
+            try:
+                processed[index] = _processed(plan, values)
+            except Exception as error:
+                return f"{plan.column.name} cannot be processed ({type(error).__name__})"
     defaults: dict[str, FilledValues] = {}
     context = _DefaultContext(connection, ready)
     for index, (plan, values) in enumerate(ready):
@@ -251,20 +259,41 @@ def _batch(
                         filled, values, _Missing.MISSING if plan.evaluates_none else None
                     )
                 ready[index] = (plan, filled)
-            outcome = _prepare(plan, filled, types)
-            if isinstance(outcome, str):
-                return outcome
-            prepared[index], is_text = outcome
-            text_only = text_only or is_text
-    return Batch(
+            try:
+                processed[index] = _processed(plan, filled)
+            except Exception as error:
+                raise context.in_statement(error, plan.column) from error
+    batch = Batch(
         positions,
+        [plan for plan, _ in ready],
         [plan.column.name for plan, _ in ready],
         [plan.codec.oid for plan, _ in ready if plan.codec is not None],
-        [prepared[index] for index in range(len(ready))],
-        not text_only,
+        [processed[index] for index in range(len(ready))],
+        [],
+        None,
+        True,
         defaults,
         omitted,
     )
+    _make_ready_for_copy(batch, connection, types)
+    return batch
+
+
+def _processed(plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
+    processor = plan.processor
+    return values if processor is None else [processor(value) for value in values]
+
+
+def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) -> None:
+    """Convert the values to what COPY writes as INSERT would, or say why it cannot."""
+    for plan, values in zip(batch.plans, batch.values, strict=True):
+        outcome = _for_copy(plan, values, connection, types)
+        if isinstance(outcome, str):
+            batch.copy_reason, batch.copy_values = outcome, []
+            return
+        converted, is_text = outcome
+        batch.copy_values.append(converted)
+        batch.binary = batch.binary and not is_text
 
 
 class _DefaultContext:
@@ -315,10 +344,10 @@ class _DefaultContext:
                 except Exception as error:
                     if plan.is_version:
                         raise
-                    raise self._in_statement(error, plan.column) from error
+                    raise self.in_statement(error, plan.column) from error
         return filled
 
-    def _in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
+    def in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
         """The error as SQLAlchemy raises it: it runs a default, but no version, in a statement."""
         return DBAPIError.instance(
             f"INSERT INTO {column.table}",
@@ -339,35 +368,49 @@ def is_plain(value: object) -> bool:
     return not _is_sql(type(value))
 
 
-def _prepare(
-    plan: ColumnPlan, values: Sequence[Any], types: _Types
+def _for_copy(
+    plan: ColumnPlan, values: Sequence[Any], connection: Connection, types: _Types
 ) -> tuple[Sequence[Any], bool] | str:
-    """The values as the driver takes them, and whether they must go as text; or why COPY cannot
-    write them as INSERT would.
+    """The values as COPY takes them, and whether they must go as text; or why COPY cannot write
+    them as INSERT would.
     """
-    codec = plan.codec
+    codec, name = plan.codec, plan.column.name
     assert codec is not None
-    if plan.processor is not None:
-        try:
-            values = [plan.processor(value) for value in values]
-        except Exception as error:
-            # SQLAlchemy's own writer meets the same value and raises what it always raises.
-            return f"{plan.column.name} cannot be processed ({type(error).__name__})"
     _, found = types.get(id(values)) or (values, set(map(type, values)))
     exact = found - {NoneType}
-    if not exact <= codec.binary and exact <= codec.binary | codec.convert.keys():
-        convert = codec.convert
-        values = [
-            convert[type(value)](value) if type(value) in convert else value for value in values
-        ]
-        found = set(map(type, values))
-        exact = found - {NoneType}
+    given, adapted = values, exact
+    if not exact <= codec.binary:
+        converters = {
+            type_: convert for type_ in exact if (convert := codec.converter(type_)) is not None
+        }
+        if converters:
+            values = [
+                converters[type(value)](value) if type(value) in converters else value
+                for value in values
+            ]
+            found = set(map(type, values))
+            exact = found - {NoneType}
     is_text = not exact <= codec.binary
     if is_text and not exact <= codec.text:
         names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return f"{plan.column.name} holds {names} for a column of type {plan.column.type!r}"
+        return f"{name} holds {names} for a column of type {plan.column.type!r}"
     if exact and not codec.accepts(values, found):
-        if codec.text_is_unchecked:
-            return values, True
-        return f"{plan.column.name} holds a value that the server would cast or refuse"
+        if codec.as_utc and is_utc(connection):
+            try:
+                values = [
+                    value if type(value) is not datetime else naive_utc(value) for value in values
+                ]
+            except (OverflowError, TypeError, ValueError):
+                return f"{name} holds a time that is no naive one in UTC"
+        elif codec.accepts_as_text(values, found):
+            is_text = True
+        else:
+            return f"{name} holds a value that the server would cast or refuse"
+    table = value_table(connection.dialect)
+    assert table is not None
+    if codec.inner is not None:
+        adapted = adapted | codec.inner(given)
+    other = table.adapted_otherwise(connection, codec, adapted)
+    if other is not None:
+        return f"{name} holds {other.__name__}, for which the driver has an adapter of its user's"
     return values, is_text or not codec.binary

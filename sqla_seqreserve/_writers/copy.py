@@ -6,22 +6,55 @@ statement, its number of rows (as its one parameter) and the cursor's row count.
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect
 
 from .._drivers import CopyRows, driver_of
 from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
+from .._rows.plan import InsertPlan
 
-__all__ = ["copy_rows", "no_copy_reason"]
+__all__ = ["copy_rows", "no_copy_reason", "refused_types", "warn_of_driver"]
+
+log = logging.getLogger("sqla_seqreserve")
+
+_warned: Final[WeakSet[Dialect]] = WeakSet()
 
 
 def no_copy_reason(dialect: Dialect) -> str | None:
-    """Why this driver cannot be given a COPY, ``None`` if it can."""
-    if driver_of(dialect) is not None:
-        return None
-    return f"driver {dialect.driver} has no COPY that keeps values exact"
+    """Why this driver cannot be given a COPY, and the remedy; ``None`` if it can."""
+    driver = driver_of(dialect)
+    if driver is not None:
+        return driver.refuses_copy()
+    return (
+        f"driver {dialect.driver} has no fast path here; use psycopg, psycopg2 or asyncpg "
+        "(the part of the URL after postgresql+)"
+    )
+
+
+def warn_of_driver(dialect: Dialect) -> None:
+    """Tell once an engine that its driver has no fast path: nothing else would, for it works."""
+    if dialect in _warned or dialect.name != "postgresql" or driver_of(dialect) is not None:
+        return
+    _warned.add(dialect)
+    log.warning("nothing is gained by register() on this engine: %s", no_copy_reason(dialect))
+
+
+def refused_types(connection: Connection, plan: InsertPlan) -> str | None:
+    """Why this connection cannot be given a COPY by the plan, for types of its columns; ``None`` if
+    it can. The driver's settings may differ from connection to connection.
+    """
+    driver = driver_of(connection.dialect)
+    assert driver is not None
+    oids = (
+        plan.facts.columns[column.column.name].type_oid
+        for column in plan.columns
+        if column.codec is not None
+    )
+    return driver.refuses_types(connection.connection, oids)
 
 
 def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
@@ -32,6 +65,8 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
     driver = driver_of(connection.dialect)
     assert driver is not None
     names = ", ".join(map(quoted, rows.columns))
+    if driver.types != "psycopg":
+        rows.binary = driver.types == "asyncpg"
     options = " (FORMAT BINARY)" if rows.binary else ""
     taken = 0
 

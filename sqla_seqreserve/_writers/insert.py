@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class _Letter:
     mark: int
     end: int = 0
     """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
-    returned: Returned | None = None
+    returned: list[Returned] = field(default_factory=list)
 
 
 class Outbox:
@@ -163,22 +163,24 @@ class Outbox:
             returned += host.server_default_columns(mapper, table)
         if mapper.version_id_col is not None:
             returned.append(mapper.version_id_col)
-        statement = host.insert_statement(base_mapper, table, tuple(returned))
+        several = len(commands) > 1 and not commands[0][5]
+        statement = host.insert_statement(base_mapper, table, tuple(returned), several=several)
+        together = [commands] if several else [[command] for command in commands]
         return [
             _Letter(
                 host.insert_context(
                     self._connection,
                     base_mapper,
-                    _with(statement, command[5]),
-                    [command[2]],
+                    _with(statement, some[0][5]),
+                    [command[2] for command in some],
                 ),
-                [command],
+                some,
                 mapper,
                 table,
                 len(commands) > 1,
                 self._mark(),
             )
-            for command in commands
+            for some in together
         ]
 
     def drain(self) -> None:
@@ -226,7 +228,7 @@ class Outbox:
             distance_to(self._connection.dialect).note(time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):
-            letters[number].returned = back
+            letters[number].returned.append(back)
         for letter in letters[:failed]:
             letter.insert.end()
             if letter.end <= failed:
@@ -253,21 +255,24 @@ class Outbox:
             for position, (state, row, *_) in enumerate(letter.commands):
                 host.postfetch(self._uow, table, state, row, insert, position, {}, None)
             return
-        [(state, row, _, found, _, expressions, *_)] = letter.commands
-        back = letter.returned
-        if back is None or not back.rows:
-            raise FlushError(_MANY_LOST if letter.of_several else _ONE_LOST.format(found))
-        values = [
-            processor(value) if processor is not None else value
-            for value, processor in zip(back.rows[0], insert.processors(back.oids), strict=True)
-        ]
-        came = dict(zip(insert.returning, values, strict=True))
-        parameters = insert.compiled_parameters(0)
-        for column in host.key_columns(mapper, table):
-            attribute = found.get_property_by_column(column).key
-            if row.get(attribute) is None:
-                row[attribute] = came[column] if column in came else parameters.get(str(column.key))
-        host.postfetch(self._uow, table, state, row, insert, 0, expressions, values)
+        rows = [row for back in letter.returned for row in back.rows]
+        if len(rows) != len(letter.commands):
+            found = letter.commands[0][3]
+            raise FlushError((_MANY_LOST if letter.of_several else _ONE_LOST).format(found))
+        processors = insert.processors(letter.returned[0].oids)
+        for position, (command, came_back) in enumerate(zip(letter.commands, rows, strict=True)):
+            state, row, _, found, _, expressions, *_ = command
+            values = [
+                processor(value) if processor is not None else value
+                for value, processor in zip(came_back, processors, strict=False)
+            ]
+            came = dict(zip(insert.returning, values, strict=True))
+            given = insert.compiled_parameters(position)
+            for column in host.key_columns(mapper, table):
+                attribute = found.get_property_by_column(column).key
+                if row.get(attribute) is None:
+                    row[attribute] = came[column] if column in came else given.get(str(column.key))
+            host.postfetch(self._uow, table, state, row, insert, position, expressions, values)
 
 
 _ONE_LOST: Final = (
@@ -276,9 +281,9 @@ _ONE_LOST: Final = (
     "properly."
 )
 _MANY_LOST: Final = (
-    "Multi-row INSERT statement did not produce the correct number of INSERTed rows for RETURNING."
-    "  Ensure there are no triggers or special driver issues preventing INSERT from functioning "
-    "properly."
+    "Multi-row INSERT statement for {} did not produce the correct number of INSERTed rows for "
+    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from "
+    "functioning properly."
 )
 
 

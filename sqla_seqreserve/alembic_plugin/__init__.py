@@ -31,6 +31,10 @@ Operations
 ``op.release_sequence(table, column, name, ...)``
     The way back: ``serial="its_old_name"``, ``identity=sa.Identity()``, or bare with neither.
 
+``op.distribute_table(table, column)``, ``op.reference_table(table)``, ``op.undistribute_table()``
+    Spread a table over the nodes of Citus, or copy it to each, and back. They do nothing where the
+    database is not Citus; :mod:`.citus` tells more.
+
 All take ``schema=``, and all work with ``--sql``: what depends on the data is decided inside the
 server. Autogenerate writes the reverse of each into ``downgrade()``. A sequence that was moved
 forward is not moved back: that would hand out values twice.
@@ -82,7 +86,7 @@ from __future__ import annotations
 from alembic import autogenerate  # noqa: F401 - its own comparators must be registered before ours
 from alembic.runtime.plugins import Plugin
 
-from . import adoption, operations, render  # noqa: F401 - importing them registers them
+from . import adoption, citus, operations, render  # noqa: F401 - importing them registers them
 from .compare import setup
 
 __all__ = ["setup"]

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ._catalogue import Catalogue, ColumnKey, FoundSequence, SequenceKey
 from ._declared import Declarations, DeclaredSequence
 from .adoption import AdoptSequenceOp, ReleaseSequenceOp
+from .citus import require_coordinator
 from .operations import mark_of
 
 __all__ = ["Comparison"]
@@ -27,6 +28,7 @@ class Comparison:
     def __init__(self, context: AutogenContext) -> None:
         if context.connection is None or context.metadata is None:
             raise ConfigurationError("comparing sequences needs a connection and a target_metadata")
+        require_coordinator(context.connection)
         self.context = context
         self.mark = mark_of(context.migration_context)
         self.catalogue = Catalogue.read(context.connection)

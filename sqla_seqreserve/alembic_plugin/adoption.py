@@ -18,6 +18,7 @@ from __future__ import annotations
 from alembic.operations import MigrateOperation, Operations, ops
 from sqlalchemy import Identity, Sequence
 
+from . import citus
 from ._catalogue import SequenceKey
 from ._ddl import AdoptColumn, AlterSequence, CommentOnSequence, ReleaseColumn, ResyncColumn
 from ._options import SequenceOptions, type_name
@@ -282,6 +283,11 @@ def _resync_sequence(operations: Operations, operation: ResyncSequenceOp) -> Non
         sequence = Sequence(
             operation.sequence, schema=operation.sequence_schema or operation.schema
         )
+    if citus.is_distributed(operations, operation.table_name, operation.schema):
+        citus.resync_here(
+            operations, operation.table_name, operation.column_name, operation.schema, sequence
+        )
+        return
     operations.execute(
         ResyncColumn(
             operation.table_name, operation.column_name, schema=operation.schema, sequence=sequence
@@ -289,8 +295,22 @@ def _resync_sequence(operations: Operations, operation: ResyncSequenceOp) -> Non
     )
 
 
+def _require_plain(
+    operations: Operations, operation: AdoptSequenceOp | ReleaseSequenceOp, name: str
+) -> None:
+    citus.require_alterable(
+        operations,
+        operation.table_name,
+        operation.schema,
+        f"{name}({operation.table_name!r}, {operation.column_name!r})",
+        "Change where its values come from before the table is distributed, or between "
+        "op.undistribute_table() and op.distribute_table()",
+    )
+
+
 @Operations.implementation_for(AdoptSequenceOp)
 def _adopt_sequence(operations: Operations, operation: AdoptSequenceOp) -> None:
+    _require_plain(operations, operation, "adopt_sequence")
     sequence = Sequence(operation.sequence, schema=operation.sequence_schema or operation.schema)
     operations.execute(
         AdoptColumn(
@@ -308,6 +328,7 @@ def _adopt_sequence(operations: Operations, operation: AdoptSequenceOp) -> None:
 
 @Operations.implementation_for(ReleaseSequenceOp)
 def _release_sequence(operations: Operations, operation: ReleaseSequenceOp) -> None:
+    _require_plain(operations, operation, "release_sequence")
     schema = operation.sequence_schema or operation.schema
     sequence = Sequence(operation.sequence, schema=schema)
     if operation.serial is not None:

@@ -21,6 +21,7 @@ from sqlalchemy import Sequence
 from sqlalchemy.schema import CreateSequence, DropSequence
 from sqlalchemy.types import TypeEngine
 
+from . import citus
 from ._catalogue import SequenceKey
 from ._ddl import AdvanceInto, AlterSequence, CommentOnSequence, option_clauses
 from ._options import SequenceOptions, type_name
@@ -278,6 +279,15 @@ def _drop_sequence(operations: Operations, operation: DropSequenceOp) -> None:
 def _alter_sequence(operations: Operations, operation: AlterSequenceOp) -> None:
     sequence = Sequence(operation.name, schema=operation.schema)
     changes = operation.changes
+    if changes.options or changes.owned_by is not False:
+        citus.require_alterable(
+            operations,
+            operation.name,
+            operation.schema,
+            f"alter_sequence({operation.name!r})",
+            "Alter it before the table is distributed, or between op.undistribute_table() and "
+            "op.distribute_table(); to move it forward there is op.resync_sequence()",
+        )
     if "restart" not in changes.options:
         for option, default, descending in (("minvalue", 1, False), ("maxvalue", -1, True)):
             if option in changes.options:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from sqla_seqreserve import __version__
 
 __all__ = ["app"]
 
@@ -14,7 +18,18 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sqla-seqreserve {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
+def _commands(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
     # With a callback, typer keeps a name for each command, even when there is only one.
     """Reserved ids and healthy sequences for SQLAlchemy on PostgreSQL."""

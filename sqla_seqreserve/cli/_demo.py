@@ -9,9 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.orm import Session
 
@@ -24,11 +21,15 @@ from sqla_seqreserve.portfolio.schema import upgrade
 from sqla_seqreserve.portfolio.share_irrs import ShareIrr, share_irrs
 from sqla_seqreserve.portfolio.share_prices import SharePrice, read_share_prices
 
-from ._tables import health_table
+from ._database import url_of
+from ._options import make_console, needs_extra
+from ._progress import progress
+from ._reports import print_health
 
 __all__ = ["run_demo"]
 
-console = Console(soft_wrap=True)
+console = make_console()
+aside = make_console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,106 +40,120 @@ class _Databases:
     stock: Engine
 
 
-def run_demo(url: str | None, *, clients: int, compared: int, keep: bool) -> list[str]:
-    """Save, compare, check and print; return what is wrong."""
+def run_demo(
+    url: str | None,
+    *,
+    clients: int,
+    compared: int,
+    keep: bool,
+    portal: bool,
+    serve_on: int | None,
+) -> list[str]:
+    """Save, compare, check and print; return what is wrong.
+
+    :param portal: also the portal's rates of return and its owners' measures
+    :param serve_on: serve the portal on this port afterwards, until a signal ends it
+    """
     with _databases(url, keep=keep) as databases:
         prices = read_share_prices()
+        console.print(
+            f"Saving what {clients} clients with a monthly plan in each of five shares would have "
+            "logged from 2000 to 2010, and as many valuations."
+        )
         result = _save(databases, prices, clients, min(compared, clients))
         with databases.ours.connect() as connection:
             health = check_sequences(connection, Base)
-        _print_result(result, len(prices))
-        console.print(health_table(health))
-        with Session(databases.ours) as session:
-            console.print(_irr_table(share_irrs(session)))
-        measures = _measure(databases.ours)
-        console.print(_measures_table(measures))
-        return _problems(result, health, measures)
+        _print_result(result)
+        console.print()
+        print_health(console, health, "the demo's database")
+        measures: list[OwnersMeasure] = []
+        if portal:
+            with Session(databases.ours) as session:
+                _print_rates(share_irrs(session))
+            measures = _measure(databases.ours)
+            _print_measures(measures)
+        problems = _problems(result, health, measures)
+        if serve_on is not None:
+            with needs_extra("portal"):
+                from ._serve import serve_portal
+            serve_portal(databases.ours.url, serve_on)
+        return problems
 
 
 def _save(databases: _Databases, prices: Sequence[SharePrice], clients: int, compared: int) -> Demo:
     rows = rows_to_save(prices, clients=clients, compared=compared)
-    progress = Progress(
-        TextColumn("saving"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    with progress:
-        task = progress.add_task("saving", total=rows)
+    saved = 0
+    with progress(aside, "rows") as shown:
+
+        def advance(count: int) -> None:
+            nonlocal saved
+            saved += count
+            shown.update("saving", saved, rows)
+
         return save_everything(
             databases.ours,
             databases.stock,
             prices,
             clients=clients,
             compared=compared,
-            progress=lambda count: progress.advance(task, count),
+            progress=advance,
         )
 
 
-def _print_result(result: Demo, prices: int) -> None:
+def _print_result(result: Demo) -> None:
     saved = result.saved
     console.print(
-        f"{saved.rows:,} rows from {prices} monthly share prices, saved through "
-        f"session.add_all() and commit() in {saved.seconds:.1f} s: "
-        f"[bold]{saved.rows_a_second:,.0f} rows a second[/], {saved.statements:,} statements."
+        f"\n{saved.rows:,} rows saved through session.add_all() and commit() in "
+        f"{saved.seconds:.1f} s: [bold]{saved.rows_a_second:,.0f} rows a second[/], "
+        f"{saved.statements:,} statements."
     )
-    table = Table(title="Beside stock SQLAlchemy: the same rows, in turn, in the same run")
-    table.add_column("table", overflow="fold")
-    for heading in ("rows", "stock s", "ours s", "stock statements", "ours", "times faster"):
-        table.add_column(heading, justify="right")
-    for item in result.comparisons:
-        if item.ours.rows:
-            table.add_row(
-                item.table,
-                f"{item.ours.rows:,}",
-                f"{item.stock.seconds:.2f}",
-                f"{item.ours.seconds:.2f}",
-                f"{item.stock.statements:,}",
-                f"{item.ours.statements:,}",
-                f"[bold]{item.ratio:.1f}[/]",
-            )
-    if table.row_count:
-        console.print(table)
+    compared = [item for item in result.comparisons if item.ours.rows]
+    if not compared:
+        return
+    console.print(
+        "\nBeside stock SQLAlchemy: the same rows, in turn, in the same run. The activities' key "
+        "is a Sequence that is also the column's server default, as migrations define it; an "
+        "identity key is stock's best case."
+    )
+    for item in compared:
         console.print(
-            "The first table's key is a Sequence that is also the column's server default, as "
-            "migrations define it: stock SQLAlchemy sends one INSERT a row for it. An identity "
-            "key is its best case."
+            f"  {item.table}, {item.ours.rows:,} rows: [bold]{item.ratio:.1f} times as fast[/]\n"
+            f"    stock {item.stock.seconds:.2f} s, {item.stock.statements:,} statements\n"
+            f"    ours  {item.ours.seconds:.2f} s, {item.ours.statements:,} statements"
         )
 
 
 def _measure(engine: Engine) -> list[OwnersMeasure]:
-    with Progress(
-        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
-    ) as progress:
-        task = progress.add_task("measuring", total=WRITERS * ROUNDS)
-        return measure(engine, progress=lambda count: progress.advance(task, count))
+    saved = 0
+    with progress(aside, "bulk saves") as shown:
+
+        def advance(count: int) -> None:
+            nonlocal saved
+            saved += count
+            shown.update("measuring", saved, WRITERS * ROUNDS)
+
+        return measure(engine, progress=advance)
 
 
-def _irr_table(rates: Sequence[ShareIrr]) -> Table:
-    table = Table(title="What the monthly plans brought, all clients together")
-    table.add_column("share")
-    for heading in ("paid in", "worth at the end", "IRR a year"):
-        table.add_column(heading, justify="right")
+def _print_rates(rates: Sequence[ShareIrr]) -> None:
+    console.print("\nWhat the monthly plans brought, all clients together:")
+    width = max((len(rate.share) for rate in rates), default=0)
     for rate in rates:
-        table.add_row(
-            rate.share, f"{rate.invested:,.0f}", f"{rate.worth:,.0f}", f"{rate.irr:.2f} %"
+        console.print(
+            f"  {rate.share:{width}}  {rate.irr:6.2f} % a year: {rate.invested:,.0f} paid in, "
+            f"worth {rate.worth:,.0f} at the end",
+            highlight=False,
         )
-    return table
 
 
-def _measures_table(measures: Sequence[OwnersMeasure]) -> Table:
-    table = Table(title="What the portal's owners measure")
-    table.add_column("measure", overflow="fold")
-    for heading in ("required", "reached", ""):
-        table.add_column(heading, overflow="fold")
+def _print_measures(measures: Sequence[OwnersMeasure]) -> None:
+    console.print("\nWhat the portal's owners measure:")
     for item in measures:
-        table.add_row(
-            item.name, item.required, item.reached, "[green]ok[/]" if item.met else "[red]short[/]"
+        console.print(
+            f"  {'[green]ok[/]   ' if item.met else '[red]short[/]'}  {item.name}: {item.reached}, "
+            f"required {item.required}",
+            highlight=False,
         )
-    return table
 
 
 def _problems(result: Demo, health: HealthReport, measures: Sequence[OwnersMeasure]) -> list[str]:
@@ -153,7 +168,7 @@ def _problems(result: Demo, health: HealthReport, measures: Sequence[OwnersMeasu
         if not item.met
     ]
     if not health.healthy:
-        found.append("a sequence is not healthy: see the table above")
+        found.append("a sequence is not healthy: see above")
     found += [
         f"{item.table}: stock saved {item.stock.rows} rows, we {item.ours.rows}"
         for item in result.comparisons
@@ -189,10 +204,10 @@ def _databases(url: str | None, *, keep: bool) -> Iterator[_Databases]:
 def _server(stack: contextlib.ExitStack, url: str | None, *, keep: bool) -> URL:
     url = url or os.environ.get("SQLA_SEQRESERVE_URL")
     if url:
-        parsed = make_url(url)
-        if parsed.drivername in ("postgres", "postgresql"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        return parsed
+        parsed = url_of(url)
+        # The demo works with a synchronous engine, and brings psycopg along.
+        is_async = parsed.get_dialect().is_async
+        return parsed.set(drivername="postgresql+psycopg") if is_async else parsed
     folder = Path.cwd() / "sqla-seqreserve-demo" if keep else None
     return make_url(stack.enter_context(embedded_postgres(folder)).url)
 

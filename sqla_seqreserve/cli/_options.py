@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -16,18 +19,23 @@ from ._target import EXIT_UNKNOWN
 
 __all__ = [
     "JsonOption",
+    "PortOption",
     "SchemaOption",
     "TargetArgument",
     "UrlOption",
+    "be_quiet",
     "errors_as_exit_codes",
+    "make_console",
     "needs_extra",
+    "reason_of",
 ]
 
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
-        help="A database URL: every sequence in it. Or module:Base: the application's models, "
-        "in the database that --url or SQLA_SEQRESERVE_URL names.",
+        help="A database URL or libpq string: every sequence in it. Or module:Base: the "
+        "application's models, in the database that --url or the environment "
+        "(SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters) names.",
         show_default=False,
     ),
 ]
@@ -38,21 +46,56 @@ UrlOption = Annotated[
 SchemaOption = Annotated[
     list[str] | None, typer.Option("--schema", help="Only this schema; may be repeated.")
 ]
+PortOption = Annotated[
+    int, typer.Option(min=0, max=65535, help="The port of 127.0.0.1; 0: any that is free.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def be_quiet() -> None:
+    """Keep the log's warnings from a command that prints the same in its own words."""
+    logging.getLogger("sqla_seqreserve").addHandler(logging.NullHandler())
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that breaks lines between words on a terminal, and nowhere else."""
+    console = Console(stderr=stderr)
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Print what went wrong in one line, and exit with 2: could not tell."""
+    """Print what went wrong in one line, and exit with 2: could not tell.
+
+    Whatever it is: a traceback would end with 1, which says "not healthy".
+    """
     try:
         yield
-    except SQLAlchemyError as error:
-        # A DBAPIError's text would repeat the statement and its parameters.
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        Console(stderr=True, soft_wrap=True).print(
-            f"error: {str(reason).strip()}", style="red", markup=False, highlight=False
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except BrokenPipeError as error:
+        # The reader, head say, has seen enough. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_UNKNOWN) from error
+    except Exception as error:
+        make_console(stderr=True).print(
+            f"error: {reason_of(error)}", style="red", markup=False, highlight=False
         )
         raise typer.Exit(EXIT_UNKNOWN) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what went wrong, in one line."""
+    if isinstance(error, DBAPIError):
+        # Its text would repeat the statement and its parameters.
+        reason = str(error.orig)
+    elif isinstance(error, SQLAlchemyError):
+        reason = str(error)
+    else:
+        # One that we did not foresee: its class says more than its text.
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return " ".join(reason.split())
 
 
 @contextmanager

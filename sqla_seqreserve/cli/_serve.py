@@ -1,43 +1,76 @@
-"""What ``sqla-seqreserve serve`` does; imported when the command runs."""
+"""What ``sqla-seqreserve serve`` and ``demo --serve`` do; imported when they run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection
 
-from sqla_seqreserve.embedded import embedded_postgres
 from sqla_seqreserve.errors import ConfigurationError
-from sqla_seqreserve.portfolio.schema import upgrade
-from sqla_seqreserve.web.loopback import loopback_app
+from sqla_seqreserve.web import health_app
 
 from ._options import needs_extra
+from ._target import Target
 
-__all__ = ["run_server"]
+__all__ = ["serve_health", "serve_portal"]
 
 console = Console(soft_wrap=True)
 
 
-def run_server(url: str | None, port: int) -> None:
-    """Serve until a signal ends it, then stop what was started."""
+def serve_health(target: Target, *, port: int, history: Path | None) -> None:
+    """Serve the health page of what a command was given, until a signal ends it."""
+
+    def look(connection: Connection) -> None:
+        target.require_schemas(connection)
+
+    # What cannot be reached is told at once, and not by the page.
+    target.database.run(look)
+    with _until_signalled():
+        _run(
+            port,
+            lambda token: health_app(
+                target.database.engine(),
+                target.source,
+                schemas=target.schemas,
+                history=history,
+                token=token,
+            ),
+        )
+
+
+def serve_portal(url: URL, port: int) -> None:
+    """Serve the portal on a database of its own, until a signal ends it (extra ``[portal]``)."""
+    with needs_extra("portal"):
+        from sqla_seqreserve.web.loopback import loopback_app
+    with _until_signalled():
+        _run(port, lambda token: loopback_app(url, token))
+
+
+@contextlib.contextmanager
+def _until_signalled() -> Iterator[None]:
     # uvicorn raises the signal that stopped it again, once it has stopped. By default SIGTERM
     # would then end the process before the embedded server is stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listener(port))
-        database = _database(stack, url)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def _run(port: int, make_app: Callable[[str], FastAPI]) -> None:
+    with _listener(port) as listener:
         token = secrets.token_urlsafe(24)
         server = uvicorn.Server(
             uvicorn.Config(
-                loopback_app(database, token),
+                make_app(token),
                 log_level="warning",
                 access_log=False,  # it would show the token
                 timeout_graceful_shutdown=5,
@@ -56,20 +89,3 @@ def _listener(port: int) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(f"port {port} of 127.0.0.1 is not free: {error}") from error
     return listener
-
-
-def _database(stack: contextlib.ExitStack, url: str | None) -> URL:
-    url = url or os.environ.get("SQLA_SEQRESERVE_URL")
-    if url:
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            # SQLAlchemy's message repeats the URL, and with it the password.
-            raise ConfigurationError("the database URL cannot be parsed") from error.__cause__
-        if parsed.drivername in ("postgres", "postgresql"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        return parsed
-    with needs_extra("embedded"):
-        server = stack.enter_context(embedded_postgres())
-    upgrade(server.url)
-    return make_url(server.url)

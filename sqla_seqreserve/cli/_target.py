@@ -2,67 +2,88 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
 from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.health import HealthReport, RepairReport
+
+from ._database import Database, find_database, is_database
 
 __all__ = ["EXIT_HEALTHY", "EXIT_UNHEALTHY", "EXIT_UNKNOWN", "Target", "resolve"]
 
 EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN = 0, 1, 2
 
-_URL_VARIABLE = "SQLA_SEQRESERVE_URL"
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An engine, the source to check in it (``None``: the whole database), and the schemas."""
+    """A database, the source to check in it (``None``: all of it), and the schemas."""
 
-    engine: Engine
+    database: Database
     source: Any
     schemas: list[str] | None
+    name: str | None = None
+
+    def require_schemas(self, connection: Connection) -> None:
+        """Refuse schemas that the database does not have: a misspelt one would look healthy.
+
+        :raises ConfigurationError: one of them is not there
+        """
+        if self.schemas is None:
+            return
+        found = set(connection.scalars(text("SELECT nspname FROM pg_catalog.pg_namespace")))
+        missing = [schema for schema in self.schemas if schema not in found]
+        if missing:
+            raise ConfigurationError(
+                f"nothing to check: {self.database} has no schema {', '.join(missing)}"
+            )
+
+    def require_sequences(self, report: HealthReport | RepairReport) -> None:
+        """Refuse a report of nothing: no sequence that was looked at is no good news.
+
+        :raises ConfigurationError: the report lists no sequence
+        """
+        if not (report.sequences if isinstance(report, HealthReport) else report.results):
+            raise ConfigurationError(f"nothing to check: {self.why_nothing()}")
+
+    def why_nothing(self) -> str:
+        """Say where no sequence was found."""
+        if self.name is not None:
+            return f"{self.name} has no column that a sequence of {self.database} could fill"
+        if self.schemas is not None:
+            return (
+                f"{self.database} has no sequence that this role sees in "
+                f"schema {', '.join(self.schemas)}"
+            )
+        return f"{self.database} has no sequence that this role sees"
 
 
 def resolve(target: str | None, url: str | None, schemas: list[str] | None) -> Target:
-    """Return what ``target`` names: a URL, ``module:Base``, or nothing for the URL in the
-    environment.
+    """Return what ``target`` names: a URL or libpq string, ``module:Base``, or nothing for the
+    database of the environment.
+
+    :raises ConfigurationError: it names nothing that can be used
     """
-    source = None
-    if target is not None and "://" not in target:
-        if schemas:
-            raise ConfigurationError(f"--schema narrows a whole database; {target} names its own")
-        source = _load(target)
-    elif target is not None:
-        url = target
-    url = url or os.environ.get(_URL_VARIABLE)
-    if not url:
-        raise ConfigurationError(f"no database: give its URL, or set {_URL_VARIABLE}")
-    return Target(engine=_engine(url), source=source, schemas=schemas or None)
-
-
-def _engine(url: str) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        # SQLAlchemy's message repeats the URL, and with it the password.
-        raise ConfigurationError("the database URL cannot be parsed") from error.__cause__
-    if parsed.drivername in ("postgres", "postgresql"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    # A connection for each look: none is kept to a database that may restart meanwhile.
-    return create_engine(parsed, poolclass=NullPool)
+    if target is None or is_database(target):
+        if target is not None and url is not None:
+            raise ConfigurationError("two databases are given: as the target, and by --url")
+        return Target(find_database(target or url), None, schemas or None)
+    if schemas:
+        raise ConfigurationError(f"--schema narrows a whole database; {target} names its own")
+    source = _load(target)
+    return Target(find_database(url), source, None, name=target)
 
 
 def _load(target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     if not attribute:
-        raise ConfigurationError(f"{target!r}: expected a database URL or module:Base")
+        raise ConfigurationError(
+            f"{target!r}: expected a database URL, a libpq string or module:Base"
+        )
     if "" not in sys.path:
         # As with `python -m`, the application in the current folder is found.
         sys.path.insert(0, "")
@@ -70,6 +91,9 @@ def _load(target: str) -> Any:
         found: Any = import_module(module_name)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{target!r} cannot be loaded: {error}") from error
+    except Exception as error:
+        # Whatever the application's own module raises: it is not ours to guess.
+        raise ConfigurationError(
+            f"{target!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     return found

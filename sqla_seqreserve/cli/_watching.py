@@ -27,6 +27,12 @@ class Change:
     was_alerting: bool
     message: str
 
+    def __str__(self) -> str:
+        if self.subject == DATABASE:
+            return f"the database {self.message}"
+        before = f", before {self.before}" if self.before else ""
+        return f"{self.subject}: {self.now}{before}; {self.message}"
+
     @property
     def worth_an_alert(self) -> bool:
         """Whether an alert begins or ends here."""
@@ -65,7 +71,7 @@ class Watcher:
         changes: list[Change] = []
         if not self._reachable:
             self._reachable = True
-            changes.append(Change(DATABASE, "away", "back", False, True, "the database is back"))
+            changes.append(Change(DATABASE, "away", "back", False, True, "answers again"))
         seen: dict[_Key, _State] = {}
         for entry in report.sequences:
             key = _key(entry)
@@ -97,8 +103,7 @@ class Watcher:
         if not self._reachable:
             return []
         self._reachable = False
-        message = f"the database does not answer: {reason}"
-        return [Change(DATABASE, "back", "away", True, False, message)]
+        return [Change(DATABASE, "back", "away", True, False, f"does not answer: {reason}")]
 
     def running_out(self, report: HealthReport) -> list[tuple[SequenceHealth, timedelta]]:
         """Return, once, each sequence that ends within the horizon at the rate seen, and when."""
@@ -125,10 +130,10 @@ class Watcher:
         return timedelta(seconds=min(seconds, timedelta.max.total_seconds() / 2))
 
     def _is_alerting(self, entry: SequenceHealth) -> bool:
-        if entry.status != "NEEDS_REPAIR":
-            return False
-        # Missing or used up has no gap, and is no better for it.
-        return entry.gap == 0 or entry.gap > self.alert_gap
+        if entry.status == "EXHAUSTED":
+            return True
+        # A sequence that is missing has no gap, and is no better for it.
+        return entry.status == "NEEDS_REPAIR" and not 0 < entry.gap <= self.alert_gap
 
 
 def _key(entry: SequenceHealth) -> _Key:
@@ -136,6 +141,8 @@ def _key(entry: SequenceHealth) -> _Key:
 
 
 def _message(entry: SequenceHealth) -> str:
+    if entry.status == "OK":
+        return "it is ahead of its table"
     notable = [finding.message for finding in entry.findings if finding.severity != "LOW"]
     behind = [finding.message for finding in entry.findings if finding.code == "BEHIND"]
-    return "; ".join(dict.fromkeys(behind + notable)) or "healthy"
+    return "; ".join(dict.fromkeys(behind + notable))

@@ -8,12 +8,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy import Connection
 
 from sqla_seqreserve.health import HealthReport, check_sequences
 
 from ._app import app
-from ._options import JsonOption, SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes
-from ._tables import health_table
+from ._options import (
+    JsonOption,
+    SchemaOption,
+    TargetArgument,
+    UrlOption,
+    be_quiet,
+    errors_as_exit_codes,
+)
+from ._reports import print_health
 from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN, resolve
 
 __all__ = ["FailOn", "exit_code", "health"]
@@ -39,17 +47,23 @@ def health(
 ) -> None:
     """Check every sequence against its table.
 
-    Reads only. Exit code 0: healthy; 1: not; 2: could not tell.
+    Reads only. Exit code 0: healthy; 1: not; 2: could not tell, or nothing to check.
     """
+    be_quiet()
     with errors_as_exit_codes():
         resolved = resolve(target, url, schema)
-        with resolved.engine.connect() as connection:
-            report = check_sequences(connection, resolved.source, schemas=resolved.schemas)
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
-    else:
-        Console().print(health_table(report))
-    raise typer.Exit(exit_code(report, fail_on))
+
+        def check(connection: Connection) -> HealthReport:
+            resolved.require_schemas(connection)
+            return check_sequences(connection, resolved.source, schemas=resolved.schemas)
+
+        report = resolved.database.run(check)
+        resolved.require_sequences(report)
+        if as_json:
+            typer.echo(json.dumps(report.to_dict(), indent=2))
+        else:
+            print_health(Console(), report, str(resolved.database))
+        raise typer.Exit(exit_code(report, fail_on))
 
 
 def exit_code(report: HealthReport, fail_on: FailOn) -> int:
@@ -57,6 +71,8 @@ def exit_code(report: HealthReport, fail_on: FailOn) -> int:
     if fail_on is FailOn.NEVER:
         return EXIT_HEALTHY
     statuses = {entry.status for entry in report.sequences}
-    if "NEEDS_REPAIR" in statuses or (fail_on is FailOn.WARNING and "WARNING" in statuses):
+    if statuses & {"NEEDS_REPAIR", "EXHAUSTED"} or (
+        fail_on is FailOn.WARNING and "WARNING" in statuses
+    ):
         return EXIT_UNHEALTHY
     return EXIT_UNKNOWN if "UNREADABLE" in statuses else EXIT_HEALTHY

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import InvalidRowsError, RowProblem
 from sqla_seqreserve.registration import register
 
 from ._app import app
+from ._database import find_database
+from ._options import errors_as_exit_codes, make_console, needs_extra
+from ._progress import progress
+from ._reports import count
 
 if TYPE_CHECKING:
     from sqla_seqreserve.portfolio.csv_load import LoadReport
 
 __all__ = ["load"]
+
+EXIT_NOTHING_LOADED, EXIT_SKIPPED = 1, 3
 
 
 @app.command()
@@ -31,13 +35,12 @@ def load(
         typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file in UTF-8."),
     ],
     url: Annotated[
-        str,
+        str | None,
         typer.Option(
-            envvar="SQLA_SEQRESERVE_URL",
-            help="The database: postgresql+psycopg://...",
+            help="The database. [env: SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters]",
             show_default=False,
         ),
-    ],
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out, rather than load nothing.")
     ] = False,
@@ -53,6 +56,16 @@ def load(
     skip_irr: Annotated[
         bool, typer.Option("--skip-irr", help="Do not recalculate the rates of return.")
     ] = False,
+    unknown_types: Annotated[
+        bool,
+        typer.Option(
+            "--unknown-types",
+            help="Also load activities of a type that counts in no rate of return.",
+        ),
+    ] = False,
+    list_bad: Annotated[
+        int, typer.Option(min=0, help="How many bad lines are listed at most.")
+    ] = 20,
     chunk_rows: Annotated[
         int, typer.Option(min=1, help="How many rows are written, and committed, at a time.")
     ] = 5000,
@@ -61,96 +74,96 @@ def load(
 
     All lines are checked before any is written. A load that was broken off is resumed by running it
     again: lines that are in the database already are not loaded twice.
-    """
-    # Needs the extra [portfolio], which the other commands do not.
-    from sqla_seqreserve.portfolio.csv_load import load_activities
 
-    errors = Console(stderr=True)
+    Exit code 0: every line is in the database; 1: nothing was loaded, for lines are bad; 2: it
+    could not run; 3: loaded, but for the bad lines that --skip-bad left out.
+    """
+    errors = make_console(stderr=True)
     if rejects is not None and not skip_bad:
         raise typer.BadParameter("is for --skip-bad only", param_hint="--rejects")
     rejects_path = rejects or file.with_name(f"{file.name}.rejects.csv")
     if skip_bad and rejects_path.resolve() == file.resolve():
         raise typer.BadParameter("must not be the file itself", param_hint="--rejects")
+    with errors_as_exit_codes():
+        with needs_extra("cli,portfolio"):
+            from sqla_seqreserve.portfolio.csv_load import load_activities
+        database = find_database(url)
+        problems = _Problems(errors, list_bad)
 
-    def show_problem(problem: RowProblem) -> None:
-        errors.print(
-            f"line {problem.index}, {problem.attribute}: {problem.problem}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    try:
-        with ExitStack() as stack:
-            # What is not UTF-8 is a bad line, not the end of the load.
-            lines = stack.enter_context(
-                file.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
-            )
-            rejected = None
-            if skip_bad:
-                rejected = stack.enter_context(
-                    rejects_path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+        def work(connection: Connection) -> LoadReport:
+            with ExitStack() as stack:
+                # What is not UTF-8 is a bad line, not the end of the load.
+                lines = stack.enter_context(
+                    file.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
                 )
-            engine = create_engine(url)
-            stack.callback(engine.dispose)
-            connection = stack.enter_context(engine.connect())
-            session = stack.enter_context(Session(bind=connection))
-            register(session)
-            bar = stack.enter_context(_bar(errors))
-            report = load_activities(
-                session,
-                lines,
-                skip_bad=skip_bad,
-                rejects=rejected,
-                skip_irr_calculation=skip_irr,
-                chunk_rows=chunk_rows,
-                commit=session.commit,
-                progress=_Shown(bar),
-                on_problem=show_problem,
+                rejected = None
+                if skip_bad:
+                    rejected = stack.enter_context(
+                        rejects_path.open(
+                            "w", newline="", encoding="utf-8", errors="surrogateescape"
+                        )
+                    )
+                session = stack.enter_context(Session(bind=connection))
+                register(session)
+                shown = stack.enter_context(progress(errors, "rows"))
+                report = load_activities(
+                    session,
+                    lines,
+                    skip_bad=skip_bad,
+                    rejects=rejected,
+                    skip_irr_calculation=skip_irr,
+                    chunk_rows=chunk_rows,
+                    unknown_types=unknown_types,
+                    commit=session.commit,
+                    progress=lambda stage, rows, total: shown.update(stage, rows, total),
+                    on_problem=problems.show,
+                )
+                session.commit()
+                return report
+
+        try:
+            report = database.run(work)
+        except InvalidRowsError as error:
+            problems.end()
+            # The others are on the screen already.
+            errors.print(str(error).partition("\n")[0], markup=False, style="red")
+            raise typer.Exit(EXIT_NOTHING_LOADED) from error
+        problems.end()
+        _print(report, rejects_path)
+        raise typer.Exit(EXIT_SKIPPED if report.rejected else 0)
+
+
+class _Problems:
+    """Lists the first bad lines, and counts the others."""
+
+    def __init__(self, console: Console, most: int) -> None:
+        self._console = console
+        self._most = most
+        self._lines = 0
+        self._last: int | None = None
+
+    def show(self, problem: RowProblem) -> None:
+        """List a problem, if its line is one of the first."""
+        if problem.index != self._last:
+            self._last = problem.index
+            self._lines += 1
+        if self._lines <= self._most:
+            self._console.print(
+                f"line {problem.index}, {problem.attribute}: {problem.problem}",
+                markup=False,
+                highlight=False,
             )
-            session.commit()
-    except InvalidRowsError as error:
-        # The problems are on the screen already.
-        errors.print(str(error).partition("\n")[0], markup=False, style="red", soft_wrap=True)
-        raise typer.Exit(1) from error
-    except SQLAlchemyError as error:
-        # A DBAPIError's text would repeat the statement and its values.
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        errors.print(f"error: {reason}", markup=False, style="red", soft_wrap=True)
-        raise typer.Exit(2) from error
-    _print(report, rejects_path)
 
-
-class _Shown:
-    """Shows the progress of a load as a bar for each of its stages."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._checking = bar.add_task("Checking", total=None)
-        self._saving = bar.add_task("Saving", total=None, visible=False)
-
-    def __call__(self, stage: Literal["check", "save"], rows: int, total: int | None) -> None:
-        if stage == "check":
-            self._bar.update(self._checking, completed=rows)
-            return
-        self._bar.update(self._saving, completed=rows, total=total, visible=True)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    def end(self) -> None:
+        """Say how many were not listed."""
+        if self._lines > self._most:
+            self._console.print(f"and {count(self._lines - self._most, 'more bad line')}")
 
 
 def _print(report: LoadReport, rejects: Path) -> None:
-    console = Console()
+    console = make_console()
     console.print(
-        f"{report.lines} lines: {report.saved} loaded, {report.present} there before, "
+        f"{count(report.lines, 'line')}: {report.saved} loaded, {report.present} there before, "
         f"{report.rejected} rejected",
         highlight=False,
     )

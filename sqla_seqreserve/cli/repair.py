@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy import Connection
 
-from sqla_seqreserve.health import repair_sequences
+from sqla_seqreserve.health import RepairReport, repair_sequences
 
 from ._app import app
-from ._options import JsonOption, SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes
-from ._tables import repair_table
+from ._options import (
+    JsonOption,
+    SchemaOption,
+    TargetArgument,
+    UrlOption,
+    be_quiet,
+    errors_as_exit_codes,
+)
+from ._reports import print_repair
 from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
 
 __all__ = ["repair"]
@@ -39,20 +47,27 @@ def repair(
     Safe beside a running application. Exit code 0: all healthy now; 1: something is left to do;
     2: could not tell.
     """
+    be_quiet()
     with errors_as_exit_codes():
         resolved = resolve(target, url, schema)
-        engine = resolved.engine.execution_options(isolation_level="READ COMMITTED")
-        with engine.begin() as connection:
-            report = repair_sequences(
-                connection,
-                resolved.source,
-                schemas=resolved.schemas,
-                dry_run=dry_run,
-                headroom=headroom,
-                lock_timeout=lock_timeout,
-            )
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
-    else:
-        Console().print(repair_table(report))
-    raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)
+
+        def mend(connection: Connection) -> RepairReport:
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                resolved.require_schemas(connection)
+                return repair_sequences(
+                    connection,
+                    resolved.source,
+                    schemas=resolved.schemas,
+                    dry_run=dry_run,
+                    headroom=headroom,
+                    lock_timeout=lock_timeout,
+                )
+
+        report = resolved.database.run(mend)
+        resolved.require_sequences(report)
+        if as_json:
+            typer.echo(json.dumps(report.to_dict(), indent=2))
+        else:
+            print_repair(Console(), report, str(resolved.database))
+        raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)

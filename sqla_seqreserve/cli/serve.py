@@ -1,37 +1,52 @@
-"""``sqla-seqreserve serve``: the health page and the portal's API on this machine, for a look."""
+"""``sqla-seqreserve serve``: the health page of a database, on this machine, for a look."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ._app import app
-from ._options import errors_as_exit_codes, needs_extra
+from ._options import (
+    PortOption,
+    SchemaOption,
+    TargetArgument,
+    UrlOption,
+    errors_as_exit_codes,
+    needs_extra,
+)
+from ._target import resolve
 
 __all__ = ["serve"]
 
 
 @app.command()
 def serve(
-    url: Annotated[
-        str | None,
+    target: TargetArgument = None,
+    url: UrlOption = None,
+    schema: SchemaOption = None,
+    port: PortOption = 8765,
+    history: Annotated[
+        Path | None,
         typer.Option(
-            help="The portal's database, already migrated. "
-            "[default: an embedded server's, migrated; env: SQLA_SEQRESERVE_URL]",
+            dir_okay=False,
+            help="A file that keeps what was seen, for the page's charts after a restart.",
             show_default=False,
         ),
     ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port of 127.0.0.1; 0: any that is free.")
-    ] = 8765,
 ) -> None:
-    """Serve the health page and the portal's API on 127.0.0.1, until SIGTERM or Ctrl-C.
+    """Serve the health page of your database on 127.0.0.1, until SIGTERM or Ctrl-C.
 
     Prints the URL of the page, which holds a token: nobody comes in without. An application
-    includes the router of sqla_seqreserve.web with its own authorisation instead.
+    includes the router of sqla_seqreserve.web with its own authorisation instead. The portal's
+    demonstration is demo --serve.
     """
+    # What a check finds is on the page; what cannot be answered is in the log alone.
+    logging.getLogger("sqla_seqreserve.health").setLevel(logging.ERROR)
     with errors_as_exit_codes():
-        with needs_extra("web,portfolio,asyncio"):
-            from ._serve import run_server
-        run_server(url, port)
+        resolved = resolve(target, url, schema)
+        with needs_extra("cli,web"):
+            from ._serve import serve_health
+        serve_health(resolved, port=port, history=history)

@@ -10,15 +10,24 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError, SeqReserveError
-from sqla_seqreserve.health import check_sequences
+from sqla_seqreserve.health import HealthReport, check_sequences
 
 from ._alerts import Alerts
 from ._app import app
-from ._options import SchemaOption, TargetArgument, UrlOption, errors_as_exit_codes, needs_extra
+from ._options import (
+    SchemaOption,
+    TargetArgument,
+    UrlOption,
+    errors_as_exit_codes,
+    needs_extra,
+    reason_of,
+)
+from ._reports import count
 from ._target import Target, resolve
 from ._watching import Change, Watcher
 
@@ -39,7 +48,11 @@ def watch(
         int, typer.Option(min=0, help="Alert when a sequence is behind by more than this.")
     ] = 10,
     alert_command: Annotated[
-        str | None, typer.Option(help="Command to run; gets the alert as JSON on its input.")
+        str | None,
+        typer.Option(
+            help="Command line for the shell; gets the alert as JSON on its standard input. How "
+            "it ended is logged."
+        ),
     ] = None,
     alert_webhook: Annotated[
         str | None, typer.Option(help="URL to post the alert to, as JSON.", show_envvar=True)
@@ -50,8 +63,8 @@ def watch(
 ) -> None:
     """Check every sequence on schedule, until SIGTERM or Ctrl-C.
 
-    Logs each change of state once, alerts when a sequence falls behind and when it is well again,
-    and estimates when each one runs out. Outlives restarts of the database.
+    Logs each change of state once, alerts when a sequence falls behind or runs out and when it is
+    well again, and estimates when each one will run out. Outlives restarts of the database.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Its line for every check says again, each time, what a change says once.
@@ -69,7 +82,7 @@ def watch(
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        _log.info("watching, every %s", every)
+        _log.info("watching %s every %s", rounds.target.database, every)
         while True:
             rounds.look()
             if stop.wait(seconds):
@@ -86,6 +99,7 @@ class _Rounds:
         self.target = target
         self.watcher = watcher
         self.alerts = alerts
+        self._nothing_told = False
         self.metrics = None
         if metrics_port is not None:
             with needs_extra("metrics"):
@@ -96,22 +110,26 @@ class _Rounds:
             except (OSError, OverflowError) as error:
                 raise ConfigurationError(f"--metrics-port {metrics_port}: {error}") from error
 
+    def _check(self, connection: Connection) -> HealthReport:
+        self.target.require_schemas(connection)
+        return check_sequences(connection, self.target.source, schemas=self.target.schemas)
+
     def look(self) -> None:
         """Check once and tell of what changed."""
         try:
-            with self.target.engine.connect() as connection:
-                report = check_sequences(
-                    connection, self.target.source, schemas=self.target.schemas
-                )
+            report = self.target.database.run(self._check)
         except SeqReserveError:
             # Wrongly called: the next round would be no better.
             raise
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
+            # An OSError: asyncpg's way to say that nobody listens there.
             if self.metrics is not None:
                 self.metrics.failed()
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            self._tell(self.watcher.lost(str(reason).strip()))
+            self._tell(self.watcher.lost(reason_of(error)))
             return
+        if not report.sequences and not self._nothing_told:
+            self._nothing_told = True
+            _log.warning("nothing to check yet: %s", self.target.why_nothing())
         if self.metrics is not None:
             self.metrics.observe(report)
         self._tell(self.watcher.observe(report))
@@ -122,7 +140,7 @@ class _Rounds:
                 "sequence_runs_out",
                 "%s runs out in about %s at the rate seen",
                 entry.sequence,
-                f"{left.days} days" if left.days else f"{left.seconds // 60} minutes",
+                count(left.days, "day") if left.days else count(left.seconds // 60, "minute"),
                 sequence=entry.sequence,
                 seconds=left.total_seconds(),
             )
@@ -134,11 +152,8 @@ class _Rounds:
                 _log,
                 logging.WARNING if bad else logging.INFO,
                 "sequence_state_changed",
-                "%s: %s, before %s: %s",
-                change.subject,
-                change.now,
-                change.before or "not seen",
-                change.message,
+                "%s",
+                change,
                 subject=change.subject,
                 before=change.before,
                 now=change.now,

@@ -10,11 +10,19 @@ from __future__ import annotations
 from .check import check_sequences
 from .mixin import SequenceHealthMixin
 from .repair import repair_sequences
-from .report import Finding, HealthReport, RepairReport, RepairResult, SequenceHealth
+from .report import (
+    Finding,
+    HealthReport,
+    Refusal,
+    RepairReport,
+    RepairResult,
+    SequenceHealth,
+)
 
 __all__ = [
     "Finding",
     "HealthReport",
+    "Refusal",
     "RepairReport",
     "RepairResult",
     "SequenceHealth",

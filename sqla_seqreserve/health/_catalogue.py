@@ -1,14 +1,14 @@
-"""The queries of a check: four, however many tables.
+"""What the sequences are, where they stand, and the furthest ids of the columns that they fill.
 
-The catalogues are asked rather than ``information_schema``, which neither shows identity
-sequences nor columns the role lacks privileges on. Privileges are read with them, so that what
-the role may not read is said, and never asked for.
+Privileges are read with the settings, so that what the role may not read is said, and never asked
+for. Together with :mod:`._columns` a check sends four queries, however many the tables; three more
+on a node of Citus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Select,
-    Text,
     bindparam,
     column,
     func,
@@ -28,10 +27,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from ._connection import locks_released
-from ._facts import ColumnFacts, SequenceFacts
+from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
 
-__all__ = ["FoundColumn", "Wanted", "find_columns", "find_sequences", "read_sequences"]
+from ._connection import locks_released, one_connection_per_node
+from ._facts import ColumnFacts, SequenceFacts, type_bounds
+
+__all__ = ["furthest_id", "read_sequences"]
 
 T = TypeVar("T")
 
@@ -41,137 +42,9 @@ _NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
 _BRANCHES = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Names as the model gives them, the schema translated; a name without schema is searched."""
-
-    schema: str | None
-    table: str
-    column: str
-    sequence_schema: str | None
-    sequence: str | None
-    default_schema: str | None
-    default: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FoundColumn:
-    """What a wanted column is in the database; ``None`` where there is no such thing."""
-
-    table_oid: int | None
-    label: str | None
-    attnum: int | None
-    relkind: str | None
-    identity: str
-    has_default: bool
-    declared_sequence: int | None
-    default_declared_sequence: int | None
-    owned_sequence: int | None
-    default_sequence: int | None
-
-
-# Where each wanted column is, and which sequences it could draw from.
-_COLUMNS = text(
-    r"""
-    WITH wanted AS (
-        SELECT * FROM unnest(
-            CAST(:schemas AS text[]), CAST(:tables AS text[]), CAST(:columns AS text[]),
-            CAST(:sequence_schemas AS text[]), CAST(:sequences AS text[]),
-            CAST(:default_schemas AS text[]), CAST(:defaults AS text[])
-        ) WITH ORDINALITY AS w (
-            schema_name, table_name, column_name, sequence_schema, sequence_name,
-            default_schema, default_name, place
-        )
-    ), found AS (
-        SELECT w.place, w.column_name,
-            CASE WHEN w.schema_name IS NULL
-                THEN CAST(to_regclass(quote_ident(w.table_name)) AS oid)
-                ELSE (SELECT r.oid FROM pg_catalog.pg_class r
-                      JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-                      WHERE m.nspname = w.schema_name AND r.relname = w.table_name)
-            END AS table_oid,
-            CASE WHEN w.sequence_schema IS NULL
-                THEN CAST(to_regclass(quote_ident(w.sequence_name)) AS oid)
-                ELSE (SELECT r.oid FROM pg_catalog.pg_class r
-                      JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-                      WHERE m.nspname = w.sequence_schema AND r.relname = w.sequence_name)
-            END AS declared_oid,
-            CASE WHEN w.default_schema IS NULL
-                THEN CAST(to_regclass(quote_ident(w.default_name)) AS oid)
-                ELSE (SELECT r.oid FROM pg_catalog.pg_class r
-                      JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-                      WHERE m.nspname = w.default_schema AND r.relname = w.default_name)
-            END AS default_declared_oid
-        FROM wanted w
-    )
-    SELECT
-        CAST(t.oid AS bigint) AS table_oid,
-        CASE WHEN pg_catalog.pg_table_is_visible(t.oid) THEN t.relname
-             ELSE n.nspname || '.' || t.relname END AS label,
-        a.attnum,
-        CAST(t.relkind AS text) AS relkind,
-        coalesce(CAST(a.attidentity AS text), '') AS identity,
-        coalesce(a.atthasdef, false) AS has_default,
-        (SELECT CAST(s.oid AS bigint) FROM pg_catalog.pg_class s
-         WHERE s.oid = f.declared_oid AND s.relkind = 'S') AS declared_sequence,
-        (SELECT CAST(s.oid AS bigint) FROM pg_catalog.pg_class s
-         WHERE s.oid = f.default_declared_oid AND s.relkind = 'S') AS default_declared_sequence,
-        (SELECT CAST(d.objid AS bigint)
-         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid
-         WHERE d.classid = CAST('pg_catalog.pg_class' AS regclass)
-           AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
-           AND d.refobjid = t.oid AND d.refobjsubid = a.attnum
-           AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
-         ORDER BY d.deptype DESC, d.objid LIMIT 1) AS owned_sequence,
-        coalesce(
-            (SELECT CAST(s.oid AS bigint)
-             FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.refobjid
-             WHERE d.classid = CAST('pg_catalog.pg_attrdef' AS regclass) AND d.objid = e.oid
-               AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass) AND s.relkind = 'S'
-             ORDER BY s.oid LIMIT 1),
-            -- nextval('name'::text) looks its sequence up when it runs, and leaves no dependency.
-            CAST(CAST(to_regclass(replace(substring(
-                pg_catalog.pg_get_expr(e.adbin, e.adrelid)
-                FROM $re$nextval\(+'((?:[^']|'')+)'::text$re$), '''''', '''')) AS oid) AS bigint)
-        ) AS default_sequence
-    FROM found f
-    LEFT JOIN pg_catalog.pg_class t ON t.oid = f.table_oid AND t.relkind <> 'S'
-    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attname = f.column_name
-        AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_catalog.pg_attrdef e ON e.adrelid = t.oid AND e.adnum = a.attnum
-        AND a.attidentity = '' AND a.attgenerated = ''
-    ORDER BY f.place
-    """
-).bindparams(
-    *(
-        bindparam(name, type_=ARRAY(Text))
-        for name in (
-            "schemas",
-            "tables",
-            "columns",
-            "sequence_schemas",
-            "sequences",
-            "default_schemas",
-            "defaults",
-        )
-    )
-)
-
-# The sequences of some schemas, or of all but the system's and other sessions' temporary ones.
-_SEQUENCES_IN = text(
-    """
-    SELECT CAST(c.oid AS bigint)
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND (:every OR n.nspname = ANY (CAST(:schemas AS text[])))
-    ORDER BY n.nspname, c.relname
-    """
-).bindparams(bindparam("schemas", type_=ARRAY(Text)))
-
 # The settings of each sequence, once per column that it fills: as owner, by default, or by a model.
 _SEQUENCES = text(
-    """
+    f"""
     WITH wanted AS (
         SELECT CAST(o AS oid) AS oid FROM unnest(CAST(:oids AS bigint[])) AS o
     ), links AS (
@@ -216,6 +89,9 @@ _SEQUENCES = text(
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
         pg_catalog.row_security_active(t.oid) AS rows_hidden,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b
+                WHERE b.srrelid = t.oid) AS subscribed,
+        (SELECT pg_catalog.version()) AS version, {IS_CITUS} AS citus,
         ARRAY(SELECT CAST(i.inhparent AS bigint) FROM pg_catalog.pg_inherits i
               WHERE i.inhrelid = t.oid) AS parents
     FROM wanted w
@@ -230,7 +106,7 @@ _SEQUENCES = text(
     LEFT JOIN pg_catalog.pg_type y
         ON y.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
     ORDER BY sn.nspname, s.relname, tn.nspname, t.relname, a.attnum
-    """
+    """  # noqa: S608  # the expression above, no input
 ).bindparams(
     bindparam("oids", type_=ARRAY(BigInteger)),
     bindparam("model_sequences", type_=ARRAY(BigInteger)),
@@ -239,30 +115,21 @@ _SEQUENCES = text(
 )
 
 
-def find_columns(connection: Connection, wanted: Sequence[Wanted]) -> list[FoundColumn]:
-    """Look the columns up, in the order given."""
-    rows = connection.execute(
-        _COLUMNS,
-        {
-            "schemas": [w.schema for w in wanted],
-            "tables": [w.table for w in wanted],
-            "columns": [w.column for w in wanted],
-            "sequence_schemas": [w.sequence_schema for w in wanted],
-            "sequences": [w.sequence for w in wanted],
-            "default_schemas": [w.default_schema for w in wanted],
-            "defaults": [w.default for w in wanted],
-        },
-    )
-    return [FoundColumn(**row) for row in rows.mappings()]
-
-
-def find_sequences(connection: Connection, schemas: Sequence[str] | None) -> list[int]:
-    """Return the sequences of the schemas, or of the whole database."""
-    return list(
-        connection.scalars(
-            _SEQUENCES_IN, {"every": schemas is None, "schemas": list(schemas or ())}
-        )
-    )
+# Of a node of Citus: its number, and which of the sequences or their tables other nodes share.
+_NODE = text(
+    """
+    SELECT (SELECT groupid FROM pg_catalog.pg_dist_local_group) AS node,
+        ARRAY(SELECT CAST(o.objid AS bigint) FROM pg_catalog.pg_dist_object o
+              WHERE o.classid = CAST('pg_catalog.pg_class' AS regclass)
+                AND CAST(o.objid AS bigint) = ANY (CAST(:sequences AS bigint[]))) AS sequences,
+        ARRAY(SELECT CAST(CAST(p.logicalrelid AS oid) AS bigint)
+              FROM pg_catalog.pg_dist_partition p
+              WHERE CAST(CAST(p.logicalrelid AS oid) AS bigint)
+                    = ANY (CAST(:tables AS bigint[]))) AS tables
+    """
+).bindparams(
+    bindparam("sequences", type_=ARRAY(BigInteger)), bindparam("tables", type_=ARRAY(BigInteger))
+)
 
 
 def read_sequences(
@@ -280,7 +147,11 @@ def read_sequences(
     wanted = sorted(set(oids))
     if not wanted:
         return {}
-    facts = _with_edges(connection, _settings(connection, wanted, list(model_uses)))
+    settings = _settings(connection, wanted, list(model_uses))
+    is_citus = any(known.is_citus for known in settings.values())
+    facts = _on_this_node(connection, settings) if is_citus else settings
+    with one_connection_per_node(connection, is_citus=is_citus):
+        facts = _with_edges(connection, facts)
     return _with_values(connection, facts)
 
 
@@ -299,6 +170,7 @@ def _settings(
     ).mappings()
     facts: dict[int, SequenceFacts] = {}
     for row in rows:
+        server = engine_called(row["version"], citus=row["citus"])
         known = facts.get(row["oid"]) or SequenceFacts(
             oid=row["oid"],
             schema=row["schema"],
@@ -313,6 +185,9 @@ def _settings(
             cache=row["cache"],
             cycle=row["cycle"],
             readable=row["readable"],
+            server=server.name,
+            is_foreign=server.kind == "other",
+            is_citus=server.kind == "citus",
         )
         if row["table_oid"] is not None:
             known = replace(known, columns=(*known.columns, _column(row)))
@@ -334,7 +209,23 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         readable=row["column_readable"],
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
+        subscribed=row["subscribed"],
     )
+
+
+def _on_this_node(
+    connection: Connection, facts: dict[int, SequenceFacts]
+) -> dict[int, SequenceFacts]:
+    """Keep the sequences that other nodes of Citus share to this node's own ids."""
+    tables = {column.table_oid for known in facts.values() for column in known.columns}
+    found = connection.execute(_NODE, {"sequences": list(facts), "tables": list(tables)}).one()
+    shared, distributed = set(found.sequences), set(found.tables)
+    return {
+        oid: known.on_node(found.node)
+        if oid in shared or any(column.table_oid in distributed for column in known.columns)
+        else known
+        for oid, known in facts.items()
+    }
 
 
 def _roots(columns: tuple[ColumnFacts, ...]) -> tuple[ColumnFacts, ...]:
@@ -356,10 +247,10 @@ def _with_edges(
     edges: dict[tuple[int, int, int], int | None] = {}
     selects: list[Select[Any]] = []
     for place, (known, c) in enumerate(places):
-        of = table(c.table, column(c.column), schema=c.schema).c[c.column]
-        furthest = func.max(of) if known.increment > 0 else func.min(of)
         selects.append(
-            select(literal_column(str(place)), select(furthest).scalar_subquery().label("edge"))
+            select(
+                literal_column(str(place)), furthest_id(known, c).scalar_subquery().label("edge")
+            )
         )
     for place, edge in _union(connection, selects):
         known, c = places[place]
@@ -373,6 +264,23 @@ def _with_edges(
         )
         for oid, known in facts.items()
     }
+
+
+def furthest_id(sequence: SequenceFacts, place: ColumnFacts) -> Select[Any]:
+    """The query for a column's id furthest in the sequence's direction, of those that the sequence
+    can hand out.
+    """
+    ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
+    query = select(func.max(ids) if sequence.increment > 0 else func.min(ids))
+    low, high = sequence.bounds
+    least, most = type_bounds(place.type_name)
+    anything = place.type_name == "numeric"
+    # Written out, as a driver would bind a number of the column's type, which it may not fit.
+    if low is not None and (anything or low > least):
+        query = query.where(ids >= literal_column(str(low)))
+    if high is not None and (anything or high < most):
+        query = query.where(ids <= literal_column(str(high)))
+    return query
 
 
 def _with_values(

@@ -4,7 +4,9 @@ I/O).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from sqla_seqreserve._ids.engine import window_of
 
 __all__ = ["ColumnFacts", "SequenceFacts", "type_bounds"]
 
@@ -24,7 +26,11 @@ def type_bounds(type_name: str | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """A column that a sequence fills. ``edge`` is its id furthest in the sequence's direction."""
+    """A column that a sequence fills.
+
+    ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
+    out; ``subscribed``: a logical replication's subscription writes to the table.
+    """
 
     table_oid: int
     attnum: int
@@ -38,6 +44,7 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    subscribed: bool = False
     edge: int | None = None
 
     @property
@@ -52,7 +59,11 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
-    """A sequence, its settings, where it stands, and the columns it fills."""
+    """A sequence, its settings, where it stands, and the columns it fills.
+
+    ``minimum`` and ``maximum`` are what it can hand out *here*: on a node of Citus not more than
+    the node's own window, for what is beyond belongs to the next node.
+    """
 
     oid: int
     schema: str
@@ -67,16 +78,60 @@ class SequenceFacts:
     cache: int
     cycle: bool
     readable: bool
+    server: str = "PostgreSQL"
+    is_foreign: bool = False
+    is_citus: bool = False
+    node: int | None = None
     columns: tuple[ColumnFacts, ...] = ()
     last_value: int | None = None
     is_called: bool = False
 
+    def on_node(self, group: int) -> SequenceFacts:
+        """The same sequence, shared with other nodes of Citus, as the node of this group has it."""
+        window = window_of(group, self.data_type)
+        low, high = window or (self.minimum, self.maximum)
+        return replace(
+            self,
+            node=group,
+            minimum=max(self.minimum, low),
+            maximum=min(self.maximum, high),
+        )
+
+    @property
+    def hands_out_nothing(self) -> bool:
+        """Whether this is a worker of Citus, and the sequence one that only works on the
+        coordinator.
+        """
+        return bool(self.node) and window_of(self.node or 0, self.data_type) is None
+
+    @property
+    def node_spent(self) -> bool:
+        """Whether the sequence stands beyond its node's window: what it hands out is another's."""
+        return (
+            self.node is not None
+            and self.data_type == "bigint"
+            and self.last_value is not None
+            and self.next_value is None
+        )
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """The smallest and largest id to compare with, ``None`` where the direction makes none.
+
+        A number that the sequence never reaches is in nobody's way. The bound at the sequence's
+        start makes a difference where other nodes have written.
+        """
+        ascending = self.increment > 0
+        low = self.minimum if self.node is not None or not ascending else None
+        high = self.maximum if self.node is not None or ascending else None
+        return low, high
+
     @property
     def next_value(self) -> int | None:
         """What ``nextval`` returns next, ``None`` if it fails (or cannot be known)."""
-        if self.last_value is None or not self.is_called:
-            return self.last_value
-        value = self.last_value + self.increment
+        if self.last_value is None:
+            return None
+        value = self.last_value + (self.increment if self.is_called else 0)
         if self.minimum <= value <= self.maximum:
             return value
         if not self.cycle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._servers import coordinator_only, not_replicated, out_of_window
 from ._source import Target
 from .report import Finding, SequenceHealth, Severity, Status, worst
 
@@ -25,16 +26,23 @@ def judge(
     *,
     identity: str = "",
     drawn_from: str | None = None,
+    subscriber: bool = False,
 ) -> SequenceHealth:
     """Judge a sequence as the source of one column's ids, against every column it fills.
 
     ``drawn_from`` names the sequence that the column's default really uses, if it is another one.
+    ``subscriber``: being behind a table that a subscription fills is as it should be.
     """
     blind = _blindness(sequence)
     gap = sequence.gap_to(sequence.edge)
+    unreplicated = not_replicated(sequence, column, gap, expected=subscriber)
+    if unreplicated and subscriber:
+        gap = 0
     exhausted = _exhausted(sequence, column)
     findings = [
         *_behind(sequence, column, gap),
+        *unreplicated,
+        *coordinator_only(sequence),
         *blind,
         *exhausted,
         *_room(sequence, column, already=bool(exhausted)),
@@ -44,7 +52,9 @@ def judge(
         *_sharing(sequence, column),
     ]
     status: Status
-    if gap or exhausted:
+    if exhausted:
+        status = "EXHAUSTED"
+    elif gap:
         status = "NEEDS_REPAIR"
     elif blind:
         status = "UNREADABLE"
@@ -139,18 +149,21 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
             "BEHIND",
             severity_of(gap),
             f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
-            f"{sequence.edge}: {gap} ids behind",
+            f"{sequence.edge}: {gap} id{'' if gap == 1 else 's'} behind",
             "repair_sequences(), or the command `sqla-seqreserve repair`",
         )
     ]
 
 
 def _exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
-    if sequence.last_value is None:
+    if sequence.last_value is None or sequence.hands_out_nothing:
         return []
     low, high = type_bounds(column.type_name if column else None)
     value = sequence.next_value
-    if value is None:
+    remedy = "widen the column and the sequence to bigint in a migration"
+    if (beyond := out_of_window(sequence)) is not None:
+        limit, remedy = beyond
+    elif value is None:
         limit = f"it has reached its end, {sequence.last_value}"
     elif not low <= value <= high and column:
         limit = f"its next value {value} does not fit {column.column}, of type {column.type_name}"
@@ -161,13 +174,13 @@ def _exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Find
             "EXHAUSTED",
             "HIGH",
             f"{sequence.label} has no value left: {limit}",
-            "widen the column and the sequence to bigint in a migration",
+            remedy,
         )
     ]
 
 
 def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool) -> list[Finding]:
-    used = sequence.used_fraction(column)
+    used = None if sequence.hands_out_nothing else sequence.used_fraction(column)
     findings: list[Finding] = []
     if used is not None and not already and not sequence.cycle:
         for share, severity in _NEARLY_USED_UP:
@@ -274,7 +287,8 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 f"ALTER SEQUENCE {sequence.label} INCREMENT BY {step}, or change the model",
             )
         )
-    if declared.start is not None and declared.start != sequence.start:
+    # Citus starts the sequences of its workers where their numbers begin.
+    if declared.start is not None and declared.start != sequence.start and not sequence.node:
         findings.append(
             Finding(
                 "START_DIFFERS",

@@ -7,12 +7,15 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from sqlalchemy import Connection, column, func, select, table, text
+from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.exc import DBAPIError
 
+from sqla_seqreserve._ids.moves import sequence_moved
+from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
-from ._connection import in_autocommit, locks_released, sqlstate
+from ._catalogue import furthest_id
+from ._connection import in_autocommit, locks_released, one_connection_per_node, sqlstate
 from ._facts import ColumnFacts, SequenceFacts
 
 __all__ = ["SequenceMover"]
@@ -26,6 +29,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 0.8
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
+_INTERNAL_ERROR = "XX000"
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 _ISOLATION = text("SELECT current_setting('transaction_isolation')")
@@ -59,17 +63,23 @@ class SequenceMover:
 
     def move(self) -> tuple[int | None, str | None]:
         """Return where the sequence stands then, or ``None`` and why it could not be moved."""
+        with read_only_told(self.connection, f"repairing {self.sequence.label}"):
+            return self._move()
+
+    def _move(self) -> tuple[int | None, str | None]:
         self._require_transaction()
-        try:
-            for place in sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column)):
-                self._move_beyond(place)
-        except DBAPIError as error:
-            if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
-                raise
-            return None, (
-                f"the role may not repair {self.sequence.label}: {error.orig}; use the owner of "
-                "the sequence, with the right to write to its table"
-            )
+        places = sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column))
+        with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):
+            try:
+                for place in places:
+                    self._move_beyond(place)
+            except DBAPIError as error:
+                if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+                    raise
+                return None, (
+                    f"the role may not repair {self.sequence.label}: {error.orig}; use the owner "
+                    "of the sequence, with the right to write to its table"
+                )
         return self._glance().last_value, None
 
     def _move_beyond(self, place: ColumnFacts) -> None:
@@ -114,15 +124,16 @@ class SequenceMover:
         value = standing.value_after(behind + self.headroom) if behind else None
         if value is not None:
             self.connection.execute(_SETVAL, {"oid": self.sequence.oid, "value": value})
+            sequence_moved()
         return value is not None
 
     def _is_beyond(self, place: ColumnFacts) -> bool:
         return self._standing().gap_to(self._edge(place)) == 0
 
     def _edge(self, place: ColumnFacts) -> int | None:
-        ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
-        statement = select(func.max(ids) if self.sequence.increment > 0 else func.min(ids))
-        edge = self.connection.scalar(statement, execution_options=_UNTRANSLATED)
+        edge = self.connection.scalar(
+            furthest_id(self.sequence, place), execution_options=_UNTRANSLATED
+        )
         return None if edge is None else int(edge)
 
     def _standing(self) -> SequenceFacts:
@@ -142,11 +153,15 @@ class SequenceMover:
             return self._standing()
 
     def _lock_table(self, place: ColumnFacts) -> None:
+        # On Citus, on every node: rows may be written through any of them.
         self.connection.exec_driver_sql(
             f"LOCK TABLE {self._qualified(place.schema, place.table)} IN SHARE ROW EXCLUSIVE MODE"
         )
 
     def _lock_sequence(self) -> None:
+        if self.sequence.is_citus:
+            # Each node has a sequence of its own, and a worker refuses what would reach the others.
+            self.connection.exec_driver_sql("SET LOCAL citus.enable_ddl_propagation = off")
         name = self._qualified(self.sequence.schema, self.sequence.name)
         self.connection.exec_driver_sql(
             f"ALTER SEQUENCE {name} OWNER TO {self._quote(self.sequence.owner)}"
@@ -166,22 +181,43 @@ class SequenceMover:
         while True:
             patience = max(0.001, min(wait, deadline - monotonic()))
             wait = min(2 * wait, _LONGEST_WAIT)
+            locking = True
             try:
                 with locks_released(self.connection):
                     # The setting ends with the savepoint, as the locks do.
-                    self.connection.execute(_LOCK_TIMEOUT, {"value": f"{patience * 1000:.0f}ms"})
+                    self._set_lock_timeout(f"{patience * 1000:.0f}ms")
                     lock()
+                    locking = False
                     return work()
             except DBAPIError as error:
-                if sqlstate(error) not in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED):
+                if not self._is_refused_lock(error, locking=locking):
                     raise
                 if monotonic() >= deadline:
+                    who = (
+                        "others kept it"
+                        if not self.sequence.is_citus
+                        else ("others kept it, or a node of Citus did not answer")
+                    )
                     raise LockTimeoutError(
                         f"{locked}: expected a lock within {self.lock_timeout:g} s to repair "
-                        f"{self.sequence.label}, and others kept it; {self.sequence.label} was not "
+                        f"{self.sequence.label}, and {who}; {self.sequence.label} was not "
                         "repaired. Repair again later, or with a longer lock_timeout"
                     ) from error
             self.connection.execute(_PAUSE)
+
+    def _set_lock_timeout(self, value: str) -> None:
+        if not self.sequence.is_citus:
+            self.connection.execute(_LOCK_TIMEOUT, {"value": value})
+            return
+        # Only SET LOCAL is passed on to the other nodes, and only if asked for; what set_config()
+        # sets stays here, and there the lock would be waited for without end.
+        self.connection.exec_driver_sql("SET LOCAL citus.propagate_set_commands = 'local'")
+        self.connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{value}'")
+
+    def _is_refused_lock(self, error: DBAPIError, *, locking: bool) -> bool:
+        # A lock that another node of Citus did not get comes back as a failed connection to it.
+        elsewhere = locking and self.sequence.is_citus and sqlstate(error) == _INTERNAL_ERROR
+        return elsewhere or sqlstate(error) in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
 
     def _require_transaction(self) -> None:
         if in_autocommit(self.connection):

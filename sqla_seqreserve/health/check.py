@@ -33,7 +33,8 @@ from sqlalchemy import Connection
 from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
-from ._catalogue import FoundColumn, Wanted, find_columns, find_sequences, read_sequences
+from ._catalogue import read_sequences
+from ._columns import FoundColumn, Wanted, find_columns, find_sequences
 from ._connection import Bind, group_by_connection, plain_connection
 from ._facts import ColumnFacts, SequenceFacts
 from ._judgement import judge, judge_absent
@@ -43,6 +44,9 @@ from .report import HealthReport, SequenceHealth
 __all__ = ["Examined", "check_sequences", "examine", "report_on"]
 
 _log = logging.getLogger("sqla_seqreserve.health")
+
+# Catalogue rows of a sequence that is dropped and made anew are gone for moments only.
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,11 @@ class Examined:
 
 
 def check_sequences(
-    session_or_connection: Bind, source: Any, *, schemas: Sequence[str] | None = None
+    session_or_connection: Bind,
+    source: Any,
+    *,
+    schemas: Sequence[str] | None = None,
+    subscriber: bool = False,
 ) -> HealthReport:
     """Check every sequence of the source; see this module's head.
 
@@ -64,8 +72,10 @@ def check_sequences(
         database.
     :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
         system's.
+    :param subscriber: sequences behind tables that a logical replication fills are expected here,
+        and remarked on rather than reported as in need of repair.
     """
-    return report_on(examine(session_or_connection, source, schemas=schemas))
+    return report_on(examine(session_or_connection, source, schemas=schemas, subscriber=subscriber))
 
 
 def report_on(entries: Iterable[Examined]) -> HealthReport:
@@ -78,61 +88,89 @@ def report_on(entries: Iterable[Examined]) -> HealthReport:
 
 
 def examine(
-    session_or_connection: Bind, source: Any, *, schemas: Sequence[str] | None = None
+    session_or_connection: Bind,
+    source: Any,
+    *,
+    schemas: Sequence[str] | None = None,
+    subscriber: bool = False,
+    to_write: bool = False,
 ) -> list[Examined]:
-    """Do the work of a check, and keep what was read."""
+    """Do the work of a check, and keep what was read.
+
+    ``to_write``: on the connections that the session uses for INSERTs.
+    """
     if isinstance(schemas, str):
         raise ConfigurationError(f"schemas: expected a sequence of names, got the name {schemas!r}")
     if source is None:
-        return _examine_database(plain_connection(session_or_connection), schemas)
+        connection = plain_connection(session_or_connection, to_write=to_write)
+        return _examine_database(connection, schemas, subscriber)
     if schemas is not None:
         raise ConfigurationError(
             "schemas narrows a check of the whole database (source=None); models name their own"
         )
     return [
         entry
-        for connection, targets in group_by_connection(session_or_connection, targets_of(source))
-        for entry in _examine_models(connection, targets)
+        for connection, targets in group_by_connection(
+            session_or_connection, targets_of(source), to_write=to_write
+        )
+        for entry in _examine_models(connection, targets, subscriber)
     ]
 
 
-def _examine_database(connection: Connection, schemas: Sequence[str] | None) -> list[Examined]:
+def _examine_database(
+    connection: Connection, schemas: Sequence[str] | None, subscriber: bool
+) -> list[Examined]:
     facts = read_sequences(connection, find_sequences(connection, schemas))
     return _ordered(
-        Examined(connection, sequence, judge(sequence, column))
+        Examined(connection, sequence, judge(sequence, column, subscriber=subscriber))
         for sequence in facts.values()
         for column in sequence.columns or (None,)
     )
 
 
-def _examine_models(connection: Connection, targets: list[Target]) -> list[Examined]:
+def _examine_models(
+    connection: Connection, targets: list[Target], subscriber: bool
+) -> list[Examined]:
     translate = connection.get_execution_options().get("schema_translate_map") or {}
     wanted = [_wanted(target, translate) for target in targets]
-    found = find_columns(connection, wanted)
-    resolved = [_resolve(target, column) for target, column in zip(targets, found, strict=True)]
-    facts = read_sequences(
-        connection,
-        {
-            oid
-            for column, oid in zip(found, resolved, strict=True)
-            for oid in (oid, column.default_sequence)
-            if oid is not None
-        },
-        (
-            (oid, column.table_oid, column.attnum, column.default_sequence == oid)
-            for column, oid in zip(found, resolved, strict=True)
-            if oid is not None and column.table_oid is not None and column.attnum is not None
-        ),
-    )
+    found, resolved, facts = _look(connection, targets, wanted)
     entries: dict[tuple[int, int, int], Examined] = {}
     absent: list[Examined] = []
     for target, names, column, oid in zip(targets, wanted, found, resolved, strict=True):
-        if oid is not None and column.table_oid is not None and column.attnum is not None:
+        if oid in facts and column.table_oid is not None and column.attnum is not None:
             key = (column.table_oid, column.attnum, oid)
-            entries.setdefault(key, _entry(connection, target, column, facts, oid))
+            entries.setdefault(
+                key, _entry(connection, target, column, facts, oid, subscriber=subscriber)
+            )
         elif (health := _absence(target, names, column)) is not None:
             absent.append(Examined(connection, None, health, target))
     return _ordered([*entries.values(), *absent])
+
+
+def _look(
+    connection: Connection, targets: list[Target], wanted: list[Wanted]
+) -> tuple[list[FoundColumn], list[int | None], dict[int, SequenceFacts]]:
+    """Find the columns and read their sequences; again, if DDL took one away in between."""
+    for _ in range(_LOOKS):
+        found = find_columns(connection, wanted)
+        resolved = [_resolve(target, column) for target, column in zip(targets, found, strict=True)]
+        facts = read_sequences(
+            connection,
+            {
+                oid
+                for column, oid in zip(found, resolved, strict=True)
+                for oid in (oid, column.default_sequence)
+                if oid is not None
+            },
+            (
+                (oid, column.table_oid, column.attnum, column.default_sequence == oid)
+                for column, oid in zip(found, resolved, strict=True)
+                if oid is not None and column.table_oid is not None and column.attnum is not None
+            ),
+        )
+        if all(oid is None or oid in facts for oid in resolved):
+            break
+    return found, resolved, facts
 
 
 def _wanted(target: Target, translate: dict[str | None, str | None]) -> Wanted:
@@ -164,6 +202,8 @@ def _entry(
     column: FoundColumn,
     facts: dict[int, SequenceFacts],
     oid: int,
+    *,
+    subscriber: bool,
 ) -> Examined:
     sequence = facts[oid]
     elsewhere = column.default_sequence if column.default_sequence != oid else None
@@ -182,6 +222,7 @@ def _entry(
             target,
             identity=column.identity,
             drawn_from=drawn_from,
+            subscriber=subscriber,
         ),
         target,
     )
@@ -236,10 +277,14 @@ def _tell(report: HealthReport) -> None:
         _log,
         logging.WARNING if unhealthy else logging.INFO,
         "sequences_checked",
-        "checked %d sequences, %d healthy%s",
+        "checked %d sequence%s, %d healthy%s",
         len(report.sequences),
+        "" if len(report.sequences) == 1 else "s",
         len(report.sequences) - len(unhealthy),
-        "".join(f"; {e.sequence or e.table} {e.status} gap {e.gap}" for e in unhealthy[:10]),
+        "".join(
+            f"; {e.sequence or e.table} {e.status}{f', {e.gap} behind' if e.gap else ''}"
+            for e in unhealthy[:10]
+        ),
         sequences=len(report.sequences),
         healthy=report.healthy,
         unhealthy_sequences=[entry.sequence or entry.table for entry in unhealthy],

@@ -49,6 +49,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._connection import Bind
 from ._facts import SequenceFacts, type_bounds
 from ._moving import SequenceMover
+from ._servers import refusal
 from .check import Examined, examine
 from .report import RepairAction, RepairReport, RepairResult
 
@@ -79,7 +80,7 @@ def repair_sequences(
         )
     if not lock_timeout > 0:
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
-    entries = examine(session_or_connection, source, schemas=schemas)
+    entries = examine(session_or_connection, source, schemas=schemas, to_write=True)
     outcomes: dict[tuple[int, int], _Outcome] = {}
     # In the order of the oids: search_path changes the report's order, and not theirs.
     for entry in sorted(entries, key=lambda e: e.sequence.oid if e.sequence else 0):
@@ -106,6 +107,8 @@ def _repair(
     *,
     dry_run: bool,
 ) -> _Outcome:
+    if (reason := refusal(sequence)) is not None:
+        return None, reason
     last = sequence.value_after(sequence.gap_to(sequence.edge) + headroom)
     bounds = [type_bounds(column.type_name) for column in sequence.columns]
     following = None if last is None else last + sequence.increment
@@ -135,7 +138,7 @@ def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> Repa
     new_value, reason = outcome or (None, None)
     if outcome is None:
         action = "HEALTHY"
-        if health.status in ("NEEDS_REPAIR", "UNREADABLE"):
+        if health.status in ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE"):
             action = "NOT_REPAIRABLE"
             reason = "; ".join(
                 f"{finding.message}: {finding.remedy}"
@@ -190,8 +193,9 @@ def _tell_report(report: RepairReport) -> None:
         _log,
         logging.WARNING if left else logging.INFO,
         "sequences_repaired",
-        "repair of %d sequences: %d moved%s%s",
+        "repair of %d sequence%s: %d moved%s%s",
         len(report.results),
+        "" if len(report.results) == 1 else "s",
         len(report.repaired),
         " (dry run)" if report.dry_run else "",
         "; some could not be repaired" if left else "",

@@ -5,7 +5,10 @@ A :class:`SequenceHealth` speaks of one column and the sequence that fills it. I
 ``OK``
     the value handed out next is beyond the table's largest id.
 ``NEEDS_REPAIR``
-    it is not, or there is no value to hand out: inserts fail now, or will.
+    it is not: inserts fail now, or will. A repair helps; it creates no sequence that is missing.
+``EXHAUSTED``
+    there is no value to hand out, or none that the column can hold: inserts fail now, and only a
+    wider type helps.
 ``WARNING``
     healthy today, with a finding of severity ``MEDIUM`` or above.
 ``UNREADABLE``
@@ -25,6 +28,7 @@ __all__ = [
     "Finding",
     "FindingCode",
     "HealthReport",
+    "Refusal",
     "RepairAction",
     "RepairReport",
     "RepairResult",
@@ -35,11 +39,12 @@ __all__ = [
 ]
 
 Severity = Literal["LOW", "MEDIUM", "HIGH"]
-Status = Literal["OK", "NEEDS_REPAIR", "WARNING", "UNREADABLE"]
+Status = Literal["OK", "NEEDS_REPAIR", "EXHAUSTED", "WARNING", "UNREADABLE"]
 RepairAction = Literal["HEALTHY", "REPAIRED", "WOULD_REPAIR", "NOT_REPAIRABLE"]
 FindingCode = Literal[
     "BEHIND",
     "CACHED",
+    "COORDINATOR_ONLY",
     "CYCLE",
     "CYCLE_DIFFERS",
     "DEFAULT_ELSEWHERE",
@@ -50,6 +55,7 @@ FindingCode = Literal[
     "MISSING",
     "NEAR_EXHAUSTION",
     "NOT_OWNED",
+    "NOT_REPLICATED",
     "SHARED",
     "START_DIFFERS",
     "TABLE_MISSING",
@@ -78,8 +84,9 @@ class SequenceHealth:
     :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
     :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next
     (``None``: nothing).
-    :attr:`table_max_id` is the id furthest in the sequence's direction: the *smallest* one under
-    a negative increment.
+    :attr:`table_max_id` is the id furthest in the sequence's direction, the *smallest* one under
+    a negative increment, among those that the sequence can hand out: larger ones are in nobody's
+    way, and on Citus belong to other nodes.
     :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables
     that use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
     :attr:`used_fraction` is the share already consumed of what the sequence and the column's
@@ -173,6 +180,19 @@ class RepairResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reason for which sequences were not repaired, and the results that it is given for."""
+
+    reason: str
+    results: tuple[RepairResult, ...]
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The names of the sequences, each once; of the column where there is no sequence."""
+        return tuple(dict.fromkeys(r.sequence or f"{r.table}.{r.column}" for r in self.results))
+
+
+@dataclass(frozen=True, slots=True)
 class RepairReport:
     """Every sequence of a repair, in the order of the check."""
 
@@ -186,6 +206,31 @@ class RepairReport:
         return tuple(result for result in self.results if result.action == "REPAIRED")
 
     @property
+    def would_repair(self) -> tuple[RepairResult, ...]:
+        """The results whose sequence a dry run would have moved."""
+        return tuple(result for result in self.results if result.action == "WOULD_REPAIR")
+
+    @property
+    def moves(self) -> dict[str, int]:
+        """The sequences that were moved, or would be, and by how many ids; each once, however many
+        columns it fills.
+        """
+        return {
+            result.sequence: result.gap_fixed
+            for result in (*self.repaired, *self.would_repair)
+            if result.sequence is not None
+        }
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What was not repaired, by reason."""
+        reasons: dict[str, list[RepairResult]] = {}
+        for result in self.results:
+            if result.action == "NOT_REPAIRABLE":
+                reasons.setdefault(result.reason or "", []).append(result)
+        return tuple(Refusal(reason, tuple(found)) for reason, found in reasons.items())
+
+    @property
     def repair_completed(self) -> bool:
         """Whether nothing is left to repair; false after a dry run that found something."""
         return all(result.action in ("HEALTHY", "REPAIRED") for result in self.results)
@@ -196,6 +241,12 @@ class RepairReport:
             "repair_completed": self.repair_completed,
             "dry_run": self.dry_run,
             "sequences_repaired": len(self.repaired),
+            "sequences_moved": len(self.moves),
+            "ids_moved": sum(self.moves.values()),
+            "refusals": [
+                {"reason": refusal.reason, "sequences": list(refusal.sequences)}
+                for refusal in self.refusals
+            ],
             "results": [result.to_dict() for result in self.results],
             "repaired_at": self.repaired_at.isoformat(),
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from sqla_seqreserve.errors import ConfigurationError, RowProblem
+from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProblem
 
 from .activity_rows import ActivityRow, parse_activity
 
@@ -33,6 +33,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
     """Return the header, and an iterator over the records; blank lines do not count.
 
     :raises ConfigurationError: the header lacks a column, or has one that is not known
+    :raises InvalidRowsError: while the records are read: a quote was left open, so that nobody can
+        tell where its record ends
     """
     reader = csv.reader(lines)
     try:
@@ -49,11 +51,13 @@ def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if reader.line_num > number:
+                    raise _left_open(number, reader.line_num) from error
                 problem = RowProblem(number, "line", f"cannot be read as CSV: {error}")
                 yield Line(number, (), _NOTHING, (problem,))
                 continue
             if fields:
-                yield _line(number, header, fields)
+                yield _line(number, header, fields, spans=reader.line_num - number + 1)
 
     return header, records()
 
@@ -73,9 +77,19 @@ class Rejects:
         self._writer.writerow([*fields, line.number, said])
 
 
-def _line(number: int, header: Sequence[str], fields: Sequence[str]) -> Line:
+def _left_open(number: int, seen: int) -> InvalidRowsError:
+    # To read on would take the lines in between for a part of one field, and lose them.
+    problem = f"a quote opens here, and is not closed by line {seen}"
+    return InvalidRowsError(
+        f"Nothing was loaded: line {number}: {problem}", [RowProblem(number, "line", problem)]
+    )
+
+
+def _line(number: int, header: Sequence[str], fields: Sequence[str], *, spans: int) -> Line:
     if len(fields) != len(header):
         problem = f"expected {len(header)} fields, as in the header, found {len(fields)}"
+        if spans > 1:
+            problem += f"; a quote that opens here takes in {spans} lines"
         return Line(number, fields, _NOTHING, (RowProblem(number, "line", problem),))
     row = dict(zip(header, fields, strict=True))
     for name in _OF_REJECTS:

@@ -22,22 +22,33 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import InvalidRowsError, RowProblem
 
-from ._parents import read_parents
+from ._parents import Parents, read_parents
 from .activity_rows import ActivityRow, parse_activity
 from .models import HoldingActivityLog
 from .recalculation import RecalculationReport, recalculate
 
-__all__ = ["SavedActivities", "note_change", "recalculate_safely", "save_activities"]
+__all__ = [
+    "ParsedActivity",
+    "SavedActivities",
+    "note_change",
+    "recalculate_safely",
+    "refuse_problems",
+    "save_activities",
+    "save_checked",
+]
 
 log = logging.getLogger("sqla_seqreserve.portfolio")
+
+ParsedActivity: TypeAlias = tuple[ActivityRow, list[RowProblem]]
+"""A row of input as :func:`~.activity_rows.parse_activity` reads it, and what is wrong with it."""
 
 
 class SavedActivities(list[HoldingActivityLog]):
@@ -72,6 +83,22 @@ def save_activities(
     objects = any(isinstance(row, HoldingActivityLog) for row in rows)
     with session.no_autoflush if objects else nullcontext():
         parents = read_parents(session, (activity for activity, _ in parsed))
+    refuse_problems(parsed, parents)
+    checked = [activity for activity, _ in parsed]
+    return save_checked(
+        session,
+        map(_object, rows, checked),
+        checked,
+        parents,
+        skip_irr_calculation=skip_irr_calculation,
+    )
+
+
+def refuse_problems(parsed: Sequence[ParsedActivity], parents: Parents) -> None:
+    """Refuse all rows where one of them is wrong, or refers to what is not there.
+
+    :raises InvalidRowsError: naming every bad row
+    """
     problems: list[RowProblem] = []
     for index, (activity, found) in enumerate(parsed):
         problems.extend(found)
@@ -79,18 +106,30 @@ def save_activities(
     if problems:
         bad = len({problem.index for problem in problems})
         raise InvalidRowsError(
-            f"No activity was saved: {bad} of {len(rows)} rows are wrong", problems
+            f"No activity was saved: {bad} of {len(parsed)} rows are wrong", problems
         )
 
-    saved = SavedActivities(
-        _object(row, activity) for row, (activity, _) in zip(rows, parsed, strict=True)
-    )
+
+def save_checked(
+    session: Session,
+    objects: Iterable[HoldingActivityLog],
+    activities: Iterable[ActivityRow],
+    parents: Parents,
+    *,
+    skip_irr_calculation: bool = False,
+) -> SavedActivities:
+    """Save the objects of rows that nothing is wrong with; the rest is as in
+    :func:`save_activities`.
+    """
+    saved = SavedActivities(objects)
+    if not saved:
+        return saved
     session.add_all(saved)
     session.flush()
     log.info("saved activities: %d", len(saved))
     if not skip_irr_calculation:
         changes: dict[int, dt.date] = {}
-        for activity, _ in parsed:
+        for activity in activities:
             note_change(changes, parents.portfolio_of, activity)
         saved.irr = recalculate_safely(session, changes)
     return saved

@@ -42,6 +42,7 @@ from ._csv_lines import Line, Rejects, read_lines
 from ._parents import read_parents
 from ._staging import Staging
 from .activities import recalculate_safely
+from .cash_flows import flow_sign
 from .models import HoldingActivityLog
 from .recalculation import RecalculationReport
 
@@ -51,6 +52,9 @@ log = logging.getLogger("sqla_seqreserve.portfolio")
 
 LISTED: Final = 100
 """How many problems the error holds; all of them go to ``on_problem``."""
+
+# Characters of a value in a message.
+_SHOWN = 60
 
 # Portfolios whose histories are held in memory at once.
 _PORTFOLIOS_AT_ONCE = 20
@@ -89,6 +93,7 @@ def load_activities(
     skip_irr_calculation: bool = False,
     chunk_rows: int = 5000,
     commit: Callable[[], object] | None = None,
+    unknown_types: bool = True,
     progress: Progress | None = None,
     on_problem: Callable[[RowProblem], object] | None = None,
 ) -> LoadReport:
@@ -96,8 +101,11 @@ def load_activities(
 
     :param skip_bad: leave bad lines out, rather than write nothing
     :param rejects: where the lines left out are written, with what is wrong with them
+    :param unknown_types: whether to load activities of a type that no rule knows, and that counts
+        in no rate of return; False: such a line is bad
     :param on_problem: called with each problem as it is found; its index is the line's number
-    :raises InvalidRowsError: lines are bad, and ``skip_bad`` is not set; nothing was written
+    :raises InvalidRowsError: lines are bad, and ``skip_bad`` is not set; or a quote is left open.
+        Nothing was written
     :raises ConfigurationError: the header or a setting cannot be used
     """
     if chunk_rows < 1:
@@ -110,7 +118,11 @@ def load_activities(
         )
     tell: Progress = progress if progress is not None else _tell_nobody
     header, records = read_lines(lines)
-    check = _Check(on_problem, Rejects(rejects, header) if rejects is not None else None)
+    check = _Check(
+        on_problem,
+        Rejects(rejects, header) if rejects is not None else None,
+        unknown_types=unknown_types,
+    )
     with Staging(session) as staging:
         while chunk := list(islice(records, chunk_rows)):
             good = check.good_lines(session, chunk)
@@ -119,7 +131,8 @@ def load_activities(
             tell("check", check.lines, None)
         if check.bad and not skip_bad:
             raise InvalidRowsError(
-                f"Nothing was loaded: {check.bad} of {check.lines} lines are wrong"
+                f"Nothing was loaded: {check.bad} of {check.lines} lines "
+                f"{'is' if check.bad == 1 else 'are'} wrong"
                 + (f"; the first {LISTED} problems:" if check.problems > LISTED else ""),
                 check.listed,
             )
@@ -143,12 +156,17 @@ class _Check:
     """Counts and reports what is wrong with the lines."""
 
     def __init__(
-        self, on_problem: Callable[[RowProblem], object] | None, rejects: Rejects | None
+        self,
+        on_problem: Callable[[RowProblem], object] | None,
+        rejects: Rejects | None,
+        *,
+        unknown_types: bool,
     ) -> None:
         self.lines = self.bad = self.problems = 0
         self.listed: list[RowProblem] = []
         self._on_problem = on_problem
         self._rejects = rejects
+        self._unknown_types = unknown_types
 
     def good_lines(self, session: Session, chunk: list[Line]) -> list[Line]:
         """Return the good lines of a chunk; report the others."""
@@ -156,12 +174,24 @@ class _Check:
         parents = read_parents(session, (line.activity for line in chunk))
         good = []
         for line in chunk:
-            problems = [*line.problems, *parents.problems(line.number, line.activity)]
+            problems = [
+                *line.problems,
+                *self._type_problems(line),
+                *parents.problems(line.number, line.activity),
+            ]
             if problems:
                 self._report(line, problems)
             else:
                 good.append(line)
         return good
+
+    def _type_problems(self, line: Line) -> list[RowProblem]:
+        kind = line.activity.activity_type
+        if self._unknown_types or kind is None or flow_sign(kind):
+            return []
+        shown = kind if len(kind) <= _SHOWN else f"{kind[:_SHOWN]}..."
+        problem = f"{shown!r} is not known, and would count in no rate of return"
+        return [RowProblem(line.number, "activity_type", problem)]
 
     def _report(self, line: Line, problems: list[RowProblem]) -> None:
         self.bad += 1

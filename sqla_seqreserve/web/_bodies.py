@@ -76,6 +76,12 @@ class _FindingBody(BaseModel):
     remedy: str
 
 
+class _PlaceBody(BaseModel):
+    name: str
+    host: str | None
+    port: int | None
+
+
 class _PageSequenceBody(SequenceBody):
     column: str | None
     next_value: int | None
@@ -85,8 +91,9 @@ class _PageSequenceBody(SequenceBody):
 
 
 class PageBody(HealthBody):
-    """What the page shows: the check, with findings and history."""
+    """What the page shows: the check, of which databases, with findings and history."""
 
+    databases: list[_PlaceBody]
     sequences: list[_PageSequenceBody]  # type: ignore[assignment]  # narrower, and only read
 
 
@@ -98,5 +105,10 @@ class RefusalBody(BaseModel):
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the refusals that a path may answer with."""
-    texts = {409: "Conflict", 500: "The database's refusal", 503: "The database is out of reach"}
+    texts = {
+        409: "Conflict",
+        413: "Too large",
+        500: "The database's refusal",
+        503: "The database is out of reach",
+    }
     return {status: {"model": RefusalBody, "description": texts[status]} for status in statuses}

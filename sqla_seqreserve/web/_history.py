@@ -1,52 +1,166 @@
-"""The last checks of each sequence, kept in memory for the page's charts."""
+"""The past checks of each sequence, for the page's charts: in memory, or in a file that outlives
+the process.
+
+The nearer the past, the closer the checks that are kept: five seconds apart at first, an eighth of
+their age later, and none older than thirty days. That is some 150 checks. The file is a SQLite
+database, which several processes may share, for several databases too. What goes wrong with it
+later is logged, and the page shows what there is.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
-from datetime import timedelta
+import json
+import logging
+import math
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TypeAlias
 
+from ..errors import ConfigurationError
 from ..health import HealthReport, SequenceHealth
 
-__all__ = ["HealthHistory", "Point", "key_of"]
+__all__ = ["HealthHistory", "Point", "key_of", "outlived"]
 
 Point: TypeAlias = tuple[str, int | None, int]
 """When, the sequence's own value, and the gap."""
 
 SequenceKey: TypeAlias = tuple[str | None, str | None, str | None]
 
-_LENGTH = 120
-_SPACING = timedelta(seconds=5)
+_SPACING = 5.0
+_STEPS_AN_OCTAVE = 8
+_LONGEST = 30 * 24 * 3600.0
+_MOST_SEQUENCES = 2_000
+
+_log = logging.getLogger("sqla_seqreserve.web")
+
+# One row a check: place names the database, at is seconds since 1970, and seen is a JSON array of
+# [table, column, sequence, last value, gap].
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS health_checks"
+    " (place TEXT NOT NULL, at REAL NOT NULL, seen TEXT NOT NULL, PRIMARY KEY (place, at))"
+)
+_TIMES = "SELECT at FROM health_checks WHERE place = ? ORDER BY at DESC"
+_LAST = "SELECT seen FROM health_checks WHERE place = ? ORDER BY at DESC LIMIT 1"
+_ALL = "SELECT at, seen FROM health_checks WHERE place = ? ORDER BY at"
+_INSERT = "INSERT OR IGNORE INTO health_checks (place, at, seen) VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM health_checks WHERE place = ? AND at = ?"
 
 
-@dataclass(slots=True)
 class HealthHistory:
-    """The history of one router; each process has its own, and a new process starts anew."""
+    """The history of one router.
 
-    _reports: deque[HealthReport] = field(default_factory=lambda: deque(maxlen=_LENGTH))
+    :param file: where to keep it, made if it is not there; None: in memory, until the process
+        ends.
+    :raises ConfigurationError: the file cannot be made or is no history
+    """
 
-    def add(self, report: HealthReport) -> None:
+    def __init__(self, file: str | os.PathLike[str] | None = None) -> None:
+        self._file = None if file is None else os.fspath(file)
+        self._lock = threading.Lock()
+        self._memory: sqlite3.Connection | None = None
+        if self._file is None:
+            self._memory = _connect(":memory:")
+            weakref.finalize(self, self._memory.close)
+        try:
+            with self._connection() as store:
+                store.execute("BEGIN IMMEDIATE")  # refused where nothing may be written
+                store.execute(_CREATE)
+                store.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"history: {self._file} cannot be used ({error}); name a file in a folder that "
+                "may be written to, or one that this option has made"
+            ) from error
+
+    def add(self, place: str, report: HealthReport) -> None:
         """Remember a check, unless one that saw the same was made a moment ago.
 
-        Many viewers would otherwise push the past out of a history of fixed length.
+        Many viewers would otherwise push the past out.
         """
-        last = self._reports[-1] if self._reports else None
-        if (
-            last is None
-            or report.sequences != last.sequences
-            or report.checked_at - last.checked_at >= _SPACING
-        ):
-            self._reports.append(report)
+        if len(report.sequences) > _MOST_SEQUENCES:
+            return
+        at = report.checked_at.timestamp()
+        seen = json.dumps([[*key_of(e), e.last_value, e.gap] for e in report.sequences])
+        with self._forgiven(), self._connection() as store:
+            store.execute("BEGIN IMMEDIATE")
+            times = [time for (time,) in store.execute(_TIMES, (place,))]
+            recent = bool(times) and at - times[0] < _SPACING
+            if not (recent and store.execute(_LAST, (place,)).fetchone() == (seen,)):
+                store.execute(_INSERT, (place, at, seen))
+                store.executemany(_DELETE, ((place, time) for time in outlived([at, *times])))
+            store.execute("COMMIT")
 
-    def points(self) -> dict[SequenceKey, list[Point]]:
-        """Return what the checks saw of each sequence, the oldest first."""
+    def points(self, place: str) -> dict[SequenceKey, list[Point]]:
+        """Return what the checks saw of each sequence, the oldest first.
+
+        Of checks in a row that saw the same, the first and the last.
+        """
         points: dict[SequenceKey, list[Point]] = {}
-        for report in self._reports:
-            at = report.checked_at.isoformat()
-            for entry in report.sequences:
-                points.setdefault(key_of(entry), []).append((at, entry.last_value, entry.gap))
+        rows: list[tuple[float, str]] = []
+        with self._forgiven(), self._connection() as store:
+            rows = store.execute(_ALL, (place,)).fetchall()
+        for at, seen in rows:
+            moment = datetime.fromtimestamp(at, UTC).isoformat()
+            for table, column, sequence, value, gap in json.loads(seen):
+                past = points.setdefault((table, column, sequence), [])
+                if len(past) > 1 and past[-1][1:] == past[-2][1:] == (value, gap):
+                    past.pop()
+                past.append((moment, value, gap))
         return points
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for each use: a connection must not be carried over a fork."""
+        with self._lock:
+            store = self._memory or _connect(self._file or "")
+            try:
+                yield store
+            finally:
+                if store is not self._memory:
+                    store.close()
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            # A full disk must not take the health check with it.
+            _log.warning("the history of checks in %s could not be used: %s", self._file, error)
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    # Autocommit: each BEGIN is our own. Other processes are waited for.
+    return sqlite3.connect(name, timeout=5.0, isolation_level=None, check_same_thread=False)
+
+
+def outlived(times: Iterable[float]) -> list[float]:
+    """Return those of the times, the newest first, whose checks are to be forgotten.
+
+    Time is cut into steps, which are twice as wide at twice the age and lie within each other, so
+    that what is left in one is never lost to a wider one that holds nothing else. Of each step
+    the first check stays, and the newest of all.
+    """
+    first: dict[tuple[int, int], float] = {}
+    newest: float | None = None
+    dropped = []
+    for time in times:
+        if newest is None:
+            newest = time
+        age = newest - time
+        if age > _LONGEST:
+            dropped.append(time)
+            continue
+        octave = max(0, int(math.log2(max(age, 1.0) / (_SPACING * _STEPS_AN_OCTAVE))))
+        step = (octave, int(time // (_SPACING * 2**octave)))
+        if first.get(step, newest) != newest:
+            dropped.append(first[step])
+        first[step] = time
+    return dropped
 
 
 def key_of(entry: SequenceHealth) -> SequenceKey:

@@ -1,10 +1,12 @@
 """What a caller is told when a request is refused: the reason, and never the SQL.
 
 === ================================================================================================
+413 it is larger than the application allows
 422 the input is wrong; ``detail`` lists every problem as FastAPI does: ``loc``, ``msg``, ``type``
 409 it conflicts with what is stored (SQLSTATE class 23), or with a transaction under way
 503 the database cannot be reached, or is out of resources: try again
-500 the database refused what no input can cause, such as a missing privilege or table
+500 the database refused what no input can cause, such as a missing privilege or table; or the
+    application gave the router what it cannot use
 === ================================================================================================
 
 The log has the whole error.
@@ -18,21 +20,22 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .._ids.fetch import sqlstate
 from ..errors import (
+    ConfigurationError,
     InvalidRowsError,
     LockTimeoutError,
     SequenceDriftError,
     SequenceExhaustedError,
 )
 
-__all__ = ["AsciiResponse", "SafeRoute", "problems_response"]
+__all__ = ["SafeRoute", "problems_response"]
 
 _log = logging.getLogger("sqla_seqreserve.web")
 
@@ -48,11 +51,9 @@ _UNREACHABLE = ("08", "53", "57")
 _OUR_CONFLICTS = (LockTimeoutError, SequenceDriftError, SequenceExhaustedError)
 
 
-class AsciiResponse(JSONResponse):
+def _ascii(content: Any) -> str:
     """JSON in ASCII: what a caller sent may hold half a surrogate pair, which UTF-8 does not."""
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
 class SafeRoute(APIRoute):
@@ -68,6 +69,9 @@ class SafeRoute(APIRoute):
                 return problems_response(
                     (item["loc"], item["msg"], item["type"]) for item in error.errors()
                 )
+            except InvalidRowsError as error:
+                # There may be very many: aside, so that others are answered meanwhile.
+                return await run_in_threadpool(_rows_refused, error)
             except (SQLAlchemyError, OSError) as error:
                 # OSError: asyncpg does not wrap what the network says.
                 return _refusal(error)
@@ -77,20 +81,27 @@ class SafeRoute(APIRoute):
 
 def problems_response(problems: Iterable[tuple[Iterable[str | int], str, str]]) -> Response:
     """Return the 422 that lists the problems: where each one is, what it is, and its type."""
-    detail = [{"loc": list(where), "msg": text, "type": kind} for where, text, kind in problems]
-    return AsciiResponse({"detail": detail}, status_code=422)
+    detail = (
+        # One at a time: the encoder lets no other thread run before it is done.
+        _ascii({"loc": list(where), "msg": text, "type": kind})
+        for where, text, kind in problems
+    )
+    content = f'{{"detail":[{",".join(detail)}]}}'
+    return Response(content, status_code=422, media_type="application/json")
+
+
+def _rows_refused(error: InvalidRowsError) -> Response:
+    return problems_response(
+        (
+            ("body", problem.index, *filter(None, [problem.attribute])),
+            problem.problem,
+            "value_error",
+        )
+        for problem in error.problems
+    )
 
 
 def _refusal(error: SQLAlchemyError | OSError) -> Response:
-    if isinstance(error, InvalidRowsError):
-        return problems_response(
-            (
-                ("body", problem.index, *filter(None, [problem.attribute])),
-                problem.problem,
-                "value_error",
-            )
-            for problem in error.problems
-        )
     status, detail = _verdict(error)
     _log.log(
         logging.ERROR if status >= 500 else logging.WARNING,
@@ -99,12 +110,19 @@ def _refusal(error: SQLAlchemyError | OSError) -> Response:
         exc_info=error,
     )
     headers = {"Retry-After": "5"} if status == 503 else None
-    return AsciiResponse({"detail": detail}, status_code=status, headers=headers)
+    return Response(
+        _ascii({"detail": detail}),
+        status_code=status,
+        headers=headers,
+        media_type="application/json",
+    )
 
 
 def _verdict(error: SQLAlchemyError | OSError) -> tuple[int, str]:
     if isinstance(error, _OUR_CONFLICTS):
         return 409, str(error)
+    if isinstance(error, ConfigurationError):
+        return 500, "The application is not set up rightly; the server's log says why."
     if isinstance(error, PoolTimeoutError | OSError):
         return 503, "The database cannot be reached at present."
     if isinstance(error, DBAPIError):

@@ -1,5 +1,4 @@
-"""``portfolio_router``: the portal's bulk endpoint beside health and repair (extras ``[web]`` and
-``[portfolio]``).
+"""``portfolio_router``: the portal's bulk endpoint beside health and repair (extra ``[portal]``).
 
 ::
 
@@ -17,48 +16,53 @@ POST ``/holding_activity_logs/bulk`` takes a JSON array of activities, each as
 saved ones in their order and with what became of the rates of return, unless
 ``?skip_irr_calculation=true``. All are saved, or none and every problem of every row is listed.
 Registered, the session writes them in bulk.
+
+A body beyond ``max_body_bytes``, or with more than ``max_rows`` activities, is refused with 413.
+Reading and checking a body, and writing the answer, hold up no other request; nor does saving where
+``session`` gives a synchronous session. On an ``AsyncSession`` the flush and the rates are work of
+the event loop, which other requests wait for: the reason for the number of rows.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection
-from datetime import datetime
+import datetime as dt
+from collections.abc import Collection
 from decimal import Decimal
-from typing import Any
+from operator import attrgetter
+from os import PathLike
+from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy.ext.asyncio import AsyncSession
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from ..errors import InvalidRowsError, RowProblem
-from ..portfolio.activities import save_activities
+from ..errors import RowProblem
+from ..portfolio._parents import Parents, read_parents
+from ..portfolio.activities import ParsedActivity, refuse_problems, save_checked
+from ..portfolio.activity_rows import ActivityRow, parse_activity
 from ..portfolio.base import Base
+from ..portfolio.models import HoldingActivityLog
 from ..portfolio.recalculation import RecalculationReport
 from ._bodies import refusals
+from ._bulk import BulkLimits, rows_of
 from ._refusals import SafeRoute, problems_response
-from ._transaction import committing
+from ._sessions import Dependency, committing, on
 from .system import system_router
 
 __all__ = ["portfolio_router"]
-
-Dependency = Callable[..., Any]
 
 
 class ActivityBody(BaseModel):
     """A saved activity."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: int
     product_id: int
     portfolio_fund_id: int
     activity_type: str
-    activity_timestamp: datetime
+    activity_timestamp: dt.datetime
     amount: Decimal | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: dt.datetime
+    updated_at: dt.datetime
 
 
 class RatesBody(BaseModel):
@@ -114,8 +118,16 @@ def portfolio_router(
     authorise: Dependency,
     authorise_repair: Dependency | None = None,
     trusted_origins: Collection[str] = (),
+    history: str | PathLike[str] | None = None,
+    max_body_bytes: int = 16 * 2**20,
+    max_rows: int = 20_000,
 ) -> APIRouter:
-    """Return the portal's router; the arguments are those of :func:`.system_router`."""
+    """Return the portal's router; the first arguments are those of :func:`.system_router`.
+
+    :param max_body_bytes: the longest body of a bulk request
+    :param max_rows: the most activities of a bulk request
+    """
+    limits = BulkLimits(body_bytes=max_body_bytes, rows=max_rows)
     router = APIRouter(route_class=SafeRoute)
     router.include_router(
         system_router(
@@ -124,6 +136,7 @@ def portfolio_router(
             authorise=authorise,
             authorise_repair=authorise_repair,
             trusted_origins=trusted_origins,
+            history=history,
         )
     )
     request_session = Depends(session)
@@ -132,64 +145,82 @@ def portfolio_router(
         "/holding_activity_logs/bulk",
         tags=["activities"],
         response_model=SavedBody,
-        responses=refusals(409, 500, 503),
+        responses=refusals(409, 413, 500, 503),
         dependencies=[Depends(authorise)],
         openapi_extra={"requestBody": _REQUEST_BODY},
     )
     async def save_activities_in_bulk(
         request: Request,
-        session: AsyncSession = request_session,
+        session: Any = request_session,
         skip_irr_calculation: bool = Query(
             default=False, description="Leave the rates of return as they are."
         ),
     ) -> Any:
         """Save many activities, all or none."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            # Another site's form cannot send this type, so no cookie of ours comes with it.
+            raise HTTPException(415, "Send the activities as application/json.")
+        body = await limits.body(request)
         try:
-            rows = await _rows(request)
+            parsed = await limits.aside(_parsed, body, limits.rows)
         except ValueError as error:
             return problems_response([(("body",), str(error), "json_invalid")])
-        async with committing(session):
-            return await session.run_sync(_save, rows, skip_irr_calculation)
+        saved = _Saved([], None)
+        if parsed:
+            async with committing(session):
+                parents = await on(session, read_parents, [activity for activity, _ in parsed])
+                await limits.aside(refuse_problems, parsed, parents)
+                saved = await on(session, _save, parsed, parents, skip_irr_calculation)
+        return Response(await limits.aside(_answer, saved), media_type="application/json")
 
     return router
 
 
-async def _rows(request: Request) -> list[Any]:
-    """Read the body ourselves: after the authorisation, and refused with one status for all."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        # Another site's form cannot send this type, so no cookie of ours comes with its request.
-        raise HTTPException(415, "Send the activities as application/json.")
-    try:
-        rows = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        raise ValueError("is not JSON that can be read") from error
-    if not isinstance(rows, list):
-        raise ValueError("expected an array of activities")
-    return rows
+class _Saved(NamedTuple):
+    """What the answer tells, read while the session is at hand."""
+
+    activities: list[tuple[Any, ...]]
+    irr: RecalculationReport | None
 
 
-def _save(session: Session, rows: list[Any], skip_irr_calculation: bool) -> SavedBody:
-    # What is no object counts as an empty one, so that the others' problems are found with it.
-    strange = {index for index, row in enumerate(rows) if not isinstance(row, dict)}
-    try:
-        saved = save_activities(
-            session,
-            [{} if index in strange else row for index, row in enumerate(rows)],
-            skip_irr_calculation=skip_irr_calculation,
-        )
-    except InvalidRowsError as error:
-        if not strange:
-            raise
-        problems = [problem for problem in error.problems if problem.index not in strange]
-        problems += [RowProblem(index, "", "expected an object") for index in strange]
-        raise InvalidRowsError(
-            "No activity was saved", sorted(problems, key=lambda problem: problem.index)
-        ) from error
-    return SavedBody(
-        activities=[ActivityBody.model_validate(activity) for activity in saved],
+_COLUMNS = tuple(ActivityBody.model_fields)
+
+
+def _parsed(body: bytes, most: int) -> list[ParsedActivity]:
+    # What is no object has no values, so that the others' problems are found with it.
+    nothing = ActivityRow(*[None] * len(ActivityRow._fields))
+    return [
+        parse_activity(index, row)
+        if isinstance(row, dict)
+        else (nothing, [RowProblem(index, "", "expected an object")])
+        for index, row in enumerate(rows_of(body, most))
+    ]
+
+
+def _save(
+    session: Session, parsed: list[ParsedActivity], parents: Parents, skip_irr_calculation: bool
+) -> _Saved:
+    saved = save_checked(
+        session,
+        [HoldingActivityLog(**activity._asdict()) for activity, _ in parsed],
+        [activity for activity, _ in parsed],
+        parents,
+        skip_irr_calculation=skip_irr_calculation,
+    )
+    read = attrgetter(*_COLUMNS)
+    return _Saved([read(activity) for activity in saved], saved.irr)
+
+
+def _answer(saved: _Saved) -> str:
+    body = SavedBody(
+        activities=[
+            ActivityBody.model_construct(**dict(zip(_COLUMNS, values, strict=True)))
+            for values in saved.activities
+        ],
         irr=None if saved.irr is None else _rates(saved.irr),
     )
+    return body.model_dump_json()
 
 
 def _rates(report: RecalculationReport) -> RatesBody:

@@ -4,25 +4,26 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from os import PathLike
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
-from ..errors import ConfigurationError
 from ..health import HealthReport, check_sequences, repair_sequences
 from ._bodies import HealthBody, PageBody, RepairBody, refusals
-from ._history import HealthHistory, key_of
+from ._history import HealthHistory, Point, SequenceKey, key_of
 from ._origin import same_origin
 from ._page import page_response
+from ._place import Place, places_of
 from ._refusals import SafeRoute
-from ._transaction import committing
+from ._sessions import Dependency, checked_dependency, checked_source, committing, on
 
 __all__ = ["system_router"]
-
-Dependency = Callable[..., Any]
 
 
 def system_router(
@@ -32,36 +33,44 @@ def system_router(
     authorise: Dependency,
     authorise_repair: Dependency | None = None,
     trusted_origins: Collection[str] = (),
+    schemas: Sequence[str] | None = None,
+    history: str | PathLike[str] | None = None,
 ) -> APIRouter:
     """Return the router; see :mod:`sqla_seqreserve.web` for its paths.
 
-    :param session: a dependency that gives an ``AsyncSession`` for the request.
-    :param source: as for :func:`~sqla_seqreserve.check_sequences`.
+    :param session: a dependency that gives an ``AsyncSession`` or a ``Session`` for the request.
+    :param source: as for :func:`~sqla_seqreserve.check_sequences`; None: the whole database.
     :param authorise: a dependency that raises for those who may not come in.
     :param authorise_repair: a dependency, asked too, that raises for those who may look only;
         None: whoever comes in may repair.
     :param trusted_origins: other origins, such as ``https://portal.example``, whose pages may ask
         for a repair.
+    :param schemas: with ``source=None``, the schemas to look into; None: all but the system's.
+    :param history: a file that keeps the page's history over restarts, made if it is not there;
+        None: the history begins with the process.
+    :raises ConfigurationError: an argument that cannot be used, and what to give instead
     """
-    for name, dependency in (("session", session), ("authorise", authorise)):
-        if not callable(dependency):
-            raise ConfigurationError(f"{name}: expected a dependency, got {dependency!r}")
+    session = checked_dependency("session", session)
+    authorise = checked_dependency("authorise", authorise)
+    may_repair = []
+    if authorise_repair is not None:
+        may_repair.append(Depends(checked_dependency("authorise_repair", authorise_repair)))
+    source = checked_source(source, schemas)
     router = APIRouter(
         prefix="/system", tags=["system"], route_class=SafeRoute, dependencies=[Depends(authorise)]
     )
-    may_repair = [] if authorise_repair is None else [Depends(authorise_repair)]
     request_session = Depends(session)
-    history = HealthHistory()
+    past = HealthHistory(history)
 
-    async def check(session: AsyncSession) -> HealthReport:
-        report = await session.run_sync(check_sequences, source)
-        history.add(report)
-        return report
+    def look(session: Session) -> tuple[HealthReport, list[Place]]:
+        return check_sequences(session, source, schemas=schemas), places_of(session, source)
 
     @router.get("/sequence-health", response_model=HealthBody, responses=refusals(500, 503))
-    async def sequence_health(session: AsyncSession = request_session) -> dict[str, Any]:
+    async def sequence_health(session: Any = request_session) -> dict[str, Any]:
         """Check whether every sequence is ahead of its table."""
-        return (await check(session)).to_dict()
+        report, places = await on(session, look)
+        await run_in_threadpool(past.add, _name(places), report)
+        return report.to_dict()
 
     @router.post(
         "/repair-sequences",
@@ -70,12 +79,12 @@ def system_router(
         dependencies=[*may_repair, Depends(same_origin(frozenset(trusted_origins)))],
     )
     async def repair(
-        session: AsyncSession = request_session,
+        session: Any = request_session,
         dry_run: bool = Query(default=False, description="Only say what would be done."),
     ) -> dict[str, Any]:
         """Move every sequence that is behind its table beyond it, and none back."""
         async with committing(session):
-            report = await session.run_sync(repair_sequences, source, dry_run=dry_run)
+            report = await on(session, repair_sequences, source, dry_run=dry_run, schemas=schemas)
         return report.to_dict()
 
     @router.get("/sequences", response_class=HTMLResponse)
@@ -84,17 +93,28 @@ def system_router(
         return page_response()
 
     @router.get("/sequences/state", response_model=PageBody, responses=refusals(500, 503))
-    async def page_state(session: AsyncSession = request_session) -> dict[str, Any]:
+    async def page_state(session: Any = request_session) -> Response:
         """Check, and return all that the page shows."""
-        report = await check(session)
-        body = report.to_dict()
-        points = history.points()
-        for entry, values in zip(report.sequences, body["sequences"], strict=True):
-            values["history"] = points[key_of(entry)]
-        return body
+        report, places = await on(session, look)
+        content = await run_in_threadpool(_state, past, report, places)
+        return Response(content, media_type="application/json")
 
     @router.get("/sequences/may-repair", status_code=204, dependencies=may_repair)
     async def page_may_repair() -> None:
         """Tell the page whether to offer the repair."""
 
     return router
+
+
+def _name(places: list[Place]) -> str:
+    return "; ".join(map(str, places))
+
+
+def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> str:
+    past.add(_name(places), report)
+    points: dict[SequenceKey, list[Point]] = past.points(_name(places))
+    body = report.to_dict()
+    body["databases"] = [asdict(place) for place in places]
+    for entry, values in zip(report.sequences, body["sequences"], strict=True):
+        values["history"] = points.get(key_of(entry), [])
+    return PageBody.model_validate(body).model_dump_json()

@@ -34,11 +34,22 @@ def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedSer
     """Every planned row is saved, stock is beside us, all is well, and the databases are gone."""
     done = run("--clients", "4", "--compare", "2", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
     # 560 prices a client, an activity and a valuation each; a portfolio, a product and five funds.
     assert f"{4 * (2 * 560 + 7):,} rows" in done.stdout
-    assert "all shares, pooled" in done.stdout
-    assert "conflicts" in done.stdout
+    assert done.stdout.count("times as fast") == 2
+    assert re.search(r"^8 sequences of .*: 8 are healthy$", done.stdout, re.MULTILINE)
+    assert "OK  holding_activity_log.id" in done.stdout
+    assert "conflicts" not in done.stdout
     assert databases(postgres_server) == set()
+
+
+def test_the_demo_shows_what_the_portal_asks_for(postgres_server: EmbeddedServer) -> None:
+    """--portal adds what each share brought, and the owners' measures."""
+    done = run("--clients", "2", "--compare", "0", "--portal", "--url", postgres_server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all shares, pooled" in done.stdout
+    assert "sequence conflicts: 0 in " in done.stdout
 
 
 def test_the_demo_can_keep_its_database(postgres_server: EmbeddedServer) -> None:

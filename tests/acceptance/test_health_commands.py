@@ -61,10 +61,11 @@ def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
     """health finds, repair --dry-run tells, repair mends; the exit codes say the same."""
     assert command("health", database_url).returncode == 0
     import_up_to(things, 40)
-    shown = command("health", database_url, env=os.environ | {"COLUMNS": "200"})
+    shown = command("health", database_url)
     assert shown.returncode == 1
     assert "NEEDS_REPAIR" in shown.stdout
     assert "thing_id_seq" in shown.stdout
+    assert shown.stderr == ""
 
     told = command("repair", database_url, "--dry-run", "--json")
     assert told.returncode == 1
@@ -116,6 +117,14 @@ def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str
         ["health", "no_such_module:Base", "--url", "postgresql://x"],
         ["health", "not a url s3cret://"],
         ["watch", "postgresql://x", "--every", "soon"],
+        ["health", "mysql://root:s3cret@127.0.0.1/nowhere"],
+        ["health", "postgresql://u:s3cret@[::1"],
+        ["health", "postgresql://u:s3cret@127.0.0.1:port/x"],
+        ["health", "postgresql+nothing://u:s3cret@127.0.0.1/x"],
+        ["health", "host=127.0.0.1 port=1 password=s3cret"],
+        ["health", "password='s3cret"],
+        ["repair", "postgresql+asyncpg://nobody:s3cret@127.0.0.1:1/nowhere"],
+        ["health", "os:getcwd", "--url", "postgresql://nobody:s3cret@127.0.0.1:1/nowhere"],
     ],
 )
 def test_what_cannot_be_told_exits_with_two(arguments: list[str]) -> None:
@@ -123,6 +132,7 @@ def test_what_cannot_be_told_exits_with_two(arguments: list[str]) -> None:
     done = command(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert "s3cret" not in done.stderr
 

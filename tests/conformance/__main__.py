@@ -5,12 +5,15 @@
     python -m tests.conformance                       the files that issue 3 names
     python -m tests.conformance test/orm test/ext     any files or folders of SQLAlchemy's suite
     python -m tests.conformance test/orm -k cascade   only the tests whose names match
+    python -m tests.conformance --driver asyncpg      through another driver than psycopg
+    python -m tests.conformance --settings default    as register(Session) does it
 
 The source distribution of the installed SQLAlchemy is taken through pip. Its tests run against
-PostgreSQL twice: stock, and with ``register(Session, copy_min_rows=1)``, each side in a database of
-its own, assertions on SQL text off on both. The run fails on every test that only stock passes,
-when COPY took no rows (a run that always falls back proves nothing), and when ``exceptions.toml``
-lists a test that needs no exception.
+PostgreSQL twice, through one driver: stock, and with ``register(Session, copy_min_rows=1)``, or as
+``--settings default`` has it; each side in a database of its own, assertions on SQL text off on
+both. The run fails on every test that only stock passes, when COPY took no rows (a run that always
+falls back proves nothing; with the default settings: when no flush was told of), and when
+``exceptions.toml`` lists a test that needs no exception.
 
 The server is ``--url`` or ``SQLA_SEQRESERVE_URL`` if one is set, and the embedded one otherwise.
 """
@@ -69,17 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, work: Path, server_url: URL) -> Verdict:
     archive = options.source or sdist(sqlalchemy.__version__)
     print(f"SQLAlchemy {sqlalchemy.__version__}, Python {sys.version.split()[0]}, logs in {work}")
-    print(f"running {' '.join(options.paths)}", flush=True)
+    print(f"running {' '.join(options.paths)}")
+    print(f"on {options.driver}, {options.settings} settings", flush=True)
 
     def side(name: str, register: str | None) -> Results:
         with suite_database(server_url, keep=options.keep) as url:
             results = run_suite(
                 work / name,
                 unpack(archive, work / name),
-                url,
+                url.set(drivername=f"postgresql+{options.driver}"),
                 options.paths,
                 keyword=options.k,
                 register=register,
+                settings=options.settings,
                 timeout=options.timeout,
             )
         print(f"{name}: {results.seconds:.0f} s", flush=True)
@@ -95,7 +100,10 @@ def _run(options: argparse.Namespace, work: Path, server_url: URL) -> Verdict:
         return judge(
             stock.result(),
             ours.result(),
-            read_exceptions(options.exceptions, sqlalchemy.__version__),
+            read_exceptions(
+                options.exceptions, sqlalchemy.__version__, options.driver, options.settings
+            ),
+            copies=options.settings == "copy",
             selected=options.k is not None or any("::" in path for path in options.paths),
         )
 
@@ -144,10 +152,22 @@ def _parser() -> argparse.ArgumentParser:
         "(default: SQLA_SEQRESERVE_URL, else the embedded server)",
     )
     parser.add_argument(
+        "--driver",
+        choices=("psycopg", "psycopg2", "asyncpg"),
+        default="psycopg",
+        help="the driver of both sides (default psycopg)",
+    )
+    parser.add_argument(
+        "--settings",
+        choices=("copy", "default"),
+        default="copy",
+        help="copy (the default): COPY from one row up; default: the settings of register()",
+    )
+    parser.add_argument(
         "--register",
         default=REGISTER,
         metavar="MODULE:FUNCTION",
-        help="what is called with (Session, copy_min_rows=1) on our side",
+        help="what is called with (Session, copy_min_rows=1), or (Session), on our side",
     )
     parser.add_argument(
         "--source",

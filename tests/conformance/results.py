@@ -14,7 +14,7 @@ __all__ = ["RESULTS_FILE", "Results", "TestResult", "read_results"]
 RESULTS_FILE = "results.jsonl"
 
 # SQLAlchemy names a test class after the backend that it runs on; comparisons do without.
-_BACKEND = re.compile(r"_postgresql\+psycopg(_async)?_[0-9_]+(?=::|$)")
+_BACKEND = re.compile(r"_postgresql\+[a-z0-9]+(_async)?_[0-9_]+(?=::|$)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ def run_suite(
     *,
     keyword: str | None,
     register: str | None,
+    settings: str,
     timeout: int,
 ) -> Results:
     """Run *paths* of the suite in *source* against *url*; the log and the results go to *folder*.
@@ -48,7 +49,7 @@ def run_suite(
     if keyword is not None:
         command += ["-k", keyword]
     if register is not None:
-        command += [f"--conformance-register={register}"]
+        command += [f"--conformance-register={register}", f"--conformance-settings={settings}"]
     log = folder / "log.txt"
     with log.open("w") as output:
         done = subprocess.run(

@@ -150,3 +150,12 @@ def test_results_do_without_the_name_of_the_backend(tmp_path: Path) -> None:
     assert results.passed() == {"test/orm/test_x.py::XTest::test_y[a-b]"}
     assert (results.rows, results.reasons) == ({"copy": 4}, {"orm: why": 4})
     assert (results.seconds, results.complete) == (2.5, True)
+
+
+@pytest.mark.parametrize(
+    ("version", "listed"), [("2.0.8", True), ("2.0.27", True), ("2.0.28", False), ("2.1.0", False)]
+)
+def test_an_exception_may_end_with_a_release(version: str, listed: bool) -> None:
+    """With ``before`` an exception is meant for older releases only."""
+    text = '[[exception]]\ntest = "t"\nreason = "r"\nbefore = "2.0.28"\n'
+    assert (parse_exceptions(text, version) == {"t": "r"}) is listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,9 +63,16 @@ class Verdict:
 
 
 def judge(
-    stock: Results, ours: Results, exceptions: Mapping[str, str], *, selected: bool = False
+    stock: Results,
+    ours: Results,
+    exceptions: Mapping[str, str],
+    *,
+    copies: bool = True,
+    selected: bool = False,
 ) -> Verdict:
-    """Compare both sides. *selected*: not every test of a file ran, a listed one may be absent."""
+    """Compare both sides. *copies*: our side was to write by COPY. *selected*: not every test of a
+    file ran, a listed one may be absent.
+    """
     lost = {test: _why_lost(ours, test) for test in stock.passed() - ours.passed()}
     return Verdict(
         stock_passed=len(stock.passed()),
@@ -79,7 +87,7 @@ def judge(
         gained=tuple(sorted(ours.passed() - stock.passed())),
         rows=dict(ours.rows),
         reasons=dict(ours.reasons),
-        problems=tuple(_problems(stock, ours)),
+        problems=tuple(_problems(stock, ours, copies=copies)),
     )
 
 
@@ -104,26 +112,41 @@ def _stale(
             yield test, "it passes"
 
 
-def _problems(stock: Results, ours: Results) -> Iterator[str]:
+def _problems(stock: Results, ours: Results, *, copies: bool) -> Iterator[str]:
     if not stock.passed():
         yield "stock passed no test: there is nothing to lose"
     if not stock.complete:
         yield "the stock run died before its end: read its log"
     if not ours.complete:
         yield "our run died before its end: read its log"
-    if not ours.rows.get("copy"):
+    if not any(ours.rows.values()):
+        yield "no flush was told of: a run without us proves nothing"
+    elif copies and not ours.rows.get("copy"):
         yield "COPY took no rows: a run that always falls back proves nothing"
 
 
-def read_exceptions(path: Path, version: str) -> dict[str, str]:
-    """The listed exceptions that are meant for SQLAlchemy *version*: test -> reason."""
-    return parse_exceptions(path.read_text(), version)
+def read_exceptions(
+    path: Path, version: str, driver: str = "psycopg", settings: str = "copy"
+) -> dict[str, str]:
+    """The listed exceptions that are meant for SQLAlchemy *version* and this run: test ->
+    reason.
+    """
+    return parse_exceptions(path.read_text(), version, driver, settings)
 
 
-def parse_exceptions(text: str, version: str) -> dict[str, str]:
+def parse_exceptions(
+    text: str, version: str, driver: str = "psycopg", settings: str = "copy"
+) -> dict[str, str]:
     """See the head of ``exceptions.toml`` for the format."""
     return {
         entry["test"]: entry["reason"]
         for entry in tomllib.loads(text).get("exception", [])
         if version.startswith(f"{entry['sqlalchemy']}." if "sqlalchemy" in entry else "")
+        and ("before" not in entry or _parts(version) < _parts(entry["before"]))
+        and driver in entry.get("drivers", [driver])
+        and settings == entry.get("settings", settings)
     }
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -18,7 +18,7 @@ from typing import Any, Final
 from fixtures.sides import DRIVERS, Side, Way, refusal
 from fixtures.twins import empty
 from fuzz.kinds import DDL, KINDS, Kind
-from sqlalchemy import Column, Integer, MetaData, Table, create_engine, text
+from sqlalchemy import ARRAY, Column, Integer, MetaData, Table, create_engine, text
 from sqlalchemy.dialects.postgresql import MACADDR
 from sqlalchemy.orm import Session, registry
 from sqlalchemy.sql.elements import Null
@@ -257,7 +257,6 @@ class Harness:
             try:
                 if case.way.as_mappings:
                     keys = side.write(session, model, rows)
-                    items = [session.get(model, key) for key in keys]
                 else:
                     items = [model(**row) for row in rows]
                     session.add_all(items)
@@ -271,7 +270,8 @@ class Harness:
                     )
                 )
                 session.expire_all()
-                found["loaded"] = [repr(item.value) for item in items]
+                if loads(case):
+                    found["loaded"] = [repr(session.get_one(model, key).value) for key in keys]
             except Exception as error:
                 return {"error": refusal(error)[0], "sqlstate": refusal(error)[2]}
             finally:
@@ -279,6 +279,13 @@ class Harness:
             return found
 
         return side.run(flush)
+
+
+def loads(case: Case) -> bool:
+    """Whether SQLAlchemy can read the value back. Drivers give arrays of some types as text, which
+    its reading of arrays follows to the end of the stack, and the process with it.
+    """
+    return not isinstance(case.kind.type_, ARRAY)
 
 
 def vars_set(item: Any, given: dict[str, Any]) -> None:

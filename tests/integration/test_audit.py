@@ -21,6 +21,7 @@ from sqla_seqreserve import (
     reserve_ids,
 )
 from sqla_seqreserve.cli._alerts import Alerts
+from sqla_seqreserve.cli._database import Database
 from sqla_seqreserve.cli._target import Target
 from sqla_seqreserve.cli._watching import Watcher
 from sqla_seqreserve.cli.watch import _Rounds
@@ -48,7 +49,8 @@ FIELDS = {
     "sequences_repaired": {"sequences", "sequences_repaired", "repair_completed", "dry_run"},
     "sequence_state_changed": {"subject", "before", "now", "alert"},
     "sequence_runs_out": {"sequence", "seconds"},
-    "alert_failed": {"way", "error"},
+    "alert_sent": {"way", "code"},
+    "alert_failed": {"way", "error", "code"},
 }
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName", "event"}
@@ -280,7 +282,7 @@ def test_what_could_not_be_repaired_is_a_warning(session: Session, audit: Audit)
 def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
     """Each change once; an alert that fails is an ERROR; a sequence that will run out a WARNING."""
     alerts = Alerts(command=f"false {SECRET}", webhook=f"http://127.0.0.1:9/{SECRET}")
-    watch = _Rounds(Target(engine, None, None), Watcher(alert_gap=10), alerts, None)
+    watch = _Rounds(Target(Database(engine.url), None, None), Watcher(alert_gap=10), alerts, None)
     watch.look()
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO note VALUES (40, :body)"), {"body": SECRET})

@@ -6,7 +6,17 @@ import datetime as dt
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import BigInteger, Engine, ForeignKey, Identity, String, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    Engine,
+    ForeignKey,
+    Identity,
+    String,
+    create_engine,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -45,11 +55,14 @@ class Dog(Animal):
     __mapper_args__ = {"polymorphic_identity": "dog"}
 
 
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
+@pytest.fixture(params=["psycopg", "psycopg2"])
+def session(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A session on each synchronous driver."""
     Base.metadata.create_all(engine)
-    with Session(engine) as session:
+    through = create_engine(engine.url.set(drivername=f"postgresql+{request.param}"))
+    with Session(through) as session:
         yield session
+    through.dispose()
 
 
 def test_ids_are_aligned_with_the_rows(session: Session) -> None:

@@ -59,7 +59,9 @@ def test_each_revision_goes_back_to_the_one_before(database_url: str, read_catal
         command.downgrade(config, "-1")
         assert read_catalogue(database_url) == before
         command.upgrade(config, revision)
-        assert read_catalogue(database_url) == after != before
+        assert read_catalogue(database_url) == after
+        # Revision 0004 distributes tables on Citus, and does nothing elsewhere.
+        assert (after != before) == (revision != "0004")
 
 
 def test_the_url_may_hold_any_character(oddly_named_url: str) -> None:
@@ -143,5 +145,5 @@ def test_the_command_line_falls_back_to_a_server_that_keeps_its_data(
         assert "Running upgrade 0002 -> 0003" in _alembic(
             "upgrade", "head", XDG_CACHE_HOME=str(cache)
         )
-        assert "0003 (head)" in _alembic("current", XDG_CACHE_HOME=str(cache))
+        assert "0004 (head)" in _alembic("current", XDG_CACHE_HOME=str(cache))
         assert (cache / "sqla-seqreserve" / "postgres").is_dir()

@@ -18,8 +18,13 @@ from sqlalchemy import (
     create_engine,
     insert,
 )
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+    AsyncAdapt_asyncpg_cursor,
+)
 from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unitofwork
 from sqlalchemy.sql import util as sql_util
+from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _host as host
 from sqla_seqreserve._host.engine import InsertContext
@@ -55,6 +60,9 @@ parents.create(CONNECTION)
 # What the module's own expressions reach through, by the name that stands before the dot there.
 OWNERS = {
     "_persistence": persistence,
+    "adapted": AsyncAdapt_asyncpg_connection,
+    "cursor": AsyncAdapt_asyncpg_cursor,
+    "_adapt_connection": AsyncAdapt_asyncpg_connection,
     "_sync": sync,
     "_unitofwork": unitofwork,
     "mapper": MAPPER,
@@ -77,6 +85,9 @@ OWNERS = {
     "context_class": CONNECTION.dialect.execution_ctx_cls,
     "context": CONNECTION.execute(insert(parents).values(id=1)).context,
     "_sql_util": sql_util,
+    "_langhelpers": langhelpers,
+    "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
+    "batch": None,
     # Our own.
     "self": InsertContext(CONNECTION, None),
     "insert": InsertContext(CONNECTION, None),

@@ -12,6 +12,8 @@ from fixtures.portal import by_role, everybody, portal, serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Engine, text
 
+from sqla_seqreserve.web import health_app
+
 _FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -49,7 +51,7 @@ def new_page(browser: Browser, complaints: list[str]) -> Iterator[Any]:
     """A function that opens the page at an address; any complaint fails the test."""
     contexts = []
 
-    def open_page(address: str, prefix: str = "", **options: Any) -> Page:
+    def open_page(address: str, prefix: str = "", sequences: int = 8, **options: Any) -> Page:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -71,7 +73,7 @@ def new_page(browser: Browser, complaints: list[str]) -> Iterator[Any]:
             ),
         )
         page.goto(f"{address}{prefix}/system/sequences")
-        expect(page.locator("#rows tr")).to_have_count(8)
+        expect(page.locator("#sequences tbody")).to_have_count(sequences)
         return page
 
     yield open_page
@@ -102,13 +104,15 @@ def test_a_repair_by_keyboard(portfolio_url: str, drifted: Engine, new_page: Any
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         expect(page.get_by_role("heading", level=1)).to_have_text("1 sequence needs attention")
-        worst = page.locator("#rows tr").first
+        worst = page.locator("#sequences tbody").first
         expect(worst).to_contain_text("portfolio_funds")
         expect(worst).to_contain_text("Needs repair")
         expect(page.get_by_role("button", name="Repair…")).to_be_visible()
 
         page.keyboard.press("Tab")
-        expect(page.get_by_role("button", name="Refresh")).to_be_focused()
+        expect(page.get_by_role("button", name="Pause")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Check now")).to_be_focused()
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Repair…")).to_be_focused()
         page.keyboard.press("Enter")
@@ -130,9 +134,11 @@ def test_a_repair_by_keyboard(portfolio_url: str, drifted: Engine, new_page: Any
         done = page.get_by_role("dialog", name="1 sequence repaired")
         expect(done.get_by_role("button", name="Close")).to_be_focused()
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text("8 sequences are all ahead")
-        expect(page.locator("#rows svg").first).to_be_visible()
-        assert page.title() == "Sequences"
+        expect(page.get_by_role("heading", level=1)).to_have_text("All 8 sequences are healthy")
+        expect(page.get_by_role("button", name="Repair…")).to_be_hidden()
+        expect(page.get_by_role("button", name="Check now")).to_be_focused()
+        expect(page.locator("#sequences svg").first).to_be_visible()
+        assert page.title() == f"{drifted.url.database}: Sequences"
     assert next_fund_id(drifted) == 8
 
 
@@ -143,9 +149,9 @@ def test_names_stay_text(portfolio_url: str, holding: Engine, new_page: Any) -> 
         connection.execute(text(f'ALTER SEQUENCE portfolios_id_seq RENAME TO "{name}"'))
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address, "/all")
-        expect(page.locator("#rows")).to_contain_text(name)
+        expect(page.locator("#sequences")).to_contain_text(name)
         expect(page.locator("img")).to_have_count(0)
-        assert page.title() == "Sequences"
+        assert page.title() == f"{holding.url.database}: Sequences"
 
 
 def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_page: Any) -> None:
@@ -153,7 +159,7 @@ def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_p
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         heading = page.get_by_role("heading", level=1)
-        expect(heading).to_have_text("8 sequences are all ahead")
+        expect(heading).to_have_text("All 8 sequences are healthy")
         with holding.begin() as connection:
             connection.execute(
                 text("INSERT INTO portfolios (id, portfolio_name) VALUES (9, 'Late')")
@@ -161,7 +167,9 @@ def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_p
         expect(heading).to_have_text("1 sequence needs attention", timeout=30_000)
 
 
-def test_the_repair_is_offered_to_those_let_in(portfolio_url: str, new_page: Any) -> None:
+def test_the_repair_is_offered_to_those_let_in(
+    portfolio_url: str, drifted: Engine, new_page: Any
+) -> None:
     """Who may look only sees no button; who may repair does."""
     with (
         portal(portfolio_url, everybody, by_role("admin")) as app,
@@ -171,8 +179,85 @@ def test_the_repair_is_offered_to_those_let_in(portfolio_url: str, new_page: Any
         expect(admin.get_by_role("button", name="Repair…")).to_be_visible()
         viewer = new_page(address)
         viewer.wait_for_load_state("networkidle")  # the answer to whether it may repair is there
-        expect(viewer.get_by_role("button", name="Refresh")).to_be_visible()
+        expect(viewer.get_by_role("button", name="Check now")).to_be_visible()
         expect(viewer.get_by_role("button", name="Repair…")).to_be_hidden()
+
+
+def test_cause_and_remedy_are_told_at_once(
+    portfolio_url: str, drifted: Engine, new_page: Any
+) -> None:
+    """Which database it is, why a row is red and what to do about it need no click."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        expect(page.get_by_text(f"{drifted.url.database} on ")).to_be_visible()
+        why = page.locator("#sequences tbody").first.locator(".why")
+        expect(why.get_by_text("already reaches 7: 5 ids behind.")).to_be_visible()
+        expect(why.get_by_text("What to do: the button Repair above")).to_be_visible()
+        for wording in ("Ahead", "Hands out next", "postgres"):
+            expect(page.locator("table thead", has_text=wording)).to_have_count(0)
+        assert not page.get_by_text("Ahead").all()
+
+
+def test_the_filter_and_the_healthy(portfolio_url: str, drifted: Engine, new_page: Any) -> None:
+    """Rows are found by a part of a name, and the healthy ones can be left out."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        groups = page.locator("#sequences tbody")
+        page.get_by_role("searchbox", name="Filter by table or sequence").fill("VALUATIONS_id")
+        expect(groups).to_have_count(2)
+        expect(page.get_by_text("2 of 8 sequences.")).to_be_visible()
+        page.get_by_role("checkbox", name="Hide the healthy ones").check()
+        expect(page.get_by_text("No table or sequence of that name.")).to_be_visible()
+        page.get_by_role("searchbox").fill("")
+        expect(groups).to_have_count(1)
+        expect(groups).to_contain_text("portfolio_funds")
+        page.get_by_role("button", name="Check now").click()
+        expect(groups).to_have_count(1)
+
+
+def test_pause_and_resume(portfolio_url: str, holding: Engine, new_page: Any) -> None:
+    """Paused, the page asks for nothing by itself; resumed, it looks at once."""
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        page.clock.install()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_role("button", name="Pause").click()
+        expect(page.get_by_text("paused since.")).to_be_visible()
+        page.clock.run_for(60_000)
+        page.wait_for_load_state("networkidle")
+        assert asked == []
+        with page.expect_response("**/sequences/state"):
+            page.get_by_role("button", name="Resume").click()
+        expect(page.get_by_text("again every 10 s.")).to_be_visible()
+        with page.expect_response("**/sequences/state"):
+            page.clock.run_for(10_000)
+
+
+def test_what_has_run_out_has_no_repair(portfolio_url: str, holding: Engine, new_page: Any) -> None:
+    """Without ids left a sequence is red by a name of its own, and no button pretends to help."""
+    with holding.begin() as connection:
+        connection.execute(text("ALTER SEQUENCE portfolios_id_seq MAXVALUE 2"))
+        connection.execute(text("SELECT setval('portfolios_id_seq', 2)"))
+    with portal(portfolio_url) as app, serving(app) as address:
+        page = new_page(address)
+        page.wait_for_load_state("networkidle")  # the answer to whether it may repair is there
+        worst = page.locator("#sequences tbody").first
+        expect(worst).to_contain_text("portfolios_id_seq")
+        expect(worst).to_contain_text("No ids left")
+        expect(worst.get_by_role("cell", name="none", exact=True)).to_be_visible()
+        expect(worst.get_by_text("What to do:")).to_be_visible()
+        expect(page.get_by_role("button", name="Repair…")).to_be_hidden()
+
+
+def test_nothing_found_is_not_all_well(database_url: str, new_page: Any) -> None:
+    """An empty database is told as such, and is not green."""
+    with serving(health_app(database_url, authorise=everybody)) as address:
+        page = new_page(address, sequences=0)
+        heading = page.get_by_role("heading", level=1)
+        expect(heading).to_have_text("No sequences were found")
+        expect(heading).not_to_have_class("good")
+        expect(page.get_by_text("is this the right database?")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

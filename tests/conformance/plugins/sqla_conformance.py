@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--conformance-results", type=Path, help="file to record outcomes in")
     group.addoption("--conformance-register", metavar="MODULE:FUNCTION", help="what to register")
+    group.addoption("--conformance-settings", default="copy", help="copy or default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,13 +47,15 @@ class Recorder:
         _drop_sql_assertions()
         if register := session.config.getoption("--conformance-register"):
             module, _, function = register.partition(":")
-            self._register(getattr(importlib.import_module(module), function))
+            copies = session.config.getoption("--conformance-settings") == "copy"
+            settings = {"copy_min_rows": 1} if copies else {}
+            self._register(getattr(importlib.import_module(module), function), settings)
 
-    def _register(self, register: Any) -> None:
+    def _register(self, register: Any, settings: dict[str, Any]) -> None:
         from sqlalchemy.orm import Session, events
 
         def activate() -> Any:
-            registration = register(Session, copy_min_rows=1)
+            registration = register(Session, **settings)
             registration.on_flush(self._count)
             return registration
 

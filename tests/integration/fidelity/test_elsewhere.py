@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.orm.exc import FlushError
 from sqlalchemy.types import TypeDecorator
 
-from sqla_seqreserve import FlushReport, register
+from sqla_seqreserve import FlushReport, bulk_insert, register
 
 
 class Reversed(TypeDecorator[str]):
@@ -237,22 +237,42 @@ def test_other_databases_are_left_alone(tmp_path: Any) -> None:
     assert (entry.writer, entry.reason) == ("orm", "the database is sqlite")
 
 
-async def test_drivers_without_copy_reserve_and_insert(twins: Twins) -> None:
-    """The keys are reserved; the rows go by INSERT, with the driver as the reason."""
+def test_drivers_without_copy_reserve_and_insert(
+    twins: Twins, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The keys are reserved and the rows go by INSERT; reason and remedy are in the report, in
+    explain() and, once an engine, in a warning.
+    """
     empty(twins.ours)
     Base.metadata.create_all(twins.ours)
     reports: list[FlushReport] = []
-    url = make_url(twins.ours.url).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url)
-    factory = async_sessionmaker(engine)
-    register(factory, copy_min_rows=1).on_flush(reports.append)
-    async with factory() as session:
-        session.add_all([Plain(name=f"n{i}") for i in range(9)])
-        await session.commit()
-    await engine.dispose()
-    [entry] = reports[0].entries
-    assert (entry.writer, entry.reserved, entry.rows) == ("orm", 9, 9)
-    assert entry.reason == "driver asyncpg has no COPY that keeps values exact"
+    url = make_url(twins.ours.url)
+    # pg8000 takes no socket's folder from a URL.
+    folder, port = url.query.get("host"), url.query.get("port")
+    socket = {"unix_sock": f"{folder}/.s.PGSQL.{port}"} if folder else {}
+    engine = create_engine(url.set(drivername="postgresql+pg8000", query={}), connect_args=socket)
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            with Session(engine) as session:
+                registration = register(session, copy_min_rows=1)
+                registration.on_flush(reports.append)
+                session.add_all([Plain(name=f"n{i}") for i in range(9)])
+                session.commit()
+                ids = bulk_insert(session, Plain, [{"name": "bulk"}])
+                session.commit()
+                [explanation] = registration.explain(engine, [Plain])
+    engine.dispose()
+    assert len(ids) == 1
+    for report in reports:
+        [entry] = report.entries
+        assert (entry.writer, entry.reserved, entry.rows) == ("orm", 9, 9)
+        assert entry.reason == explanation.reason
+    assert explanation.reason is not None
+    assert "pg8000" in explanation.reason
+    assert "use psycopg, psycopg2 or asyncpg" in explanation.reason
+    warnings = [record for record in caplog.records if record.name == "sqla_seqreserve"]
+    assert [record.levelname for record in warnings] == ["WARNING"]
+    assert "use psycopg, psycopg2 or asyncpg" in warnings[0].getMessage()
 
 
 async def test_async_sessions_go_by_copy(twins: Twins) -> None:

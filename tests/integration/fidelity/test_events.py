@@ -6,13 +6,15 @@ import logging
 from typing import Any
 
 import pytest
-from fixtures.twins import Twins, empty
-from sqlalchemy import JSON, Engine, create_engine, event
+from fixtures.twins import Twins, describe_error, empty, make_engine
+from sqlalchemy import JSON, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from sqla_seqreserve import register
+
+EACH_DRIVER = pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 
 
 class Base(DeclarativeBase):
@@ -94,6 +96,7 @@ def test_history_and_inspection_after_the_flush(twins: Twins) -> None:
     twins.compare(Base, scenario)
 
 
+@EACH_DRIVER
 def test_cursor_events_see_the_copy_with_its_row_count(twins: Twins) -> None:
     """before/after_cursor_execute get one COPY, its number of rows, and a cursor with rowcount."""
     factory = fresh(twins.ours, copy=True)
@@ -116,6 +119,7 @@ def test_cursor_events_see_the_copy_with_its_row_count(twins: Twins) -> None:
     ]
 
 
+@EACH_DRIVER
 def test_a_before_cursor_execute_that_returns_the_statement(twins: Twins) -> None:
     """A listener that may rewrite statements (a comment for tracing) reaches the COPY too."""
     factory = fresh(twins.ours, copy=True)
@@ -136,6 +140,7 @@ def test_a_before_cursor_execute_that_returns_the_statement(twins: Twins) -> Non
     assert any(sql.startswith("/* traced */ COPY item") for sql in sent)
 
 
+@EACH_DRIVER
 def test_handle_error_sees_what_copy_was_refused(twins: Twins) -> None:
     """handle_error gets the COPY's statement and the driver's error, and may replace it."""
     factory = fresh(twins.ours, copy=True)
@@ -145,7 +150,12 @@ def test_handle_error_sees_what_copy_was_refused(twins: Twins) -> None:
         pass
 
     def handle(context: Any) -> None:
-        seen.append((context.statement.split(" (")[0], type(context.original_exception).__name__))
+        seen.append(
+            (
+                context.statement.split(" (")[0],
+                describe_error(context.sqlalchemy_exception)["sqlstate"],
+            )
+        )
         assert isinstance(context.sqlalchemy_exception, IntegrityError)
         raise OurError("replaced") from context.original_exception
 
@@ -154,9 +164,10 @@ def test_handle_error_sees_what_copy_was_refused(twins: Twins) -> None:
         session.add_all([Item(name="same") for _ in range(9)])
         with pytest.raises(OurError):
             session.flush()
-    assert seen == [("COPY item", "UniqueViolation")]
+    assert seen == [("COPY item", "23505")]
 
 
+@EACH_DRIVER
 def test_the_error_carries_the_statement_and_its_parameters(twins: Twins) -> None:
     """``.statement`` is the COPY, ``.params`` its number of rows: no row of data gets into logs."""
     factory = fresh(twins.ours, copy=True)
@@ -169,10 +180,11 @@ def test_the_error_carries_the_statement_and_its_parameters(twins: Twins) -> Non
     assert refused.value.params == {"rows": 9}
 
 
+@EACH_DRIVER
 def test_echo_logs_the_copy(twins: Twins, caplog: pytest.LogCaptureFixture) -> None:
     """The log of the engine shows the COPY among the statements, with its number of rows."""
     fresh(twins.ours, copy=False)
-    engine = create_engine(twins.ours.url, echo=True, logging_name="echoed")
+    engine = make_engine(twins.ours.url, echo=True, logging_name="echoed")
     factory = sessionmaker(engine)
     register(factory, copy_min_rows=1)
     with caplog.at_level(logging.INFO, "sqlalchemy.engine"), factory() as session:

@@ -7,6 +7,7 @@ that stock took are flushed together.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import enum
 import ipaddress
@@ -57,6 +58,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.exc import StatementError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, registry, sessionmaker
 
 from sqla_seqreserve import FlushReport, register
@@ -129,6 +131,35 @@ class Text2(str):
     __slots__ = ()
 
 
+class Word(enum.StrEnum):
+    ONE = "first"
+
+
+class Label(str, enum.Enum):  # noqa: UP042  # its str() is another than that of a StrEnum
+    ONE = "first"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Count(int):
+    pass
+
+
+class Nowhere(dt.tzinfo):
+    """A time zone that tells no offset."""
+
+    def utcoffset(self, moment: dt.datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: dt.datetime | None) -> None:
+        return None
+
+    def dst(self, moment: dt.datetime | None) -> None:
+        return None
+
+
 UTC = dt.UTC
 EAST = dt.timezone(dt.timedelta(hours=5, minutes=30))
 ODD_ZONE = dt.timezone(dt.timedelta(hours=-3, minutes=-17, seconds=-5))
@@ -146,7 +177,7 @@ STRINGS = [
     "\ud800",
 ]
 INTS = [0, 1, -1, True, 2.0, 2.5, Decimal(3), "4", "x"]
-CAST_INTS = [2.0, 2.5, Decimal(3), "4"]
+CAST_INTS = [2.0, 2.5, Decimal(3)]
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001  # naive on purpose
 DAYS = [dt.date.min, dt.date(1, 1, 1), dt.date(1582, 10, 10), dt.date(2000, 2, 29), dt.date.max]
 TIMES = [
@@ -207,6 +238,11 @@ class Case:
     never_copy: bool = False
 
 
+def _multirange(*ranges: Range[int]) -> Any:
+    # MultiRange is of SQLAlchemy 2.0.26 and later; before, a list is one.
+    return getattr(pg, "MultiRange", list)(ranges)
+
+
 def case(name: str, type_: Any, values: Sequence[Any], **options: Any) -> Any:
     return pytest.param(Case(name, type_, values, **options), id=name)
 
@@ -222,7 +258,7 @@ CASES = [
         "integer",
         Integer,
         [*INTS, -(2**31), 2**31 - 1, 2**31, 2**63, 2**70],
-        elsewhere=[True, *CAST_INTS],
+        elsewhere=CAST_INTS,
     ),
     case("bigint", BigInteger, [*INTS, -(2**63), 2**63 - 1, 2**63, 10**30], elsewhere=CAST_INTS),
     case("bigint column of an integer", Integer, [2**31, 2**40, 2**63], column="bigint"),
@@ -247,7 +283,7 @@ CASES = [
             *(0.1, 1 / 3, 2.675, 1e22, 1e-7, 123456789.123456789, NAN, INFINITY, -INFINITY),
             *(5, 10**40, "1.5", "x"),
         ],
-        elsewhere=["1.5"],
+        elsewhere=[Decimal("sNaN"), "1.5"],
     ),
     case(
         "numeric(6,2)",
@@ -260,8 +296,9 @@ CASES = [
     case(
         "numeric column of a numeric(6,2)",
         Numeric(6, 2),
-        [Decimal("1.005"), 1.005, 3],
+        [Decimal("1.005"), Decimal("2.345"), 1.005, 3],
         column="numeric",
+        never_copy=True,
     ),
     case(
         "timestamp column of a timestamp(0)",
@@ -304,7 +341,7 @@ CASES = [
         "text",
         Text,
         [*STRINGS, Text2("sub"), 5, b"bytes", "x" * 100_000],
-        elsewhere=[Text2("sub"), 5, b"bytes"],
+        elsewhere=[5, b"bytes"],
     ),
     case("varchar(3)", String(3), ["", "abc", "ab   ", "abcd", "ü€😀", "üü€😀"]),
     case("char(3)", CHAR(3), ["", "a", "abc", "ab    ", "abcd", " a"]),
@@ -323,7 +360,7 @@ CASES = [
         [*DAYS, NOON, "2024-01-01", "infinity", "x"],
         elsewhere=[NOON],
     ),
-    case("timestamp", DateTime, TIMES, elsewhere=TIMES[4:9]),
+    case("timestamp", DateTime, TIMES, elsewhere=TIMES[8:9]),
     case("timestamptz", DateTime(timezone=True), TIMES, elsewhere=[TIMES[8]]),
     case("timestamp(0)", pg.TIMESTAMP(precision=0), TIMES[:4]),
     case(
@@ -399,10 +436,53 @@ CASES = [
         elsewhere=[[TIMES[1]]],
     ),
     case("uuid[]", ARRAY(Uuid), [[uuid.UUID(int=5)], []]),
-    case(
-        "enum[]", pg.ARRAY(Enum(Colour, name="colours")), [[Colour.RED, None], []], never_copy=True
-    ),
+    case("enum[]", pg.ARRAY(Enum(Colour, name="colours")), [[Colour.RED, None], []]),
     case("jsonb[]", ARRAY(pg.JSONB), [[{"a": 1}, None], []]),
+    case("citext[]", ARRAY(pg.CITEXT), [["a", None, 'B "q"'], [], [["a"], ["b"]]]),
+    case("char(3)[]", ARRAY(CHAR(3)), [["a", "abc", None], []]),
+    case("char(3)[] column of a text[]", ARRAY(Text), [["a", None], []], column="char(3)[]"),
+    case("inet[]", ARRAY(pg.INET), [["10.0.0.1", None], ["::1/64"], []]),
+    case("interval[]", ARRAY(Interval), [SPANS[1:4], []]),
+    case("bytea[]", ARRAY(LargeBinary), [[b"", b"a\\\x00"], []]),
+    case("boolean[]", ARRAY(Boolean), [[True, None, False]]),
+    case("date[]", ARRAY(Date), [DAYS]),
+    case("double precision[]", ARRAY(Float), [[0.1, NAN, -INFINITY]]),
+    case("json[]", ARRAY(JSON), [[{"b": 1, "a": 2}, [1]]]),
+    case(
+        "unlike depths",
+        ARRAY(Integer),
+        [[1, [2]], [[1], None], [[1, 2], [3]], [[]]],
+        elsewhere=[[[]]],
+    ),
+    case(
+        "members in text",
+        Text,
+        [Word.ONE, Label.ONE, Colour.RED],
+    ),
+    case("members in varchar", String(20), [Word.ONE, Label.ONE, Colour.RED]),
+    case("members in integer", Integer, [Level.HIGH, Count(7)]),
+    case("json column of a jsonb", pg.JSONB, [{"b": 1, "a": 2}], column="json", never_copy=True),
+    case("cidr column of an inet", pg.INET, ["10.0.0.0/8"], column="cidr", never_copy=True),
+    case("interval column of a time", Time, CLOCKS[:2], column="interval", never_copy=True),
+    case("numeric oddities", Numeric, [Decimal("-NaN")]),
+    case(
+        "numrange of unlike bounds",
+        pg.NUMRANGE,
+        [Range(1, Decimal("2.5"))],
+    ),
+    case(
+        "scoped address",
+        pg.INET,
+        [ipaddress.ip_address("fe80::1%eth0")],
+        elsewhere=[ipaddress.ip_address("fe80::1%eth0")],
+    ),
+    case(
+        "offset of microseconds",
+        DateTime(timezone=True),
+        [NOON.replace(tzinfo=dt.timezone(dt.timedelta(microseconds=5)))],
+        elsewhere=[NOON.replace(tzinfo=dt.timezone(dt.timedelta(microseconds=5)))],
+    ),
+    case("time zone without an offset", DateTime(timezone=True), [NOON.replace(tzinfo=Nowhere())]),
     case("tuples", ARRAY(Integer, as_tuple=True), [(1, 2), [3]]),
     case(
         "int4range",
@@ -440,7 +520,7 @@ CASES = [
     case(
         "int4multirange",
         pg.INT4MULTIRANGE,
-        [[], [Range(1, 3), Range(2, 7)], pg.MultiRange([Range(5, 6)]), None],
+        [[], [Range(1, 3), Range(2, 7)], _multirange(Range(5, 6)), None],
     ),
     case("datemultirange", pg.DATEMULTIRANGE, [[Range(dt.date(2024, 1, 1), dt.date(2024, 1, 5))]]),
     case(
@@ -607,6 +687,69 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
     found += differences_as_text(twins, item, taken)
     assert not found, "\n".join(found)
     assert repr(elsewhere) == repr(taken if item.never_copy else list(item.elsewhere))
+
+
+@pytest.mark.parametrize("item", CASES)
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
+    """On every driver COPY leaves what stock leaves on the same driver."""
+    if driver == "psycopg2":
+        engines = [
+            create_engine(engine.url.set(drivername="postgresql+psycopg2"))
+            for engine in (twins.stock, twins.ours)
+        ]
+        try:
+            found = differences_by_type(engines, item)
+        finally:
+            for engine in engines:
+                engine.dispose()
+    else:
+        found = asyncio.run(differences_by_type_async(twins, item))
+    assert not found, "\n".join(found)
+
+
+# Stock writes these values alone in another way than with others: psycopg2's statement of several
+# rows casts to the model's integer, and one float that is no number makes floats of all numbers.
+DEPENDS_ON_THE_BATCH = {
+    ("psycopg2", "bigint column of an integer"),
+    ("psycopg2", "numeric"),
+}
+
+
+async def differences_by_type_async(twins: Twins, item: Case) -> list[str]:
+    """The same below asynchronous engines."""
+    engines = [
+        create_async_engine(engine.url.set(drivername="postgresql+asyncpg"))
+        for engine in (twins.stock, twins.ours)
+    ]
+    try:
+        async with engines[0].connect() as connection:
+            return await connection.run_sync(
+                lambda _: differences_by_type([engine.sync_engine for engine in engines], item)
+            )
+    finally:
+        for engine in engines:
+            await engine.dispose()
+
+
+def differences_by_type(engines: Sequence[Engine], item: Case) -> list[str]:
+    """Where the values differ, each alone and those of one type together."""
+    stock, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
+    found: list[str] = []
+    taken = []
+    with stock.session, ours.session:
+        for value in item.values:
+            expected, actual = stock.flush([value])[0], ours.flush([value])[0]
+            found += differences(repr(value), actual, expected)
+            if isinstance(expected, list):
+                taken.append(value)
+        for type_ in dict.fromkeys(map(type, taken)):
+            together = [value for value in taken if type(value) is type_]
+            if (engines[0].driver, item.name) in DEPENDS_ON_THE_BATCH:
+                together = together[:1]
+            expected, actual = stock.flush(together)[0], ours.flush(together)[0]
+            found += differences(f"{type_.__name__} together", actual, expected)
+    return found
 
 
 def differences_as_text(twins: Twins, item: Case, taken: Sequence[Any]) -> list[str]:

@@ -155,11 +155,11 @@ def warning(prepare: Prepare, flush: str) -> Callable[[Side], Any]:
             if callable(kept):
                 kept()
             session.rollback()
-            # An object's address is of its own.
-            return [
+            # An object's address is of its own, and SQLAlchemy walks through a set of objects.
+            return sorted(
                 (item.category.__name__, str(item.message).split(" at 0x")[0], *place(item))
                 for item in caught
-            ]
+            )
 
         return side.run(warn)
 

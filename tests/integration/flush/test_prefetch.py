@@ -18,13 +18,17 @@ from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.testing import record_statements
 
 
-@pytest.fixture(params=["by search_path", "by schema"])
+@pytest.fixture(params=["by search_path", "by schema", "on psycopg2"])
 def target(shop: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """The shop's tables, found by ``search_path`` or by a schema that is spelt."""
+    """The shop's tables, found by ``search_path`` or by a schema that is spelt, on each driver."""
     if request.param == "by search_path":
         if not reports_search_path(shop):
             pytest.skip("this server does not report search_path: PostgreSQL 18 is the first")
         yield shop
+    elif request.param == "on psycopg2":
+        engine = create_engine(shop.url.set(drivername="postgresql+psycopg2"))
+        yield engine.execution_options(schema_translate_map={None: "public"})
+        engine.dispose()
     else:
         yield shop.execution_options(schema_translate_map={None: "public"})
 

@@ -197,7 +197,7 @@ def test_the_column_limits_the_sequence(connection: Connection) -> None:
 
     run(connection, f"SELECT setval('s', {2**31 - 1})")
     entry = check_one(connection, serial("t"))
-    assert (entry.status, entry.severity, entry.next_value) == ("NEEDS_REPAIR", "HIGH", None)
+    assert (entry.status, entry.severity, entry.next_value) == ("EXHAUSTED", "HIGH", None)
     assert "EXHAUSTED" in codes(entry)
 
 
@@ -207,7 +207,59 @@ def test_a_sequence_at_its_end_is_not_healthy(connection: Connection) -> None:
     run(connection, "INSERT INTO t SELECT FROM generate_series(1, 5)")
     entry = check_one(connection, serial("t"))
     assert (entry.is_healthy, entry.next_value, entry.used_fraction) == (False, None, 1)
+    assert (entry.status, entry.gap) == ("EXHAUSTED", 0)
     assert "EXHAUSTED" in codes(entry)
+
+
+def test_ids_out_of_the_sequences_reach_do_not_count(connection: Connection) -> None:
+    """An id beyond MAXVALUE (MINVALUE, downwards) is never handed out, so it is in nobody's way."""
+    run(
+        connection,
+        "CREATE SEQUENCE up MAXVALUE 1000",
+        "CREATE SEQUENCE down INCREMENT -1 MINVALUE -1000",
+        "CREATE TABLE a (id bigint DEFAULT nextval('up'))",
+        "CREATE TABLE b (id numeric DEFAULT nextval('down'))",
+        "INSERT INTO a VALUES (7), (1000), (1001), (9000000000)",
+        "INSERT INTO b VALUES (-7), (-5000), (-99999999999999999999)",
+    )
+    found = {e.table: (e.gap, e.table_max_id) for e in check_sequences(connection, None).sequences}
+    assert found == {"a": (1000, 1000), "b": (7, -7)}
+
+
+def test_a_sequence_remade_during_the_check_is_found_again(engine: Engine) -> None:
+    """DROP and CREATE between two of its queries: the check looks again, at what is there now."""
+    with engine.begin() as connection:
+        run(connection, "CREATE TABLE t (id serial)")
+    remade = []
+
+    def remake(_c: object, _cursor: object, sql: str, *_rest: object) -> None:
+        if "WITH wanted AS" in sql and "pg_sequence q" in sql and not remade:
+            remade.append(sql)
+            with engine.begin() as other:
+                run(other, "DROP TABLE t", "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (5)")
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", remake)
+        entry = check_one(connection, serial("t"))
+    assert remade
+    assert (entry.sequence, entry.status, entry.gap) == ("t_id_seq", "NEEDS_REPAIR", 5)
+
+
+def test_a_sequence_dropped_during_the_check_is_missing(engine: Engine) -> None:
+    """What is gone for good is said to be missing."""
+    table = Table("t", MetaData(), Column("id", Integer, Sequence("s"), primary_key=True))
+    with engine.begin() as connection:
+        run(connection, "CREATE SEQUENCE s", "CREATE TABLE t (id int)")
+
+    def drop(_c: object, _cursor: object, sql: str, *_rest: object) -> None:
+        if "WITH wanted AS" in sql and "pg_sequence q" in sql:
+            with engine.begin() as other:
+                run(other, "DROP SEQUENCE IF EXISTS s")
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", drop)
+        entry = check_one(connection, table)
+    assert (entry.sequence, entry.status, codes(entry)) == ("s", "NEEDS_REPAIR", {"MISSING"})
 
 
 def test_cycle_is_a_warning(connection: Connection) -> None:

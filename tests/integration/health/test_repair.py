@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from sqla_seqreserve._ids.moves import moves
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 from sqla_seqreserve.health import RepairResult, check_sequences, repair_sequences
 
@@ -190,6 +191,41 @@ def test_what_does_not_fit_is_not_repairable(connection: Connection, top: int) -
     assert result.action == "NOT_REPAIRABLE"
     assert "widen both to bigint" in (result.reason or "")
     assert standing(connection, "t_id_seq") == before
+
+
+def test_the_report_counts_moves_and_gathers_refusals(connection: Connection) -> None:
+    """A dry run says how many sequences would move and by how much; equal refusals are one."""
+    run(connection, "CREATE SEQUENCE s", "CREATE SEQUENCE e MAXVALUE 2")
+    run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('s'))" for t in ("a", "b")))
+    run(connection, "INSERT INTO a VALUES (7)")
+    run(connection, "CREATE TABLE c (id serial)", "INSERT INTO c VALUES (5)")
+    run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('e'))" for t in ("d", "f")))
+    run(connection, "SELECT setval('e', 2)")
+    dry = repair_sequences(connection, None, dry_run=True)
+    assert dry.moves == {"s": 7, "c_id_seq": 5}
+    assert {r.table for r in dry.would_repair} == {"a", "b", "c"}
+    (refusal,) = dry.refusals
+    assert (refusal.sequences, len(refusal.results)) == (("e",), 2)
+    assert "e has no value left" in refusal.reason
+    report = repair_sequences(connection, None)
+    assert report.moves == dry.moves
+    told = report.to_dict()
+    assert (told["sequences_moved"], told["ids_moved"]) == (2, 12)
+    assert told["refusals"] == [{"reason": refusal.reason, "sequences": ["e"]}]
+
+
+def test_a_repair_is_counted_for_ids_kept_ahead(connection: Connection) -> None:
+    """Whoever keeps ids learns that a sequence was moved, and only then."""
+    run(connection, "CREATE TABLE t (id serial)")
+    before = moves()
+    repair_sequences(connection, table_of())
+    repair_sequences(connection, table_of(), dry_run=True)
+    assert moves() == before
+    run(connection, "INSERT INTO t VALUES (20)")
+    repair_sequences(connection, table_of(), dry_run=True)
+    assert moves() == before
+    repair_sequences(connection, table_of())
+    assert moves() > before
 
 
 def test_lack_of_privilege_is_said_and_the_rest_repaired(engine: Engine) -> None:

@@ -95,7 +95,7 @@ def test_bad_lines(
     assert count(portfolio_engine) == 0
 
     code, out, _ = invoke(portfolio_url, file, "--skip-bad")
-    assert code == 0
+    assert code == 3
     assert "4 lines: 1 loaded, 0 there before, 3 rejected" in out
     rejects = (tmp_path / "activities.csv.rejects.csv").read_bytes().splitlines()
     assert [line.split(b",")[0] for line in rejects[1:3]] == [
@@ -138,3 +138,71 @@ def test_other_commands_do_not_need_the_portfolio() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_only_so_many_bad_lines_are_listed(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
+) -> None:
+    """However many lines are bad, the first are listed and the others counted."""
+    file = write(tmp_path / "activities.csv", committed, *["Investment,2024-01-15,x"] * 50)
+    code, _, err = invoke(portfolio_url, file, "--list-bad", 3)
+    assert code == 1
+    assert [line.partition(",")[0] for line in err.splitlines()[:3]] == [
+        "line 2",
+        "line 3",
+        "line 4",
+    ]
+    assert err.splitlines()[3:] == [
+        "and 47 more bad lines",
+        "Nothing was loaded: 50 of 50 lines are wrong",
+    ]
+
+
+@pytest.mark.parametrize("option", [[], ["--skip-bad"]])
+def test_an_open_quote_ends_the_load(
+    committed: Holding,
+    portfolio_engine: Engine,
+    portfolio_url: str,
+    tmp_path: Path,
+    option: list[str],
+) -> None:
+    """A quote left open would swallow lines, so the load ends there, whatever is to be skipped."""
+    rows = ["Investment,2024-01-15,1"] * 6000
+    file = write(tmp_path / "activities.csv", committed, rows[0], '"Investment,2024-01-15,1', *rows)
+    code, _, err = invoke(portfolio_url, file, *option)
+    assert code == 1
+    [said] = err.splitlines()
+    assert said.startswith("Nothing was loaded: line 3: a quote opens here, and is not closed by")
+    assert count(portfolio_engine) == 0
+
+
+def test_a_type_that_counts_nowhere_is_refused(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
+) -> None:
+    """A misspelt type would silently be left out of the rates; it is loaded only if told so."""
+    file = write(
+        tmp_path / "activities.csv",
+        committed,
+        "Investmnet,2024-01-15,1",
+        "Annual fee,2024-01-15,1",
+        "dividend,2024-01-15,1",
+    )
+    code, _, err = invoke(portfolio_url, file)
+    assert code == 1
+    assert "line 2, activity_type: 'Investmnet' is not known" in err
+    assert "1 of 3 lines is wrong" in err
+    assert invoke(portfolio_url, file, "--unknown-types")[0] == 0
+    assert count(portfolio_engine) == 3
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+def test_load_on_any_driver(
+    driver: str, committed: Holding, portfolio_engine: Engine, tmp_path: Path
+) -> None:
+    """The application's own URL is good, synchronous or not."""
+    file = write(tmp_path / "activities.csv", committed, *["Investment,2024-01-15,9000"] * 30)
+    url = portfolio_engine.url.set(drivername=f"postgresql+{driver}")
+    code, out, err = invoke(url.render_as_string(hide_password=False), file, "--chunk-rows", 20)
+    assert code == 0, err
+    assert "30 lines: 30 loaded, 0 there before, 0 rejected" in out
+    assert count(portfolio_engine) == 30

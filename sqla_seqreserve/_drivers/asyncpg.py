@@ -1,0 +1,189 @@
+"""asyncpg below SQLAlchemy's adaption of it: COPY in binary format, through asyncpg's own codecs.
+
+asyncpg encodes the fields of a COPY by the columns of a prepared query on the same table, and does
+not look again: after an ALTER TYPE its ``copy_records_to_table()``, which finds that query in a
+cache by its text, sends bytes of the type that a column had before, and the server takes what has
+the right length. So the query is ours here, is prepared anew as soon as the table is another than
+it was prepared for, and is never executed. In the steady state nothing else is sent than the COPY,
+and that in one round trip: asyncpg does not wait for the server's "go on".
+
+What SQLAlchemy sends is prepared, so a message holds one statement. The private ``_protocol`` of a
+connection, its ``copy_in()``, and ``_state`` of a prepared statement were read in asyncpg 0.30 and
+0.32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Dialect
+
+from .. import _host as host
+from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+
+__all__ = ["make_driver"]
+
+_MOST_TABLES: Final = 100
+_TURN: Final = 5000
+"""Rows that may be encoded without another task's turn: some 20 ms."""
+
+_BINARY: Final = 1
+"""The format's number in PostgreSQL's protocol."""
+
+_NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
+_COPY: Final = re.compile(
+    rf"COPY (?P<table>{_NAME}(?:\.{_NAME})?) \((?P<columns>.+)\) FROM STDIN", re.DOTALL
+)
+
+
+class _Asyncpg:
+    types: TypeTable = "asyncpg"
+    copy_round_trips = 1
+    begins_along = False
+    sends_several = False
+    locks_apart = False
+
+    returns_each = False
+    copy_start = 150.0
+    copy_row = 4.5
+    insert_row = 9.0
+    numbered_row = 32.0
+    statement = 150.0
+    reservation = 120.0
+
+    def state(self, connection: Any) -> State:
+        if connection.dbapi_connection.autocommit:
+            return "autocommit"
+        return "open" if connection.driver_connection.is_in_transaction() else "idle"
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
+        return value
+
+    def refuses_copy(self) -> str | None:
+        return None
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+        codec_of = connection.driver_connection.get_settings().get_data_codec
+        for oid in oids:
+            if codec_of(oid, _BINARY) is None and codec_of(oid) is not None:
+                return f"asyncpg has no binary codec for the type with oid {oid} here"
+        return None
+
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        # Statements are prepared, so a lock cannot travel with one: the query takes its own.
+        assert lock is None
+        cursor.execute(statement, parameters)
+        return [tuple(row) for row in cursor.fetchall()]
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        return int(host.await_adapted(cursor, self._copy(cursor, statement, rows)))
+
+    async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        async with host.adapted_statement(cursor) as connection:
+            columns = await _columns(cursor, connection, statement, rows.facts)
+            records = _Records(rows)
+            try:
+                status = await connection._protocol.copy_in(
+                    statement, None, None, records.given(), columns._state, None
+                )
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                if records.failure is not None:
+                    raise
+                # So asyncpg says it of an argument that it cannot encode.
+                raise _data_error()(f"invalid input for COPY: {error}") from error
+            taken = int(status.rpartition(" ")[2])
+            host.set_adapted_rowcount(cursor, taken)
+            return taken
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+        raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
+
+
+def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
+    """What asyncpg can do."""
+    return _Asyncpg()
+
+
+def _data_error() -> type[Exception]:
+    from asyncpg.exceptions import DataError
+
+    error: type[Exception] = DataError
+    return error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """A prepared query of the columns that a COPY writes, what was known of the table then, and
+    asyncpg's codecs, which a user may set at any time.
+    """
+
+    prepared: Any
+    facts: object
+    codecs: list[tuple[int, Any]]
+
+    def holds(self, facts: object, codec_of: Callable[[int], Any]) -> bool:
+        return (self.facts is facts or self.facts == facts) and all(
+            codec_of(oid) is codec for oid, codec in self.codecs
+        )
+
+
+_columns_of: WeakKeyDictionary[Any, OrderedDict[str, _Columns]] = WeakKeyDictionary()
+
+
+async def _columns(cursor: Any, connection: Any, statement: str, facts: object) -> Any:
+    """The prepared query by which the fields of this COPY are encoded."""
+    # What asyncpg's pool lends is a proxy, another one each time.
+    known = _columns_of.setdefault(getattr(connection, "_con", connection), OrderedDict())
+    codec_of = connection.get_settings().get_data_codec
+    # Not by the whole text, to which a listener may have added a comment of its own.
+    parts = _COPY.search(statement)
+    assert parts is not None
+    query = f"SELECT {parts['columns']} FROM {parts['table']} LIMIT 0"  # noqa: S608  # quoted names
+    found = known.get(query)
+    if found is not None and facts is not None and found.holds(facts, codec_of):
+        known.move_to_end(query)
+        return found.prepared
+    prepared = await host.prepare_adapted(cursor, query)
+    oids = [attribute.type.oid for attribute in prepared.get_attributes()]
+    known[query] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
+    known.move_to_end(query)
+    if len(known) > _MOST_TABLES:
+        known.popitem(last=False)
+    return prepared
+
+
+class _Records:
+    """The rows of a COPY, as asyncpg asks for them, and what failed in asking."""
+
+    def __init__(self, rows: CopyRows) -> None:
+        self._rows = rows
+        self.failure: Exception | None = None
+
+    def given(self) -> Iterator[Row] | AsyncIterator[Row]:
+        return self._few() if len(self._rows) <= _TURN else self._many()
+
+    def _few(self) -> Iterator[Row]:
+        try:
+            for block in self._rows.blocks():
+                yield from block
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def _many(self) -> AsyncIterator[Row]:
+        """Other tasks have their turn now and then; asyncpg itself waits only for a slow server."""
+        try:
+            for block in self._rows.blocks():
+                for row in block:
+                    yield row
+                await asyncio.sleep(0)
+        except Exception as error:
+            self.failure = error
+            raise

@@ -1,0 +1,258 @@
+"""psycopg2: COPY in text format, and several statements in one ``execute()``.
+
+psycopg2 sends BEGIN in a round trip of its own, and writes parameters into the text, so a message
+is a text. Of several statements it hands on what the last one returned or the first error, without
+saying whose. Read in psycopg2 2.9.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Dialect
+
+from .driver import (
+    LOCK_REFUSED,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    LockRefusedError,
+    MessageError,
+    Returned,
+    Row,
+    State,
+    TypeTable,
+)
+from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
+
+__all__ = ["make_driver"]
+
+_SAVEPOINT: Final = "sqla_seqreserve_lock"
+
+_NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
+_INTO: Final = re.compile(
+    rf'\s*INSERT INTO (?:{_NAME}\.)?(?:(?P<plain>[^\s".(]+)|"(?P<quoted>(?:[^"]|"")+)")'
+)
+
+
+class _Psycopg2:
+    types: TypeTable = "text"
+    copy_round_trips = 2
+    begins_along = False
+    sends_several = True
+    locks_apart = True
+
+    returns_each = False
+    copy_start = 150.0
+    copy_row = 7.0
+    insert_row = 26.0
+    numbered_row = 32.0
+    statement = 150.0
+    reservation = 90.0
+
+    def state(self, connection: Any) -> State:
+        driver = connection.driver_connection
+        if driver.autocommit:
+            return "autocommit"
+        return "idle" if _is_idle(driver) else "open"
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        value: str | None = connection.driver_connection.get_parameter_status(name)
+        return value
+
+    def refuses_copy(self) -> str | None:
+        from psycopg2.extensions import get_wait_callback
+
+        if get_wait_callback() is not None:
+            return "psycopg2 takes no COPY while a wait callback is set (psycogreen, gevent)"
+        return None
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
+        return None
+
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        if lock is None:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
+        connection = cursor.connection
+        opens, autocommit = _is_idle(connection), connection.autocommit
+        # Without a transaction the message is one, in which no savepoint can be set.
+        before = lock if autocommit else _guarded(lock)
+        query = cursor.mogrify(statement, parameters)
+        try:
+            cursor.execute(cursor.mogrify(before) + b";" + query)
+        except connection.Error as error:
+            if error.pgcode not in LOCK_REFUSED:
+                raise
+            if _was_locked(cursor, lock, autocommit=autocommit):
+                raise
+            if opens:
+                connection.rollback()
+            raise LockRefusedError from error
+        return list(cursor.fetchall())
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        from psycopg2.extensions import encodings
+
+        source = _Blocks(text_blocks(rows, _formats(), encodings[cursor.connection.encoding]))
+        try:
+            cursor.copy_expert(statement, source)
+        except cursor.connection.Error:
+            # What could not be written is what went wrong, not the COPY that was given up for it.
+            if source.failure is not None:
+                raise source.failure from None
+            raise
+        return int(cursor.rowcount)
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+        back = [Returned([]) for _ in inserts]
+        with connection.driver_connection.cursor() as cursor:
+            # Every value is in its text before anything is sent: what cannot be is refused here.
+            for message in list(_messages(cursor, inserts)):
+                try:
+                    cursor.execute(b";".join(statement.text for statement in message))
+                except cursor.connection.Error as error:
+                    raise _placed(error, message, cursor.connection) from error
+                if inserts[message[-1].position].returns:
+                    found = back[message[-1].position]
+                    found.oids = [column.type_code for column in cursor.description]
+                    found.rows.extend(cursor.fetchall())
+        return back
+
+
+def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
+    """What psycopg2 can do."""
+    return _Psycopg2()
+
+
+def _is_idle(driver: Any) -> bool:
+    """Whether psycopg2 would begin a transaction before the next statement."""
+    from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+
+    return not driver.autocommit and driver.info.transaction_status == TRANSACTION_STATUS_IDLE
+
+
+# Locking
+
+
+def _guarded(lock: str) -> str:
+    """The lock with a savepoint around it, so that its refusal fails nothing else."""
+    return f"SAVEPOINT {_SAVEPOINT};{lock};RELEASE SAVEPOINT {_SAVEPOINT}"
+
+
+def _was_locked(cursor: Any, lock: str, *, autocommit: bool) -> bool:
+    """Whether it was the query behind the lock that failed; if not, undo the lock's failure."""
+    try:
+        if autocommit:
+            cursor.execute(f"{lock};SELECT 1")
+            return True
+        # It is gone if the lock was granted, and the transaction stays failed.
+        cursor.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT};RELEASE SAVEPOINT {_SAVEPOINT}")
+    except cursor.connection.Error:
+        return not autocommit
+    return False
+
+
+# Copying
+
+
+class _Blocks:
+    """A file to read from, as ``copy_expert()`` wants one; it keeps what a read raised, of which
+    psycopg2 keeps no more than a text.
+    """
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self.failure: BaseException | None = None
+
+    def read(self, size: int) -> bytes:  # noqa: ARG002  # a hint; psycopg2 takes any length
+        try:
+            return next(self._blocks, b"")
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+@cache
+def _formats() -> Mapping[type, TextFormat]:
+    """What psycopg2 can write, its own types with those of Python."""
+    from psycopg2 import extensions, extras
+
+    ranges = (
+        extras.DateRange,
+        extras.DateTimeRange,
+        extras.DateTimeTZRange,
+        extras.NumericRange,
+    )
+    return with_arrays(
+        {
+            **FORMATS,
+            **dict.fromkeys(ranges, TextFormat(range_text)),
+            extensions.Binary: TextFormat(lambda value: bytea_text(memoryview(value.adapted))),
+            extras.Json: TextFormat(lambda value: value.dumps(value.adapted)),
+        }
+    )
+
+
+# Sending several
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One statement of a message: which INSERT and which of its rows it is."""
+
+    position: int
+    row: int
+    table: str
+    text: bytes
+
+
+def _messages(cursor: Any, inserts: Sequence[InsertMessage]) -> Iterator[list[_Statement]]:
+    """The statements, those together that travel in one message: psycopg2 hands on the rows of the
+    last one alone.
+    """
+    message: list[_Statement] = []
+    for position, insert in enumerate(inserts):
+        table = _table(insert.statement)
+        for row, parameters in enumerate(insert.parameters):
+            text = cursor.mogrify(insert.statement, parameters)
+            message.append(_Statement(position, row, table, text))
+            if insert.returns:
+                yield message
+                message = []
+    if message:
+        yield message
+
+
+def _table(statement: str) -> str:
+    """The name of the table that an INSERT is into, without its schema and quotes."""
+    found = _INTO.match(statement)
+    if found is None:
+        return ""
+    return found["plain"] or found["quoted"].replace('""', '"').replace("%%", "%")
+
+
+def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> MessageError:
+    """The error with its place, as far as the server tells: an offset in the text, or the table
+    of a constraint. What a trigger's function did may be about any table.
+    """
+    from psycopg2.extensions import encodings
+
+    candidates = list(message)
+    if error.diag.statement_position is not None:
+        offset = int(error.diag.statement_position)
+        encoding = encodings[connection.encoding]
+        for statement in message:
+            offset -= len(statement.text.decode(encoding)) + 1
+            if offset <= 0:
+                candidates = [statement]
+                break
+    elif error.diag.table_name is not None and error.diag.context is None:
+        table = error.diag.table_name
+        candidates = [each for each in message if each.table == table] or candidates
+    first = candidates[0]
+    return MessageError(first.position, first.row, is_certain=len(candidates) == 1)

@@ -1,0 +1,58 @@
+"""SQLAlchemy's adaption of asyncpg.
+
+Read in 2.0.58 and 2.1.9: ``_adapt_connection`` of a cursor; of
+the connection ``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
+``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``. Whether a transaction was
+begun is ``_started`` in 2.0 and ``_transaction`` in 2.1; a cursor's row count can be set under
+``rowcount`` in 2.0 and ``_rowcount`` in 2.1; 2.0 waits with ``await_`` of the connection, which
+differs under ``async_fallback``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.util import await_only
+
+
+def await_adapted(cursor: Any, awaitable: Any) -> Any:
+    """Wait for a coroutine as the cursor, adapted of asyncpg's, waits for its own."""
+    wait = getattr(cursor._adapt_connection, "await_", await_only)
+    return wait(awaitable)
+
+
+@asynccontextmanager
+async def adapted_statement(cursor: Any) -> AsyncIterator[Any]:
+    """asyncpg's own connection, for one statement of the adapted ``cursor``: one at a time, in a
+    transaction, and errors translated, as the cursor's ``execute()`` has them.
+    """
+    adapted = cursor._adapt_connection
+    async with adapted._execute_mutex:
+        if not _is_begun(adapted):
+            await adapted._start_transaction()
+        try:
+            yield adapted._connection
+        except Exception as error:
+            adapted._handle_exception(error)
+
+
+async def prepare_adapted(cursor: Any, statement: str) -> Any:
+    """Prepare a statement that SQLAlchemy does not keep: its name is the application's choice, and
+    what asyncpg knows of types is of after the last DDL that SQLAlchemy saw.
+    """
+    adapted = cursor._adapt_connection
+    await adapted._check_type_cache_invalidation(cursor._invalidate_schema_cache_asof)
+    name = adapted._prepared_statement_name_func()
+    return await adapted._connection.prepare(statement, name=name)
+
+
+def set_adapted_rowcount(cursor: Any, count: int) -> None:
+    """Have the adapted ``cursor`` tell this row count."""
+    setattr(cursor, "_rowcount" if hasattr(cursor, "_rowcount") else "rowcount", count)
+
+
+def _is_begun(adapted: Any) -> bool:
+    begun: bool = getattr(adapted, "_started", adapted._transaction is not None)
+    return begun

@@ -1,0 +1,159 @@
+"""What kind of server this is: PostgreSQL itself, a node of Citus, or another engine that speaks
+its protocol.
+
+Three things differ between them that matter here. Each node of a Citus cluster numbers within a
+window of its own (:func:`window_of`), and writes to tables whose rows live elsewhere
+(:data:`IS_DISTRIBUTED`, :func:`distributions`). Other engines lack the ``xmin`` of catalogue rows,
+by which cached facts are compared, or hand out ids in ways of their own; there
+:attr:`Engine.reason` says why nothing is to be reserved.
+
+:data:`IS_CITUS` and :data:`IS_DISTRIBUTED` are expressions over catalogues that every PostgreSQL
+has, so they ride along in a query that is sent anyway. What only Citus has is asked for by
+queries of its own, once they have said that it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import ARRAY, BigInteger, Connection, Dialect, bindparam, text
+
+__all__ = [
+    "IS_CITUS",
+    "IS_DISTRIBUTED",
+    "Distribution",
+    "Engine",
+    "distributions",
+    "engine_called",
+    "engine_of",
+    "window_of",
+]
+
+Kind: TypeAlias = Literal["postgresql", "citus", "other"]
+
+Distribution: TypeAlias = Literal["hash", "range", "append", "reference", "schema", "local"]
+"""How Citus holds a table: rows spread over shards, a copy on every node, one shard of a schema
+that is distributed as a whole, or a table of one node that Citus knows of.
+"""
+
+IS_CITUS: Final = "EXISTS (SELECT 1 FROM pg_catalog.pg_extension x WHERE x.extname = 'citus')"
+"""Whether the database is a node of Citus, as an SQL expression."""
+
+IS_DISTRIBUTED: Final = """(c.relhastriggers AND EXISTS (
+    SELECT 1 FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+    WHERE g.tgrelid = c.oid AND g.tgisinternal AND p.proname = 'citus_truncate_trigger'))"""
+"""Whether Citus manages the table, as an SQL expression on ``pg_class c``. It gives each such table
+an internal trigger, on every node, so distributing a table changes its fingerprint too.
+"""
+
+# has_xmin: YugabyteDB lists no such column, and refuses to name it.
+_ENGINE = text(
+    f"""
+    SELECT pg_catalog.version() AS version, {IS_CITUS} AS citus,
+           EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
+                   WHERE a.attrelid = CAST('pg_catalog.pg_class' AS regclass)
+                     AND a.attname = 'xmin') AS has_xmin
+    """  # noqa: S608  # the expression above, no input
+)
+
+_DISTRIBUTIONS = text(
+    """
+    SELECT CAST(CAST(p.logicalrelid AS oid) AS bigint) AS oid,
+           CASE WHEN p.partmethod = 'h' THEN 'hash'
+                WHEN p.partmethod = 'r' THEN 'range'
+                WHEN p.partmethod = 'a' THEN 'append'
+                WHEN p.repmodel = 't' THEN 'reference'
+                WHEN p.colocationid <> 0 THEN 'schema'
+                ELSE 'local' END AS distribution
+    FROM pg_catalog.pg_dist_partition p
+    WHERE CAST(CAST(p.logicalrelid AS oid) AS bigint) = ANY (CAST(:oids AS bigint[]))
+    """
+).bindparams(bindparam("oids", type_=ARRAY(BigInteger)))
+
+# What version() says of engines that took over PostgreSQL's protocol, and their names.
+_OTHERS: Final = {
+    "-YB-": "YugabyteDB",
+    "Yugabyte": "YugabyteDB",
+    "CockroachDB": "CockroachDB",
+    "Redshift": "Amazon Redshift",
+    "Greenplum": "Greenplum",
+    "Cloudberry": "Cloudberry",
+    "Postgres-XL": "Postgres-XL",
+    "openGauss": "openGauss",
+    "GaussDB": "GaussDB",
+    "CrateDB": "CrateDB",
+    "Materialize": "Materialize",
+    "QuestDB": "QuestDB",
+    "RisingWave": "RisingWave",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A server by kind and name. :attr:`reason` is why no ids are reserved on it, ``None`` where
+    they are.
+    """
+
+    kind: Kind
+    name: str
+    has_xmin: bool = True
+
+    @property
+    def reason(self) -> str | None:
+        """Why SQLAlchemy writes alone here, as ``explain`` and the log say it."""
+        if self.kind == "other":
+            return f"{self.name} is not PostgreSQL, and reserving ids was not tried on it"
+        if not self.has_xmin:
+            return (
+                f"the catalogue of this {self.name} has no xmin, so nobody can tell whether what "
+                "is known of a table still holds"
+            )
+        return None
+
+
+_engines: MutableMapping[Dialect, Engine] = WeakKeyDictionary()
+
+
+def engine_of(connection: Connection) -> Engine:
+    """The server behind a connection: one query for each ``create_engine()``, then none.
+
+    What the servers of one engine's URL have in common is remembered, and not what differs between
+    a coordinator and its workers.
+    """
+    if connection.dialect.name != "postgresql":
+        return Engine("other", connection.dialect.name, has_xmin=False)
+    known = _engines.get(connection.dialect)
+    if known is None:
+        row = connection.execute(_ENGINE).one()
+        known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
+        _engines[connection.dialect] = known
+    return known
+
+
+def engine_called(version: str, *, citus: bool, has_xmin: bool = True) -> Engine:
+    """The engine that answers ``version()`` like this (no I/O)."""
+    for mark, name in _OTHERS.items():
+        if mark in version:
+            return Engine("other", name, has_xmin)
+    return Engine("citus" if citus else "postgresql", "Citus" if citus else "PostgreSQL", has_xmin)
+
+
+def distributions(connection: Connection, oids: Iterable[int]) -> Mapping[int, Distribution]:
+    """How Citus holds those of the tables that it manages; only to be asked on a node of Citus."""
+    rows = connection.execute(_DISTRIBUTIONS, {"oids": list(oids)})
+    return {row.oid: row.distribution for row in rows}
+
+
+def window_of(group: int, data_type: str) -> tuple[int, int] | None:
+    """The ids that the node of a group may hand out of a shared sequence, ``None`` for none at all.
+
+    Citus gives the workers' bigint sequences ``MINVALUE`` (group << 48) + 1. The end is our own:
+    the ``MAXVALUE`` that it sets is the first id of the next group, and the coordinator's sequence
+    has no end in its catalogue. Sequences of smaller types work on the coordinator (group 0) only.
+    """
+    if data_type == "bigint":
+        return (-(2**63) if group == 0 else (group << 48) + 1, (group + 1) << 48)
+    return (-(2**63), 2**63 - 1) if group == 0 else None

@@ -1,0 +1,47 @@
+"""One short error where the database may only be read, in place of the driver's with its SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from .._drivers import driver_of
+from ..errors import ReadOnlyError
+
+__all__ = ["read_only_told"]
+
+_READ_ONLY_TRANSACTION: Final = "25006"
+
+
+@contextmanager
+def read_only_told(
+    connection: Connection, what: str, classes: Iterable[str] = ()
+) -> Iterator[None]:
+    """Turn the refusal of a database that may only be read into an error that names it.
+
+    :param what: what needs to write, as the error says it.
+    :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        if code != _READ_ONLY_TRANSACTION:
+            raise
+        url = connection.engine.url
+        place = f"{url.host or 'the local server'}{f':{url.port}' if url.port else ''}"
+        driver = driver_of(connection.dialect)
+        if driver and driver.setting(connection.connection, "in_hot_standby") == "on":
+            found = "a standby"
+        else:
+            found = "a standby, or its transaction is READ ONLY"
+        named = ", ".join(classes)
+        raise ReadOnlyError(
+            f"{what}{f' for {named}' if named else ''} needs to write, and the database "
+            f"{url.database} on {place} is {found}. Use a session that is bound to the primary; "
+            "one that routes reads to a replica must send Insert to the primary in its get_bind()"
+        ) from error

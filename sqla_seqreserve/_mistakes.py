@@ -1,0 +1,134 @@
+"""Sentences for likely mistakes: what was given, what was meant, and how to write that (no I/O)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.orm import Mapper, Session, registry, scoped_session
+
+from .errors import ConfigurationError
+
+__all__ = [
+    "checked_choice",
+    "checked_classes",
+    "not_a_target",
+    "require_async",
+]
+
+# What people write for a mode, and which one it is: the names of writers and of SQLAlchemy's parts.
+_MEANT: Final = {
+    "copy": "bulk",
+    "on": "bulk",
+    "insert": "reserve",
+    "orm": "reserve",
+    "ids": "reserve",
+    "none": "off",
+    "stock": "off",
+}
+_EXPECTED: Final = (
+    "expected a Session or AsyncSession (instance or class), a sessionmaker, async_sessionmaker or "
+    "scoped_session"
+)
+
+
+def not_a_target(target: object) -> ConfigurationError:
+    """The error for something that ``register()`` does not take."""
+    name = type(target).__name__
+    if isinstance(target, Engine | Connection) or name in ("AsyncEngine", "AsyncConnection"):
+        what: str | None = (
+            f"{'an' if name[0] in 'AE' else 'a'} {name} flushes nothing: register the "
+            f"{'async_' if name.startswith('Async') else ''}sessionmaker that makes its sessions"
+        )
+    elif isinstance(getattr(target, "session", None), scoped_session):
+        # Flask-SQLAlchemy's object.
+        what = f"register the session that this {name} holds: register(db.session)"
+    elif isinstance(target, type) and _is_declarative(target):
+        what = (
+            "it is a model or a declarative base: register the sessionmaker, and give models as "
+            f"classes=[{target.__name__}]"
+        )
+    else:
+        what = None
+    return ConfigurationError(
+        f"Cannot register {target!r}: {_EXPECTED}{f'; {what}' if what else ''}"
+    )
+
+
+def checked_classes(classes: Any) -> tuple[type[Any], ...]:
+    """Return the classes that are to be enrolled.
+
+    :raises ConfigurationError: one of them is neither mapped nor a declarative base
+    """
+    if isinstance(classes, type):
+        raise ConfigurationError(
+            f"classes must be several: write classes=[{classes.__name__}], with brackets"
+        )
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise ConfigurationError(
+            f"classes must hold mapped classes or declarative bases, found {classes!r}"
+        )
+    found = tuple(classes)
+    for cls in found:
+        if not isinstance(cls, type):
+            raise ConfigurationError(
+                f"classes must hold mapped classes or declarative bases, found {cls!r}"
+            )
+        if not _is_declarative(cls) and not _has_mapped_subclass(cls):
+            raise ConfigurationError(
+                "classes must hold mapped classes or declarative bases, found "
+                f"{cls.__module__}.{cls.__qualname__}, which is neither: nothing of it could ever "
+                "be enrolled"
+            )
+    return found
+
+
+def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that the value is one of the choices.
+
+    :raises ConfigurationError: it is not; names the one that is probably meant
+    """
+    if isinstance(value, str) and value in choices:
+        return
+    meant = None
+    if isinstance(value, str):
+        from difflib import get_close_matches  # takes its time to import, and is for mistakes only
+
+        lower = value.lower()
+        near = get_close_matches(lower, choices, 1)
+        meant = near[0] if near else _MEANT.get(lower) if name == "mode" else None
+    hint = f'; "{meant}" is the one that is meant, probably' if meant in choices else ""
+    raise ConfigurationError(
+        f"{name} must be one of {', '.join(map(repr, choices))}, found {value!r}{hint}"
+    )
+
+
+def require_async(name: str, bind: object) -> None:
+    """Refuse a synchronous session or connection in a function of ``aio``.
+
+    :raises ConfigurationError: it is one
+    """
+    if isinstance(bind, Session | scoped_session | Connection | Engine):
+        raise ConfigurationError(
+            f"aio.{name}: expected an AsyncSession or AsyncConnection, got a "
+            f"{type(bind).__name__}; call sqla_seqreserve.{name} with it, without await"
+        )
+
+
+def _is_declarative(cls: type[Any]) -> bool:
+    if isinstance(inspect(cls, raiseerr=False), Mapper):
+        return True
+    # An abstract base, DeclarativeBase's or SQLModel's.
+    owners = (getattr(cls, "registry", None), getattr(cls, "_sa_registry", None))
+    return any(isinstance(owner, registry) for owner in owners)
+
+
+def _has_mapped_subclass(cls: type[Any]) -> bool:
+    """Whether a mixin has a class that is mapped by now."""
+    if cls is object:
+        return False
+    return any(
+        isinstance(inspect(sub, raiseerr=False), Mapper) or _has_mapped_subclass(sub)
+        for sub in type.__subclasses__(cls)
+    )

@@ -1,0 +1,129 @@
+"""Values that asyncpg writes by COPY exactly as it does by INSERT.
+
+asyncpg encodes a parameter by the type that INSERT casts it to, and a field of a COPY by the
+column's, both with the codec that the connection has for the type: one that its user set as well.
+The two types are the same here, integers and floats of another size aside. Read in asyncpg 0.30 and
+0.32.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from asyncpg import Range
+from sqlalchemy import Connection
+
+from .checks import (
+    Check,
+    between,
+    exact_types,
+    has_steady_offset,
+    is_naive,
+    items_of,
+    single_precision,
+)
+from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+
+__all__ = ["TABLE"]
+
+_FIRST_OWN_OID: Final = 16384
+"""Below are PostgreSQL's own types. Others, enums aside, asyncpg encodes as text, which its COPY
+cannot send (citext, hstore).
+"""
+
+_ADDRESSES: Final = frozenset(
+    {
+        ipaddress.IPv4Address,
+        ipaddress.IPv4Interface,
+        ipaddress.IPv4Network,
+        ipaddress.IPv6Address,
+        ipaddress.IPv6Interface,
+        ipaddress.IPv6Network,
+        str,
+    }
+)
+
+_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+    "bool": (frozenset({bool}), None),
+    "bytea": (frozenset({bytes, bytearray, memoryview}), None),
+    "cidr": (_ADDRESSES, None),
+    "date": (frozenset({dt.date}), None),
+    "float4": (frozenset({float}), single_precision),
+    "float8": (frozenset({float, int}), None),
+    "inet": (_ADDRESSES, None),
+    "interval": (frozenset({dt.timedelta}), None),
+    "json": (frozenset({str}), None),
+    "jsonb": (frozenset({str}), None),
+    "numeric": (frozenset({Decimal, float, int}), None),
+    "oid": (frozenset({int}), between(0, 2**32 - 1)),
+    "time": (frozenset({dt.time}), is_naive),
+    "timestamp": (frozenset({dt.datetime}), is_naive),
+    "timestamptz": (frozenset({dt.datetime}), None),
+    "timetz": (frozenset({dt.time}), has_steady_offset),
+    "uuid": (frozenset({str, uuid.UUID}), None),
+}
+
+
+class _Asyncpg:
+    def scalar(self, modelled: Modelled) -> Codec:
+        """The codec of a column that is no array."""
+        column, name = modelled.column, modelled.column.type_name
+        if name in INTEGERS and not column.is_enum:
+            limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
+            return Codec(column.type_oid, frozenset({int}), check=between(-limit, limit - 1))
+        if name in STRINGS - {"citext"}:
+            return Codec(column.type_oid, frozenset({str}), kinds=((str, str.__str__),))
+        if name in _SCALARS:
+            exact, check = _SCALARS[name]
+            return Codec(column.type_oid, exact, check=check)
+        if column.type_oid >= _FIRST_OWN_OID and not column.is_enum:
+            return Codec(column.type_oid)
+        if name.endswith("multirange"):
+            return Codec(column.type_oid, frozenset({list}))
+        if name.endswith("range"):
+            return Codec(column.type_oid, frozenset({Range}))
+        return Codec(column.type_oid, frozenset({str}))
+
+    def array(self, modelled: Modelled) -> Codec:
+        """The codec of an array: its items are what its codec takes."""
+        column, element = modelled.column, modelled.column.element_type
+        assert element is not None
+        if column.type_oid >= _FIRST_OWN_OID and not column.element_is_enum:
+            return Codec(column.type_oid)
+        limit = None
+        if element in INTEGERS and not column.element_is_enum:
+            limit = min(INTEGERS[element], MODEL_INTEGERS[modelled.name])
+        longest = int(modelled.size) if modelled.size and element in STRINGS else None
+
+        def check(values: Sequence[Any]) -> bool:
+            try:
+                items = list(items_of(values))
+            except ValueError:
+                return False
+            types = exact_types(items)
+            if limit is not None:
+                return types <= {int} and between(-limit, limit - 1)(items)
+            if longest is not None:
+                return types <= {str} and max(map(len, items), default=0) <= longest
+            if element == "float4":
+                return types <= {float} and single_precision(items)
+            return True
+
+        return Codec(column.type_oid, frozenset({list}), check=check)
+
+    def adapted_otherwise(
+        self,
+        connection: Connection,  # noqa: ARG002  # the protocol's
+        codec: Codec,  # noqa: ARG002  # as above
+        types: Iterable[type],  # noqa: ARG002  # as above
+    ) -> type | None:
+        """Nothing is: COPY and INSERT share the connection's codecs."""
+        return None
+
+
+TABLE: Final = _Asyncpg()

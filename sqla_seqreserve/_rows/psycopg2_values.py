@@ -1,0 +1,231 @@
+"""Values that psycopg2 writes by COPY in text format exactly as it does by INSERT.
+
+psycopg2 writes a literal: ``'..'::timestamptz``, ``ARRAY[1, 2]``, ``1.5``, or text between quotes
+for the server to read. So a value is exact where the column's input function makes of its text what
+the assignment makes of its literal. Measured with psycopg2 2.9 on PostgreSQL 15 and 18.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+from psycopg2 import extensions, extras
+from psycopg2.extensions import Binary
+from psycopg2.extras import DateRange, DateTimeRange, DateTimeTZRange, NumericRange
+from sqlalchemy import Connection
+
+from .checks import (
+    Check,
+    between,
+    exact_types,
+    has_steady_offset,
+    is_naive,
+    items_of,
+    naive_or_has_offset,
+    single_precision,
+    strings_alone,
+)
+from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of
+
+__all__ = ["TABLE"]
+
+
+def _rounds_once(values: Sequence[float]) -> bool:
+    """Whether the server makes one single of each, be it by way of a double or not: no double lies
+    half way between two singles.
+    """
+    return single_precision(values) and not any(
+        struct.unpack("<Q", struct.pack("<d", value))[0] & 0x1FFFFFFF == 0x10000000
+        for value in values
+    )
+
+
+_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+    "bool": (frozenset({bool}), None),
+    "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), None),
+    "date": (frozenset({dt.date}), None),
+    "float4": (frozenset({float}), _rounds_once),
+    "float8": (frozenset({float}), None),
+    "interval": (frozenset({dt.timedelta}), None),
+    "numeric": (frozenset({Decimal, int}), None),
+    "time": (frozenset({dt.time}), is_naive),
+    "timestamp": (frozenset({dt.datetime}), is_naive),
+    "timestamptz": (frozenset({dt.datetime}), naive_or_has_offset),
+    "timetz": (frozenset({dt.time}), has_steady_offset),
+    "uuid": (frozenset({uuid.UUID}), None),
+}
+
+_RANGES: Final[Mapping[str, tuple[type, str]]] = {
+    "int4range": (NumericRange, "int4"),
+    "int8range": (NumericRange, "int8"),
+    "numrange": (NumericRange, "numeric"),
+    "daterange": (DateRange, "date"),
+    "tsrange": (DateTimeRange, "timestamp"),
+    "tstzrange": (DateTimeTZRange, "timestamptz"),
+}
+
+
+class _Psycopg2:
+    def scalar(self, modelled: Modelled) -> Codec:
+        """The codec of a column that is no array."""
+        column, name = modelled.column, modelled.column.type_name
+        if name in INTEGERS and not column.is_enum:
+            limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
+            return Codec(
+                column.type_oid,
+                text=frozenset({int}),
+                check=between(-limit, limit - 1),
+                convert={str: integer_of},
+                kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
+            )
+        if name in STRINGS:
+            return Codec(column.type_oid, text=frozenset({str}), kinds=((str, str.__str__),))
+        if name in _SCALARS:
+            exact, check = _SCALARS[name]
+            # A float is written as a number with a point, which is numeric.
+            further = {float, str} if name == "numeric" else {str}
+            return Codec(
+                column.type_oid, text=exact | further, check=check, as_utc=name == "timestamp"
+            )
+        if name in _RANGES:
+            class_, bound = _RANGES[name]
+            return Codec(
+                column.type_oid,
+                text=frozenset({class_, str}),
+                check=_range_check(bound),
+                inner=lambda values: exact_types(_bounds(values)),
+            )
+        if name == "hstore":
+            return Codec(column.type_oid, text=frozenset({str, dict}), check=strings_alone)
+        return Codec(column.type_oid, text=frozenset({str}))
+
+    def array(self, modelled: Modelled) -> Codec:
+        """The codec of an array, which INSERT writes as ``ARRAY[..]`` of literals and casts."""
+        column, element = modelled.column, modelled.column.element_type
+        assert element is not None
+        allowed: frozenset[type] = frozenset({str})
+        item_check: Check | None = None
+        if element in INTEGERS and not column.element_is_enum:
+            limit = min(INTEGERS[element], MODEL_INTEGERS[modelled.name])
+            allowed, item_check = frozenset({int}), between(-limit, limit - 1)
+        elif element in _SCALARS:
+            allowed, item_check = _SCALARS[element]
+            allowed = allowed - {Binary}
+        elif element in _RANGES or element.endswith("multirange") or element == "hstore":
+            allowed = frozenset()
+        longest = int(modelled.size) if modelled.size and element in STRINGS else None
+
+        def check(values: Sequence[Any]) -> bool:
+            try:
+                items = list(items_of(values))
+            except ValueError:
+                return False
+            types = exact_types(items)
+            return (
+                types <= allowed
+                and (item_check is None or item_check(items))
+                and (element != "timestamptz" or len({item.tzinfo is None for item in items}) < 2)
+                and (longest is None or max(map(len, items), default=0) <= longest)
+            )
+
+        return Codec(
+            column.type_oid,
+            text=frozenset({list}),
+            check=check,
+            inner=lambda values: exact_types(items_of(values)),
+        )
+
+    def adapted_otherwise(
+        self,
+        connection: Connection,  # noqa: ARG002  # psycopg2's adapters are global
+        codec: Codec,  # noqa: ARG002  # as above
+        types: Iterable[type],
+    ) -> type | None:
+        """A type for which an adapter was registered that is not psycopg2's own."""
+        own = _own_adapters()
+        for type_ in types:
+            found = _adapter(extensions.adapters, type_)
+            if type_ is dict:
+                if found is not extras.HstoreAdapter:
+                    return type_
+            elif type_ in _RANGE_NAMES:
+                if (
+                    getattr(found, "name", None) != _RANGE_NAMES[type_]
+                    or found.__module__ != "psycopg2._range"
+                ):
+                    return type_
+            elif found is not _adapter(own, type_):
+                return type_
+        return None
+
+
+TABLE: Final = _Psycopg2()
+
+_RANGE_NAMES: Final[Mapping[type, str]] = {
+    DateRange: "daterange",
+    DateTimeRange: "tsrange",
+    DateTimeTZRange: "tstzrange",
+}
+
+
+@cache
+def _own_adapters() -> Mapping[Any, Any]:
+    """What psycopg2 and SQLAlchemy register by themselves, whatever was registered since."""
+    from psycopg2._psycopg import Decimal as DecimalAdapter
+    from psycopg2._psycopg import List
+    from psycopg2._range import NumberRangeAdapter
+
+    adapters = {
+        bool: extensions.Boolean,
+        bytearray: extensions.Binary,
+        bytes: extensions.Binary,
+        Decimal: DecimalAdapter,
+        dt.date: extensions.DateFromPy,
+        dt.datetime: extensions.TimestampFromPy,
+        dt.time: extensions.TimeFromPy,
+        dt.timedelta: extensions.IntervalFromPy,
+        float: extensions.Float,
+        int: extensions.Int,
+        list: List,
+        memoryview: extensions.Binary,
+        NumericRange: NumberRangeAdapter,
+        str: extensions.QuotedString,
+        uuid.UUID: extras.UUID_adapter,
+    }
+    return {(type_, extensions.ISQLQuote): adapter for type_, adapter in adapters.items()}
+
+
+def _adapter(adapters: Mapping[Any, Any], type_: type) -> Any:
+    for base in type_.__mro__:
+        found = adapters.get((base, extensions.ISQLQuote))
+        if found is not None:
+            return found
+    return None
+
+
+def _bounds(values: Iterable[Any]) -> list[Any]:
+    return [
+        end
+        for value in values
+        if not isinstance(value, str) and value is not None and not value.isempty
+        for end in (value.lower, value.upper)
+        if end is not None
+    ]
+
+
+def _range_check(bound: str) -> Check:
+    exact = frozenset({int}) if bound in INTEGERS else _SCALARS[bound][0]
+    limit = INTEGERS.get(bound)
+    check = between(-limit, limit - 1) if limit else _SCALARS[bound][1]
+
+    def ranges(values: Sequence[Any]) -> bool:
+        bounds = _bounds(values)
+        return exact_types(bounds) <= exact and (check is None or check(bounds))
+
+    return ranges

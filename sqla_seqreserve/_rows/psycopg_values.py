@@ -1,0 +1,296 @@
+"""Values that psycopg 3 writes by COPY exactly as it does by INSERT.
+
+In binary format a value is taken for what the column is, and psycopg's integer dumpers wrap around
+silently (70000 in a smallint column becomes 4464), hence exact types and ranges. A type without a
+binary dumper (hstore, inet from ``str``, citext[], ...) goes as text: COPY then calls the column's
+input function on the text that an untyped parameter would have been. Measured with psycopg 3.3 on
+PostgreSQL 15 and 18.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import ipaddress
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+
+from psycopg import Binary, ProgrammingError, pq
+from psycopg.adapt import AdaptersMap, PyFormat
+from psycopg.types.array import ListBinaryDumper
+from psycopg.types.json import Json, Jsonb
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
+from sqlalchemy import Connection
+
+from .checks import (
+    Check,
+    between,
+    exact_types,
+    has_offset,
+    has_steady_offset,
+    is_naive,
+    items_of,
+    naive_or_has_offset,
+    single_precision,
+    strings_alone,
+    without_scope,
+    without_signed_nan,
+)
+from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
+
+__all__ = ["TABLE"]
+
+_TEXT_OID: Final = 25
+
+_ADDRESSES: Final = frozenset(
+    {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
+)
+
+_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+    "bool": (frozenset({bool}), None),
+    "bytea": (frozenset({bytes, bytearray, Binary}), None),
+    "date": (frozenset({dt.date}), None),
+    "float4": (frozenset({float}), single_precision),
+    "float8": (frozenset({float}), None),
+    "inet": (_ADDRESSES, without_scope),
+    "cidr": (frozenset({ipaddress.IPv4Network, ipaddress.IPv6Network}), None),
+    "interval": (frozenset({dt.timedelta}), None),
+    "json": (frozenset({Json, Jsonb}), None),
+    "jsonb": (frozenset({Json, Jsonb}), None),
+    "numeric": (frozenset({Decimal, int}), without_signed_nan),
+    "time": (frozenset({dt.time}), is_naive),
+    "timestamp": (frozenset({dt.datetime}), is_naive),
+    "timestamptz": (frozenset({dt.datetime}), has_offset),
+    "timetz": (frozenset({dt.time}), has_steady_offset),
+    "uuid": (frozenset({uuid.UUID}), None),
+}
+
+_RANGES: Final = {
+    "int4range": "int4",
+    "int8range": "int8",
+    "numrange": "numeric",
+    "daterange": "date",
+    "tsrange": "timestamp",
+    "tstzrange": "timestamptz",
+}
+
+# Arrays that psycopg writes in binary as it does in text; others go as text.
+_BINARY_ARRAYS: Final = frozenset({*_SCALARS, *INTEGERS, "text", "varchar"}) - {
+    "inet",
+    "cidr",
+    "json",
+    "jsonb",
+    "interval",
+}
+
+_TEXT_KINDS: Final = ((str, str.__str__), (enum.Enum, name_of))
+
+
+def _numeric_from_float(value: float) -> Decimal:
+    """What PostgreSQL makes of a double precision value assigned to numeric: 15 significant
+    digits (``float8_numeric``).
+    """
+    return Decimal(f"{value:.15g}")
+
+
+def _exact_float(value: int) -> float | int:
+    """The same number as double precision; the int where it is the server's to round."""
+    return float(value) if -(2**53) <= value <= 2**53 else value
+
+
+class _Psycopg:
+    def scalar(self, modelled: Modelled) -> Codec:
+        """The codec of a column that is no array."""
+        return _scalar(modelled.name, modelled.column.type_name, modelled.column)
+
+    def array(self, modelled: Modelled) -> Codec:
+        """The codec of an array. INSERT sends the text of it, and casts that."""
+        column = modelled.column
+        assert column.element_type is not None
+        inner = _scalar(modelled.name, column.element_type, column)
+        allowed = inner.binary | inner.text
+        longest = int(modelled.size) if modelled.size and column.element_type in STRINGS else None
+
+        def check(values: Sequence[Any]) -> bool:
+            try:
+                items = list(items_of(values))
+            except ValueError:
+                return False
+            types = exact_types(items)
+            return (
+                types <= allowed
+                and (str not in types or types == {str})
+                and inner.accepts(items, types)
+                and (longest is None or max(map(len, items), default=0) <= longest)
+            )
+
+        array = frozenset({list})
+        in_binary = column.element_type in _BINARY_ARRAYS
+        return Codec(
+            column.type_oid,
+            array if in_binary else frozenset(),
+            array,
+            check,
+            inner=lambda values: _inner(values, inner),
+        )
+
+    def adapted_otherwise(
+        self, connection: Connection, codec: Codec, types: Iterable[type]
+    ) -> type | None:
+        """A type for which a dumper was registered that is not psycopg's own."""
+        adapters = connection.connection.driver_connection.adapters  # type: ignore[union-attr]  # it is connected
+        own = _own_adapters()
+        for type_ in types:
+            for format_ in (PyFormat.AUTO, PyFormat.TEXT):
+                found = _dumper(adapters, type_, format_)
+                usual = _dumper(own, type_, format_)
+                if found is not usual and not _is_usual(found, usual, type_):
+                    return type_
+        if codec.binary:
+            found = _dumper_by_oid(adapters, codec.oid)
+            usual = _dumper_by_oid(own, codec.oid)
+            if found is not usual and not _is_usual(found, usual, Json):
+                return next(iter(codec.binary))
+        return None
+
+
+TABLE: Final = _Psycopg()
+
+
+@cache
+def _own_adapters() -> AdaptersMap:
+    """What psycopg registers by itself, whatever was registered since."""
+    from psycopg import dbapi20, postgres
+
+    adapters = AdaptersMap()
+    postgres.register_default_types(adapters.types)
+    postgres.register_default_adapters(adapters)
+    dbapi20.register_dbapi20_adapters(adapters)
+    return adapters
+
+
+def _dumper(adapters: AdaptersMap, type_: type, format_: PyFormat) -> Any:
+    try:
+        return adapters.get_dumper(type_, format_)
+    except ProgrammingError:
+        return None
+
+
+def _dumper_by_oid(adapters: AdaptersMap, oid: int) -> Any:
+    try:
+        return adapters.get_dumper_by_oid(oid, pq.Format.BINARY)
+    except ProgrammingError:
+        return None
+
+
+def _is_usual(found: Any, usual: Any, type_: type) -> bool:
+    """Whether a dumper that is not psycopg's own does the same: hstore's, which is made for a
+    database, and JSON's with another function, which it is given in every format.
+    """
+    # The dumpers of arrays are made for each map.
+    if found is not None and found.__bases__ == (ListBinaryDumper,):
+        return bool(found.dump is ListBinaryDumper.dump)
+    if type_ is dict:
+        return found is not None and found.__module__ == "psycopg.types.hstore"
+    if type_ in {Json, Jsonb} and found is not None and usual is not None:
+        return issubclass(found, usual) and found.dump is usual.dump
+    return False
+
+
+def _scalar(model: str, name: str, column: Any) -> Codec:
+    oid = column.type_oid
+    if column.is_enum or column.element_is_enum:
+        return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
+    if name in INTEGERS:
+        limit = min(INTEGERS[name], MODEL_INTEGERS[model])
+        # INSERT casts to the model's type, which only int4 has for a boolean.
+        booleans: dict[type, Callable[[Any], Any]] = {bool: int} if model == "integer" else {}
+        return Codec(
+            oid,
+            frozenset({int}),
+            frozenset({int}),
+            between(-limit, limit - 1),
+            convert={str: integer_of, **booleans},
+            kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
+        )
+    if name in STRINGS:
+        return Codec(_TEXT_OID, frozenset({str}), frozenset({str}), kinds=_TEXT_KINDS)
+    if name == "numeric":
+        exact, check = _SCALARS[name]
+        return Codec(oid, exact, exact, check, convert={float: _numeric_from_float})
+    if name == "float8":
+        exact, _ = _SCALARS[name]
+        return Codec(oid, exact, exact | {str}, convert={int: _exact_float})
+    if name in _SCALARS:
+        exact, check = _SCALARS[name]
+        # Naive values are of the connection's time zone, which the server knows.
+        return Codec(
+            oid,
+            exact,
+            exact | {str},
+            check,
+            text_check=naive_or_has_offset if name == "timestamptz" else None,
+            as_utc=name == "timestamp",
+        )
+    if name in _RANGES:
+        return Codec(
+            oid,
+            frozenset({Range}),
+            frozenset({Range, str}),
+            _range_check(_RANGES[name]),
+            inner=lambda values: exact_types(_bounds(values)),
+        )
+    if name.endswith("multirange") and name.replace("multirange", "range") in _RANGES:
+        ranges = _range_check(_RANGES[name.replace("multirange", "range")])
+        return Codec(
+            oid,
+            frozenset({Multirange}),
+            frozenset({Multirange, str}),
+            lambda values: ranges(_ranges(values)),
+            inner=lambda values: {Range} | exact_types(_bounds(_ranges(values))),
+        )
+    if name == "hstore":
+        return Codec(oid, text=frozenset({str, dict}), check=strings_alone)
+    return Codec(oid, text=frozenset({str}))
+
+
+def _inner(values: Sequence[Any], codec: Codec) -> set[type]:
+    items = list(items_of(values))
+    return exact_types(items) | (codec.inner(items) if codec.inner is not None else set())
+
+
+def _ranges(values: Iterable[Any]) -> list[Any]:
+    return [item for value in values if type(value) is Multirange for item in value]
+
+
+def _bounds(values: Iterable[Any]) -> list[Any]:
+    return [
+        end
+        for value in values
+        if type(value) is Range and not value.isempty
+        for end in (value.lower, value.upper)
+        if end is not None
+    ]
+
+
+def _range_check(bound: str) -> Check:
+    exact = frozenset({int}) if bound in INTEGERS else _SCALARS[bound][0]
+    limit = INTEGERS.get(bound)
+    check = between(-limit, limit - 1) if limit else _SCALARS[bound][1]
+
+    def ranges(values: Sequence[Any]) -> bool:
+        bounds = _bounds(values)
+        types = exact_types(bounds)
+        if len(types) > 1 and any(
+            len(exact_types((value.lower, value.upper))) > 1
+            for value in values
+            if type(value) is Range and not value.isempty
+        ):
+            return False
+        return types <= exact and (check is None or check(bounds))
+
+    return ranges

@@ -1,0 +1,200 @@
+"""The database that a command works on: by URL, by a libpq string, or from the environment; through
+whatever driver the URL names.
+
+A command runs its work on a synchronous connection. Where the URL's driver is asynchronous
+(asyncpg), an event loop is run around the work, so that the application's own URL is good enough
+and no second driver has to be installed. A URL that names no driver takes the first one installed
+of psycopg, psycopg2 and asyncpg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["Database", "find_database", "is_database", "url_of"]
+
+T = TypeVar("T")
+
+URL_VARIABLES = ("SQLA_SEQRESERVE_URL", "DATABASE_URL")
+_PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE", "PGPORT", "PGUSER")
+_DRIVERS = ("psycopg", "psycopg2", "asyncpg")
+
+_NO_DATABASE = (
+    "no database: give its URL, or set SQLA_SEQRESERVE_URL, DATABASE_URL, or PGHOST and its sisters"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where to connect, and with what beside the URL (the parts of a libpq string)."""
+
+    url: URL
+    connect_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the driver is asynchronous."""
+        return bool(self.url.get_dialect().is_async)
+
+    def __str__(self) -> str:
+        """The database and its host, without who signs in."""
+        parts = self.connect_args
+        environment = os.environ.get
+        name = self.url.database or parts.get("dbname") or environment("PGDATABASE")
+        host = self.url.host or parts.get("host") or self.url.query.get("host")
+        port = self.url.port or parts.get("port")
+        if not host:
+            host, port = environment("PGHOST"), port or environment("PGPORT")
+        elif isinstance(host, tuple):
+            host = ", ".join(host)
+        place = f"{host or 'the default host'}{f':{port}' if port else ''}"
+        return f"{name or 'the default database'} on {place}"
+
+    def engine(self) -> Engine | AsyncEngine:
+        """Return an engine that keeps a connection, and notices when a restart has cut it."""
+        options: dict[str, Any] = {
+            "pool_pre_ping": True,
+            "pool_size": 1,
+            "connect_args": dict(self.connect_args),
+        }
+        if self.is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            return create_async_engine(self.url, **options)
+        return create_engine(self.url, **options)
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` makes of a new connection, which is closed afterwards.
+
+        A connection for each call: none is kept to a database that may restart meanwhile.
+        """
+        if self.is_async:
+            return asyncio.run(self._run_in_loop(work))
+        engine = create_engine(self.url, poolclass=NullPool, connect_args=dict(self.connect_args))
+        with engine.connect() as connection:
+            return work(connection)
+
+    async def _run_in_loop(self, work: Callable[[Connection], T]) -> T:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        engine = create_async_engine(
+            self.url, poolclass=NullPool, connect_args=dict(self.connect_args)
+        )
+        async with engine.connect() as connection:
+            return await connection.run_sync(work)
+
+
+def is_database(text: str) -> bool:
+    """Whether a command's target is a URL or a libpq string, and not ``module:Base``."""
+    return "://" in text or "=" in text
+
+
+def find_database(given: str | None) -> Database:
+    """Return the database that is given, or else the environment's.
+
+    :raises ConfigurationError: there is none, or it cannot be read
+    """
+    if not given:
+        given = next(filter(None, map(os.environ.get, URL_VARIABLES)), None)
+    if given:
+        return _of_url(given) if "://" in given else _of_libpq(given)
+    if not any(map(os.environ.get, _PG_VARIABLES)):
+        raise ConfigurationError(_NO_DATABASE)
+    # libpq reads its variables itself.
+    driver = _installed_driver()
+    return Database(URL.create(f"postgresql+{driver}"))
+
+
+def url_of(given: str) -> URL:
+    """Return the URL with a driver in it."""
+    try:
+        url = make_url(given)
+    except (ArgumentError, ValueError) as error:
+        # The message repeats the URL, and with it the password.
+        raise ConfigurationError(
+            "the database URL cannot be parsed: expected "
+            "postgresql://user:password@host:port/database, with special characters written as %40"
+        ) from (error.__cause__ if isinstance(error, ArgumentError) else None)
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername=f"postgresql+{_installed_driver()}")
+    if url.get_backend_name() != "postgresql":
+        raise UnsupportedDatabaseError(
+            f"{url.drivername}:// is no URL of PostgreSQL: expected postgresql://..."
+        )
+    try:
+        url.get_dialect().import_dbapi()
+    except NoSuchModuleError as error:
+        raise ConfigurationError(f"{url.drivername} is no driver that SQLAlchemy knows") from error
+    except ImportError as error:
+        raise _driver_missing(url.get_driver_name(), error) from error
+    return url
+
+
+def _of_url(given: str) -> Database:
+    try:
+        return Database(url_of(given))
+    except ConfigurationError:
+        # libpq's URLs name several hosts with their ports, which SQLAlchemy does not read.
+        if "," not in given or not given.startswith(("postgresql://", "postgres://")):
+            raise
+        return _of_libpq(given)
+
+
+def _of_libpq(given: str) -> Database:
+    """``host=db.example dbname=shop``, as psql takes it."""
+    driver = _installed_driver()
+    if driver == "psycopg2":
+        url = URL.create("postgresql+psycopg2")
+        parse = import_module("psycopg2.extensions").parse_dsn
+    elif driver == "psycopg":
+        url = URL.create("postgresql+psycopg")
+        parse = import_module("psycopg.conninfo").conninfo_to_dict
+    else:
+        raise ConfigurationError(
+            "a libpq string needs psycopg or psycopg2, and neither is installed: give a URL"
+        )
+    try:
+        parts: dict[str, Any] = parse(given)
+    except Exception as error:
+        # The driver's message may repeat a part that holds the password.
+        raise ConfigurationError(
+            "the libpq string cannot be parsed: expected host=... dbname=... user=..."
+        ) from error
+    return Database(url, parts)
+
+
+def _installed_driver() -> str:
+    problems: list[ImportError] = []
+    for driver in _DRIVERS:
+        try:
+            import_module(driver)
+        except ImportError as error:
+            problems.append(error)
+        else:
+            return driver
+    raise _driver_missing(_DRIVERS[0], problems[0]) from problems[0]
+
+
+def _driver_missing(driver: str, error: ImportError) -> ConfigurationError:
+    packages = {
+        "psycopg": 'pip install "sqla-seqreserve[binary]"',
+        "psycopg2": "pip install psycopg2-binary",
+        "asyncpg": "pip install asyncpg greenlet",
+    }
+    reason = str(error).partition("\n")[0]
+    remedy = packages.get(driver.removesuffix("_async"), f"pip install {driver}")
+    return ConfigurationError(f"{driver} cannot be imported ({reason}): {remedy}")

@@ -1,0 +1,185 @@
+"""Health and repair as text for people: whole words and values at any width, in pipes, logs and
+mails as on a terminal.
+
+What is well takes a line; what is not says why and what to do about it. On a terminal lines are
+wrapped between words; elsewhere they are left to the reader.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from sqla_seqreserve.health import HealthReport, RepairReport, SequenceHealth
+from sqla_seqreserve.health.report import RepairResult
+
+__all__ = ["count", "print_health", "print_repair"]
+
+_STYLES = {
+    "OK": "green",
+    "REPAIRED": "green",
+    "WARNING": "yellow",
+    "WOULD_REPAIR": "yellow",
+    "UNREADABLE": "magenta",
+    "NEEDS_REPAIR": "bold red",
+    "EXHAUSTED": "bold red",
+    "NOT_REPAIRABLE": "bold red",
+}
+# From what has to be looked at to what is well.
+_ORDER = ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE", "WARNING", "OK")
+_SAID = {
+    "NEEDS_REPAIR": ("needs repair", "need repair"),
+    "EXHAUSTED": ("is exhausted", "are exhausted"),
+    "UNREADABLE": ("could not be read", "could not be read"),
+    "WARNING": ("has a warning", "have a warning"),
+    "OK": ("is healthy", "are healthy"),
+}
+
+
+def print_health(console: Console, report: HealthReport, place: str) -> None:
+    """Print a check of the database at ``place``: the sum, what is well, and what is not."""
+    found = Counter[str](entry.status for entry in report.sequences)
+    said = ", ".join(f"{found[s]} {_SAID[s][found[s] != 1]}" for s in _ORDER if found[s])
+    _line(
+        console,
+        f"{count(len(report.sequences), 'sequence')} of {place}, checked "
+        f"{report.checked_at:%F %T} UTC: {said}",
+    )
+    for status in reversed(_ORDER):
+        for entry in report.sequences:
+            if entry.status == status:
+                _line(console, f"{status}  {_facts(entry)}", status)
+                if status != "OK":
+                    _print_findings(console, entry)
+    remarks = Counter(
+        finding.code
+        for entry in report.sequences
+        if entry.status == "OK"
+        for finding in entry.findings
+    )
+    if remarks:
+        listed = ", ".join(f"{code} ({number})" for code, number in sorted(remarks.items()))
+        _line(console, f"Remarks on healthy ones, which --json gives in full: {listed}")
+
+
+def print_repair(console: Console, report: RepairReport, place: str) -> None:
+    """Print a repair: how many moved and by how much, then each; equal refusals as one."""
+    moved = [r for r in report.results if r.action in ("REPAIRED", "WOULD_REPAIR")]
+    refused = [r for r in report.results if r.action == "NOT_REPAIRABLE"]
+    healthy = len(report.results) - len(moved) - len(refused)
+    verb = "would move" if report.dry_run else "moved"
+    by = f" by {count(sum(r.gap_fixed for r in moved), 'id')} in all" if moved else ""
+    _line(
+        console,
+        f"{len(moved)} of {count(len(report.results), 'sequence')} of {place} {verb}{by}"
+        f"{f', {len(refused)} cannot be repaired' if refused else ''}, {healthy} "
+        f"{'was' if healthy == 1 else 'were'} healthy",
+    )
+    for result in moved:
+        _line(
+            console,
+            f"{result.action}  {_place(result)}: from {_shown(result.old_value)} to "
+            f"{_shown(result.new_value)}, by {count(result.gap_fixed, 'id')}; largest id "
+            f"{_shown(result.table_max_id)}",
+            result.action,
+        )
+    for reason, results in _by_reason(refused).items():
+        if len(results) == 1:
+            _line(
+                console,
+                f"NOT_REPAIRABLE  {_place(results[0])}: {results[0].reason}",
+                "NOT_REPAIRABLE",
+            )
+            continue
+        _line(
+            console,
+            f"NOT_REPAIRABLE  {count(len(results), 'sequence')}: {reason}",
+            "NOT_REPAIRABLE",
+        )
+        _line(console, "  " + ", ".join(map(_place, results)))
+
+
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun in the singular or plural."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _facts(entry: SequenceHealth) -> str:
+    facts = [
+        f"next {entry.next_value}" if entry.next_value is not None else "",
+        f"largest id {entry.table_max_id}" if entry.table_max_id is not None else "",
+        f"{entry.gap} behind" if entry.gap else "",
+        # Most use next to nothing, and it is news where one does not.
+        f"{entry.used_fraction:.1%} used" if (entry.used_fraction or 0) >= 0.001 else "",
+    ]
+    return ": ".join(filter(None, [_place(entry), ", ".join(filter(None, facts))]))
+
+
+def _print_findings(console: Console, entry: SequenceHealth) -> None:
+    for finding in entry.findings:
+        mark = "" if finding.severity == "LOW" else f" ({finding.severity})"
+        _line(console, f"  cause:  {finding.message}{mark}")
+        _line(console, f"  remedy: {finding.remedy}")
+
+
+def _place(entry: SequenceHealth | RepairResult) -> str:
+    """The column and its sequence; not the sequence where it has the name that one expects."""
+    if entry.table is None:
+        return str(entry.sequence)
+    column = f"{entry.table}.{entry.column}"
+    if entry.sequence in (None, f"{entry.table}_{entry.column}_seq"):
+        return column
+    return f"{column} by {entry.sequence}"
+
+
+def _shown(value: int | None) -> str:
+    return "none" if value is None else str(value)
+
+
+def _by_reason(refused: Iterable[RepairResult]) -> dict[str, list[RepairResult]]:
+    """Put together what differs in nothing but the names of the sequence and its table."""
+    groups: dict[str, list[RepairResult]] = {}
+    for result in refused:
+        groups.setdefault(_without_names(result), []).append(result)
+    return groups
+
+
+def _without_names(result: RepairResult) -> str:
+    reason = result.reason or ""
+    for name, noun in _nouns(result):
+        reason = re.sub(rf"(?<![\w.\"]){re.escape(name)}(?![\w\"]|\.\w)", noun, reason)
+    return re.sub(r"\b(sequence|table) the \1\b", r"the \1", reason)
+
+
+def _nouns(result: RepairResult) -> Iterator[tuple[str, str]]:
+    if result.table is not None:
+        yield f"{result.table}.{result.column}", "the column"
+    for name, noun in ((result.sequence, "the sequence"), (result.table, "the table")):
+        if name is not None:
+            yield name, noun
+            # PostgreSQL's own messages leave the schema out.
+            yield name.rpartition(".")[2], noun
+
+
+def _line(console: Console, line: str, status: str = "") -> None:
+    indent = len(line) - len(line.lstrip())
+    if console.is_terminal:
+        line = "\n".join(
+            textwrap.wrap(
+                line,
+                console.width,
+                initial_indent=" " * indent,
+                subsequent_indent=" " * (indent + 2),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    text = Text(line)
+    if status:
+        text.stylize(_STYLES[status], 0, len(status))
+    console.print(text, soft_wrap=True)

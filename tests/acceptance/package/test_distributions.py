@@ -1,0 +1,149 @@
+"""The wheel and the source distribution, installed as users install them: into empty environments.
+
+Builds with pip and installs from the index, so it runs where it is asked for:
+``python -m pytest -m package``, or ``tox -e package``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+
+pytestmark = [pytest.mark.package, pytest.mark.timeout(1200)]
+
+SMOKE = """
+from sqlalchemy import BigInteger, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqla_seqreserve import check_sequences, register
+from sqla_seqreserve.embedded import embedded_postgres
+
+class Base(DeclarativeBase): pass
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+
+with embedded_postgres() as server:
+    engine = create_engine(server.url)
+    Base.metadata.create_all(engine)
+    Session = sessionmaker(engine)
+    register(Session)
+    with Session() as session:
+        session.add_all([Order() for _ in range(50)])
+        session.commit()
+        assert session.query(Order).count() == 50
+        assert check_sequences(session, Base).healthy
+    engine.dispose()
+print("saved")
+"""
+
+
+def run(*command: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command away from the checkout, so that what is installed is what is found."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def empty_environment(folder: Path) -> Path:
+    """Make an environment with pip alone; return the folder of its commands."""
+    venv.create(folder, with_pip=True)
+    return folder / SCRIPTS
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel and the source distribution of the checkout, by kind."""
+    folder = tmp_path_factory.mktemp("dist")
+    commands = empty_environment(folder / "builder")
+    run(commands / "pip", "install", "--quiet", "build", cwd=folder)
+    run(commands / "python", "-m", "build", "--outdir", folder / "out", ROOT, cwd=folder)
+    [wheel] = (folder / "out").glob("*.whl")
+    [source] = (folder / "out").glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": source}
+
+
+def test_the_distributions_hold_what_they_need(distributions: dict[str, Path]) -> None:
+    """Migrations, guides, page and types ship in the wheel; tests and guides in the source."""
+    with zipfile.ZipFile(distributions["wheel"]) as archive:
+        wheel = set(archive.namelist())
+    with tarfile.open(distributions["sdist"]) as archive:
+        source = {name.partition("/")[2] for name in archive.getnames()}
+
+    for name in (
+        "sqla_seqreserve/py.typed",
+        "sqla_seqreserve/guides/index.md",
+        "sqla_seqreserve/web/page.html",
+        "sqla_seqreserve/portfolio/migrations/env.py",
+    ):
+        assert name in wheel
+    assert not [name for name in wheel if name.startswith("tests/")]
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py", "alembic/env.py"):
+        assert name in source
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_it_works_in_an_empty_environment(
+    kind: str, distributions: dict[str, Path], tmp_path: Path
+) -> None:
+    """Installed with what a newcomer installs, it saves rows, and its commands run."""
+    commands = empty_environment(tmp_path / "venv")
+    run(
+        *(commands / "pip", "install", "--quiet", f"{distributions[kind]}[cli,embedded]"),
+        cwd=tmp_path,
+    )
+
+    assert run(commands / "python", "-c", SMOKE, cwd=tmp_path).stdout == "saved\n"
+    shown = run(commands / "sqla-seqreserve", "--version", cwd=tmp_path).stdout
+    assert shown.split()[0] == "sqla-seqreserve"
+    assert "index" in run(commands / "sqla-seqreserve", "guide", cwd=tmp_path).stdout
+
+
+def test_the_script_alone_says_what_it_lacks(
+    distributions: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without extras the command says which one it wants, and ends with 2."""
+    commands = empty_environment(tmp_path / "venv")
+    run(commands / "pip", "install", "--quiet", distributions["wheel"], cwd=tmp_path)
+
+    done = run(commands / "sqla-seqreserve", "health", cwd=tmp_path, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: typer is not installed, and the command line needs it: "
+        'pip install "sqla-seqreserve[cli]"'
+    ]
+
+
+def test_the_health_page_brings_nothing_of_the_portal(
+    distributions: dict[str, Path], tmp_path: Path
+) -> None:
+    """The extra [web] is for a page: no numerics, no factories, no migrations."""
+    commands = empty_environment(tmp_path / "venv")
+    run(
+        *(commands / "pip", "install", "--quiet", f"{distributions['wheel']}[web,binary]"),
+        cwd=tmp_path,
+    )
+
+    listed = run(commands / "pip", "list", "--format=freeze", cwd=tmp_path).stdout.lower()
+    installed = {line.partition("==")[0] for line in listed.splitlines()}
+    assert "fastapi" in installed
+    assert not installed & {"numpy", "scipy", "factory-boy", "factory_boy", "alembic"}
+    run(commands / "python", "-c", "import sqla_seqreserve.web", cwd=tmp_path)

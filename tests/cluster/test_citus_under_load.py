@@ -1,0 +1,101 @@
+"""Writers, importers and repairs on every node of a real Citus cluster at once."""
+
+from __future__ import annotations
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from fixtures.cluster import Cluster
+from sqlalchemy import BigInteger, Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import reserve_ids
+from sqla_seqreserve.errors import LockTimeoutError
+from sqla_seqreserve.health import check_sequences, repair_sequences
+
+SECONDS = 8
+SEED = 20261124
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Entry(Base):
+    __tablename__ = "entry"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    k: Mapped[int] = mapped_column(BigInteger)
+
+
+def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluster) -> None:
+    """Two writers a node, an importer and a repairer going round: ids are distinct, no false alarm
+    is left.
+    """
+    print("seed", SEED)
+    citus.run(
+        # Nothing but the sequence keeps id unique here: the key is (k, id).
+        "CREATE TABLE entry (id bigserial, k bigint NOT NULL, PRIMARY KEY (k, id))",
+        "SELECT create_distributed_table('entry', 'k')",
+    )
+    end = time.monotonic() + SECONDS
+
+    def write(engine: Engine, seed: int) -> list[int]:
+        chance, taken = random.Random(seed), list[int]()
+        while time.monotonic() < end:
+            with Session(engine) as session:
+                ids = list(reserve_ids(session, Entry, chance.randint(1, 20)))
+                session.add_all(Entry(id=i, k=chance.randint(1, 500)) for i in ids)
+                session.commit()
+                taken += ids
+        return taken
+
+    def repair(engine: Engine) -> int:
+        done = 0
+        while time.monotonic() < end:
+            with engine.begin() as connection:
+                try:
+                    report = repair_sequences(connection, Entry, lock_timeout=2)
+                    done += len(report.moves)
+                except LockTimeoutError:
+                    pass
+            time.sleep(0.05)
+        return done
+
+    def drift(engine: Engine, seed: int) -> list[int]:
+        # An import: what it writes the sequence has yet to reach. It stays far ahead of where
+        # the sequence may be moved meanwhile, or a writer could be handed one of its ids first.
+        chance, taken = random.Random(seed), list[int]()
+        while time.monotonic() < end:
+            with engine.begin() as connection:
+                last = connection.scalar(text("SELECT last_value FROM entry_id_seq"))
+                first = max([last, *taken[-1:]]) + 100_000
+                connection.exec_driver_sql(
+                    f"INSERT INTO entry SELECT i, mod(i, 500) FROM generate_series({first}, "
+                    f"{first + 9}) i"
+                )
+                taken += range(first, first + 10)
+            time.sleep(chance.uniform(0.2, 0.5))
+        return taken
+
+    with ThreadPoolExecutor(12) as pool:
+        writers = [
+            pool.submit(write, engine, SEED + number)
+            for number, engine in enumerate([*citus.engines, *citus.engines])
+        ]
+        repairs = [pool.submit(repair, engine) for engine in citus.engines]
+        imports = [
+            pool.submit(drift, engine, SEED + 100 + n) for n, engine in enumerate(citus.engines)
+        ]
+        taken = [i for job in [*writers, *imports] for i in job.result()]
+        moved = sum(job.result() for job in repairs)
+    assert moved
+    assert len(taken) == len(set(taken))
+    for engine in citus.engines:
+        with engine.begin() as connection:
+            repair_sequences(connection, Entry)
+            assert check_sequences(connection, Entry).healthy
+    with citus.coordinator.connect() as connection:
+        rows, ids = connection.execute(text("SELECT count(*), count(DISTINCT id) FROM entry")).one()
+    print(f"{rows} rows, {moved} repairs")
+    assert rows == ids == len(taken)

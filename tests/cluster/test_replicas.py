@@ -1,0 +1,83 @@
+"""Health, repair and reservations on a streaming standby and on a logical subscriber."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fixtures.replication import Replication
+from sqlalchemy import text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import reserve_ids
+from sqla_seqreserve.errors import ReadOnlyError
+from sqla_seqreserve.health import check_sequences, repair_sequences
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.fixture
+def servers(replication: Replication) -> Iterator[Replication]:
+    """Twenty rows on the primary, replicated both ways."""
+    for engine in (replication.primary, replication.subscriber):
+        Base.metadata.create_all(engine)
+    with replication.subscriber.execution_options(isolation_level="AUTOCOMMIT").connect() as c:
+        c.execute(text("ALTER SUBSCRIPTION s REFRESH PUBLICATION"))
+    with replication.primary.begin() as connection:
+        connection.execute(text("INSERT INTO note SELECT FROM generate_series(1, 20)"))
+    replication.wait()
+    yield replication
+
+
+def test_a_standby_is_as_healthy_as_its_primary_and_hands_out_nothing(
+    servers: Replication,
+) -> None:
+    """It may be checked; reserving on it, or repairing it, is one line that calls it a standby."""
+    with Session(servers.standby) as session:
+        assert check_sequences(session, Base).healthy
+        with pytest.raises(ReadOnlyError, match=r"reserve_ids\(\) for Note .* is a standby\. "):
+            reserve_ids(session, Note, 3)
+    with servers.primary.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (99)"))
+    servers.wait()
+    with Session(servers.standby) as session:
+        # The log runs up to 32 values ahead of nextval, and so does a sequence on a standby.
+        assert repair_sequences(session, Base, dry_run=True).moves["note_id_seq"] >= 99 - 20 - 32
+        with pytest.raises(ReadOnlyError, match="repairing note_id_seq needs to write"):
+            repair_sequences(session, Base)
+
+
+def test_a_subscriber_is_behind_because_sequences_are_not_replicated(servers: Replication) -> None:
+    """It is said to be so, with the moment for a repair; told of it, the check accepts it."""
+    with Session(servers.subscriber) as session:
+        (entry,) = check_sequences(session, Base).sequences
+        assert (entry.status, entry.gap) == ("NEEDS_REPAIR", 20)
+        assert [f.code for f in entry.findings] == ["BEHIND", "NOT_REPLICATED"]
+        assert "takes over" in entry.findings[1].remedy
+
+        (entry,) = check_sequences(session, Base, subscriber=True).sequences
+        assert (entry.status, entry.gap, entry.is_healthy) == ("OK", 0, True)
+        assert [f.code for f in entry.findings] == ["NOT_REPLICATED"]
+        assert "20 ids behind, as expected" in entry.findings[0].message
+
+        # Switching over.
+        assert repair_sequences(session, Base).moves == {"note_id_seq": 20}
+        session.add(Note())
+        session.commit()
+        assert session.scalar(text("SELECT max(id) FROM note")) == 21
+
+
+def test_subscriber_excuses_no_table_of_its_own(servers: Replication) -> None:
+    """A table that no subscription fills is behind for its own reasons, also on a subscriber."""
+    with servers.subscriber.begin() as connection:
+        connection.execute(text("CREATE TABLE own (id serial PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO own VALUES (5)"))
+        found = check_sequences(connection, None, subscriber=True).sequences
+    assert {e.table: e.status for e in found} == {"note": "OK", "own": "NEEDS_REPAIR"}

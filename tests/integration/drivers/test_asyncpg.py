@@ -1,0 +1,257 @@
+"""asyncpg behind the seam for drivers: no codec outlives the column that it was read from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from sqlalchemy import BigInteger, Integer, exc, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sqla_seqreserve import FlushReport, bulk_insert, register
+from sqla_seqreserve._drivers import driver_of
+from sqla_seqreserve.testing import record_statements
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int | None] = mapped_column(Integer)
+    name: Mapped[str | None]
+
+
+@pytest_asyncio.fixture(params=[{}, {"statement_cache_size": 0}], ids=["cached", "not cached"])
+async def engine(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
+    """One connection of asyncpg's, which keeps prepared statements or does not."""
+    url = make_url(database_url).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, connect_args=request.param, pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+async def save(engine: AsyncEngine, *sizes: int) -> str:
+    """Save items through COPY; return the writer."""
+    reports: list[FlushReport] = []
+    async with AsyncSession(engine) as session:
+        register(session, copy_min_rows=1).on_flush(reports.append)
+        session.add_all([Item(size=size, name=f"n{size}") for size in sizes])
+        await session.commit()
+    [entry] = reports[0].entries
+    return entry.writer
+
+
+async def stored(engine: AsyncEngine) -> list[int]:
+    async with engine.connect() as connection:
+        return list(await connection.scalars(text("SELECT size::int FROM item ORDER BY id")))
+
+
+@pytest.mark.parametrize("type_", ["bigint", "smallint"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same engine", "another's DDL"])
+async def test_an_altered_type_is_written_as_it_is_now(
+    engine: AsyncEngine, type_: str, elsewhere: bool
+) -> None:
+    """After ALTER TYPE the rows are those that INSERT writes, whoever altered the column."""
+    assert await save(engine, 1, 2) == "copy"
+    alter = text(f"ALTER TABLE item ALTER size TYPE {type_}")
+    ddl = create_async_engine(engine.url) if elsewhere else engine
+    async with ddl.begin() as connection:
+        await connection.execute(alter)
+    assert await save(engine, 3, 4) == "copy"
+    assert await stored(engine) == [1, 2, 3, 4]
+    if elsewhere:
+        await ddl.dispose()
+
+
+async def test_a_type_that_was_altered_and_rolled_back(engine: AsyncEngine) -> None:
+    """What was prepared inside a transaction that altered the table does not outlive it."""
+    assert await save(engine, 1) == "copy"
+    async with AsyncSession(engine) as session:
+        register(session, copy_min_rows=1)
+        await session.execute(text("ALTER TABLE item ALTER size TYPE bigint"))
+        session.add(Item(size=2, name="two"))
+        await session.flush()
+        await session.rollback()
+    assert await save(engine, 3) == "copy"
+    assert await stored(engine) == [1, 3]
+
+
+async def test_another_table_of_the_name(engine: AsyncEngine) -> None:
+    """Where search_path leads elsewhere, the columns are looked at there."""
+    assert await save(engine, 1) == "copy"
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE SCHEMA other"))
+        await connection.execute(
+            text("CREATE TABLE other.item (id bigserial PRIMARY KEY, size bigint, name text)")
+        )
+    async with AsyncSession(engine) as session:
+        register(session, copy_min_rows=1)
+        await session.execute(text("SET LOCAL search_path = other, public"))
+        session.add(Item(size=2, name="two"))
+        await session.flush()
+        found = await session.scalars(text("SELECT size FROM other.item"))
+        assert found.all() == [2]
+        await session.rollback()
+    assert await save(engine, 3) == "copy"
+    assert await stored(engine) == [1, 3]
+
+
+async def test_a_codec_that_is_set_later(engine: AsyncEngine) -> None:
+    """A codec of the user's for a column's type counts from the next COPY on; one of text, which
+    COPY cannot use, leaves the rows to INSERT, with the reason.
+    """
+    assert await save(engine, 1) == "copy"
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        await driver.set_type_codec(
+            "int4",
+            schema="pg_catalog",
+            format="binary",
+            encoder=lambda value: (value * 10).to_bytes(4),
+            decoder=int.from_bytes,
+        )
+    assert await save(engine, 2) == "copy"
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        await driver.reset_type_codec("int4", schema="pg_catalog")
+        found = await connection.scalars(text("SELECT size FROM item ORDER BY id"))
+        assert found.all() == [1, 20]
+        await driver.set_type_codec(
+            "int4", schema="pg_catalog", format="text", encoder=str, decoder=int
+        )
+    assert await save(engine, 3) == "orm"
+    async with AsyncSession(engine) as session:
+        await session.run_sync(bulk_insert, Item, [{"size": 4}])
+        await session.commit()
+    assert await stored(engine) == [1, 20, 3, 4]
+
+
+async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
+    """In the steady state the COPY is all that is sent for its rows."""
+    await save(engine, 1)
+    async with AsyncSession(engine) as session:
+        register(session, copy_min_rows=1)
+        with record_statements(engine) as statements:
+            session.add_all([Item(size=n) for n in range(3)])
+            await session.flush()
+        assert [str(each).partition(" ")[0] for each in statements] == ["WITH", "COPY"]
+        prepared = await session.scalars(text("SELECT statement FROM pg_prepared_statements"))
+        looks = [each for each in prepared if each.startswith("SELECT") and "LIMIT 0" in each]
+        assert len(looks) <= 1
+
+
+async def test_insert_on_the_table_is_privilege_enough(engine: AsyncEngine) -> None:
+    """Looking at the columns needs no SELECT, as the COPY needs none."""
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE ROLE only_insert"))
+        await connection.execute(text("GRANT INSERT ON item TO only_insert"))
+        await connection.execute(text("GRANT USAGE ON SEQUENCE item_id_seq TO only_insert"))
+    try:
+        async with AsyncSession(engine) as session:
+            register(session, copy_min_rows=1)
+            await session.execute(text("SET LOCAL ROLE only_insert"))
+            session.add_all([Item(size=1), Item(size=2)])
+            await session.commit()
+        assert await stored(engine) == [1, 2]
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP OWNED BY only_insert"))
+            await connection.execute(text("DROP ROLE only_insert"))
+
+
+async def test_other_tasks_run_during_a_long_copy(engine: AsyncEngine) -> None:
+    """A copy of many rows gives other tasks their turn while it encodes."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with AsyncSession(engine) as session:
+        rows = [{"size": n} for n in range(60_000)]
+        counting = asyncio.create_task(count())
+        seen: list[int] = []
+
+        def progress(_: int) -> None:
+            seen.append(turns)
+
+        await session.run_sync(lambda sync: bulk_insert(sync, Item, rows, progress=progress))
+        counting.cancel()
+    assert len(seen) == 8
+    assert seen == sorted(set(seen))
+
+
+async def test_progress_that_raises_stops_the_copy(engine: AsyncEngine) -> None:
+    """What the caller's own function raises arrives as it is, and nothing is written."""
+
+    def refuse(_: int) -> None:
+        raise ValueError("enough")
+
+    for count in (3, 20_000):
+        async with AsyncSession(engine) as session:
+            with pytest.raises(ValueError, match="enough"):
+                await session.run_sync(
+                    lambda sync, count=count: bulk_insert(
+                        sync, Item, [{"size": 1}] * count, progress=refuse
+                    )
+                )
+            await session.rollback()
+            assert (await session.scalars(text("SELECT count(*) FROM item"))).all() == [0]
+
+
+async def test_a_copy_on_a_closed_connection(engine: AsyncEngine) -> None:
+    """The error is a lost connection, as for any statement, and the session goes on."""
+    async with AsyncSession(engine) as session:
+        register(session, copy_min_rows=1)
+        await session.execute(text("SELECT 1"))
+        raw = await (await session.connection()).get_raw_connection()
+        driver: Any = raw.driver_connection
+        driver.terminate()
+        session.add(Item(size=1))
+        with pytest.raises(exc.InterfaceError) as lost:
+            await session.flush()
+        assert lost.value.connection_invalidated
+        await session.rollback()
+        session.add(Item(size=1))
+        await session.commit()
+    assert await stored(engine) == [1]
+
+
+async def test_what_asyncpg_knows_of_the_connection(engine: AsyncEngine) -> None:
+    """Whether the next statement begins a transaction, and settings that the server reports."""
+    driver = driver_of(engine.dialect)
+    assert driver is not None
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert driver.state(raw) == "idle"
+        await connection.execute(text("SET application_name = 'told'"))
+        assert driver.state(raw) != "idle"
+        assert driver.setting(raw, "application_name") == "told"
+        assert driver.setting(raw, "work_mem") is None
+        await connection.rollback()
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        assert driver.state(raw) != "idle"
+
+
+def test_asyncpg_has_the_names() -> None:
+    """A release that moves a private name that COPY leans on fails here."""
+    assert "_protocol" in asyncpg.Connection.__slots__
+    from asyncpg.prepared_stmt import PreparedStatement
+    from asyncpg.protocol.protocol import BaseProtocol
+
+    assert "_state" in PreparedStatement.__slots__
+    assert hasattr(BaseProtocol, "copy_in")

@@ -1,0 +1,297 @@
+"""psycopg2 behind the seam for drivers: locks, messages of several statements, and their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2 import extensions
+from sqlalchemy import Engine, create_engine, make_url
+
+from sqla_seqreserve._drivers import (
+    CopyRows,
+    Driver,
+    InsertMessage,
+    LockRefusedError,
+    MessageError,
+    driver_of,
+)
+from sqla_seqreserve.embedded import EmbeddedServer
+
+LOCK = "LOCK TABLE item IN ROW EXCLUSIVE MODE"
+SETUP = """
+CREATE TABLE item
+    (id int PRIMARY KEY, name varchar(5) CHECK (name <> ''), by_default int DEFAULT 7);
+CREATE TABLE "Other %" (id int PRIMARY KEY, item int REFERENCES item DEFERRABLE);
+CREATE TABLE audited (id int);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO item (id) VALUES (NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER audit AFTER INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audit();
+CREATE ROLE on_columns LOGIN;
+GRANT SELECT, INSERT (id) ON item TO on_columns;
+"""
+
+
+@pytest.fixture(scope="module")
+def url(postgres_server: EmbeddedServer) -> Iterator[str]:
+    url = postgres_server.create_database("psycopg2_driver")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(SETUP.replace("%", "%%"))
+    engine.dispose()
+    yield make_url(url).set(drivername="postgresql+psycopg2").render_as_string(False)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP OWNED BY on_columns; DROP ROLE on_columns")
+    engine.dispose()
+    postgres_server.drop_database("psycopg2_driver")
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql('TRUNCATE item, "Other %%", audited')
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def driver(engine: Engine) -> Driver:
+    found = driver_of(engine.dialect)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def cursor_of(engine: Engine, role: str | None = None) -> Iterator[Any]:
+    """psycopg2's own cursor, in no transaction."""
+    with engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        with raw.cursor() as cursor:
+            cursor.execute(f"SET SESSION AUTHORIZATION {role}" if role else "SELECT 1")
+            raw.commit()
+            yield cursor
+            raw.rollback()
+            cursor.execute("RESET SESSION AUTHORIZATION")
+            raw.commit()
+
+
+def is_idle(cursor: Any) -> bool:
+    status: int = cursor.connection.info.transaction_status
+    return status == extensions.TRANSACTION_STATUS_IDLE
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_lock_is_held_with_the_query_behind_it(
+    engine: Engine, driver: Driver, opened: bool
+) -> None:
+    """The rows are the query's, and the lock lasts as long as the transaction."""
+    with cursor_of(engine) as cursor:
+        if opened:
+            cursor.execute("SELECT 1")
+        statement = (
+            "SELECT mode, %(text)s FROM pg_locks WHERE relation = 'item'::regclass"
+            " AND pid = pg_backend_pid() AND '%%' <> ''"
+        )
+        found = driver.query(cursor, LOCK, statement, {"text": "it's 5%"})
+        assert found == [("RowExclusiveLock", "it's 5%")]
+        assert driver.query(cursor, None, statement, {"text": "x"}) == [("RowExclusiveLock", "x")]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(
+    ("role", "lock"),
+    [("on_columns", LOCK), (None, "LOCK TABLE absent IN ROW EXCLUSIVE MODE")],
+    ids=["no privilege", "no table"],
+)
+def test_a_refused_lock_leaves_the_transaction_as_it_was(
+    engine: Engine, driver: Driver, opened: bool, role: str | None, lock: str
+) -> None:
+    """What was done before stays, and a transaction that the lock had opened is closed."""
+    with cursor_of(engine, role) as cursor:
+        if opened:
+            cursor.execute("INSERT INTO item (id) VALUES (1)")
+        with pytest.raises(LockRefusedError) as refused:
+            driver.query(cursor, lock, "SELECT 1", {})
+        assert isinstance(refused.value.__cause__, psycopg2.ProgrammingError)
+        assert is_idle(cursor) is not opened
+        cursor.execute("SELECT count(*) FROM item")
+        assert cursor.fetchone() == (int(opened),)
+
+
+@pytest.mark.parametrize("state", ["begun", "opened", "autocommit"])
+def test_an_error_of_the_query_is_not_taken_for_the_locks(
+    engine: Engine, driver: Driver, state: str
+) -> None:
+    """The query behind a granted lock may fail with one of the lock's SQLSTATEs: it is raised, and
+    the transaction has failed as after any error.
+    """
+    with cursor_of(engine) as cursor:
+        raw = cursor.connection
+        if state == "opened":
+            cursor.execute("SELECT 1")
+        elif state == "autocommit":
+            raw.autocommit = True
+        with pytest.raises(psycopg2.errors.UndefinedTable):
+            driver.query(cursor, LOCK, "SELECT * FROM absent", {})
+        if state == "autocommit":
+            with pytest.raises(LockRefusedError):
+                driver.query(cursor, LOCK.replace("item", "absent"), "SELECT 1", {})
+            assert driver.query(cursor, LOCK, "SELECT 1", {}) == [(1,)]
+            raw.autocommit = False
+        else:
+            with pytest.raises(psycopg2.errors.InFailedSqlTransaction):
+                cursor.execute("SELECT 1")
+
+
+def test_an_error_without_a_lock_is_the_querys(engine: Engine, driver: Driver) -> None:
+    """Where no lock was asked for, none was refused."""
+    with cursor_of(engine) as cursor, pytest.raises(psycopg2.errors.UndefinedTable):
+        driver.query(cursor, None, "SELECT * FROM absent", {})
+
+
+class Statements:
+    """Counts what psycopg2 sends, by a cursor class of psycopg2's kind."""
+
+    def __init__(self, connection: Any) -> None:
+        self.sent: list[bytes] = []
+        sent = self.sent
+
+        class Counting(extensions.cursor):  # type: ignore[misc]  # psycopg2 is untyped
+            def execute(self, query: Any, parameters: Any = None) -> None:
+                super().execute(query, parameters)
+                sent.append(self.query)
+
+        connection.driver_connection.cursor_factory = Counting
+
+
+INSERT = "INSERT INTO item (id, name) VALUES (%(id)s, %(name)s)"
+OTHER = 'INSERT INTO "Other %%" (id, item) VALUES (%(id)s, %(item)s)'
+
+
+def named(*names: tuple[int, str | None]) -> list[dict[str, Any]]:
+    return [{"id": key, "name": name} for key, name in names]
+
+
+def test_inserts_travel_together_up_to_one_that_returns(engine: Engine, driver: Driver) -> None:
+    """psycopg2 hands on the rows of a message's last statement: so each that returns ends one."""
+    returning = f"{INSERT} RETURNING id, by_default"
+    inserts = [
+        InsertMessage(INSERT, named((1, "it's"), (2, None)), returns=False),
+        InsertMessage(OTHER, [{"id": 1, "item": 2}], returns=False),
+        InsertMessage(returning, named((3, "%s"), (4, "\\")), returns=True),
+        InsertMessage(INSERT, named((5, "e")), returns=False),
+    ]
+    with engine.connect() as connection:
+        statements = Statements(connection.connection)
+        rows = [back.rows for back in driver.send(connection.connection, inserts)]
+        assert rows == [[], [], [(3, 7), (4, 7)], []]
+        assert len(statements.sent) == 3
+        found = connection.exec_driver_sql("SELECT id, name FROM item ORDER BY id").all()
+        assert found == [(1, "it's"), (2, None), (3, "%s"), (4, "\\"), (5, "e")]
+
+
+@pytest.mark.parametrize(
+    ("inserts", "place"),
+    [
+        pytest.param([(INSERT, named((1, "too long")))], (0, 0, True), id="alone"),
+        pytest.param(
+            [(INSERT, named((1, "a"))), (OTHER, [{"id": 1, "item": 9}])],
+            (1, 0, True),
+            id="foreign key",
+        ),
+        pytest.param(
+            [(INSERT, named((1, "é"), (2, ""))), (OTHER, [{"id": 1, "item": 1}])],
+            (0, 0, False),
+            id="check, one of two rows",
+        ),
+        pytest.param(
+            [(INSERT, named((1, "é"))), (OTHER, [{"id": 1, "item": "many"}])],
+            (1, 0, True),
+            id="at an offset",
+        ),
+        pytest.param(
+            [(INSERT, named((1, "too long"))), (OTHER, [{"id": 1, "item": None}])],
+            (0, 0, False),
+            id="anywhere",
+        ),
+        pytest.param(
+            [
+                (OTHER, [{"id": 1, "item": None}]),
+                (INSERT, named((1, "a"))),
+                ("INSERT INTO audited (id) VALUES (%(id)s)", [{"id": 1}]),
+            ],
+            (0, 0, False),
+            id="in a trigger",
+        ),
+    ],
+)
+def test_an_error_tells_its_place_where_the_server_does(
+    engine: Engine,
+    driver: Driver,
+    inserts: list[tuple[str, list[dict[str, Any]]]],
+    place: tuple[int, int, bool],
+) -> None:
+    """A place is certain where an offset, or the table of a constraint, leaves one statement."""
+    messages = [InsertMessage(statement, rows, returns=False) for statement, rows in inserts]
+    with engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        raw.cursor().execute("SET CONSTRAINTS ALL IMMEDIATE")
+        with pytest.raises(MessageError) as failed:
+            driver.send(connection.connection, messages)
+    error = failed.value
+    assert (error.position, error.row, error.is_certain) == place
+    assert isinstance(error.__cause__, psycopg2.Error)
+
+
+def test_a_value_that_cannot_be_adapted_is_refused_before_anything_is_sent(
+    engine: Engine, driver: Driver
+) -> None:
+    """The error is psycopg2's own, and no transaction was begun."""
+    inserts = [
+        InsertMessage(INSERT, named((1, "a")), returns=True),
+        InsertMessage(INSERT, [{"id": 2, "name": object()}], returns=False),
+    ]
+    with engine.connect() as connection:
+        with pytest.raises(psycopg2.ProgrammingError, match="can't adapt"):
+            driver.send(connection.connection, inserts)
+        assert driver.state(connection.connection) == "idle"
+
+
+def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -> None:
+    """Whether the next statement begins a transaction, and settings that the server reports."""
+    with engine.connect() as connection:
+        fairy: Any = connection.connection
+        assert driver.state(fairy) == "idle"
+        cursor = fairy.driver_connection.cursor()
+        cursor.execute("SET application_name = 'told'")
+        assert driver.state(fairy) != "idle"
+        assert driver.setting(fairy, "application_name") == "told"
+        assert driver.setting(fairy, "work_mem") is None
+        fairy.driver_connection.rollback()
+        fairy.driver_connection.autocommit = True
+        assert driver.state(fairy) != "idle"
+        fairy.driver_connection.autocommit = False
+
+
+def test_no_copy_with_a_wait_callback(engine: Engine, driver: Driver) -> None:
+    """psycogreen and its like set a callback for the process, under which psycopg2 copies nothing:
+    the driver says so before SQLAlchemy is asked.
+    """
+    assert driver.refuses_copy() is None
+    extensions.set_wait_callback(psycopg2.extras.wait_select)
+    try:
+        reason = driver.refuses_copy()
+        assert reason is not None
+        assert "wait callback" in reason
+        with engine.connect() as connection:
+            cursor: Any = connection.connection.cursor()
+            cursor.execute("SELECT 1")
+            rows = CopyRows(["id"], [[1]], [23], binary=False)
+            with pytest.raises(psycopg2.ProgrammingError):
+                driver.copy(cursor, "COPY item (id) FROM STDIN", rows)
+    finally:
+        extensions.set_wait_callback(None)

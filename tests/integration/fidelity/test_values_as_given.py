@@ -1,0 +1,151 @@
+"""What becomes of a value on its way: who converts it, how often, and into which table it goes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from fixtures.sides import WAYS, Side, Way, both
+from psycopg.types.datetime import DateDumper
+from sqlalchemy import Column, Integer, String, Table, TypeDecorator, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.sql import quoted_name
+
+FEW, COPY, MAPPINGS = WAYS[1], WAYS[3], WAYS[6]
+
+calls: list[str] = []
+
+
+class Counted(TypeDecorator[str]):
+    """Says how often it was asked, and gives now and then what COPY does not take."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        calls.append("bind")
+        return value
+
+
+class Word(str):
+    """A str by another name."""
+
+    __slots__ = ()
+
+
+def given() -> Any:
+    calls.append("default")
+    return Word("w")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(Counted, default=given)
+    other: Mapped[str | None] = mapped_column(String, default=given)
+
+
+class Dated(Base):
+    __tablename__ = "dated"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[dt.date | None]
+
+
+class Folded(Base):
+    """PostgreSQL folds its name, which is said not to be quoted, to lower case."""
+
+    __table__ = Table(
+        quoted_name("Qq", quote=False),
+        Base.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String),
+    )
+
+
+class Other(DeclarativeBase):
+    pass
+
+
+class Upper(Other):
+    """Its name is the same string, and quoted."""
+
+    __tablename__ = "Qq"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+
+
+class EndOfTime(DateDumper):
+    """The documented way to write infinity."""
+
+    def dump(self, obj: dt.date) -> Any:
+        return b"infinity" if obj == dt.date.max else super().dump(obj)
+
+
+@pytest.mark.parametrize("way", WAYS[:6], ids=str)
+@pytest.mark.parametrize("value", ["plain", Word("sub"), 7])
+def test_a_default_and_a_type_are_asked_as_often_as_in_stock(
+    twin_urls: tuple[str, str], value: Any, way: Way
+) -> None:
+    """Values that COPY then does not take are not made a second time."""
+
+    def trial(side: Side) -> Any:
+        def saving(session: Session) -> Any:
+            calls.clear()
+            rows = [{"name": value} if i % 2 else {} for i in range(side.way.rows)]
+            side.write(session, Item, rows)
+            return sorted(calls)
+
+        return side.run(saving)
+
+    both(twin_urls, Base, trial, way=way)
+
+
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
+def test_a_dumper_that_the_user_registered_decides(twin_urls: tuple[str, str], way: Way) -> None:
+    """What the user registered with psycopg for a type is used whichever way the rows go."""
+
+    def trial(side: Side) -> Any:
+        @event.listens_for(side.engine, "connect")
+        def connect(connection: Any, _record: Any) -> None:
+            connection.adapters.register_dumper(dt.date, EndOfTime)
+
+        def saving(session: Session) -> None:
+            days = [dt.date.max, dt.date(2024, 1, 1)] * (side.way.rows // 2 + 1)
+            side.write(session, Dated, [{"day": day} for day in days])
+            session.commit()
+
+        side.run(saving)
+        return side.rows("SELECT day::text FROM dated ORDER BY id")
+
+    found = both(twin_urls, Base, trial, way=way)
+    assert ("infinity",) in found
+
+
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
+def test_a_name_that_is_not_to_be_quoted(twin_urls: tuple[str, str], way: Way) -> None:
+    """``quoted_name(quote=False)`` names the folded table, with both of them there."""
+
+    def trial(side: Side) -> Any:
+        def saving(session: Session) -> None:
+            side.write(session, Upper, [{"name": f"u{i}"} for i in range(side.way.rows)])
+            session.commit()
+            side.write(session, Folded, [{"name": f"n{i}"} for i in range(side.way.rows)])
+            session.commit()
+
+        side.run(saving)
+        return side.rows("SELECT name FROM qq ORDER BY id"), side.rows(
+            'SELECT name FROM "Qq" ORDER BY id'
+        )
+
+    both(
+        twin_urls,
+        Base,
+        trial,
+        way=way,
+        ddl=['CREATE TABLE "Qq" (id serial PRIMARY KEY, name varchar)'],
+    )
