@@ -38,8 +38,9 @@ event                      logger          level   fields
 ========================== =============== ======= ===============================================
 
 A row is in one of ``rows_written`` and ``fallback``, once, when its flush has succeeded; whether
-the transaction commits is the application's business. The few rows for which an INSERT is quicker
-than COPY are no fallback. Reserving is told when it happens, for a reserved id is used up whatever
+the transaction commits is the application's business. A fallback is what SQLAlchemy writes because
+COPY could not or must not (writer ``orm``); rows for which an INSERT is cheaper are none
+(``insert``). Reserving is told when it happens, for a reserved id is used up whatever
 becomes of its row.
 
 The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`

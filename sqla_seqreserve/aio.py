@@ -7,6 +7,8 @@
 
     ids = await aio.reserve_ids(async_session, Order, 500)
 
+    print(await aio.explain(registration, async_engine))
+
 Each runs its twin through ``run_sync()``; arguments, results and errors are those of the twin.
 ``register()`` takes asynchronous targets itself.
 """
@@ -16,14 +18,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from . import bulk, health, reservation
+from ._flush.explain import Explanation
 from ._mistakes import require_async
+from .errors import ConfigurationError
 from .health import HealthReport, RepairReport
+from .registration import Registration
 from .reservation import ReservedIds
 
-__all__ = ["assign_ids", "bulk_insert", "check_sequences", "repair_sequences", "reserve_ids"]
+__all__ = [
+    "assign_ids",
+    "bulk_insert",
+    "check_sequences",
+    "explain",
+    "repair_sequences",
+    "reserve_ids",
+]
 
 
 _T = TypeVar("_T")
@@ -88,6 +100,26 @@ async def bulk_insert(
         lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
     )
     return found
+
+
+async def explain(
+    registration: Registration,
+    bind: AsyncEngine | AsyncConnection,
+    classes: Iterable[type[Any]] | None = None,
+) -> Sequence[Explanation]:
+    """See :meth:`sqla_seqreserve.Registration.explain`.
+
+    :raises ConfigurationError: ``bind`` is neither an ``AsyncEngine`` nor an ``AsyncConnection``.
+    """
+    if isinstance(bind, AsyncConnection):
+        return await bind.run_sync(registration.explain, classes)
+    if not isinstance(bind, AsyncEngine):
+        raise ConfigurationError(
+            f"aio.explain() takes an AsyncEngine or an AsyncConnection, found {bind!r}. Without "
+            "asyncio: registration.explain(engine_or_connection)"
+        )
+    async with bind.connect() as connection:
+        return await connection.run_sync(registration.explain, classes)
 
 
 async def check_sequences(

@@ -162,20 +162,43 @@ class Registration:
     def explain(
         self, bind: Engine | Connection, classes: Iterable[type[Any]] | None = None
     ) -> Sequence[Explanation]:
-        """How each class is written to the database of ``bind``: path, sequence, and the reason if
-        not the fastest.
+        """How the next flush would write each class to the database of ``bind``: from how many
+        rows by COPY, the sequence of its ids, and reason and remedy where not by COPY. The
+        catalogue is read anew; no id is taken, and no transaction is left that was not there.
 
+        :param bind: an engine tells of a session that begins its transaction by the flush, a
+            connection of its transaction as it is. ``await aio.explain(registration, bind)`` takes
+            an ``AsyncEngine`` or ``AsyncConnection``.
         :param classes: the classes to explain; ``None``: every mapped class that is enrolled.
         :return: one :class:`Explanation` a class; ``str()`` of the result is a table.
+        :raises ConfigurationError: ``bind`` is neither.
+        :raises UnmappedClassError: a class is not mapped.
         """
+        if not isinstance(bind, Engine | Connection):
+            raise ConfigurationError(
+                f"explain() takes an Engine or a Connection, found {bind!r}. With asyncio: await "
+                "sqla_seqreserve.aio.explain(registration, async_engine_or_connection)"
+            )
         if classes is not None:
             mappers = [mapper_of(cls) for cls in classes]
         else:
             mappers = [mapper for mapper in host.all_mappers() if self.enrols(mapper)]
+        reason = self._session_reason()
         if isinstance(bind, Connection):
-            return explain(bind, mappers, self.enrols, self._mode)
+            return explain(bind, mappers, self.enrols, self, reason)
         with bind.connect() as connection:
-            return explain(connection, mappers, self.enrols, self._mode)
+            return explain(connection, mappers, self.enrols, self, reason)
+
+    def _session_reason(self) -> str | None:
+        """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
+        target = self._session_target()
+        if isinstance(target, Session):
+            if host.is_sharded(target):
+                return "the session is sharded"
+            is_two_phase = target.twophase
+        else:
+            is_two_phase = isinstance(target, sessionmaker) and bool(target.kw.get("twophase"))
+        return "the session is two-phase" if is_two_phase else None
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""

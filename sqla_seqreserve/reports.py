@@ -8,8 +8,12 @@ from typing import Any, Literal, TypeAlias
 __all__ = ["FlushEntry", "FlushReport", "Writer"]
 
 Writer: TypeAlias = Literal["copy", "insert", "orm"]
-"""``copy``: COPY. ``insert``: one bulk INSERT with reserved keys. ``orm``: SQLAlchemy's unit of
-work, for the reason given.
+"""Who writes rows, in reports, in ``explain()``, in the log and in metrics.
+
+``copy``: COPY, with reserved keys. ``insert``: INSERT, because it is cheaper than COPY for so few
+rows; the database numbers them, or their keys are reserved and the INSERTs travel in one message,
+whichever costs less. ``orm``: SQLAlchemy's unit of work, because COPY could not or must not write
+them; the reason says why.
 """
 
 
@@ -19,9 +23,11 @@ class FlushEntry:
 
     :param model: the mapped class.
     :param rows: number of objects inserted.
-    :param reserved: number of ids reserved for them; objects whose key was set already need none.
+    :param reserved: number of ids reserved for them before the first INSERT. Objects whose key was
+        set already need none, and few rows get their keys within the INSERT where that is cheaper.
     :param writer: see :data:`Writer`.
-    :param reason: why not by COPY; ``None`` for COPY.
+    :param reason: why not by COPY, for example "few rows: COPY pays from about 24 on at this
+        distance"; ``None`` for COPY.
     :param seconds: time spent writing, reservation not included.
     """
 

@@ -1,36 +1,63 @@
-"""How each class would be written, for people: ``print(registration.explain(engine))``."""
+"""How the next flush would write each class, for people: ``print(registration.explain(engine))``.
+
+It asks what a flush asks (``_flush.weighing``), of facts that are read anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Final, overload
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .._ids import catalogue
-from .._ids.keys import KeySequence, resolve
+from .._ids.keys import KeySequence, generated_key, resolve
+from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
-from .._writers.copy import no_copy_reason
+from .._writers.copy import refused_types
 from ..reports import Writer
+from .remedies import remedy_for
+from .weighing import (
+    NOT_ENROLLED,
+    Settings,
+    class_reason,
+    copy_from,
+    hindrance,
+    transaction_state,
+)
 
 __all__ = ["Explanation", "Explanations", "explain"]
+
+_WIDTH: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One class: the writer of many rows, the sequence its ids come from, and the reason if the
-    writer is not COPY.
+    """How the next flush would write objects of one class that leave their keys and defaults to
+    the model and the database.
 
-    The reason tells what holds for every object. Single objects may still be written otherwise, for
-    what they hold: the FlushReport says so.
+    Single objects may be written otherwise, for what they hold: the FlushReport says so.
+
+    :param model: the mapped class.
+    :param path: who writes ``copy_from`` rows of it and more, or many where COPY cannot: see
+        :data:`~sqla_seqreserve.reports.Writer`.
+    :param sequence: the sequence that its ids come from, as SQL.
+    :param reason: why not by COPY; or, where COPY writes, why no id is reserved.
+    :param copy_from: from how many rows COPY writes the class, if it is alone in its flush, on
+        this driver and at the distance to the server that is known now; ``None``: never. Fewer
+        rows go by INSERT, which is cheaper.
+    :param remedy: what can be done about the reason.
     """
 
     model: type[Any]
     path: Writer
     sequence: str | None
     reason: str | None
+    copy_from: int | None = None
+    remedy: str | None = None
 
 
 class Explanations(Sequence[Explanation]):
@@ -53,52 +80,104 @@ class Explanations(Sequence[Explanation]):
         return f"Explanations({list(self._explanations)!r})"
 
     def __str__(self) -> str:
-        rows = [("class", "path", "sequence", "reason")]
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        """A line a class, what is to be said of it below."""
+        rows = [("class", "path", "copy from", "sequence")]
         rows += [
-            (item.model.__name__, item.path, item.sequence or "-", item.reason or "")
+            (
+                item.model.__name__,
+                item.path,
+                "-" if item.copy_from is None else f"{item.copy_from:,}",
+                item.sequence or "-",
+            )
             for item in self._explanations
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        fits = sum(widths) + 2 * 3 <= _WIDTH
+        for number, (name, path, rows_from, sequence) in enumerate(rows):
+            cells = [name.ljust(widths[0]), path.ljust(widths[1]), rows_from.rjust(widths[2])]
+            yield "  ".join([*cells, sequence] if fits else cells).rstrip()
+            if number == 0:
+                continue
+            item = self._explanations[number - 1]
+            if not fits and item.sequence is not None:
+                yield from _below("sequence", item.sequence)
+            if item.reason is not None:
+                yield from _below("why", item.reason)
+            if item.remedy is not None:
+                yield from _below("remedy", item.remedy)
+
+
+def _below(title: str, words: str) -> list[str]:
+    """A sentence below the line of a class, no word of it cut."""
+    return textwrap.wrap(
+        words,
+        _WIDTH,
+        initial_indent=f"    {title}: ",
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def explain(
     connection: Connection,
     mappers: Sequence[Mapper[Any]],
     enrols: Callable[[Mapper[Any]], bool],
-    mode: str,
+    settings: Settings,
+    session_reason: str | None,
 ) -> Explanations:
-    """Explain each class on this connection's database."""
+    """Explain each class on this connection's database.
+
+    A transaction that was not begun is not begun afterwards either.
+
+    :param session_reason: why no session of the registration uses COPY.
+    """
     if connection.dialect.name != "postgresql":
         reason = f"the database is {connection.dialect.name}"
-        return Explanations(Explanation(mapper.class_, "orm", None, reason) for mapper in mappers)
-    sources = resolve(connection, mappers)
-    return Explanations(
-        _explain_one(connection, mapper, sources[mapper], enrols(mapper), mode)
-        for mapper in mappers
-    )
+        return Explanations(_explanation(mapper, "orm", None, reason) for mapper in mappers)
+    begun = connection.in_transaction()
+    state = transaction_state(connection)
+    try:
+        keys = [generated_key(mapper).table for mapper in mappers]
+        tables = [table for mapper in mappers for table in mapper.tables]
+        catalogue.renew(
+            connection,
+            [
+                catalogue.table_name(connection, table)
+                for table in dict.fromkeys([*keys, *tables])
+                if isinstance(table, Table)
+            ],
+        )
+        sources = resolve(connection, mappers)
+        if begun:
+            state = transaction_state(connection)
+        held = session_reason or hindrance(connection, state)
+        return Explanations(
+            _explain_one(connection, mapper, sources[mapper], enrols, settings, state, held)
+            for mapper in mappers
+        )
+    finally:
+        if not begun:
+            connection.rollback()
 
 
 def _explain_one(
     connection: Connection,
     mapper: Mapper[Any],
     source: KeySequence,
-    enrolled: bool,
-    mode: str,
+    enrols: Callable[[Mapper[Any]], bool],
+    settings: Settings,
+    state: str,
+    held: str | None,
 ) -> Explanation:
     sequence = source.sequence.name if source.sequence else None
-    if not enrolled:
-        return Explanation(mapper.class_, "orm", None, "the class is not enrolled")
-    if mode != "bulk":
-        return Explanation(
-            mapper.class_, "orm", sequence if mode == "reserve" else None, f"mode is {mode}"
-        )
-    reason = no_copy_reason(connection.dialect)
-    if reason is None and not mapper.batch:
-        reason = "the mapper has batch=False"
+    reason = class_reason(settings, mapper.base_mapper, connection)
+    if not enrols(mapper):
+        return _explanation(mapper, "orm", None, reason or NOT_ENROLLED)
+    reason = reason or held
     for table in mapper.tables:
         if reason is None and isinstance(table, Table):
             name = catalogue.table_name(connection, table)
@@ -106,12 +185,20 @@ def _explain_one(
             if facts is None:
                 reason = "the database has no such table"
             else:
-                reason = insert_plan(mapper, table, facts, connection.dialect).first_reason()
+                plan = insert_plan(mapper, table, facts, connection.dialect)
+                reason = foreseen_reason(plan, source) or refused_types(connection, plan)
+    if reason is not None:
+        return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
     return Explanation(
         mapper.class_,
-        "copy" if reason is None else "orm",
+        "copy",
         sequence,
-        reason
-        if reason is not None or source.reason is None
-        else f"no id is reserved: {source.reason}",
+        None if source.reason is None else f"no id is reserved: {source.reason}",
+        copy_from(settings, connection, mapper, begun=state == "open"),
     )
+
+
+def _explanation(
+    mapper: Mapper[Any], path: Writer, sequence: str | None, reason: str
+) -> Explanation:
+    return Explanation(mapper.class_, path, sequence, reason, None, remedy_for(reason))

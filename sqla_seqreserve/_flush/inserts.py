@@ -21,13 +21,14 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
-from .._rows.division import Batch, divide, runs_in_order
+from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
 from .refusal import note_refusal
 from .run import FlushRun, Record
+from .weighing import NOT_ENROLLED
 
 __all__ = ["insert_records"]
 
@@ -72,7 +73,7 @@ def _insert_class(
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
     if not run.settings.enrols(mapper):
-        _insert(base_mapper, mapper, table, records, uow, "orm", "the class is not enrolled")
+        _insert(base_mapper, mapper, table, records, uow, "orm", NOT_ENROLLED)
         return
     facts = run.pinned(connection, table) if run.copies(mapper) else None
     if facts is None:
@@ -108,7 +109,7 @@ def _insert_class(
             _copy(plan, batches[part], records, uow)
         else:
             reason = refusal or reasons[part - len(batches)]
-            writer = "insert" if reason == "few rows" else "orm"
+            writer = "insert" if reason == FEW else "orm"
             chosen = [records[position] for position in positions]
             _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 

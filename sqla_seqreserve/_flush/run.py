@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from .. import _audit as audit
 from .. import _host as host
@@ -22,15 +22,24 @@ from .._ids.distances import distance_to
 from .._ids.fetch import IdRequest, check_range, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import shelf_of
-from .._routes import Pending, Route, Wishes, choose
+from .._routes import Pending, Route, choose
 from .._rows.plan import insert_plan
-from .._writers.copy import no_copy_reason, warn_of_driver
+from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
 from .cycles import Cycle
 from .drift import DriftGuard
 from .refusal import note_refusal
 from .synchronize import Copied
+from .weighing import (
+    FEWEST,
+    Settings,
+    about_copy_from,
+    class_reason,
+    hindrance,
+    transaction_state,
+    wishes_for,
+)
 
 __all__ = ["FlushRun", "FlushSettings", "Record"]
 
@@ -43,24 +52,19 @@ connection.
 
 _maximum: Final = attrgetter("maximum")
 
-_FEWEST: Final = 8
-"""Of one kind of rows among many: fewer are sent by INSERT."""
-
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
 
 
-class FlushSettings(Protocol):
+_RESTLESS: Final = "its tables are altered faster than they can be looked at"
+
+_FEW: Final = "few rows"
+"""The reason of rows that an INSERT was cheaper for, until a report says from where COPY pays."""
+
+
+class FlushSettings(Settings, Protocol):
     """What the flush asks of a registration."""
 
-    @property
-    def mode(self) -> str: ...
-    @property
-    def reserve(self) -> str: ...
-    @property
-    def copy_min_rows(self) -> int | None: ...
-    @property
-    def prefetch(self) -> int: ...
     @property
     def drift_guard(self) -> DriftGuard | None: ...
     @property
@@ -92,7 +96,8 @@ class FlushRun:
         self._tallies: dict[tuple[type[Any], Writer, str | None], _Tally] = {}
         self._pinned: dict[Connection, dict[str, TableFacts]] = {}
         self._copied: set[Mapper[Any]] = set()
-        self._barred: dict[str, str] = {}
+        self._barred: dict[Mapper[Any], str] = {}
+        self._begun: dict[Mapper[Any], tuple[Connection, bool]] = {}
         self._outboxes: dict[Connection, Outbox] = {}
         self.generations: dict[State, int] = {}
         """How many parents stand above an object, where objects refer to their own class."""
@@ -132,35 +137,32 @@ class FlushRun:
     def _reserve_on(
         self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
     ) -> None:
-        driver = driver_of(connection.dialect)
-        state = driver.state(connection.connection) if driver is not None else "open"
-        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
-            # No lock would be held, or nothing could be compared: SQLAlchemy writes.
-            return
+        state = transaction_state(connection)
+        held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
-        wishes = Wishes(
-            self._must_know_keys(pending), self.settings.copy_min_rows, bool(self.settings.prefetch)
-        )
         weighed = [
             Pending(len(states), len(mapper.tables), _lacks_key(mapper, states), copies[mapper])
             for mapper, states in pending.items()
         ]
-        distance = distance_to(connection.dialect).round_trip
-        route = choose(weighed, driver, distance, begun=state == "open", wishes=wishes)
-        if not route.reserve:
-            return
-        for _ in range(_ATTEMPTS):
+        route = choose(
+            weighed,
+            driver_of(connection.dialect),
+            distance_to(connection.dialect).round_trip,
+            begun=state == "open",
+            wishes=wishes_for(self.settings, pending, needed=self._needed),
+        )
+        self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
+        for _ in range(_ATTEMPTS if route.reserve else 0):
+            # Looking at the catalogue begins the transaction, so it is asked each time.
+            held = held or hindrance(connection, transaction_state(connection))
+            if held is not None:
+                break
             if self._try_to_reserve(connection, pending, route):
                 return
-
-    def _must_know_keys(self, pending: Iterable[Mapper[Any]]) -> bool:
-        """Whether keys are to be there before the first INSERT: asked for, or somebody may look."""
-        return (
-            self._needed
-            or self.settings.reserve == "always"
-            or self.settings.mode == "reserve"
-            or any(host.watches_insert(mapper) for mapper in pending)
-        )
+        for number, mapper in enumerate(pending):
+            if number in route.copies:
+                # Without a lock, or without a look at the present: SQLAlchemy writes.
+                self._barred.setdefault(mapper, held or _RESTLESS)
 
     def _try_to_reserve(
         self, connection: Connection, pending: dict[Mapper[Any], list[State]], route: Route
@@ -242,11 +244,11 @@ class FlushRun:
             for table in tables:
                 one = facts[names[table]]
                 if one is None:
-                    self._barred[names[table]] = "the database has no such table"
+                    self._barred[mapper] = "the database has no such table"
                     break
                 plan = insert_plan(mapper, table, one, connection.dialect)
                 if plan.reason is not None:
-                    self._barred[names[table]] = plan.reason
+                    self._barred[mapper] = plan.reason
                     break
                 known.append(one)
             else:
@@ -341,14 +343,12 @@ class FlushRun:
     def fewest(self) -> int:
         """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
         asked = self.settings.copy_min_rows
-        return _FEWEST if asked is None else asked
+        return FEWEST if asked is None else asked
 
     def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, str]:
         """Who is said to write rows that COPY does not, and why it does not."""
-        source = self._sources.get(mapper)
-        if source is not None and source.facts is not None and source.facts.name in self._barred:
-            return "orm", self._barred[source.facts.name]
-        return "insert", "few rows"
+        barred = self._barred.get(mapper)
+        return ("insert", _FEW) if barred is None else ("orm", barred)
 
     def outbox(self, connection: Connection, uow: Any) -> Outbox:
         """The INSERTs that wait on a connection."""
@@ -379,20 +379,12 @@ class FlushRun:
             return "the session is sharded"
         if uow.session.twophase:
             return "the session is two-phase"
-        if not base_mapper.batch:
-            return "the mapper has batch=False"
-        connection = self.connection_for(uow, base_mapper)
-        if connection.dialect.name != "postgresql":
-            return f"the database is {connection.dialect.name}"
-        return self._no_copy_reason(connection)
-
-    def _no_copy_reason(self, connection: Connection) -> str | None:
-        if self.settings.mode == "reserve":
-            return "mode is reserve"
         if self.partial:
             return "flush(objects) was called"
-        warn_of_driver(connection.dialect)
-        return no_copy_reason(connection.dialect)
+        connection = self.connection_for(uow, base_mapper)
+        if self.settings.mode == "bulk":
+            warn_of_driver(connection.dialect)
+        return class_reason(self.settings, base_mapper, connection)
 
     # Reporting
 
@@ -414,12 +406,32 @@ class FlushRun:
         if not self._tallies or not (self.settings.is_watched or audit.is_heard(log)):
             return
         entries = tuple(
-            FlushEntry(model, tally.rows, tally.reserved, writer, reason, tally.seconds)
+            FlushEntry(
+                model,
+                tally.rows,
+                tally.reserved,
+                writer,
+                self._told(model, reason),
+                tally.seconds,
+            )
             for (model, writer, reason), tally in self._tallies.items()
         )
         report = FlushReport(entries)
         self.settings.flushed(report)
         audit.flushed(log, report)
+
+    def _told(self, model: type[Any], reason: str | None) -> str | None:
+        """A reason as it is reported: why an INSERT was cheaper is worked out for those who ask."""
+        if reason != _FEW:
+            return reason
+        mapper = class_mapper(model)
+        if self.settings.copy_min_rows is not None:
+            return f"few rows: COPY is asked for from {self.settings.copy_min_rows} on"
+        if mapper not in self._begun:
+            return reason
+        connection, begun = self._begun[mapper]
+        pays_from = about_copy_from(self.settings, connection, mapper, begun=begun)
+        return f"few rows: COPY pays from about {pays_from} on at this distance"
 
 
 def _lacks_key(mapper: Mapper[Any], states: Iterable[State]) -> bool:

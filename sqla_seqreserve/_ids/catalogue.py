@@ -35,6 +35,7 @@ __all__ = [
     "forget",
     "qualified_name",
     "quoted",
+    "renew",
     "sequence_facts",
     "stored_name",
     "table_facts",
@@ -274,6 +275,19 @@ def forget(connection: Connection, names: Iterable[TableName]) -> None:
     forgotten = [known.pop(name, None) for name in names]
     if forgotten:
         _sequence_cache.pop(connection.dialect, None)
+
+
+def renew(connection: Connection, names: Iterable[TableName]) -> None:
+    """Read the facts of these tables now, in one query. Those that still hold stay the same
+    object, for ids are kept and plans are made by it.
+    """
+    known = _cache.setdefault(connection.dialect, {})
+    wanted = list(dict.fromkeys(names))
+    before = {name: known[name] for name in wanted if name in known}
+    forget(connection, wanted)
+    for name, facts in table_facts(connection, wanted).items():
+        if facts is not None and before.get(name) == facts:
+            known[name] = before[name]
 
 
 def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:

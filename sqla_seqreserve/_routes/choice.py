@@ -164,11 +164,24 @@ def _candidates(
     return [frozenset(), pays, may_copy]
 
 
-def copy_crossover(wire: Wire, round_trip: float, tables: int = 1) -> int:
-    """From how many rows of one class COPY is chosen, in a transaction that has begun."""
+def copy_crossover(
+    wire: Wire,
+    round_trip: float,
+    tables: int = 1,
+    *,
+    generated: bool = True,
+    begun: bool = True,
+    wishes: Wishes = NO_WISHES,
+) -> int:
+    """From how many rows of one class, alone in its flush, COPY is chosen.
+
+    :param generated: a sequence numbers the class.
+    :param begun: the transaction has begun already.
+    """
     low, high = 1, 1_000_000
     while low < high:
         middle = (low + high) // 2
-        route = choose([Pending(middle, tables)], wire, round_trip, begun=True)
+        pending = [Pending(middle, tables, generated)]
+        route = choose(pending, wire, round_trip, begun=begun, wishes=wishes)
         low, high = (low, middle) if route.copies else (middle + 1, high)
     return low

@@ -25,7 +25,19 @@ from sqlalchemy.sql import ClauseElement
 from .codecs import is_utc, naive_utc, value_table
 from .plan import Absent, ColumnPlan, InsertPlan
 
-__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "runs_in_order", "values_of"]
+__all__ = [
+    "FEW",
+    "Batch",
+    "Division",
+    "FilledValues",
+    "divide",
+    "is_plain",
+    "runs_in_order",
+    "values_of",
+]
+
+FEW: Final = "few rows of their kind"
+"""The reason of rows for which a COPY of their own is not worth it."""
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 
@@ -124,7 +136,7 @@ def divide(
     for positions in kinds:
         # Before any default is computed, for who writes the row will compute it.
         if len(positions) < fewest:
-            elsewhere.setdefault("few rows", []).extend(positions)
+            elsewhere.setdefault(FEW, []).extend(positions)
             continue
         whole = len(positions) == len(rows)
         chosen = [

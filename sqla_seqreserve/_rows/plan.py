@@ -84,15 +84,6 @@ class InsertPlan:
                 return column.reason
         return None
 
-    def first_reason(self) -> str | None:
-        """Why COPY is not used for every row of the class, as far as the plan alone tells."""
-        if self.reason is not None:
-            return self.reason
-        for column in self.columns:
-            if column.reason is not None and column.absent is not Absent.OMITTED:
-                return column.reason
-        return None
-
 
 _MOST_PLANS: Final = 64
 """Of one class: a table by a dialect, and an application that makes engines without end drops them

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from fixtures.shop import Base, Customer, Order, Tag
-from sqlalchemy import Engine, String, create_engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Engine, String, create_engine, func, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from sqla_seqreserve import Explanation, FlushReport, register
-from sqla_seqreserve.errors import UnmappedClassError
+from sqla_seqreserve import Explanation, FlushReport, aio, register
+from sqla_seqreserve.errors import ConfigurationError, UnmappedClassError
 from sqla_seqreserve.testing import record_statements
 
 
@@ -88,14 +89,90 @@ def test_without_classes_every_enrolled_one_is_explained(shop: Engine) -> None:
 
 
 def test_it_is_a_sequence_and_a_table(shop: Engine) -> None:
-    """The result prints as an aligned table, one line a class."""
-    found = register(Session()).explain(shop, [Tag, Nowhere])
+    """The result prints as an aligned table, a line a class, with reason and remedy below."""
+    found = register(Session(), copy_min_rows=500).explain(shop, [Tag, Nowhere])
     assert (len(found), found[0].model, [item.model for item in found[1:]]) == (2, Tag, [Nowhere])
     assert str(found).splitlines() == [
-        "class    path  sequence           reason",
-        "Tag      copy  public.tag_id_seq",
-        "Nowhere  orm   -                  the database has no such table",
+        "class    path  copy from  sequence",
+        "Tag      copy        500  public.tag_id_seq",
+        "Nowhere  orm           -  -",
+        "    why: the database has no such table",
+        "    remedy: create it, or have search_path lead to it",
     ]
+
+
+class AClassWithAnExtraordinarilyLongNameForItsTable(OtherBase):
+    __tablename__ = "a_table_with_an_extraordinarily_long_name"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[str | None] = mapped_column(default=func.upper("default"))
+
+
+def test_no_word_is_cut_at_80_columns(engine: Engine) -> None:
+    """No line is longer than 80 columns, and each name, reason and remedy is whole."""
+    OtherBase.metadata.create_all(engine)
+    model = AClassWithAnExtraordinarilyLongNameForItsTable
+    printed = register(Session()).explain(engine, [model, Nowhere])
+    assert max(map(len, str(printed).splitlines())) <= 80
+    words = " ".join(str(printed).split())
+    for item in printed:
+        for part in (item.model.__name__, item.sequence, item.reason, item.remedy):
+            assert part is None or part in words
+
+
+def test_facts_are_read_anew_and_kept_where_they_hold(shop: Engine) -> None:
+    """What somebody else changed is told at once; what nobody changed costs no kept id."""
+    factory = sessionmaker(shop)
+    registration = register(factory, prefetch=20)
+    with shop.begin() as connection:
+        connection.execute(text("CREATE SCHEMA elsewhere CREATE TABLE tag (LIKE public.tag)"))
+    named = shop.execution_options(schema_translate_map={None: "public"})
+    try:
+        ids = []
+        for _ in range(3):
+            assert registration.explain(named, [Tag])[0].path == "copy"
+            with factory(bind=named) as session:
+                tag = Tag(word="a")
+                session.add(tag)
+                session.commit()
+                ids.append(tag.id)
+        assert ids == [1, 2, 3]
+        with shop.begin() as connection:
+            connection.execute(text("ALTER TABLE public.tag ENABLE ROW LEVEL SECURITY"))
+        [told] = registration.explain(named, [Tag])
+        assert told.reason == "tag has row-level security"
+    finally:
+        with shop.begin() as connection:
+            connection.execute(text("ALTER TABLE public.tag DISABLE ROW LEVEL SECURITY"))
+            connection.execute(text("DROP SCHEMA elsewhere CASCADE"))
+
+
+def test_no_transaction_is_left(shop: Engine) -> None:
+    """A connection without a transaction has none afterwards; one that has goes on with it."""
+    with shop.connect() as connection:
+        register(Session()).explain(connection, [Tag])
+        assert not connection.in_transaction()
+        connection.execute(text("CREATE TEMP TABLE kept ()"))
+        register(Session()).explain(connection, [Tag])
+        assert connection.in_transaction()
+        assert connection.scalar(text("SELECT to_regclass('kept')")) is not None
+
+
+@pytest.mark.parametrize("wrong", ["async engine", "session", "URL"])
+def test_what_is_no_bind_is_refused(shop: Engine, wrong: str) -> None:
+    """The error says what was expected, and names the twin for asynchronous applications."""
+    binds = {
+        "async engine": create_async_engine(shop.url),
+        "session": Session(shop),
+        "URL": shop.url,
+    }
+    with pytest.raises(ConfigurationError, match=r"takes an Engine or .*aio\.explain\(reg"):
+        register(Session()).explain(binds[wrong])  # type: ignore[arg-type]  # the point of the test
+
+
+async def test_the_twin_refuses_what_is_synchronous(shop: Engine) -> None:
+    """aio.explain() says which function takes an engine that is not asynchronous."""
+    with pytest.raises(ConfigurationError, match=r"registration\.explain\("):
+        await aio.explain(register(Session()), shop)  # type: ignore[arg-type]  # as above
 
 
 def test_it_only_reads(shop: Engine) -> None:

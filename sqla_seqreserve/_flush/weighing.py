@@ -1,0 +1,152 @@
+"""What a flush and ``explain()`` both ask before a route is chosen: who must write a class, what
+stands in the way of COPY on a connection, and from how many rows COPY pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.orm import Mapper
+
+from .. import _host as host
+from .._drivers import driver_of
+from .._ids.distances import distance_to
+from .._ids.keys import generated_key
+from .._routes import Wishes, copy_crossover
+from .._writers.copy import no_copy_reason
+
+__all__ = [
+    "FEWEST",
+    "NOT_ENROLLED",
+    "Settings",
+    "about_copy_from",
+    "class_reason",
+    "copy_from",
+    "hindrance",
+    "transaction_state",
+    "wishes_for",
+]
+
+FEWEST: Final = 8
+"""Of one kind of rows among many: fewer are sent by INSERT."""
+
+NOT_ENROLLED: Final = "the class is not enrolled"
+
+_MOST_KEPT: Final = 64
+
+
+class Settings(Protocol):
+    """What is asked of a registration."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def reserve(self) -> str: ...
+    @property
+    def copy_min_rows(self) -> int | None: ...
+    @property
+    def prefetch(self) -> int: ...
+
+
+def class_reason(
+    settings: Settings, base_mapper: Mapper[Any], connection: Connection
+) -> str | None:
+    """Why SQLAlchemy must save a whole hierarchy itself on this connection; ``None``: COPY may."""
+    if settings.mode == "off":
+        return "mode is off"
+    if not base_mapper.batch:
+        return "the mapper has batch=False"
+    if connection.dialect.name != "postgresql":
+        return f"the database is {connection.dialect.name}"
+    if settings.mode == "reserve":
+        return "mode is reserve"
+    return no_copy_reason(connection.dialect)
+
+
+def transaction_state(connection: Connection) -> str:
+    """Whether the connection's next statement begins a transaction, as far as its driver tells."""
+    driver = driver_of(connection.dialect)
+    return driver.state(connection.connection) if driver is not None else "open"
+
+
+def hindrance(connection: Connection, state: str) -> str | None:
+    """Why no table could be locked, or compared with what is known of it, on a connection whose
+    transaction is in this state.
+    """
+    if state == "autocommit":
+        return "the connection is in autocommit"
+    if host.sees_the_present(connection):
+        return None
+    driver = driver_of(connection.dialect)
+    if state == "open" or driver is None or not driver.locks_apart:
+        return "the transaction sees an old snapshot (REPEATABLE READ or SERIALIZABLE)"
+    return None
+
+
+def wishes_for(
+    settings: Settings, mappers: Iterable[Mapper[Any]], *, needed: bool = False
+) -> Wishes:
+    """What is asked for in a flush of these classes, whatever it costs. Keys are to be there before
+    the first INSERT where that is asked for, where somebody may look, or where they are needed.
+    """
+    reserve = (
+        needed
+        or settings.reserve == "always"
+        or settings.mode == "reserve"
+        or any(host.watches_insert(mapper) for mapper in mappers)
+    )
+    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch))
+
+
+def copy_from(
+    settings: Settings,
+    connection: Connection,
+    mapper: Mapper[Any],
+    *,
+    begun: bool,
+    round_trip: float | None = None,
+) -> int:
+    """From how many rows COPY writes a class that is alone in its flush."""
+    if settings.copy_min_rows is not None:
+        return settings.copy_min_rows
+    driver = driver_of(connection.dialect)
+    assert driver is not None
+    found = copy_crossover(
+        driver,
+        distance_to(connection.dialect).round_trip if round_trip is None else round_trip,
+        len(mapper.tables),
+        generated=generated_key(mapper).column is not None,
+        begun=begun,
+        wishes=wishes_for(settings, [mapper]),
+    )
+    return max(found, FEWEST)
+
+
+_kept: WeakKeyDictionary[Dialect, dict[Any, int]] = WeakKeyDictionary()
+
+
+def about_copy_from(
+    settings: Settings, connection: Connection, mapper: Mapper[Any], *, begun: bool
+) -> int:
+    """As :func:`copy_from`, of a distance with two digits, and kept: each flush that is reported
+    asks.
+    """
+    if settings.copy_min_rows is not None:
+        return settings.copy_min_rows
+    round_trip = float(f"{distance_to(connection.dialect).round_trip:.2g}")
+    kept = _kept.setdefault(connection.dialect, {})
+    key = (
+        round_trip,
+        len(mapper.tables),
+        generated_key(mapper).column is not None,
+        begun,
+        wishes_for(settings, [mapper]),
+    )
+    if key not in kept:
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[key] = copy_from(settings, connection, mapper, begun=begun, round_trip=round_trip)
+    return kept[key]
