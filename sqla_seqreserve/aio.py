@@ -13,12 +13,14 @@ Each runs its twin through ``run_sync()``; arguments, results and errors are tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.util import await_only
 
 from . import bulk, health, reservation
+from .bulk import Rows
 from .health import HealthReport, RepairReport
 from .reservation import ReservedIds
 
@@ -57,33 +59,61 @@ async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["ids"] = "ids",
 ) -> ReservedIds: ...
 @overload
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["objects"],
 ) -> list[_T]: ...
+@overload
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+    returning: None,
+) -> int: ...
+async def bulk_insert(
+    session: AsyncSession,
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Any = "ids",
-) -> ReservedIds | list[_T]:
-    """See :func:`sqla_seqreserve.bulk_insert`."""
-    found: ReservedIds | list[_T] = await session.run_sync(
-        lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
+) -> ReservedIds | list[_T] | int:
+    """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may be an asynchronous iterable too, which
+    counts as a stream.
+    """
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: ReservedIds | list[_T] | int = await session.run_sync(
+        lambda sync: bulk.bulk_insert(
+            sync, model, given, progress=progress, chunk_rows=chunk_rows, returning=returning
+        )
     )
     return found
+
+
+def _awaited(rows: AsyncIterable[Any]) -> Iterator[Any]:
+    """The rows of an asynchronous iterable, for the code that SQLAlchemy runs in a greenlet."""
+    iterator = aiter(rows)
+    while True:
+        try:
+            yield await_only(anext(iterator))
+        except StopAsyncIteration:
+            return
 
 
 async def check_sequences(

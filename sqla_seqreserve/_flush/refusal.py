@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._host import State
+from .._writers.refusal import line_in
 
 __all__ = ["note_refusal"]
 
-_LINE = re.compile(r"\D*(\d+)")
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 
@@ -38,7 +38,7 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is None:
         return None
-    position = _line(diagnosis.context or "", table)
+    position = line_in(diagnosis.context or "", table)
     if position is None:
         position = _row_of_values(diagnosis.message_detail or "", table, states)
     if position is None or position >= len(states):
@@ -51,14 +51,6 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
         f"The database refused object {position} of the {len(states)} {state.class_.__name__} "
         f"objects written together ({key})"
     )
-
-
-def _line(context: str, table: Table) -> int | None:
-    prefix = f"COPY {table.name}, "
-    if not context.startswith(prefix):
-        return None
-    match = _LINE.match(context, len(prefix))
-    return int(match[1]) - 1 if match else None
 
 
 def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | None:

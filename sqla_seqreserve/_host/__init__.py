@@ -33,6 +33,7 @@ from sqlalchemy.orm.collections import collection_adapter
 
 from .engine import (
     InsertContext,
+    autocommits,
     await_driver,
     driver_cursor,
     insert_context,
@@ -54,6 +55,7 @@ from .mapping import (
     is_watched,
     key_columns,
     plain_attribute,
+    plain_callable,
     polymorphic_attribute,
     prefers_eager_defaults,
     result_processor,
@@ -108,6 +110,7 @@ __all__ = [
     "UOWTransaction",
     "all_mappers",
     "attributes_to_columns",
+    "autocommits",
     "await_driver",
     "bind_processor",
     "check_polymorphic_identities",
@@ -139,6 +142,7 @@ __all__ = [
     "organize_states_for_save",
     "pending_states",
     "plain_attribute",
+    "plain_callable",
     "polymorphic_attribute",
     "postfetch",
     "prefers_eager_defaults",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table
 from sqlalchemy import Sequence as Sequence_
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import attributes as _attributes
@@ -167,3 +167,17 @@ def declared_sequences(metadata: MetaData) -> list[Sequence_]:
 def copy_column(column: Column[Any]) -> Column[Any]:
     """Return the column as a new one of no table, to be changed; Alembic copies them so too."""
     return column._copy()
+
+
+def plain_callable(column: Any) -> Callable[[], Any] | None:
+    """The function behind a column's Python-side default that takes no context, ``None`` where
+    there is none. SQLAlchemy wraps it in one that takes a context and passes it over.
+    """
+    default = column.default
+    if default is None or not default.is_callable:
+        return None
+    code = getattr(default.arg, "__code__", None)
+    if code is None or code.co_filename != ColumnDefault.__init__.__code__.co_filename:
+        return None
+    call: Callable[[], Any] | None = getattr(default.arg, "__wrapped__", None)
+    return call
