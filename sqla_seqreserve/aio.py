@@ -16,15 +16,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import await_only
 
 from . import bulk, health, reservation
-from .bulk import Rows
+from .bulk import Rows, UpsertResult
 from .health import HealthReport, RepairReport
 from .reservation import ReservedIds
 
-__all__ = ["assign_ids", "bulk_insert", "check_sequences", "repair_sequences", "reserve_ids"]
+__all__ = [
+    "assign_ids",
+    "bulk_insert",
+    "bulk_upsert",
+    "check_sequences",
+    "repair_sequences",
+    "reserve_ids",
+]
 
 
 _T = TypeVar("_T")
@@ -101,6 +109,36 @@ async def bulk_insert(
     found: ReservedIds | list[_T] | int = await session.run_sync(
         lambda sync: bulk.bulk_insert(
             sync, model, given, progress=progress, chunk_rows=chunk_rows, returning=returning
+        )
+    )
+    return found
+
+
+async def bulk_upsert(
+    session: AsyncSession,
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    conflict: str | Iterable[str],
+    update: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpsertResult[_T]:
+    """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may be an asynchronous iterable too."""
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: UpsertResult[_T] = await session.run_sync(
+        lambda sync: bulk.bulk_upsert(
+            sync,
+            model,
+            given,
+            conflict=conflict,
+            update=update,
+            where=where,
+            returning=returning,
+            progress=progress,
+            chunk_rows=chunk_rows,
         )
     )
     return found

@@ -19,27 +19,41 @@ A stream of rows (a generator, an Arrow table; a list if ``chunk_rows`` is given
 by chunk, each checked and numbered on its own, within a savepoint: whatever is wrong with a later
 row, nothing of the stream stays. Memory holds one chunk and, unless ``returning=None``, what is
 returned.
+
+::
+
+    done = bulk_upsert(session, Price, rows, conflict=["fund", "day"], returning="ids")
+    done.inserted, done.updated, done.unchanged, done.ids
+
+:func:`bulk_upsert` inserts the rows that are not there and updates the others, told apart by a
+unique index. ``None`` is NULL there, and every row must give the same attributes.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session, scoped_session
 
 from . import _audit as audit
 from . import _host as host
 from ._bulk.inserting import Inserting
+from ._bulk.loading import loaded
 from ._bulk.rows import chunks
+from ._bulk.upsert import upsert
 from ._host.collector import collector_paused
 from ._ids.keys import mapper_of
 from .errors import ConfigurationError
+from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
 
-__all__ = ["Rows", "bulk_insert"]
+__all__ = ["Rows", "UpsertResult", "bulk_insert", "bulk_upsert"]
 
 log = logging.getLogger("sqla_seqreserve.bulk")
 
@@ -132,6 +146,110 @@ def bulk_insert(
     with collector_paused(len(held)):
         target = session() if isinstance(session, scoped_session) else session
         return host.instances_of(target, mapper, held)
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult(Generic[_T]):
+    """What :func:`bulk_upsert` did.
+
+    :param inserted: rows that were not there.
+    :param updated: rows that were, and were overwritten; with the same values too.
+    :param unchanged: rows that were left alone: ``update=()``, or ``where`` did not hold.
+    :param ids: the keys, aligned with the rows, under ``returning="ids"``.
+    :param objects: the rows as the database has them, aligned, under ``returning="objects"``.
+    """
+
+    inserted: int
+    updated: int
+    unchanged: int
+    ids: ReservedIds = field(default_factory=ReservedIds)
+    objects: list[_T] = field(default_factory=list)
+
+
+def bulk_upsert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    conflict: str | Iterable[str],
+    update: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpsertResult[_T]:
+    """Insert the rows that are not there, update the others: by COPY into a temporary table, then
+    one ``INSERT .. ON CONFLICT``.
+
+    Ids are taken from the sequence for new rows alone, and rows are locked in the order of the
+    unique index, so two upserts of the same rows wait for each other and do not dead-lock. Objects
+    of the session whose row was updated are expired, but for what was changed in them and not
+    flushed.
+
+    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
+        NULL, and all rows give the same attributes. What they leave out gets its default in a new
+        row, and ``onupdate`` in one that is updated.
+    :param conflict: attribute keys of the columns of a unique constraint or index that holds every
+        row; or the name of any, partial ones and those of expressions too.
+    :param update: attribute keys to overwrite. ``None``: all that the rows give, but those of
+        ``conflict`` and of the primary key; ``()``: none.
+    :param where: which rows to update, as in ``on_conflict_do_update()``: the class's attributes
+        are the row that is there, ``postgresql.insert(Model).excluded`` is the one that is given.
+    :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
+    :param progress: called with the number of rows sent since the last call.
+    :param chunk_rows: the most rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, or that are for the same row of the
+        table, each listed; nothing was written.
+    :raises ConfigurationError: ``conflict`` names no unique index, or rows do not give what it
+        looks at; the class is stored in several tables; the session is two-phase.
+    :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    """
+    if returning not in {"ids", "objects", None}:
+        raise ConfigurationError(
+            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
+        )
+    mapper = mapper_of(model)
+    target = session() if isinstance(session, scoped_session) else session
+    if target.twophase:
+        raise ConfigurationError(
+            "bulk_upsert() needs a temporary table, which a transaction that is to be prepared may "
+            "not have. Use a session without twophase=True"
+        )
+    connection = connection_of(session, mapper)
+    held = host.persistent_of(target, mapper)
+    started = time.perf_counter()
+    with audit.failures_told(log):
+        total, outcome = upsert(
+            connection,
+            mapper,
+            rows,
+            conflict=conflict,
+            update=update,
+            where=where,
+            keys=returning is not None,
+            changed=bool(held),
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+        if held:
+            host.expire_unmodified(target, mapper, outcome.changed)
+        single = len(mapper.primary_key) == 1
+        ids = ReservedIds(key[0] if single else key for key in outcome.keys)
+        objects: list[_T] = []
+        if returning == "objects":
+            objects = loaded(target, mapper, outcome.keys)
+    written = outcome.inserted + outcome.updated
+    if written:
+        seconds = time.perf_counter() - started
+        entry = FlushEntry(model, written, 0, "copy", None, seconds)
+        audit.rows_written(log, entry, fallback=False)
+    return UpsertResult(
+        outcome.inserted,
+        outcome.updated,
+        total - written,
+        ids if returning == "ids" else ReservedIds(),
+        objects,
+    )
 
 
 def _and_whether_last(items: Iterable[_T]) -> Iterable[tuple[_T, bool]]:

@@ -6,15 +6,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
-from .._drivers import CopyRows, driver_of
-from .._ids.fetch import IdRequest, take_ids
+from .._drivers import CopyRows
 from .._ids.keys import generated_key
 from .._rows.division import Batch, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from .inserting import Inserting
 
 __all__ = ["ChunkInsert", "Written"]
-
-_ATTEMPTS: Final = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +72,9 @@ class ChunkInsert:
             if key.attribute in self.used:
                 keys = values_of(rows, key.attribute)
                 missing = [index for index, value in enumerate(keys) if value is None]
-        ids = self._pin(len(missing))
-        if not self.pinned or whole.source.sequence is None:
+        ids = whole.pin(len(missing))
+        self.pinned = ids is not None
+        if ids is None or whole.source.sequence is None:
             return
         self.reserved = missing
         convert = whole.source.to_python
@@ -103,35 +101,10 @@ class ChunkInsert:
         if len(self.whole.tables) == 1:
             return
         for column in host.key_columns(mapper, self.whole.tables[0]):
-            call = host.plain_callable(column)
+            call = host.plain_callable(getattr(column, "default", None))
             if call is not None:
                 given = values_of(self.rows, mapper.get_property_by_column(column).key)
                 self._add_key(column, [call() if value is None else value for value in given])
-
-    def _pin(self, missing: int) -> Sequence[int]:
-        """Lock the tables, compare what is known of them, and take ids; none, with nothing pinned,
-        where nothing can be held or compared until the rows are written.
-        """
-        whole = self.whole
-        connection = whole.connection
-        driver = driver_of(connection.dialect)
-        if driver is None:
-            return []
-        state = driver.state(connection.connection)
-        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
-            return []
-        for _ in range(_ATTEMPTS):
-            known = whole.look()
-            if len(known) < len(whole.tables) or not all(facts.lockable for facts in known):
-                return []
-            requests = []
-            if whole.source.sequence is not None:
-                requests.append(IdRequest(whole.source, missing))
-            taken = take_ids(connection, requests, known)
-            if taken.holds:
-                self.pinned = True
-                return taken.ids[0] if requests else []
-        return []
 
     def write(self) -> Written:
         """Write the rows, table by table; by COPY what it writes exactly."""
@@ -181,7 +154,7 @@ class ChunkInsert:
             try:
                 taken = copy_rows(whole.connection, plan.facts.name, sent)
             except DBAPIError as error:
-                line = copy_line(error, plan.table)
+                line = copy_line(error, plan.table.name)
                 if line is not None and line < len(sent):
                     position = self.start + batch.positions[line]
                     error.add_note(f"The database refused row {position} for {plan.table.name}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._drivers import driver_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
+from .._ids.fetch import IdRequest, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from ..reports import FlushEntry, Writer
@@ -21,6 +23,8 @@ from .chunk import ChunkInsert, Written
 from .rows import Chunk
 
 __all__ = ["Inserting"]
+
+_ATTEMPTS: Final = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +78,29 @@ class Inserting:
                 self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
                 known.append(facts)
         return known
+
+    def pin(self, missing: int) -> Sequence[int] | None:
+        """Lock the tables, compare what is known of them, and take so many ids, in one message;
+        ``None``, with nothing taken, where nothing can be held or compared until rows are written.
+        """
+        connection = self.connection
+        driver = driver_of(connection.dialect)
+        if driver is None:
+            return None
+        state = driver.state(connection.connection)
+        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
+            return None
+        for _ in range(_ATTEMPTS):
+            known = self.look()
+            if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
+                return None
+            requests = []
+            if self.source.sequence is not None:
+                requests.append(IdRequest(self.source, missing))
+            taken = take_ids(connection, requests, known)
+            if taken.holds:
+                return taken.ids[0] if requests else []
+        return None
 
     # Checking
 

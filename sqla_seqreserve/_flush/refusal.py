@@ -38,7 +38,7 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is None:
         return None
-    position = line_in(diagnosis.context or "", table)
+    position = line_in(diagnosis.context or "", table.name)
     if position is None:
         position = _row_of_values(diagnosis.message_detail or "", table, states)
     if position is None or position >= len(states):

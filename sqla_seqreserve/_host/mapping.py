@@ -169,11 +169,10 @@ def copy_column(column: Column[Any]) -> Column[Any]:
     return column._copy()
 
 
-def plain_callable(column: Any) -> Callable[[], Any] | None:
-    """The function behind a column's Python-side default that takes no context, ``None`` where
-    there is none. SQLAlchemy wraps it in one that takes a context and passes it over.
+def plain_callable(default: Any) -> Callable[[], Any] | None:
+    """The function behind a Python-side default that takes no context, ``None`` where there is
+    none. SQLAlchemy wraps it in one that takes a context and passes it over.
     """
-    default = column.default
     if default is None or not default.is_callable:
         return None
     code = getattr(default.arg, "__code__", None)

@@ -24,7 +24,16 @@ from sqlalchemy.sql import ClauseElement
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
-__all__ = ["Batch", "Division", "FilledValues", "divide", "is_plain", "runs_in_order", "values_of"]
+__all__ = [
+    "Batch",
+    "DefaultContext",
+    "Division",
+    "FilledValues",
+    "divide",
+    "is_plain",
+    "runs_in_order",
+    "values_of",
+]
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 
@@ -232,7 +241,7 @@ def _batch(
             prepared[index], is_text = outcome
             text_only = text_only or is_text
     defaults: dict[str, FilledValues] = {}
-    context = _DefaultContext(connection, ready)
+    context = DefaultContext(connection, ready)
     for index, (plan, values) in enumerate(ready):
         if plan.default is not None:
             filled = context.fill(plan, values)
@@ -258,7 +267,7 @@ def _batch(
     )
 
 
-class _DefaultContext:
+class DefaultContext:
     """What a context-sensitive default is called with: the parameters of the row, as
     SQLAlchemy's execution context gives them.
     """

@@ -27,7 +27,7 @@ from sqlalchemy.sql import TableValuedAlias
 
 from .. import _host as host
 
-__all__ = ["count_stored", "read_back"]
+__all__ = ["count_stored", "read_back", "unnested"]
 
 
 def read_back(
@@ -46,7 +46,7 @@ def read_back(
     attributes = [mapper.get_property_by_column(key).key for key in keys]
     names = [f"k{index}" for index in range(len(keys))]
     values = [[record[1][attribute] for record in records] for attribute in attributes]
-    wanted = _unnested(names, keys, values)
+    wanted = unnested(names, keys, values)
     loaded = [(mapper.get_property_by_column(item).key, item) for item in columns]
     statement = (
         select(*(item for _, item in loaded))
@@ -78,14 +78,14 @@ def count_stored(
     """How many rows ``table`` has under these keys, given as one list of values a column."""
     keys = host.key_columns(mapper, table)
     names = [f"k{index}" for index in range(len(keys))]
-    wanted = _unnested(names, keys, values)
+    wanted = unnested(names, keys, values)
     matches = and_(*(wanted.c[name] == key for name, key in zip(names, keys, strict=True)))
     return connection.execute(
         select(func.count()).select_from(wanted.join(table, matches))
     ).scalar_one()
 
 
-def _unnested(
+def unnested(
     names: Sequence[str], keys: Sequence[Any], values: Sequence[Sequence[Any]]
 ) -> TableValuedAlias:
     """Keys as rows, numbered."""
