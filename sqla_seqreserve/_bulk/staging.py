@@ -155,9 +155,14 @@ def _staged_columns(
     """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
     for item in plan.columns:
         if item.attribute in given and not item.is_version:
-            yield replace(item, absent=Absent.NULL, default=None)
+            yield replace(item, absent=Absent.NULL, default=None, plain_default=None)
         elif item.attribute is not None and item.attribute in constants:
-            yield replace(item, absent=Absent.DEFAULT, default=_always(constants[item.attribute]))
+            yield replace(
+                item,
+                absent=Absent.DEFAULT,
+                default=_always(constants[item.attribute]),
+                plain_default=None,
+            )
         elif item.absent is Absent.DEFAULT:
             yield item
 

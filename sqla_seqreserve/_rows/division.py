@@ -304,6 +304,8 @@ class DefaultContext:
         if type(nothing) not in set(map(type, values)):
             return values
         self.current_column = plan.column
+        if plan.plain_default is not None:
+            return self._call(plan, values, nothing)
         filled = list(values)
         slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
         self._ready[slot] = (plan, filled)
@@ -316,6 +318,18 @@ class DefaultContext:
                     if plan.is_version:
                         raise
                     raise self._in_statement(error, plan.column) from error
+        return filled
+
+    def _call(self, plan: ColumnPlan, values: Sequence[Any], nothing: object) -> Sequence[Any]:
+        """The values with a default that takes no context: a call a row, and nothing around it."""
+        call = plan.plain_default
+        assert call is not None
+        try:
+            filled = [call() if value is nothing else value for value in values]
+        except Exception as error:
+            raise self._in_statement(error, plan.column) from error
+        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
+        self._ready[slot] = (plan, filled)
         return filled
 
     def _in_statement(self, error: Exception, column: Column[Any]) -> BaseException:

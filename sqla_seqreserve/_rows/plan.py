@@ -48,6 +48,8 @@ class ColumnPlan:
     evaluates_none: bool
     default: Callable[[Any], Any] | None
     is_version: bool
+    plain_default: Callable[[], Any] | None = None
+    """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,6 +196,7 @@ def _plan_column(
         evaluates_none,
         default,
         is_version,
+        None if attribute in orm_defaults or is_version else host.plain_callable(column.default),
     )
 
 
