@@ -5,7 +5,7 @@ before the insert.
 from __future__ import annotations
 
 from ._flush.explain import Explanation
-from .bulk import bulk_insert
+from .bulk import UpsertResult, bulk_insert, bulk_upsert
 from .errors import SeqReserveError
 from .health import (
     HealthReport,
@@ -32,8 +32,10 @@ __all__ = [
     "SeqReserveError",
     "SequenceHealth",
     "SequenceHealthMixin",
+    "UpsertResult",
     "assign_ids",
     "bulk_insert",
+    "bulk_upsert",
     "check_sequences",
     "register",
     "repair_sequences",

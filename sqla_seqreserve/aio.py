@@ -15,14 +15,17 @@ Each runs its twin through ``run_sync()``; arguments, results and errors are tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.util import await_only
 
 from . import bulk, health, reservation
 from ._flush.explain import Explanation
 from ._mistakes import require_async
+from .bulk import Rows, UpsertResult
 from .errors import ConfigurationError
 from .health import HealthReport, RepairReport
 from .registration import Registration
@@ -31,6 +34,7 @@ from .reservation import ReservedIds
 __all__ = [
     "assign_ids",
     "bulk_insert",
+    "bulk_upsert",
     "check_sequences",
     "explain",
     "repair_sequences",
@@ -72,32 +76,50 @@ async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["ids"] = "ids",
 ) -> ReservedIds: ...
 @overload
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["objects"],
 ) -> list[_T]: ...
+@overload
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+    returning: None,
+) -> int: ...
+async def bulk_insert(
+    session: AsyncSession,
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Any = "ids",
-) -> ReservedIds | list[_T]:
-    """See :func:`sqla_seqreserve.bulk_insert`."""
+) -> ReservedIds | list[_T] | int:
+    """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may be an asynchronous iterable too, which
+    counts as a stream.
+    """
     require_async("bulk_insert", session)
-    found: ReservedIds | list[_T] = await session.run_sync(
-        lambda sync: bulk.bulk_insert(sync, model, rows, progress=progress, returning=returning)
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: ReservedIds | list[_T] | int = await session.run_sync(
+        lambda sync: bulk.bulk_insert(
+            sync, model, given, progress=progress, chunk_rows=chunk_rows, returning=returning
+        )
     )
     return found
 
@@ -120,6 +142,47 @@ async def explain(
         )
     async with bind.connect() as connection:
         return await connection.run_sync(registration.explain, classes)
+
+
+async def bulk_upsert(
+    session: AsyncSession,
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    conflict: str | Iterable[str],
+    update: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpsertResult[_T]:
+    """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may be an asynchronous iterable too."""
+    require_async("bulk_upsert", session)
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: UpsertResult[_T] = await session.run_sync(
+        lambda sync: bulk.bulk_upsert(
+            sync,
+            model,
+            given,
+            conflict=conflict,
+            update=update,
+            where=where,
+            returning=returning,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+    )
+    return found
+
+
+def _awaited(rows: AsyncIterable[Any]) -> Iterator[Any]:
+    """The rows of an asynchronous iterable, for the code that SQLAlchemy runs in a greenlet."""
+    iterator = aiter(rows)
+    while True:
+        try:
+            yield await_only(anext(iterator))
+        except StopAsyncIteration:
+            return
 
 
 async def check_sequences(

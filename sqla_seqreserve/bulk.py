@@ -1,411 +1,266 @@
-"""Insert many rows given as mappings, without making objects of them: the fastest way in.
+"""Insert many rows given as data, without making objects of them: the fastest way in.
 
 ::
 
     ids = bulk_insert(session, Order, [{"customer": "ACME", "total": Decimal("9.90")}, ...])
     orders = bulk_insert(session, Order, rows, returning="objects")     # persistent, no SELECT
+    count = bulk_insert(session, Order, read_lines(file), returning=None)     # of any length
 
 A row maps *attribute* keys to values, as keyword arguments of the class would. Columns left out get
-their defaults, as in an ORM INSERT; ``None`` for a column with a default counts as left out. All
-rows are checked before an id is reserved, and everything happens in the session's transaction. Like
+their defaults, as in an ORM INSERT; ``None`` for a column with a default counts as left out. Rows
+are checked before an id is reserved, and everything happens in the session's transaction. Like
 every bulk operation of the ORM it knows columns, not relationships, fires no mapper events and
 flushes nothing first.
+
+Rows may also come by column, ``{"customer": [...], "total": [...]}``, or as anything with the Arrow
+C stream interface (tables of pyarrow, polars, pandas), whose columns bear the names of attributes.
+
+A stream of rows (a generator, an Arrow table; a list if ``chunk_rows`` is given) is written chunk
+by chunk, each checked and numbered on its own, within a savepoint: whatever is wrong with a later
+row, nothing of the stream stays. Memory holds one chunk and, unless ``returning=None``, what is
+returned.
+
+::
+
+    done = bulk_upsert(session, Price, rows, conflict=["fund", "day"], returning="ids")
+    done.inserted, done.updated, done.unchanged, done.ids
+
+:func:`bulk_upsert` inserts the rows that are not there and updates the others, told apart by a
+unique index. ``None`` is NULL there, and every row must give the same attributes.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import NoneType
-from typing import Any, Final, Literal, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from sqlalchemy import Connection, Table, insert
-from sqlalchemy.orm import Mapper, Session, scoped_session
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session, scoped_session
 
 from . import _audit as audit
 from . import _host as host
-from ._drivers import CopyRows, driver_of
+from ._bulk.inserting import Inserting
+from ._bulk.loading import loaded
+from ._bulk.rows import chunks
+from ._bulk.upsert import upsert
 from ._host.collector import collector_paused
-from ._ids import catalogue
-from ._ids.catalogue import TableFacts
-from ._ids.fetch import IdRequest, take_ids
-from ._ids.keys import KeySequence, generated_key, mapper_of, resolve
+from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
-from ._rows.division import Batch, divide, is_plain, values_of
-from ._rows.plan import Absent, InsertPlan, insert_plan
-from ._writers.copy import copy_rows, no_copy_reason, refused_types, warn_of_driver
-from .errors import ConfigurationError, InvalidRowsError, RowProblem
+from .errors import ConfigurationError
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
 
-__all__ = ["bulk_insert"]
+__all__ = ["Rows", "UpsertResult", "bulk_insert", "bulk_upsert"]
 
 log = logging.getLogger("sqla_seqreserve.bulk")
 
 _T = TypeVar("_T")
-_Rows = Sequence[Mapping[str, Any]]
 
-_NO_AUTOFLUSH: Final = {"autoflush": False}
-_MOST_PROBLEMS: Final = 1000
-_ATTEMPTS: Final = 50
+Rows: TypeAlias = Iterable[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+"""Mappings of attribute key to value, or columns; Arrow tables too, which no type describes."""
 
 
 @overload
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["ids"] = "ids",
 ) -> ReservedIds: ...
 @overload
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
     returning: Literal["objects"],
 ) -> list[_T]: ...
+@overload
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows | Any,
     *,
     progress: Callable[[int], object] | None = None,
-    returning: Literal["ids", "objects"] = "ids",
-) -> ReservedIds | list[_T]:
+    chunk_rows: int | None = None,
+    returning: None,
+) -> int: ...
+def bulk_insert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+    returning: Literal["ids", "objects"] | None = "ids",
+) -> ReservedIds | list[_T] | int:
     """Insert rows of one class by COPY, their keys reserved in one round trip.
 
-    :param rows: mappings of attribute key -> value. A key that a row gives stays.
+    :param rows: mappings of attribute key -> value, columns of values, or an Arrow table. A key
+        that a row gives stays.
     :param progress: called with the number of rows sent since the last call.
-    :param returning: ``"ids"``: the keys, aligned with the rows; ``"objects"``: persistent
-        instances, aligned with the rows, loaded with what was written and not with a SELECT (what
-        the database filled in is loaded when asked for).
-    :raises InvalidRowsError: rows that cannot be written, each listed; nothing was reserved or
-        written.
-    :raises SequenceNotFoundError: rows need keys and the class has none that a sequence numbers.
+    :param chunk_rows: the most rows that are held and written at once. ``None``: all of a list or
+        of columns, 20,000 of anything else.
+    :param returning: ``"ids"``: the keys, aligned with the rows, a tuple for a composite key;
+        ``"objects"``: persistent instances, aligned with the rows, loaded with what was written and
+        not with a SELECT (what the database filled in is loaded when asked for); ``None``: the
+        number of rows that the database stored.
+    :raises InvalidRowsError: rows that cannot be written, each listed; nothing was written.
+    :raises SequenceExhaustedError: the sequence has no value left.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    :raises sqlalchemy.orm.exc.FlushError: a trigger discarded a row, or changed its key unseen.
     """
-    if returning not in {"ids", "objects"}:
-        raise ConfigurationError(f"returning must be 'ids' or 'objects', found {returning!r}")
+    if returning not in {"ids", "objects", None}:
+        raise ConfigurationError(
+            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
+        )
     mapper = mapper_of(model)
-    given: list[Any] = rows if isinstance(rows, list) else list(rows)
-    if set(map(type, given)) != {dict}:
-        given = [dict(row) if isinstance(row, Mapping) else row for row in given]
     connection = connection_of(session, mapper)
-    writing = _Writing(session, connection, mapper, given, progress)
+    count, keys, held = 0, list[Any](), list[dict[str, Any]]()
     told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
-    with audit.failures_told(log), told, collector_paused(len(given)):
-        writing.check()
-        keys = writing.reserve()
-        writing.write()
-    for entry in writing.entries():
+    with audit.failures_told(log), told, ExitStack() as undone:
+        stream = chunks(rows, chunk_rows)
+        inserting = Inserting(connection, mapper, returning, progress)
+        start = 0
+        for chunk, is_last in _and_whether_last(stream):
+            guard = undone if start == 0 and not is_last else None
+            with collector_paused(len(chunk)):
+                written = inserting.write(chunk, start, guard)
+                start += len(chunk)
+                count += written.rows
+                keys += written.keys
+                held += written.held
+    for entry in inserting.entries():
         audit.rows_written(log, entry, fallback=entry.writer == "insert")
+    if returning is None:
+        return count
     if returning == "ids":
         return ReservedIds(keys)
-    with collector_paused(len(given)):
-        return writing.objects(session() if isinstance(session, scoped_session) else session)
+    with collector_paused(len(held)):
+        target = session() if isinstance(session, scoped_session) else session
+        return host.instances_of(target, mapper, held)
 
 
-class _Writing:
-    """One ``bulk_insert``: the rows, the values that are added to them, and the plans for the
-    class's tables.
+@dataclass(frozen=True, slots=True)
+class UpsertResult(Generic[_T]):
+    """What :func:`bulk_upsert` did.
+
+    :param inserted: rows that were not there.
+    :param updated: rows that were, and were overwritten; with the same values too.
+    :param unchanged: rows that were left alone: ``update=()``, or ``where`` did not hold.
+    :param ids: the keys, aligned with the rows, under ``returning="ids"``.
+    :param objects: the rows as the database has them, aligned, under ``returning="objects"``.
     """
 
-    def __init__(
-        self,
-        session: Session | scoped_session[Any],
-        connection: Connection,
-        mapper: Mapper[Any],
-        rows: _Rows,
-        progress: Callable[[int], object] | None,
-    ) -> None:
-        self.session = session
-        self.connection = connection
-        self.mapper = mapper
-        self.rows = rows
-        self.progress = progress
-        self.used: set[str] = set()
-        self.columns: dict[str, Sequence[Any]] = {}
-        self.added: dict[str, Sequence[Any]] = {}
-        self.batches: list[tuple[InsertPlan, Batch]] = []
-        self.reserved: Sequence[int] = ()
-        self.inserted: Sequence[int] = ()
-        self.refusal: str | None = None
-        self.copying = 0.0
-        self.inserting = 0.0
-        self.source = KeySequence(generated_key(mapper))
-        self.tables = [
-            table
-            for table, _ in host.tables_in_order(mapper.base_mapper)
-            if host.writes_to(mapper, table)
-        ]
-        self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
-        self.pinned = False
-        self._look()
+    inserted: int
+    updated: int
+    unchanged: int
+    ids: ReservedIds = field(default_factory=ReservedIds)
+    objects: list[_T] = field(default_factory=list)
 
-    def _look(self) -> list[TableFacts]:
-        """Plan by what the catalogue is known to say; return what it says of the tables."""
-        connection, mapper = self.connection, self.mapper
-        self.source = resolve(connection, [mapper])[mapper]
-        names = {table: catalogue.table_name(connection, table) for table in self.tables}
-        found = catalogue.table_facts(connection, names.values())
-        known = []
-        for table, name in names.items():
-            facts = found[name]
-            self.plans[table] = None
-            if facts is not None:
-                self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
-                known.append(facts)
-        return known
 
-    def _pin(self, missing: int) -> list[int]:
-        """Lock the tables, compare what is known of them, and take ids; none, with nothing pinned,
-        where nothing can be held or compared until the rows are written.
-        """
-        driver = driver_of(self.connection.dialect)
-        if driver is None:
-            return []
-        state = driver.state(self.connection.connection)
-        if state == "autocommit" or (
-            state == "open" and not host.sees_the_present(self.connection)
-        ):
-            return []
-        for _ in range(_ATTEMPTS):
-            known = self._look()
-            if not all(facts.lockable for facts in known) or len(known) < len(self.tables):
-                return []
-            requests = []
-            if self.source.sequence is not None:
-                requests.append(IdRequest(self.source, missing))
-            taken = take_ids(self.connection, requests, known)
-            if taken.holds:
-                self.pinned = True
-                return taken.ids[0] if requests else []
-        return []
+def bulk_upsert(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    conflict: str | Iterable[str],
+    update: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpsertResult[_T]:
+    """Insert the rows that are not there, update the others: by COPY into a temporary table, then
+    one ``INSERT .. ON CONFLICT``.
 
-    def check(self) -> None:
-        """Refuse rows that no INSERT could take, all at once."""
-        problems: list[RowProblem] = []
-        allowed = {column.key for column in self.mapper.column_attrs}
-        required = self._required()
-        try:
-            self.used = set().union(*self.rows)
-            suspicious = not self.used <= allowed or any(
-                NoneType in set(map(type, self._values(key))) for key in required
-            )
-        except (TypeError, AttributeError):
-            suspicious = True
-        if not suspicious:
-            return
-        for index, row in enumerate(self.rows):
-            if not isinstance(row, Mapping):
-                problems.append(
-                    RowProblem(index, "-", f"expected a mapping, found {type(row).__name__}")
-                )
-                continue
-            problems += [
-                RowProblem(index, str(key), f"{self.mapper.class_.__name__} has no such column")
-                for key in row
-                if key not in allowed
-            ]
-            problems += [
-                RowProblem(
-                    index, key, "has no value, and the column takes no NULL and has no default"
-                )
-                for key in required
-                if row.get(key) is None
-            ]
-            if len(problems) >= _MOST_PROBLEMS:
-                break
-        raise InvalidRowsError(
-            f"{self.mapper.class_.__name__}: {len({p.index for p in problems})} of "
-            f"{len(self.rows)} rows cannot be written; nothing was reserved or written",
-            problems,
+    Ids are taken from the sequence for new rows alone, and rows are locked in the order of the
+    unique index, so two upserts of the same rows wait for each other and do not dead-lock. Objects
+    of the session whose row was updated are expired, but for what was changed in them and not
+    flushed.
+
+    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
+        NULL, and all rows give the same attributes. What they leave out gets its default in a new
+        row, and ``onupdate`` in one that is updated.
+    :param conflict: attribute keys of the columns of a unique constraint or index that holds every
+        row; or the name of any, partial ones and those of expressions too.
+    :param update: attribute keys to overwrite. ``None``: all that the rows give, but those of
+        ``conflict`` and of the primary key; ``()``: none.
+    :param where: which rows to update, as in ``on_conflict_do_update()``: the class's attributes
+        are the row that is there, ``postgresql.insert(Model).excluded`` is the one that is given.
+    :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
+    :param progress: called with the number of rows sent since the last call.
+    :param chunk_rows: the most rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, or that are for the same row of the
+        table, each listed; nothing was written.
+    :raises ConfigurationError: ``conflict`` names no unique index, or rows do not give what it
+        looks at; the class is stored in several tables; the session is two-phase.
+    :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    """
+    if returning not in {"ids", "objects", None}:
+        raise ConfigurationError(
+            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
         )
+    mapper = mapper_of(model)
+    target = session() if isinstance(session, scoped_session) else session
+    if target.twophase:
+        raise ConfigurationError(
+            "bulk_upsert() needs a temporary table, which a transaction that is to be prepared may "
+            "not have. Use a session without twophase=True"
+        )
+    connection = connection_of(session, mapper)
+    held = host.persistent_of(target, mapper)
+    started = time.perf_counter()
+    told = read_only_told(connection, "bulk_upsert()", [mapper.class_.__name__])
+    with audit.failures_told(log), told:
+        total, outcome = upsert(
+            connection,
+            mapper,
+            rows,
+            conflict=conflict,
+            update=update,
+            where=where,
+            keys=returning is not None,
+            changed=bool(held),
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+        if held:
+            host.expire_unmodified(target, mapper, outcome.changed)
+        single = len(mapper.primary_key) == 1
+        ids = ReservedIds(key[0] if single else key for key in outcome.keys)
+        objects: list[_T] = []
+        if returning == "objects":
+            objects = loaded(target, mapper, outcome.keys)
+    written = outcome.inserted + outcome.updated
+    if written:
+        seconds = time.perf_counter() - started
+        entry = FlushEntry(model, written, 0, "copy", None, seconds)
+        audit.rows_written(log, entry, fallback=False)
+    return UpsertResult(
+        outcome.inserted,
+        outcome.updated,
+        total - written,
+        ids if returning == "ids" else ReservedIds(),
+        objects,
+    )
 
-    def _values(self, attribute: str) -> Sequence[Any]:
-        """The values of one attribute, one a row; ``None`` where a row gives none."""
-        if attribute not in self.columns:
-            self.columns[attribute] = values_of(self.rows, attribute)
-        return self.columns[attribute]
 
-    def _required(self) -> list[str]:
-        """The attributes that every row must give a value."""
-        found = []
-        for table in self.tables:
-            plan = self.plans[table]
-            keys = set(host.key_columns(self.mapper, table))
-            if plan is not None:
-                found += [
-                    column.attribute
-                    for column in plan.columns
-                    if column.attribute is not None
-                    and column.absent is Absent.NULL
-                    and not column.column.nullable
-                    and column.column not in keys
-                    and column.attribute != host.polymorphic_attribute(self.mapper)
-                ]
-        return found
-
-    def reserve(self) -> list[Any]:
-        """Reserve a key for each row that has none; return every row's key, in the order of the
-        rows.
-        """
-        polymorphic = host.polymorphic_attribute(self.mapper)
-        if polymorphic is not None:
-            identity = self.mapper.polymorphic_identity
-            self.added[polymorphic] = [row.get(polymorphic, identity) for row in self.rows]
-        key = generated_key(self.mapper)
-        missing: Sequence[int] = ()
-        keys: list[Any] = []
-        if key.column is not None:
-            missing = range(len(self.rows))
-            if key.attribute in self.used:
-                keys = list(self._values(key.attribute))
-                missing = [index for index, value in enumerate(keys) if value is None]
-        ids = self._pin(len(missing))
-        if self.source.sequence is None or not self.pinned:
-            attribute = self.mapper.get_property_by_column(self.mapper.primary_key[0]).key
-            return list(self._values(attribute))
-        self.reserved = missing
-        convert = self.source.to_python
-        if len(missing) == len(self.rows):
-            keys = list(map(convert, ids)) if convert else list(ids)
-        else:
-            for index, value in zip(missing, ids, strict=True):
-                keys[index] = convert(value) if convert else value
-        for table in self.tables:
-            for column in host.key_columns(self.mapper, table):
-                attribute = self.mapper.get_property_by_column(column).key
-                if column is key.column or host.inherits_key(self.mapper, column, key.column):
-                    self.added[attribute] = keys
-        return keys
-
-    def write(self) -> None:
-        """Write the rows, table by table."""
-        reason = self._no_copy_reason()
-        if reason is None and not self.pinned:
-            reason = "nothing can be compared in this transaction"
-        if reason is not None:
-            self._insert(range(len(self.rows)), reason)
-            return
-        divisions = []
-        given = {**self.columns, **self.added}
-        for table in self.tables:
-            plan = self.plans[table]
-            assert plan is not None
-            divisions.append((plan, divide(plan, self.rows, self.connection, given)))
-        refused = {
-            position: reason
-            for _, division in divisions
-            for reason, positions in division.elsewhere.items()
-            for position in positions
-        }
-        refused |= {
-            position: batch.copy_reason
-            for _, division in divisions
-            for batch in division.batches
-            if batch.copy_reason is not None
-            for position in batch.positions
-        }
-        ordered = any(plan.keeps_order for plan, _ in divisions)
-        if refused and (len(self.tables) > 1 or (ordered and len(refused) < len(self.rows))):
-            # A row goes one way through all of its tables, and an ordered one not out of turn.
-            self._insert(range(len(self.rows)), next(iter(refused.values())))
-            return
-        started = time.perf_counter()
-        for plan, division in divisions:
-            for batch in division.batches:
-                if batch.copy_reason is not None:
-                    continue
-                last = plan is divisions[-1][0]
-                progress = self.progress if last else None
-                rows = CopyRows(
-                    batch.columns, batch.copy_values, batch.oids, batch.binary, progress, plan.facts
-                )
-                copy_rows(self.connection, plan.facts.name, rows)
-                self.batches.append((plan, batch))
-        self.copying = time.perf_counter() - started
-        if refused:
-            self._insert(sorted(refused), next(iter(refused.values())))
-
-    def _no_copy_reason(self) -> str | None:
-        warn_of_driver(self.connection.dialect)
-        reason = no_copy_reason(self.connection.dialect)
-        for plan in self.plans.values():
-            if reason is None:
-                reason = (
-                    "the database has no such table"
-                    if plan is None
-                    else refused_types(self.connection, plan)
-                )
-        return reason
-
-    def _insert(self, positions: Sequence[int], reason: str) -> None:
-        """Write rows that COPY does not take by SQLAlchemy's bulk INSERT, with the keys that are
-        reserved.
-        """
-        started = time.perf_counter()
-        self.inserted, self.refusal = positions, reason
-        rows = [
-            {**self.rows[index], **{key: values[index] for key, values in self.added.items()}}
-            for index in positions
-        ]
-        # Only plain values can be sent together.
-        plain: list[dict[str, Any]] = []
-        expressions: list[dict[str, Any]] = []
-        for row in rows:
-            (plain if all(map(is_plain, row.values())) else expressions).append(row)
-        if plain:
-            self.session.execute(insert(self.mapper), plain, execution_options=_NO_AUTOFLUSH)
-        for row in expressions:
-            self.session.execute(insert(self.mapper).values(row), execution_options=_NO_AUTOFLUSH)
-        self.inserting = time.perf_counter() - started
-        if self.progress is not None:
-            self.progress(len(rows))
-
-    def entries(self) -> Iterator[FlushEntry]:
-        """What was written by COPY, and what was not."""
-        model, total = self.mapper.class_, len(self.rows)
-        inserted, reserved = set(self.inserted), len(self.reserved)
-        fallback = len(inserted.intersection(self.reserved))
-        if total > len(inserted):
-            copied = total - len(inserted)
-            yield FlushEntry(model, copied, reserved - fallback, "copy", None, self.copying)
-        if inserted:
-            yield FlushEntry(model, len(inserted), fallback, "insert", self.refusal, self.inserting)
-
-    def objects(self, session: Session) -> list[Any]:
-        """The rows as persistent instances of ``session``."""
-        nulls = {
-            column.attribute: None
-            for plan in self.plans.values()
-            if plan is not None
-            for column in plan.columns
-            if column.attribute is not None and column.absent is Absent.NULL
-        }
-        added = list(self.added)
-        held = [
-            {**nulls, **row, **dict(zip(added, values, strict=True))}
-            for row, values in zip(self.rows, zip(*self.added.values(), strict=True), strict=True)
-        ]
-        for plan, batch in self.batches:
-            for attribute, filled in batch.defaults.items():
-                for position, value in zip(batch.positions, filled.values, strict=True):
-                    held[position][attribute] = value
-            for attribute, column in plan.source.items():
-                if column in batch.omitted:
-                    for position in batch.positions:
-                        held[position].pop(attribute, None)
-        for position in self.inserted:
-            # What SQLAlchemy wrote may be an expression, or a default that only it knows.
-            row, keys = self.rows[position], {name: held[position][name] for name in added}
-            held[position] = {
-                **{name: value for name, value in row.items() if is_plain(value)},
-                **keys,
-            }
-        return host.instances_of(session, self.mapper, held)
+def _and_whether_last(items: Iterable[_T]) -> Iterable[tuple[_T, bool]]:
+    """Each item, and whether it is the last: one is held back."""
+    held = list[_T]()
+    for item in items:
+        if held:
+            yield held.pop(), False
+        held.append(item)
+    if held:
+        yield held.pop(), True

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
+from typing_extensions import TypeVar
 
 from . import _audit as audit
 from . import _host as host
@@ -45,27 +46,31 @@ SessionOrConnection: TypeAlias = Session | scoped_session[Any] | Connection
 _SHOWN: Final = 3
 
 
-class ReservedIds(collections.abc.Sequence[int]):
-    """Ids reserved together: an immutable sequence of ``int`` in ``nextval`` order, distinct,
-    not promised consecutive.
+_Key = TypeVar("_Key", default=Any)
+
+
+class ReservedIds(collections.abc.Sequence[_Key]):
+    """Keys that belong together: an immutable sequence of what the key is, an ``int``, a ``UUID``,
+    a ``str``, a tuple for a key of several columns. Reserved ids are in ``nextval`` order,
+    distinct, not promised consecutive.
     """
 
     __slots__ = ("_ids",)
 
-    def __init__(self, ids: Iterable[int] = ()) -> None:
+    def __init__(self, ids: Iterable[_Key] = ()) -> None:
         self._ids = tuple(ids)
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> int: ...
+    def __getitem__(self, index: SupportsIndex) -> _Key: ...
     @overload
-    def __getitem__(self, index: slice) -> ReservedIds: ...
-    def __getitem__(self, index: SupportsIndex | slice) -> int | ReservedIds:
+    def __getitem__(self, index: slice) -> ReservedIds[_Key]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> _Key | ReservedIds[_Key]:
         return ReservedIds(self._ids[index]) if isinstance(index, slice) else self._ids[index]
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __iter__(self) -> collections.abc.Iterator[int]:
+    def __iter__(self) -> collections.abc.Iterator[_Key]:
         return iter(self._ids)
 
     def __eq__(self, other: object) -> bool:

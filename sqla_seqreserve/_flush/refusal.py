@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._host import State
+from .._writers.refusal import error_fields, line_in
 
 __all__ = ["note_refusal"]
 
-_LINE = re.compile(r"\D*(\d+)")
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 
@@ -35,8 +35,8 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
     """A sentence that names the refused object by its position and class; ``None`` where the
     error does not tell.
     """
-    context, detail = _fields(error)
-    position = _line(context, table)
+    context, detail = error_fields(error)
+    position = line_in(context, table.name)
     if position is None:
         position = _row_of_values(detail, table, states)
     if position is None or position >= len(states):
@@ -49,25 +49,6 @@ def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str 
         f"The database refused object {position} of the {len(states)} {state.class_.__name__} "
         f"objects written together ({key})"
     )
-
-
-def _fields(error: DBAPIError) -> tuple[str, str]:
-    """Context and detail of PostgreSQL's error, by the names that libpq gives them, or of the
-    error below the one that SQLAlchemy adapts.
-    """
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is not None:
-        return diagnosis.context or "", diagnosis.message_detail or ""
-    below = getattr(error.orig, "__cause__", None)
-    return getattr(below, "context", None) or "", getattr(below, "detail", None) or ""
-
-
-def _line(context: str, table: Table) -> int | None:
-    prefix = f"COPY {table.name}, "
-    if not context.startswith(prefix):
-        return None
-    match = _LINE.match(context, len(prefix))
-    return int(match[1]) - 1 if match else None
 
 
 def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | None:

@@ -33,13 +33,25 @@ def sees_the_present(connection: Connection) -> bool:
     """Whether each statement of the connection's transactions sees what is committed by then, as
     far as its settings tell. No I/O happens.
     """
+    level = _isolation_level(connection)
+    return level is None or level.upper().replace("_", " ").startswith("READ")
+
+
+def autocommits(connection: Connection) -> bool:
+    """Whether each statement is a transaction of its own, as far as the connection's settings
+    tell.
+    """
+    return (_isolation_level(connection) or "").upper() == "AUTOCOMMIT"
+
+
+def _isolation_level(connection: Connection) -> str | None:
     options = connection.get_execution_options()
-    level = (
+    level: str | None = (
         options.get("isolation_level")
         or connection.dialect._on_connect_isolation_level
         or connection.default_isolation_level
     )
-    return level is None or level.upper().replace("_", " ").startswith("READ")
+    return level
 
 
 def sends_as_it_is(connection: Connection) -> bool:

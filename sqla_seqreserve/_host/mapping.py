@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Dialect, MetaData, Table
+from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table
 from sqlalchemy import Sequence as Sequence_
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import attributes as _attributes
@@ -187,3 +187,16 @@ def insert_cast(type_: TypeEngine[Any], dialect: Dialect) -> str:
     compiler: Any = dialect.statement_compiler(dialect, None)
     found: str = compiler.render_bind_cast(type_, type_._unwrapped_dialect_impl(dialect), "")
     return found.removeprefix("::")
+
+
+def plain_callable(default: Any) -> Callable[[], Any] | None:
+    """The function behind a Python-side default that takes no context, ``None`` where there is
+    none. SQLAlchemy wraps it in one that takes a context and passes it over.
+    """
+    if default is None or not default.is_callable:
+        return None
+    code = getattr(default.arg, "__code__", None)
+    if code is None or code.co_filename != ColumnDefault.__init__.__code__.co_filename:
+        return None
+    call: Callable[[], Any] | None = getattr(default.arg, "__wrapped__", None)
+    return call

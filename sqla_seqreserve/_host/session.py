@@ -156,3 +156,23 @@ def had_members(state: State, key: str) -> bool:
     return not (before is NO_VALUE or before is None or before is NEVER_SET) and (
         not hasattr(before, "__len__") or len(before) > 0
     )
+
+
+def persistent_of(session: Session, mapper: Mapper[Any]) -> bool:
+    """Whether the session holds persistent objects of the class's hierarchy."""
+    identity_class = mapper._identity_class
+    return any(key[0] is identity_class for key in session.identity_map._dict)
+
+
+def expire_unmodified(
+    session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]
+) -> None:
+    """Have the objects of these keys loaded again when they are next looked at; what was changed in
+    them and is not yet flushed stays.
+    """
+    identity_class, known = mapper._identity_class, session.identity_map._dict
+    for key in keys:
+        state = known.get((identity_class, key, None))
+        if state is not None:
+            attributes = {prop.key for prop in state.manager.mapper.attrs}
+            state._expire_attributes(state.dict, attributes.difference(state.committed_state))

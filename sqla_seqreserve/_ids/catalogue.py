@@ -80,6 +80,7 @@ class ColumnFacts:
     is_unknown_domain: bool
     always_identity: bool
     generated: bool
+    fills_itself: bool
     sequence: SequenceFacts | None
 
 
@@ -156,6 +157,7 @@ _FACTS = text(
                AS type_text,
            e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
+           a.atthasdef OR a.attidentity <> '' AS fills_itself,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
            s.sequence_usable
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
@@ -318,6 +320,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             is_unknown_domain=row.type_kind == "d",
             always_identity=row.identity == "a",
             generated=bool(row.generated),
+            fills_itself=row.fills_itself,
             sequence=SequenceFacts(
                 row.sequence_name,
                 row.sequence_oid,

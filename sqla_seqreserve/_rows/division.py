@@ -24,10 +24,12 @@ from sqlalchemy.sql import ClauseElement
 
 from .codecs import is_utc, naive_utc, value_table
 from .plan import Absent, ColumnPlan, InsertPlan
+from .table import ColumnRows
 
 __all__ = [
     "FEW",
     "Batch",
+    "DefaultContext",
     "Division",
     "FilledValues",
     "divide",
@@ -214,6 +216,8 @@ def values_of(
     rows: Sequence[Mapping[str, Any]], attribute: str, nothing: object = None
 ) -> list[Any]:
     """The values of one attribute, one a row; ``nothing`` where a row, a ``dict``, has none."""
+    if isinstance(rows, ColumnRows):
+        return rows.values(attribute, nothing)
     try:
         # Half the time of the loop below, and most rows have most attributes.
         return list(map(itemgetter(attribute), rows))
@@ -249,7 +253,7 @@ def _batch(
             except Exception as error:
                 return f"{plan.column.name} cannot be processed ({type(error).__name__})"
     defaults: dict[str, FilledValues] = {}
-    context = _DefaultContext(connection, ready)
+    context = DefaultContext(connection, ready)
     for index, (plan, values) in enumerate(ready):
         if plan.default is not None:
             filled = context.fill(plan, values)
@@ -296,7 +300,7 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         batch.binary = batch.binary and not is_text
 
 
-class _DefaultContext:
+class DefaultContext:
     """What a context-sensitive default is called with: the parameters of the row, as
     SQLAlchemy's execution context gives them.
     """
@@ -333,6 +337,8 @@ class _DefaultContext:
         if type(nothing) not in set(map(type, values)):
             return values
         self.current_column = plan.column
+        if plan.plain_default is not None:
+            return self._call(plan, values, nothing)
         filled = list(values)
         slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
         self._ready[slot] = (plan, filled)
@@ -345,6 +351,18 @@ class _DefaultContext:
                     if plan.is_version:
                         raise
                     raise self.in_statement(error, plan.column) from error
+        return filled
+
+    def _call(self, plan: ColumnPlan, values: Sequence[Any], nothing: object) -> Sequence[Any]:
+        """The values with a default that takes no context: a call a row, and nothing around it."""
+        call = plan.plain_default
+        assert call is not None
+        try:
+            filled = [call() if value is nothing else value for value in values]
+        except Exception as error:
+            raise self.in_statement(error, plan.column) from error
+        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
+        self._ready[slot] = (plan, filled)
         return filled
 
     def in_statement(self, error: Exception, column: Column[Any]) -> BaseException:

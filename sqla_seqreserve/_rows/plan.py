@@ -51,6 +51,8 @@ class ColumnPlan:
     default: Callable[[Any], Any] | None
     is_version: bool
     casts: bool
+    plain_default: Callable[[], Any] | None = None
+    """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,6 +212,7 @@ def _plan_column(
         default,
         is_version,
         casts,
+        None if attribute in orm_defaults or is_version else host.plain_callable(column.default),
     )
 
 

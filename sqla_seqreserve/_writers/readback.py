@@ -23,10 +23,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
+from sqlalchemy.sql import TableValuedAlias
 
 from .. import _host as host
 
-__all__ = ["read_back"]
+__all__ = ["count_stored", "read_back", "unnested"]
 
 
 def read_back(
@@ -44,19 +45,8 @@ def read_back(
     keys = host.key_columns(mapper, table)
     attributes = [mapper.get_property_by_column(key).key for key in keys]
     names = [f"k{index}" for index in range(len(keys))]
-    wanted = (
-        func.unnest(
-            *(
-                bindparam(name, [record[1][attribute] for record in records], type_=ARRAY(key.type))
-                for name, key, attribute in zip(names, keys, attributes, strict=True)
-            )
-        )
-        .table_valued(
-            *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
-            with_ordinality="position",
-        )
-        .render_derived()
-    )
+    values = [[record[1][attribute] for record in records] for attribute in attributes]
+    wanted = unnested(names, keys, values)
     loaded = [(mapper.get_property_by_column(item).key, item) for item in columns]
     statement = (
         select(*(item for _, item in loaded))
@@ -80,3 +70,35 @@ def read_back(
             record[1][attribute] = row[index]
             record[0].committed_state.pop(attribute, None)
     return [attribute for attribute, _ in loaded]
+
+
+def count_stored(
+    connection: Connection, mapper: Mapper[Any], table: Table, values: Sequence[Sequence[Any]]
+) -> int:
+    """How many rows ``table`` has under these keys, given as one list of values a column."""
+    keys = host.key_columns(mapper, table)
+    names = [f"k{index}" for index in range(len(keys))]
+    wanted = unnested(names, keys, values)
+    matches = and_(*(wanted.c[name] == key for name, key in zip(names, keys, strict=True)))
+    return connection.execute(
+        select(func.count()).select_from(wanted.join(table, matches))
+    ).scalar_one()
+
+
+def unnested(
+    names: Sequence[str], keys: Sequence[Any], values: Sequence[Sequence[Any]]
+) -> TableValuedAlias:
+    """Keys as rows, numbered."""
+    return (
+        func.unnest(
+            *(
+                bindparam(name, list(found), type_=ARRAY(key.type))
+                for name, key, found in zip(names, keys, values, strict=True)
+            )
+        )
+        .table_valued(
+            *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
+            with_ordinality="position",
+        )
+        .render_derived()
+    )

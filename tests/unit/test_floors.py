@@ -46,6 +46,7 @@ UPPER_FLOORS = {
 CORE_FLOORS = (
     ("registration", "bulk", "aio"),
     ("reservation",),
+    ("_bulk",),
     ("_flush",),
     ("_writers",),
     ("_rows",),
@@ -82,6 +83,7 @@ CONFINED = {
     "uvicorn": (f"{PACKAGE}.cli",),
     "typer": (f"{PACKAGE}.cli",),
     "rich": (f"{PACKAGE}.cli",),
+    "pyarrow": (f"{PACKAGE}._bulk.rows",),
     "prometheus_client": (f"{PACKAGE}.metrics",),
     "numpy": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
     "scipy": (f"{PACKAGE}.portfolio",),

@@ -1,0 +1,117 @@
+"""The unique index that tells whether a row is there already: the arbiter of ON CONFLICT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, literal_column, text
+from sqlalchemy.orm import Mapper
+
+from ..errors import ConfigurationError
+
+__all__ = ["Arbiter", "find_arbiter"]
+
+# An expression or a predicate depends on its columns, which the key's own numbers do not tell.
+# PostgreSQL before 15 has no NULLS NOT DISTINCT.
+_INDEXES: Final = text(
+    """
+    SELECT c.relname::text AS name, i.indimmediate AS immediate,
+           COALESCE((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_alike,
+           pg_get_expr(i.indpred, i.indrelid) AS predicate,
+           ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false)
+                   FROM generate_series(1, i.indnkeyatts) k ORDER BY k) AS elements,
+           ARRAY(SELECT a.attname::text
+                   FROM generate_series(1, i.indnkeyatts) k
+                   LEFT JOIN pg_attribute a
+                     ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]
+                  ORDER BY k) AS columns,
+           ARRAY(SELECT DISTINCT a.attname::text
+                   FROM pg_attribute a
+                  WHERE a.attrelid = i.indrelid
+                    AND (a.attnum = ANY (i.indkey) OR EXISTS
+                         (SELECT FROM pg_depend d
+                           WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                             AND d.refclassid = 'pg_class'::regclass
+                             AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
+                    AND a.attnum > 0) AS needed
+      FROM pg_index i
+      JOIN pg_class c ON c.oid = i.indexrelid
+     WHERE i.indrelid = to_regclass(:table) AND i.indisunique AND i.indisvalid
+     ORDER BY NOT i.indisprimary, i.indpred IS NOT NULL, c.relname
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arbiter:
+    """A unique index, as SQL.
+
+    :param elements: its columns, quoted, and its expressions.
+    :param columns: the names of its columns, ``None`` for an expression.
+    :param predicate: which rows it holds, ``None``: all of them.
+    :param nulls_alike: whether NULL is equal to NULL (``NULLS NOT DISTINCT``).
+    :param needed: every column that its elements and predicate look at.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    columns: tuple[str | None, ...]
+    predicate: str | None
+    nulls_alike: bool
+    needed: frozenset[str]
+
+    def target(self) -> list[ColumnElement[Any]]:
+        """The elements as ON CONFLICT has them."""
+        return [
+            literal_column(element if column is not None else f"({element})")
+            for element, column in zip(self.elements, self.columns, strict=True)
+        ]
+
+
+def find_arbiter(
+    connection: Connection, mapper: Mapper[Any], table: str, conflict: str | Iterable[str]
+) -> Arbiter:
+    """The unique index of ``table`` that ``conflict`` names: by its name or that of its constraint,
+    or by the attribute keys of its columns.
+
+    :raises ConfigurationError: there is none, or it is checked too late to tell.
+    """
+    found = connection.execute(_INDEXES, {"table": table}).all()
+    wanted = _columns(mapper, conflict)
+    for row in found:
+        by_name = isinstance(conflict, str) and row.name == conflict
+        by_columns = wanted is not None and row.predicate is None and set(row.columns) == wanted
+        if not (by_name or by_columns):
+            continue
+        if not row.immediate:
+            raise ConfigurationError(
+                f"{row.name} of {table} is DEFERRABLE, and so cannot tell whether a row is there. "
+                "Expected a unique index or constraint that is checked at once"
+            )
+        return Arbiter(
+            row.name,
+            tuple(row.elements),
+            tuple(row.columns),
+            row.predicate,
+            row.nulls_alike,
+            frozenset(row.needed),
+        )
+    has = "; ".join(f"{row.name} ({', '.join(row.elements)})" for row in found) or "none"
+    raise ConfigurationError(
+        f"conflict={conflict!r} names no unique index of {table}. Expected the attribute keys of "
+        f"one that holds every row, or the name of one. It has: {has}"
+    )
+
+
+def _columns(mapper: Mapper[Any], conflict: str | Iterable[str]) -> set[str] | None:
+    """The names of the columns that the attribute keys stand for; ``None``: they are no keys."""
+    keys: Sequence[str] = [conflict] if isinstance(conflict, str) else list(conflict)
+    known = {prop.key: prop.columns[0].name for prop in mapper.column_attrs}
+    unknown = [key for key in keys if key not in known]
+    if unknown and not isinstance(conflict, str):
+        raise ConfigurationError(
+            f"conflict={conflict!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
+        )
+    return None if unknown or not keys else {known[key] for key in keys}

@@ -1,0 +1,74 @@
+"""Refuses rows that no INSERT could take, all of a chunk at once, before anything is reserved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import NoneType
+from typing import Any, Final
+
+from sqlalchemy.orm import Mapper
+
+from .._rows.division import values_of
+from .._rows.table import ColumnRows
+from ..errors import InvalidRowsError, RowProblem
+from .rows import Chunk
+
+__all__ = ["check_rows"]
+
+_MOST_PROBLEMS: Final = 1000
+
+
+def check_rows(
+    mapper: Mapper[Any], rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+) -> set[str]:
+    """Check the rows of a chunk; return the attributes that they use.
+
+    :param start: the position of the first row in the whole input.
+    :param required: the attributes that every row must give a value.
+    :param why: attribute -> what is wrong with a row that does not, if not the usual.
+    :raises InvalidRowsError: with every row that is wrong.
+    """
+    allowed = {column.key for column in mapper.column_attrs}
+    try:
+        used = set(rows.columns) if isinstance(rows, ColumnRows) else set().union(*rows)
+        if used <= allowed and not any(
+            NoneType in set(map(type, values_of(rows, key))) for key in required
+        ):
+            return used
+    except (TypeError, AttributeError):
+        pass
+    problems = _problems(mapper.class_.__name__, rows, start, allowed, required, why)
+    raise InvalidRowsError(
+        f"{mapper.class_.__name__}: {len({p.index for p in problems})} of "
+        f"{len(rows)} rows cannot be written; nothing was reserved or written",
+        problems,
+    )
+
+
+def _problems(
+    name: str,
+    rows: Chunk,
+    start: int,
+    allowed: Collection[str],
+    required: Sequence[str],
+    why: Mapping[str, str],
+) -> list[RowProblem]:
+    problems: list[RowProblem] = []
+    usual = "has no value, and the column takes no NULL and has no default"
+    for index, row in enumerate(rows, start):
+        if not isinstance(row, Mapping):
+            problems.append(
+                RowProblem(index, "-", f"expected a mapping, found {type(row).__name__}")
+            )
+            continue
+        problems += [
+            RowProblem(index, str(key), f"{name} has no such column")
+            for key in row
+            if key not in allowed
+        ]
+        problems += [
+            RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
+        ]
+        if len(problems) >= _MOST_PROBLEMS:
+            break
+    return problems

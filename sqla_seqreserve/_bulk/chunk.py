@@ -1,0 +1,318 @@
+"""One chunk of a ``bulk_insert``: its rows are given keys, and written by COPY or INSERT."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from .. import _host as host
+from .._drivers import CopyRows
+from .._ids.keys import generated_key
+from .._rows.division import Batch, divide, is_plain, values_of
+from .._rows.plan import Absent, InsertPlan
+from .._writers.copy import copy_rows, no_copy_reason
+from .._writers.readback import count_stored
+from .._writers.refusal import copy_line
+from .._writers.rows import RowInserts
+from .rows import Chunk
+
+if TYPE_CHECKING:
+    from .inserting import Inserting
+
+__all__ = ["ChunkInsert", "Written"]
+
+
+@dataclass(slots=True, eq=False)
+class Written:
+    """One chunk as it was written: the keys of its rows, and their values for objects."""
+
+    rows: int
+    keys: Sequence[Any] = ()
+    held: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ChunkInsert:
+    """One chunk: its rows, the values that are added to them, and how they are divided."""
+
+    def __init__(self, whole: Inserting, rows: Chunk, start: int, used: set[str]) -> None:
+        self.whole = whole
+        self.rows = rows
+        self.start = start
+        self.used = used
+        self.added: dict[str, Sequence[Any]] = {}
+        self.batches: list[tuple[InsertPlan, Batch]] = []
+        self.reserved: Sequence[int] = ()
+        self.keys: list[Any] = []
+        self.inserted: dict[int, dict[str, Any] | None] = {}
+        self.pinned = False
+
+    def number(self) -> None:
+        """Add to the rows what they must have: the polymorphic identity, and a key for each row
+        that has none, reserved in one message.
+        """
+        whole, mapper, rows = self.whole, self.whole.mapper, self.rows
+        polymorphic = host.polymorphic_attribute(mapper)
+        if polymorphic is not None:
+            identity = mapper.polymorphic_identity
+            given = values_of(rows, polymorphic)
+            self.added[polymorphic] = [identity if value is None else value for value in given]
+        self._call_key_defaults()
+        key = generated_key(mapper)
+        missing: Sequence[int] = ()
+        keys: list[Any] = []
+        if key.column is not None:
+            missing = range(len(rows))
+            if key.attribute in self.used:
+                keys = values_of(rows, key.attribute)
+                missing = [index for index, value in enumerate(keys) if value is None]
+        ids = whole.pin(len(missing))
+        self.pinned = ids is not None
+        if ids is None or whole.source.sequence is None:
+            return
+        self.reserved = missing
+        convert = whole.source.to_python
+        if len(missing) == len(rows):
+            keys = list(map(convert, ids)) if convert else list(ids)
+        else:
+            for index, value in zip(missing, ids, strict=True):
+                keys[index] = convert(value) if convert else value
+        self._add_key(key.column, keys)
+
+    def _add_key(self, source: Any, values: Sequence[Any]) -> None:
+        """Give a key column, and those that inherit from it, these values."""
+        mapper = self.whole.mapper
+        for table in self.whole.tables:
+            for column in host.key_columns(mapper, table):
+                if column is source or host.inherits_key(mapper, column, source):
+                    self.added[mapper.get_property_by_column(column).key] = values
+
+    def _call_key_defaults(self) -> None:
+        """Call the default of a key once for each row without one, where several tables share the
+        key and so each must be given it.
+        """
+        mapper = self.whole.mapper
+        if len(self.whole.tables) == 1:
+            return
+        for column in host.key_columns(mapper, self.whole.tables[0]):
+            call = host.plain_callable(getattr(column, "default", None))
+            if call is not None:
+                given = values_of(self.rows, mapper.get_property_by_column(column).key)
+                self._add_key(column, [call() if value is None else value for value in given])
+
+    def write(self) -> Written:
+        """Write the rows, table by table; by COPY what it writes exactly."""
+        whole = self.whole
+        connection, everything = whole.connection, range(len(self.rows))
+        reason = no_copy_reason(connection.dialect)
+        if reason is None and not self.pinned:
+            reason = "nothing can be compared in this transaction"
+        for plan in whole.plans.values():
+            if plan is not None and plan.reason is not None:
+                reason = plan.reason
+        if reason is not None:
+            self._insert(everything, reason)
+            return self._written()
+        divisions = []
+        for table in whole.tables:
+            plan = whole.plans[table]
+            assert plan is not None
+            divisions.append((plan, divide(plan, self.rows, connection, self.added)))
+        refused = {
+            position: reason
+            for _, division in divisions
+            for reason, positions in division.elsewhere.items()
+            for position in positions
+        }
+        ordered = any(plan.keeps_order for plan, _ in divisions)
+        if refused and (len(whole.tables) > 1 or (ordered and len(refused) < len(self.rows))):
+            # A row goes one way through all of its tables, and an ordered one not out of turn.
+            self._insert(everything, next(iter(refused.values())))
+            return self._written()
+        batches = [(plan, batch) for plan, division in divisions for batch in division.batches]
+        with ExitStack() as undone:
+            if refused and batches:
+                # An INSERT may fail before the server has heard of it, with the rest written.
+                undone.enter_context(connection.begin_nested())
+            self._copy(batches, len(self.rows) - len(refused))
+            if refused:
+                self._insert(sorted(refused), next(iter(refused.values())))
+        return self._written()
+
+    def _copy(self, batches: Sequence[tuple[InsertPlan, Batch]], rows: int) -> None:
+        whole = self.whole
+        started = time.perf_counter()
+        for plan, batch in batches:
+            progress = whole.progress if plan.table is whole.tables[-1] else None
+            sent = CopyRows(batch.columns, batch.values, batch.oids, batch.binary, progress)
+            try:
+                taken = copy_rows(whole.connection, plan.facts.name, sent)
+            except DBAPIError as error:
+                line = copy_line(error, plan.table.name)
+                if line is not None and line < len(sent):
+                    position = self.start + batch.positions[line]
+                    error.add_note(f"The database refused row {position} for {plan.table.name}")
+                raise
+            if taken == len(sent) and plan.facts.kind == "p":
+                # A partition attached meanwhile may have a trigger that no lock kept away.
+                taken = count_stored(
+                    whole.connection, plan.mapper, plan.table, self._batch_keys(plan, batch)
+                )
+            if taken != len(sent):
+                raise FlushError(
+                    f"COPY for {plan.mapper} sent {len(sent)} rows, of which {plan.table.name} has "
+                    f"{taken} under the keys they were given. Ensure there are no triggers that "
+                    "change keys or discard rows"
+                )
+            self.batches.append((plan, batch))
+        if rows:
+            refused = len(self.rows) - rows
+            reserved = len(self.reserved)
+            if refused and reserved:
+                reserved = len(
+                    set(self.reserved).intersection(
+                        position
+                        for plan, batch in batches
+                        if plan.table is whole.tables[-1]
+                        for position in batch.positions
+                    )
+                )
+            whole.note("copy", None, rows, reserved, time.perf_counter() - started)
+
+    def _insert(self, positions: Iterable[int], reason: str) -> None:
+        """Write rows that COPY does not take by INSERT, with the keys that are reserved."""
+        whole = self.whole
+        started = time.perf_counter()
+        chosen = list(positions)
+        added = dict(self.added)
+        reserved = set(self.reserved)
+        is_always = whole.source.always_identity
+        hidden: set[str] = set()
+        if is_always and reserved:
+            # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
+            hidden = {name for name in whole.attributes if name in added}
+        rows = []
+        for index in chosen:
+            row = {**self.rows[index], **{key: values[index] for key, values in added.items()}}
+            if hidden and index in reserved:
+                for name in hidden:
+                    row.pop(name)
+            rows.append(row)
+        plans = [plan for plan in whole.plans.values() if plan is not None]
+        inserts = RowInserts(
+            whole.connection,
+            whole.mapper,
+            whole.tables,
+            frozenset(
+                plan.table
+                for plan in plans
+                if plan.facts.before_insert_triggers
+                or plan.facts.insert_rules
+                or plan.facts.kind not in {"r", "p"}
+            ),
+            any(plan.keeps_order for plan in plans),
+        )
+        keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
+        self.inserted = dict(zip(chosen, keys, strict=True))
+        stored = sum(key is not None for key in keys)
+        kept = 0 if hidden else len(reserved.intersection(chosen))
+        whole.note("insert", reason, stored, kept, time.perf_counter() - started)
+        if whole.progress is not None:
+            whole.progress(len(rows))
+
+    # What comes back
+
+    def _written(self) -> Written:
+        stored = len(self.rows) - sum(key is None for key in self.inserted.values())
+        if self.whole.returning is None:
+            return Written(stored)
+        columns = [self._key_values(attribute) for attribute in self.whole.attributes]
+        keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        if self.whole.returning == "ids":
+            return Written(stored, keys=keys)
+        return Written(stored, held=self._held())
+
+    def _key_values(self, attribute: str) -> Sequence[Any]:
+        """One attribute of the key, of each row."""
+        values: Sequence[Any]
+        if attribute in self.added:
+            values = self.added[attribute]
+        else:
+            values = values_of(self.rows, attribute)
+        changes: dict[int, Any] = {}
+        for _, batch in self.batches:
+            filled = batch.defaults.get(attribute)
+            if filled is not None:
+                changes.update(zip(batch.positions, filled.values, strict=True))
+        for position, key in self.inserted.items():
+            if key is not None:
+                changes[position] = key[attribute]
+        if not changes:
+            return values
+        return [changes.get(position, value) for position, value in enumerate(values)]
+
+    def _batch_keys(self, plan: InsertPlan, batch: Batch) -> list[Sequence[Any]]:
+        mapper = plan.mapper
+        keys = [mapper.get_property_by_column(c) for c in host.key_columns(mapper, plan.table)]
+        found = []
+        for key in keys:
+            if key.key in batch.defaults:
+                found.append(batch.defaults[key.key].values)
+            else:
+                given = self.added.get(key.key) or values_of(self.rows, key.key)
+                found.append([given[position] for position in batch.positions])
+        return found
+
+    def _held(self) -> list[dict[str, Any]]:
+        """The values of each row's object, as they were written."""
+        whole = self.whole
+        nulls = {
+            column.attribute: None
+            for plan in whole.plans.values()
+            if plan is not None
+            for column in plan.columns
+            if column.attribute is not None and column.absent is Absent.NULL
+        }
+        held: list[dict[str, Any]] = [{**nulls, **row} for row in self.rows]
+        for attribute, values in self.added.items():
+            for row, value in zip(held, values, strict=True):
+                row[attribute] = value
+        for plan, batch in self.batches:
+            for attribute, filled in batch.defaults.items():
+                for position, value in zip(batch.positions, filled.values, strict=True):
+                    held[position][attribute] = value
+            for attribute, column in plan.source.items():
+                if column in batch.omitted:
+                    for position in batch.positions:
+                        held[position].pop(attribute, None)
+        uncertain = any(
+            plan is None or plan.facts.before_insert_triggers or plan.facts.insert_rules
+            for plan in whole.plans.values()
+        )
+        for position, key in self.inserted.items():
+            # What SQLAlchemy wrote may be an expression, a default that only it knows (also where a
+            # row gives None), or what a trigger made of it.
+            given: Mapping[str, Any] = {} if uncertain else self.rows[position]
+            held[position] = {
+                **{
+                    name: value
+                    for name, value in given.items()
+                    if value is not None and is_plain(value)
+                },
+                **_polymorphic(self.added, whole.mapper, position),
+                **(key or {}),
+            }
+        return held
+
+
+def _polymorphic(
+    added: Mapping[str, Sequence[Any]], mapper: Mapper[Any], position: int
+) -> dict[str, Any]:
+    attribute = host.polymorphic_attribute(mapper)
+    return {} if attribute is None else {attribute: added[attribute][position]}

@@ -1,0 +1,178 @@
+"""One ``bulk_insert``: chunk after chunk checked, given keys and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper
+
+from .. import _host as host
+from .._drivers import driver_of
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts
+from .._ids.fetch import IdRequest, take_ids
+from .._ids.keys import KeySequence, generated_key, resolve
+from .._rows.plan import Absent, InsertPlan, insert_plan
+from ..reports import FlushEntry, Writer
+from .checks import check_rows
+from .chunk import ChunkInsert, Written
+from .rows import Chunk
+
+__all__ = ["Inserting"]
+
+_ATTEMPTS: Final = 50
+
+
+@dataclass(slots=True, eq=False)
+class _Tally:
+    rows: int = 0
+    reserved: int = 0
+    seconds: float = 0.0
+
+
+class Inserting:
+    """The rows of one class on their way into its tables.
+
+    :param returning: what is made of the rows: ``"ids"``, ``"objects"`` or ``None``.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        mapper: Mapper[Any],
+        returning: str | None,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.connection = connection
+        self.mapper = mapper
+        self.returning = returning
+        self.progress = progress
+        self.tables = [
+            table
+            for table, _ in host.tables_in_order(mapper.base_mapper)
+            if host.writes_to(mapper, table)
+        ]
+        self.attributes = [
+            mapper.get_property_by_column(column).key for column in mapper.primary_key
+        ]
+        self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
+        self.source = KeySequence(generated_key(mapper))
+        self.tallies: dict[tuple[Writer, str | None], _Tally] = {}
+        self.look()
+
+    def look(self) -> list[TableFacts]:
+        """Plan by what the catalogue is known to say; return what it says of the tables."""
+        connection, mapper = self.connection, self.mapper
+        self.source = resolve(connection, [mapper])[mapper]
+        names = {table: catalogue.table_name(connection, table) for table in self.tables}
+        found = catalogue.table_facts(connection, names.values())
+        known = []
+        for table, name in names.items():
+            facts = found[name]
+            self.plans[table] = None
+            if facts is not None:
+                self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
+                known.append(facts)
+        return known
+
+    def pin(self, missing: int) -> Sequence[int] | None:
+        """Lock the tables, compare what is known of them, and take so many ids, in one message;
+        ``None``, with nothing taken, where nothing can be held or compared until rows are written.
+        """
+        connection = self.connection
+        driver = driver_of(connection.dialect)
+        if driver is None:
+            return None
+        state = driver.state(connection.connection)
+        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
+            return None
+        for _ in range(_ATTEMPTS):
+            known = self.look()
+            if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
+                return None
+            requests = []
+            if self.source.sequence is not None:
+                requests.append(IdRequest(self.source, missing))
+            taken = take_ids(connection, requests, known)
+            if taken.holds:
+                return taken.ids[0] if requests else []
+        return None
+
+    # Checking
+
+    def required(self) -> tuple[list[str], dict[str, str]]:
+        """The attributes that every row must give a value; and for those of a key what is wrong
+        without one.
+        """
+        found: list[str] = []
+        why: dict[str, str] = {}
+        for table in self.tables:
+            plan = self.plans[table]
+            keys = host.key_columns(self.mapper, table)
+            for column in plan.columns if plan is not None else ():
+                attribute = column.attribute
+                if attribute is None or attribute == host.polymorphic_attribute(self.mapper):
+                    continue
+                if column.column in keys:
+                    if self._lacks_source(column.column, table, plan):
+                        found.append(attribute)
+                        why[attribute] = (
+                            "has no value, and nothing fills this column of the key: "
+                            f"{self.source.reason or 'it has no default and no sequence'}"
+                        )
+                elif column.absent is Absent.NULL and not column.column.nullable:
+                    found.append(attribute)
+        return found, why
+
+    def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
+        """Whether nothing gives a key column its value but the row."""
+        assert plan is not None
+        if column.default is not None or column.server_default is not None:
+            return False
+        if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
+            return False
+        in_database = plan.facts.columns.get(column.name)
+        if in_database is None or in_database.fills_itself:
+            return False
+        return not any(
+            host.inherits_key(self.mapper, column, source)
+            for other in self.tables
+            if other is not table
+            for source in host.key_columns(self.mapper, other)
+        )
+
+    # Writing
+
+    def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
+        """Check, number and write one chunk.
+
+        :param start: the position of its first row in the whole input.
+        :param guard: is to hold a savepoint, begun after the ids were taken: what is written
+            goes when the whole fails.
+        :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
+        """
+        used = check_rows(self.mapper, rows, start, *self.required())
+        chunk = ChunkInsert(self, rows, start, used)
+        chunk.number()
+        if guard is not None and not host.autocommits(self.connection):
+            guard.enter_context(self.connection.begin_nested())
+        return chunk.write()
+
+    def note(self, writer: Writer, reason: str | None, rows: int, reserved: int, s: float) -> None:
+        """Count rows as written."""
+        tally = self.tallies.setdefault((writer, reason), _Tally())
+        tally.rows += rows
+        tally.reserved += reserved
+        tally.seconds += s
+
+    def entries(self) -> Iterator[FlushEntry]:
+        """What was written by COPY, and what was not."""
+        for (writer, reason), tally in self.tallies.items():
+            if tally.rows:
+                yield FlushEntry(
+                    self.mapper.class_, tally.rows, tally.reserved, writer, reason, tally.seconds
+                )

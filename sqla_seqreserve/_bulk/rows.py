@@ -1,0 +1,127 @@
+"""Rows of every shape as chunks of rows that can be counted.
+
+=============================== ===================================================================
+shape                           what a chunk is
+=============================== ===================================================================
+iterable of mappings            a list of dictionaries, attribute key -> value
+mapping of columns              :class:`ColumnRows`: attribute key -> list, tuple, array or Series
+Arrow C stream (pyarrow,        :class:`ColumnRows`, read batch by batch; through pyarrow
+polars, pandas, duckdb, ...)
+=============================== ===================================================================
+
+What is held in memory as a whole (a list, columns) is one chunk unless ``chunk_rows`` says
+otherwise, so that all of it is checked before any of it is written. A stream comes in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+from .._rows.table import ColumnRows
+from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+
+__all__ = ["Chunk", "chunks", "parts_of"]
+
+Chunk: TypeAlias = Sequence[Mapping[str, Any]]
+
+STREAMED: Final = 20_000
+"""Rows of a chunk of a stream, where nobody says otherwise: some megabytes."""
+
+
+def chunks(rows: Any, chunk_rows: int | None) -> Iterator[Chunk]:
+    """The rows in their order, chunk by chunk.
+
+    :raises ConfigurationError: ``chunk_rows`` is no number of rows, or ``rows`` nothing that holds
+        rows.
+    :raises InvalidRowsError: columns differ in length.
+    """
+    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
+        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
+    if isinstance(rows, Mapping):
+        return _parts(_by_column(rows), chunk_rows)
+    if hasattr(rows, "__arrow_c_stream__"):
+        return _arrow(rows, chunk_rows or STREAMED)
+    if isinstance(rows, list | tuple | ColumnRows):
+        return parts_of(rows, chunk_rows)
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise ConfigurationError(
+            "rows must be an iterable of mappings, a mapping of columns or have the Arrow C stream "
+            f"interface, found {type(rows).__name__}"
+        )
+    return _streamed(iter(rows), chunk_rows or STREAMED)
+
+
+def parts_of(rows: Sequence[Any], chunk_rows: int | None) -> Iterator[Chunk]:
+    """Rows that are held in memory, in parts of at most ``chunk_rows``."""
+    return _parts(rows if isinstance(rows, ColumnRows) else _as_dictionaries(rows), chunk_rows)
+
+
+def _parts(rows: Chunk, chunk_rows: int | None) -> Iterator[Chunk]:
+    if chunk_rows is None or len(rows) <= chunk_rows:
+        return iter([rows] if len(rows) else [])
+    return (rows[start : start + chunk_rows] for start in range(0, len(rows), chunk_rows))
+
+
+def _streamed(rows: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
+    while chunk := list(islice(rows, chunk_rows)):
+        yield _as_dictionaries(chunk)
+
+
+def _as_dictionaries(rows: Sequence[Any]) -> Chunk:
+    """Other mappings as dictionaries; what is none stays, for the check to name it."""
+    if set(map(type, rows)) == {dict}:
+        return rows
+    return [dict(row) if isinstance(row, Mapping) else row for row in rows]
+
+
+def _by_column(columns: Mapping[str, Any]) -> ColumnRows:
+    held = {key: _listed(key, values) for key, values in columns.items()}
+    lengths = {key: len(values) for key, values in held.items()}
+    length = max(lengths.values(), default=0)
+    short = [key for key in lengths if lengths[key] != length]
+    if short:
+        raise InvalidRowsError(
+            "Columns must have one length; nothing was reserved or written",
+            [
+                RowProblem(lengths[key], key, f"has no value: {lengths[key]} of {length}")
+                for key in short
+            ],
+        )
+    return ColumnRows(held, length)
+
+
+def _listed(key: str, values: Any) -> Sequence[Any]:
+    if isinstance(values, list | tuple):
+        return values
+    if hasattr(values, "tolist"):
+        # Of numpy, pandas and pyarrow: Python's own values.
+        found: Sequence[Any] = values.tolist()
+        return found
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return list(values)
+    raise ConfigurationError(
+        f"Column {key!r} must be a sequence of values, found {type(values).__name__}"
+    )
+
+
+def _arrow(table: Any, chunk_rows: int) -> Iterator[Chunk]:
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"Reading {type(table).__name__} through the Arrow C stream interface takes pyarrow, "
+            "which is not installed: pip install pyarrow"
+        ) from error
+    reader = pa.RecordBatchReader.from_stream(table)
+    for batch in reader:
+        for start in range(0, batch.num_rows, chunk_rows):
+            part = batch.slice(start, chunk_rows)
+            yield ColumnRows(
+                {
+                    name: column.to_pylist()
+                    for name, column in zip(part.schema.names, part.columns, strict=True)
+                },
+                part.num_rows,
+            )

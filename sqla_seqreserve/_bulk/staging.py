@@ -1,0 +1,200 @@
+"""Rows on their way into a table by way of a temporary one of the same columns.
+
+The temporary table is of the transaction (``ON COMMIT DROP``), and dropped when it has served. Its
+columns are made from the target's, so they have its types; a column that the database computes is
+computed here too, where somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Connection, TableClause, column, insert, table, text
+from sqlalchemy.exc import DBAPIError
+
+from .. import _host as host
+from .._drivers import CopyRows
+from .._ids.catalogue import quoted
+from .._rows.division import DefaultContext, divide, is_plain, values_of
+from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from .._writers.copy import copy_rows
+from .._writers.refusal import copy_line
+from .rows import Chunk
+
+__all__ = ["NUMBER", "Staging", "staging"]
+
+NUMBER: Final = "sqla_seqreserve_row"
+"""The column that holds a row's position in the input."""
+
+_INT8: Final = 20
+_DEPTH: Final = "sqla_seqreserve_staged"
+
+
+class Staging:
+    """The temporary table of one upsert.
+
+    :param given: the attributes that every row gives.
+    :param computed: columns that the database computes and that are wanted: name -> expression.
+    :param constants: attributes that have one value in every row.
+    :param by_copy: whether what is known of the target was compared, so that COPY may be used.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        plan: InsertPlan,
+        given: Sequence[str],
+        computed: Mapping[str, str],
+        constants: Mapping[str, Any],
+        *,
+        by_copy: bool,
+        depth: int,
+    ) -> None:
+        self.connection = connection
+        self.by_copy = by_copy
+        self.name = f"{_DEPTH}_{depth}"
+        self.plan = replace(
+            plan, reason=None, columns=tuple(_staged_columns(plan, set(given), constants))
+        )
+        self.columns = [item.column.name for item in self.plan.columns]
+        self.table: TableClause = table(
+            self.name,
+            column(NUMBER, BigInteger),
+            *(column(item.column.name, item.column.type) for item in self.plan.columns),
+            *(column(name, plan.table.c[name].type) for name in computed),
+        )
+        names = ", ".join([f"CAST(NULL AS bigint) AS {NUMBER}", *map(quoted, self.columns)])
+        ends = "" if host.autocommits(connection) else "ON COMMIT DROP "
+        source = f"SELECT {names} FROM {plan.facts.name}"  # noqa: S608  # quoted names
+        self._run(f"CREATE TEMPORARY TABLE {self.name} {ends}AS {source} WITH NO DATA")
+        if computed:
+            added = ", ".join(
+                f"ADD {quoted(name)} {kind} STORED" for name, kind in computed.items()
+            )
+            self._run(f"ALTER TABLE pg_temp.{self.name} {added}")
+
+    def _run(self, statement: str) -> None:
+        self.connection.execute(text(statement.replace(":", "\\:").replace("\\:\\:", "::")))
+
+    def drop(self) -> None:
+        """Drop the table."""
+        self._run(f"DROP TABLE pg_temp.{self.name}")
+
+    def add(self, rows: Chunk, start: int, progress: Callable[[int], object] | None) -> None:
+        """Put rows into the table.
+
+        :param start: the position of the first in the whole input.
+        """
+        rest: Sequence[int] = range(len(rows))
+        if self.by_copy:
+            division = divide(self.plan, rows, self.connection)
+            for batch in division.batches:
+                self._copy(
+                    CopyRows(
+                        [NUMBER, *batch.columns],
+                        [[start + position for position in batch.positions], *batch.values],
+                        [_INT8, *batch.oids],
+                        batch.binary,
+                        progress,
+                    )
+                )
+            rest = sorted(p for found in division.elsewhere.values() for p in found)
+        if rest:
+            self._insert([rows[position] for position in rest], [start + p for p in rest])
+            if progress is not None:
+                progress(len(rest))
+
+    def _copy(self, rows: CopyRows) -> None:
+        try:
+            copy_rows(self.connection, f"pg_temp.{self.name}", rows)
+        except DBAPIError as error:
+            line = copy_line(error, self.name)
+            if line is not None and line < len(rows):
+                error.add_note(
+                    f"The database refused row {rows.values[0][line]} for {self.plan.table.name}"
+                )
+            raise
+
+    def _insert(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
+        """Rows with values that COPY does not take, or where nothing could be compared."""
+        ready: list[tuple[ColumnPlan, Sequence[Any]]] = [
+            (
+                item,
+                [None] * len(rows)
+                if item.attribute is None or item.is_version
+                else values_of(rows, item.attribute),
+            )
+            for item in self.plan.columns
+        ]
+        context = DefaultContext(self.connection, ready)
+        for index, (item, values) in enumerate(ready):
+            if item.default is not None:
+                ready[index] = (item, context.fill(item, values))
+        records = [
+            {NUMBER: number, **dict(zip(self.columns, values, strict=True))}
+            for number, values in zip(
+                numbers, zip(*(values for _, values in ready), strict=True), strict=True
+            )
+        ]
+        plain = []
+        for record in records:
+            if all(map(is_plain, record.values())):
+                plain.append(record)
+            else:
+                self.connection.execute(insert(self.table).values(record))
+        if plain:
+            self.connection.execute(insert(self.table), plain)
+
+
+def _staged_columns(
+    plan: InsertPlan, given: set[str], constants: Mapping[str, Any]
+) -> Iterator[ColumnPlan]:
+    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
+    for item in plan.columns:
+        if item.attribute in given and not item.is_version:
+            yield replace(item, absent=Absent.NULL, default=None, plain_default=None)
+        elif item.attribute is not None and item.attribute in constants:
+            yield replace(
+                item,
+                absent=Absent.DEFAULT,
+                default=_always(constants[item.attribute]),
+                plain_default=None,
+            )
+        elif item.absent is Absent.DEFAULT:
+            yield item
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: value
+
+
+@contextmanager
+def staging(
+    connection: Connection,
+    plan: InsertPlan,
+    given: Sequence[str],
+    computed: Mapping[str, str],
+    constants: Mapping[str, Any],
+    *,
+    by_copy: bool,
+) -> Iterator[Staging]:
+    """A temporary table for the block. One upsert may run within another (its rows, say, come from
+    a generator that upserts), so each has a name of its own.
+    """
+    depth = connection.info.get(_DEPTH, 0) + 1
+    connection.info[_DEPTH] = depth
+    try:
+        staged = Staging(connection, plan, given, computed, constants, by_copy=by_copy, depth=depth)
+        try:
+            yield staged
+        except BaseException as error:
+            # A transaction that has failed takes the table with it.
+            if not isinstance(error, DBAPIError) or host.autocommits(connection):
+                staged.drop()
+            raise
+        staged.drop()
+    finally:
+        connection.info[_DEPTH] = depth - 1

@@ -1,0 +1,215 @@
+"""What ``bulk_upsert`` does with the rows that it is given: checked, staged, written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, text
+from sqlalchemy.orm import Mapper
+
+from .. import _host as host
+from .._ids import catalogue
+from .._rows.plan import Absent, InsertPlan
+from .._rows.table import ColumnRows
+from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from .arbiter import Arbiter, find_arbiter
+from .checks import check_rows
+from .inserting import Inserting
+from .rows import Chunk, chunks
+from .staging import staging
+from .upserting import Outcome, Update, Upserting
+
+__all__ = ["upsert"]
+
+_MOST_PROBLEMS = 1000
+
+_COMPUTED = text(
+    """
+    SELECT a.attname::text, format_type(a.atttypid, a.atttypmod),
+           pg_get_expr(d.adbin, d.adrelid)
+      FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+     WHERE a.attrelid = to_regclass(:table) AND a.attname::text = ANY (CAST(:names AS text[]))
+    """
+)
+
+
+def upsert(
+    connection: Connection,
+    mapper: Mapper[Any],
+    rows: Any,
+    *,
+    conflict: str | Iterable[str],
+    update: Iterable[str] | None,
+    where: ColumnElement[bool] | None,
+    keys: bool,
+    changed: bool,
+    progress: Callable[[int], object] | None,
+    chunk_rows: int | None,
+) -> tuple[int, Outcome]:
+    """Upsert the rows; return how many there were, and what became of them.
+
+    :param keys: whether each row's key is wanted.
+    :param changed: whether the keys of the rows that were updated are.
+    """
+    stream = iter(chunks(rows, chunk_rows))
+    first = next(stream, None)
+    whole = Inserting(connection, mapper, None, None)
+    if len(whole.tables) != 1:
+        names = ", ".join(table.name for table in whole.tables)
+        raise ConfigurationError(
+            f"{mapper.class_.__name__} is stored in several tables ({names}), and ON CONFLICT is "
+            "about one. Expected a class of one table"
+        )
+    if first is None:
+        _checked_update(mapper, update, ())
+        return 0, Outcome(0, 0)
+    pinned = whole.pin(0) is not None
+    if not pinned:
+        catalogue.forget(connection, [catalogue.table_name(connection, whole.tables[0])])
+        whole.look()
+    plan = whole.plans[whole.tables[0]]
+    if plan is None:
+        raise ConfigurationError(
+            f"The database has no table {catalogue.table_name(connection, whole.tables[0])}"
+        )
+    arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+    given = _given(first)
+    staged_columns, computed = _needed(connection, plan, arbiter, given)
+    constants = _constants(mapper, given)
+    overwritten = _checked_update(mapper, update, given, arbiter)
+    sequence = None
+    if whole.source.sequence is not None and whole.source.key.column is not None:
+        sequence = (whole.source.key.column, whole.source.sequence.name)
+    required, why = whole.required()
+    why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
+    total = 0
+    with staging(connection, plan, sorted(given), computed, constants, by_copy=pinned) as staged:
+        chunk: Chunk | None = first
+        while chunk is not None:
+            _check(whole, chunk, total, given, required, why)
+            staged.add(chunk, total, progress)
+            total += len(chunk)
+            chunk = next(stream, None)
+        upserting = Upserting(staged, plan, arbiter, sequence, Update(overwritten, where), total)
+        upserting.refuse_duplicates()
+        outcome = upserting.run(keys=keys, changed=changed)
+    return total, outcome
+
+
+def _given(rows: Chunk) -> frozenset[str]:
+    if isinstance(rows, ColumnRows):
+        return frozenset(rows.columns)
+    found: Any = rows[0]
+    return frozenset(found) if isinstance(found, Mapping) else frozenset()
+
+
+def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
+    polymorphic = host.polymorphic_attribute(mapper)
+    if polymorphic is None or polymorphic in given:
+        return {}
+    return {polymorphic: mapper.polymorphic_identity}
+
+
+def _check(
+    whole: Inserting,
+    rows: Chunk,
+    start: int,
+    given: frozenset[str],
+    required: Sequence[str],
+    why: Mapping[str, str],
+) -> None:
+    """Refuse rows that no INSERT could take, and those that give other attributes than the first:
+    what would become of the others in a row that is there?
+    """
+    check_rows(whole.mapper, rows, start, required, why)
+    if isinstance(rows, ColumnRows):
+        alike = rows.columns.keys() == given
+    else:
+        alike = all(map(given.__eq__, map(frozenset, rows)))
+    if alike:
+        return
+    problems = [
+        RowProblem(index, key, "is given by some rows and not by others: expected all or none")
+        for index, row in enumerate(rows, start)
+        for key in sorted(given.symmetric_difference(row))
+    ]
+    raise InvalidRowsError(
+        f"{whole.mapper.class_.__name__}: rows must give the same attributes as row 0 "
+        "does; nothing was written",
+        problems[:_MOST_PROBLEMS],
+    )
+
+
+def _needed(
+    connection: Connection, plan: InsertPlan, arbiter: Arbiter, given: frozenset[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The attributes that the arbiter looks at, and those of its columns that the database
+    computes, each with its definition.
+
+    :raises ConfigurationError: it looks at a column that the rows do not give.
+    """
+    attributes: list[str] = []
+    computed: list[str] = []
+    lacking: list[str] = []
+    by_name = {item.column.name: item for item in plan.columns}
+    for name in sorted(arbiter.needed):
+        item = by_name.get(name)
+        if plan.facts.columns[name].generated:
+            computed.append(name)
+        elif item is None or not (item.attribute in given or item.absent is Absent.DEFAULT):
+            lacking.append(item.attribute or name if item is not None else name)
+        elif item.attribute is not None:
+            attributes.append(item.attribute)
+    if lacking:
+        raise ConfigurationError(
+            f"{arbiter.name} of {plan.facts.name} looks at {', '.join(lacking)}, which the rows do "
+            "not give; so it cannot be told whether they are there. Give it in every row"
+        )
+    found: dict[str, str] = {}
+    if computed:
+        names = {"table": plan.facts.name, "names": computed}
+        for name, kind, expression in connection.execute(_COMPUTED, names):
+            found[name] = f"{kind} GENERATED ALWAYS AS ({expression})"
+    return attributes, found
+
+
+def _checked_update(
+    mapper: Mapper[Any],
+    update: Iterable[str] | None,
+    given: Iterable[str],
+    arbiter: Arbiter | None = None,
+) -> tuple[Column[Any], ...]:
+    """The columns to overwrite.
+
+    :raises ConfigurationError: one is none of the class's, or the rows do not give it.
+    """
+    columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
+    if update is None:
+        fixed = set(arbiter.columns) if arbiter is not None else set()
+        chosen = [
+            key
+            for key in sorted(given)
+            if key in columns
+            and columns[key].name not in fixed
+            and columns[key] not in mapper.primary_key
+        ]
+    else:
+        chosen = [update] if isinstance(update, str) else list(update)
+        unknown = [key for key in chosen if key not in columns]
+        if unknown:
+            raise ConfigurationError(
+                f"update={update!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
+            )
+        lacking = sorted(set(chosen).difference(given)) if arbiter is not None else []
+        if lacking:
+            raise ConfigurationError(
+                f"update={update!r}: the rows do not give {', '.join(lacking)}. Expected "
+                "attributes that every row gives"
+            )
+    found = []
+    for key in chosen:
+        item = columns[key]
+        assert isinstance(item, Column)
+        found.append(item)
+    return tuple(found)

@@ -1,0 +1,41 @@
+"""Which row of a COPY the server refused. It says so in the context of its error, which is for
+people: nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+__all__ = ["copy_line", "error_fields", "line_in"]
+
+_LINE: Final = re.compile(r"\D*(\d+)")
+
+
+def copy_line(error: DBAPIError, table: str) -> int | None:
+    """The position, from 0, of the row that a COPY into ``table`` (its bare name) was at; ``None``:
+    not told.
+    """
+    return line_in(error_fields(error)[0], table)
+
+
+def error_fields(error: DBAPIError) -> tuple[str, str]:
+    """Context and detail of PostgreSQL's error, by the names that libpq gives them, or of the
+    error below the one that SQLAlchemy adapts.
+    """
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return diagnosis.context or "", diagnosis.message_detail or ""
+    below = getattr(error.orig, "__cause__", None)
+    return getattr(below, "context", None) or "", getattr(below, "detail", None) or ""
+
+
+def line_in(context: str, table: str) -> int | None:
+    """The same, from the context of an error."""
+    prefix = f"COPY {table}, "
+    if not context.startswith(prefix):
+        return None
+    match = _LINE.match(context, len(prefix))
+    return int(match[1]) - 1 if match else None

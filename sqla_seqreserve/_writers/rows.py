@@ -1,0 +1,167 @@
+"""Writes rows that are no objects with INSERTs, and returns the keys that the server stored.
+
+What becomes of a row's values is decided by SQLAlchemy's own ``_collect_insert_commands``; rows of
+a kind go in one statement as SQLAlchemy batches them. Where triggers may change or discard rows,
+and the keys have to be known, they go one by one: only so is it certain whose a key is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, insert
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from .. import _host as host
+
+__all__ = ["RowInserts"]
+
+_PAGE: Final = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class RowInserts:
+    """INSERTs of rows of one class.
+
+    :param tables: the class's tables, parents first.
+    :param uncertain: tables whose triggers or rules may change or discard a row.
+    :param keeps_order: whether rows must be written in their order.
+    """
+
+    connection: Connection
+    mapper: Mapper[Any]
+    tables: Sequence[Table]
+    uncertain: frozenset[Table] = frozenset()
+    keeps_order: bool = False
+    _keys: dict[Table, Sequence[Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keys = {table: host.key_columns(self.mapper, table) for table in self.tables}
+
+    def write(
+        self, rows: Sequence[Mapping[str, Any]], *, keys: bool, start: int = 0
+    ) -> list[dict[str, Any] | None]:
+        """Insert the rows, attribute key -> value; return for each its key, attribute key -> value
+        as the server stored it, or ``None`` where no row was stored.
+
+        :param keys: whether the keys will be used, so that a row without one is an error.
+        :param start: what to add to a row's position in a message.
+        :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        """
+        held: list[dict[str, Any] | None] = [dict(row) for row in rows]
+        for table in self.tables:
+            self._write_table(table, held, keys, start)
+        attributes = self._attributes
+        return [
+            None if row is None else {attribute: row.get(attribute) for attribute in attributes}
+            for row in held
+        ]
+
+    @property
+    def _attributes(self) -> list[str]:
+        found = self.mapper.get_property_by_column
+        return [found(column).key for column in self.mapper.primary_key]
+
+    def _write_table(
+        self, table: Table, held: list[dict[str, Any] | None], keys: bool, start: int
+    ) -> None:
+        positions = [position for position, row in enumerate(held) if row is not None]
+        records = [(None, held[position], self.mapper, self.connection) for position in positions]
+        commands = list(zip(positions, host.collect_insert_commands(table, records), strict=True))
+        if not self.keeps_order:
+            commands.sort(key=lambda command: (sorted(command[1][2]), bool(command[1][5])))
+        for (_, expressions, _), group in groupby(commands, key=_kind):
+            alike = list(group)
+            given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
+            known = len(given) == len(self._keys[table])
+            if expressions or (table in self.uncertain and (keys or len(self.tables) > 1)):
+                self._one_by_one(table, alike, held, keys, start)
+            elif known and table not in self.uncertain:
+                for page in _pages(alike):
+                    self._execute(table, [command[2] for _, command in page])
+            else:
+                for page in _pages(alike):
+                    self._together(table, page, held, is_sorted=table not in self.uncertain)
+        self._hand_on(table, held)
+
+    def _execute(self, table: Table, parameters: list[dict[str, Any]]) -> None:
+        self.connection.execute(insert(table), parameters)
+
+    def _together(
+        self,
+        table: Table,
+        page: Sequence[tuple[int, Any]],
+        held: list[dict[str, Any] | None],
+        *,
+        is_sorted: bool,
+    ) -> None:
+        """Rows of a kind in one statement; not sorted, the keys are worth no more than their
+        number.
+        """
+        columns = self._keys[table]
+        statement = insert(table).returning(*columns, sort_by_parameter_order=is_sorted)
+        found = self.connection.execute(statement, [command[2] for _, command in page]).all()
+        if is_sorted and len(found) != len(page):
+            raise FlushError(
+                f"INSERT for {self.mapper} sent {len(page)} rows, of which {table.name} took "
+                f"{len(found)}. Ensure there are no triggers or rules that discard rows"
+            )
+        for (position, _), key in zip(page, found, strict=False):
+            self._note(table, held[position], key)
+        for position, _ in page[len(found) :]:
+            held[position] = None
+
+    def _one_by_one(
+        self,
+        table: Table,
+        commands: Sequence[tuple[int, Any]],
+        held: list[dict[str, Any] | None],
+        keys: bool,
+        start: int,
+    ) -> None:
+        plain = insert(table).returning(*self._keys[table])
+        for position, (_, _, parameters, _, _, expressions, *_) in commands:
+            statement = plain.values(expressions) if expressions else plain
+            key = self.connection.execute(statement, parameters).one_or_none()
+            if key is not None:
+                self._note(table, held[position], key)
+                continue
+            if keys:
+                raise FlushError(
+                    f"Row {start + position}: INSERT for {self.mapper} stored no row in "
+                    f"{table.name}. A trigger or rule discards it; leave the row out, or ask for "
+                    "returning=None, which counts what is stored"
+                )
+            held[position] = None
+
+    def _note(self, table: Table, row: dict[str, Any] | None, key: Sequence[Any]) -> None:
+        assert row is not None
+        for column, value in zip(self._keys[table], key, strict=True):
+            row[self.mapper.get_property_by_column(column).key] = value
+
+    def _hand_on(self, table: Table, held: list[dict[str, Any] | None]) -> None:
+        """Copy keys to the attributes of the tables that inherit from this one."""
+        for later in self.tables:
+            for column in self._keys[later]:
+                for source in self._keys[table]:
+                    if later is not table and host.inherits_key(self.mapper, column, source):
+                        target = self.mapper.get_property_by_column(column).key
+                        origin = self.mapper.get_property_by_column(source).key
+                        for row in held if target != origin else ():
+                            if row is not None:
+                                row[target] = row[origin]
+
+
+def _kind(command: tuple[int, Any]) -> tuple[Any, ...]:
+    """The columns given, and whether one of them is an SQL expression."""
+    _, (_, _, parameters, _, _, expressions, *_) = command
+    return frozenset(parameters), bool(expressions), frozenset(expressions)
+
+
+def _pages(commands: Sequence[tuple[int, Any]]) -> Iterator[Sequence[tuple[int, Any]]]:
+    for start in range(0, len(commands), _PAGE):
+        yield commands[start : start + _PAGE]

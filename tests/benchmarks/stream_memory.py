@@ -1,0 +1,63 @@
+"""How much memory a stream of rows takes, as the operating system counts it.
+
+::
+
+    python tests/benchmarks/stream_memory.py postgresql+psycopg://... 10000000
+
+It makes a table of its own, inserts and upserts so many rows, rolls back, and prints the largest
+resident memory above that at the start.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import bulk_insert, bulk_upsert
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Reading(Base):
+    __tablename__ = "stream_memory_reading"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    sensor: Mapped[int] = mapped_column(unique=True)
+    value: Mapped[float]
+    note: Mapped[str | None]
+
+
+def readings(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {"sensor": number, "value": number / 7, "note": f"reading {number}"}
+
+
+def largest() -> float:
+    """The largest resident memory of the process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(url: str, count: int) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection, Session(connection) as session:
+        Base.metadata.create_all(connection)
+        bulk_insert(session, Reading, readings(100), returning=None)
+        bulk_upsert(session, Reading, readings(100), conflict=["sensor"])
+        start = largest()
+        upserted = bulk_upsert(session, Reading, readings(count), conflict=["sensor"])
+        session.rollback()
+        Base.metadata.create_all(connection)
+        inserted = bulk_insert(session, Reading, readings(count), returning=None)
+        session.rollback()
+        assert upserted.inserted + upserted.updated == inserted == count
+        print(f"{count} rows: {largest() - start:.0f} MB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,98 @@
+"""bulk_insert under the roles and in the transactions that stock SQLAlchemy inserts in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fixtures.bulk_keys import Base, ByAlways, ByIdentity, Natural
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.orm import Session
+
+from sqla_seqreserve import bulk_insert
+from sqla_seqreserve.testing import record_statements
+
+
+@pytest.fixture
+def tables(engine: Engine) -> Engine:
+    Base.metadata.create_all(engine)
+    return engine
+
+
+@pytest.fixture
+def role(tables: Engine) -> Iterator[str]:
+    name = "bulk_writer"
+    with tables.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {name}"))
+    yield name
+    with tables.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {name}"))
+        connection.execute(text(f"DROP ROLE {name}"))
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "INSERT, SELECT ON by_identity",
+        "INSERT (tag, stars), SELECT ON by_identity",
+    ],
+)
+def test_whoever_may_insert_in_stock_may_here(tables: Engine, role: str, grant: str) -> None:
+    """No right on the sequence, or on the whole table: INSERT writes, and the keys come back."""
+    with Session(tables) as session:
+        session.execute(text(f"GRANT {grant} TO {role}"))
+        session.execute(text(f"SET LOCAL ROLE {role}"))
+        ids = bulk_insert(session, ByIdentity, [{"tag": "a"}, {"tag": "b"}])
+        found = {row.id: row.tag for row in session.scalars(select(ByIdentity))}
+        assert [found[key] for key in ids] == ["a", "b"]
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("begun", [False, True], ids=["first", "begun"])
+def test_every_isolation_level(tables: Engine, level: str, begun: bool) -> None:
+    """COPY only where what is known of the table can be compared; ids are right either way."""
+    engine = tables.execution_options(isolation_level=level)
+    with Session(engine) as session:
+        bulk_insert(session, ByAlways, [{"tag": "warm"}])
+        session.rollback()
+        if begun:
+            session.scalar(select(func.count()).select_from(ByAlways))
+        with record_statements(tables) as sent:
+            ids = bulk_insert(session, ByAlways, [{"tag": "a"}, {"tag": "b"}])
+        copied = any(str(statement).startswith("COPY") for statement in sent)
+        assert copied == (level == "READ COMMITTED" or not begun)
+        found = {row.number: row.tag for row in session.scalars(select(ByAlways))}
+        assert [found[key] for key in ids] == ["a", "b"]
+
+
+def test_autocommit(tables: Engine) -> None:
+    """Without a transaction no lock can be held, so INSERT writes."""
+    with Session(tables.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        with record_statements(tables) as sent:
+            ids = bulk_insert(session, ByIdentity, [{"tag": "a"}, {"tag": "b"}], chunk_rows=1)
+        assert not any(str(statement).startswith("COPY") for statement in sent)
+        found = {row.id: row.tag for row in session.scalars(select(ByIdentity))}
+        assert [found[key] for key in ids] == ["a", "b"]
+
+
+@pytest.mark.parametrize("stars", [2.0, "4"])
+def test_always_identity_and_a_value_that_copy_refuses(tables: Engine, stars: Any) -> None:
+    """GENERATED ALWAYS numbers the rows that go by INSERT; their keys come back."""
+    with Session(tables) as session:
+        rows: list[dict[str, Any]] = [{"tag": f"t{n}"} for n in range(10)]
+        rows[4]["stars"] = stars
+        ids = bulk_insert(session, ByAlways, rows)
+        found = {row.number: row.tag for row in session.scalars(select(ByAlways))}
+        assert [found[key] for key in ids] == [f"t{n}" for n in range(10)]
+
+
+def test_keys_that_rows_give_are_compared_with_the_table_too(tables: Engine) -> None:
+    """A column altered since the last call: the new type decides, though no id is asked for."""
+    with Session(tables) as session, session.begin():
+        bulk_insert(session, Natural, [{"code": "a", "tag": "a", "stars": 7}])
+    with tables.begin() as connection:
+        connection.execute(text("ALTER TABLE natural_key ALTER stars TYPE double precision"))
+    with Session(tables) as session, session.begin():
+        bulk_insert(session, Natural, [{"code": "b", "tag": "b", "stars": 7}])
+        assert session.scalars(select(Natural.stars)).all() == [7, 7]

@@ -1,0 +1,131 @@
+"""bulk_insert gives back the keys that the rows have, whatever the key, on every driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fixtures.bulk_keys import (
+    DRIVERS,
+    KINDS,
+    ByAlways,
+    Composite,
+    Discarding,
+    Natural,
+    OnDriver,
+)
+from sqlalchemy import Connection, Engine, func, inspect, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from sqla_seqreserve import bulk_insert
+from sqla_seqreserve.errors import InvalidRowsError
+
+ROWS = 40
+
+
+def rows_of(model: type[Any], mixed: bool) -> list[dict[str, Any]]:
+    rows = [{"tag": f"t{number}", **KINDS[model](number)} for number in range(ROWS)]
+    for row in rows[5::10] if mixed else ():
+        row["tag"] = func.lower(str(row["tag"]).upper())
+    for row in rows[2::9]:
+        row["stars"] = None
+    return rows
+
+
+def stored_tags(session: Session, model: type[Any]) -> dict[Any, str]:
+    """The rows as the database has them, by their key."""
+    key = inspect(model).primary_key
+    columns = [inspect(model).get_property_by_column(column).class_attribute for column in key]
+    rows = session.execute(select(*columns, model.tag)).all()
+    return {row[0] if len(key) == 1 else tuple(row[:-1]): row[-1] for row in rows}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("mixed", [False, True], ids=["plain", "expressions"])
+@pytest.mark.parametrize("returning", ["ids", "objects", None])
+def test_every_kind(on_driver: OnDriver[None], driver: str, returning: Any, mixed: bool) -> None:
+    """Each row is stored once, and what comes back has the key of its own row."""
+
+    def scenario(session: Session) -> None:
+        for model in KINDS:
+            rows = rows_of(model, mixed)
+            found: Any = bulk_insert(session, model, rows, returning=returning)
+            stored = stored_tags(session, model)
+            told = f"{model.__name__} on {driver}"
+            assert sorted(stored.values()) == sorted(f"t{n}" for n in range(ROWS)), told
+            if returning is None:
+                assert found == ROWS, told
+            elif returning == "ids":
+                assert [stored[key] for key in found] == [f"t{n}" for n in range(ROWS)], told
+            else:
+                assert [type(item) for item in found] == [model] * ROWS, told
+                identities = [inspect(item).identity for item in found]
+                keys = [key[0] if len(key) == 1 else tuple(key) for key in identities]
+                assert [stored[key] for key in keys] == [f"t{n}" for n in range(ROWS)], told
+                assert [item.tag for item in found] == [f"t{n}" for n in range(ROWS)], told
+                assert {(item.state, item.stars) for item in found} == {("new", 3)}, told
+                session.expire_all()
+                again = [session.get(model, key) for key in identities]
+                assert again == found, told
+            session.execute(text("SAVEPOINT s"))
+            session.execute(text("RELEASE SAVEPOINT s"))
+            session.expunge_all()
+
+    on_driver(driver, scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_discarded_row_is_never_told_as_written(on_driver: OnDriver[None], driver: str) -> None:
+    """A trigger that discards rows: the count is of what is stored, and ids are refused."""
+    rows = [{"tag": f"t{number}"} for number in range(ROWS)]
+
+    def count(session: Session) -> None:
+        assert bulk_insert(session, Discarding, rows, returning=None) == ROWS - 4
+        assert session.scalar(select(func.count()).select_from(Discarding)) == ROWS - 4
+
+    def refused(session: Session) -> None:
+        with pytest.raises(SQLAlchemyError, match="Row 7: INSERT for .*discarding"):
+            bulk_insert(session, Discarding, rows)
+
+    on_driver(driver, count)
+    on_driver(driver, refused)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_key_that_nothing_fills_is_refused(on_driver: OnDriver[None], driver: str) -> None:
+    """Rows without a key of a class that has nothing to reserve: all named, nothing written."""
+
+    def scenario(session: Session) -> None:
+        with pytest.raises(InvalidRowsError) as refused:
+            bulk_insert(session, Natural, [{"tag": "a", "code": "a"}, {"tag": "b"}])
+        assert [(p.index, p.attribute) for p in refused.value.problems] == [(1, "code")]
+        with pytest.raises(InvalidRowsError) as refused:
+            bulk_insert(session, Composite, [{"tag": "a", "region": "eu"}, {"tag": "b"}])
+        assert [(p.index, p.attribute) for p in refused.value.problems] == [
+            (0, "number"),
+            (1, "region"),
+            (1, "number"),
+        ]
+        for model in (Natural, Composite):
+            assert session.scalar(select(func.count()).select_from(model)) == 0
+
+    on_driver(driver, scenario)
+
+
+def test_nothing_is_half_written_on_an_error_before_the_server(
+    engine: Engine, on_driver: Any
+) -> None:
+    """A value that its type refuses beside rows that COPY took leaves none of them."""
+    rows: list[dict[str, Any]] = [{"tag": f"t{number}"} for number in range(ROWS)]
+    rows[20]["stars"] = "no number"
+    with Session(engine) as session:
+        with pytest.raises(DBAPIError):
+            bulk_insert(session, ByAlways, rows)
+        session.rollback()
+
+    def hide(connection: Connection) -> int:
+        return connection.scalar(select(func.count()).select_from(ByAlways)) or 0
+
+    with engine.connect() as connection:
+        assert hide(connection) == 0
