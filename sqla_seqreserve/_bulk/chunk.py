@@ -17,7 +17,7 @@ from .._drivers import CopyRows
 from .._ids.keys import generated_key
 from .._rows.division import Batch, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
-from .._writers.copy import copy_rows, no_copy_reason
+from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
 from .._writers.rows import RowInserts
@@ -114,8 +114,8 @@ class ChunkInsert:
         if reason is None and not self.pinned:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():
-            if plan is not None and plan.reason is not None:
-                reason = plan.reason
+            if plan is not None and reason is None:
+                reason = plan.reason or refused_types(connection, plan)
         if reason is not None:
             self._insert(everything, reason)
             return self._written()
@@ -130,12 +130,24 @@ class ChunkInsert:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
+        refused |= {
+            position: batch.copy_reason
+            for _, division in divisions
+            for batch in division.batches
+            if batch.copy_reason is not None
+            for position in batch.positions
+        }
         ordered = any(plan.keeps_order for plan, _ in divisions)
         if refused and (len(whole.tables) > 1 or (ordered and len(refused) < len(self.rows))):
             # A row goes one way through all of its tables, and an ordered one not out of turn.
             self._insert(everything, next(iter(refused.values())))
             return self._written()
-        batches = [(plan, batch) for plan, division in divisions for batch in division.batches]
+        batches = [
+            (plan, batch)
+            for plan, division in divisions
+            for batch in division.batches
+            if batch.copy_reason is None
+        ]
         with ExitStack() as undone:
             if refused and batches:
                 # An INSERT may fail before the server has heard of it, with the rest written.
@@ -150,7 +162,14 @@ class ChunkInsert:
         started = time.perf_counter()
         for plan, batch in batches:
             progress = whole.progress if plan.table is whole.tables[-1] else None
-            sent = CopyRows(batch.columns, batch.values, batch.oids, batch.binary, progress)
+            sent = CopyRows(
+                batch.columns,
+                batch.copy_values,
+                batch.oids,
+                batch.binary,
+                progress,
+                facts=plan.facts,
+            )
             try:
                 taken = copy_rows(whole.connection, plan.facts.name, sent)
             except DBAPIError as error:

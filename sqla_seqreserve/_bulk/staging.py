@@ -92,16 +92,20 @@ class Staging:
         if self.by_copy:
             division = divide(self.plan, rows, self.connection)
             for batch in division.batches:
+                if batch.copy_reason is not None:
+                    continue
                 self._copy(
                     CopyRows(
                         [NUMBER, *batch.columns],
-                        [[start + position for position in batch.positions], *batch.values],
+                        [[start + position for position in batch.positions], *batch.copy_values],
                         [_INT8, *batch.oids],
                         batch.binary,
                         progress,
                     )
                 )
-            rest = sorted(p for found in division.elsewhere.values() for p in found)
+            refused = [batch.positions for batch in division.batches if batch.copy_reason]
+            refused += division.elsewhere.values()
+            rest = sorted(position for found in refused for position in found)
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:
