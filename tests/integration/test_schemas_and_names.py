@@ -154,7 +154,9 @@ def test_percent_signs_are_only_characters(engine: Engine) -> None:
     for copy_min_rows in (1, 1_000):
         with Session(engine) as session:
             reports: list[FlushReport] = []
-            register(session, reserve="always", copy_min_rows=copy_min_rows).on_flush(reports.append)
+            register(session, reserve="always", copy_min_rows=copy_min_rows).on_flush(
+                reports.append
+            )
             session.add_all([Percent(share=share) for share in range(3)])
             session.commit()
             [entry] = reports[0].entries

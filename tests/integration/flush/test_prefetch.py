@@ -35,9 +35,7 @@ def reports_search_path(engine: Engine) -> bool:
         return driver.info.parameter_status("search_path") is not None
 
 
-def save(
-    engine: Engine, *words: str, prefetch: int = 10, **settings: Any
-) -> tuple[list[int], int]:
+def save(engine: Engine, *words: str, prefetch: int = 10, **settings: Any) -> tuple[list[int], int]:
     """Save tags in a transaction of their own: their ids, and the statements that asked for ids."""
     with Session(engine) as session, record_statements(engine) as statements:
         register(session, prefetch=prefetch, **settings)
