@@ -19,7 +19,7 @@ from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
-from .._ids.fetch import IdRequest, check_range, take_ids
+from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route, Wishes, choose
@@ -172,6 +172,8 @@ class FlushRun:
         :param is_free: the message costs no round trip, so that it is worth sending to ask whether
             what kept a class from its keys, or from COPY, is still there.
         """
+        driver = driver_of(connection.dialect)
+        is_idle = driver is not None and driver.state(connection.connection) == "idle"
         found = resolve(connection, pending)
         self._sources.update(found)
         chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
@@ -210,6 +212,8 @@ class FlushRun:
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
         asks = is_free or bool(pinned) or any(request.count for request in requests)
+        if is_idle:
+            drop_snapshot(connection)
         taken = take_ids(connection, requests, compared.values() if asks else ())
         if not taken.holds:
             return False
