@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from fixtures.shop import Customer, Order, Tag
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ForeignKey, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqla_seqreserve import FlushReport, register
 from sqla_seqreserve.testing import round_trips
@@ -77,9 +77,35 @@ def waits(url: Any, driver: str, objects: Any, *, ours: bool) -> int:
     return count.round_trips
 
 
-@pytest.mark.parametrize(("objects", "expected"), [(one_class, 2), (three_classes, 3)])
+class Colours(DeclarativeBase):
+    pass
+
+
+class Red(Colours):
+    __tablename__ = "red"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Green(Colours):
+    __tablename__ = "green"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Blue(Colours):
+    __tablename__ = "blue"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    red_id: Mapped[int] = mapped_column(ForeignKey("red.id"))
+    red: Mapped[Red] = relationship()
+
+
+def three_colours() -> list[Any]:
+    return [Green(), Blue(red=Red())]
+
+
+@pytest.mark.parametrize(("objects", "expected"), [(one_class, 2), (three_colours, 3)])
 def test_psycopg_waits_for_two_or_three(shop: Engine, objects: Any, expected: int) -> None:
     """BEGIN and INSERT in one message, or BEGIN and the keys, then every INSERT; and COMMIT."""
+    Colours.metadata.create_all(shop)
     assert waits(shop.url, "psycopg", objects, ours=True) == expected
 
 
