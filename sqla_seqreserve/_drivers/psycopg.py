@@ -76,13 +76,14 @@ class _SyncPsycopg(_Psycopg):
             return list(cursor.fetchall())
         query = ClientCursor(connection).mogrify(statement, parameters)
         text = _with_lock(connection, lock, query, opens)
+        place = _place_of(connection, lock)
         try:
             with connection.lock:
-                return connection.wait(_query(connection, text, None if lock is None else 2))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
+                return connection.wait(_query(connection, text, place))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
         except LockRefusedError:
             if opens:
                 connection.rollback()
-            else:
+            elif place == 2:
                 with connection.lock:
                     connection.wait(_query(connection, _undo_savepoint))
             raise
@@ -121,13 +122,14 @@ class _AsyncPsycopg(_Psycopg):
             return list(await cursor.fetchall())
         query = AsyncClientCursor(connection).mogrify(statement, parameters)
         text = _with_lock(connection, lock, query, opens)
+        place = _place_of(connection, lock)
         try:
             async with connection.lock:
-                return await connection.wait(_query(connection, text, None if lock is None else 2))  # type: ignore[no-any-return]  # as above
+                return await connection.wait(_query(connection, text, place))  # type: ignore[no-any-return]  # as above
         except LockRefusedError:
             if opens:
                 await connection.rollback()
-            else:
+            elif place == 2:
                 async with connection.lock:
                     await connection.wait(_query(connection, _undo_savepoint))
             raise
@@ -180,11 +182,30 @@ def _begin(driver: Any) -> str:
     return " ".join(words)
 
 
+def _is_alone(driver: Any) -> bool:
+    """Whether each message is a transaction of its own."""
+    from psycopg.pq import TransactionStatus
+
+    return bool(driver.autocommit) and (driver.pgconn.transaction_status == TransactionStatus.IDLE)
+
+
+def _place_of(driver: Any, lock: str | None) -> int | None:
+    """Which statement of the message takes the lock: the second, after BEGIN or SAVEPOINT, or the
+    first where there is neither.
+    """
+    if lock is None:
+        return None
+    return 1 if _is_alone(driver) else 2
+
+
 def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
     """The text of one simple query. In an open transaction a savepoint around the lock alone keeps
-    a refused lock from failing the transaction.
+    a refused lock from failing the transaction; in autocommit the message is a transaction.
     """
-    if opens:
+    if _is_alone(driver):
+        assert lock is not None
+        before = [lock]
+    elif opens:
         before = [_begin(driver)] + ([lock] if lock is not None else [])
     else:
         assert lock is not None
@@ -210,8 +231,7 @@ def _query(driver: Any, text: str, locked: int | None = None) -> Generator[Any, 
     if result.status == ExecStatus.COMMAND_OK:
         return []
     error = error_from_result(result, encoding)
-    # A result for each statement that succeeded and one for that which failed. The lock is the
-    # second, after BEGIN or SAVEPOINT.
+    # A result for each statement that succeeded and one for that which failed.
     if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
         raise LockRefusedError from error
     raise error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol, TypeAlias
@@ -19,7 +19,7 @@ from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
-from .._ids.fetch import IdRequest, check_range, take_ids
+from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route, choose
@@ -144,20 +144,24 @@ class FlushRun:
             Pending(len(states), len(mapper.tables), _lacks_key(mapper, states), copies[mapper])
             for mapper, states in pending.items()
         ]
+        driver = driver_of(connection.dialect)
         route = choose(
             weighed,
-            driver_of(connection.dialect),
+            driver,
             distance_to(connection.dialect).round_trip,
             begun=state == "open",
             wishes=wishes_for(self.settings, pending, needed=self._needed),
         )
         self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
+        may_copy = {mapper for mapper, possible in copies.items() if possible}
+        # Travels with the BEGIN that SQLAlchemy would wait for.
+        is_free = driver is not None and driver.begins_along and state == "idle"
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.
             held = held or hindrance(connection, transaction_state(connection))
             if held is not None:
                 break
-            if self._try_to_reserve(connection, pending, route):
+            if self._try_to_reserve(connection, pending, route, may_copy, is_free):
                 return
         for number, mapper in enumerate(pending):
             if number in route.copies:
@@ -165,20 +169,45 @@ class FlushRun:
                 self._barred.setdefault(mapper, held or _RESTLESS)
 
     def _try_to_reserve(
-        self, connection: Connection, pending: dict[Mapper[Any], list[State]], route: Route
+        self,
+        connection: Connection,
+        pending: dict[Mapper[Any], list[State]],
+        route: Route,
+        may_copy: set[Mapper[Any]],
+        is_free: bool,
     ) -> bool:
         """Take the keys in one message; false where a table is another than it was looked up as,
         so that all of it is decided anew.
+
+        :param is_free: the message costs no round trip, so that it is worth sending to ask whether
+            what kept a class from its keys, or from COPY, is still there.
         """
+        driver = driver_of(connection.dialect)
+        is_idle = driver is not None and driver.state(connection.connection) == "idle"
         found = resolve(connection, pending)
         self._sources.update(found)
-        to_copy = self._to_copy(connection, pending, route)
+        chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
+        if self.settings.reserve == "always":
+            # INSERT would refuse their keys.
+            chosen += [
+                mapper
+                for mapper, states in pending.items()
+                if found[mapper].always_identity
+                and mapper in may_copy
+                and mapper not in chosen
+                and _lacks_key(mapper, states)
+            ]
+        to_copy, barred = self._to_copy(connection, chosen)
         self._copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
+        compared = {facts.name: facts for facts in barred if facts.lockable} | pinned
         wanted: dict[str, dict[KeySequence, list[State]]] = {}
         for mapper, states in pending.items():
             source = found[mapper]
             if source.sequence is None or (source.always_identity and mapper not in to_copy):
+                if source.facts is not None and source.facts.lockable:
+                    # What keeps a class from its keys may have been taken away since.
+                    compared[source.facts.name] = source.facts
                 continue
             if self.settings.mode == "bulk" and self._casts(connection, mapper):
                 continue
@@ -194,7 +223,10 @@ class FlushRun:
             count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        taken = take_ids(connection, requests, pinned.values())
+        asks = is_free or bool(pinned) or any(request.count for request in requests)
+        if is_idle:
+            drop_snapshot(connection)
+        taken = take_ids(connection, requests, compared.values() if asks else ())
         if not taken.holds:
             return False
         self._pinned[connection] = pinned
@@ -222,15 +254,14 @@ class FlushRun:
         return False
 
     def _to_copy(
-        self, connection: Connection, pending: Mapping[Mapper[Any], list[State]], route: Route
-    ) -> dict[Mapper[Any], list[TableFacts]]:
-        """The classes that COPY is to write, with what is known of their tables, unless that tells
-        that it cannot.
+        self, connection: Connection, mappers: Iterable[Mapper[Any]]
+    ) -> tuple[dict[Mapper[Any], list[TableFacts]], list[TableFacts]]:
+        """The classes that COPY is to write, with what is known of their tables; and the tables of
+        which that tells that it cannot.
         """
         chosen = {
             mapper: [table for table in mapper.tables if isinstance(table, Table)]
-            for number, mapper in enumerate(pending)
-            if number in route.copies
+            for mapper in mappers
         }
         names = {
             table: catalogue.table_name(connection, table)
@@ -238,9 +269,11 @@ class FlushRun:
             for table in tables
         }
         facts = catalogue.table_facts(connection, names.values())
-        found = {}
+        found: dict[Mapper[Any], list[TableFacts]] = {}
+        barred: list[TableFacts] = []
         for mapper, tables in chosen.items():
             known: list[TableFacts] = []
+            self._barred.pop(mapper, None)
             for table in tables:
                 one = facts[names[table]]
                 if one is None:
@@ -249,11 +282,12 @@ class FlushRun:
                 plan = insert_plan(mapper, table, one, connection.dialect)
                 if plan.reason is not None:
                     self._barred[mapper] = plan.reason
+                    barred.append(one)
                     break
                 known.append(one)
             else:
                 found[mapper] = known
-        return found
+        return found, barred
 
     def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
         """Give the ids of one sequence to the objects of the classes that share it, in the order

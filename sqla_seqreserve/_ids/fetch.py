@@ -26,6 +26,7 @@ from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
+from .. import _host as host
 from .._drivers import Driver, LockRefusedError, Row, driver_of
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
@@ -33,7 +34,7 @@ from . import catalogue
 from .catalogue import TableFacts
 from .keys import KeySequence
 
-__all__ = ["IdRequest", "Reservation", "check_range", "sqlstate", "take_ids"]
+__all__ = ["IdRequest", "Reservation", "check_range", "drop_snapshot", "sqlstate", "take_ids"]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -62,6 +63,19 @@ class Reservation:
 def sqlstate(error: DBAPIError) -> str | None:
     """The SQLSTATE of a database error, whichever driver raised it."""
     return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+
+
+def drop_snapshot(connection: Connection) -> None:
+    """End the driver's transaction that reading the catalogue has begun, where its snapshot would
+    be older than the lock; the next statement begins it anew. To be called if it was idle before.
+    """
+    driver = driver_of(connection.dialect)
+    if (
+        driver is not None
+        and driver.state(connection.connection) == "open"
+        and not host.sees_the_present(connection)
+    ):
+        connection.connection.rollback()
 
 
 def take_ids(

@@ -9,8 +9,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
+from .._drivers import driver_of
 from ..errors import SequenceNotFoundError
-from .fetch import IdRequest, take_ids
+from .fetch import IdRequest, drop_snapshot, take_ids
 from .keys import KeySequence, require, resolve
 
 __all__ = ["Reserved", "reserve"]
@@ -35,10 +36,14 @@ def reserve(
         altered faster than it can be looked at.
     :raises SequenceExhaustedError: a sequence has no value left.
     """
+    driver = driver_of(connection.dialect)
     for _ in range(_ATTEMPTS):
+        idle = driver is not None and driver.state(connection.connection) == "idle"
         sources = resolve(connection, counts)
         for source in sources.values():
             require(source)
+        if idle:
+            drop_snapshot(connection)
         requests = [IdRequest(sources[mapper], count) for mapper, count in counts.items()]
         taken = take_ids(connection, requests)
         if taken.holds:

@@ -146,7 +146,8 @@ def _reserved(
         else:
             trips += one.tables
             work += one.tables * (wire.statement + one.rows * wire.insert_row)
-    return (trips + message) * round_trip + work
+    # The message is put together and read as a statement by itself is.
+    return (trips + message) * round_trip + work + message * wire.statement
 
 
 def _candidates(

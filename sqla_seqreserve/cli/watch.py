@@ -67,6 +67,7 @@ def watch(
     well again, and estimates when each one will run out. Outlives restarts of the database.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log.setLevel(logging.INFO)
     # Its line for every check says again, each time, what a change says once.
     logging.getLogger("sqla_seqreserve.health").setLevel(logging.ERROR)
     stop = threading.Event()

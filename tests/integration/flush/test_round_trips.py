@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fixtures.shop import Customer, Order, Tag
@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, registry
 
 from sqla_seqreserve import FlushReport, register, reserve_ids
+from sqla_seqreserve.registration import Reserve
 from sqla_seqreserve.testing import record_statements
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="libpq traces its messages there")
@@ -54,20 +55,20 @@ def warm(engine: Engine) -> None:
         session.commit()
 
 
-def test_the_reservation_comes_with_begin(shop: Engine) -> None:
-    """A flush that opens its transaction waits no more often than stock: BEGIN and the reservation
-    are one message.
+def test_begin_comes_with_the_first_message(shop: Engine) -> None:
+    """A flush that opens its transaction waits once less than stock, or as often where keys are
+    reserved first: BEGIN travels along.
     """
     warm(shop)
     trips = []
-    for ours in (False, True):
+    for settings in (None, {}, {"reserve": "always"}):
         with Session(shop) as session, count_round_trips(session) as ready:
-            if ours:
-                register(session)
+            if settings is not None:
+                register(session, **settings)  # type: ignore[arg-type]  # settings
             session.add(Tag(word="b"))
             session.flush()
         trips.append(len(ready))
-    assert trips == [2, 2]  # BEGIN, INSERT
+    assert trips == [2, 1, 2]  # BEGIN, INSERT; both; BEGIN with the reservation, INSERT
 
 
 def test_copy_waits_as_often_for_any_number_of_rows(shop: Engine) -> None:
@@ -75,22 +76,25 @@ def test_copy_waits_as_often_for_any_number_of_rows(shop: Engine) -> None:
     warm(shop)
     for rows in (10, 3_000):
         with Session(shop) as session, count_round_trips(session) as ready:
-            register(session)
+            register(session, copy_min_rows=1)
             session.add_all([Tag(word="c") for _ in range(rows)])
             session.flush()
         assert len(ready) == 2
 
 
-def test_an_open_transaction_costs_one_more(shop: Engine) -> None:
-    """Where something was asked before, the reservation is a round trip of its own."""
+@pytest.mark.parametrize(("settings", "expected"), [({}, 1), ({"reserve": "always"}, 2)])
+def test_an_open_transaction(shop: Engine, settings: dict[str, Any], expected: int) -> None:
+    """Where something was asked before, one INSERT is one round trip, as in stock; keys that are
+    asked for first are one more.
+    """
     warm(shop)
     with Session(shop) as session:
-        register(session)
+        register(session, **settings)
         session.execute(text("SELECT 1"))
         with count_round_trips(session) as ready:
             session.add(Tag(word="d"))
             session.flush()
-        assert len(ready) == 2  # the reservation, INSERT
+        assert len(ready) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,34 +112,39 @@ def test_an_open_transaction_costs_one_more(shop: Engine) -> None:
 def test_the_transaction_is_the_one_that_was_asked_for(
     shop: Engine, options: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
-    """Isolation level and deferrability of the connection are those of the BEGIN that is sent."""
+    """Isolation level and deferrability of the connection are those of the BEGIN that is sent, with
+    a reservation or with an INSERT.
+    """
     warm(shop)
     asked = text(
         "SELECT current_setting('transaction_isolation'), "
         "current_setting('transaction_read_only'), current_setting('transaction_deferrable')"
     )
-    with Session(shop.execution_options(**options)) as session:
-        register(session)
-        tag = Tag(word="e")
-        session.add(tag)
-        session.flush()
-        assert tuple(session.execute(asked).one()) == expected
-        number = tag.id
-        session.commit()
-    with Session(shop) as session:
-        assert session.get(Tag, number) is not None
+    for reserve in get_args(Reserve):
+        with Session(shop.execution_options(**options)) as session:
+            register(session, reserve=reserve)
+            tag = Tag(word="e")
+            session.add(tag)
+            session.flush()
+            assert tuple(session.execute(asked).one()) == expected
+            number = tag.id
+            session.commit()
+        with Session(shop) as session:
+            assert session.get(Tag, number) is not None
 
 
-def test_a_read_only_transaction_stays_one(shop: Engine) -> None:
+@pytest.mark.parametrize("reserve", get_args(Reserve))
+def test_a_read_only_transaction_stays_one(shop: Engine, reserve: Reserve) -> None:
     """The refusal is SQLAlchemy's exception with the statement, and the session can go on."""
     warm(shop)
     readers = shop.execution_options(postgresql_readonly=True)
     with Session(readers) as session:
-        register(session)
+        register(session, reserve=reserve)
         session.add(Tag(word="f"))
         with pytest.raises(DBAPIError, match="read-only transaction") as raised:
             session.flush()
-        assert "nextval" in str(raised.value.statement)
+        refused = {"auto": "INSERT INTO tag", "always": "nextval"}[reserve]
+        assert refused in str(raised.value.statement)
         session.rollback()
         assert session.execute(text("SELECT 1")).scalar() == 1
 
@@ -156,7 +165,7 @@ def test_a_rollback_follows_a_failed_reservation(shop: Engine) -> None:
         connection.execute(text("ALTER SEQUENCE tag_id_seq MAXVALUE 3 RESTART 1"))
     try:
         with Session(shop) as session:
-            register(session)
+            register(session, reserve="always")
             session.add_all([Tag(word="g") for _ in range(5)])
             with pytest.raises(Exception, match="has run out of values"):
                 session.flush()
@@ -190,8 +199,13 @@ def test_events_see_the_reservation_as_a_statement(shop: Engine) -> None:
         for name, listener in events.items():
             event.remove(shop, name, listener)
     assert [when for when, _, _ in seen] == ["before", "after"] * 4
-    assert {sql for _, sql, _ in seen} == {seen[0][1]}
-    assert seen[0][1].startswith("SELECT nextval")
+    assert [sql for when, sql, _ in seen if when == "before"] == [
+        sql for when, sql, _ in seen if when == "after"
+    ]
+    # Where the transaction is open, the statement asks too whether it sees the present.
+    first, later = seen[0][1], seen[2][1]
+    assert [sql for when, sql, _ in seen if when == "before"] == [first, later, first, later]
+    assert first.startswith("SELECT 0 AS slot, nextval(")
     assert {parameters["count_0"] for _, _, parameters in seen} == {2}
 
 
@@ -228,7 +242,7 @@ async def test_async_opens_the_transaction_too(shop: Engine) -> None:
     reports: list[FlushReport] = []
     try:
         async with AsyncSession(engine) as session:
-            register(session).on_flush(reports.append)
+            register(session, reserve="always").on_flush(reports.append)
             for number in range(2):
                 with record_statements(engine) as statements:
                     session.add(Tag(word=str(number)))

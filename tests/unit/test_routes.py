@@ -1,0 +1,118 @@
+"""Which way a flush goes: arithmetic over rows, tables, a driver's costs and the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from sqla_seqreserve._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
+
+NEAR, FAR = 60.0, 5_000.0
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Costs like those of a driver that can send everything in one message."""
+
+    begins_along: bool = True
+    sends_several: bool = True
+    copy_round_trips: int = 2
+    copy_start: float = 150.0
+    copy_row: float = 3.0
+    insert_row: float = 14.0
+    numbered_row: float = 22.0
+    statement: float = 150.0
+    reservation: float = 80.0
+
+
+ABLE = Wire()
+PLAIN = Wire(begins_along=False, sends_several=False, copy_round_trips=1)
+
+
+@pytest.mark.parametrize("round_trip", [NEAR, FAR])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("wire", [ABLE, PLAIN])
+def test_one_object_is_numbered_by_its_insert(wire: Wire, begun: bool, round_trip: float) -> None:
+    """Nothing is reserved for one object of one table: the INSERT brings its key back."""
+    assert choose([Pending(1)], wire, round_trip, begun=begun) == Route(False)
+
+
+def test_keys_of_several_tables_come_first_where_the_inserts_share_a_message() -> None:
+    """Three tables take two round trips with their keys reserved, and three without."""
+    three = [Pending(1)] * 3
+    assert choose(three, ABLE, FAR, begun=False) == Route(True)
+    assert choose(three, PLAIN, FAR, begun=False) == Route(False)
+
+
+@pytest.mark.parametrize("wire", [ABLE, PLAIN])
+@pytest.mark.parametrize("round_trip", [NEAR, FAR])
+def test_many_rows_go_by_copy(wire: Wire, round_trip: float) -> None:
+    """COPY pays for its round trips with enough rows, and not with fewer than the crossover."""
+    rows = copy_crossover(wire, round_trip)
+    assert choose([Pending(rows)], wire, round_trip, begun=True) == Route(True, frozenset({0}))
+    assert not choose([Pending(rows - 1)], wire, round_trip, begun=True).copies
+    assert 1 < rows < 5_000
+
+
+def test_the_crossover_grows_with_the_distance() -> None:
+    """The farther the server, the more rows it takes for COPY to pay."""
+    found = [copy_crossover(ABLE, distance) for distance in (NEAR, 1_000.0, FAR)]
+    assert found == sorted(set(found))
+
+
+def test_what_cannot_be_copied_is_not() -> None:
+    """A class that COPY may not write is left to INSERT however many its rows, others are not."""
+    route = choose([Pending(100_000, copies=False), Pending(100_000)], ABLE, NEAR, begun=True)
+    assert route == Route(True, frozenset({1}))
+
+
+@pytest.mark.parametrize("wire", [ABLE, PLAIN, None])
+def test_keys_that_are_asked_for_are_reserved(wire: Wire | None) -> None:
+    """Whatever it costs, and whatever the driver can."""
+    wishes = Wishes(reserve=True)
+    assert choose([Pending(1)], wire, NEAR, begun=False, wishes=wishes).reserve
+
+
+def test_nothing_is_reserved_where_nothing_is_generated() -> None:
+    """Keys that the user has given leave nothing to ask for."""
+    wishes = Wishes(reserve=True)
+    pending = [Pending(1, generated=False)]
+    assert choose(pending, ABLE, NEAR, begun=False, wishes=wishes) == Route(False)
+
+
+@pytest.mark.parametrize(("rows", "copies"), [(4, frozenset()), (5, {0}), (6, {0})])
+def test_a_number_of_rows_that_is_asked_for_decides(rows: int, copies: set[int]) -> None:
+    """copy_min_rows decides alone, near and far."""
+    for round_trip in (NEAR, FAR):
+        wishes = Wishes(copy_from=5)
+        assert choose([Pending(rows)], ABLE, round_trip, begun=False, wishes=wishes).copies == (
+            copies
+        )
+    many = choose([Pending(1_000_000)], ABLE, NEAR, begun=False, wishes=Wishes(copy_from=1_000_001))
+    assert many.copies == frozenset()
+
+
+def test_kept_keys_save_the_reservation() -> None:
+    """With keys at hand, two tables go in one message."""
+    two = [Pending(1)] * 2
+    assert choose(two, ABLE, FAR, begun=True, wishes=Wishes(kept=True)) == Route(True)
+    assert choose(two, ABLE, FAR, begun=True) == Route(False)
+
+
+def test_an_unknown_driver_sends_what_stock_sends() -> None:
+    """Without a driver of ours nothing is reserved unless asked for, and nothing is copied."""
+    assert choose([Pending(100_000)], None, NEAR, begun=False) == Route(False)
+
+
+def test_the_distance_is_the_shortest_time_and_forgets_slowly() -> None:
+    """A shorter time counts at once, a longer one by a fiftieth; several round trips share one."""
+    distance = Distance()
+    before = distance.round_trip
+    assert before > 0
+    distance.note(0.010)
+    assert distance.round_trip == pytest.approx(10_000)
+    distance.note(0.002, round_trips=2)
+    assert distance.round_trip == pytest.approx(1_000)
+    distance.note(0.002)
+    assert distance.round_trip == pytest.approx(1_020)
