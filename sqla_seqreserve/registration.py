@@ -86,9 +86,13 @@ def register(
     :param prefetch: how many ids each database connection keeps ahead of each sequence, for the
         next flush that has enough with them: it asks the database for none. 0: none are kept.
         They are lost with the connection. A sequence is refused as exhausted while it still has so
-        many left. A table without a schema has ids kept on PostgreSQL 18 and later only. Not for
-        tables that are made anew, or whose sequences are restarted, while the application runs,
-        nor where ``SET ROLE`` leads to another schema through ``"$user"``.
+        many left. Where a table has no schema, ids are kept only if the server reports
+        ``search_path``, as PostgreSQL 18 does; an engine on which none are kept for that says so
+        once in the log. A repair in this process makes all kept ids invalid. What nobody can know
+        here: a repair in another process (the first duplicate key then throws kept ids away), a
+        table made anew or a sequence restarted while the application runs, another schema reached
+        by ``SET ROLE`` through ``"$user"``, a temporary table of the same name. Not for databases
+        where these happen.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
         tables, looked for once an engine, in the first flush that inserts (four queries, whatever
         the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a

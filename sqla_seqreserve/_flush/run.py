@@ -21,7 +21,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.fetch import IdRequest, check_range, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
-from .._ids.prefetch import shelf_of
+from .._ids.prefetch import forget_after, shelf_of
 from .._routes import Pending, Route, choose
 from .._rows.plan import insert_plan
 from .._writers.copy import warn_of_driver
@@ -274,6 +274,8 @@ class FlushRun:
         failed stock flush does.
         """
         audit.failed(log, error)
+        for connection in self._connections.values():
+            forget_after(connection, error)
         written = set().union(*self._written)
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])
