@@ -33,6 +33,7 @@ from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.explain import Explanation, explain
+from ._flush.weighing import heed_messages
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
@@ -45,6 +46,8 @@ log = logging.getLogger("sqla_seqreserve.registration")
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 
 Reserve: TypeAlias = Literal["auto", "always"]
+
+Messages: TypeAlias = Literal["auto", "single"]
 
 # How specific a target is, by its kind first and then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
@@ -69,6 +72,7 @@ def register(
     copy_min_rows: int | None = None,
     prefetch: int = 0,
     on_drift: OnDrift = "ignore",
+    messages: Messages = "auto",
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
@@ -100,6 +104,11 @@ def register(
         :class:`.SequenceDriftError` before anything is written, in every flush until they are
         repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
         be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
+    :param messages: how statements travel. ``"auto"``: several in one message where the driver can.
+        ``"single"``: each by itself, BEGIN too, as SQLAlchemy sends them, and without libpq's
+        pipeline mode; for poolers and proxies that cannot take more. It is noted of each engine
+        that such a session flushes to, and of the one that the target is bound to; from then on it
+        holds for all that is done on that engine.
     :return: the registration. Registering a target again returns the same one with the new
         settings. Where several registered targets cover a session, the most specific one decides:
         the instance, then its factory, then its class.
@@ -109,11 +118,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
     return registration
 
 
@@ -132,6 +141,7 @@ class Registration:
         self.reserve: Reserve = "auto"
         self.copy_min_rows: int | None = None
         self.prefetch: int = 0
+        self.messages: Messages = "auto"
         self.drift_guard: DriftGuard | None = None
 
     def __repr__(self) -> str:
@@ -192,6 +202,12 @@ class Registration:
             return explain(bind, mappers, self.enrols, self, reason)
         with bind.connect() as connection:
             return explain(connection, mappers, self.enrols, self, reason)
+
+    def _bind(self) -> Any:
+        """The engine or connection that the target is bound to, where it names one."""
+        target = self._session_target()
+        found = target.kw.get("bind") if isinstance(target, sessionmaker) else None
+        return target.bind if isinstance(target, Session) else found
 
     def _session_reason(self) -> str | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
@@ -261,23 +277,25 @@ class Registration:
         copy_min_rows: int | None,
         prefetch: int,
         on_drift: OnDrift,
+        messages: Messages,
     ) -> None:
         if copy_min_rows is not None:
             _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
-        if reserve not in get_args(Reserve):
-            raise ConfigurationError(
-                f"reserve must be one of {', '.join(map(repr, get_args(Reserve)))}, found "
-                f"{reserve!r}"
-            )
+        checked_choice("reserve", reserve, get_args(Reserve))
+        checked_choice("messages", messages, get_args(Messages))
         ahead = _checked_int("prefetch", prefetch, 0)
         checked_choice("on_drift", on_drift, get_args(OnDrift))
         enrolled = None if classes is None else checked_classes(classes)
         self.mode = mode
         self.reserve = reserve
+        self.messages = messages
         self.copy_min_rows = copy_min_rows
         self.prefetch = ahead
         self._classes = enrolled
         self._enrolled.clear()
+        bind = self._bind()
+        if bind is not None:
+            heed_messages(self, bind.dialect)
         self.drift_guard = None if on_drift == "ignore" else DriftGuard(on_drift, enrolled)
 
 

@@ -35,6 +35,7 @@ from .weighing import (
     Settings,
     about_copy_from,
     class_reason,
+    heed_messages,
     hindrance,
     transaction_state,
     wishes_for,
@@ -131,6 +132,7 @@ class FlushRun:
     def _reserve_on(
         self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
     ) -> None:
+        heed_messages(self.settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
