@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Dialect
 
 from .driver import CopyRows, Driver, InsertMessage, LockRefusedError, MessageError, Returned, Row
+from .singly import Singly
 
 __all__ = [
     "CopyRows",
@@ -23,6 +24,8 @@ __all__ = [
     "Returned",
     "Row",
     "driver_of",
+    "send_singly",
+    "sends_rows_apart",
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
@@ -49,3 +52,18 @@ def driver_of(dialect: Dialect) -> Driver | None:
         driver = import_module(f".{_FILES[dialect.driver]}", __name__).make_driver(dialect)
     _drivers[dialect] = driver
     return driver
+
+
+def send_singly(dialect: Dialect) -> None:
+    """Have an engine send each statement by itself from now on: what is between it and the server
+    takes no other message.
+    """
+    driver = driver_of(dialect)
+    if driver is not None and not isinstance(driver, Singly):
+        _drivers[dialect] = Singly(driver)
+
+
+def sends_rows_apart(dialect: Dialect) -> bool:
+    """Whether the rows of an ``executemany()`` must be executed one by one on this engine."""
+    driver = _drivers.get(dialect)
+    return isinstance(driver, Singly) and driver.rows_apart

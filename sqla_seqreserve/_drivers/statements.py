@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
+from . import sends_rows_apart
+
 __all__ = ["Job", "listen", "run_on_driver", "send_first"]
 
 _OPTION: Final = "sqla_seqreserve_job"
@@ -77,12 +79,14 @@ def _do_execute_no_params(cursor: DBAPICursor, statement: str, context: Executio
 
 
 def _do_executemany(
-    cursor: DBAPICursor,  # noqa: ARG001  # an event's
-    statement: str,  # noqa: ARG001
-    parameters: Any,  # noqa: ARG001
-    context: ExecutionContext,
-) -> None:
+    cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
+) -> bool | None:
     _send_what_waits(context)
+    if not sends_rows_apart(context.dialect):
+        return None
+    for row in parameters:
+        cursor.execute(statement, row)
+    return True
 
 
 def _do_execute(

@@ -25,6 +25,7 @@ from .weighing import (
     Settings,
     class_reason,
     copy_from,
+    heed_messages,
     hindrance,
     transaction_state,
 )
@@ -138,6 +139,7 @@ def explain(
     if connection.dialect.name != "postgresql":
         reason = f"the database is {connection.dialect.name}"
         return Explanations(_explanation(mapper, "orm", None, reason) for mapper in mappers)
+    heed_messages(settings, connection.dialect)
     begun = connection.in_transaction()
     state = transaction_state(connection)
     try:

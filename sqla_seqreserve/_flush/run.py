@@ -21,7 +21,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
-from .._ids.prefetch import shelf_of
+from .._ids.prefetch import forget_after, shelf_of
 from .._routes import Pending, Route, choose
 from .._rows.plan import insert_plan
 from .._writers.copy import warn_of_driver
@@ -36,6 +36,7 @@ from .weighing import (
     Settings,
     about_copy_from,
     class_reason,
+    heed_messages,
     hindrance,
     transaction_state,
     wishes_for,
@@ -137,6 +138,7 @@ class FlushRun:
     def _reserve_on(
         self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
     ) -> None:
+        heed_messages(self.settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
@@ -325,6 +327,8 @@ class FlushRun:
         failed stock flush does.
         """
         audit.failed(log, error)
+        for connection in self._connections.values():
+            forget_after(connection, error)
         written = set().union(*self._written)
         for mapper, states in self._given.items():
             self._release(mapper, [state for state in states if state not in written])

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import driver_of, send_singly
+from .._drivers.statements import listen
 from .._ids.distances import distance_to
 from .._ids.keys import generated_key
 from .._routes import Wishes, copy_crossover
@@ -25,6 +26,7 @@ __all__ = [
     "about_copy_from",
     "class_reason",
     "copy_from",
+    "heed_messages",
     "hindrance",
     "transaction_state",
     "wishes_for",
@@ -49,6 +51,15 @@ class Settings(Protocol):
     def copy_min_rows(self) -> int | None: ...
     @property
     def prefetch(self) -> int: ...
+    @property
+    def messages(self) -> str: ...
+
+
+def heed_messages(settings: Settings, dialect: Dialect) -> None:
+    """Have the engine send each statement by itself, if that was asked for."""
+    if settings.messages == "single":
+        send_singly(dialect)
+        listen(dialect)
 
 
 def class_reason(

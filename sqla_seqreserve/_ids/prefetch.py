@@ -2,28 +2,45 @@
 
 They are kept with the database connection that reserved them, as PostgreSQL keeps those of a
 sequence with ``CACHE``: they never reach another database, another process or another thread, and
-go when the connection goes. What a ``CACHE`` notices and nobody can here without asking the
-database is that the sequence was restarted or its table made anew meanwhile.
+go when the connection goes.
+
+A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
+of this process makes all kept ids invalid at once (``_ids.moves``). One of another process cannot
+be known here without asking the database, and no catalogue row tells of it either: the first
+duplicate key throws away what its connection keeps. Nor can it be known that the sequence was
+restarted or its table made anew, where nothing else asks for the table.
 
 A table's name without a schema means whatever ``search_path`` says at the moment. Its ids are kept
 only where the server tells of every change of ``search_path`` (PostgreSQL 18), under the path of
-the time.
+the time: below, a function or a statement that the driver is given may change it unseen, and rows
+would get another table's ids without an error. Each engine that is asked in vain says so once.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakSet
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.exc import DBAPIError
 
 from .._drivers import driver_of
 from . import catalogue
+from .fetch import sqlstate
 from .keys import KeySequence
+from .moves import moves
 
-__all__ = ["Shelf", "shelf_of"]
+__all__ = ["Shelf", "forget_after", "shelf_of"]
+
+log = logging.getLogger("sqla_seqreserve.prefetch")
 
 _INFO: Final = "sqla_seqreserve_kept_ids"
+
+_UNIQUE_VIOLATION: Final = "23505"
+
+_warned: Final[WeakSet[Dialect]] = WeakSet()
 
 
 @dataclass(slots=True, eq=False)
@@ -69,14 +86,44 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
         driver = driver_of(connection.dialect)
         path = driver.setting(connection.connection, "search_path") if driver else None
         if path is None:
+            _warn(connection, source)
             return Shelf()
-    shelves: dict[Any, tuple[catalogue.TableFacts, Shelf]]
+    shelves: dict[Any, tuple[catalogue.TableFacts, int, Shelf]]
     shelves = connection.info.setdefault(_INFO, {})
     place = (path, facts.name, sequence.name)
-    known, shelf = shelves.get(place, (None, Shelf()))
-    if known is not facts:
-        # The table was altered, or is another.
+    # Before any id is fetched: a repair from now on makes those of this flush invalid as well.
+    moved = moves()
+    known, moved_then, shelf = shelves.get(place, (None, 0, Shelf()))
+    if known is not facts or moved_then != moved:
+        # The table was altered, or is another; or some sequence was moved.
         shelf = Shelf()
-        shelves[place] = facts, shelf
+        shelves[place] = facts, moved, shelf
     shelf.ahead = ahead
     return shelf
+
+
+def forget_after(connection: Connection, error: BaseException) -> None:
+    """Throw away all ids that a connection keeps, if the error tells of a duplicate key: somebody
+    may have moved a sequence, or restarted it.
+    """
+    if (
+        isinstance(error, DBAPIError)
+        and sqlstate(error) == _UNIQUE_VIOLATION
+        and not (connection.closed or connection.invalidated)
+    ):
+        connection.info.pop(_INFO, None)
+
+
+def _warn(connection: Connection, source: KeySequence) -> None:
+    """Say once an engine that nothing is kept, and what would help: nothing else would, for all
+    works.
+    """
+    if connection.dialect in _warned:
+        return
+    _warned.add(connection.dialect)
+    log.warning(
+        "prefetch keeps no ids for %s on this engine: its table or sequence has no schema, and the "
+        "server does not report search_path (PostgreSQL 18 does, a pooler may not). Name the "
+        "schema, in MetaData(schema=...), __table_args__ or schema_translate_map",
+        source.key.mapper.class_.__name__,
+    )

@@ -1,0 +1,66 @@
+"""A driver below an engine whose way to the server takes one statement in a message and no more, as
+some poolers and proxies do: ``register(..., messages="single")``.
+
+Each statement goes through the driver's own ``execute()``: BEGIN by itself, no pipeline, no several
+statements in one text. COPY, which is one statement, stays. psycopg's ``executemany()`` sends its
+rows in pipeline mode, so they are executed one by one (``_drivers.statements``), which the costs of
+a row say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+
+__all__ = ["Singly"]
+
+_ROUND_TRIP: Final = 300.0
+"""Microseconds, at least, of a row that takes a round trip of its own."""
+
+
+class Singly:
+    """What is left of a driver if each statement is a message of its own."""
+
+    begins_along = False
+    sends_several = False
+    returns_each = False
+    locks_apart = False
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.types: TypeTable = driver.types
+        self.copy_round_trips = driver.copy_round_trips
+        self.copy_start = driver.copy_start
+        self.copy_row = driver.copy_row
+        self.rows_apart = driver.types == "psycopg"
+        """Whether the rows of an ``executemany()`` must be executed one by one."""
+        self.insert_row = driver.insert_row + (_ROUND_TRIP if self.rows_apart else 0)
+        self.numbered_row = driver.numbered_row
+        self.statement = driver.statement
+        self.reservation = driver.reservation
+
+    def state(self, connection: Any) -> State:
+        return self._driver.state(connection)
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        return self._driver.setting(connection, name)
+
+    def refuses_copy(self) -> str | None:
+        return self._driver.refuses_copy()
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+        return self._driver.refuses_types(connection, oids)
+
+    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+        # A lock would be a second statement: the query takes its own.
+        assert lock is None
+        cursor.execute(statement, parameters)
+        return [tuple(row) for row in cursor.fetchall()]
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        return self._driver.copy(cursor, statement, rows)
+
+    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+        raise NotImplementedError("this engine takes one statement in a message")

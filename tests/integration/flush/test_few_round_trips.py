@@ -1,0 +1,104 @@
+"""The round trips of small saves that the README tells of, counted on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import register
+from sqla_seqreserve.testing import Wire, round_trips
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class _Numbered:
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+
+
+class Apple(_Numbered, Base):
+    __tablename__ = "apple"
+    __table_args__ = {"schema": "public"}  # declarative's own name
+
+
+class Pear(_Numbered, Base):
+    __tablename__ = "pear"
+    __table_args__ = {"schema": "public"}  # as above
+
+
+class Plum(_Numbered, Base):
+    __tablename__ = "plum"
+    __table_args__ = {"schema": "public"}  # as above
+
+
+ONE, THREE = (Apple,), (Apple, Pear, Plum)
+
+
+@pytest.fixture
+def wire(engine: Engine, database_url: str) -> Iterator[Wire]:
+    Base.metadata.create_all(engine)
+    with round_trips(database_url) as wire:
+        yield wire
+
+
+def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> Any:
+    """The third save of one object of each class on an engine, in a new transaction."""
+
+    def save(session: Session) -> Any:
+        session.add_all([model(number=1) for model in models])
+        with wire.counting() as count:
+            session.commit()
+        return count
+
+    async def save_async() -> Any:
+        engine = create_async_engine(url)
+        for _ in range(3):
+            async with AsyncSession(engine) as session:
+                register(session, **settings)
+                count = await session.run_sync(save)
+        await engine.dispose()
+        return count
+
+    url = wire.url.set(drivername=f"postgresql+{driver}")
+    if driver == "asyncpg":
+        return asyncio.run(save_async())
+    engine = create_engine(url)
+    for _ in range(3):
+        with Session(engine) as session:
+            register(session, **settings)
+            count = save(session)
+    engine.dispose()
+    return count
+
+
+@pytest.mark.parametrize(
+    ("driver", "models", "settings", "expected"),
+    [
+        ("psycopg", ONE, {}, 2),
+        ("psycopg2", ONE, {}, 3),
+        ("asyncpg", ONE, {}, 3),
+        ("psycopg", THREE, {}, 3),
+        ("psycopg2", THREE, {}, 4),
+        ("asyncpg", THREE, {}, 5),
+        ("psycopg", ONE, {"reserve": "always"}, 3),
+        ("psycopg", THREE, {"reserve": "always"}, 3),
+        ("psycopg2", ONE, {"reserve": "always"}, 4),
+        ("psycopg", THREE, {"prefetch": 50}, 2),
+        ("psycopg2", THREE, {"prefetch": 50}, 3),
+    ],
+    ids=str,
+)
+def test_a_small_save_takes_what_the_readme_says(
+    wire: Wire, driver: str, models: Any, settings: dict[str, Any], expected: int
+) -> None:
+    """Never more than stock's unless keys are asked for first, and fewer where the driver can."""
+    count = counted(wire, driver, models, settings)
+    assert count.round_trips == expected, count
