@@ -24,12 +24,10 @@ from sqlalchemy import (
     cast,
     false,
     func,
-    literal,
     literal_column,
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import FlushError
@@ -266,7 +264,9 @@ class Upserting:
             known: list[Any] = [existing.c[_KEY.format(position)]]
             if key.name in rows.c:
                 known.insert(0, rows.c[key.name])
-            taken = func.nextval(cast(literal(name), REGCLASS), type_=BigInteger)
+            # A constant, which is looked up once; a parameter would be for each row.
+            quoted = name.replace("'", "''")
+            taken = func.nextval(literal_column(f"'{quoted}'::regclass"), type_=BigInteger)
             number = cast(func.coalesce(*known, taken, type_=BigInteger), key.type)
             statement = statement.add_columns(number.label(_ID))
         return statement.select_from(

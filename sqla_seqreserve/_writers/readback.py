@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
-from sqlalchemy.sql import TableValuedAlias
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from .. import _host as host
 

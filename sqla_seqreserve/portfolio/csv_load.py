@@ -36,6 +36,7 @@ from typing import Final, Literal, Protocol, TextIO
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from sqla_seqreserve import bulk_insert
 from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProblem
 
 from ._csv_lines import Line, Rejects, read_lines
@@ -141,8 +142,7 @@ def load_activities(
         total = staging.count()
         saved = 0
         for chunk_values in staging.chunks(chunk_rows):
-            session.add_all([HoldingActivityLog(**values) for values in chunk_values])
-            session.flush()
+            bulk_insert(session, HoldingActivityLog, chunk_values, returning=None)
             saved += len(chunk_values)
             if commit is not None:
                 commit()

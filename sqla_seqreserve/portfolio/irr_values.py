@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, Date, column, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Date, column, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from sqla_seqreserve import bulk_upsert
 from sqla_seqreserve.errors import InvalidRowsError, RowProblem
 
 from ._histories import lock_portfolios, portfolios_of_funds
@@ -48,7 +50,7 @@ def store_fund_irr_values(
     :raises InvalidRowsError: naming every row that cannot be stored
     """
     checked = _checked(session, rows, "fund_id", "fund_valuation_id", portfolios_of_funds)
-    return upsert(session, PortfolioFundIrrValue, ("fund_id", "date"), checked)
+    return _stored(session, PortfolioFundIrrValue, ("fund_id", "date"), checked)
 
 
 def store_portfolio_irr_values(
@@ -59,7 +61,7 @@ def store_portfolio_irr_values(
     :raises InvalidRowsError: naming every row that cannot be stored
     """
     checked = _checked(session, rows, "portfolio_id", "portfolio_valuation_id", _themselves)
-    return upsert(session, PortfolioIrrValue, ("portfolio_id", "date"), checked)
+    return _stored(session, PortfolioIrrValue, ("portfolio_id", "date"), checked)
 
 
 def store_irr_value(
@@ -131,6 +133,42 @@ def stored_rows(
         execution_options={"populate_existing": True},
     )
     return {(getattr(row, key[0]), getattr(row, key[1])): row for row in rows}
+
+
+def _stored(
+    session: Session,
+    model: type[_Model],
+    key: tuple[str, str],
+    rows: Iterable[Mapping[str, Any]],
+) -> list[_Model]:
+    """Insert the rows whose key, an owner and a date, is new; update those of the others that
+    differ; and return their objects in the order of the rows. What is pending is flushed first.
+
+    The rows are good ones, each key once. Those that give an attribute and those that do not are
+    stored one after the other, since an update without one keeps what is there.
+    """
+    rows = list(rows)
+    session.flush()
+    stored: dict[int, _Model] = {}
+    kinds: dict[frozenset[str], list[int]] = {}
+    for number, row in enumerate(rows):
+        kinds.setdefault(frozenset(row), []).append(number)
+    excluded = insert(model).excluded
+    for attributes, numbers in kinds.items():
+        values = attributes.difference(key)
+        differs = or_(
+            *(getattr(model, name).is_distinct_from(excluded[name]) for name in sorted(values))
+        )
+        done = bulk_upsert(
+            session,
+            model,
+            [rows[number] for number in numbers],
+            conflict=key,
+            where=differs,
+            returning="objects",
+        )
+        stored.update(zip(numbers, done.objects, strict=True))
+    return [stored[number] for number in range(len(rows))]
 
 
 def _checked(

@@ -1,7 +1,10 @@
 """Storing rates: new pairs inserted together, existing ones updated, bad rows named."""
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from fixtures.portfolio_holdings import Holding
@@ -127,3 +130,32 @@ def test_statements_do_not_grow(portfolio_engine: Engine, holding: Holding) -> N
     assert sent(500) == few
     count = holding.session.scalar(select(func.count()).select_from(PortfolioFundIrrValue))
     assert count == 1000
+
+
+def test_sixteen_processes_store_the_same_pairs(holding: Holding) -> None:
+    """Each pair is there once, with the rate of one of them, and nobody fails."""
+    seed = 4711
+    print("seed", seed)
+    holding.session.commit()
+    engine = holding.session.get_bind()
+    assert isinstance(engine, Engine)
+    writers = Path(__file__).resolve().parents[2] / "fixtures/rate_writers.py"
+    done = subprocess.run(
+        [
+            sys.executable,
+            writers,
+            engine.url.render_as_string(hide_password=False),
+            "16",
+            str(seed),
+        ],
+        cwd=writers.parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(holding.fund_irrs()) == len(holding.funds) * 12
+    assert len(holding.portfolio_irrs()) == 12
+    rates = holding.session.scalars(select(PortfolioFundIrrValue.irr_result)).all()
+    assert len(rates) == len(holding.funds) * 12
+    assert all(seed <= rate < seed + 16 + 3 for rate in rates)
