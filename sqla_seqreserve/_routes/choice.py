@@ -105,7 +105,8 @@ def choose(
         found = _reserved(pending, copies, wire, round_trip, begun, wishes.kept)
         if found < cost:
             best, cost = copies, found
-    if wishes.reserve or cost < numbered * _MARGIN:
+    # Keys at hand have been paid for: using them costs nothing that a margin is for.
+    if wishes.reserve or cost < numbered * (1 if wishes.kept else _MARGIN):
         return Route(bool(best) or generated, best)
     return Route(False)
 

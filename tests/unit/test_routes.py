@@ -98,6 +98,9 @@ def test_kept_keys_save_the_reservation() -> None:
     two = [Pending(1)] * 2
     assert choose(two, ABLE, FAR, begun=True, wishes=Wishes(kept=True)) == Route(True)
     assert choose(two, ABLE, FAR, begun=True) == Route(False)
+    for round_trip in (NEAR, FAR):
+        one = choose([Pending(1)], ABLE, round_trip, begun=False, wishes=Wishes(kept=True))
+        assert one == Route(True)
 
 
 def test_an_unknown_driver_sends_what_stock_sends() -> None:
