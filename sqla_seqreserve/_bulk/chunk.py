@@ -137,6 +137,11 @@ class ChunkInsert:
             if batch.copy_reason is not None
             for position in batch.positions
         }
+        own = set(everything).difference(self.reserved)
+        if own and any(self._is_always(plan) for plan, _ in divisions):
+            # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
+            self._insert(everything, "keys are the user's own")
+            return self._written()
         ordered = any(plan.keeps_order for plan, _ in divisions)
         if refused and (len(whole.tables) > 1 or (ordered and len(refused) < len(self.rows))):
             # A row goes one way through all of its tables, and an ordered one not out of turn.
@@ -156,6 +161,14 @@ class ChunkInsert:
             if refused:
                 self._insert(sorted(refused), next(iter(refused.values())))
         return self._written()
+
+    def _is_always(self, plan: InsertPlan) -> bool:
+        """Whether the table numbers its rows by ``GENERATED ALWAYS``."""
+        keys = host.key_columns(plan.mapper, plan.table)
+        return any(
+            facts is not None and facts.always_identity
+            for facts in (plan.facts.columns.get(str(key.name)) for key in keys)
+        )
 
     def _copy(self, batches: Sequence[tuple[InsertPlan, Batch]], rows: int) -> None:
         whole = self.whole

@@ -211,7 +211,7 @@ class FlushRun:
                     # What keeps a class from its keys may have been taken away since.
                     compared[source.facts.name] = source.facts
                 continue
-            if self.settings.mode == "bulk" and self._casts(connection, mapper):
+            if self._casts(connection, mapper):
                 continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
@@ -236,9 +236,8 @@ class FlushRun:
             values = shelf.take(sum(map(len, sharing.values())), ids)
             # INSERT casts a key that is given to the model's type, one that it generates to the
             # column's.
-            if all(
-                abs(value) <= source.model_maximum for source in sharing for value in values[-1:]
-            ):
+            largest = max(map(abs, values[-1:]), default=0)
+            if not any(one.model_maximum < largest <= one.maximum for one in sharing):
                 self._hand_out(sharing, values)
         return True
 
@@ -349,6 +348,15 @@ class FlushRun:
             else:
                 row[attribute] = before
 
+    def release(self, records: Iterable[Record]) -> None:
+        """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
+        INSERT with known keys may cast their values otherwise.
+        """
+        if not self.generations:
+            for state, _, mapper, _ in records:
+                if state in self.reserved:
+                    self._release(mapper, [state])
+
     def release_always_identity(self, records: Iterable[Record]) -> None:
         """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
         refuse their key.
@@ -401,6 +409,11 @@ class FlushRun:
         """Send the INSERTs that wait, before anything else is sent or looked at."""
         for outbox in self._outboxes.values():
             outbox.drain()
+
+    def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
+        """Whether the key of the class is generated in ``table``."""
+        source = self._sources.get(mapper)
+        return source is not None and source.key.table is table
 
     def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
         """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may

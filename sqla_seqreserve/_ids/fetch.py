@@ -123,7 +123,10 @@ class _Guard(enum.Enum):
         "FROM pg_attribute a WHERE a.attrelid = to_regclass(:table_{slot}) "
         "AND a.attname = CAST(:column_{slot} AS name) "
         f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}} "
-        "AND has_table_privilege(a.attrelid, 'INSERT')"
+        "AND has_table_privilege(a.attrelid, 'INSERT') "
+        # A trigger that may change the key: of each row, before, on INSERT.
+        "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = a.attrelid "
+        "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7)"
     )
     TABLE = (
         "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
@@ -163,8 +166,10 @@ class _Statement:
             declared = request.source.key.declared is not None
             self.parameters[f"sequence_{slot}"] = sequence.name if declared else sequence.oid
             self.parameters[f"count_{slot}"] = request.count
-            if facts.name in guarded:
-                guard = self._guard_table(guarded.pop(facts.name), slot)
+            # A branch that takes no id has no row to tell of what it compared.
+            if request.count and (facts.name in guarded or facts.kind == "p"):
+                guarded.pop(facts.name, None)
+                guard = self._guard_table(facts, slot)
             else:
                 guard = _Guard.KEY
                 self.parameters[f"table_{slot}"] = facts.name
