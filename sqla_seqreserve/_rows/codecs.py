@@ -53,7 +53,7 @@ class Codec:
     text: frozenset[type] = frozenset()
     check: Check | None = None
     convert: Mapping[type, Callable[[Any], Any]] = field(default_factory=dict)
-    kinds: tuple[tuple[type, Callable[[Any], Any]], ...] = ()
+    kinds: tuple[tuple[type, Callable[[Any], Any] | None], ...] = ()
     text_check: Check | None = None
     as_utc: bool = False
     inner: Callable[[Sequence[Any]], set[type]] | None = None

@@ -87,7 +87,8 @@ _BINARY_ARRAYS: Final = frozenset({*_SCALARS, *INTEGERS, "text", "varchar"}) - {
     "interval",
 }
 
-_TEXT_KINDS: Final = ((str, str.__str__), (enum.Enum, name_of))
+# An IntEnum is an int to psycopg.
+_TEXT_KINDS: Final = ((str, str.__str__), (int, None), (float, None), (enum.Enum, name_of))
 
 
 def _numeric_from_float(value: float) -> Decimal:

@@ -77,9 +77,10 @@ SETUP: Final = (
         for t in ("steady", "fleeting", "elsewhere.steady")
         for grant in GRANTS
     ),
-    # It keeps the order of the keys, by which stock tells the rows of one INSERT apart.
+    # It keeps the order of the keys, by which stock tells the rows of one INSERT apart; and below
+    # zero they are out of the way of a sequence that a repair moves beyond the largest.
     "CREATE FUNCTION renumber() RETURNS trigger LANGUAGE plpgsql"
-    " AS $$ BEGIN NEW.id := NEW.id + 1000000000; RETURN NEW; END $$",
+    " AS $$ BEGIN NEW.id := NEW.id - 50000000000000; RETURN NEW; END $$",
     "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
 )
 
@@ -127,6 +128,9 @@ class Seen:
     def failed(self, error: BaseException, doing: str) -> None:
         orig = getattr(error, "orig", None)
         state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+        if doing == "altering" and state == "XX000" and "cache lookup failed" in str(orig):
+            # Of two DROPs at once, PostgreSQL's own.
+            return
         name = type(error).__name__
         message = "" if state in EXPECTED else f": {str(error).splitlines()[0][:160]}"
         self.errors[f"{doing} {state or name}{message}"] += 1

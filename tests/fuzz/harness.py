@@ -126,21 +126,37 @@ class Harness:
                 engine.dispose()
             self._mappers.dispose()
 
-    def run(self, seconds: float, *, kinds: Sequence[Kind] = KINDS, rounds: int = 1) -> Report:
-        """Try pairs of types in an order of chance, until all were tried or the time is up."""
+    def run(
+        self,
+        seconds: float,
+        *,
+        kinds: Sequence[Kind] = KINDS,
+        rounds: int = 1,
+        moods: Sequence[str] = MOODS,
+        drifted: bool = True,
+    ) -> Report:
+        """Try pairs of types in an order of chance, until all were tried or the time is up.
+
+        :param drifted: columns of another type than the model's, too.
+        """
         deadline = time.monotonic() + seconds
-        pairs = [(kind, column) for kind in kinds for column in kind.columns] * rounds
+        pairs = [
+            (kind, column)
+            for kind in kinds
+            for column in kind.columns
+            if drifted or column == kind.own
+        ] * rounds
         self.chance.shuffle(pairs)
         for kind, column in pairs:
-            for case in self._cases(kind, column):
+            for case in self._cases(kind, column, moods):
                 if time.monotonic() > deadline:
                     return self.report
                 self._try(case)
         return self.report
 
-    def _cases(self, kind: Kind, column: str) -> Iterator[Case]:
+    def _cases(self, kind: Kind, column: str, moods: Sequence[str]) -> Iterator[Case]:
         chance = self.chance
-        for mood in MOODS:
+        for mood in moods:
             batch = kind.values(chance, mood, chance.choice(SIZES))
             zone, as_text = chance.choice(ZONES), chance.random() < 1 / 4
             cases = [

@@ -46,6 +46,16 @@ DDL: Final = (
 )
 
 
+_SHORT: Final = {
+    "float": "double precision",
+    "varchar": "text",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+}
+
+
 @dataclass(frozen=True)
 class Kind:
     """A type of the model, the columns it may stand over, and what objects are given for it."""
@@ -58,6 +68,12 @@ class Kind:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def own(self) -> str:
+        """The column that DDL of the model makes."""
+        compiled = self.type_.compile(dialect=pg.dialect()).lower()
+        return _SHORT.get(compiled, compiled)
 
     def values(self, chance: Random, mood: str, count: int) -> list[Any]:
         """``good`` values, ``nasty`` ones, or a good batch with some nasty ones in it."""

@@ -147,9 +147,9 @@ def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> N
     """The INSERT that was chosen for its speed is routine, below INFO."""
     session.add_all(notes(3))
     session.flush()
-    assert audit() == [("rows_written", "flush", "DEBUG"), FLUSHED]
+    assert audit() == [RESERVED, ("rows_written", "flush", "DEBUG"), FLUSHED]
     reason = "few rows: COPY is asked for from 10 on"
-    assert (audit.records[0].writer, audit.records[0].reason) == ("insert", reason)
+    assert (audit.records[1].writer, audit.records[1].reason) == ("insert", reason)
 
 
 def test_a_fallback_gives_its_reason(session: Session, audit: Audit) -> None:
