@@ -41,8 +41,10 @@ class ProcessAll(host.ProcessAll):
         if not self.isdelete and self.fromparent:
             copying = copying_of(processor, uow.seqreserve.copied)
         if copying is None:
-            # What it sets could not be taken off again, should an INSERT that waits be refused.
-            uow.seqreserve.drain()
+            # What it sets could not be taken off again, should an INSERT that waits be refused. Of
+            # rows of its own that it writes, those that wait go first anyway.
+            if processor.direction is not MANYTOMANY:
+                uow.seqreserve.drain()
             super().execute(uow)
             return
         rest = [state for state in self._elements(uow) if not copy_key(copying, state, uow)]

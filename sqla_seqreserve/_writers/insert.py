@@ -238,7 +238,9 @@ class Outbox:
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]
-        if len(message.parameters) == len(states):
+        if not error.is_certain:
+            states = []
+        elif len(message.parameters) == len(states):
             states = [states[error.row]]
         cause = error.__cause__
         assert cause is not None
