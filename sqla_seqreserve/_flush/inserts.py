@@ -113,7 +113,10 @@ def _insert_class(
             reason = refusal or reasons[part - len(batches)]
             writer = "insert" if reason == FEW else "orm"
             chosen = [records[position] for position in positions]
-            _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+            if refusal is not None and run.outbox(connection, uow).can_wait(table):
+                _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
+            else:
+                _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
 def _insert(
@@ -135,6 +138,60 @@ def _insert(
         records,
         lambda seconds: _written(run, table, records, writer, reason, seconds),
     )
+
+
+def _insert_batch(
+    base_mapper: Mapper[Any],
+    plan: InsertPlan,
+    batch: Batch,
+    records: list[Record],
+    uow: Any,
+    reason: str,
+) -> None:
+    """Write a batch that COPY refuses, with the values that were made for it: neither a default nor
+    a type is asked a second time.
+    """
+    run: FlushRun = uow.seqreserve
+    table = plan.table
+    run.release_always_identity(records)
+    left_out = {
+        position
+        for position, column in enumerate(batch.plans)
+        if column.column.primary_key
+        and column.attribute is not None
+        and records[0][1].get(column.attribute) is None
+    }
+    names = [str(column.column.key) for column in batch.plans]
+    parameters = [
+        {
+            name: value
+            for position, (name, value) in enumerate(zip(names, values, strict=True))
+            if position not in left_out
+        }
+        for values in zip(*batch.values, strict=True)
+    ]
+
+    def written(seconds: float) -> None:
+        _keep_defaults(plan, batch, records, uow)
+        _written(run, table, records, "orm", reason, seconds)
+
+    run.outbox(records[0][3], uow).add_processed(
+        base_mapper, plan.mapper, table, records, parameters, written
+    )
+
+
+def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
+    """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
+    for attribute, filled in batch.defaults.items():
+        for (state, row, _, _), value in zip(records, filled.values, strict=True):
+            row[attribute] = value
+            state.committed_state.pop(attribute, None)
+    refresh_flush = plan.mapper.class_manager.dispatch.refresh_flush
+    if refresh_flush and batch.defaults:
+        for position, (state, _, _, _) in enumerate(records):
+            made = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
+            if made:
+                refresh_flush(state, uow, made)
 
 
 def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:

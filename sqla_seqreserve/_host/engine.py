@@ -8,6 +8,7 @@ cursor events, the echo log, and the handling of errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Insert
@@ -211,8 +212,13 @@ def insert_context(
     base_mapper: Mapper[Any],
     statement: Insert,
     parameters: Sequence[Mapping[str, Any]],
+    *,
+    processed: bool = False,
 ) -> InsertContext:
-    """Compile an INSERT with the mapper's own cache, and bind these rows to it."""
+    """Compile an INSERT with the mapper's own cache, and bind these rows to it.
+
+    :param processed: the values are what the types' bind processors made of them already.
+    """
     dialect = connection.dialect
     rows = list(parameters)
     options = statement._execution_options.merge_with(
@@ -225,6 +231,10 @@ def insert_context(
         for_executemany=len(parameters) > 1,
         schema_translate_map=options.get("schema_translate_map"),
     )
+    if processed:
+        # Memoized per statement, which is in a cache: a copy has its own.
+        compiled = copy(compiled)
+        compiled.__dict__["_bind_processors"] = {}
     # 2.1 has one more: the values of the statement's own parameters.
     more = {"param_dict": rest[0]} if len(rest) > 1 else {}
     context_class: Any = dialect.execution_ctx_cls

@@ -96,7 +96,66 @@ class Outbox:
 
         :param written: called once the rows are written, with the seconds that they took.
         """
-        commands = list(host.collect_insert_commands(table, records))
+        self._add(
+            base_mapper,
+            mapper,
+            table,
+            list(host.collect_insert_commands(table, records)),
+            written,
+        )
+
+    def can_wait(self, table: Table) -> bool:
+        """Whether INSERTs into the table are sent here, and not by SQLAlchemy itself."""
+        return (
+            self._driver is not None
+            and self._driver.sends_several
+            and self._driver.returns_each
+            and table.implicit_returning
+            and host.sends_as_it_is(self._connection)
+        )
+
+    def add_processed(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        records: Sequence[Any],
+        parameters: Sequence[dict[str, Any]],
+        written: Callable[[float], object],
+    ) -> None:
+        """Insert rows at once whose values are processed already, as column key -> value, so that
+        neither a default nor a type is asked a second time. Where :meth:`can_wait`.
+        """
+        needed = {column.key for column in host.key_columns(mapper, table)}
+        defaults = set[Any]()
+        if host.prefers_eager_defaults(mapper, self._connection.dialect, table):
+            defaults = {column.key for column in host.server_default_columns(mapper, table)}
+        commands = [
+            (
+                state,
+                row,
+                given,
+                found,
+                connection,
+                {},
+                given.keys() >= needed,
+                given.keys() >= defaults,
+            )
+            for (state, row, found, connection), given in zip(records, parameters, strict=True)
+        ]
+        self._add(base_mapper, mapper, table, commands, written, processed=True)
+        self.drain()
+
+    def _add(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        commands: list[Command],
+        written: Callable[[float], object],
+        *,
+        processed: bool = False,
+    ) -> None:
         can_wait = (
             self._driver is not None
             and self._driver.sends_several
@@ -107,7 +166,7 @@ class Outbox:
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if can_wait and self._can_wait(mapper, table, alike):
-                letters = self._letters_for(base_mapper, mapper, table, alike)
+                letters = self._letters_for(base_mapper, mapper, table, alike, processed)
                 self._letters += letters
                 for letter in letters:
                     letter.end = len(self._letters)
@@ -148,12 +207,19 @@ class Outbox:
         )
 
     def _letters_for(
-        self, base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, commands: list[Command]
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        commands: list[Command],
+        processed: bool,
     ) -> Sequence[_Letter]:
         if self._is_plain(mapper, table, commands[0]):
             statement = host.insert_statement(base_mapper, table, ())
             rows = [command[2] for command in commands]
-            insert = host.insert_context(self._connection, base_mapper, statement, rows)
+            insert = host.insert_context(
+                self._connection, base_mapper, statement, rows, processed=processed
+            )
             return [_Letter(insert, commands, mapper, table, len(commands) > 1, self._mark())]
         has_defaults = commands[0][7]
         returned: list[Any] = []
@@ -173,6 +239,7 @@ class Outbox:
                     base_mapper,
                     _with(statement, some[0][5]),
                     [command[2] for command in some],
+                    processed=processed,
                 ),
                 some,
                 mapper,

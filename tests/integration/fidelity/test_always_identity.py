@@ -124,7 +124,9 @@ def test_mappings_with_a_value_that_copy_may_refuse(
     """bulk_insert writes them too, expressions included, which stock takes a row at a time."""
 
     def trial(side: Side) -> Any:
-        given = [{"name": value if i % 3 == 0 else f"n{i}"} for i in range(rows)]
+        # Into one VALUES psycopg2 writes 7 beside 'n1', which PostgreSQL refuses, in stock as well.
+        often = 1 if isinstance(value, int) else 3
+        given = [{"name": value if i % often == 0 else f"n{i}"} for i in range(rows)]
 
         def save(session: Session) -> Any:
             try:
