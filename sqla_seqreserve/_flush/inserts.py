@@ -103,7 +103,8 @@ def _insert_class(
         runs = runs_in_order(parts)
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
-    if run.numbers(mapper, table) and all(batch.copy_reason is not None for batch in batches):
+    refused = [batch for batch in batches if batch.copy_reason is not None]
+    if refused and len(refused) == len(parts) and run.numbers(mapper, table):
         run.release(records)
     for part, positions in runs:
         refusal = batches[part].copy_reason if part < len(batches) else None

@@ -130,19 +130,10 @@ class Outbox:
         defaults = set[Any]()
         if host.prefers_eager_defaults(mapper, self._connection.dialect, table):
             defaults = {column.key for column in host.server_default_columns(mapper, table)}
-        commands = [
-            (
-                state,
-                row,
-                given,
-                found,
-                connection,
-                {},
-                given.keys() >= needed,
-                given.keys() >= defaults,
-            )
-            for (state, row, found, connection), given in zip(records, parameters, strict=True)
-        ]
+        commands: list[Command] = []
+        for (state, row, found, connection), given in zip(records, parameters, strict=True):
+            keys, fills = given.keys() >= needed, given.keys() >= defaults
+            commands.append((state, row, given, found, connection, {}, keys, fills))
         self._add(base_mapper, mapper, table, commands, written, processed=True)
         self.drain()
 
