@@ -191,12 +191,14 @@ def _explain_one(
                 reason = foreseen_reason(plan, source) or refused_types(connection, plan)
     if reason is not None:
         return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
+    # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
+    always = source.always_identity and settings.reserve == "always"
     return Explanation(
         mapper.class_,
         "copy",
         sequence,
         None if source.reason is None else f"no id is reserved: {source.reason}",
-        copy_from(settings, connection, mapper, begun=state == "open"),
+        1 if always else copy_from(settings, connection, mapper, begun=state == "open"),
     )
 
 

@@ -128,8 +128,9 @@ class Seen:
     def failed(self, error: BaseException, doing: str) -> None:
         orig = getattr(error, "orig", None)
         state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
-        if doing == "altering" and state == "XX000" and "cache lookup failed" in str(orig):
-            # Of two DROPs at once, PostgreSQL's own.
+        if doing == "altering" and state == "XX000":
+            # Of two changes of one catalogue row at once, PostgreSQL's own: a cache lookup that
+            # failed, a tuple concurrently updated.
             return
         name = type(error).__name__
         message = "" if state in EXPECTED else f": {str(error).splitlines()[0][:160]}"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import assert_type
+from typing import Any, assert_type
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -48,10 +48,11 @@ class Item(Base):
 def reservation(session: Session, scoped: scoped_session[Session], connection: Connection) -> None:
     ids = reserve_ids(session, Order, 50)
     assert_type(ids, ReservedIds)
-    assert_type(ids[0], int)
+    # What a key is, only the mapping tells.
+    assert_type(ids[0], Any)
     assert_type(ids[1:], ReservedIds)
     for number in ids:
-        assert_type(number, int)
+        assert_type(number, Any)
     as_sequence: Sequence[int] = ids
     assert_type(len(as_sequence), int)
     several = reserve_ids(connection, {Order: 50, Item: 20})
