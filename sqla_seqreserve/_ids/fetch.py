@@ -182,7 +182,7 @@ class _Statement:
             guards.append((self._guard_table(facts, slot), False))
         self.tables = sorted(locked)
         self.text = _statement(
-            len(requests), tuple(guards), self._is_present(), self._locks_within(locked)
+            len(requests), tuple(guards), self._is_present(), self._locks_within()
         )
 
     def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
@@ -202,14 +202,11 @@ class _Statement:
             and driver.state(self.connection.connection) == "idle"
         )
 
-    def _locks_within(self, locked: dict[str, TableFacts]) -> tuple[tuple[str, str], ...]:
-        """The tables that the query itself must lock, each with a column of it."""
+    def _locks_within(self) -> tuple[str, ...]:
+        """The tables that the query itself must lock."""
         if self.driver is None or self.driver.locks_apart:
             return ()
-        return tuple(
-            (name, next(c.name for c in locked[name].columns.values() if not c.generated))
-            for name in self.tables
-        )
+        return tuple(self.tables)
 
     def run(self) -> Sequence[Row]:
         driver = self.driver
@@ -251,13 +248,12 @@ def _statement(
     requests: int,
     guards: tuple[tuple[_Guard, bool], ...],
     is_present: bool,
-    locks_within: tuple[tuple[str, str], ...],
+    locks_within: tuple[str, ...],
 ) -> TextClause:
-    # Slots are ours, names are quoted, values are bound.
+    # Slots are ours, names are quoted, values are bound. No column is named, for it may be gone.
     locks = [
-        f"lock_{number} AS (INSERT INTO {_escaped(table)} "
-        f"({_escaped(catalogue.quoted(column))}) OVERRIDING SYSTEM VALUE SELECT NULL WHERE false)"
-        for number, (table, column) in enumerate(locks_within)
+        f"lock_{number} AS (INSERT INTO {_escaped(table)} SELECT WHERE false)"
+        for number, table in enumerate(locks_within)
     ]
     branches = []
     for slot, (guard, declared) in enumerate(guards):
