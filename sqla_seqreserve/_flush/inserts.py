@@ -181,12 +181,17 @@ def _insert_batch(
     )
 
 
-def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
-    """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
+def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
+    """Give the objects the defaults that were made for them."""
     for attribute, filled in batch.defaults.items():
         for (state, row, _, _), value in zip(records, filled.values, strict=True):
             row[attribute] = value
             state.committed_state.pop(attribute, None)
+
+
+def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
+    """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
+    _set_defaults(batch, records)
     refresh_flush = plan.mapper.class_manager.dispatch.refresh_flush
     if refresh_flush and batch.defaults:
         for position, (state, _, _, _) in enumerate(records):
@@ -228,10 +233,7 @@ def _after_copy(
     # A partition attached meanwhile may have a trigger that no lock of ours kept away.
     if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)
-    for attribute, filled in batch.defaults.items():
-        for (state, row, _, _), value in zip(records, filled.values, strict=True):
-            row[attribute] = value
-            state.committed_state.pop(attribute, None)
+    _set_defaults(batch, records)
     refresh_flush = mapper.class_manager.dispatch.refresh_flush
     if refresh_flush:
         for position, (state, _, _, _) in enumerate(records):
