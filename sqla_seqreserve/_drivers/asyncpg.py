@@ -76,6 +76,9 @@ class _Asyncpg:
                 return f"asyncpg has no binary codec for the type with oid {oid} here"
         return None
 
+    def begin_along(self, cursor: Any) -> None:
+        """asyncpg takes one statement at a time, BEGIN too."""
+
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
         # Statements are prepared, so a lock cannot travel with one: the query takes its own.
         assert lock is None

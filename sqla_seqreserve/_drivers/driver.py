@@ -157,6 +157,11 @@ class Driver(Protocol):
         ``None`` if it can. No I/O happens.
         """
 
+    def begin_along(self, cursor: Any) -> None:
+        """Have the BEGIN of the transaction travel with what SQLAlchemy's ``cursor`` executes next,
+        if there is none yet and if :attr:`begins_along`.
+        """
+
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
         """Take a lock (``LOCK TABLE``) and run a query, in one message with the BEGIN of the
         transaction where the driver can; return the query's rows.

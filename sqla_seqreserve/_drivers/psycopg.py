@@ -58,6 +58,11 @@ class _Psycopg:
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
 
+    def begin_along(self, cursor: Any) -> None:
+        from .psycopg_prepared import begin_along
+
+        begin_along(host.driver_cursor(cursor))
+
     def refuses_copy(self) -> str | None:
         return None
 
@@ -270,6 +275,8 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
+    from .psycopg_prepared import Statements, leave_pipeline
+
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
     commands: list[tuple[Any, ...]] = []
@@ -279,30 +286,21 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     often = Counter[str]()
     for insert in inserts:
         often[insert.statement] += len(insert.parameters)
-    prepared: Any = None
+    statements = Statements(driver)
+    dumping = Transformer(driver)
     for position, insert in enumerate(inserts):
         text, names = _numbered(insert.statement)
         formats = [PyFormat.AUTO] * len(names)
         many = often[insert.statement] > 1
         for row, parameters in enumerate(insert.parameters):
-            dumping = Transformer(driver)
             try:
                 values = dumping.dump_sequence([parameters[name] for name in names], formats)
             except Exception as error:
                 raise MessageError(position, row) from error
-            if not many:
-                prepared = None
-                commands.append(
-                    (pgconn.send_query_params, text, values, dumping.types, dumping.formats)
-                )
-            else:
-                if prepared != (text, dumping.types):
-                    prepared = text, dumping.types
-                    # Without a name, so that a pooler need not know of it.
-                    commands.append((pgconn.send_prepare, b"", text, dumping.types))
-                    places.append((position, row))
-                commands.append((pgconn.send_query_prepared, b"", values, dumping.formats))
-            places.append((position, row))
+            types = dumping.types or ()
+            calls = statements.commands(text, values, types, dumping.formats, many=many)
+            commands += calls
+            places += [(position, row)] * len(calls)
     # Everything is in its bytes before anything is sent: what cannot be dumped is refused here.
     back = [Returned([]) for _ in inserts]
     failure: tuple[tuple[int, int] | None, Any] | None = None
@@ -326,20 +324,10 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
                     failure = place, error_from_result(result, encoding)
         yield from generators.fetch_many(pgconn)
     finally:
-        _leave_pipeline(pgconn)
-    if failure is not None:
+        leave_pipeline(pgconn)
+    if failure is None:
+        yield from statements.keep()
+    else:
         place, refusal = failure
         raise MessageError(*(place or (0, 0)), back) from refusal
     return back
-
-
-def _leave_pipeline(pgconn: Any) -> None:
-    """Leave pipeline mode; or, where the message was interrupted and its results are still on their
-    way, close the connection, of which nobody could know what belongs to what.
-    """
-    from psycopg import OperationalError
-
-    try:
-        pgconn.exit_pipeline_mode()
-    except OperationalError:
-        pgconn.finish()

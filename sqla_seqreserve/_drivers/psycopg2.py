@@ -74,6 +74,9 @@ class _Psycopg2:
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
         return None
 
+    def begin_along(self, cursor: Any) -> None:
+        """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
+
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
         if lock is None:
             cursor.execute(statement, parameters)

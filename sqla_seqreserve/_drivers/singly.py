@@ -53,6 +53,9 @@ class Singly:
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
         return self._driver.refuses_types(connection, oids)
 
+    def begin_along(self, cursor: Any) -> None:
+        """BEGIN is a message of its own."""
+
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
         # A lock would be a second statement: the query takes its own.
         assert lock is None

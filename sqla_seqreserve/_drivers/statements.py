@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from . import sends_rows_apart
+from . import driver_of, sends_rows_apart
 
-__all__ = ["Job", "listen", "run_on_driver", "send_first"]
+__all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first"]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -29,6 +29,7 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 
 _listening: WeakSet[Dialect] = WeakSet()
 _waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
+_beginning: WeakSet[Connection] = WeakSet()
 _lock = threading.Lock()
 
 
@@ -56,6 +57,12 @@ def send_first(connection: Connection, send: Callable[[], object]) -> None:
     """Call ``send`` once, before the next statement of the connection is sent."""
     listen(connection.dialect)
     _waiting[connection] = send
+
+
+def begin_along(connection: Connection) -> None:
+    """Have the BEGIN of a transaction travel with the next statement of the connection."""
+    listen(connection.dialect)
+    _beginning.add(connection)
 
 
 def listen(dialect: Dialect) -> None:
@@ -95,6 +102,11 @@ def _do_execute(
     _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
+        if _beginning and context.root_connection in _beginning:
+            _beginning.discard(context.root_connection)
+            driver = driver_of(context.dialect)
+            if driver is not None:
+                driver.begin_along(cursor)
         return None
     job(cursor, statement, parameters)
     return True

@@ -138,7 +138,9 @@ class Cycle:
 
 def find_cycle(uow: Any) -> Cycle | None:
     """The circle of a flush, if it has one whose relationships are all simple."""
-    actions = host.find_cycles(uow)
+    # What goes round goes along a relationship; looking for circles takes its time.
+    relates = any(isinstance(action, host.ProcessAll) for action in uow.postsort_actions.values())
+    actions = host.find_cycles(uow) if relates else None
     if not actions:
         return None
     relationships = []

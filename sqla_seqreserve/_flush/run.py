@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -20,21 +20,22 @@ from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
-from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.keys import KeySequence, lacks_key, resolve
 from .._ids.prefetch import forget_after, shelf_of
-from .._routes import Pending, Route, choose
+from .._routes import Pending, Route
 from .._rows.plan import insert_plan
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
+from .aside import Aside, stay_out
 from .cycles import Cycle
-from .drift import DriftGuard
 from .refusal import note_refusal
 from .synchronize import Copied
 from .weighing import (
     FEWEST,
-    Settings,
+    FlushSettings,
     about_copy_from,
+    chosen_route,
     class_reason,
     heed_messages,
     hindrance,
@@ -42,7 +43,7 @@ from .weighing import (
     wishes_for,
 )
 
-__all__ = ["FlushRun", "FlushSettings", "Record"]
+__all__ = ["FlushRun", "Record"]
 
 log = logging.getLogger("sqla_seqreserve.flush")
 
@@ -52,6 +53,7 @@ connection.
 """
 
 _maximum: Final = attrgetter("maximum")
+_insert_order: Final = attrgetter("insert_order")
 
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
@@ -61,17 +63,6 @@ _RESTLESS: Final = "its tables are altered faster than they can be looked at"
 
 _FEW: Final = "few rows"
 """The reason of rows that an INSERT was cheaper for, until a report says from where COPY pays."""
-
-
-class FlushSettings(Settings, Protocol):
-    """What the flush asks of a registration."""
-
-    @property
-    def drift_guard(self) -> DriftGuard | None: ...
-    @property
-    def is_watched(self) -> bool: ...
-    def enrols(self, mapper: Mapper[Any]) -> bool: ...
-    def flushed(self, report: FlushReport) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +78,8 @@ class FlushRun:
     def __init__(self, settings: FlushSettings, partial: bool) -> None:
         self.settings = settings
         self.partial = partial
+        self.aside: Aside | None = None
+        """Set where the whole flush is SQLAlchemy's."""
         self.reserved: set[State] = set()
         """Objects whose key was reserved by this flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
@@ -124,8 +117,13 @@ class FlushRun:
         if cycle is not None:
             self.generations = cycle.generations or {}
             self._needed = cycle.can_be_saved_at_once()
+        every = _pending_by_mapper(uow)
+        if cycle is None and not self.partial:
+            self.aside = stay_out(uow, self.settings, every)
+            if self.aside is not None:
+                return
         by_connection: dict[Connection, dict[Mapper[Any], list[State]]] = {}
-        for mapper, states in _pending_by_mapper(uow).items():
+        for mapper, states in every.items():
             if self.settings.enrols(mapper):
                 connection = self.connection_for(uow, mapper.base_mapper)
                 if connection.dialect.name == "postgresql":
@@ -143,14 +141,14 @@ class FlushRun:
         held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
         weighed = [
-            Pending(len(states), len(mapper.tables), _lacks_key(mapper, states), copies[mapper])
+            Pending(len(states), len(mapper.tables), lacks_key(mapper, states), copies[mapper])
             for mapper, states in pending.items()
         ]
         driver = driver_of(connection.dialect)
-        route = choose(
-            weighed,
+        route = chosen_route(
+            tuple(weighed),
             driver,
-            distance_to(connection.dialect).round_trip,
+            distance_to(connection.dialect),
             begun=state == "open",
             wishes=wishes_for(self.settings, pending, needed=self._needed),
         )
@@ -197,7 +195,7 @@ class FlushRun:
                 if found[mapper].always_identity
                 and mapper in may_copy
                 and mapper not in chosen
-                and _lacks_key(mapper, states)
+                and lacks_key(mapper, states)
             ]
         to_copy, barred = self._to_copy(connection, chosen)
         self._copied = to_copy.keys() & pending.keys()
@@ -296,13 +294,13 @@ class FlushRun:
         """
         if len(sharing) > 1:
             sources = {state: source for source, states in sharing.items() for state in states}
-            ordered = sorted(sources, key=self.order)
+            ordered = self.in_order(sources)
             if len(set(map(_maximum, sharing))) > 1:
                 for state, value in zip(ordered, ids, strict=True):
                     check_range(sources[state], [value])
             value_of = dict(zip(ordered, ids, strict=True))
         for source, states in sharing.items():
-            states.sort(key=self.order)
+            states = self.in_order(states)
             values = ids if len(sharing) == 1 else [value_of[state] for state in states]
             if source.to_python is not None:
                 values = list(map(source.to_python, values))
@@ -320,6 +318,10 @@ class FlushRun:
         then in the order of ``add()``.
         """
         return self.generations.get(state, 0), state.insert_order or 0
+
+    def in_order(self, states: Iterable[State]) -> list[State]:
+        """New objects, as SQLAlchemy inserts them."""
+        return sorted(states, key=self.order if self.generations else _insert_order)
 
     def failed(self, error: BaseException) -> None:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
@@ -452,9 +454,26 @@ class FlushRun:
         tally.reserved += len(self.reserved.intersection(states))
         tally.seconds += seconds
 
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody is told what was inserted."""
+        return self.settings.is_watched or audit.is_heard(log)
+
+    def wrote(
+        self, states: Sequence[State], seconds: float, connection: Connection, *, begun: bool
+    ) -> None:
+        """Count new objects that SQLAlchemy inserted because their INSERT is as cheap."""
+        by_class: dict[Mapper[Any], list[State]] = {}
+        for state in states:
+            by_class.setdefault(state.manager.mapper, []).append(state)
+        for mapper, same in by_class.items():
+            self._begun[mapper] = connection, begun
+            writer, reason = self.insert_reason(mapper)
+            self.inserted(same, writer, reason, seconds * len(same) / len(states))
+
     def report(self) -> None:
         """Hand the report to the registration, if anything was inserted."""
-        if not self._tallies or not (self.settings.is_watched or audit.is_heard(log)):
+        if not self._tallies or not self.is_told:
             return
         entries = tuple(
             FlushEntry(
@@ -483,14 +502,6 @@ class FlushRun:
         connection, begun = self._begun[mapper]
         pays_from = about_copy_from(self.settings, connection, mapper, begun=begun)
         return f"few rows: COPY pays from about {pays_from} on at this distance"
-
-
-def _lacks_key(mapper: Mapper[Any], states: Iterable[State]) -> bool:
-    """Whether the database has a key to generate for one of these objects, from the mapping
-    alone.
-    """
-    key = generated_key(mapper)
-    return key.column is not None and any(state.dict.get(key.attribute) is None for state in states)
 
 
 def _pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:

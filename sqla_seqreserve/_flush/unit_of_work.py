@@ -34,8 +34,9 @@ from .._host import State
 from .._host.collector import collector_paused
 from .cycles import find_cycle
 from .inserts import insert_records
-from .run import FlushRun, FlushSettings, Record
+from .run import FlushRun, Record
 from .synchronize import ProcessAll
+from .weighing import FlushSettings
 
 __all__ = ["ReservingUnitOfWork", "take_over"]
 
@@ -111,9 +112,10 @@ class ReservingUnitOfWork(host.UOWTransaction):
         if cycle is not None and cycle.can_be_saved_at_once():
             cycle.save_at_once()
         actions = super()._generate_actions()
-        for action in actions:
-            if action.__class__ is host.ProcessAll:
-                action.__class__ = ProcessAll
+        if self.seqreserve.aside is None:
+            for action in actions:
+                if action.__class__ is host.ProcessAll:
+                    action.__class__ = ProcessAll
         return actions
 
     def execute(self) -> None:
@@ -126,6 +128,10 @@ class ReservingUnitOfWork(host.UOWTransaction):
             raise
 
     def finalize_flush_changes(self) -> None:
+        if self.seqreserve.aside is not None:
+            super().finalize_flush_changes()
+            self.seqreserve.report()
+            return
         deleted = {state for state, (is_delete, _) in self.states.items() if is_delete}
         saved = self.states.keys() - deleted
         if deleted:
@@ -167,6 +173,9 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     """SQLAlchemy's ``save_obj``, step by step, with :func:`insert_records` for its INSERT."""
     run: FlushRun = uow.seqreserve
     states = list(states)
+    if run.aside is not None:
+        run.aside.save(base_mapper, states, uow)
+        return
     reason = run.stock_reason(uow, base_mapper)
     if reason is not None:
         _save_stock(base_mapper, states, uow, reason)
@@ -231,8 +240,7 @@ def _organize_reserved(
         return None
     connection = run.connection_for(uow, base_mapper)
     records = [
-        (state, state.dict, state.manager.mapper, connection)
-        for state in sorted(states, key=run.order)
+        (state, state.dict, state.manager.mapper, connection) for state in run.in_order(states)
     ]
     host.check_polymorphic_identities(records)
     return records

@@ -12,18 +12,22 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import driver_of, send_singly
+from .._drivers import Driver, driver_of, send_singly
 from .._drivers.statements import listen
 from .._ids.distances import distance_to
 from .._ids.keys import generated_key
-from .._routes import Wishes, copy_crossover
+from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._writers.copy import no_copy_reason
+from ..reports import FlushReport
+from .drift import DriftGuard
 
 __all__ = [
     "FEWEST",
     "NOT_ENROLLED",
+    "FlushSettings",
     "Settings",
     "about_copy_from",
+    "chosen_route",
     "class_reason",
     "copy_from",
     "heed_messages",
@@ -37,7 +41,8 @@ FEWEST: Final = 8
 
 NOT_ENROLLED: Final = "the class is not enrolled"
 
-_MOST_KEPT: Final = 64
+_MOST_KEPT: Final = 256
+_NO_WISHES: Final = Wishes()
 
 
 class Settings(Protocol):
@@ -53,6 +58,17 @@ class Settings(Protocol):
     def prefetch(self) -> int: ...
     @property
     def messages(self) -> str: ...
+
+
+class FlushSettings(Settings, Protocol):
+    """What the flush asks of a registration."""
+
+    @property
+    def drift_guard(self) -> DriftGuard | None: ...
+    @property
+    def is_watched(self) -> bool: ...
+    def enrols(self, mapper: Mapper[Any]) -> bool: ...
+    def flushed(self, report: FlushReport) -> None: ...
 
 
 def heed_messages(settings: Settings, dialect: Dialect) -> None:
@@ -95,6 +111,32 @@ def hindrance(connection: Connection, state: str) -> str | None:
     if state == "open" or driver is None or not driver.locks_apart:
         return "the transaction sees an old snapshot (REPEATABLE READ or SERIALIZABLE)"
     return None
+
+
+_chosen: WeakKeyDictionary[Driver, dict[Any, Route]] = WeakKeyDictionary()
+
+
+def chosen_route(
+    pending: tuple[Pending, ...],
+    driver: Driver | None,
+    distance: Distance,
+    *,
+    begun: bool,
+    wishes: Wishes = _NO_WISHES,
+) -> Route:
+    """The cheapest way of a flush, by a distance with two digits: an application's flushes are
+    alike, and weighed once.
+    """
+    if driver is None:
+        return choose(pending, None, 0, begun=begun, wishes=wishes)
+    kept = _chosen.get(driver)
+    if kept is None or len(kept) >= _MOST_KEPT:
+        kept = _chosen[driver] = {}
+    key = (pending, distance.rounded, begun, wishes)
+    route = kept.get(key)
+    if route is None:
+        route = kept[key] = choose(pending, driver, distance.rounded, begun=begun, wishes=wishes)
+    return route
 
 
 def wishes_for(
@@ -147,7 +189,7 @@ def about_copy_from(
     """
     if settings.copy_min_rows is not None:
         return settings.copy_min_rows
-    round_trip = float(f"{distance_to(connection.dialect).round_trip:.2g}")
+    round_trip = distance_to(connection.dialect).rounded
     kept = _kept.setdefault(connection.dialect, {})
     key = (
         round_trip,

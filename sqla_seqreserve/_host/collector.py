@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 __all__ = ["collector_paused"]
@@ -18,17 +18,21 @@ __all__ = ["collector_paused"]
 _MANY: Final = 1_000
 
 
-@contextmanager
-def collector_paused(objects: int) -> Iterator[None]:
+_NOTHING: Final = nullcontext()
+
+
+def collector_paused(objects: int) -> AbstractContextManager[None]:
     """Pause the collector for the block if it handles many objects, and if nobody else has paused
     it.
 
     The pause holds for every thread of the process; what they leave meanwhile is collected after
     it.
     """
-    if objects < _MANY or not gc.isenabled():
-        yield
-        return
+    return _paused() if objects >= _MANY and gc.isenabled() else _NOTHING
+
+
+@contextmanager
+def _paused() -> Iterator[None]:
     gc.disable()
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
@@ -17,6 +17,29 @@ def connection_for(uow: UOWTransaction, base_mapper: Mapper[Any]) -> Connection:
     """The connection that the flush uses for ``base_mapper``."""
     connection: Connection = uow.transaction.connection(base_mapper)
     return connection
+
+
+def peek_connection(
+    uow: UOWTransaction, mappers: Iterable[Mapper[Any]]
+) -> tuple[Dialect, Connection | None] | None:
+    """The dialect that objects of all these classes go to, and the connection where the session's
+    transaction has one already; ``None`` where that is not told at a glance: they go to several, or
+    by the session's own ``get_bind()``, or a savepoint is open.
+    """
+    session = uow.session
+    if type(session).get_bind is not Session.get_bind:
+        return None
+    binds = {session.get_bind(mapper.base_mapper) for mapper in mappers}
+    if len(binds) != 1:
+        return None
+    [bind] = binds
+    transaction = uow.transaction
+    while transaction is not None and not transaction.nested:
+        found = transaction._connections.get(bind)
+        if found is not None:
+            return bind.dialect, found[0]
+        transaction = transaction._parent
+    return (bind.dialect, None) if transaction is None else None
 
 
 def is_sharded(session: Session) -> bool:

@@ -34,6 +34,7 @@ __all__ = [
     "GeneratedKey",
     "KeySequence",
     "generated_key",
+    "lacks_key",
     "mapper_of",
     "may_be_generated",
     "require",
@@ -100,6 +101,14 @@ def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
     if key is None:
         key = kept[GeneratedKey] = _find_generated_key(mapper)
     return key
+
+
+def lacks_key(mapper: Mapper[Any], states: Iterable[Any]) -> bool:
+    """Whether the database has a key to generate for one of these objects, from the mapping
+    alone.
+    """
+    key = generated_key(mapper)
+    return key.column is not None and any(state.dict.get(key.attribute) is None for state in states)
 
 
 def _find_generated_key(mapper: Mapper[Any]) -> GeneratedKey:

@@ -19,10 +19,12 @@ class Distance:
     is noticed. Threads may note at once: a lost note does no harm.
     """
 
-    __slots__ = ("_round_trip",)
+    __slots__ = ("_round_trip", "rounded")
 
     def __init__(self) -> None:
         self._round_trip: float | None = None
+        self.rounded: float = _UNKNOWN
+        """Microseconds, to two digits: what routes are chosen by, so that they are chosen once."""
 
     @property
     def round_trip(self) -> float:
@@ -34,6 +36,8 @@ class Distance:
         found = seconds * 1e6 / round_trips
         known = self._round_trip
         if known is None or found < known:
-            self._round_trip = found
+            known = found
         else:
-            self._round_trip = known + _FORGETTING * (found - known)
+            known += _FORGETTING * (found - known)
+        self._round_trip = known
+        self.rounded = float(f"{known:.2g}")

@@ -1,4 +1,4 @@
-"""The grid of ours beside stock as rich tables, one a driver."""
+"""The grid of ours beside stock as rich tables, one a driver; and the glance as one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from sqla_seqreserve.bench import Grid
+from sqla_seqreserve.bench import OURS, Grid
+from sqla_seqreserve.bench.glance import BULK_INSERT, Glance
 
-__all__ = ["grid_tables"]
+__all__ = ["glance_table", "grid_tables"]
 
 
 def grid_tables(grid: Grid) -> Iterator[Table]:
@@ -40,6 +41,24 @@ def grid_tables(grid: Grid) -> Iterator[Table]:
                 *(_ratio(ratios.get((tables, away, rows))) for rows in columns),
             )
         yield table
+
+
+def glance_table(glance: Glance, driver: str) -> Table:
+    """A row for each number of objects and distance."""
+    table = Table(
+        title=f"{driver}: add_all() and commit, times as fast as stock SQLAlchemy",
+        title_justify="left",
+    )
+    for heading in ("objects", "away", OURS, BULK_INSERT):
+        table.add_column(heading, justify="right")
+    for cell in glance:
+        table.add_row(
+            f"{cell.objects:,}",
+            f"{cell.round_trip_ms:g} ms",
+            _ratio(cell.times(OURS)),
+            _ratio(cell.times(BULK_INSERT)),
+        )
+    return table
 
 
 def _ratio(ratio: float | None) -> Text:

@@ -27,6 +27,7 @@ from sqla_seqreserve.bench import (
     run_work,
 )
 from sqla_seqreserve.bench.chart import FORMATS, draw_chart
+from sqla_seqreserve.bench.glance import AWAY_MS, OBJECTS, draw_glance, run_glance
 from sqla_seqreserve.bench.grid import ROWS
 from sqla_seqreserve.bench.heat_map import draw_heat_map
 from sqla_seqreserve.errors import ConfigurationError
@@ -34,7 +35,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._app import app
 from ._bench_progress import steps
 from ._bench_table import bench_table, machine_line
-from ._grid_table import grid_tables
+from ._grid_table import glance_table, grid_tables
 from ._options import JsonOption, errors_as_exit_codes
 
 __all__ = ["bench"]
@@ -77,6 +78,14 @@ def bench(
             "--grid",
             help="Ours beside stock only, at every combination of rows, tables, distance and "
             "driver: about ten minutes.",
+        ),
+    ] = False,
+    glance: Annotated[
+        bool,
+        typer.Option(
+            "--glance",
+            help="Ours, stock and SQLAlchemy's bulk INSERT at 1, 50 and 5,000 objects, near and "
+            "far: a minute. --chart draws the picture of the README.",
         ),
     ] = False,
     related: Annotated[
@@ -162,6 +171,14 @@ def bench(
             return
         if related:
             raise ConfigurationError("--related: it goes with --grid only")
+        if glance:
+            if only or way or large or len(drivers) > 1:
+                raise ConfigurationError(
+                    "--glance: one driver, and neither --only, --way nor --large"
+                )
+            most = objects or (_QUICK_OBJECTS if quick else None)
+            _measure_glance(url, drivers[0], rounds, most, chart, aside, quick=quick, json_=json_)
+            return
         if quick:
             rounds, objects = rounds or _QUICK_ROUNDS, objects or _QUICK_OBJECTS
         works = [
@@ -242,6 +259,35 @@ def _run(works: Sequence[Work], places: Sequence[Place], aside: Console) -> list
 
 def _fits(driver: str) -> Callable[[Any], bool]:
     return lambda way: way.installed and driver in way.drivers
+
+
+def _measure_glance(
+    url: str | None,
+    driver: str,
+    rounds: int | None,
+    most: int | None,
+    chart: Path | None,
+    aside: Console,
+    *,
+    quick: bool,
+    json_: bool,
+) -> None:
+    sizes = [count for count in OBJECTS if most is None or count <= most]
+    rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
+    total = len(sizes) * len(AWAY_MS) * (rounds + 1)
+    with open_place(url, driver=driver) as place, steps(aside, total) as step:
+        machine = describe_machine(place.engine)
+        found = run_glance(place, objects=sizes, rounds=rounds, step=step)
+    if json_:
+        cells = [cell.to_dict() for cell in found]
+        typer.echo(json.dumps({"machine": machine, "driver": driver, "glance": cells}, indent=2))
+    else:
+        out = Console()
+        out.print(machine_line(machine), highlight=False, soft_wrap=True)
+        out.print(glance_table(found, driver))
+    if chart is not None:
+        draw_glance(found, driver, machine, chart)
+        aside.print(f"drawn: {chart}", markup=False, highlight=False)
 
 
 def _measure_grid(

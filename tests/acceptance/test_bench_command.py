@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from sqla_seqreserve.bench import (
     DRIVERS,
+    STOCK,
     WORKS,
     GridPoint,
     Measure,
@@ -140,6 +141,32 @@ def test_the_grid_has_every_point(postgres_url: str) -> None:
             "geometric_mean": pytest.approx(geometric_mean(ratios)),
             "worst": min(ratios),
         }
+
+
+def test_the_glance_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) -> None:
+    """Three ways at each size, near and far, and one picture of them."""
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "glance.svg"
+
+    done = bench(postgres_url, "--glance", "--json", "--chart", str(file))
+
+    assert done.exit_code == 0, done.output
+    cells = json.loads(done.stdout)["glance"]
+    assert [(cell["objects"], cell["round_trip_ms"]) for cell in cells] == [(1, 0), (1, 5)]
+    for cell in cells:
+        times = {way["name"]: way["times_stock"] for way in cell["ways"]}
+        assert len(times) == 3
+        assert times[STOCK] == 1
+    texts = ["".join(element.itertext()).strip() for element in ET.parse(file).iter()]
+    assert sum(bool(re.fullmatch(r"\d+(\.\d)?x", found)) for found in texts) == 6
+
+
+def test_the_glance_takes_one_driver(postgres_url: str) -> None:
+    """Several drivers, or works that are something else, are refused."""
+    done = bench(postgres_url, "--glance", "--driver", "psycopg", "--driver", "psycopg2")
+
+    assert done.exit_code == 2
+    assert "one driver" in done.output
 
 
 def test_the_grid_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) -> None:

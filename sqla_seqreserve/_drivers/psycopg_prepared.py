@@ -1,0 +1,187 @@
+"""Statements that psycopg's own cursor would prepare, in messages that are ours.
+
+psycopg sends BEGIN and waits for it before it sends the first statement. :func:`begin_along` gives
+a cursor the class of one that puts both into one message, for one statement: what SQLAlchemy does
+around ``execute()``, and what it reads from the cursor afterwards, is as ever.
+
+:class:`Statements` has the INSERTs of a message prepared when psycopg would prepare them
+(``prepare_threshold``), under the same names: an application's flushes are alike, and a statement
+that is read and planned once costs the server half.
+
+The private members of ``BaseCursor``, of its connection and of ``PrepareManager`` were read in
+psycopg 3.2.0 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from psycopg import OperationalError, generators
+from psycopg._cursor_base import BaseCursor
+from psycopg._preparing import Prepare
+from psycopg.adapt import Transformer
+from psycopg.pq import Format, TransactionStatus
+
+__all__ = ["Statements", "begin_along", "leave_pipeline"]
+
+
+def begin_along(cursor: Any) -> None:
+    """Have the cursor's next ``execute()`` begin the transaction, should there be none."""
+    cls: Any = type(cursor)
+    # Cursors that bind on the client's side, or send otherwise, send as they do.
+    if (
+        cls._execute_send is BaseCursor._execute_send
+        and cls._execute_gen is BaseCursor._execute_gen
+    ):
+        cursor.__class__ = _beginning(cls)
+
+
+class _Beginning:
+    """Executes one statement, and makes the cursor what it was."""
+
+    __slots__ = ()
+
+    def _execute_gen(
+        self: Any,
+        query: Any,
+        params: Any = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+    ) -> Generator[Any, Any, None]:
+        self.__class__ = type(self).__mro__[2]
+        connection = self._conn
+        pgconn = self._pgconn
+        if (
+            connection.autocommit
+            or connection._pipeline
+            or self.closed
+            or pgconn.transaction_status != TransactionStatus.IDLE
+        ):
+            yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
+            return
+        connection._check_connection_ok()
+        self._reset()
+        self._last_query = None
+        self._tx = Transformer(self)
+        self._query = sent = self._convert_query(query, params)
+        prepared = connection._prepared
+        step, name = prepared.get(sent, prepare)
+        result_format = self.format if binary is None else Format(binary)
+        pgconn.enter_pipeline_mode()
+        try:
+            pgconn.send_query_params(connection._get_tx_start_command(), None)
+            if step is Prepare.NO:
+                pgconn.send_query_params(
+                    sent.query,
+                    sent.params,
+                    param_types=sent.types,
+                    param_formats=sent.formats,
+                    result_format=result_format,
+                )
+            else:
+                if step is Prepare.SHOULD:
+                    pgconn.send_prepare(name, sent.query, param_types=sent.types)
+                pgconn.send_query_prepared(
+                    name, sent.params, param_formats=sent.formats, result_format=result_format
+                )
+            pgconn.pipeline_sync()
+            yield from generators.send(pgconn)
+            before = yield from generators.fetch_many(pgconn)
+            if step is Prepare.SHOULD:
+                before += yield from generators.fetch_many(pgconn)
+            results = yield from generators.fetch_many(pgconn)
+            yield from generators.fetch_many(pgconn)
+        finally:
+            leave_pipeline(pgconn)
+        self._check_results(before)
+        key = prepared.maybe_add_to_cache(sent, step, name)
+        if key is not None:
+            prepared.validate(key, step, name, results)
+        self._check_results(results)
+        self._set_results(results)
+        self._last_query = query
+        yield from prepared.maintain_gen(connection)
+
+
+@cache
+def _beginning(cls: Any) -> Any:
+    return type(cls.__name__, (_Beginning, cls), {"__slots__": ()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A statement as ``PrepareManager`` wants to see one."""
+
+    query: bytes
+    types: tuple[int, ...]
+
+
+class Statements:
+    """The statements of one message in pipeline mode, prepared where psycopg would."""
+
+    def __init__(self, connection: Any) -> None:
+        self._pgconn = connection.pgconn
+        self._connection = connection
+        self._steps: dict[_Query, tuple[Prepare, bytes]] = {}
+        self._unnamed: _Query | None = None
+        self._sent: list[_Query] = []
+
+    def commands(
+        self,
+        text: bytes,
+        values: Sequence[Any],
+        types: tuple[int, ...],
+        formats: Sequence[Any] | None,
+        *,
+        many: bool,
+    ) -> list[tuple[Any, ...]]:
+        """What to call to execute a statement once: functions with their arguments, each of which
+        has a result.
+
+        :param many: it is executed more than once in this message.
+        """
+        pgconn, query = self._pgconn, _Query(text, types)
+        self._sent.append(query)
+        known = self._steps.get(query)
+        step, name = known or self._connection._prepared.get(query)
+        if step is Prepare.NO:
+            if not many:
+                # It takes the place of the one that has no name.
+                self._unnamed = None
+                return [(pgconn.send_query_params, text, values, types, formats)]
+            execute = (pgconn.send_query_prepared, b"", values, formats)
+            if self._unnamed == query:
+                return [execute]
+            # Without a name: nobody can tell whether it comes again.
+            self._unnamed = query
+            return [(pgconn.send_prepare, b"", text, types), execute]
+        execute = (pgconn.send_query_prepared, name, values, formats)
+        self._steps[query] = step, name
+        if known is None and step is Prepare.SHOULD:
+            return [(pgconn.send_prepare, name, text, types), execute]
+        return [execute]
+
+    def keep(self) -> Generator[Any, Any, None]:
+        """Count the statements as executed, once all were; have what is prepared in excess
+        deallocated.
+        """
+        prepared = self._connection._prepared
+        for query in self._sent:
+            step, name = self._steps.pop(query, (Prepare.NO, b""))
+            if prepared.maybe_add_to_cache(query, step, name) is not None:
+                prepared._rotate()
+        yield from prepared.maintain_gen(self._connection)
+
+
+def leave_pipeline(pgconn: Any) -> None:
+    """Leave pipeline mode; or, where the message was interrupted and its results are still on their
+    way, close the connection, of which nobody could know what belongs to what.
+    """
+    try:
+        pgconn.exit_pipeline_mode()
+    except OperationalError:
+        pgconn.finish()
