@@ -52,10 +52,10 @@ class _Asyncpg:
     returns_each = False
     copy_start = 150.0
     copy_row = 4.5
-    insert_row = 9.0
-    numbered_row = 32.0
-    statement = 150.0
-    reservation = 120.0
+    insert_row = 12.0
+    numbered_row = 24.5
+    statement = 200.0
+    reservation = 220.0
 
     def state(self, connection: Any) -> State:
         if connection.dbapi_connection.autocommit:

@@ -41,12 +41,12 @@ class _Psycopg:
     returns_each = True
     locks_apart = True
 
-    copy_start = 150.0
+    copy_start = 300.0
     copy_row = 3.0
-    insert_row = 14.0
-    numbered_row = 22.0
+    insert_row = 26.0
+    numbered_row = 46.0
     statement = 150.0
-    reservation = 80.0
+    reservation = 400.0
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection

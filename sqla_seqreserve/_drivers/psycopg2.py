@@ -47,12 +47,12 @@ class _Psycopg2:
     locks_apart = True
 
     returns_each = False
-    copy_start = 150.0
+    copy_start = 330.0
     copy_row = 7.0
-    insert_row = 26.0
-    numbered_row = 32.0
+    insert_row = 40.0
+    numbered_row = 42.0
     statement = 150.0
-    reservation = 90.0
+    reservation = 370.0
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection

@@ -9,6 +9,7 @@ statement alone; but what waits to be sent on a connection (:func:`send_first`) 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
@@ -29,7 +30,7 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 
 _listening: WeakSet[Dialect] = WeakSet()
 _waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
-_beginning: WeakSet[Connection] = WeakSet()
+_watched: WeakKeyDictionary[Connection, Callable[[float], object]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -59,10 +60,14 @@ def send_first(connection: Connection, send: Callable[[], object]) -> None:
     _waiting[connection] = send
 
 
-def begin_along(connection: Connection) -> None:
-    """Have the BEGIN of a transaction travel with the next statement of the connection."""
+def begin_along(connection: Connection, took: Callable[[float], object]) -> None:
+    """Have the BEGIN of a transaction travel with the next statement of the connection, where its
+    driver can.
+
+    :param took: is called with the seconds that the driver took to execute it.
+    """
     listen(connection.dialect)
-    _beginning.add(connection)
+    _watched[connection] = took
 
 
 def listen(dialect: Dialect) -> None:
@@ -96,17 +101,33 @@ def _do_executemany(
     return True
 
 
+def _begin_along(
+    cursor: DBAPICursor,
+    statement: str,
+    parameters: Any,
+    context: ExecutionContext,
+    took: Callable[[float], object],
+) -> bool | None:
+    driver = driver_of(context.dialect)
+    if driver is not None:
+        driver.begin_along(cursor)
+    if len(context.dialect.dispatch.do_execute) > 1:
+        # Somebody else's listener may want to see it.
+        return None
+    started = time.perf_counter()
+    context.dialect.do_execute(cursor, statement, parameters, context)
+    took(time.perf_counter() - started)
+    return True
+
+
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
     _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
-        if _beginning and context.root_connection in _beginning:
-            _beginning.discard(context.root_connection)
-            driver = driver_of(context.dialect)
-            if driver is not None:
-                driver.begin_along(cursor)
+        if _watched and (took := _watched.pop(context.root_connection, None)) is not None:
+            return _begin_along(cursor, statement, parameters, context, took)
         return None
     job(cursor, statement, parameters)
     return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Table
@@ -20,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import Driver, driver_of
 from .._drivers.statements import begin_along
 from .._host import State
 from .._ids.distances import distance_to
@@ -35,31 +34,31 @@ _FEW: Final = 5
 """An INSERT of so many rows takes little work beside its round trip."""
 
 
-@dataclass(slots=True, eq=False)
 class Aside:
-    """A flush that is SQLAlchemy's.
+    """A flush, or what one connection has of it, that is SQLAlchemy's.
 
-    :param distance: to the server; ``None`` where nothing is inserted, so that nothing is learnt.
-    :param begins_along: a BEGIN is due, and travels with the first statement.
-    :param round_trips: that it takes to begin, where it does not travel along.
+    :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
     :param begun: the transaction had begun before the flush.
     """
 
-    distance: Distance | None = None
-    begins_along: bool = False
-    round_trips: int = 0
-    begun: bool = False
+    __slots__ = ("_distance", "_driver", "_is_first", "begun")
+
+    def __init__(self, driver: Driver | None, distance: Distance, *, begun: bool) -> None:
+        self._driver = driver
+        self._distance = distance
+        self._is_first = driver is not None
+        self.begun = begun
 
     def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
         """Save objects as SQLAlchemy does."""
         pending = [state for state in states if state.key is None]
-        if not pending or self.distance is None:
+        if not pending:
             host.save_obj(base_mapper, states, uow)
             return
         run = uow.seqreserve
-        if self.begins_along:
-            self.begins_along = False
-            begin_along(run.connection_for(uow, base_mapper))
+        if self._is_first:
+            self._is_first = False
+            self._look(run, base_mapper, uow, len(pending))
         started = time.perf_counter()
         try:
             host.save_obj(base_mapper, states, uow)
@@ -68,16 +67,30 @@ class Aside:
                 if isinstance(table, Table):
                     note_refusal(error, table, run.in_order(pending))
             raise
-        seconds = time.perf_counter() - started
-        if len(states) <= _FEW and len(pending) == len(states):
-            self.distance.note(seconds, self.round_trips + len(base_mapper.tables))
-        self.round_trips = 0
         if run.is_told:
+            seconds = time.perf_counter() - started
             connection = run.connection_for(uow, base_mapper)
             run.wrote(pending, seconds, connection, begun=self.begun)
 
+    def _look(self, run: Any, base_mapper: Mapper[Any], uow: Any, rows: int) -> None:
+        """Have the BEGIN travel with the first statement, and measure that; where it does not
+        travel, measure now and then.
+        """
+        driver, distance = self._driver, self._distance
+        assert driver is not None
+        along = driver.begins_along and not self.begun
+        due = distance.is_due() and rows <= _FEW
+        if along or due:
+            round_trips = 1 if self.begun or driver.begins_along else 2
 
-_NOTHING_TO_INSERT: Final = Aside()
+            def took(seconds: float) -> None:
+                if rows <= _FEW:
+                    distance.note(seconds, round_trips)
+
+            begin_along(run.connection_for(uow, base_mapper), took)
+
+
+_NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
 
 
 def stay_out(
@@ -121,9 +134,4 @@ def stay_out(
     route = chosen_route(weighed, driver, distance, begun=begun)
     if route.reserve or route.copies:
         return None
-    return Aside(
-        distance,
-        begins_along=driver.begins_along and not begun,
-        round_trips=0 if begun or driver.begins_along else 1,
-        begun=begun,
-    )
+    return Aside(driver, distance, begun=begun)

@@ -80,6 +80,7 @@ class FlushRun:
         self.partial = partial
         self.aside: Aside | None = None
         """Set where the whole flush is SQLAlchemy's."""
+        self._asides: dict[Mapper[Any], Aside] = {}
         self.reserved: set[State] = set()
         """Objects whose key was reserved by this flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
@@ -152,6 +153,10 @@ class FlushRun:
             begun=state == "open",
             wishes=wishes_for(self.settings, pending, needed=self._needed),
         )
+        if not route.reserve and not route.copies and driver is not None:
+            aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
+            self._asides.update((mapper.base_mapper, aside) for mapper in pending)
+            return
         self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
         may_copy = {mapper for mapper, possible in copies.items() if possible}
         # Travels with the BEGIN that SQLAlchemy would wait for.
@@ -386,6 +391,10 @@ class FlushRun:
     def copies(self, mapper: Mapper[Any]) -> bool:
         """Whether COPY was chosen for the objects of a class."""
         return mapper in self._copied
+
+    def aside_of(self, base_mapper: Mapper[Any]) -> Aside | None:
+        """Set where SQLAlchemy saves all objects of a hierarchy, for nothing costs less."""
+        return self.aside or self._asides.get(base_mapper)
 
     @property
     def fewest(self) -> int:

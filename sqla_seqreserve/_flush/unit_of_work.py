@@ -173,8 +173,10 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     """SQLAlchemy's ``save_obj``, step by step, with :func:`insert_records` for its INSERT."""
     run: FlushRun = uow.seqreserve
     states = list(states)
-    if run.aside is not None:
-        run.aside.save(base_mapper, states, uow)
+    aside = run.aside_of(base_mapper)
+    if aside is not None:
+        run.drain()
+        aside.save(base_mapper, states, uow)
         return
     reason = run.stock_reason(uow, base_mapper)
     if reason is not None:

@@ -116,7 +116,7 @@ def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: 
     trips = 0 if begun or wire.begins_along else 1
     work = 0.0
     for one in pending:
-        pages = 1 if wire.sends_several and wire.begins_along else math.ceil(one.rows / _PAGE)
+        pages = math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
         work += one.tables * (pages * wire.statement + one.rows * wire.numbered_row)
     return trips * round_trip + work

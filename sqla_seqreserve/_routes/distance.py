@@ -8,6 +8,7 @@ __all__ = ["Distance"]
 
 _UNKNOWN: Final = 300.0
 _FORGETTING: Final = 0.02
+_EVERY: Final = 16
 
 
 class Distance:
@@ -19,10 +20,11 @@ class Distance:
     is noticed. Threads may note at once: a lost note does no harm.
     """
 
-    __slots__ = ("_round_trip", "rounded")
+    __slots__ = ("_flushes", "_round_trip", "rounded")
 
     def __init__(self) -> None:
         self._round_trip: float | None = None
+        self._flushes = -1
         self.rounded: float = _UNKNOWN
         """Microseconds, to two digits: what routes are chosen by, so that they are chosen once."""
 
@@ -30,6 +32,11 @@ class Distance:
     def round_trip(self) -> float:
         """Microseconds."""
         return self._round_trip if self._round_trip is not None else _UNKNOWN
+
+    def is_due(self) -> bool:
+        """Whether a flush that would have to look at it by itself should do so: now and then."""
+        self._flushes = (self._flushes + 1) % _EVERY
+        return not self._flushes
 
     def note(self, seconds: float, round_trips: int = 1) -> None:
         """Note that a statement of little work took so long, in so many round trips."""

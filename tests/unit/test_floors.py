@@ -76,7 +76,11 @@ CONFINED = {
     ),
     "psycopg2": (f"{PACKAGE}._drivers", f"{PACKAGE}._rows.psycopg2_values"),
     "django": (f"{PACKAGE}.bench.ways.with_django",),
-    "matplotlib": (f"{PACKAGE}.bench.chart", f"{PACKAGE}.bench.heat_map"),
+    "matplotlib": (
+        f"{PACKAGE}.bench.chart",
+        f"{PACKAGE}.bench.glance",
+        f"{PACKAGE}.bench.heat_map",
+    ),
     "fastapi": (f"{PACKAGE}.web", f"{PACKAGE}.cli"),
     "starlette": (f"{PACKAGE}.web",),
     "pydantic": (f"{PACKAGE}.web",),

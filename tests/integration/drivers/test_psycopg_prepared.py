@@ -71,8 +71,7 @@ def test_begin_travels_along(wire: Wire, threshold: int | None) -> None:
         with connection.cursor() as cursor:
             # Asked for last: what looks must not be counted itself.
             cursor.execute(
-                "SELECT count(*) FROM pg_prepared_statements "
-                "WHERE statement ~ 'backend[_]pid'"
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement ~ 'backend[_]pid'"
             )
             assert cursor.fetchone() == (0 if threshold is None else 1,)
 
