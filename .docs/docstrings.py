@@ -1,7 +1,7 @@
 """Docstrings are written in reStructuredText, as they read well in help(); MkDocs wants Markdown.
 
 An extension of Griffe, which turns what the docstrings use of the one into the other: roles,
-literal blocks and tables.
+literal blocks, tables, titles and definitions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import griffe
 
 ROLE = re.compile(r":(?:py:)?[a-z]+:`(?P<hidden>[~.])?\.?(?P<target>[^`]+)`")
 LITERAL = re.compile(r"^(?P<before>.*?)::$", re.MULTILINE)
-RULE = re.compile(r"^ *=+( +=+)*$")
+RULE = re.compile(r"^ *=+( +=+)+$")
+TITLE = re.compile(r"^(?P<title>\S.*)\n=+$", re.MULTILINE)
+DEFINITION = re.compile(r"^(?P<terms>``.+)\n {4}(?=\S)", re.MULTILINE)
 
 
 class Markdown(griffe.Extension):
@@ -29,6 +31,8 @@ def markdown(text: str) -> str:
     """Return the text in Markdown."""
     text = ROLE.sub(_code, text)
     text = LITERAL.sub(_introduction, text)
+    text = TITLE.sub(r"**\g<title>**", text)
+    text = DEFINITION.sub(r"\g<terms>\n:   ", text)
     return "\n".join(_tables_as_blocks(text.split("\n")))
 
 

@@ -44,7 +44,7 @@ __all__ = ["Mode", "Registration", "register"]
 log = logging.getLogger("sqla_seqreserve.registration")
 
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
-"""What a registration may do: reserve keys and write the cheapest way, reserve keys only, nothing."""
+"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 
 Reserve: TypeAlias = Literal["auto", "always"]
 
