@@ -1,16 +1,26 @@
-"""The pages that are no guides: the front page, and one of reference for each public module.
+"""The pages and pictures that do not lie among the guides: one page of reference for each public
+module, and the charts.
 
-A hook of MkDocs: nothing is written into the checkout.
+A hook of MkDocs: nothing is written into the checkout. The build fails if the reference lacks a
+public name.
 """
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-PACKAGE = Path(__file__).parent.parent / "sqla_seqreserve"
+ROOT = Path(__file__).parent.parent
+
+# As the guides name them, for readers of the sources, and as the site has them.
+CHARTS = "../../tests/benchmarks/"
+IMAGES = "images/"
 
 # What a user imports, in the order in which they will ask for it.
 MODULES = (
@@ -29,23 +39,53 @@ MODULES = (
     "testing",
 )
 
+# Public names of the package that live in no public module, and where they are shown.
+BESIDE = {"registration": ("Explanation",)}
+
+_documented: set[str] = set()
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the pages of reference to the navigation."""
+    nav: list[Any] = config.nav or []
+    nav.append({"Reference": [{f"sqla_seqreserve.{name}": _page(name)} for name in MODULES]})
+    config.nav = nav
+    return config
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages to those found in the guides' folder."""
-    guides = sorted(file.src_path for file in files.documentation_pages())
-    lines = ["# sqla-seqreserve", "", "## Guides", ""]
-    lines += [f"- [{_title(PACKAGE / 'guides' / guide)}]({guide})" for guide in guides]
-    lines += ["", "## Reference", ""]
+    """Add the pages of reference and the charts to what was found in the guides' folder."""
     for module in MODULES:
         name = f"sqla_seqreserve.{module}"
-        page = f"reference/{module}.md"
-        lines.append(f"- [`{name}`]({page})")
-        files.append(File.generated(config, page, content=f"# `{name}`\n\n::: {name}\n"))
-    if "index.md" not in guides:
-        files.append(File.generated(config, "index.md", content="\n".join([*lines, ""])))
+        text = f"# `{name}`\n\n::: {name}\n"
+        for beside in BESIDE.get(module, ()):
+            text += f"\n::: sqla_seqreserve.{beside}\n    options: {{show_root_heading: true}}\n"
+        files.append(File.generated(config, _page(module), content=text))
+    for chart in sorted((ROOT / "tests" / "benchmarks").glob("*.svg")):
+        files.append(File.generated(config, IMAGES + chart.name, abs_src_path=str(chart)))
     return files
 
 
-def _title(guide: Path) -> str:
-    first = guide.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Have pictures come from where the site has them."""
+    return markdown.replace(CHARTS, IMAGES)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> None:
+    """Note which names a page of reference shows."""
+    if page.file.src_path.startswith("reference/"):
+        _documented.update(re.findall(r'<h\d id="sqla_seqreserve\.(?:\w+\.)*(\w+)"', html))
+
+
+def on_post_build(**_: Any) -> None:
+    """Refuse a reference that lacks a public name."""
+    public: set[str] = set()
+    for module in ("sqla_seqreserve", *(f"sqla_seqreserve.{name}" for name in MODULES)):
+        public.update(import_module(module).__all__)
+    missing = public - _documented
+    if missing:
+        raise PluginError(f"the reference lacks {', '.join(sorted(missing))}")
+
+
+def _page(module: str) -> str:
+    return f"reference/{module}.md"

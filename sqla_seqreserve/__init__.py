@@ -1,5 +1,5 @@
-"""``add_all()`` and ``commit()`` at COPY speed, every primary key reserved from its sequence
-before the insert.
+"""``add_all()`` and ``commit()`` write many rows by COPY under SQLAlchemy's own unit of work, and
+every id comes from its sequence.
 """
 
 from __future__ import annotations

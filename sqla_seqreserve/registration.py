@@ -15,7 +15,7 @@ The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly;
 reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
 
 ``on_drift`` says what becomes of a sequence that is behind its table when an engine is first used:
-see :mod:`sqla_seqreserve._flush.drift`.
+see :func:`register`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ __all__ = ["Mode", "Registration", "register"]
 log = logging.getLogger("sqla_seqreserve.registration")
 
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
+"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 
 Reserve: TypeAlias = Literal["auto", "always"]
 

@@ -42,6 +42,7 @@ __all__ = ["ReservedIds", "SessionOrConnection", "assign_ids", "reserve_ids"]
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 SessionOrConnection: TypeAlias = Session | scoped_session[Any] | Connection
+"""Where ids are asked for; asynchronous ones go through :mod:`sqla_seqreserve.aio`."""
 
 _SHOWN: Final = 3
 

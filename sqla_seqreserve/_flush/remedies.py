@@ -18,6 +18,8 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
         "leave batch=False out of the mapper, unless an event counts on saves one by one",
     ),
     ("driver .+", "use psycopg: postgresql+psycopg://"),
+    ("psycopg2 takes no COPY while .+", "use psycopg: postgresql+psycopg://"),
+    ("asyncpg has no binary codec .+", "use psycopg: postgresql+psycopg://"),
     (
         "the connection is in autocommit",
         "save in a transaction, not with isolation_level AUTOCOMMIT",

@@ -36,6 +36,8 @@ from ._server_folder import (
 __all__ = ["URL_VARIABLE", "EmbeddedServer", "embedded_postgres"]
 
 URL_VARIABLE = "SQLA_SEQRESERVE_URL"
+"""The environment variable that names a server to use instead of an embedded one."""
+
 _DRIVER = "postgresql+psycopg"
 
 # Record locks belong to the process, not to a thread, and closing a file of ours drops its lock.

@@ -39,8 +39,14 @@ __all__ = [
 ]
 
 Severity = Literal["LOW", "MEDIUM", "HIGH"]
+"""How bad a finding is; of a gap: up to 10 ids, up to 100, more."""
+
 Status = Literal["OK", "NEEDS_REPAIR", "EXHAUSTED", "WARNING", "UNREADABLE"]
+"""The verdict on a sequence: see the head of this module."""
+
 RepairAction = Literal["HEALTHY", "REPAIRED", "WOULD_REPAIR", "NOT_REPAIRABLE"]
+"""What a repair did; ``WOULD_REPAIR`` in a dry run."""
+
 FindingCode = Literal[
     "BEHIND",
     "CACHED",
@@ -63,6 +69,7 @@ FindingCode = Literal[
     "UNREADABLE",
     "UNUSED",
 ]
+"""What a finding is about; its message and remedy tell it in words."""
 
 
 @dataclass(frozen=True, slots=True)

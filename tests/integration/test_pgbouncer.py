@@ -46,7 +46,7 @@ class Visit(Base):
     number: Mapped[int]
 
 
-#: What each driver needs in transaction mode below PgBouncer 1.21, as the README says.
+#: What each driver needs in transaction mode below PgBouncer 1.21, as the guide on poolers says.
 SETTINGS: dict[str, dict[str, Any]] = {
     "psycopg": {"connect_args": {"prepare_threshold": None}},
     "psycopg2": {},

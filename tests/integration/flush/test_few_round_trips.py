@@ -1,4 +1,4 @@
-"""The round trips of small saves that the README tells of, counted on the wire."""
+"""The round trips of small saves that the guide on drivers tells of, counted on the wire."""
 
 from __future__ import annotations
 
