@@ -123,7 +123,7 @@ class InsertContext:
             # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
             # several.
             yield from _pages(
-                context.compiled,
+                context.compiled._deliver_insertmanyvalues_batches,
                 statement=context.statement,
                 parameters=context.parameters,
                 compiled_parameters=context.compiled_parameters,
@@ -138,7 +138,7 @@ class InsertContext:
             return
         # As ``Connection._exec_insertmany_context`` does.
         yield from _pages(
-            context.dialect,
+            context.dialect._deliver_insertmanyvalues_batches,
             connection=self._connection,
             cursor=context.cursor,
             statement=context.statement,
@@ -198,14 +198,13 @@ class InsertContext:
         raise_as_sqlalchemy(self._connection, error, self)
 
 
-def _pages(maker: Any, **given: Any) -> Iterator[tuple[str, Sequence[Any]]]:
-    """The statements that a compiled INSERT or a dialect makes of many rows, each with its
-    parameters. What it takes grew within 2.0: each release is given what it knows.
+def _pages(make: Any, **given: Any) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The statements that a method of a compiled INSERT or of a dialect makes of many rows, each
+    with its parameters. What it takes grew within 2.0: each release is given what it knows.
     """
-    make = type(maker)._deliver_insertmanyvalues_batches
-    taken = _parameters(make)
+    taken = _parameters(make.__func__)
     for statement, parameters, *_ in make(
-        maker, **{name: value for name, value in given.items() if name in taken}
+        **{name: value for name, value in given.items() if name in taken}
     ):
         yield statement, [parameters]
 
