@@ -1,23 +1,30 @@
 """``add_all()`` and ``commit()`` write many rows by COPY under SQLAlchemy's own unit of work, and
 every id comes from its sequence.
+
+What ``register()`` needs is imported with the package, all else when it is first asked for.
 """
 
 from __future__ import annotations
 
-from ._flush.explain import Explanation
-from .bulk import UpsertResult, bulk_insert, bulk_upsert
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from .errors import SeqReserveError
-from .health import (
-    HealthReport,
-    RepairReport,
-    SequenceHealth,
-    SequenceHealthMixin,
-    check_sequences,
-    repair_sequences,
-)
 from .registration import Registration, register
 from .reports import FlushEntry, FlushReport
-from .reservation import ReservedIds, assign_ids, reserve_ids
+
+if TYPE_CHECKING:
+    from ._flush.explain import Explanation
+    from .bulk import UpsertResult, bulk_insert, bulk_upsert
+    from .health import (
+        HealthReport,
+        RepairReport,
+        SequenceHealth,
+        SequenceHealthMixin,
+        check_sequences,
+        repair_sequences,
+    )
+    from .reservation import ReservedIds, assign_ids, reserve_ids
 
 __version__ = "0.1.0"
 
@@ -41,3 +48,35 @@ __all__ = [
     "repair_sequences",
     "reserve_ids",
 ]
+
+_HOMES: Final = {
+    "_flush.explain": ("Explanation",),
+    "bulk": ("UpsertResult", "bulk_insert", "bulk_upsert"),
+    "health": (
+        "HealthReport",
+        "RepairReport",
+        "SequenceHealth",
+        "SequenceHealthMixin",
+        "check_sequences",
+        "repair_sequences",
+    ),
+    "reservation": ("ReservedIds", "assign_ids", "reserve_ids"),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+# Hidden from type checkers, which would take any name for one of ours.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what was not needed so far: a name of ``__all__``, or the module that has it."""
+        if name in _HOMES:
+            return import_module(f".{name}", __name__)
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{home}", __name__), name)
+        globals()[name] = value  # found without us from now on
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -82,8 +82,8 @@ class InvalidCountError(SeqReserveError):
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """One thing that is wrong with one row: its position in the input, the attribute, and what
-    is wrong.
+    """One thing that is wrong with one row: its position in the input, the attribute (empty where
+    it is the row itself), and what is wrong.
     """
 
     index: int
@@ -91,7 +91,8 @@ class RowProblem:
     problem: str
 
     def __str__(self) -> str:
-        return f"row {self.index}, {self.attribute}: {self.problem}"
+        where = f"row {self.index}, {self.attribute}" if self.attribute else f"row {self.index}"
+        return f"{where}: {self.problem}"
 
 
 class InvalidRowsError(SeqReserveError):

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
@@ -32,12 +32,14 @@ from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
-from ._flush.explain import Explanation, explain
 from ._flush.weighing import heed_messages
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
 from .reports import FlushReport
+
+if TYPE_CHECKING:
+    from ._flush.explain import Explanation
 
 __all__ = ["Mode", "Registration", "register"]
 
@@ -194,6 +196,9 @@ class Registration:
                 f"explain() takes an Engine or a Connection, found {bind!r}. With asyncio: await "
                 "sqla_seqreserve.aio.explain(registration, async_engine_or_connection)"
             )
+        # Here: an application asks while it is written, and not each time that it starts.
+        from ._flush.explain import explain
+
         if classes is not None:
             mappers = [mapper_of(cls) for cls in classes]
         else:

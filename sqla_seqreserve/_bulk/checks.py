@@ -58,7 +58,7 @@ def _problems(
     for index, row in enumerate(rows, start):
         if not isinstance(row, Mapping):
             problems.append(
-                RowProblem(index, "-", f"expected a mapping, found {type(row).__name__}")
+                RowProblem(index, "", f"expected a mapping, found {type(row).__name__}")
             )
             continue
         problems += [

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect
@@ -28,8 +28,9 @@ from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
-from ..health.check import Examined, examine, report_on
-from ..health.repair import repair_sequences
+
+if TYPE_CHECKING:
+    from ..health.check import Examined
 
 __all__ = ["DriftGuard", "OnDrift"]
 
@@ -62,6 +63,9 @@ class DriftGuard:
                 self._examine(session, connection, key)
 
     def _examine(self, session: Session, connection: Connection, key: _Key) -> None:
+        # Here, so that an application that looks for no drift does not import it.
+        from ..health.check import examine, report_on
+
         found = [
             entry
             for entry in examine(connection, self._mappers(session, connection))
@@ -105,6 +109,8 @@ def _is_bound_to(session: Session, mapper: Mapper[Any], connection: Connection) 
 
 
 def _repair(connection: Connection, drifted: Sequence[Examined]) -> None:
+    from ..health.repair import repair_sequences
+
     tables = [entry.target.table for entry in drifted if entry.target is not None]
     try:
         results = repair_sequences(connection, tables).results

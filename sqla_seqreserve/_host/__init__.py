@@ -75,6 +75,7 @@ from .mapping import (
     writes_to,
 )
 from .persistence import (
+    IN_ORDER,
     collect_insert_commands,
     collect_update_commands,
     emit_insert_statements,
@@ -116,6 +117,7 @@ from .warnings import pass_over_ours
 __all__ = [
     "CALLABLES_OK",
     "HISTORY_BLANK",
+    "IN_ORDER",
     "NO_VALUE",
     "PASSIVE_NO_INITIALIZE",
     "InsertContext",

@@ -2,7 +2,8 @@
 
 Read in 2.0.58 and 2.1.9: ``_adapt_connection`` of a cursor; of
 the connection ``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
-``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``. Whether a transaction was
+``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``, which the oldest 2.0
+lack, where nobody can choose names. Whether a transaction was
 begun is ``_started`` in 2.0 and ``_transaction`` in 2.1; a cursor's row count can be set under
 ``rowcount`` in 2.0 and ``_rowcount`` in 2.1; 2.0 waits with ``await_`` of the connection, which
 differs under ``async_fallback``.
@@ -44,8 +45,10 @@ async def prepare_adapted(cursor: Any, statement: str) -> Any:
     """
     adapted = cursor._adapt_connection
     await adapted._check_type_cache_invalidation(cursor._invalidate_schema_cache_asof)
-    name = adapted._prepared_statement_name_func()
-    return await adapted._connection.prepare(statement, name=name)
+    name_of = getattr(adapted, "_prepared_statement_name_func", None)
+    if name_of is None:
+        return await adapted._connection.prepare(statement)
+    return await adapted._connection.prepare(statement, name=name_of())
 
 
 def set_adapted_rowcount(cursor: Any, count: int) -> None:

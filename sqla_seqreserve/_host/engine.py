@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import cache
+from inspect import signature
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Insert
@@ -120,25 +122,30 @@ class InsertContext:
         if context.executemany and self.returning:
             # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
             # several.
-            for batch in context.compiled._deliver_insertmanyvalues_batches(
-                context.statement,
-                context.parameters,
-                context.compiled_parameters,
-                None,
-                1,
-                True,
-                None,
-            ):
-                yield batch.replaced_statement, [batch.replaced_parameters]
+            yield from _pages(
+                context.compiled._deliver_insertmanyvalues_batches,
+                statement=context.statement,
+                parameters=context.parameters,
+                compiled_parameters=context.compiled_parameters,
+                generic_setinputsizes=None,
+                batch_size=1,
+                sort_by_parameter_order=True,
+                schema_translate_map=None,
+            )
             return
         if not (context.executemany and context.dialect.use_insertmanyvalues_wo_returning):
             yield context.statement, context.parameters
             return
         # As ``Connection._exec_insertmany_context`` does.
-        for batch in context.dialect._deliver_insertmanyvalues_batches(
-            self._connection, context.cursor, context.statement, context.parameters, None, context
-        ):
-            yield batch.replaced_statement, [batch.replaced_parameters]
+        yield from _pages(
+            context.dialect._deliver_insertmanyvalues_batches,
+            connection=self._connection,
+            cursor=context.cursor,
+            statement=context.statement,
+            parameters=context.parameters,
+            generic_setinputsizes=None,
+            context=context,
+        )
 
     def begin(self) -> None:
         """Tell listeners and the log of the statement, before it is sent."""
@@ -189,6 +196,22 @@ class InsertContext:
     def raise_error(self, error: BaseException) -> NoReturn:
         """Raise what the driver raised as SQLAlchemy raises it for this statement."""
         raise_as_sqlalchemy(self._connection, error, self)
+
+
+def _pages(make: Any, **given: Any) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The statements that a method of a compiled INSERT or of a dialect makes of many rows, each
+    with its parameters. What it takes grew within 2.0: each release is given what it knows.
+    """
+    taken = _parameters(make.__func__)
+    for statement, parameters, *_ in make(
+        **{name: value for name, value in given.items() if name in taken}
+    ):
+        yield statement, [parameters]
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(signature(function).parameters)
 
 
 def raise_as_sqlalchemy(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from inspect import signature
+from typing import Any, Final
 
 from sqlalchemy import Insert, Table
 from sqlalchemy.orm import Mapper
@@ -79,6 +80,15 @@ def postfetch(
     )
 
 
+# Since 2.0.10. Releases before take the rows that come back in the order in which they come, which
+# on PostgreSQL is that of VALUES.
+IN_ORDER: Final[dict[str, Any]] = (
+    {"sort_by_parameter_order": True}
+    if "sort_by_parameter_order" in signature(Insert.return_defaults).parameters
+    else {}
+)
+
+
 def insert_statement(
     base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool = False
 ) -> Insert:
@@ -94,9 +104,9 @@ def insert_statement(
     def make() -> Insert:
         statement = plain
         if returned:
-            statement = statement.return_defaults(*returned, sort_by_parameter_order=True)
+            statement = statement.return_defaults(*returned, **IN_ORDER)
         if several:
-            statement = statement.return_defaults(*table.primary_key, sort_by_parameter_order=True)
+            statement = statement.return_defaults(*table.primary_key, **IN_ORDER)
         return statement
 
     made: Insert = base_mapper._memo(("sqla_seqreserve insert", table, returned, several), make)

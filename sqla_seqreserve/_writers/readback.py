@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Column,
     Connection,
@@ -21,6 +20,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 from sqlalchemy.sql.selectable import TableValuedAlias
@@ -28,6 +28,12 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 from .. import _host as host
 
 __all__ = ["count_stored", "read_back", "unnested"]
+
+
+class _Keys(ARRAY[Any]):
+    """An array that says its type where it is bound: on asyncpg SQLAlchemy's does since 2.0.10."""
+
+    render_bind_cast = True
 
 
 def read_back(
@@ -92,7 +98,7 @@ def unnested(
     return (
         func.unnest(
             *(
-                bindparam(name, list(found), type_=ARRAY(key.type))
+                bindparam(name, list(found), type_=_Keys(key.type))
                 for name, key, found in zip(names, keys, values, strict=True)
             )
         )

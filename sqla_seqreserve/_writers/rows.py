@@ -103,7 +103,7 @@ class RowInserts:
         number.
         """
         columns = self._keys[table]
-        statement = insert(table).returning(*columns, sort_by_parameter_order=is_sorted)
+        statement = insert(table).returning(*columns, **(host.IN_ORDER if is_sorted else {}))
         found = self.connection.execute(statement, [command[2] for _, command in page]).all()
         if is_sorted and len(found) != len(page):
             raise FlushError(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -226,20 +227,59 @@ def test_private_names_of_sqlalchemy_live_in_one_module() -> None:
     assert not broken, report(broken)
 
 
-def test_importing_the_package_imports_no_option() -> None:
-    """``import sqla_seqreserve`` works, quickly, with nothing installed but its dependencies."""
-    program = (
-        f"import sys, {PACKAGE}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    )
+def loaded_by(statements: str) -> set[str]:
+    """Return the names of all modules that a new process has after these statements."""
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{statements}; import sys; print(*sys.modules)"],
         cwd=ROOT.parent,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    loaded = set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_no_option() -> None:
+    """``import sqla_seqreserve`` works, quickly, with nothing installed but its dependencies."""
+    loaded = {name.partition(".")[0] for name in loaded_by(f"import {PACKAGE}")}
 
     assert PACKAGE in loaded
     assert not loaded & set(OPTIONAL)
+
+
+# What register() needs; everything else waits until it is asked for.
+AT_ONCE = (
+    *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
+    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_host", "_audit", "_mistakes")),
+    *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors")),
+)
+LATER = (
+    f"{PACKAGE}._flush.explain",
+    f"{PACKAGE}._flush.remedies",
+    *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
+    *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
+)
+ADDED_AT_MOST = 70
+
+
+def test_importing_the_package_adds_little_to_sqlalchemy() -> None:
+    """Starting an application imports what ``register()`` needs, and little that is not ours."""
+    orm = loaded_by("import sqlalchemy.orm, sqlalchemy.dialects.postgresql")
+    added = loaded_by(f"import {PACKAGE}") - orm
+    ours = {name for name in added if within(name, PACKAGE)}
+
+    assert {name for name in ours if name != PACKAGE and not within(name, *AT_ONCE)} == set()
+    assert {name for name in ours if within(name, *LATER)} == set()
+    assert len(added) <= ADDED_AT_MOST, sorted(added)
+
+
+def test_every_public_name_is_there_when_asked_for() -> None:
+    """What is imported late is found as what is imported at once, by ``dir()`` too."""
+    package = import_module(PACKAGE)
+    assert set(package.__all__) <= set(dir(package))
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    loaded_by(f"from {PACKAGE} import *; reserve_ids, check_sequences, bulk_insert, Explanation")
+    loaded_by(f"import {PACKAGE} as it; it.health.check_sequences, it.bulk, it.reservation")
+    with pytest.raises(AttributeError, match=f"module '{PACKAGE}' has no attribute 'typo'"):
+        _ = package.typo

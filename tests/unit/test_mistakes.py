@@ -26,7 +26,7 @@ from sqla_seqreserve import (
     repair_sequences,
     reserve_ids,
 )
-from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.errors import ConfigurationError, RowProblem
 from sqla_seqreserve.metrics import HealthMetrics, LibraryMetrics
 
 URL = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
@@ -154,3 +154,11 @@ def test_a_second_set_of_metrics(kind: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{kind.__name__}.*already"):
         kind(registry)
     assert sorted(metric.name for metric in registry.collect()) == before
+
+
+def test_what_is_wrong_with_a_row_is_named_without_a_dash() -> None:
+    """A problem names the row and the attribute, or the row alone where it is no mapping."""
+    assert str(RowProblem(0, "total", "has no value")) == "row 0, total: has no value"
+    assert str(RowProblem(0, "", "expected a mapping, found int")) == (
+        "row 0: expected a mapping, found int"
+    )
