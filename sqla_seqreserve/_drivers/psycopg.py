@@ -10,27 +10,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Dialect
 
 from .. import _host as host
 from .driver import (
-    LOCK_REFUSED,
     CopyRows,
     Driver,
     InsertMessage,
-    LockRefusedError,
     MessageError,
     Returned,
     Row,
     State,
     TypeTable,
 )
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["make_driver"]
-
-_SAVEPOINT: Final = "sqla_seqreserve_lock"
 
 
 class _Psycopg:
@@ -39,7 +36,7 @@ class _Psycopg:
     begins_along = True
     sends_several = True
     returns_each = True
-    locks_apart = True
+    lock_round_trips = 0
 
     copy_start = 150.0
     copy_row = 3.0
@@ -85,7 +82,7 @@ class _SyncPsycopg(_Psycopg):
                 connection.rollback()
             elif place == 2:
                 with connection.lock:
-                    connection.wait(_query(connection, _undo_savepoint))
+                    connection.wait(_query(connection, ";".join(UNDO)))
             raise
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
@@ -131,7 +128,7 @@ class _AsyncPsycopg(_Psycopg):
                 await connection.rollback()
             elif place == 2:
                 async with connection.lock:
-                    await connection.wait(_query(connection, _undo_savepoint))
+                    await connection.wait(_query(connection, ";".join(UNDO)))
             raise
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
@@ -158,9 +155,6 @@ class _AsyncPsycopg(_Psycopg):
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
     return _AsyncPsycopg() if dialect.is_async else _SyncPsycopg()
-
-
-_undo_savepoint: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT};RELEASE SAVEPOINT {_SAVEPOINT}"
 
 
 def _is_idle(driver: Any) -> bool:
@@ -209,7 +203,7 @@ def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
         before = [_begin(driver)] + ([lock] if lock is not None else [])
     else:
         assert lock is not None
-        before = [f"SAVEPOINT {_SAVEPOINT}", lock, f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+        before = [*guarded(lock)]
     return ";".join([*before, query])
 
 
