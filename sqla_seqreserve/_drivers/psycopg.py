@@ -8,7 +8,8 @@ locally. Read in psycopg 3.2.0 and 3.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -86,7 +87,7 @@ class _SyncPsycopg(_Psycopg):
             raise
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        with cursor.copy(statement) as copy:
+        with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
             if rows.binary:
                 copy.set_types(rows.oids)
             write_row = copy.write_row
@@ -135,13 +136,14 @@ class _AsyncPsycopg(_Psycopg):
         return int(host.await_driver(self._copy(host.driver_cursor(cursor), statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        async with cursor.copy(statement) as copy:
-            if rows.binary:
-                copy.set_types(rows.oids)
-            write_row = copy.write_row
-            for block in rows.blocks():
-                for row in block:
-                    await write_row(row)
+        with _refused_as_by_insert(rows):
+            async with cursor.copy(statement) as copy:
+                if rows.binary:
+                    copy.set_types(rows.oids)
+                write_row = copy.write_row
+                for block in rows.blocks():
+                    for row in block:
+                        await write_row(row)
         return int(cursor.rowcount)
 
     def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
@@ -229,6 +231,26 @@ def _query(driver: Any, text: str, locked: int | None = None) -> Generator[Any, 
     if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
         raise LockRefusedError from error
     raise error
+
+
+@contextmanager
+def _refused_as_by_insert(rows: CopyRows) -> Iterator[None]:
+    """Refuse text with NUL as psycopg does by itself, but for binary COPY."""
+    from psycopg import DataError
+    from psycopg.errors import CharacterNotInRepertoire
+
+    try:
+        yield
+    except CharacterNotInRepertoire as error:
+        if any(_has_nul(value) for values in rows.values for value in values):
+            raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes") from error
+        raise
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 @lru_cache(maxsize=1024)
