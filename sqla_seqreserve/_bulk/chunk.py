@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
@@ -15,7 +16,7 @@ from sqlalchemy.orm.exc import FlushError
 from .. import _host as host
 from .._drivers import CopyRows
 from .._ids.keys import generated_key
-from .._rows.division import Batch, divide, is_plain, values_of
+from .._rows.division import Batch, Division, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
@@ -47,6 +48,7 @@ class ChunkInsert:
         self.start = start
         self.used = used
         self.added: dict[str, Sequence[Any]] = {}
+        self.divided: list[tuple[InsertPlan, Division]] = []
         self.batches: list[tuple[InsertPlan, Batch]] = []
         self.reserved: Sequence[int] = ()
         self.keys: list[Any] = []
@@ -124,6 +126,7 @@ class ChunkInsert:
             plan = whole.plans[table]
             assert plan is not None
             divisions.append((plan, divide(plan, self.rows, connection, self.added)))
+        self.divided = divisions
         refused = {
             position: reason
             for _, division in divisions
@@ -249,6 +252,7 @@ class ChunkInsert:
                 or plan.facts.kind not in {"r", "p"}
             ),
             any(plan.keeps_order for plan in plans),
+            self._made(chosen),
         )
         keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
         self.inserted = dict(zip(chosen, keys, strict=True))
@@ -257,6 +261,19 @@ class ChunkInsert:
         whole.note("insert", reason, stored, kept, time.perf_counter() - started)
         if whole.progress is not None:
             whole.progress(len(rows))
+
+    def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
+        """Which batch holds each of these rows, by its place among them."""
+        places = {position: place for place, position in enumerate(chosen)}
+        return {
+            plan.table: {
+                places[position]: (batch, index)
+                for batch in division.batches
+                for index, position in enumerate(batch.positions)
+                if position in places
+            }
+            for plan, division in self.divided
+        }
 
     # What comes back
 

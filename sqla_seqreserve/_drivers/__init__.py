@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Dialect
 
-from .driver import CopyRows, Driver, InsertMessage, LockRefusedError, MessageError, Returned, Row
+from .driver import CopyRows, Driver, InsertMessage, MessageError, Returned, Row
+from .locking import LockRefusedError
 from .singly import Singly
 
 __all__ = [

@@ -7,9 +7,11 @@ the right length. So the query is ours here, is prepared anew as soon as the tab
 it was prepared for, and is never executed. In the steady state nothing else is sent than the COPY,
 and that in one round trip: asyncpg does not wait for the server's "go on".
 
-What SQLAlchemy sends is prepared, so a message holds one statement. The private ``_protocol`` of a
-connection, its ``copy_in()``, and ``_state`` of a prepared statement were read in asyncpg 0.30 and
-0.32.
+What SQLAlchemy sends is prepared, so a message holds one statement. A lock is to travel with the
+query that it is taken for, and a savepoint with the lock; so that query is the source of a
+``COPY .. TO STDOUT``, which asyncpg sends as a simple query: there the three may stand before it.
+The private ``_protocol`` of a connection, its ``copy_in()`` and ``copy_out()``, and ``_state`` of a
+prepared statement were read in asyncpg 0.30 and 0.32.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from sqlalchemy import Dialect
 
 from .. import _host as host
 from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["make_driver"]
 
@@ -47,7 +50,7 @@ class _Asyncpg:
     copy_round_trips = 1
     begins_along = False
     sends_several = False
-    locks_apart = False
+    lock_round_trips = 0
 
     returns_each = False
     copy_start = 150.0
@@ -80,10 +83,37 @@ class _Asyncpg:
         """asyncpg takes one statement at a time, BEGIN too."""
 
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
-        # Statements are prepared, so a lock cannot travel with one: the query takes its own.
-        assert lock is None
-        cursor.execute(statement, parameters)
-        return [tuple(row) for row in cursor.fetchall()]
+        if lock is None:
+            cursor.execute(statement, parameters)
+            return [tuple(row) for row in cursor.fetchall()]
+        opens = host.begins_adapted(cursor)
+        text = f"COPY ({_with_values(statement, parameters)}) TO STDOUT"
+        copied = host.await_adapted(cursor, self._query(cursor, lock, text))
+        if copied is None:
+            if opens:
+                host.rollback_adapted(cursor)
+            raise LockRefusedError
+        return _numbers(copied)
+
+    async def _query(self, cursor: Any, lock: str, text: str) -> bytes | None:
+        """What the query's COPY brought; ``None``: the lock was refused."""
+        copied: list[bytes] = []
+
+        async def keep(data: bytes) -> None:
+            copied.append(data)
+
+        async with host.adapted_statement(cursor) as connection:
+            # Without a transaction the message is one, in which no savepoint can be set.
+            before = ";".join(guarded(lock)) if connection.is_in_transaction() else lock
+            try:
+                await connection._protocol.copy_out(f"{before};{text}", keep, None)
+            except Exception as error:
+                if getattr(error, "sqlstate", None) not in LOCK_REFUSED:
+                    raise
+                if await _was_locked(connection, lock):
+                    raise
+                return None
+        return b"".join(copied)
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(host.await_adapted(cursor, self._copy(cursor, statement, rows)))
@@ -112,6 +142,43 @@ class _Asyncpg:
 def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
     """What asyncpg can do."""
     return _Asyncpg()
+
+
+_PARAMETER: Final = re.compile(r"\$([0-9]+)")
+
+
+def _with_values(statement: str, parameters: Sequence[Any]) -> str:
+    """A statement of ours, which names nothing but parameters, with their values in their places:
+    a simple query takes none.
+    """
+    values = [repr(value) if type(value) is int else _literal(value) for value in parameters]
+    return _PARAMETER.sub(lambda found: values[int(found[1]) - 1], statement)
+
+
+def _literal(text: str) -> str:
+    """Text as SQL, whatever ``standard_conforming_strings`` is."""
+    quoted = text.replace("'", "''")
+    return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
+
+
+def _numbers(copied: bytes) -> list[Row]:
+    """The rows of whole numbers that a COPY in text format holds."""
+    width = copied.partition(b"\n")[0].count(b"\t") + 1
+    values = [None if field == b"\\N" else int(field) for field in copied.split()]
+    return list(zip(*[iter(values)] * width, strict=True))
+
+
+async def _was_locked(connection: Any, lock: str) -> bool:
+    """Whether it was the query behind the lock that failed; if not, undo the lock's failure."""
+    from asyncpg import PostgresError
+
+    within = connection.is_in_transaction()
+    try:
+        await connection.execute(";".join(UNDO) if within else f"{lock};SELECT 1")
+    except PostgresError:
+        # The savepoint is gone if the lock was granted, and the transaction stays failed.
+        return bool(within)
+    return not within
 
 
 def _data_error() -> type[Exception]:

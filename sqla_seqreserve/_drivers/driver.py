@@ -13,11 +13,9 @@ from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 __all__ = [
-    "LOCK_REFUSED",
     "CopyRows",
     "Driver",
     "InsertMessage",
-    "LockRefusedError",
     "MessageError",
     "Returned",
     "Row",
@@ -73,16 +71,6 @@ class InsertMessage:
     returns: bool
 
 
-LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809"})
-"""SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
-or schema, not a table.
-"""
-
-
-class LockRefusedError(Exception):
-    """A table could not be locked as an INSERT would lock it; nothing else was run."""
-
-
 @dataclass(slots=True, eq=False)
 class Returned:
     """What an INSERT of a message brought back: rows, and the type oid of each of their columns."""
@@ -130,8 +118,8 @@ class Driver(Protocol):
     returns_each: bool
     """Whether each row of a message may bring values back (RETURNING), not the last alone."""
 
-    locks_apart: bool
-    """Whether ``LOCK TABLE`` travels with :meth:`query`; else the query itself must take locks."""
+    lock_round_trips: int
+    """Round trips of a lock beside those of the :meth:`query` that it is taken for."""
 
     copy_start: float
     copy_row: float
@@ -163,8 +151,8 @@ class Driver(Protocol):
         """
 
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
-        """Take a lock (``LOCK TABLE``) and run a query, in one message with the BEGIN of the
-        transaction where the driver can; return the query's rows.
+        """Take a lock (``LOCK TABLE``) and run a query of whole numbers, in one message with the
+        BEGIN of the transaction where the driver can; return the query's rows.
 
         :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
         """

@@ -8,29 +8,27 @@ locally. Read in psycopg 3.2.0 and 3.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Dialect
 
 from .. import _host as host
 from .driver import (
-    LOCK_REFUSED,
     CopyRows,
     Driver,
     InsertMessage,
-    LockRefusedError,
     MessageError,
     Returned,
     Row,
     State,
     TypeTable,
 )
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["make_driver"]
-
-_SAVEPOINT: Final = "sqla_seqreserve_lock"
 
 
 class _Psycopg:
@@ -39,7 +37,7 @@ class _Psycopg:
     begins_along = True
     sends_several = True
     returns_each = True
-    locks_apart = True
+    lock_round_trips = 0
 
     copy_start = 300.0
     copy_row = 3.0
@@ -90,11 +88,11 @@ class _SyncPsycopg(_Psycopg):
                 connection.rollback()
             elif place == 2:
                 with connection.lock:
-                    connection.wait(_query(connection, _undo_savepoint))
+                    connection.wait(_query(connection, ";".join(UNDO)))
             raise
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        with cursor.copy(statement) as copy:
+        with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
             if rows.binary:
                 copy.set_types(rows.oids)
             write_row = copy.write_row
@@ -136,20 +134,21 @@ class _AsyncPsycopg(_Psycopg):
                 await connection.rollback()
             elif place == 2:
                 async with connection.lock:
-                    await connection.wait(_query(connection, _undo_savepoint))
+                    await connection.wait(_query(connection, ";".join(UNDO)))
             raise
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(host.await_driver(self._copy(host.driver_cursor(cursor), statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        async with cursor.copy(statement) as copy:
-            if rows.binary:
-                copy.set_types(rows.oids)
-            write_row = copy.write_row
-            for block in rows.blocks():
-                for row in block:
-                    await write_row(row)
+        with _refused_as_by_insert(rows):
+            async with cursor.copy(statement) as copy:
+                if rows.binary:
+                    copy.set_types(rows.oids)
+                write_row = copy.write_row
+                for block in rows.blocks():
+                    for row in block:
+                        await write_row(row)
         return int(cursor.rowcount)
 
     def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
@@ -163,9 +162,6 @@ class _AsyncPsycopg(_Psycopg):
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
     return _AsyncPsycopg() if dialect.is_async else _SyncPsycopg()
-
-
-_undo_savepoint: Final = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT};RELEASE SAVEPOINT {_SAVEPOINT}"
 
 
 def _is_idle(driver: Any) -> bool:
@@ -214,7 +210,7 @@ def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
         before = [_begin(driver)] + ([lock] if lock is not None else [])
     else:
         assert lock is not None
-        before = [f"SAVEPOINT {_SAVEPOINT}", lock, f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+        before = [*guarded(lock)]
     return ";".join([*before, query])
 
 
@@ -240,6 +236,26 @@ def _query(driver: Any, text: str, locked: int | None = None) -> Generator[Any, 
     if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
         raise LockRefusedError from error
     raise error
+
+
+@contextmanager
+def _refused_as_by_insert(rows: CopyRows) -> Iterator[None]:
+    """Refuse text with NUL as psycopg does by itself, but for binary COPY."""
+    from psycopg import DataError
+    from psycopg.errors import CharacterNotInRepertoire
+
+    try:
+        yield
+    except CharacterNotInRepertoire as error:
+        if any(_has_nul(value) for values in rows.values for value in values):
+            raise DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes") from error
+        raise
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 @lru_cache(maxsize=1024)

@@ -16,22 +16,19 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .driver import (
-    LOCK_REFUSED,
     CopyRows,
     Driver,
     InsertMessage,
-    LockRefusedError,
     MessageError,
     Returned,
     Row,
     State,
     TypeTable,
 )
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
 
 __all__ = ["make_driver"]
-
-_SAVEPOINT: Final = "sqla_seqreserve_lock"
 
 _NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
 _INTO: Final = re.compile(
@@ -44,7 +41,7 @@ class _Psycopg2:
     copy_round_trips = 2
     begins_along = False
     sends_several = True
-    locks_apart = True
+    lock_round_trips = 0
 
     returns_each = False
     copy_start = 330.0
@@ -84,7 +81,7 @@ class _Psycopg2:
         connection = cursor.connection
         opens, autocommit = _is_idle(connection), connection.autocommit
         # Without a transaction the message is one, in which no savepoint can be set.
-        before = lock if autocommit else _guarded(lock)
+        before = lock if autocommit else ";".join(guarded(lock))
         query = cursor.mogrify(statement, parameters)
         try:
             cursor.execute(cursor.mogrify(before) + b";" + query)
@@ -142,11 +139,6 @@ def _is_idle(driver: Any) -> bool:
 # Locking
 
 
-def _guarded(lock: str) -> str:
-    """The lock with a savepoint around it, so that its refusal fails nothing else."""
-    return f"SAVEPOINT {_SAVEPOINT};{lock};RELEASE SAVEPOINT {_SAVEPOINT}"
-
-
 def _was_locked(cursor: Any, lock: str, *, autocommit: bool) -> bool:
     """Whether it was the query behind the lock that failed; if not, undo the lock's failure."""
     try:
@@ -154,7 +146,7 @@ def _was_locked(cursor: Any, lock: str, *, autocommit: bool) -> bool:
             cursor.execute(f"{lock};SELECT 1")
             return True
         # It is gone if the lock was granted, and the transaction stays failed.
-        cursor.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT};RELEASE SAVEPOINT {_SAVEPOINT}")
+        cursor.execute(";".join(UNDO))
     except cursor.connection.Error:
         return not autocommit
     return False

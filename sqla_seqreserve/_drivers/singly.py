@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["Singly"]
 
@@ -26,7 +27,7 @@ class Singly:
     begins_along = False
     sends_several = False
     returns_each = False
-    locks_apart = False
+    lock_round_trips = 3
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -57,8 +58,8 @@ class Singly:
         """BEGIN is a message of its own."""
 
     def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
-        # A lock would be a second statement: the query takes its own.
-        assert lock is None
+        if lock is not None:
+            _take(cursor, lock)
         cursor.execute(statement, parameters)
         return [tuple(row) for row in cursor.fetchall()]
 
@@ -67,3 +68,17 @@ class Singly:
 
     def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
         raise NotImplementedError("this engine takes one statement in a message")
+
+
+def _take(cursor: Any, lock: str) -> None:
+    """Take the lock, each statement by itself."""
+    for statement in guarded(lock):
+        try:
+            cursor.execute(statement)
+        except Exception as error:
+            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+            if statement != lock or state not in LOCK_REFUSED:
+                raise
+            for undoing in UNDO:
+                cursor.execute(undoing)
+            raise LockRefusedError from error

@@ -114,7 +114,7 @@ def _insert_class(
             reason = refusal or reasons[part - len(batches)]
             writer = "insert" if reason == FEW else "orm"
             chosen = [records[position] for position in positions]
-            if refusal is not None and run.outbox(connection, uow).can_wait(table):
+            if refusal is not None:
                 _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
             else:
                 _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
@@ -160,24 +160,32 @@ def _insert_batch(
         for position, column in enumerate(batch.plans)
         if column.column.primary_key
         and column.attribute is not None
+        and column.attribute not in batch.defaults
         and records[0][1].get(column.attribute) is None
     }
     names = [str(column.column.key) for column in batch.plans]
+    made = {
+        name: (column.processor, given, values)
+        for name, column, given, values in zip(
+            names, batch.plans, batch.given, batch.values, strict=True
+        )
+        if column.processor is not None
+    }
     parameters = [
         {
             name: value
             for position, (name, value) in enumerate(zip(names, values, strict=True))
             if position not in left_out
         }
-        for values in zip(*batch.values, strict=True)
+        for values in zip(*batch.given, strict=True)
     ]
 
     def written(seconds: float) -> None:
         _keep_defaults(plan, batch, records, uow)
         _written(run, table, records, "orm", reason, seconds)
 
-    run.outbox(records[0][3], uow).add_processed(
-        base_mapper, plan.mapper, table, records, parameters, written
+    run.outbox(records[0][3], uow).add_made(
+        base_mapper, plan.mapper, table, records, parameters, host.MadeValues(made), written
     )
 
 
@@ -227,13 +235,14 @@ def _after_copy(
 ) -> None:
     mapper = plan.mapper
     loaded: list[str] = []
+    # The keys among them are what rows are read back by.
+    _set_defaults(batch, records)
     # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
     # A partition attached meanwhile may have a trigger that no lock of ours kept away.
     if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)
-    _set_defaults(batch, records)
     refresh_flush = mapper.class_manager.dispatch.refresh_flush
     if refresh_flush:
         for position, (state, _, _, _) in enumerate(records):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
@@ -202,17 +202,15 @@ class FlushRun:
                 and mapper not in chosen
                 and lacks_key(mapper, states)
             ]
-        to_copy, barred = self._to_copy(connection, chosen)
+        to_copy, kept_out = self._to_copy(connection, pending, chosen)
         self._copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
-        compared = {facts.name: facts for facts in barred if facts.lockable} | pinned
         wanted: dict[str, dict[KeySequence, list[State]]] = {}
         for mapper, states in pending.items():
             source = found[mapper]
             if source.sequence is None or (source.always_identity and mapper not in to_copy):
-                if source.facts is not None and source.facts.lockable:
-                    # What keeps a class from its keys may have been taken away since.
-                    compared[source.facts.name] = source.facts
+                if source.facts is not None:
+                    kept_out.setdefault(source.facts.name, (source.facts, len(states)))
                 continue
             if self._casts(connection, mapper):
                 continue
@@ -220,6 +218,17 @@ class FlushRun:
             needing = [state for state in states if state.dict.get(attribute) is None]
             if needing:
                 wanted.setdefault(source.sequence.name, {})[source] = needing
+        # What keeps a class from its keys, or from COPY, may have been taken away since.
+        doubted = [
+            facts
+            for facts, rows in kept_out.values()
+            if catalogue.is_in_doubt(connection, facts, rows)
+        ]
+        if not all(facts.lockable for facts in doubted):
+            # They cannot be compared under a lock, but read.
+            catalogue.forget(connection, [facts.name for facts in doubted])
+            return False
+        compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
         requests, shelves = [], []
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
@@ -228,7 +237,7 @@ class FlushRun:
             count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        asks = is_free or bool(pinned) or any(request.count for request in requests)
+        asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
         if is_idle:
             drop_snapshot(connection)
         taken = take_ids(connection, requests, compared.values() if asks else ())
@@ -258,10 +267,13 @@ class FlushRun:
         return False
 
     def _to_copy(
-        self, connection: Connection, mappers: Iterable[Mapper[Any]]
-    ) -> tuple[dict[Mapper[Any], list[TableFacts]], list[TableFacts]]:
+        self,
+        connection: Connection,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        mappers: Iterable[Mapper[Any]],
+    ) -> tuple[dict[Mapper[Any], list[TableFacts]], dict[str, tuple[TableFacts, int]]]:
         """The classes that COPY is to write, with what is known of their tables; and the tables of
-        which that tells that it cannot.
+        which that tells that it cannot, with the rows that it was to write.
         """
         chosen = {
             mapper: [table for table in mapper.tables if isinstance(table, Table)]
@@ -274,7 +286,7 @@ class FlushRun:
         }
         facts = catalogue.table_facts(connection, names.values())
         found: dict[Mapper[Any], list[TableFacts]] = {}
-        barred: list[TableFacts] = []
+        kept_out: dict[str, tuple[TableFacts, int]] = {}
         for mapper, tables in chosen.items():
             known: list[TableFacts] = []
             self._barred.pop(mapper, None)
@@ -286,12 +298,12 @@ class FlushRun:
                 plan = insert_plan(mapper, table, one, connection.dialect)
                 if plan.reason is not None:
                     self._barred[mapper] = plan.reason
-                    barred.append(one)
+                    kept_out[one.name] = one, len(pending[mapper])
                     break
                 known.append(one)
             else:
                 found[mapper] = known
-        return found, barred
+        return found, kept_out
 
     def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
         """Give the ids of one sequence to the objects of the classes that share it, in the order

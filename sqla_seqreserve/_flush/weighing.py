@@ -107,8 +107,7 @@ def hindrance(connection: Connection, state: str) -> str | None:
         return "the connection is in autocommit"
     if host.sees_the_present(connection):
         return None
-    driver = driver_of(connection.dialect)
-    if state == "open" or driver is None or not driver.locks_apart:
+    if state == "open" or driver_of(connection.dialect) is None:
         return "the transaction sees an old snapshot (REPEATABLE READ or SERIALIZABLE)"
     return None
 

@@ -39,6 +39,17 @@ async def adapted_statement(cursor: Any) -> AsyncIterator[Any]:
             adapted._handle_exception(error)
 
 
+def begins_adapted(cursor: Any) -> bool:
+    """Whether the adapted ``cursor`` would begin a transaction before its next statement."""
+    adapted = cursor._adapt_connection
+    return not (_is_begun(adapted) or adapted.autocommit)
+
+
+def rollback_adapted(cursor: Any) -> None:
+    """End the transaction of the adapted ``cursor``; its next statement begins another."""
+    cursor._adapt_connection.rollback()
+
+
 async def prepare_adapted(cursor: Any, statement: str) -> Any:
     """Prepare a statement that SQLAlchemy does not keep: its name is the application's choice, and
     what asyncpg knows of types is of after the last DDL that SQLAlchemy saw.

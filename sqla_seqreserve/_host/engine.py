@@ -230,34 +230,89 @@ def raise_as_sqlalchemy(
     raise AssertionError("an error is raised above")
 
 
+class MadeValues:
+    """Bind processors that hand out what the types' own made of the same rows before, one row after
+    the other. A value that is another by now (a listener may have put it there) is processed.
+
+    :param columns: of each parameter that has a processor: the processor, the rows' values, and
+        what it made of them.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, tuple[Callable[[Any], Any], Sequence[Any], Sequence[Any]]],
+    ) -> None:
+        self.processors = {name: _handing_out(*column) for name, column in columns.items()}
+
+
+def _handing_out(
+    process: Callable[[Any], Any], given: Sequence[Any], made: Sequence[Any]
+) -> Callable[[Any], Any]:
+    pairs = zip(given, made, strict=True)
+
+    def processor(value: Any) -> Any:
+        for before, result in pairs:
+            return result if value is before else process(value)
+        return process(value)
+
+    return processor
+
+
+class _Made:
+    """A cache of compiled statements, each given out as a copy with processors of its own: those of
+    a statement are memoized with it.
+    """
+
+    def __init__(self, cache: Any, made: MadeValues) -> None:
+        self._cache = cache
+        self._processors = made.processors
+
+    def get(self, key: Any) -> Any:
+        found = self._cache.get(key)
+        return None if found is None else self._own(copy(found))
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        self._cache[key] = copy(compiled)
+        self._own(compiled)
+
+    def _own(self, compiled: Any) -> Any:
+        compiled.__dict__["_bind_processors"] = self._processors
+        return compiled
+
+
+def compiled_cache(of: Mapper[Any] | Connection, made: MadeValues | None) -> Any:
+    """The cache of compiled statements of a base mapper, or of a connection's engine, for an
+    execution with values that are ``made``.
+    """
+    cache: Any = of.engine._compiled_cache if isinstance(of, Connection) else of._compiled_cache
+    return cache if made is None else _Made(cache, made)
+
+
 def insert_context(
     connection: Connection,
     base_mapper: Mapper[Any],
     statement: Insert,
     parameters: Sequence[Mapping[str, Any]],
     *,
-    processed: bool = False,
+    made: MadeValues | None = None,
 ) -> InsertContext:
     """Compile an INSERT with the mapper's own cache, and bind these rows to it.
 
-    :param processed: the values are what the types' bind processors made of them already.
+    :param made: what the types' bind processors made of these rows already.
     """
     dialect = connection.dialect
     rows = list(parameters)
+    cache = compiled_cache(base_mapper, made)
     options = statement._execution_options.merge_with(
-        connection._execution_options, {"compiled_cache": base_mapper._compiled_cache}
+        connection._execution_options, {"compiled_cache": cache}
     )
     compiled, extracted, *rest = statement._compile_w_cache(
         dialect,
-        compiled_cache=base_mapper._compiled_cache,
+        compiled_cache=cache,
         column_keys=sorted(parameters[0]),
         for_executemany=len(parameters) > 1,
         schema_translate_map=options.get("schema_translate_map"),
     )
-    if processed:
-        # Memoized per statement, which is in a cache: a copy has its own.
-        compiled = copy(compiled)
-        compiled.__dict__["_bind_processors"] = {}
     # 2.1 has one more: the values of the statement's own parameters.
     more = {"param_dict": rest[0]} if len(rest) > 1 else {}
     context_class: Any = dialect.execution_ctx_cls

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 
-from .engine import InsertContext
+from .engine import InsertContext, MadeValues, compiled_cache
 from .lines import either
 from .unit_of_work import State, UOWTransaction
 
@@ -29,7 +29,7 @@ collect_update_commands: Callable[..., Iterator[tuple[Any, ...]]] = (
     _persistence._collect_update_commands
 )
 
-emit_insert_statements: Callable[..., Any] = _persistence._emit_insert_statements
+_emit_insert_statements: Callable[..., Any] = _persistence._emit_insert_statements
 
 emit_update_statements: Callable[..., Any] = _persistence._emit_update_statements
 
@@ -39,6 +39,22 @@ _populate: Callable[..., None] = either(_sync, "populate")
 
 
 _postfetch: Callable[..., None] = _persistence._postfetch
+
+
+def emit_insert_statements(
+    base_mapper: Mapper[Any],
+    uow: UOWTransaction,
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[tuple[Any, ...]],
+    made: MadeValues | None = None,
+) -> None:
+    """Send INSERTs as SQLAlchemy does.
+
+    :param made: what the types' bind processors made of these rows already.
+    """
+    options = {} if made is None else {"compiled_cache": compiled_cache(base_mapper, made)}
+    _emit_insert_statements(base_mapper, uow, mapper, table, commands, execution_options=options)
 
 
 class _Result:

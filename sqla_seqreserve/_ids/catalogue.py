@@ -26,6 +26,7 @@ __all__ = [
     "ACTION_FINGERPRINT",
     "COLUMN_FINGERPRINT",
     "FINGERPRINT",
+    "INSERT_RULES",
     "ColumnFacts",
     "SequenceFacts",
     "TableFacts",
@@ -33,6 +34,7 @@ __all__ = [
     "cached_facts",
     "effective_schema",
     "forget",
+    "is_in_doubt",
     "qualified_name",
     "quoted",
     "renew",
@@ -126,6 +128,11 @@ _TRIGGERS: Final = """EXISTS (SELECT FROM pg_trigger t
                       AND t.tgtype & {mask} = {bits})"""
 # tgtype: 1 for each row, 2 before, 4 on INSERT.
 
+INSERT_RULES: Final = (
+    "EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = {table} AND r.ev_type = '3')"
+)
+"""Whether a rule may write something else than the row of an INSERT, as an SQL expression."""
+
 COLUMN_FINGERPRINT: Final = "ROW(a.attrelid, a.xmin)::text"
 """What differs once the column has another type, default or identity or the table's name leads to
 another table, as an SQL expression on ``pg_attribute a``. It takes a third of the time, which a
@@ -143,8 +150,7 @@ _FACTS = text(
            c.relkind::text AS kind, c.relrowsecurity AS row_security,
            c.relkind IN ('r', 'p')
                AND has_table_privilege(c.oid, 'INSERT') AS lockable,
-           EXISTS (SELECT FROM pg_rewrite r
-                    WHERE r.ev_class = c.oid AND r.ev_type = '3') AS insert_rules,
+           {INSERT_RULES.format(table="c.oid")} AS insert_rules,
            {_TRIGGERS.format(mask=4, bits=4)} AS insert_triggers,
            {_TRIGGERS.format(mask=7, bits=7)} AS before_insert_triggers,
            {_TRIGGERS.format(mask=5, bits=4)} AS statement_triggers,
@@ -204,6 +210,10 @@ _SEQUENCE = text(
     """
 )
 
+_DOUBTED_AFTER: Final = 20_000
+"""SQLAlchemy sends so many rows in twenty statements, and takes half a second for them."""
+
+_passed: MutableMapping[Dialect, dict[TableName, int]] = WeakKeyDictionary()
 _cache: MutableMapping[Dialect, dict[TableName, TableFacts]] = WeakKeyDictionary()
 _sequence_cache: MutableMapping[Dialect, dict[str, SequenceFacts]] = WeakKeyDictionary()
 
@@ -263,6 +273,18 @@ def table_facts(
     if missing:
         known.update(_read(connection, missing))
     return {name: known.get(name) for name in wanted}
+
+
+def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
+    """Whether to ask if facts still hold that keep so many more rows from their keys or from COPY:
+    once for each :data:`_DOUBTED_AFTER` rows that were written without.
+    """
+    passed = _passed.setdefault(connection.dialect, {})
+    passed[facts.name] = passed.get(facts.name, 0) + rows
+    if passed[facts.name] <= _DOUBTED_AFTER:
+        return False
+    del passed[facts.name]
+    return True
 
 
 def cached_facts(connection: Connection, names: Iterable[TableName]) -> list[TableFacts]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import enum
 import functools
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -126,7 +125,8 @@ class _Guard(enum.Enum):
         "AND has_table_privilege(a.attrelid, 'INSERT') "
         # A trigger that may change the key: of each row, before, on INSERT.
         "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = a.attrelid "
-        "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7)"
+        "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) "
+        f"AND NOT {catalogue.INSERT_RULES.format(table='a.attrelid')}"
     )
     TABLE = (
         "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
@@ -181,9 +181,7 @@ class _Statement:
             self.names.append(facts.name)
             guards.append((self._guard_table(facts, slot), False))
         self.tables = sorted(locked)
-        self.text = _statement(
-            len(requests), tuple(guards), self._is_present(), self._locks_within()
-        )
+        self.text = _statement(len(requests), tuple(guards), self._is_present())
 
     def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
         self.parameters[f"table_{slot}"] = facts.name
@@ -196,26 +194,17 @@ class _Statement:
     def _is_present(self) -> bool:
         """Whether the lock is taken before the transaction has a snapshot."""
         driver = self.driver
-        return (
-            driver is not None
-            and driver.locks_apart
-            and driver.state(self.connection.connection) == "idle"
-        )
-
-    def _locks_within(self) -> tuple[str, ...]:
-        """The tables that the query itself must lock."""
-        if self.driver is None or self.driver.locks_apart:
-            return ()
-        return tuple(self.tables)
+        return driver is not None and driver.state(self.connection.connection) == "idle"
 
     def run(self) -> Sequence[Row]:
         driver = self.driver
         if driver is None:
             return [tuple(row) for row in self.connection.execute(self.text, self.parameters)]
-        lock = None
-        if driver.locks_apart:
-            tables = ", ".join(f"ONLY {name}" for name in self.tables)
-            lock = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+        tables = ", ".join(f"ONLY {name}" for name in self.tables)
+        lock: str | None = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+        if driver.lock_round_trips and driver.state(self.connection.connection) == "autocommit":
+            # It would end with the statement that takes it.
+            lock = None
         return _query(self.connection, driver, lock, self.text, self.parameters)
 
 
@@ -245,16 +234,9 @@ def _query(
 
 @functools.lru_cache(maxsize=128)
 def _statement(
-    requests: int,
-    guards: tuple[tuple[_Guard, bool], ...],
-    is_present: bool,
-    locks_within: tuple[str, ...],
+    requests: int, guards: tuple[tuple[_Guard, bool], ...], is_present: bool
 ) -> TextClause:
-    # Slots are ours, names are quoted, values are bound. No column is named, for it may be gone.
-    locks = [
-        f"lock_{number} AS (INSERT INTO {_escaped(table)} SELECT WHERE false)"
-        for number, table in enumerate(locks_within)
-    ]
+    # Slots are ours, and all else is bound: a driver may put the values in place by itself.
     branches = []
     for slot, (guard, declared) in enumerate(guards):
         holds = guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
@@ -268,13 +250,7 @@ def _statement(
             )
         else:
             branches.append(f"SELECT {slot} AS slot, (SELECT CAST(c.oid AS bigint) {holds}) AS id")
-    query = " UNION ALL ".join(branches)
-    return text(f"WITH {', '.join(locks)} {query}" if locks else query)
-
-
-def _escaped(name: str) -> str:
-    """A name in the text of a ``text()``, which takes ``:name`` for a parameter."""
-    return re.sub(r"(?<!\\):", r"\\:", name)
+    return text(" UNION ALL ".join(branches))
 
 
 def check_range(source: KeySequence, ids: list[int]) -> None:

@@ -196,6 +196,10 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"a BEFORE INSERT trigger of {facts.name} may change the key"
         )
+    if facts.insert_rules:
+        return KeySequence(
+            key, facts, reason=f"a rule on INSERT of {facts.name} may discard the row of a key"
+        )
     sequence = column.sequence
     if key.declared is not None:
         name = catalogue.qualified_name(connection, key.declared.schema, key.declared.name)

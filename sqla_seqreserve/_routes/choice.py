@@ -134,7 +134,7 @@ def _reserved(
     trips = 0 if begun or wire.begins_along else 1
     work = 0.0
     if copies or not kept:
-        trips += 1
+        trips += 1 + wire.lock_round_trips
         work += wire.reservation * len(pending)
     message = 0
     for number, one in enumerate(pending):

@@ -19,6 +19,10 @@ class Wire(Protocol):
         """Whether the INSERTs of a flush travel in one message."""
 
     @property
+    def lock_round_trips(self) -> int:
+        """Round trips of the lock that a reservation takes, beside its own."""
+
+    @property
     def copy_round_trips(self) -> int:
         """Round trips of one COPY."""
 

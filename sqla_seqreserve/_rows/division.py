@@ -73,8 +73,8 @@ class Batch:
     """Rows of one set of columns: positions in the input, and per column its name, type oid and
     values.
 
-    :param values: as INSERT takes them, through bind processors and with defaults: whoever writes
-        the rows computes none of them again.
+    :param given: with defaults, of which whoever writes the rows computes none again.
+    :param values: the same through bind processors, which are not called again either.
     :param copy_values: the same as COPY takes them; in ``binary`` format or not.
     :param copy_reason: why COPY cannot write these rows; ``None``: it can.
     """
@@ -83,6 +83,7 @@ class Batch:
     plans: list[ColumnPlan]
     columns: list[str]
     oids: list[int]
+    given: list[Sequence[Any]]
     values: list[Sequence[Any]]
     copy_values: list[Sequence[Any]]
     copy_reason: str | None
@@ -272,6 +273,7 @@ def _batch(
         [plan for plan, _ in ready],
         [plan.column.name for plan, _ in ready],
         [plan.codec.oid for plan, _ in ready if plan.codec is not None],
+        [values for _, values in ready],
         [processed[index] for index in range(len(ready))],
         [],
         None,

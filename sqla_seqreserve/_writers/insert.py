@@ -104,27 +104,18 @@ class Outbox:
             written,
         )
 
-    def can_wait(self, table: Table) -> bool:
-        """Whether INSERTs into the table are sent here, and not by SQLAlchemy itself."""
-        return (
-            self._driver is not None
-            and self._driver.sends_several
-            and self._driver.returns_each
-            and table.implicit_returning
-            and host.sends_as_it_is(self._connection)
-        )
-
-    def add_processed(
+    def add_made(
         self,
         base_mapper: Mapper[Any],
         mapper: Mapper[Any],
         table: Table,
         records: Sequence[Any],
         parameters: Sequence[dict[str, Any]],
+        made: host.MadeValues,
         written: Callable[[float], object],
     ) -> None:
-        """Insert rows at once whose values are processed already, as column key -> value, so that
-        neither a default nor a type is asked a second time. Where :meth:`can_wait`.
+        """Insert rows of a kind at once, column key -> value, with defaults filled in and their
+        values processed already: neither a default nor a type is asked a second time.
         """
         needed = {column.key for column in host.key_columns(mapper, table)}
         defaults = set[Any]()
@@ -134,7 +125,7 @@ class Outbox:
         for (state, row, found, connection), given in zip(records, parameters, strict=True):
             keys, fills = given.keys() >= needed, given.keys() >= defaults
             commands.append((state, row, given, found, connection, {}, keys, fills))
-        self._add(base_mapper, mapper, table, commands, written, processed=True)
+        self._add(base_mapper, mapper, table, commands, written, made)
         self.drain()
 
     def _add(
@@ -144,20 +135,13 @@ class Outbox:
         table: Table,
         commands: list[Command],
         written: Callable[[float], object],
-        *,
-        processed: bool = False,
+        made: host.MadeValues | None = None,
     ) -> None:
-        can_wait = (
-            self._driver is not None
-            and self._driver.sends_several
-            and table.implicit_returning
-            and host.sends_as_it_is(self._connection)
-        )
         needs_keys = False
         for _, group in groupby(commands, _kind):
             alike = list(group)
-            if can_wait and self._can_wait(mapper, table, alike):
-                letters = self._letters_for(base_mapper, mapper, table, alike, processed)
+            if self._can_wait(mapper, table, alike):
+                letters = self._letters_for(base_mapper, mapper, table, alike, made)
                 self._letters += letters
                 for letter in letters:
                     letter.end = len(self._letters)
@@ -165,7 +149,7 @@ class Outbox:
             else:
                 self.drain()
                 started = time.perf_counter()
-                host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike)
+                host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
                 if len(alike) <= _FEW:
                     distance_to(self._connection.dialect).note(seconds)
@@ -178,11 +162,18 @@ class Outbox:
             send_first(self._connection, self.drain)
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
-        assert self._driver is not None
+        """Whether rows of a kind are sent here, and not by SQLAlchemy itself."""
+        driver = self._driver
         return (
-            self._driver.returns_each
-            or len(commands) == 1
-            or self._is_plain(mapper, table, commands[0])
+            driver is not None
+            and driver.sends_several
+            and table.implicit_returning
+            and host.sends_as_it_is(self._connection)
+            and (
+                driver.returns_each
+                or len(commands) == 1
+                or self._is_plain(mapper, table, commands[0])
+            )
         )
 
     def _is_plain(self, mapper: Mapper[Any], table: Table, command: Command) -> bool:
@@ -203,14 +194,12 @@ class Outbox:
         mapper: Mapper[Any],
         table: Table,
         commands: list[Command],
-        processed: bool,
+        made: host.MadeValues | None,
     ) -> Sequence[_Letter]:
         if self._is_plain(mapper, table, commands[0]):
             statement = host.insert_statement(base_mapper, table, ())
             rows = [command[2] for command in commands]
-            insert = host.insert_context(
-                self._connection, base_mapper, statement, rows, processed=processed
-            )
+            insert = host.insert_context(self._connection, base_mapper, statement, rows, made=made)
             return [_Letter(insert, commands, mapper, table, len(commands) > 1, self._mark())]
         has_defaults = commands[0][7]
         returned: list[Any] = []
@@ -230,7 +219,7 @@ class Outbox:
                     base_mapper,
                     _with(statement, some[0][5]),
                     [command[2] for command in some],
-                    processed=processed,
+                    made=made,
                 ),
                 some,
                 mapper,

@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, CursorResult, Insert, Table, insert
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
+from .._rows.division import Batch
 
 __all__ = ["RowInserts"]
 
 _PAGE: Final = 10_000
+
+_NOTHING: Final = object()
+"""A value that no row has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +34,8 @@ class RowInserts:
     :param tables: the class's tables, parents first.
     :param uncertain: tables whose triggers or rules may change or discard a row.
     :param keeps_order: whether rows must be written in their order.
+    :param made: of each table, by the position of a row: a batch that was made of it for COPY, and
+        its place there. Neither a default nor a type is asked for those again.
     """
 
     connection: Connection
@@ -37,6 +43,7 @@ class RowInserts:
     tables: Sequence[Table]
     uncertain: frozenset[Table] = frozenset()
     keeps_order: bool = False
+    made: Mapping[Table, Mapping[int, tuple[Batch, int]]] = field(default_factory=dict)
     _keys: dict[Table, Sequence[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +77,7 @@ class RowInserts:
         self, table: Table, held: list[dict[str, Any] | None], keys: bool, start: int
     ) -> None:
         positions = [position for position, row in enumerate(held) if row is not None]
-        records = [(None, held[position], self.mapper, self.connection) for position in positions]
-        commands = list(zip(positions, host.collect_insert_commands(table, records), strict=True))
+        commands = self._commands(table, held, positions)
         if not self.keeps_order:
             commands.sort(key=lambda command: (sorted(command[1][2]), bool(command[1][5])))
         for (_, expressions, _), group in groupby(commands, key=_kind):
@@ -82,14 +88,45 @@ class RowInserts:
                 self._one_by_one(table, alike, held, keys, start)
             elif known and table not in self.uncertain:
                 for page in _pages(alike):
-                    self._execute(table, [command[2] for _, command in page])
+                    parameters = [command[2] for _, command in page]
+                    self._execute(table, insert(table), parameters, [at for at, _ in page])
             else:
                 for page in _pages(alike):
                     self._together(table, page, held, is_sorted=table not in self.uncertain)
         self._hand_on(table, held)
 
-    def _execute(self, table: Table, parameters: list[dict[str, Any]]) -> None:
-        self.connection.execute(insert(table), parameters)
+    def _commands(
+        self, table: Table, held: list[dict[str, Any] | None], positions: Sequence[int]
+    ) -> list[tuple[int, Any]]:
+        """What is to be inserted of the rows at these positions, with defaults that were made."""
+        made = self.made.get(table, {})
+        unmapped: list[tuple[int, Any, Any]] = []
+        for at, position in enumerate(positions):
+            if position not in made:
+                continue
+            batch, index = made[position]
+            row = held[position]
+            assert row is not None
+            for plan, values in zip(batch.plans, batch.given, strict=True):
+                if plan.attribute is None:
+                    unmapped.append((at, plan.column.key, values[index]))
+                elif plan.attribute in batch.defaults:
+                    row[plan.attribute] = values[index]
+        records = [(None, held[position], self.mapper, self.connection) for position in positions]
+        commands = list(host.collect_insert_commands(table, records))
+        for at, key, value in unmapped:
+            commands[at][2].setdefault(key, value)
+        return list(zip(positions, commands, strict=True))
+
+    def _execute(
+        self, table: Table, statement: Insert, parameters: Any, positions: Sequence[int]
+    ) -> CursorResult[Any]:
+        made = self.made.get(table)
+        options = {}
+        if made and not made.keys().isdisjoint(positions):
+            values = _made_values([made.get(position) for position in positions])
+            options["compiled_cache"] = host.compiled_cache(self.connection, values)
+        return self.connection.execute(statement, parameters, execution_options=options)
 
     def _together(
         self,
@@ -104,7 +141,8 @@ class RowInserts:
         """
         columns = self._keys[table]
         statement = insert(table).returning(*columns, **(host.IN_ORDER if is_sorted else {}))
-        found = self.connection.execute(statement, [command[2] for _, command in page]).all()
+        parameters = [command[2] for _, command in page]
+        found = self._execute(table, statement, parameters, [at for at, _ in page]).all()
         if is_sorted and len(found) != len(page):
             raise FlushError(
                 f"INSERT for {self.mapper} sent {len(page)} rows, of which {table.name} took "
@@ -126,7 +164,7 @@ class RowInserts:
         plain = insert(table).returning(*self._keys[table])
         for position, (_, _, parameters, _, _, expressions, *_) in commands:
             statement = plain.values(expressions) if expressions else plain
-            key = self.connection.execute(statement, parameters).one_or_none()
+            key = self._execute(table, statement, parameters, [position]).one_or_none()
             if key is not None:
                 self._note(table, held[position], key)
                 continue
@@ -154,6 +192,28 @@ class RowInserts:
                         for row in held if target != origin else ():
                             if row is not None:
                                 row[target] = row[origin]
+
+
+def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> host.MadeValues:
+    """What bind processors made of these rows; of one that is in no batch, nothing."""
+    processors = {
+        str(plan.column.key): plan.processor
+        for batch in {id(found[0]): found[0] for found in rows if found is not None}.values()
+        for plan in batch.plans
+        if plan.processor is not None
+    }
+    columns: dict[str, tuple[Any, list[Any], list[Any]]] = {
+        name: (processor, [_NOTHING] * len(rows), [None] * len(rows))
+        for name, processor in processors.items()
+    }
+    for at, found in enumerate(rows):
+        if found is not None:
+            batch, index = found
+            for plan, given, values in zip(batch.plans, batch.given, batch.values, strict=True):
+                if plan.processor is not None:
+                    _, before, after = columns[str(plan.column.key)]
+                    before[at], after[at] = given[index], values[index]
+    return host.MadeValues(columns)
 
 
 def _kind(command: tuple[int, Any]) -> tuple[Any, ...]:

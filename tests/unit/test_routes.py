@@ -17,6 +17,7 @@ class Wire:
 
     begins_along: bool = True
     sends_several: bool = True
+    lock_round_trips: int = 0
     copy_round_trips: int = 2
     copy_start: float = 150.0
     copy_row: float = 3.0

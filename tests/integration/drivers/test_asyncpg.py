@@ -146,7 +146,7 @@ async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
         with record_statements(engine) as statements:
             session.add_all([Item(size=n) for n in range(3)])
             await session.flush()
-        assert [str(each).partition(" ")[0] for each in statements] == ["WITH", "COPY"]
+        assert [str(each).partition(" ")[0] for each in statements] == ["SELECT", "COPY"]
         prepared = await session.scalars(text("SELECT statement FROM pg_prepared_statements"))
         looks = [each for each in prepared if each.startswith("SELECT") and "LIMIT 0" in each]
         assert len(looks) <= 1

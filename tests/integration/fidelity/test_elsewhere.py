@@ -320,7 +320,9 @@ def test_a_before_trigger_may_change_values(twins: Twins) -> None:
 
 @pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {"reserve": "always"}, {}])
 def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, Any]) -> None:
-    """A discarded row fails the flush with FlushError, as in stock, and nothing is kept."""
+    """A discarded row fails the flush with FlushError, as in stock, and nothing is kept; nor does
+    an object keep a key, as some do in stock, which gives them the keys of other rows.
+    """
     ddl = (
         """CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN IF NEW.name = 'n4' THEN RETURN NULL; END IF; RETURN NEW; END $$""",
@@ -334,12 +336,12 @@ def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, A
             session.flush()
         session.rollback()
         assert all(inspect(item).transient for item in items)
-        return type(failed.value).__name__
+        return [type(failed.value).__name__, *(vars(item).get("id", "no id") for item in items)]
 
     stock = twins.run(twins.stock, Base, scenario, register_with=None, ddl=ddl)
     ours = twins.run(twins.ours, Base, scenario, register_with=settings, ddl=ddl)
-    assert ours.returned == stock.returned
-    assert ours.returned == ("str", "'FlushError'")
+    assert ours.returned[0] == stock.returned[0]
+    assert ours.returned == [("str", "'FlushError'"), *[("str", "'no id'")] * 9]
     assert ours.rows["public.plain"] == []
 
 

@@ -151,7 +151,7 @@ def test_error_and_session_are_those_of_stock(
         assert any("object 7 of the 12 Member objects" in note for note in notes)
 
 
-@pytest.mark.parametrize("twins", ["psycopg2", "asyncpg"], indirect=True)
+@pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 @pytest.mark.parametrize("name", ["a\0b", "lone \ud800"], ids=["NUL", "lone surrogate"])
 def test_characters_that_cannot_be_written(twins: Twins, name: str) -> None:
     """They are refused by the driver or the server, whichever does so in stock."""

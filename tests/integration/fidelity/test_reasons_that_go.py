@@ -1,0 +1,122 @@
+"""What kept a class from its keys or from COPY and was taken away beside is noticed, also by saves
+that have nothing else to ask the database for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fixtures.sides import Side, Way, prepared
+from sqlalchemy import Identity, create_engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve._ids import catalogue
+from sqla_seqreserve.testing import record_statements
+
+ROLE = "seqreserve_reasons"
+AFTER = 100
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str | None]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_DOUBTED_AFTER", AFTER)
+
+
+@pytest.fixture
+def role(twin_urls: tuple[str, str]) -> Iterator[str]:
+    engine = create_engine(twin_urls[1], isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {ROLE}"))
+    yield ROLE
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP OWNED BY {ROLE}"))
+        connection.execute(text(f"DROP ROLE {ROLE}"))
+    engine.dispose()
+
+
+def saves(side: Side, times: int, *, become: str | None = None) -> list[tuple[str, list[str]]]:
+    """Save in open transactions; who wrote the rows, and the statements of each save."""
+    found = []
+    for _ in range(times):
+
+        def save(session: Session) -> Any:
+            session.execute(text("SELECT 1"))
+            if become is not None:
+                session.execute(text(f"SET LOCAL ROLE {become}"))
+            with record_statements(side.engine) as statements:
+                side.write(session, Item, [{"name": "n"} for _ in range(side.way.rows)])
+            session.commit()
+            return [str(each).partition(" ")[0] for each in statements]
+
+        written = side.run(save)
+        found.append((side.reports[-1].entries[0].writer, written))
+    return found
+
+
+WAY = Way("copy", {"copy_min_rows": 1}, rows=40)
+DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
+TRIGGER = (
+    "CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+    "CREATE TRIGGER same BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION same()",
+)
+RULE = ("CREATE RULE also AS ON INSERT TO item DO ALSO NOTIFY told",)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    ("ddl", "undone"),
+    [(TRIGGER, "DROP TRIGGER same ON item"), (RULE, "DROP RULE also ON item")],
+    ids=["trigger", "rule"],
+)
+def test_ddl_that_takes_the_reason_away(
+    twin_urls: tuple[str, str], driver: str, ddl: tuple[str, ...], undone: str
+) -> None:
+    """The engine asks again after so many rows, and not before; then it copies."""
+    with prepared(twin_urls[1], WAY, Base, ddl, registered=True, driver=driver) as side:
+        saves(side, 1)
+        assert saves(side, 1) == [("orm", ["INSERT"])]
+        side.execute(undone)
+        found = [writer for writer, _ in saves(side, 3)]
+    assert found == ["copy", "copy", "copy"], found
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_reason_that_stays(twin_urls: tuple[str, str], driver: str) -> None:
+    """Asking in vain costs one statement in so many rows, and rows are written as before."""
+    with prepared(twin_urls[1], WAY, Base, TRIGGER, registered=True, driver=driver) as side:
+        saves(side, 1)
+        found = saves(side, 6)
+    assert {writer for writer, _ in found} == {"orm"}
+    asked = [len(statements) - 1 for _, statements in found]
+    assert sum(asked) == 2, found
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_role_that_was_granted_the_rest(
+    twin_urls: tuple[str, str], role: str, driver: str
+) -> None:
+    """A right that lacked is noticed, although its table could not be locked to compare it."""
+    ddl = [
+        f"GRANT USAGE ON SCHEMA public TO {role}",
+        f"GRANT INSERT (id, name), SELECT ON item TO {role}",
+    ]
+    with prepared(twin_urls[1], WAY, Base, ddl, registered=True, driver=driver) as side:
+        saves(side, 1, become=role)
+        assert saves(side, 1, become=role) == [("orm", ["INSERT"])]
+        side.execute(
+            f"GRANT INSERT ON item TO {role}", f"GRANT USAGE ON SEQUENCE item_id_seq TO {role}"
+        )
+        found = [writer for writer, _ in saves(side, 3, become=role)]
+    assert found[-1] == "copy", found
