@@ -74,7 +74,7 @@ class ChunkInsert:
                 missing = [index for index, value in enumerate(keys) if value is None]
         ids = whole.pin(len(missing))
         self.pinned = ids is not None
-        if ids is None or whole.source.sequence is None:
+        if ids is None or not whole.reserves:
             return
         self.reserved = missing
         convert = whole.source.to_python
@@ -115,7 +115,7 @@ class ChunkInsert:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():
             if plan is not None and reason is None:
-                reason = plan.reason or refused_types(connection, plan)
+                reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
         if reason is not None:
             self._insert(everything, reason)
             return self._written()
@@ -130,22 +130,24 @@ class ChunkInsert:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
-        refused |= {
+        cast = {
             position: batch.copy_reason
             for _, division in divisions
             for batch in division.batches
             if batch.copy_reason is not None
             for position in batch.positions
         }
+        refused |= cast
         own = set(everything).difference(self.reserved)
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
             self._insert(everything, "keys are the user's own")
             return self._written()
         ordered = any(plan.keeps_order for plan, _ in divisions)
-        if refused and (len(whole.tables) > 1 or (ordered and len(refused) < len(self.rows))):
-            # A row goes one way through all of its tables, and an ordered one not out of turn.
-            self._insert(everything, next(iter(refused.values())))
+        if cast or (refused and (len(whole.tables) > 1 or ordered)):
+            # What values are cast to may depend on the others; a row goes one way through all of
+            # its tables, and an ordered one not out of turn.
+            self._insert(everything, next(iter((cast or refused).values())))
             return self._written()
         batches = [
             (plan, batch)
@@ -218,15 +220,16 @@ class ChunkInsert:
             whole.note("copy", None, rows, reserved, time.perf_counter() - started)
 
     def _insert(self, positions: Iterable[int], reason: str) -> None:
-        """Write rows that COPY does not take by INSERT, with the keys that are reserved."""
+        """Write rows that COPY does not take by INSERT. Some of them keep the keys that are reserved;
+        all are numbered by the server, for an INSERT with known keys may cast their values otherwise.
+        """
         whole = self.whole
         started = time.perf_counter()
         chosen = list(positions)
         added = dict(self.added)
         reserved = set(self.reserved)
-        is_always = whole.source.always_identity
         hidden: set[str] = set()
-        if is_always and reserved:
+        if reserved and (whole.source.always_identity or len(chosen) == len(self.rows)):
             # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
             hidden = {name for name in whole.attributes if name in added}
         rows = []

@@ -7,9 +7,13 @@ cursor events, the echo log, and the handling of errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any, NoReturn
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection, Insert
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -119,13 +123,13 @@ class InsertContext:
         context = self.context
         if context.executemany and self.returning:
             # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
-            # several.
+            # several. But what a column of VALUES is depends on all of its values.
             for batch in context.compiled._deliver_insertmanyvalues_batches(
                 context.statement,
                 context.parameters,
                 context.compiled_parameters,
                 None,
-                1,
+                self._page_size() if self._is_mixed() else 1,
                 True,
                 None,
             ):
@@ -139,6 +143,29 @@ class InsertContext:
             self._connection, context.cursor, context.statement, context.parameters, None, context
         ):
             yield batch.replaced_statement, [batch.replaced_parameters]
+
+    def _is_mixed(self) -> bool:
+        """Whether a column has values of several types, each without a cast of its own, where the
+        statement takes its rows from one ``VALUES`` (and sorts what comes back by its last column).
+        """
+        context = self.context
+        values = context.compiled._insertmanyvalues
+        if not values.implicit_sentinel:
+            return False
+        escaped = context.compiled.escaped_bind_names or {}
+        return any(
+            _is_of_several(row[escaped.get(name, name)] for row in context.parameters)
+            for _, _, rendered, names in values.insert_crud_params
+            if "::" not in rendered
+            for name in names
+        )
+
+    def _page_size(self) -> int:
+        """How many rows SQLAlchemy puts into one statement."""
+        size: int = self.context.execution_options.get(
+            "insertmanyvalues_page_size", self.context.dialect.insertmanyvalues_page_size
+        )
+        return size
 
     def begin(self) -> None:
         """Tell listeners and the log of the statement, before it is sent."""
@@ -189,6 +216,20 @@ class InsertContext:
     def raise_error(self, error: BaseException) -> NoReturn:
         """Raise what the driver raised as SQLAlchemy raises it for this statement."""
         raise_as_sqlalchemy(self._connection, error, self)
+
+
+_OF_ONE_TYPE: Final = frozenset(
+    {bool, bytes, dt.date, dt.timedelta, Decimal, float, int, str, uuid.UUID}
+)
+"""Types whose values PostgreSQL takes for one type, or for types of which the largest holds all.
+Of times some are with a zone and some without, and lists hold anything.
+"""
+
+
+def _is_of_several(values: Iterable[Any]) -> bool:
+    """Whether a column of ``VALUES`` may be taken for another type than one of its values alone."""
+    found = set(map(type, values)) - {NoneType}
+    return len(found) > 1 or not found <= _OF_ONE_TYPE
 
 
 def raise_as_sqlalchemy(
