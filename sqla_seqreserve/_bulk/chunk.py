@@ -220,8 +220,9 @@ class ChunkInsert:
             whole.note("copy", None, rows, reserved, time.perf_counter() - started)
 
     def _insert(self, positions: Iterable[int], reason: str) -> None:
-        """Write rows that COPY does not take by INSERT. Some of them keep the keys that are reserved;
-        all are numbered by the server, for an INSERT with known keys may cast their values otherwise.
+        """Write rows that COPY does not take by INSERT. Some of a chunk keep the keys that are
+        reserved; a whole one is numbered by the server: an INSERT with known keys may cast the
+        values otherwise.
         """
         whole = self.whole
         started = time.perf_counter()

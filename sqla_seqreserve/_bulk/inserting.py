@@ -104,7 +104,7 @@ class Inserting:
 
     @property
     def reserves(self) -> bool:
-        """Whether keys are taken for the rows, and not left to an INSERT that casts their values."""
+        """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
         return self.source.sequence is not None and not any(
             plan is not None and plan.cast_reason for plan in self.plans.values()
         )

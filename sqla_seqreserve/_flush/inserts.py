@@ -21,8 +21,9 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
-from .._rows.division import FEW, Batch, divide, runs_in_order
+from .._rows.division import FEW, Batch, Division, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
+from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
@@ -103,11 +104,15 @@ def _insert_class(
         runs = runs_in_order(parts)
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
-    refused = [batch for batch in batches if batch.copy_reason is not None]
-    if refused and len(refused) == len(parts) and run.numbers(mapper, table):
-        run.release(records)
+    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
+    casts = any(batch.casts for batch in batches) or _few_are_cast(plan, division, records)
+    released: str | None = None
+    if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
+        # Without keys, none of them can go by COPY.
+        reason = refused[0] if refused else "some rows hold values of several types"
+        released = reason if run.release(records) else None
     for part, positions in runs:
-        refusal = batches[part].copy_reason if part < len(batches) else None
+        refusal = (batches[part].copy_reason or released) if part < len(batches) else None
         if part < len(batches) and refusal is None:
             _copy(plan, batches[part], records, uow)
         else:
@@ -118,6 +123,12 @@ def _insert_class(
                 _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
             else:
                 _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+
+
+def _few_are_cast(plan: InsertPlan, division: Division, records: Sequence[Record]) -> bool:
+    """Whether the rows that are not worth a COPY must be numbered by the database."""
+    few = division.elsewhere.get(FEW, ())
+    return cast_reason(plan, [records[position][1] for position in few]) is not None
 
 
 def _insert(
