@@ -21,7 +21,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
-from .._rows.division import FEW, Batch, Division, divide, runs_in_order
+from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, refused_types
@@ -84,6 +84,8 @@ def _insert_class(
     plan = insert_plan(mapper, table, facts, connection.dialect)
     refusal = refused_types(connection, plan)
     if refusal is not None:
+        if run.numbers(mapper, table) and _are_cast(plan, records):
+            run.release(records)
         _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
     always = run.is_always_identity(mapper, table)
@@ -105,7 +107,8 @@ def _insert_class(
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
-    casts = any(batch.casts for batch in batches) or _few_are_cast(plan, division, records)
+    few = [records[position] for position in division.elsewhere.get(FEW, ())]
+    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: str | None = None
     if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
         # Without keys, none of them can go by COPY.
@@ -125,10 +128,9 @@ def _insert_class(
                 _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
-def _few_are_cast(plan: InsertPlan, division: Division, records: Sequence[Record]) -> bool:
-    """Whether the rows that are not worth a COPY must be numbered by the database."""
-    few = division.elsewhere.get(FEW, ())
-    return cast_reason(plan, [records[position][1] for position in few]) is not None
+def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
+    """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    return cast_reason(plan, [record[1] for record in records]) is not None
 
 
 def _insert(
