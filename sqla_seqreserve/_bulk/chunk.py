@@ -17,6 +17,7 @@ from .._drivers import CopyRows
 from .._ids.keys import generated_key
 from .._rows.division import Batch, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
+from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
@@ -253,6 +254,7 @@ class ChunkInsert:
                 or plan.facts.kind not in {"r", "p"}
             ),
             any(plan.keeps_order for plan in plans),
+            any(cast_reason(plan, rows) is not None for plan in plans),
         )
         keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
         self.inserted = dict(zip(chosen, keys, strict=True))

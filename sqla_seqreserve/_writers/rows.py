@@ -30,6 +30,8 @@ class RowInserts:
     :param tables: the class's tables, parents first.
     :param uncertain: tables whose triggers or rules may change or discard a row.
     :param keeps_order: whether rows must be written in their order.
+    :param casts: whether values may be cast otherwise beside others. A statement then holds what
+        SQLAlchemy's bulk INSERT puts into one: rows that follow one another and lack the same.
     """
 
     connection: Connection
@@ -37,6 +39,7 @@ class RowInserts:
     tables: Sequence[Table]
     uncertain: frozenset[Table] = frozenset()
     keeps_order: bool = False
+    casts: bool = False
     _keys: dict[Table, Sequence[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,9 +75,9 @@ class RowInserts:
         positions = [position for position, row in enumerate(held) if row is not None]
         records = [(None, held[position], self.mapper, self.connection) for position in positions]
         commands = list(zip(positions, host.collect_insert_commands(table, records), strict=True))
-        if not self.keeps_order:
+        if not (self.keeps_order or self.casts):
             commands.sort(key=lambda command: (sorted(command[1][2]), bool(command[1][5])))
-        for (_, expressions, _), group in groupby(commands, key=_kind):
+        for (_, expressions, *_), group in groupby(commands, key=self._kind):
             alike = list(group)
             given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
             known = len(given) == len(self._keys[table])
@@ -87,6 +90,19 @@ class RowInserts:
                 for page in _pages(alike):
                     self._together(table, page, held, is_sorted=table not in self.uncertain)
         self._hand_on(table, held)
+
+    def _kind(self, command: tuple[int, Any]) -> tuple[Any, ...]:
+        """The columns given, whether one of them is an SQL expression, and the values that lack
+        where that matters.
+        """
+        _, (_, _, parameters, _, _, expressions, *_) = command
+        lacking = frozenset(key for key, value in parameters.items() if value is None)
+        return (
+            frozenset(parameters),
+            bool(expressions),
+            frozenset(expressions),
+            lacking if self.casts else None,
+        )
 
     def _execute(self, table: Table, parameters: list[dict[str, Any]]) -> None:
         self.connection.execute(insert(table), parameters)
@@ -154,12 +170,6 @@ class RowInserts:
                         for row in held if target != origin else ():
                             if row is not None:
                                 row[target] = row[origin]
-
-
-def _kind(command: tuple[int, Any]) -> tuple[Any, ...]:
-    """The columns given, and whether one of them is an SQL expression."""
-    _, (_, _, parameters, _, _, expressions, *_) = command
-    return frozenset(parameters), bool(expressions), frozenset(expressions)
 
 
 def _pages(commands: Sequence[tuple[int, Any]]) -> Iterator[Sequence[tuple[int, Any]]]:

@@ -47,6 +47,7 @@ FOUND: Final = (
     ("smallint", "integer", [2**31 - 1, 1]),
     ("smallint", "text", [32768, 1]),
     ("bigint", "text", ["x", -32769]),
+    ("smallint", "text", [None, "text"]),
     ("date", "text", ["x", dt.date(2024, 3, 10)]),
     ("date", "timestamp(0)", [MOMENT.replace(tzinfo=v.Nowhere()), v.DAY.replace(fold=1)]),
     ("timestamp", "text", [AWARE, AWARE]),
