@@ -18,6 +18,7 @@ from .._drivers import CopyRows
 from .._ids.keys import generated_key
 from .._rows.division import Batch, Division, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
+from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
@@ -76,7 +77,7 @@ class ChunkInsert:
                 missing = [index for index, value in enumerate(keys) if value is None]
         ids = whole.pin(len(missing))
         self.pinned = ids is not None
-        if ids is None or whole.source.sequence is None:
+        if ids is None or not whole.reserves:
             return
         self.reserved = missing
         convert = whole.source.to_python
@@ -117,7 +118,7 @@ class ChunkInsert:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():
             if plan is not None and reason is None:
-                reason = plan.reason or refused_types(connection, plan)
+                reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
         if reason is not None:
             self._insert(everything, reason)
             return self._written()
@@ -133,22 +134,24 @@ class ChunkInsert:
             for reason, positions in division.elsewhere.items()
             for position in positions
         }
-        refused |= {
+        cast = {
             position: batch.copy_reason
             for _, division in divisions
             for batch in division.batches
             if batch.copy_reason is not None
             for position in batch.positions
         }
+        refused |= cast
         own = set(everything).difference(self.reserved)
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
             self._insert(everything, "keys are the user's own")
             return self._written()
         ordered = any(plan.keeps_order for plan, _ in divisions)
-        if refused and (len(whole.tables) > 1 or (ordered and len(refused) < len(self.rows))):
-            # A row goes one way through all of its tables, and an ordered one not out of turn.
-            self._insert(everything, next(iter(refused.values())))
+        if cast or (refused and (len(whole.tables) > 1 or ordered)):
+            # What values are cast to may depend on the others; a row goes one way through all of
+            # its tables, and an ordered one not out of turn.
+            self._insert(everything, next(iter((cast or refused).values())))
             return self._written()
         batches = [
             (plan, batch)
@@ -221,15 +224,17 @@ class ChunkInsert:
             whole.note("copy", None, rows, reserved, time.perf_counter() - started)
 
     def _insert(self, positions: Iterable[int], reason: str) -> None:
-        """Write rows that COPY does not take by INSERT, with the keys that are reserved."""
+        """Write rows that COPY does not take by INSERT. Some of a chunk keep the keys that are
+        reserved; a whole one is numbered by the server: an INSERT with known keys may cast the
+        values otherwise.
+        """
         whole = self.whole
         started = time.perf_counter()
         chosen = list(positions)
         added = dict(self.added)
         reserved = set(self.reserved)
-        is_always = whole.source.always_identity
         hidden: set[str] = set()
-        if is_always and reserved:
+        if reserved and (whole.source.always_identity or len(chosen) == len(self.rows)):
             # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
             hidden = {name for name in whole.attributes if name in added}
         rows = []
@@ -253,6 +258,7 @@ class ChunkInsert:
             ),
             any(plan.keeps_order for plan in plans),
             self._made(chosen),
+            any(cast_reason(plan, rows) is not None for plan in plans),
         )
         keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
         self.inserted = dict(zip(chosen, keys, strict=True))

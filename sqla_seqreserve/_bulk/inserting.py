@@ -95,12 +95,19 @@ class Inserting:
             if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
                 return None
             requests = []
-            if self.source.sequence is not None:
+            if self.reserves:
                 requests.append(IdRequest(self.source, missing))
             taken = take_ids(connection, requests, known)
             if taken.holds:
                 return taken.ids[0] if requests else []
         return None
+
+    @property
+    def reserves(self) -> bool:
+        """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
+        return self.source.sequence is not None and not any(
+            plan is not None and plan.cast_reason for plan in self.plans.values()
+        )
 
     # Checking
 

@@ -23,6 +23,7 @@ from .. import _host as host
 from .._drivers import CopyRows
 from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
+from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from ..reports import Writer
@@ -83,6 +84,8 @@ def _insert_class(
     plan = insert_plan(mapper, table, facts, connection.dialect)
     refusal = refused_types(connection, plan)
     if refusal is not None:
+        if run.numbers(mapper, table) and _are_cast(plan, records):
+            run.release(records)
         _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
     always = run.is_always_identity(mapper, table)
@@ -103,11 +106,16 @@ def _insert_class(
         runs = runs_in_order(parts)
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
-    refused = [batch for batch in batches if batch.copy_reason is not None]
-    if refused and len(refused) == len(parts) and run.numbers(mapper, table):
-        run.release(records)
+    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
+    few = [records[position] for position in division.elsewhere.get(FEW, ())]
+    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    released: str | None = None
+    if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
+        # Without keys, none of them can go by COPY.
+        reason = refused[0] if refused else "some rows hold values of several types"
+        released = reason if run.release(records) else None
     for part, positions in runs:
-        refusal = batches[part].copy_reason if part < len(batches) else None
+        refusal = (batches[part].copy_reason or released) if part < len(batches) else None
         if part < len(batches) and refusal is None:
             _copy(plan, batches[part], records, uow)
         else:
@@ -118,6 +126,11 @@ def _insert_class(
                 _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
             else:
                 _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+
+
+def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
+    """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    return cast_reason(plan, [record[1] for record in records]) is not None
 
 
 def _insert(

@@ -24,6 +24,7 @@ from .._ids.keys import KeySequence, lacks_key, resolve
 from .._ids.prefetch import forget_after, shelf_of
 from .._routes import Pending, Route
 from .._rows.plan import insert_plan
+from .._rows.proof import cast_reason
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import FlushEntry, FlushReport, Writer
@@ -212,11 +213,11 @@ class FlushRun:
                 if source.facts is not None:
                     kept_out.setdefault(source.facts.name, (source.facts, len(states)))
                 continue
-            if self._casts(connection, mapper):
-                continue
             attribute = source.key.attribute
             needing = [state for state in states if state.dict.get(attribute) is None]
-            if needing:
+            # Before a COPY the values are looked at once they are made.
+            late = mapper in to_copy and not self.generations
+            if needing and not self._casts(connection, source, [] if late else needing):
                 wanted.setdefault(source.sequence.name, {})[source] = needing
         # What keeps a class from its keys, or from COPY, may have been taken away since.
         doubted = [
@@ -253,18 +254,18 @@ class FlushRun:
                 self._hand_out(sharing, values)
         return True
 
-    def _casts(self, connection: Connection, mapper: Mapper[Any]) -> bool:
-        """Whether INSERT casts values to another type than the column's, as it does only for rows
-        that the database numbers.
+    def _casts(self, connection: Connection, source: KeySequence, states: Sequence[State]) -> bool:
+        """Whether INSERT casts values of a class otherwise where the database numbers the rows.
+
+        :param states: whose values to look at beside the types of the columns.
         """
-        for table in mapper.tables:
-            if isinstance(table, Table):
-                known = catalogue.cached_facts(
-                    connection, [catalogue.table_name(connection, table)]
-                )
-                if known and insert_plan(mapper, table, known[0], connection.dialect).cast_reason:
-                    return True
-        return False
+        assert source.facts is not None
+        assert source.key.table is not None
+        mapper = source.key.mapper
+        plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
+        if len(states) == 1:
+            return False
+        return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
 
     def _to_copy(
         self,
@@ -367,14 +368,16 @@ class FlushRun:
             else:
                 row[attribute] = before
 
-    def release(self, records: Iterable[Record]) -> None:
+    def release(self, records: Iterable[Record]) -> bool:
         """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
-        INSERT with known keys may cast their values otherwise.
+        INSERT with known keys may cast their values otherwise. False where keys are needed.
         """
-        if not self.generations:
-            for state, _, mapper, _ in records:
-                if state in self.reserved:
-                    self._release(mapper, [state])
+        if self.generations:
+            return False
+        for state, _, mapper, _ in records:
+            if state in self.reserved:
+                self._release(mapper, [state])
+        return True
 
     def release_always_identity(self, records: Iterable[Record]) -> None:
         """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would

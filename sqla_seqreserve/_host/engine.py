@@ -7,11 +7,15 @@ cursor events, the echo log, and the handling of errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from decimal import Decimal
 from functools import cache
 from inspect import signature
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection, Insert
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -121,14 +125,14 @@ class InsertContext:
         context = self.context
         if context.executemany and self.returning:
             # A page of one row: each brings its own values back, and is cast as SQLAlchemy casts
-            # several.
+            # several. But what a column of VALUES is depends on all of its values.
             yield from _pages(
                 context.compiled._deliver_insertmanyvalues_batches,
                 statement=context.statement,
                 parameters=context.parameters,
                 compiled_parameters=context.compiled_parameters,
                 generic_setinputsizes=None,
-                batch_size=1,
+                batch_size=self._page_size() if self._is_mixed() else 1,
                 sort_by_parameter_order=True,
                 schema_translate_map=None,
             )
@@ -146,6 +150,29 @@ class InsertContext:
             generic_setinputsizes=None,
             context=context,
         )
+
+    def _is_mixed(self) -> bool:
+        """Whether a column has values of several types, each without a cast of its own, where the
+        statement takes its rows from one ``VALUES`` (and sorts what comes back by its last column).
+        """
+        context = self.context
+        values = context.compiled._insertmanyvalues
+        if not values.implicit_sentinel:
+            return False
+        escaped = context.compiled.escaped_bind_names or {}
+        return any(
+            _is_of_several(row[escaped.get(name, name)] for row in context.parameters)
+            for _, _, rendered, names in values.insert_crud_params
+            if "::" not in rendered
+            for name in names
+        )
+
+    def _page_size(self) -> int:
+        """How many rows SQLAlchemy puts into one statement."""
+        size: int = self.context.execution_options.get(
+            "insertmanyvalues_page_size", self.context.dialect.insertmanyvalues_page_size
+        )
+        return size
 
     def begin(self) -> None:
         """Tell listeners and the log of the statement, before it is sent."""
@@ -212,6 +239,20 @@ def _pages(make: Any, **given: Any) -> Iterator[tuple[str, Sequence[Any]]]:
 @cache
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(signature(function).parameters)
+
+
+_OF_ONE_TYPE: Final = frozenset(
+    {bool, bytes, dt.date, dt.timedelta, Decimal, float, int, str, uuid.UUID}
+)
+"""Types whose values PostgreSQL takes for one type, or for types of which the largest holds all.
+Of times some are with a zone and some without, and lists hold anything.
+"""
+
+
+def _is_of_several(values: Iterable[Any]) -> bool:
+    """Whether a column of ``VALUES`` may be taken for another type than one of its values alone."""
+    found = set(map(type, values)) - {NoneType}
+    return len(found) > 1 or not found <= _OF_ONE_TYPE
 
 
 def raise_as_sqlalchemy(

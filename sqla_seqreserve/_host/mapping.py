@@ -189,6 +189,15 @@ def insert_cast(type_: TypeEngine[Any], dialect: Dialect) -> str:
     return found.removeprefix("::")
 
 
+def casts_each(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether every INSERT casts each parameter of the type, whatever the INSERT's form and the
+    other values of the column.
+    """
+    if not dialect._bind_typing_render_casts:
+        return False
+    return bool(type_._unwrapped_dialect_impl(dialect).render_bind_cast)
+
+
 def plain_callable(default: Any) -> Callable[[], Any] | None:
     """The function behind a Python-side default that takes no context, ``None`` where there is
     none. SQLAlchemy wraps it in one that takes a context and passes it over.

@@ -13,13 +13,13 @@ import datetime as dt
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from types import NoneType
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Dialect, Enum
+from sqlalchemy import JSON, Boolean, Connection, Dialect, Enum
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import ARRAY, TypeEngine
 
@@ -28,7 +28,7 @@ from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
 from .checks import Check
 
-__all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "value_table"]
+__all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "is_uniform", "value_table"]
 
 _UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
 """Names of the time zone that is UTC at all times."""
@@ -46,6 +46,11 @@ class Codec:
     :param kinds: the same for all subclasses of a type, tried in this order.
     :param as_utc: an aware time becomes a naive one, as the server does it in a session in UTC.
     :param inner: the types within values that hold others.
+    :param beside: further types that may stand beside ``binary`` ones: PostgreSQL makes of all
+        what it makes of each.
+    :param casts_each: INSERT casts each value; without that, what a value is cast to may depend on
+        the others.
+    :param is_own: the column is what DDL makes of the model's type.
     """
 
     oid: int
@@ -57,6 +62,36 @@ class Codec:
     text_check: Check | None = None
     as_utc: bool = False
     inner: Callable[[Sequence[Any]], set[type]] | None = None
+    beside: frozenset[type] = frozenset()
+    casts_each: bool = False
+    is_own: bool = False
+
+    def mixes(self, types: Iterable[type]) -> bool:
+        """Whether values of these types are all the same to an INSERT of several rows."""
+        if self.casts_each:
+            return True
+        kinds = set(map(self._kind, types)) - {NoneType}
+        return len(kinds) < 2 or kinds <= (self.binary or self.text) - {str} | self.beside
+
+    def takes(self, values: Sequence[Any]) -> bool:
+        """Whether the values, which no processor changes, are such that every form of INSERT makes
+        the same of them.
+        """
+        types = set(map(type, values)) - {NoneType}
+        if self.casts_each or not types:
+            return True
+        known = self.binary | self.text | self.convert.keys()
+        if not self.mixes(types) or not set(map(self._kind, types)) <= known:
+            return False
+        if self.as_utc and types == {dt.datetime}:
+            return len({value.tzinfo is None for value in values if value is not None}) == 1
+        return self.accepts(values, {*types, NoneType})
+
+    def _kind(self, type_: type) -> type:
+        """The type that a subclass is to the driver."""
+        if type_ is bool or type_ in self.binary or type_ in self.text:
+            return type_
+        return next((base for base, _ in self.kinds if issubclass(type_, base)), type_)
 
     def accepts(self, values: Sequence[Any], types: set[type]) -> bool:
         """Whether the values, which are of these types, are all ones that the column takes as they
@@ -90,11 +125,11 @@ class Codec:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why COPY cannot write a column. ``casts``: INSERT casts to a type of the model that is not
-    the column's, and not in every form of INSERT, so that SQLAlchemy alone writes what it would.
+    the column's, and not in every form of INSERT, so that SQLAlchemy must number the rows.
     """
 
     reason: str
-    casts: bool = False
+    casts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +183,23 @@ _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+_OWN: Final[Mapping[str, str]] = {
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "decimal": "numeric",
+    "float": "float8",
+    "double precision": "float8",
+    "real": "float4",
+    "boolean": "bool",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+}
+"""The database's name of a type of the model where it is another one."""
+
+
 def value_table(dialect: Dialect) -> ValueTable | None:
     """The values of the driver below ``dialect``; ``None``: it has no COPY here."""
     driver = driver_of(dialect)
@@ -166,22 +218,36 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
     """
     table = value_table(dialect)
     if table is None:
-        return Refusal(f"driver {dialect.driver} has no COPY here")
+        return Refusal(f"driver {dialect.driver} has no COPY here", False)
     if column.is_unknown_domain:
-        return Refusal(f"column {column.name} is a domain over a domain")
+        return Refusal(f"column {column.name} is a domain over a domain", False)
     try:
         cast = host.insert_cast(type_, dialect).lower()
     except SQLAlchemyError:
-        return Refusal(f"column {column.name} has no type in the model")
-    implementation = _implementation(type_, dialect)
+        return Refusal(f"column {column.name} has no type in the model", False)
     modelled = Modelled(_name(cast), _size(cast), column)
+    found = _found(table, modelled, _implementation(type_, dialect))
+    each = host.casts_each(type_, dialect)
+    if isinstance(found, Refusal):
+        return replace(found, casts=not each)
+    return replace(found, casts_each=each, is_own=_is_own(modelled))
+
+
+def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec | Refusal:
+    column = modelled.column
     if column.element_type is not None:
         return _array(table, modelled, implementation)
     if column.is_enum:
-        if isinstance(implementation, Enum):
+        if isinstance(implementation, Enum) and _is_enum_of(implementation, column.type_text):
             return table.scalar(modelled)
-        return Refusal(f"column {column.name} is an enum in the database, not in the model", True)
+        return Refusal(f"column {column.name} is an enum in the database, not in the model")
     return _mismatch(modelled, column.type_name) or table.scalar(modelled)
+
+
+def _is_enum_of(type_: Enum, stored: str) -> bool:
+    """Whether the enum of a model is the one of the database, wherever that is."""
+    name = stored.removesuffix("[]").rpartition(".")[2].strip('"')
+    return type_.native_enum and type_.name == name
 
 
 def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec | Refusal:
@@ -189,24 +255,33 @@ def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
     assert element is not None
     if not isinstance(implementation, ARRAY) or not modelled.name.endswith("[]"):
         return Refusal(
-            f"column {column.name} is {modelled.name} in the model, {element}[] in the database",
-            True,
+            f"column {column.name} is {modelled.name} in the model, {element}[] in the database"
         )
     inner = Modelled(modelled.name.rstrip("[]"), modelled.size, column)
     if column.element_is_enum:
-        if isinstance(implementation.item_type, Enum):
+        item = implementation.item_type
+        if isinstance(item, Enum) and _is_enum_of(item, column.type_text):
             return table.array(inner)
-        return Refusal(f"column {column.name} is an array of an enum, not so in the model", True)
+        return Refusal(f"column {column.name} is an array of an enum, not so in the model")
     return _mismatch(inner, element) or table.array(inner)
+
+
+def _is_own(modelled: Modelled) -> bool:
+    """Whether a cast to the model's type is one to the column's. Strings are all alike."""
+    name, column = modelled.name.removesuffix("[]"), modelled.column
+    stored = column.element_type or column.type_name
+    if stored in STRINGS or column.is_enum or column.element_is_enum:
+        return True
+    if name == "float" and modelled.size:
+        return stored == ("float4" if int(modelled.size) <= 24 else "float8")
+    return stored == _OWN.get(name, name) and modelled.size == _size(column.type_text)
 
 
 def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
     """Why INSERT's cast makes something else of a value than the column alone would."""
     model, column = modelled.name, modelled.column
     if type_name not in _FAMILIES.get(model, {model}):
-        return Refusal(
-            f"column {column.name} is {model} in the model, {type_name} in the database", True
-        )
+        return Refusal(f"column {column.name} is {model} in the model, {type_name} in the database")
     if type_name in STRINGS:
         # Only psycopg2's and psycopg's casts of several rows know CHAR without a length.
         narrows = model in {"char", "nchar"} and not modelled.size
@@ -220,8 +295,7 @@ def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
         size = f"({modelled.size})" if modelled.size else ""
         return Refusal(
             f"column {column.name} is {model}{size} in the model, to which INSERT casts, "
-            f"{column.type_text} in the database",
-            True,
+            f"{column.type_text} in the database"
         )
     return None
 
@@ -229,6 +303,11 @@ def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
 def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
     implementation = type_.dialect_impl(dialect)
     return getattr(implementation, "impl_instance", implementation)
+
+
+def is_uniform(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether SQLAlchemy makes of all values of the type, of whatever type they are, the same."""
+    return isinstance(_implementation(type_, dialect), Boolean | Enum | JSON)
 
 
 def _name(cast: str) -> str:

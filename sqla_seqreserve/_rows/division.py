@@ -77,6 +77,8 @@ class Batch:
     :param values: the same through bind processors, which are not called again either.
     :param copy_values: the same as COPY takes them; in ``binary`` format or not.
     :param copy_reason: why COPY cannot write these rows; ``None``: it can.
+    :param casts: nor can an INSERT with known keys, for it may cast their values otherwise than one
+        that numbers them.
     """
 
     positions: Sequence[int]
@@ -90,6 +92,7 @@ class Batch:
     binary: bool
     defaults: dict[str, FilledValues]
     omitted: list[Column[Any]]
+    casts: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -293,10 +296,16 @@ def _processed(plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
 def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) -> None:
     """Convert the values to what COPY writes as INSERT would, or say why it cannot."""
     for plan, values in zip(batch.plans, batch.values, strict=True):
+        assert plan.codec is not None
+        if batch.copy_reason is not None and plan.codec.casts_each:
+            continue
         outcome = _for_copy(plan, values, connection, types)
         if isinstance(outcome, str):
-            batch.copy_reason, batch.copy_values = outcome, []
-            return
+            batch.copy_reason, batch.copy_values = batch.copy_reason or outcome, []
+            batch.casts = batch.casts or not plan.codec.casts_each
+            continue
+        if batch.copy_reason is not None:
+            continue
         converted, is_text = outcome
         batch.copy_values.append(converted)
         batch.binary = batch.binary and not is_text
@@ -399,6 +408,8 @@ def _for_copy(
     _, found = types.get(id(values)) or (values, set(map(type, values)))
     exact = found - {NoneType}
     given, adapted = values, exact
+    if len(exact) > 1 and not codec.mixes(exact):
+        return f"{name} holds values of several types, which INSERT may cast to one of them"
     if not exact <= codec.binary:
         converters = {
             type_: convert for type_ in exact if (convert := codec.converter(type_)) is not None

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _host as host
 from .._ids.catalogue import TableFacts, stored_name
-from .codecs import Codec, Refusal, codec_for
+from .codecs import Codec, Refusal, codec_for, is_uniform
 
 __all__ = ["Absent", "ColumnPlan", "InsertPlan", "insert_plan"]
 
@@ -38,7 +38,8 @@ class ColumnPlan:
     no attribute; it is here for its default.
 
     ``casts``: INSERT of several rows makes of a value what neither COPY nor an INSERT of known keys
-    would, so SQLAlchemy must number and write the rows.
+    would, so SQLAlchemy must number and write the rows. ``is_uniform``: the processor makes values
+    of one type, whatever it is given.
     """
 
     column: Column[Any]
@@ -51,6 +52,7 @@ class ColumnPlan:
     default: Callable[[Any], Any] | None
     is_version: bool
     casts: bool
+    is_uniform: bool
     plain_default: Callable[[], Any] | None = None
     """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
 
@@ -212,6 +214,7 @@ def _plan_column(
         default,
         is_version,
         casts,
+        is_uniform(column.type, dialect),
         None if attribute in orm_defaults or is_version else host.plain_callable(column.default),
     )
 

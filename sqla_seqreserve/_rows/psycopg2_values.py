@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from math import isfinite
 from typing import Any, Final
 
 from psycopg2 import extensions, extras
@@ -46,6 +47,13 @@ def _rounds_once(values: Sequence[float]) -> bool:
     )
 
 
+def _is_numeric(values: Sequence[Any]) -> bool:
+    """Whether no float is one that psycopg2 writes as double precision, as which the server would
+    take the others, too.
+    """
+    return all(isfinite(value) for value in values if type(value) is float)
+
+
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), None),
@@ -53,7 +61,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "float4": (frozenset({float}), _rounds_once),
     "float8": (frozenset({float}), None),
     "interval": (frozenset({dt.timedelta}), None),
-    "numeric": (frozenset({Decimal, int}), None),
+    "numeric": (frozenset({Decimal, int}), _is_numeric),
     "time": (frozenset({dt.time}), is_naive),
     "timestamp": (frozenset({dt.datetime}), is_naive),
     "timestamptz": (frozenset({dt.datetime}), naive_or_has_offset),

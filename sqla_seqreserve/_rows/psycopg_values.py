@@ -225,7 +225,9 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
         return Codec(oid, exact, exact, check, convert={float: _numeric_from_float})
     if name == "float8":
         exact, _ = _SCALARS[name]
-        return Codec(oid, exact, exact | {str}, convert={int: _exact_float})
+        return Codec(
+            oid, exact, exact | {str}, convert={int: _exact_float}, beside=frozenset({float, int})
+        )
     if name in _SCALARS:
         exact, check = _SCALARS[name]
         # Naive values are of the connection's time zone, which the server knows.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, Table
@@ -304,7 +305,8 @@ class Outbox:
             for position, (state, row, *_) in enumerate(letter.commands):
                 host.postfetch(self._uow, table, state, row, insert, position, {}, None)
             return
-        rows = [row for back in letter.returned for row in back.rows]
+        # The rows of one statement come in no order; behind their values stands their key.
+        rows = [row for back in letter.returned for row in _in_order(back.rows)]
         if len(rows) != len(letter.commands):
             found = letter.commands[0][3]
             raise FlushError((_MANY_LOST if letter.of_several else _ONE_LOST).format(found))
@@ -343,6 +345,10 @@ def _kind(command: Command) -> tuple[Any, ...]:
 
 def _with(statement: Insert, expressions: Any) -> Insert:
     return statement.values(expressions) if expressions else statement
+
+
+def _in_order(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    return rows if len(rows) < 2 else sorted(rows, key=itemgetter(-1))
 
 
 def _nothing(seconds: float) -> None:

@@ -36,6 +36,8 @@ class RowInserts:
     :param keeps_order: whether rows must be written in their order.
     :param made: of each table, by the position of a row: a batch that was made of it for COPY, and
         its place there. Neither a default nor a type is asked for those again.
+    :param casts: whether values may be cast otherwise beside others. A statement then holds what
+        SQLAlchemy's bulk INSERT puts into one: rows that follow one another and lack the same.
     """
 
     connection: Connection
@@ -44,6 +46,7 @@ class RowInserts:
     uncertain: frozenset[Table] = frozenset()
     keeps_order: bool = False
     made: Mapping[Table, Mapping[int, tuple[Batch, int]]] = field(default_factory=dict)
+    casts: bool = False
     _keys: dict[Table, Sequence[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,9 +81,9 @@ class RowInserts:
     ) -> None:
         positions = [position for position, row in enumerate(held) if row is not None]
         commands = self._commands(table, held, positions)
-        if not self.keeps_order:
+        if not (self.keeps_order or self.casts):
             commands.sort(key=lambda command: (sorted(command[1][2]), bool(command[1][5])))
-        for (_, expressions, _), group in groupby(commands, key=_kind):
+        for (_, expressions, *_), group in groupby(commands, key=self._kind):
             alike = list(group)
             given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
             known = len(given) == len(self._keys[table])
@@ -127,6 +130,19 @@ class RowInserts:
             values = _made_values([made.get(position) for position in positions])
             options["compiled_cache"] = host.compiled_cache(self.connection, values)
         return self.connection.execute(statement, parameters, execution_options=options)
+
+    def _kind(self, command: tuple[int, Any]) -> tuple[Any, ...]:
+        """The columns given, whether one of them is an SQL expression, and the values that lack
+        where that matters.
+        """
+        _, (_, _, parameters, _, _, expressions, *_) = command
+        lacking = frozenset(key for key, value in parameters.items() if value is None)
+        return (
+            frozenset(parameters),
+            bool(expressions),
+            frozenset(expressions),
+            lacking if self.casts else None,
+        )
 
     def _together(
         self,
@@ -214,12 +230,6 @@ def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> host.MadeValues:
                     _, before, after = columns[str(plan.column.key)]
                     before[at], after[at] = given[index], values[index]
     return host.MadeValues(columns)
-
-
-def _kind(command: tuple[int, Any]) -> tuple[Any, ...]:
-    """The columns given, and whether one of them is an SQL expression."""
-    _, (_, _, parameters, _, _, expressions, *_) = command
-    return frozenset(parameters), bool(expressions), frozenset(expressions)
 
 
 def _pages(commands: Sequence[tuple[int, Any]]) -> Iterator[Sequence[tuple[int, Any]]]:

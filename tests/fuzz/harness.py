@@ -31,7 +31,7 @@ WAYS: Final = (
     Way("reserve", {"mode": "reserve"}),
     Way("bulk_insert", {"copy_min_rows": 1}, as_mappings=True),
 )
-MOODS: Final = ("good", "nasty", "mixed")
+MOODS: Final = ("good", "nasty", "mixed", "pair", "twins")
 SIZES: Final = (1, 2, 5, 12)
 ZONES: Final = ("UTC", "America/New_York")
 
@@ -157,7 +157,8 @@ class Harness:
     def _cases(self, kind: Kind, column: str, moods: Sequence[str]) -> Iterator[Case]:
         chance = self.chance
         for mood in moods:
-            batch = kind.values(chance, mood, chance.choice(SIZES))
+            size = 2 if mood in {"pair", "twins"} else chance.choice(SIZES)
+            batch = kind.values(chance, mood, size)
             zone, as_text = chance.choice(ZONES), chance.random() < 1 / 4
             cases = [
                 Case(kind, column, batch, zone, as_text, driver, way)
@@ -172,7 +173,7 @@ class Harness:
 
     def _try(self, case: Case) -> None:
         self.report.cases[f"{case.way} on {case.driver}"] += 1
-        found = self._compare(case, count=True)
+        found = self.compare(case, count=True)
         if found is None:
             return
         group = (case.kind.name, case.column, found.where)
@@ -198,13 +199,14 @@ class Harness:
             for position in range(len(found.case.values)):
                 fewer = [v for index, v in enumerate(found.case.values) if index != position]
                 case = Case(**{**vars(found.case), "values": fewer})
-                again = self._compare(case)
+                again = self.compare(case)
                 if again is not None and again.where == found.where:
                     found, smaller = again, True
                     break
         return found
 
-    def _compare(self, case: Case, *, count: bool = False) -> Difference | None:
+    def compare(self, case: Case, *, count: bool = False) -> Difference | None:
+        """Write the batch on both sides; return what differs, if anything does."""
         stock = self._stock(case)
         side = self._side(case, registered=True)
         side.reports.clear()

@@ -76,9 +76,18 @@ class Kind:
         return _SHORT.get(compiled, compiled)
 
     def values(self, chance: Random, mood: str, count: int) -> list[Any]:
-        """``good`` values, ``nasty`` ones, or a good batch with some nasty ones in it."""
-        share = {"good": 0.0, "nasty": 1.0, "mixed": 0.2}[mood]
-        return [self._value(chance, nasty=chance.random() < share) for _ in range(count)]
+        """``good`` values, ``nasty`` ones, or a good batch with some nasty ones in it. In a
+        ``pair`` a value of either kind stands beside another, in ``twins`` nasty ones of one type:
+        stock refuses fewer of these, so that more is seen of them.
+        """
+        share = {"good": 0.0, "nasty": 1.0, "mixed": 0.2, "pair": 0.5, "twins": 1.0}[mood]
+        first = self._value(chance, nasty=chance.random() < share)
+        values = [first]
+        while len(values) < count:
+            value = self._value(chance, nasty=chance.random() < share)
+            if mood != "twins" or type(value) is type(first) or chance.random() < 1 / 20:
+                values.append(value)
+        return values
 
     def _value(self, chance: Random, *, nasty: bool) -> Any:
         if not nasty:

@@ -10,10 +10,11 @@ import pytest
 from fuzz.harness import Harness
 
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
-SHORT = 120.0
-"""Seconds at the most for what the short run looks at, which is a third of that at the most."""
+OWN = 60.0
+"""Seconds at the most for every type over its own column, which takes half of that at the most."""
 
-SHORT_SEED = 20241124
+DRIFTED = 25.0
+"""Seconds for pairs of types and mixed batches, as many as chance and time give."""
 
 
 def seed() -> int:
@@ -32,7 +33,12 @@ def look(urls: tuple[str, str], seconds: float, seed: int, **settings: Any) -> N
 
 def test_a_short_look(twin_urls: tuple[str, str]) -> None:
     """Rows, attributes and errors are stock's for every type over the column that is its own."""
-    look(twin_urls, SHORT, SHORT_SEED, moods=["good"], drifted=False)
+    look(twin_urls, OWN, seed(), moods=["good"], drifted=False)
+
+
+def test_a_short_look_at_mixtures(twin_urls: tuple[str, str]) -> None:
+    """They are stock's for values of several types, and for columns of others than the model's."""
+    look(twin_urls, DRIFTED, seed(), moods=["mixed", "pair"])
 
 
 @pytest.mark.fuzz

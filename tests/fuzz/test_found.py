@@ -1,0 +1,86 @@
+"""Every difference that was found by chance, as a batch that is looked at in each run.
+
+A class of differences is one line of :data:`FOUND`: the type by its name in ``fuzz.kinds``, the
+column, the values. Each is written on every driver and by every writer, also where it was right.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+import pytest
+from fixtures.sides import DRIVERS
+from fuzz import values as v
+from fuzz.harness import WAYS, Case, Harness
+from fuzz.kinds import KINDS
+
+INFINITY: Final = float("inf")
+WEST: Final = dt.timezone(dt.timedelta(days=-1, seconds=74575))
+MOMENT: Final = dt.datetime(1883, 5, 21, 5, 30, 42, 999_999)  # noqa: DTZ001  # naive
+AWARE: Final = dt.datetime(2024, 3, 11, 2, 30, 32, 500_000, WEST)
+
+FOUND: Final = (
+    # What all of a column's values are cast to, where several rows come from one VALUES.
+    ("numeric as float", "numeric", [INFINITY, 1 / 3]),
+    ("float", "numeric", [0.4570710051011011, 0.1]),
+    ("double", "numeric", [0.0, 0.0]),
+    ("real", "numeric", [0.1, -0.0]),
+    ("numeric", "numeric", [Decimal(10**17 + 1), 0.1]),
+    ("numeric", "numeric", [10**17 + 1, 2.5]),
+    ("citext", "citext", ["abcd", 5]),
+    ("citext", "name", ["\t{", b"bytes"]),
+    ("interval", "interval day", [dt.time(1), dt.timedelta(0)]),
+    ("interval", "text", [5, dt.timedelta(days=-336, microseconds=1)]),
+    ("varchar(3)", "text", [5, "text"]),
+    ("varchar(3)", "citext", [b"bytes", v.Rank.HIGH]),
+    ("string", "word", [v.Rank.LOW, "Ds"]),
+    ("collated", "text", [5, v.Mood.SAD]),
+    ("collated", "name", [v.Shade.RED, v.Rank.LOW]),
+    ("smallint", "text", [False, v.Rank.HIGH]),
+    ("inet", "inet", [IPv4Address("10.0.0.1"), "10.0.0.2"]),
+    ("cidr", "inet", [IPv6Address("::ffff:1.2.3.4"), "10.67.0.0/16"]),
+    # The type of the model, to which an INSERT with known keys casts nothing.
+    ("smallint", "integer", [2**31 - 1, 1]),
+    ("smallint", "text", [32768, 1]),
+    ("bigint", "text", ["x", -32769]),
+    ("smallint", "text", [None, "text"]),
+    ("date", "text", ["x", dt.date(2024, 3, 10)]),
+    ("date", "timestamp(0)", [MOMENT.replace(tzinfo=v.Nowhere()), v.DAY.replace(fold=1)]),
+    ("timestamp", "text", [AWARE, AWARE]),
+    ("timestamptz", "time", [dt.time(2, 30), AWARE]),
+    ("timestamp(0)", "timestamptz", [MOMENT, MOMENT]),
+    ("time(0)", "interval", [dt.time(10, 30, 57, 500_000), dt.time(8)]),
+    ("numeric(6,2)", "real", [Decimal("-0.4755"), Decimal("-90.35")]),
+    ("numeric as float", "real", [-0.0, 1.5]),
+    ("hstore", "text", [{"dn": None, "": "dxPu"}, {"aB": '"', "TS": None}]),
+    ("macaddr", "text", ["x", "x"]),
+    # An enum of another name.
+    ("enum", "mood", [v.Shade.RED, v.Shade.RED]),
+    ("enum, not native", "mood", [v.Shade.RED, v.Shade.RED]),
+    ("enum, not native[]", "mood[]", [[v.Shade.RED, v.Shade.RED]]),
+)
+
+
+@pytest.fixture(scope="module")
+def harness(twin_urls: tuple[str, str]) -> Iterator[Harness]:
+    with Harness(twin_urls, seed=0).ready() as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"), FOUND, ids=[f"{name} over {column}" for name, column, _ in FOUND]
+)
+def test_what_was_found_is_right(
+    harness: Harness, name: str, column: str, values: Sequence[Any]
+) -> None:
+    """Rows, attributes and errors are stock's for each batch for which they once were not."""
+    [kind] = [kind for kind in KINDS if kind.name == name]
+    for driver in DRIVERS:
+        for way in WAYS:
+            case = Case(kind, column, values, "America/New_York", False, driver, way)
+            difference = harness.compare(case)
+            assert difference is None, str(difference)
