@@ -38,7 +38,14 @@ _INDEXES: Final = text(
                            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                              AND d.refclassid = 'pg_class'::regclass
                              AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
-                    AND a.attnum > 0) AS needed
+                    AND a.attnum > 0) AS needed,
+           EXISTS (SELECT FROM pg_attribute a
+                    WHERE a.attrelid = i.indrelid AND a.attnum > 0
+                      AND a.attcollation NOT IN (0, (SELECT oid FROM pg_collation
+                                                      WHERE collname = 'default'
+                                                        AND collnamespace
+                                                            = 'pg_catalog'::regnamespace)))
+               AS collated
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
      WHERE i.indrelid = to_regclass(:table) AND i.indisunique AND i.indisvalid
@@ -56,6 +63,8 @@ class Arbiter:
     :param predicate: which rows it holds, ``None``: all of them.
     :param nulls_alike: whether NULL is equal to NULL (``NULLS NOT DISTINCT``).
     :param needed: every column that its elements and predicate look at.
+    :param collated: whether a column of the table has a collation of its own, which decides what is
+        equal and in which order.
     :param facts: what must still hold of it where it is used again.
     """
 
@@ -65,6 +74,7 @@ class Arbiter:
     predicate: str | None
     nulls_alike: bool
     needed: frozenset[str]
+    collated: bool
     facts: IndexFacts
 
     def target(self) -> list[ColumnElement[Any]]:
@@ -125,6 +135,7 @@ def find_arbiter(
             row.predicate,
             row.nulls_alike,
             frozenset(row.needed),
+            row.collated,
             IndexFacts(table, row.oid, row.definition),
         )
         known = _cache.setdefault(connection.dialect, {})

@@ -8,9 +8,10 @@ computed here too, where somebody asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
+from zlib import crc32
 
 from sqlalchemy import BigInteger, Connection, TableClause, column, insert, table, text
 from sqlalchemy.exc import DBAPIError
@@ -50,7 +51,10 @@ class Staging:
     ) -> None:
         self.connection = connection
         self.by_copy = by_copy
-        self.name = f"{_DEPTH}_{depth}"
+        # Drivers prepare statements and keep them by their text, with the types that the columns of
+        # a table of this name had: so one name has one structure.
+        structure = crc32(plan.facts.fingerprint.encode())
+        self.name = f"{_DEPTH}_{depth}_{structure:08x}"
         self.plan = plan
         self.columns = [item.column.name for item in self.plan.columns]
         self.table: TableClause = table(
@@ -210,9 +214,11 @@ def staging(
         try:
             yield staged
         except BaseException as error:
-            # A transaction that has failed takes the table with it.
+            # A transaction that has failed takes the table with it; and it may have failed without
+            # the database's error being the one that is raised.
             if not isinstance(error, DBAPIError) or host.autocommits(connection):
-                staged.drop()
+                with suppress(DBAPIError):
+                    staged.drop()
             raise
         staged.drop()
     finally:

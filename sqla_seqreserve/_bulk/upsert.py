@@ -14,6 +14,7 @@ from .._ids import catalogue
 from .._rows.division import divide
 from .._rows.plan import Absent, InsertPlan
 from .._rows.table import ColumnRows
+from .._writers.copy import no_copy_reason, refused_types
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .arbiter import Arbiter, find_arbiter, known_arbiter
 from .checks import check_rows
@@ -98,8 +99,13 @@ def upsert(
         upserting = Upserting(rows, sequence, Update(overwritten, where))
         return total, upserting.run(keys=keys, changed=changed)
 
+    by_copy = (
+        pinned
+        and no_copy_reason(connection.dialect) is None
+        and refused_types(connection, staged) is None
+    )
     division = None
-    if pinned and len(first) <= FEW and not computed:
+    if by_copy and len(first) <= FEW and not (computed or arbiter.collated):
         division = divide(staged, first, connection)
         following = next(stream, None)
         found = few_rows(staged, division) if following is None else None
@@ -108,7 +114,7 @@ def upsert(
                 progress(len(first))
             return write(Source(connection, found, staged, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
-    with staging(connection, staged, computed, by_copy=pinned) as table:
+    with staging(connection, staged, computed, by_copy=by_copy) as table:
         table.add(first, 0, progress, division)
         total = len(first)
         for chunk in stream:
