@@ -49,6 +49,15 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
 
 
 def _stock(place: Place, objects: int) -> Mapping[str, float]:
+    return _execute(place, objects, {})
+
+
+def _stock_at_its_best(place: Place, objects: int) -> Mapping[str, float]:
+    """Without this option a run of rows with the same columns not ``None`` is a statement."""
+    return _execute(place, objects, {"render_nulls": True})
+
+
+def _execute(place: Place, objects: int, options: Mapping[str, Any]) -> Mapping[str, float]:
     values = _half_there(place, objects)
     statement = pg_insert(Receipt)
     statement = statement.on_conflict_do_update(
@@ -57,7 +66,7 @@ def _stock(place: Place, objects: int) -> Mapping[str, float]:
 
     def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
-        session.execute(statement, values, execution_options={"render_nulls": True})
+        session.execute(statement, values, execution_options=options)
         session.commit()
         return {"commit": clock.seconds()}
 
@@ -87,6 +96,7 @@ def _django(place: Place, objects: int) -> Mapping[str, float]:
 
 
 _STOCK: Final = Way("execute(insert(M).on_conflict_do_update(), rows)", _stock)
+_BEST: Final = Way(f"{_STOCK.name}, render_nulls", _stock_at_its_best)
 
 UPSERT: Final = Work(
     "upsert",
@@ -97,6 +107,7 @@ UPSERT: Final = Work(
     (
         Way(_OURS, _ours),
         _STOCK,
+        _BEST,
         Way("psycopg executemany", _psycopg, drivers=(PSYCOPG,)),
         Way(
             "Django bulk_create(update_conflicts=True)",
@@ -105,6 +116,6 @@ UPSERT: Final = Work(
             drivers=(PSYCOPG,),
         ),
     ),
-    (Measure("commit", "", (Required(_STOCK.name, 5),), ours=_OURS),),
+    (Measure("commit", "", (Required(_STOCK.name, 5), Required(_BEST.name, 2.5)), ours=_OURS),),
     rounds=5,
 )
