@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Connection, literal_column, text
+from sqlalchemy import ColumnElement, Connection, Dialect, literal_column, text
 from sqlalchemy.orm import Mapper
 
+from .._ids.fetch import IndexFacts
 from ..errors import ConfigurationError
 
-__all__ = ["Arbiter", "find_arbiter"]
+__all__ = ["Arbiter", "find_arbiter", "known_arbiter"]
 
 # An expression or a predicate depends on its columns, which the key's own numbers do not tell.
 # PostgreSQL before 15 has no NULLS NOT DISTINCT.
 _INDEXES: Final = text(
     """
-    SELECT c.relname::text AS name, i.indimmediate AS immediate,
+    SELECT c.oid, c.relname::text AS name, i.indimmediate AS immediate,
+           pg_get_indexdef(c.oid) AS definition,
            COALESCE((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_alike,
            pg_get_expr(i.indpred, i.indrelid) AS predicate,
            ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false)
@@ -35,7 +38,14 @@ _INDEXES: Final = text(
                            WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                              AND d.refclassid = 'pg_class'::regclass
                              AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))
-                    AND a.attnum > 0) AS needed
+                    AND a.attnum > 0) AS needed,
+           EXISTS (SELECT FROM pg_attribute a
+                    WHERE a.attrelid = i.indrelid AND a.attnum > 0
+                      AND a.attcollation NOT IN (0, (SELECT oid FROM pg_collation
+                                                      WHERE collname = 'default'
+                                                        AND collnamespace
+                                                            = 'pg_catalog'::regnamespace)))
+               AS collated
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
      WHERE i.indrelid = to_regclass(:table) AND i.indisunique AND i.indisvalid
@@ -53,6 +63,9 @@ class Arbiter:
     :param predicate: which rows it holds, ``None``: all of them.
     :param nulls_alike: whether NULL is equal to NULL (``NULLS NOT DISTINCT``).
     :param needed: every column that its elements and predicate look at.
+    :param collated: whether a column of the table has a collation of its own, which decides what is
+        equal and in which order.
+    :param facts: what must still hold of it where it is used again.
     """
 
     name: str
@@ -61,6 +74,8 @@ class Arbiter:
     predicate: str | None
     nulls_alike: bool
     needed: frozenset[str]
+    collated: bool
+    facts: IndexFacts
 
     def target(self) -> list[ColumnElement[Any]]:
         """The elements as ON CONFLICT has them."""
@@ -68,6 +83,29 @@ class Arbiter:
             literal_column(element if column is not None else f"({element})")
             for element, column in zip(self.elements, self.columns, strict=True)
         ]
+
+
+_MOST_KNOWN: Final = 256
+
+_Conflict: TypeAlias = str | tuple[str, ...]
+
+_cache: MutableMapping[Dialect, dict[tuple[Mapper[Any], str, _Conflict], Arbiter]] = (
+    WeakKeyDictionary()
+)
+
+
+def _conflict_key(conflict: str | Iterable[str]) -> _Conflict:
+    return conflict if isinstance(conflict, str) else tuple(conflict)
+
+
+def known_arbiter(
+    connection: Connection, mapper: Mapper[Any], table: str, conflict: str | Iterable[str]
+) -> Arbiter | None:
+    """What :func:`find_arbiter` found for these before; whoever uses it must have the database
+    compare its facts.
+    """
+    known = _cache.get(connection.dialect, {})
+    return known.get((mapper, table, _conflict_key(conflict)))
 
 
 def find_arbiter(
@@ -90,14 +128,21 @@ def find_arbiter(
                 f"{row.name} of {table} is DEFERRABLE, and so cannot tell whether a row is there. "
                 "Expected a unique index or constraint that is checked at once"
             )
-        return Arbiter(
+        arbiter = Arbiter(
             row.name,
             tuple(row.elements),
             tuple(row.columns),
             row.predicate,
             row.nulls_alike,
             frozenset(row.needed),
+            row.collated,
+            IndexFacts(table, row.oid, row.definition),
         )
+        known = _cache.setdefault(connection.dialect, {})
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[mapper, table, _conflict_key(conflict)] = arbiter
+        return arbiter
     has = "; ".join(f"{row.name} ({', '.join(row.elements)})" for row in found) or "none"
     raise ConfigurationError(
         f"conflict={conflict!r} names no unique index of {table}. Expected the attribute keys of "

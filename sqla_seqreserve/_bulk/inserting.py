@@ -14,7 +14,7 @@ from .. import _host as host
 from .._drivers import driver_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, take_ids
+from .._ids.fetch import IdRequest, IndexFacts, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from ..reports import FlushEntry, Writer
@@ -79,10 +79,15 @@ class Inserting:
                 known.append(facts)
         return known
 
-    def pin(self, missing: int) -> Sequence[int] | None:
+    def pin(self, missing: int, indexes: list[IndexFacts] | None = None) -> Sequence[int] | None:
         """Lock the tables, compare what is known of them, and take so many ids, in one message;
         ``None``, with nothing taken, where nothing can be held or compared until rows are written.
+
+        :param indexes: to be compared too; emptied where they were not, or do not hold.
         """
+        compared = list(indexes or ())
+        if indexes is not None:
+            indexes.clear()
         connection = self.connection
         driver = driver_of(connection.dialect)
         if driver is None:
@@ -97,9 +102,12 @@ class Inserting:
             requests = []
             if self.reserves:
                 requests.append(IdRequest(self.source, missing))
-            taken = take_ids(connection, requests, known)
+            taken = take_ids(connection, requests, known, compared)
             if taken.holds:
+                if indexes is not None:
+                    indexes += compared
                 return taken.ids[0] if requests else []
+            compared = []
         return None
 
     @property

@@ -7,10 +7,11 @@ computed here too, where somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
+from zlib import crc32
 
 from sqlalchemy import BigInteger, Connection, TableClause, column, insert, table, text
 from sqlalchemy.exc import DBAPIError
@@ -18,16 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from .. import _host as host
 from .._drivers import CopyRows
 from .._ids.catalogue import quoted
-from .._rows.division import DefaultContext, divide, is_plain, values_of
+from .._rows.division import DefaultContext, Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line
+from .given import NUMBER, Source
 from .rows import Chunk
 
-__all__ = ["NUMBER", "Staging", "staging"]
-
-NUMBER: Final = "sqla_seqreserve_row"
-"""The column that holds a row's position in the input."""
+__all__ = ["Staging", "staged_plan", "staging"]
 
 _INT8: Final = 20
 _DEPTH: Final = "sqla_seqreserve_staged"
@@ -36,9 +35,8 @@ _DEPTH: Final = "sqla_seqreserve_staged"
 class Staging:
     """The temporary table of one upsert.
 
-    :param given: the attributes that every row gives.
+    :param plan: the columns that rows give (:func:`staged_plan`).
     :param computed: columns that the database computes and that are wanted: name -> expression.
-    :param constants: attributes that have one value in every row.
     :param by_copy: whether what is known of the target was compared, so that COPY may be used.
     """
 
@@ -46,19 +44,18 @@ class Staging:
         self,
         connection: Connection,
         plan: InsertPlan,
-        given: Sequence[str],
         computed: Mapping[str, str],
-        constants: Mapping[str, Any],
         *,
         by_copy: bool,
         depth: int,
     ) -> None:
         self.connection = connection
         self.by_copy = by_copy
-        self.name = f"{_DEPTH}_{depth}"
-        self.plan = replace(
-            plan, reason=None, columns=tuple(_staged_columns(plan, set(given), constants))
-        )
+        # Drivers prepare statements and keep them by their text, with the types that the columns of
+        # a table of this name had: so one name has one structure.
+        structure = crc32(plan.facts.fingerprint.encode())
+        self.name = f"{_DEPTH}_{depth}_{structure:08x}"
+        self.plan = plan
         self.columns = [item.column.name for item in self.plan.columns]
         self.table: TableClause = table(
             self.name,
@@ -79,18 +76,30 @@ class Staging:
     def _run(self, statement: str) -> None:
         self.connection.execute(text(statement.replace(":", "\\:").replace("\\:\\:", "::")))
 
+    @property
+    def source(self) -> Source:
+        """The rows that were put into it."""
+        return Source(self.connection, self.table, self.plan, is_table=True)
+
     def drop(self) -> None:
         """Drop the table."""
         self._run(f"DROP TABLE pg_temp.{self.name}")
 
-    def add(self, rows: Chunk, start: int, progress: Callable[[int], object] | None) -> None:
+    def add(
+        self,
+        rows: Chunk,
+        start: int,
+        progress: Callable[[int], object] | None,
+        division: Division | None = None,
+    ) -> None:
         """Put rows into the table.
 
         :param start: the position of the first in the whole input.
+        :param division: of these rows, if they are divided already.
         """
         rest: Sequence[int] = range(len(rows))
         if self.by_copy:
-            division = divide(self.plan, rows, self.connection)
+            division = division or divide(self.plan, rows, self.connection)
             for batch in division.batches:
                 if batch.copy_reason is not None:
                     continue
@@ -153,8 +162,20 @@ class Staging:
             self.connection.execute(insert(self.table), plain)
 
 
+def staged_plan(
+    plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
+) -> InsertPlan:
+    """How the rows of an upsert are staged.
+
+    :param plan: of the target.
+    :param given: the attributes that every row gives.
+    :param constants: attributes that have one value in every row.
+    """
+    return replace(plan, reason=None, columns=tuple(_staged_columns(plan, given, constants)))
+
+
 def _staged_columns(
-    plan: InsertPlan, given: set[str], constants: Mapping[str, Any]
+    plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
     """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
     for item in plan.columns:
@@ -179,9 +200,7 @@ def _always(value: Any) -> Callable[[Any], Any]:
 def staging(
     connection: Connection,
     plan: InsertPlan,
-    given: Sequence[str],
     computed: Mapping[str, str],
-    constants: Mapping[str, Any],
     *,
     by_copy: bool,
 ) -> Iterator[Staging]:
@@ -191,13 +210,15 @@ def staging(
     depth = connection.info.get(_DEPTH, 0) + 1
     connection.info[_DEPTH] = depth
     try:
-        staged = Staging(connection, plan, given, computed, constants, by_copy=by_copy, depth=depth)
+        staged = Staging(connection, plan, computed, by_copy=by_copy, depth=depth)
         try:
             yield staged
         except BaseException as error:
-            # A transaction that has failed takes the table with it.
+            # A transaction that has failed takes the table with it; and it may have failed without
+            # the database's error being the one that is raised.
             if not isinstance(error, DBAPIError) or host.autocommits(connection):
-                staged.drop()
+                with suppress(DBAPIError):
+                    staged.drop()
             raise
         staged.drop()
     finally:

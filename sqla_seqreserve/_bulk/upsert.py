@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, text
@@ -10,15 +11,20 @@ from sqlalchemy.orm import Mapper
 
 from .. import _host as host
 from .._ids import catalogue
+from .._rows.division import divide
 from .._rows.plan import Absent, InsertPlan
 from .._rows.table import ColumnRows
+from .._writers.copy import no_copy_reason, refused_types
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
-from .arbiter import Arbiter, find_arbiter
+from .arbiter import Arbiter, find_arbiter, known_arbiter
 from .checks import check_rows
+from .few import FEW, few_rows
+from .given import Given, Source
 from .inserting import Inserting
 from .rows import Chunk, chunks
-from .staging import staging
-from .upserting import Outcome, Update, Upserting
+from .staging import staged_plan, staging
+from .update import Update
+from .upserting import Outcome, Upserting
 
 __all__ = ["upsert"]
 
@@ -64,37 +70,58 @@ def upsert(
     if first is None:
         _checked_update(mapper, update, ())
         return 0, Outcome(0, 0)
-    pinned = whole.pin(0) is not None
+    conflict = conflict if isinstance(conflict, str) else tuple(conflict)
+    name = catalogue.table_name(connection, whole.tables[0])
+    arbiter = known_arbiter(connection, mapper, name, conflict)
+    compared = [arbiter.facts] if arbiter is not None else []
+    pinned = whole.pin(0, compared) is not None
     if not pinned:
-        catalogue.forget(connection, [catalogue.table_name(connection, whole.tables[0])])
+        catalogue.forget(connection, [name])
         whole.look()
     plan = whole.plans[whole.tables[0]]
     if plan is None:
-        raise ConfigurationError(
-            f"The database has no table {catalogue.table_name(connection, whole.tables[0])}"
-        )
-    arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+        raise ConfigurationError(f"The database has no table {name}")
+    if arbiter is None or not compared:
+        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
     given = _given(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
-    constants = _constants(mapper, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = None
     if whole.source.sequence is not None and whole.source.key.column is not None:
         sequence = (whole.source.key.column, whole.source.sequence.name)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
-    total = 0
-    with staging(connection, plan, sorted(given), computed, constants, by_copy=pinned) as staged:
-        chunk: Chunk | None = first
-        while chunk is not None:
+    _check(whole, first, 0, given, required, why)
+    staged = staged_plan(plan, given, _constants(mapper, given))
+
+    def write(source: Source, total: int) -> tuple[int, Outcome]:
+        rows = Given(source, plan, arbiter, total)
+        upserting = Upserting(rows, sequence, Update(overwritten, where))
+        return total, upserting.run(keys=keys, changed=changed)
+
+    by_copy = (
+        pinned
+        and no_copy_reason(connection.dialect) is None
+        and refused_types(connection, staged) is None
+    )
+    division = None
+    if by_copy and len(first) <= FEW and not (computed or arbiter.collated):
+        division = divide(staged, first, connection)
+        following = next(stream, None)
+        found = few_rows(staged, division) if following is None else None
+        if found is not None:
+            if progress is not None:
+                progress(len(first))
+            return write(Source(connection, found, staged, is_table=False), len(first))
+        stream = chain([following] if following is not None else [], stream)
+    with staging(connection, staged, computed, by_copy=by_copy) as table:
+        table.add(first, 0, progress, division)
+        total = len(first)
+        for chunk in stream:
             _check(whole, chunk, total, given, required, why)
-            staged.add(chunk, total, progress)
+            table.add(chunk, total, progress)
             total += len(chunk)
-            chunk = next(stream, None)
-        upserting = Upserting(staged, plan, arbiter, sequence, Update(overwritten, where), total)
-        upserting.refuse_duplicates()
-        outcome = upserting.run(keys=keys, changed=changed)
-    return total, outcome
+        return write(table.source, total)
 
 
 def _given(rows: Chunk) -> frozenset[str]:

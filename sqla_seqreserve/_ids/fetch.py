@@ -33,7 +33,15 @@ from . import catalogue
 from .catalogue import TableFacts
 from .keys import KeySequence
 
-__all__ = ["IdRequest", "Reservation", "check_range", "drop_snapshot", "sqlstate", "take_ids"]
+__all__ = [
+    "IdRequest",
+    "IndexFacts",
+    "Reservation",
+    "check_range",
+    "drop_snapshot",
+    "sqlstate",
+    "take_ids",
+]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -46,6 +54,15 @@ class IdRequest:
 
     source: KeySequence
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """A unique index that was found, and its definition: whether they still hold is compared."""
+
+    table: str
+    oid: int
+    definition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +95,23 @@ def drop_snapshot(connection: Connection) -> None:
 
 
 def take_ids(
-    connection: Connection, requests: Sequence[IdRequest], whole: Iterable[TableFacts] = ()
+    connection: Connection,
+    requests: Sequence[IdRequest],
+    whole: Iterable[TableFacts] = (),
+    indexes: Sequence[IndexFacts] = (),
 ) -> Reservation:
     """Take ids for every request whose facts still hold, in one message.
 
     :param whole: tables of which all that is known must still hold, because rows will be written
         by it; of the others only what is known of the key.
+    :param indexes: of those tables, and to be compared too.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
     guarded = {facts.name: facts for facts in whole}
     if not (guarded or any(request.count for request in requests)):
         return Reservation([[] for _ in requests], True)
-    statement = _Statement(connection, requests, guarded)
+    statement = _Statement(connection, requests, guarded, indexes)
     try:
         rows = statement.run()
     except LockRefusedError:
@@ -134,6 +155,12 @@ class _Guard(enum.Enum):
         "AND has_table_privilege(c.oid, 'INSERT')"
     )
     TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = :actions_{{slot}}"
+    INDEX = (
+        "FROM pg_index c WHERE c.indexrelid = CAST(:index_{slot} AS oid) "
+        "AND c.indrelid = to_regclass(:table_{slot}) "
+        "AND c.indisunique AND c.indisvalid AND c.indimmediate "
+        "AND pg_get_indexdef(c.indexrelid) = :definition_{slot}"
+    )
 
 
 _PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
@@ -148,6 +175,7 @@ class _Statement:
         connection: Connection,
         requests: Sequence[IdRequest],
         guarded: dict[str, TableFacts],
+        indexes: Sequence[IndexFacts],
     ) -> None:
         self.connection = connection
         self.driver = driver_of(connection.dialect)
@@ -180,6 +208,12 @@ class _Statement:
         for slot, facts in enumerate(guarded.values(), len(requests)):
             self.names.append(facts.name)
             guards.append((self._guard_table(facts, slot), False))
+        for slot, index in enumerate(indexes, len(guards)):
+            self.names.append(index.table)
+            self.parameters[f"table_{slot}"] = index.table
+            self.parameters[f"index_{slot}"] = index.oid
+            self.parameters[f"definition_{slot}"] = index.definition
+            guards.append((_Guard.INDEX, False))
         self.tables = sorted(locked)
         self.text = _statement(len(requests), tuple(guards), self._is_present())
 
@@ -249,7 +283,7 @@ def _statement(
                 f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
             )
         else:
-            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(c.oid AS bigint) {holds}) AS id")
+            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(1 AS bigint) {holds}) AS id")
     return text(" UNION ALL ".join(branches))
 
 

@@ -7,7 +7,15 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Numeric, Sequence
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Numeric,
+    Sequence,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "Payment",
     "PaymentOfSequence",
     "Posting",
+    "Receipt",
     "Refund",
     "Reminder",
 ]
@@ -66,6 +75,15 @@ class PaymentOfSequence(_EightColumns, Base):
     id: Mapped[int] = mapped_column(
         BigInteger, _numbers, server_default=_numbers.next_value(), primary_key=True
     )
+
+
+class Receipt(_EightColumns, Base):
+    """A payment whose number is its own, so that it can be stored again."""
+
+    __tablename__ = "bench_receipt"
+    __table_args__ = (UniqueConstraint("number"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
 
 
 class Refund(_EightColumns, Base):

@@ -89,6 +89,22 @@ def test_any_driver_is_measured(postgres_url: str, driver: str) -> None:
     assert any(name.startswith(driver) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("work", "beside"),
+    [
+        ("upsert", {"execute(insert(M).on_conflict_do_update(), rows)", "psycopg executemany"}),
+        ("stream", {"execute(insert(M), chunk) of chunks", "psycopg binary COPY"}),
+    ],
+)
+def test_upserts_and_streams_are_measured(postgres_url: str, work: str, beside: set[str]) -> None:
+    """Each stands beside what others do, and all of them left the same rows."""
+    done = bench(postgres_url, "--only", work, "--json")
+
+    assert done.exit_code == 0, done.output
+    [result] = json.loads(done.stdout)["results"]
+    assert beside <= {way["name"] for way in result["ways"]}
+
+
 def test_drivers_stand_beside_each_other(postgres_url: str) -> None:
     """Several drivers are measured in one run; without one, it is the URL's."""
     both = bench(

@@ -30,6 +30,7 @@ WAYS: Final = (
     Way("copy", {"copy_min_rows": 1}),
     Way("reserve", {"mode": "reserve"}),
     Way("bulk_insert", {"copy_min_rows": 1}, as_mappings=True),
+    Way("bulk_upsert", as_mappings=True, upserts=True),
 )
 MOODS: Final = ("good", "nasty", "mixed", "pair", "twins")
 SIZES: Final = (1, 2, 5, 12)
@@ -268,8 +269,9 @@ class Harness:
                 {
                     "value": None if plain and isinstance(value, Null) else value,
                     **({"beside": "08:00:2b:01:02:03"} if case.as_text else {}),
+                    **({"id": position} if case.way.upserts else {}),
                 }
-                for value in case.values
+                for position, value in enumerate(case.values, 1)
             ]
             found: dict[str, Any] = {}
             try:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, assert_type
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -25,7 +26,11 @@ from sqla_seqreserve import (
     FlushReport,
     Registration,
     ReservedIds,
+    UpsertResult,
+    aio,
     assign_ids,
+    bulk_insert,
+    bulk_upsert,
     register,
     reserve_ids,
 )
@@ -68,10 +73,46 @@ def reservation(session: Session, scoped: scoped_session[Session], connection: C
     ids[0] = 1  # type: ignore[index]  # immutable
 
 
+def inserting(session: Session, rows: Iterator[dict[str, Any]]) -> None:
+    assert_type(bulk_insert(session, Order, [{"id": 1}]), ReservedIds)
+    assert_type(bulk_insert(session, Order, rows, returning="objects"), list[Order])
+    assert_type(bulk_insert(session, Order, rows, returning=None, chunk_rows=1000), int)
+    bulk_insert(session, Order, {"id": [1, 2]}, returning=None, progress=print)
+
+    bulk_insert(session, Order, rows, returning="rows")  # type: ignore[call-overload]  # no such thing
+    bulk_insert(session, Order(), rows)  # type: ignore[call-overload]  # an object
+
+
+def upserting(session: Session, rows: Iterator[dict[str, Any]]) -> None:
+    done = bulk_upsert(session, Order, rows, conflict=["id"])
+    assert_type(done, UpsertResult[Order])
+    assert_type(done.inserted + done.updated + done.unchanged, int)
+    assert_type(done.ids, ReservedIds)
+    bulk_upsert(session, Order, rows, conflict="orders_pkey", update=(), returning="ids")
+    excluded = insert(Order).excluded
+    assert_type(
+        bulk_upsert(
+            session, Order, rows, conflict="id", where=Order.id < excluded.id, returning="objects"
+        ).objects,
+        list[Order],
+    )
+
+    bulk_upsert(session, Order, rows)  # type: ignore[call-arg]  # which rows are the same?
+    bulk_upsert(session, Order, rows, ["id"])  # type: ignore[call-arg]  # options are keywords
+    bulk_upsert(session, Order, rows, conflict=1)  # type: ignore[arg-type]  # no name
+    done.inserted = 1  # type: ignore[misc]  # frozen
+
+
 async def asynchronously(session: AsyncSession) -> None:
     await session.run_sync(lambda sync: assign_ids(sync, [Order()]))
     assert_type(await session.run_sync(lambda sync: reserve_ids(sync, Order, 50)), ReservedIds)
     reserve_ids(session, Order, 1)  # type: ignore[call-overload]  # goes through run_sync()
+
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        yield {"id": 1}
+
+    assert_type(await aio.bulk_insert(session, Order, rows(), returning=None), int)
+    assert_type(await aio.bulk_upsert(session, Order, rows(), conflict="id"), UpsertResult[Order])
 
 
 def registration(engine: Engine) -> None:

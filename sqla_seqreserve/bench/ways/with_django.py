@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 from ..data import account_values, payments, posting_values
-from ..models import Account, Payment, Posting
+from ..models import PAYMENT_COLUMNS, Account, Payment, Posting, Receipt
 from ..place import Place
 from .clock import Clock
 
-__all__ = ["bulk_create_accounts", "bulk_create_payments"]
+__all__ = ["bulk_create_accounts", "bulk_create_payments", "bulk_create_receipts"]
 
 _ALIAS = "default"
 
@@ -39,17 +39,19 @@ def _models() -> SimpleNamespace:
         }
         return type(name, (models.Model,), {**attributes, **fields})
 
-    payment = model(
-        "Payment",
-        Payment.__tablename__,
-        number=models.IntegerField(),
-        portfolio=models.IntegerField(),
-        kind=models.TextField(),
-        paid_at=models.DateTimeField(),
-        amount=models.DecimalField(max_digits=14, decimal_places=2),
-        booked_at=models.DateTimeField(),
-        note=models.TextField(null=True),
-    )
+    def eight_columns(**number: Any) -> dict[str, Any]:
+        return {
+            "number": models.IntegerField(**number),
+            "portfolio": models.IntegerField(),
+            "kind": models.TextField(),
+            "paid_at": models.DateTimeField(),
+            "amount": models.DecimalField(max_digits=14, decimal_places=2),
+            "booked_at": models.DateTimeField(),
+            "note": models.TextField(null=True),
+        }
+
+    payment = model("Payment", Payment.__tablename__, **eight_columns())
+    receipt = model("Receipt", Receipt.__tablename__, **eight_columns(unique=True))
     account = model(
         "Account",
         Account.__tablename__,
@@ -63,7 +65,7 @@ def _models() -> SimpleNamespace:
         number=models.IntegerField(),
         amount=models.DecimalField(max_digits=14, decimal_places=2),
     )
-    return SimpleNamespace(payment=payment, account=account, posting=posting)
+    return SimpleNamespace(payment=payment, receipt=receipt, account=account, posting=posting)
 
 
 def _connected(place: Place) -> SimpleNamespace:
@@ -104,6 +106,22 @@ def bulk_create_payments(place: Place, objects: int) -> Mapping[str, float]:
     clock = Clock()
     with transaction.atomic(_ALIAS):
         payment.objects.bulk_create([payment(**row) for row in values])
+    return {"commit": clock.seconds()}
+
+
+def bulk_create_receipts(place: Place, values: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+    """Make the objects, and create or update them in a transaction."""
+    from django.db import transaction
+
+    receipt = place.keep(_connected).receipt
+    clock = Clock()
+    with transaction.atomic(_ALIAS):
+        receipt.objects.bulk_create(
+            [receipt(**row) for row in values],
+            update_conflicts=True,
+            unique_fields=["number"],
+            update_fields=[name for name in PAYMENT_COLUMNS if name != "number"],
+        )
     return {"commit": clock.seconds()}
 
 

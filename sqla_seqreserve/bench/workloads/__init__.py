@@ -15,6 +15,8 @@ from . import (
     open_transaction,
     relationship,
     sequence_default,
+    streams,
+    upsert,
 )
 
 __all__ = ["WORKS"]
@@ -31,5 +33,7 @@ WORKS: Final[tuple[Work, ...]] = (
     inheritance.JOINED,
     mappings.MAPPINGS,
     mappings.OBJECTS,
+    upsert.UPSERT,
+    streams.STREAM,
     large.LARGE,
 )

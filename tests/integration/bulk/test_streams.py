@@ -164,8 +164,8 @@ def test_memory_is_bounded(engine: Engine) -> None:
         [
             sys.executable,
             str(ROOT / "tests/benchmarks/stream_memory.py"),
-            engine.url.render_as_string(hide_password=False),
             "300000",
+            engine.url.render_as_string(hide_password=False),
         ],
         cwd=ROOT,
         capture_output=True,

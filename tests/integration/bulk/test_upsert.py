@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import bulk_insert, bulk_upsert
+from sqla_seqreserve._bulk import upsert as upsert_module
 from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError
 from sqla_seqreserve.testing import record_statements
 
@@ -98,6 +99,15 @@ class Share(Base):
 MAY = dt.date(2024, 5, 1)
 
 
+@pytest.fixture(params=["few", "staged"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every rule holds for few rows, which are sent along, and for many, which are staged."""
+    found: str = request.param
+    if found == "staged":
+        monkeypatch.setattr(upsert_module, "FEW", 0)
+    return found
+
+
 @pytest.fixture
 def tables(engine: Engine) -> Engine:
     Base.metadata.create_all(engine)
@@ -166,13 +176,17 @@ def test_rows_that_are_there_take_no_id(session: Session) -> None:
     assert [done.ids[0], done.ids[2], done.ids[3]] == [before + 1, before + 2, before + 3]
 
 
-def test_what_is_sent(session: Session) -> None:
-    """Rows by COPY into a temporary table, and one INSERT, whatever the number of rows."""
+def test_what_is_sent(session: Session, way: str) -> None:
+    """Many rows by COPY into a temporary table, and one INSERT, however many; few by one INSERT."""
     bulk_upsert(session, Price, prices(range(3)), conflict=["fund", "day"])
-    with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
-        bulk_upsert(session, Price, prices(range(5000)), conflict=["fund", "day"])
-    words = [str(statement).split()[0] for statement in sent]
-    assert words == ["SELECT", "SELECT", "CREATE", "COPY", "SELECT", "WITH", "DROP"]
+    for rows in (2, 200, 201, 5000):
+        with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
+            bulk_upsert(session, Price, prices(range(rows)), conflict=["fund", "day"])
+        words = [str(statement).split()[0] for statement in sent]
+        if way == "few" and rows <= 200:
+            assert words == ["SELECT", "WITH"]
+        else:
+            assert words == ["SELECT", "CREATE", "COPY", "WITH", "DROP"]
 
 
 @pytest.mark.parametrize("update", [(), ["value"], ["note"], None])

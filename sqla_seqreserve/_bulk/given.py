@@ -1,0 +1,183 @@
+"""The rows of one upsert as SQL, beside those of the table that they may be for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Exists,
+    FromClause,
+    and_,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+)
+
+from .. import _host as host
+from .._rows.plan import InsertPlan
+from ..errors import InvalidRowsError, RowProblem
+from .arbiter import Arbiter
+
+__all__ = ["HELD", "NUMBER", "Given", "Source", "key_label"]
+
+NUMBER: Final = "sqla_seqreserve_row"
+"""The column that holds a row's position in the input."""
+
+HELD: Final = "sqla_seqreserve_held"
+"""The column that tells whether the arbiter holds a row."""
+
+_ELEMENT: Final = "sqla_seqreserve_element_{}"
+_MOST_PROBLEMS: Final = 1000
+
+
+def key_label(index: int) -> str:
+    """What a column of the key is called beside the table's own columns."""
+    return f"sqla_seqreserve_key_{index}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Rows that a statement can read.
+
+    :param table: their columns by name, in the types that the target's have, and :data:`NUMBER`.
+    :param plan: the columns that they give.
+    :param is_table: whether they are stored; else each mention would send them once more.
+    """
+
+    connection: Connection
+    table: FromClause
+    plan: InsertPlan
+    is_table: bool
+
+
+class Given:
+    """The rows with the arbiter's elements, and the rows of the target."""
+
+    def __init__(self, source: Source, plan: InsertPlan, arbiter: Arbiter, total: int) -> None:
+        self.source = source
+        self.plan = plan
+        self.target = plan.table
+        self.arbiter = arbiter
+        self.total = total
+        self.keys = host.key_columns(plan.mapper, plan.table)
+        self.names = [_ELEMENT.format(index) for index in range(len(arbiter.elements))]
+        rows = self._rows()
+        self.rows: Any = rows.subquery("given") if source.is_table else rows.cte("given")
+        self.existing: Any = self._existing()
+
+    def _rows(self) -> Any:
+        """The rows, with the arbiter's elements and whether it holds the row."""
+        table = self.source.table
+        elements = [
+            (
+                table.c[name]
+                if name is not None and name in table.c
+                else literal_column(f"({element})")
+            ).label(label)
+            for name, element, label in zip(
+                self.arbiter.columns, self.arbiter.elements, self.names, strict=True
+            )
+        ]
+        return select(table, *elements, self._holds().label(HELD)).select_from(table)
+
+    def _holds(self) -> ColumnElement[bool]:
+        if self.arbiter.predicate is None:
+            return literal_column("true", Boolean)
+        return literal_column(f"({self.arbiter.predicate})", Boolean)
+
+    def _existing(self) -> Any:
+        """The rows of the table that the arbiter holds, with its elements and the row's key."""
+        elements = [
+            (self.column(name) if name is not None else literal_column(f"({element})")).label(label)
+            for name, element, label in zip(
+                self.arbiter.columns, self.arbiter.elements, self.names, strict=True
+            )
+        ]
+        keys = [key.label(key_label(index)) for index, key in enumerate(self.keys)]
+        found = select(*keys, *elements).select_from(self.target)
+        if self.arbiter.predicate is not None:
+            found = found.where(self._holds())
+        return found.subquery("existing")
+
+    def column(self, name: str) -> Any:
+        """The target's column of this name."""
+        return next(item for item in self.target.columns if item.name == name)
+
+    def is_same(self) -> ColumnElement[bool]:
+        """Whether a row of the target is the one that a given row is for."""
+        pairs = [(self.rows.c[name], self.existing.c[name]) for name in self.names]
+        if self.arbiter.nulls_alike:
+            same = [left.is_not_distinct_from(right) for left, right in pairs]
+        else:
+            same = [left == right for left, right in pairs]
+        return and_(self.rows.c[HELD], *same)
+
+    def found(self) -> dict[int, tuple[Any, ...]]:
+        """The keys of the rows, by number, as the table has them now."""
+        keys = [self.existing.c[key_label(index)] for index in range(len(self.keys))]
+        statement = select(self.rows.c[NUMBER], *keys).select_from(
+            self.rows.join(self.existing, self.is_same())
+        )
+        rows = self.source.connection.execute(statement)
+        return {number: tuple(key) for number, *key in rows}
+
+    # Duplicates
+
+    def _is_keyed(self) -> ColumnElement[bool]:
+        """Whether a row can be there already: the index holds it, and knows no NULL of it."""
+        conditions = [self.rows.c[HELD]]
+        if not self.arbiter.nulls_alike:
+            conditions += [self.rows.c[name].is_not(None) for name in self.names]
+        return and_(*conditions)
+
+    def has_duplicates(self) -> Exists:
+        """Whether two rows are for one and the same row of the table."""
+        return exists(
+            select(literal(1))
+            .select_from(self.rows)
+            .where(self._is_keyed())
+            .group_by(*(self.rows.c[name] for name in self.names))
+            .having(func.count() > 1)
+            .correlate(None)
+        )
+
+    def refuse_duplicates(self) -> None:
+        """Refuse rows that are for one and the same row of the table.
+
+        :raises InvalidRowsError: naming each with the first of them.
+        """
+        number = self.rows.c[NUMBER]
+        statement = (
+            select(func.min(number), func.array_agg(number))
+            .where(self._is_keyed())
+            .group_by(*(self.rows.c[name] for name in self.names))
+            .having(func.count() > 1)
+            .order_by(func.min(number))
+            .limit(_MOST_PROBLEMS)
+        )
+        problems = []
+        for first, found in self.source.connection.execute(statement):
+            problems += [
+                RowProblem(number, self._attributes(), f"is the same row as row {first}")
+                for number in sorted(found)[1:]
+            ]
+        if problems:
+            problems.sort(key=lambda problem: problem.index)
+            raise InvalidRowsError(
+                f"{self.plan.mapper.class_.__name__}: {len(problems)} of {self.total} rows are for "
+                f"a row that another one is for, by {self.arbiter.name}; nothing was written",
+                problems,
+            )
+
+    def _attributes(self) -> str:
+        named = {item.column.name: item.attribute for item in self.plan.columns}
+        return ", ".join(
+            str(named.get(name or "", name) or element)
+            for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
+        )
