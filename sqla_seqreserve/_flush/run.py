@@ -19,6 +19,7 @@ from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
+from .._ids.engine import Engine, ask_engine
 from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.prefetch import forget_after, shelf_of
@@ -32,12 +33,13 @@ from .drift import DriftGuard
 from .refusal import note_refusal
 from .synchronize import Copied
 from .weighing import (
-    FEWEST,
     Settings,
     about_copy_from,
     class_reason,
+    fewest_of,
     heed_messages,
     hindrance,
+    is_distributed,
     transaction_state,
     wishes_for,
 )
@@ -128,12 +130,20 @@ class FlushRun:
         for mapper, states in _pending_by_mapper(uow).items():
             if self.settings.enrols(mapper):
                 connection = self.connection_for(uow, mapper.base_mapper)
-                if connection.dialect.name == "postgresql":
+                if connection in by_connection or self._engine(connection).reason is None:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
         for connection, pending in by_connection.items():
             self._reserve_on(uow, connection, pending)
+
+    def _engine(self, connection: Connection) -> Engine:
+        """What the server is, asked where nothing was ever flushed to it."""
+        was_idle = transaction_state(connection) == "idle"
+        engine = ask_engine(connection)
+        if was_idle:
+            drop_snapshot(connection)
+        return engine
 
     def _reserve_on(
         self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
@@ -142,11 +152,27 @@ class FlushRun:
         state = transaction_state(connection)
         held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
+        driver = driver_of(connection.dialect)
+        self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
+        may_copy = {mapper for mapper, possible in copies.items() if possible}
+        # Travels with the BEGIN that SQLAlchemy would wait for.
+        is_free = driver is not None and driver.begins_along and state == "idle"
+        on_citus = ask_engine(connection).kind == "citus"
+        if on_citus:
+            # What a table costs must be known before the way is chosen.
+            self._sources.update(resolve(connection, pending))
+            if state == "idle":
+                drop_snapshot(connection)
         weighed = [
-            Pending(len(states), len(mapper.tables), _lacks_key(mapper, states), copies[mapper])
+            Pending(
+                len(states),
+                len(mapper.tables),
+                _lacks_key(mapper, states),
+                copies[mapper],
+                distributed=on_citus and is_distributed(connection, mapper),
+            )
             for mapper, states in pending.items()
         ]
-        driver = driver_of(connection.dialect)
         route = choose(
             weighed,
             driver,
@@ -154,10 +180,6 @@ class FlushRun:
             begun=state == "open",
             wishes=wishes_for(self.settings, pending, needed=self._needed),
         )
-        self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
-        may_copy = {mapper for mapper, possible in copies.items() if possible}
-        # Travels with the BEGIN that SQLAlchemy would wait for.
-        is_free = driver is not None and driver.begins_along and state == "idle"
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.
             held = held or hindrance(connection, transaction_state(connection))
@@ -385,11 +407,10 @@ class FlushRun:
         """Whether COPY was chosen for the objects of a class."""
         return mapper in self._copied
 
-    @property
-    def fewest(self) -> int:
+    def fewest(self, facts: TableFacts) -> int:
         """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
         asked = self.settings.copy_min_rows
-        return FEWEST if asked is None else asked
+        return fewest_of(facts) if asked is None else asked
 
     def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, str]:
         """Who is said to write rows that COPY does not, and why it does not."""

@@ -32,6 +32,7 @@ from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts
+from .engine import on_this_node
 from .keys import KeySequence
 
 __all__ = ["IdRequest", "Reservation", "check_range", "drop_snapshot", "sqlstate", "take_ids"]
@@ -39,6 +40,7 @@ __all__ = ["IdRequest", "Reservation", "check_range", "drop_snapshot", "sqlstate
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 _SEQUENCE_LIMIT_EXCEEDED = "2200H"
+_INT4_MAXIMUM: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class _Statement:
             self.names.append(facts.name)
             guards.append((self._guard_table(facts, slot), False))
         self.tables = sorted(locked)
+        self.distributed = any(facts.distributed for facts in locked.values())
         self.text = _statement(
             len(requests), tuple(guards), self._is_present(), self._locks_within()
         )
@@ -216,6 +219,9 @@ class _Statement:
         if driver.locks_apart:
             tables = ", ".join(f"ONLY {name}" for name in self.tables)
             lock = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+            # What is more than a LOCK takes a snapshot, which must not be older than the lock.
+            if self.distributed and host.sees_the_present(self.connection):
+                lock = on_this_node(lock)
         return _query(self.connection, driver, lock, self.text, self.parameters)
 
 
@@ -297,17 +303,27 @@ def check_range(source: KeySequence, ids: list[int]) -> None:
 
 def _exhausted(requests: Sequence[IdRequest]) -> str:
     wanted = []
+    small = False
     for request in requests:
-        sequence = request.source.sequence
+        sequence, facts = request.source.sequence, request.source.facts
         if sequence is not None:
             model = request.source.key.mapper.class_.__name__
             wanted.append(
                 f"{request.count} for {model} from {sequence.name} "
                 f"({sequence.minimum} to {sequence.maximum})"
             )
+            small |= facts is not None and facts.distributed and sequence.maximum <= _INT4_MAXIMUM
+    if small:
+        remedy = (
+            "Of a distributed table's sequence that is smaller than bigint only the coordinator of "
+            "Citus hands out values, and no worker. Insert through the coordinator, or make the "
+            "column and its sequence bigint before the table is distributed"
+        )
+    else:
+        remedy = "Alter the sequence's type or bounds"
     return (
-        f"A sequence has run out of values. Wanted: {', '.join(wanted)}. Nothing was written; "
-        "alter the sequence's type or bounds"
+        f"A sequence has run out of values. Wanted: {', '.join(wanted)}. Nothing was written. "
+        f"{remedy}"
     )
 
 

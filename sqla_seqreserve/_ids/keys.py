@@ -75,6 +75,11 @@ class KeySequence:
     to_python: Callable[[Any], Any] | None = None
     reason: str | None = None
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the database has no such table."""
+        return self.key.column is not None and self.facts is None
+
 
 def mapper_of(model: object) -> Mapper[Any]:
     """The mapper of a mapped class.
@@ -223,14 +228,22 @@ def _not_lockable(facts: catalogue.TableFacts) -> str:
     return f"the role has no INSERT privilege on the whole of {facts.name}"
 
 
-def require(resolved: KeySequence) -> None:
+def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
     """Raise for a class that has no sequence.
 
+    :param on_citus: the database is a node of Citus, which may lack what another node has.
     :raises SequenceNotFoundError: with the reason.
     """
-    if resolved.reason is not None:
-        raise SequenceNotFoundError(
-            f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {resolved.reason}. "
-            "Expected a Sequence on its key column, an identity or serial column, or a default of "
-            "nextval(...)"
+    if resolved.reason is None:
+        return
+    reason = resolved.reason
+    if on_citus and resolved.is_missing:
+        reason += (
+            "; this is a node of Citus, and a table that is not distributed is on the coordinator "
+            "alone: connect to that, or make it a reference table"
         )
+    raise SequenceNotFoundError(
+        f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {reason}. "
+        "Expected a Sequence on its key column, an identity or serial column, or a default of "
+        "nextval(...)"
+    )

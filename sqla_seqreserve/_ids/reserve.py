@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from .._drivers import driver_of
 from ..errors import SequenceNotFoundError
+from .engine import ask_engine
 from .fetch import IdRequest, drop_snapshot, take_ids
 from .keys import KeySequence, require, resolve
 
@@ -41,7 +42,7 @@ def reserve(
         idle = driver is not None and driver.state(connection.connection) == "idle"
         sources = resolve(connection, counts)
         for source in sources.values():
-            require(source)
+            require(source, on_citus=source.is_missing and ask_engine(connection).kind == "citus")
         if idle:
             drop_snapshot(connection)
         requests = [IdRequest(sources[mapper], count) for mapper, count in counts.items()]
