@@ -21,7 +21,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.engine import Engine, ask_engine
 from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
-from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._ids.prefetch import forget_after, shelf_of
 from .._routes import Pending, Route, choose
 from .._rows.plan import insert_plan
@@ -256,10 +256,7 @@ class FlushRun:
         self._pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)
-            # INSERT casts a key that is given to the model's type, one that it generates to the
-            # column's.
-            largest = max(map(abs, values[-1:]), default=0)
-            if not any(one.model_maximum < largest <= one.maximum for one in sharing):
+            if not any([outgrows(connection, one, values) for one in sharing]):
                 self._hand_out(sharing, values)
         return True
 

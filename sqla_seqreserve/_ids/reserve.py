@@ -40,7 +40,7 @@ def reserve(
     driver = driver_of(connection.dialect)
     for _ in range(_ATTEMPTS):
         idle = driver is not None and driver.state(connection.connection) == "idle"
-        sources = resolve(connection, counts)
+        sources = resolve(connection, counts, to_write=False)
         for source in sources.values():
             require(source, on_citus=source.is_missing and ask_engine(connection).kind == "citus")
         if idle:
