@@ -256,7 +256,7 @@ class FlushRun:
         self._pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)
-            if not any([outgrows(connection, one, values) for one in sharing]):
+            if not any(outgrows(connection, one, values) for one in sharing):
                 self._hand_out(sharing, values)
         return True
 

@@ -1,5 +1,5 @@
-"""A model that says Integer over a bigint column whose ids are beyond 2**31: stock leaves the key to
-the column's default and works.
+"""A model that says Integer over a bigint column whose ids are beyond 2**31: stock leaves the key
+to the column's default and works.
 """
 
 from __future__ import annotations
