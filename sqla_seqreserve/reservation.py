@@ -27,6 +27,7 @@ from typing_extensions import TypeVar
 
 from . import _audit as audit
 from . import _host as host
+from ._ids.engine import engine_of
 from ._ids.keys import generated_key, mapper_of
 from ._ids.read_only import read_only_told
 from ._ids.reserve import reserve
@@ -255,5 +256,11 @@ def connection_of(
         raise UnsupportedDatabaseError(
             "Sequences are reserved on PostgreSQL only; this connection is to "
             f"{connection.dialect.name}"
+        )
+    reason = engine_of(connection).reason
+    if reason is not None:
+        raise UnsupportedDatabaseError(
+            f"No ids are reserved here: {reason}. Use add_all() and flush(), which SQLAlchemy "
+            "writes as it would without register()"
         )
     return connection

@@ -15,6 +15,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
+from .._flush.weighing import fewest_of
 from .._ids.keys import generated_key
 from .._rows.division import Batch, Division, divide, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
@@ -23,6 +24,7 @@ from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
 from .._writers.rows import RowInserts
+from .._writers.shards import REFUSED_BY_CITUS, RefusedByCitusError, shard_by_shard
 from .rows import Chunk
 
 if TYPE_CHECKING:
@@ -119,6 +121,9 @@ class ChunkInsert:
         for plan in whole.plans.values():
             if plan is not None and reason is None:
                 reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
+            if plan is not None and reason is None and plan.facts.distributed:
+                few = len(self.rows) < fewest_of(plan.facts)
+                reason = "few rows for many shards" if few else None
         if reason is not None:
             self._insert(everything, reason)
             return self._written()
@@ -163,7 +168,14 @@ class ChunkInsert:
             if refused and batches:
                 # An INSERT may fail before the server has heard of it, with the rest written.
                 undone.enter_context(connection.begin_nested())
-            self._copy(batches, len(self.rows) - len(refused))
+            distributed = any(plan.facts.distributed for plan, _ in batches)
+            try:
+                with shard_by_shard(connection, distributed=distributed):
+                    self._copy(batches, len(self.rows) - len(refused))
+            except RefusedByCitusError:
+                self.batches.clear()
+                self._insert(everything, REFUSED_BY_CITUS)
+                return self._written()
             if refused:
                 self._insert(sorted(refused), next(iter(refused.values())))
         return self._written()

@@ -15,7 +15,7 @@ from .._drivers import driver_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, IndexFacts, take_ids
-from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from ..reports import FlushEntry, Writer
 from .checks import check_rows
@@ -104,6 +104,9 @@ class Inserting:
                 requests.append(IdRequest(self.source, missing))
             taken = take_ids(connection, requests, known, compared)
             if taken.holds:
+                if requests and outgrows(connection, self.source, taken.ids[0]):
+                    # The next look says so, and no sequence.
+                    continue
                 if indexes is not None:
                     indexes += compared
                 return taken.ids[0] if requests else []

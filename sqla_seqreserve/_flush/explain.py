@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .._ids import catalogue
+from .._ids.engine import engine_of
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
@@ -21,12 +22,14 @@ from .._writers.copy import refused_types
 from ..reports import Writer
 from .remedies import remedy_for
 from .weighing import (
+    DISTRIBUTED,
     NOT_ENROLLED,
     Settings,
     class_reason,
     copy_from,
     heed_messages,
     hindrance,
+    is_distributed,
     transaction_state,
 )
 
@@ -46,7 +49,8 @@ class Explanation:
     :param path: who writes ``copy_from`` rows of it and more, or many where COPY cannot: see
         :data:`~sqla_seqreserve.reports.Writer`.
     :param sequence: the sequence that its ids come from, as SQL.
-    :param reason: why not by COPY; or, where COPY writes, why no id is reserved.
+    :param reason: why not by COPY; or, where COPY writes, why no id is reserved, or what it costs
+        that Citus distributes the table.
     :param copy_from: from how many rows COPY writes the class, if it is alone in its flush, on
         this driver and at the distance to the server that is known now; ``None``: never. Fewer
         rows go by INSERT, which is cheaper.
@@ -143,6 +147,9 @@ def explain(
     begun = connection.in_transaction()
     state = transaction_state(connection)
     try:
+        foreign = engine_of(connection).reason
+        if foreign is not None:
+            return Explanations(_explanation(mapper, "orm", None, foreign) for mapper in mappers)
         keys = [generated_key(mapper).table for mapper in mappers]
         tables = [table for mapper in mappers for table in mapper.tables]
         catalogue.renew(
@@ -191,13 +198,16 @@ def _explain_one(
                 reason = foreseen_reason(plan, source) or refused_types(connection, plan)
     if reason is not None:
         return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
+    notes = [] if source.reason is None else [f"no id is reserved: {source.reason}"]
+    if is_distributed(connection, mapper):
+        notes.append(DISTRIBUTED)
     # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
     always = source.always_identity and settings.reserve == "always"
     return Explanation(
         mapper.class_,
         "copy",
         sequence,
-        None if source.reason is None else f"no id is reserved: {source.reason}",
+        "; ".join(notes) or None,
         1 if always else copy_from(settings, connection, mapper, begun=state == "open"),
     )
 

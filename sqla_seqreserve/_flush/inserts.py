@@ -26,6 +26,7 @@ from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
+from .._writers.shards import REFUSED_BY_CITUS, RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .refusal import note_refusal
 from .run import FlushRun, Record
@@ -97,7 +98,7 @@ def _insert_class(
             records = [record for record in records if record[0] in run.reserved]
             if not records:
                 return
-    fewest = 1 if always else run.fewest
+    fewest = 1 if always else run.fewest(facts)
     division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
     batches, reasons = division.batches, list(division.elsewhere)
     parts: list[Sequence[int]] = [batch.positions for batch in batches]
@@ -115,17 +116,19 @@ def _insert_class(
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.release(records) else None
     for part, positions in runs:
-        refusal = (batches[part].copy_reason or released) if part < len(batches) else None
-        if part < len(batches) and refusal is None:
-            _copy(plan, batches[part], records, uow)
+        refusal = None
+        if part < len(batches):
+            refusal = batches[part].copy_reason or released
+            refusal = refusal or _copy(plan, batches[part], records, uow)
+            if refusal is None:
+                continue
+        reason = refusal or reasons[part - len(batches)]
+        writer = "insert" if reason == FEW else "orm"
+        chosen = [records[position] for position in positions]
+        if refusal is not None:
+            _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
         else:
-            reason = refusal or reasons[part - len(batches)]
-            writer = "insert" if reason == FEW else "orm"
-            chosen = [records[position] for position in positions]
-            if refusal is not None:
-                _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
-            else:
-                _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+            _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
@@ -221,8 +224,10 @@ def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: A
                 refresh_flush(state, uow, made)
 
 
-def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
-    """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would."""
+def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> str | None:
+    """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would; or say why it must
+    be written by INSERT after all.
+    """
     run: FlushRun = uow.seqreserve
     chosen = [records[position] for position in batch.positions]
     connection = chosen[0][3]
@@ -230,17 +235,22 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> No
     started = time.perf_counter()
     rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
-        taken = copy_rows(connection, plan.facts.name, rows)
-    except DBAPIError as error:
-        note_refusal(error, plan.table, [record[0] for record in chosen])
-        raise
-    if taken != len(chosen):
-        raise FlushError(
-            f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} took "
-            f"{taken}. Ensure there are no triggers that discard rows"
-        )
-    _after_copy(plan, batch, chosen, connection, uow)
+        with shard_by_shard(connection, distributed=plan.facts.distributed):
+            try:
+                taken = copy_rows(connection, plan.facts.name, rows)
+            except DBAPIError as error:
+                note_refusal(error, plan.table, [record[0] for record in chosen])
+                raise
+            if taken != len(chosen):
+                raise FlushError(
+                    f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} "
+                    f"took {taken}. Ensure there are no triggers that discard rows"
+                )
+            _after_copy(plan, batch, chosen, connection, uow)
+    except RefusedByCitusError:
+        return REFUSED_BY_CITUS
     _written(run, plan.table, chosen, "copy", None, time.perf_counter() - started)
+    return None
 
 
 def _after_copy(

@@ -11,6 +11,8 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ("the class is not enrolled", "name it, or its base, in register(classes=...)"),
     (r"mode is (?:off|reserve)", 'set registration.mode = "bulk"'),
     ("the database is .+", "nothing: only PostgreSQL is sped up"),
+    (".+ is not PostgreSQL, .+", "nothing: SQLAlchemy writes as it would without register()"),
+    ("the catalogue of this .+", "nothing: SQLAlchemy writes as it would without register()"),
     ("the session is sharded", "give each database a session of its own"),
     ("the session is two-phase", "leave twophase out where one database is written"),
     (
@@ -57,6 +59,10 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     (
         "no id is reserved: the role has no USAGE privilege on sequence (?P<sequence>.+)",
         "GRANT USAGE ON SEQUENCE {sequence} to the role",
+    ),
+    (
+        "no id is reserved: ids of .+ are beyond the type of (?P<column>.+) in the model",
+        "declare {column} as BigInteger",
     ),
     (
         "no id is reserved: the database has no sequence for column (?P<column>.+)",

@@ -19,8 +19,9 @@ from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
+from .._ids.engine import Engine, ask_engine
 from .._ids.fetch import IdRequest, check_range, drop_snapshot, take_ids
-from .._ids.keys import KeySequence, lacks_key, resolve
+from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import forget_after, shelf_of
 from .._routes import Pending, Route
 from .._rows.plan import insert_plan
@@ -33,13 +34,14 @@ from .cycles import Cycle
 from .refusal import note_refusal
 from .synchronize import Copied
 from .weighing import (
-    FEWEST,
     FlushSettings,
     about_copy_from,
     chosen_route,
     class_reason,
+    fewest_of,
     heed_messages,
     hindrance,
+    is_distributed,
     transaction_state,
     wishes_for,
 )
@@ -128,12 +130,20 @@ class FlushRun:
         for mapper, states in every.items():
             if self.settings.enrols(mapper):
                 connection = self.connection_for(uow, mapper.base_mapper)
-                if connection.dialect.name == "postgresql":
+                if connection in by_connection or self._engine(connection).reason is None:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
         for connection, pending in by_connection.items():
             self._reserve_on(uow, connection, pending)
+
+    def _engine(self, connection: Connection) -> Engine:
+        """What the server is, asked where nothing was ever flushed to it."""
+        was_idle = transaction_state(connection) == "idle"
+        engine = ask_engine(connection)
+        if was_idle:
+            drop_snapshot(connection)
+        return engine
 
     def _reserve_on(
         self, uow: Any, connection: Connection, pending: dict[Mapper[Any], list[State]]
@@ -142,11 +152,27 @@ class FlushRun:
         state = transaction_state(connection)
         held = hindrance(connection, state)
         copies = {mapper: self.stock_reason(uow, mapper.base_mapper) is None for mapper in pending}
+        driver = driver_of(connection.dialect)
+        self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
+        may_copy = {mapper for mapper, possible in copies.items() if possible}
+        # Travels with the BEGIN that SQLAlchemy would wait for.
+        is_free = driver is not None and driver.begins_along and state == "idle"
+        on_citus = ask_engine(connection).kind == "citus"
+        if on_citus:
+            # What a table costs must be known before the way is chosen.
+            self._sources.update(resolve(connection, pending))
+            if state == "idle":
+                drop_snapshot(connection)
         weighed = [
-            Pending(len(states), len(mapper.tables), lacks_key(mapper, states), copies[mapper])
+            Pending(
+                len(states),
+                len(mapper.tables),
+                lacks_key(mapper, states),
+                copies[mapper],
+                distributed=on_citus and is_distributed(connection, mapper),
+            )
             for mapper, states in pending.items()
         ]
-        driver = driver_of(connection.dialect)
         route = chosen_route(
             tuple(weighed),
             driver,
@@ -158,10 +184,6 @@ class FlushRun:
             aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
             self._asides.update((mapper.base_mapper, aside) for mapper in pending)
             return
-        self._begun.update(dict.fromkeys(pending, (connection, state == "open")))
-        may_copy = {mapper for mapper, possible in copies.items() if possible}
-        # Travels with the BEGIN that SQLAlchemy would wait for.
-        is_free = driver is not None and driver.begins_along and state == "idle"
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.
             held = held or hindrance(connection, transaction_state(connection))
@@ -247,10 +269,7 @@ class FlushRun:
         self._pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)
-            # INSERT casts a key that is given to the model's type, one that it generates to the
-            # column's.
-            largest = max(map(abs, values[-1:]), default=0)
-            if not any(one.model_maximum < largest <= one.maximum for one in sharing):
+            if not any(outgrows(connection, one, values) for one in sharing):
                 self._hand_out(sharing, values)
         return True
 
@@ -411,11 +430,10 @@ class FlushRun:
         """Set where SQLAlchemy saves all objects of a hierarchy, for nothing costs less."""
         return self.aside or self._asides.get(base_mapper)
 
-    @property
-    def fewest(self) -> int:
+    def fewest(self, facts: TableFacts) -> int:
         """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
         asked = self.settings.copy_min_rows
-        return FEWEST if asked is None else asked
+        return fewest_of(facts) if asked is None else asked
 
     def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, str]:
         """Who is said to write rows that COPY does not, and why it does not."""

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
 from .._drivers import Driver, driver_of, send_singly
 from .._drivers.statements import listen
+from .._ids import catalogue
 from .._ids.distances import distance_to
+from .._ids.engine import engine_of
 from .._ids.keys import generated_key
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._writers.copy import no_copy_reason
@@ -22,7 +24,7 @@ from ..reports import FlushReport
 from .drift import DriftGuard
 
 __all__ = [
-    "FEWEST",
+    "DISTRIBUTED",
     "NOT_ENROLLED",
     "FlushSettings",
     "Settings",
@@ -30,8 +32,10 @@ __all__ = [
     "chosen_route",
     "class_reason",
     "copy_from",
+    "fewest_of",
     "heed_messages",
     "hindrance",
+    "is_distributed",
     "transaction_state",
     "wishes_for",
 ]
@@ -39,7 +43,15 @@ __all__ = [
 FEWEST: Final = 8
 """Of one kind of rows among many: fewer are sent by INSERT."""
 
+_FEWEST_SPREAD: Final = 50
+"""The same where they go to many shards: a COPY goes from one to the next."""
+
 NOT_ENROLLED: Final = "the class is not enrolled"
+
+DISTRIBUTED: Final = (
+    "Citus distributes the table: each INSERT travels to its shard and COPY goes from shard to "
+    "shard, so COPY pays from more rows on"
+)
 
 _MOST_KEPT: Final = 256
 _NO_WISHES: Final = Wishes()
@@ -88,6 +100,9 @@ def class_reason(
         return "the mapper has batch=False"
     if connection.dialect.name != "postgresql":
         return f"the database is {connection.dialect.name}"
+    reason = engine_of(connection).reason
+    if reason is not None:
+        return reason
     if settings.mode == "reserve":
         return "mode is reserve"
     return no_copy_reason(connection.dialect)
@@ -153,6 +168,23 @@ def wishes_for(
     return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch))
 
 
+def fewest_of(facts: catalogue.TableFacts) -> int:
+    """The fewest rows of one kind that are worth a COPY into this table."""
+    return _FEWEST_SPREAD if facts.distributed else FEWEST
+
+
+def is_distributed(connection: Connection, mapper: Mapper[Any]) -> bool:
+    """Whether Citus spreads the rows of a class over its nodes, as far as that is known; nothing is
+    read.
+    """
+    names = [
+        catalogue.table_name(connection, table)
+        for table in mapper.tables
+        if isinstance(table, Table)
+    ]
+    return any(facts.distributed for facts in catalogue.cached_facts(connection, names))
+
+
 def copy_from(
     settings: Settings,
     connection: Connection,
@@ -173,6 +205,7 @@ def copy_from(
         generated=generated_key(mapper).column is not None,
         begun=begun,
         wishes=wishes_for(settings, [mapper]),
+        distributed=is_distributed(connection, mapper),
     )
     return max(found, FEWEST)
 
@@ -196,6 +229,7 @@ def about_copy_from(
         generated_key(mapper).column is not None,
         begun,
         wishes_for(settings, [mapper]),
+        is_distributed(connection, mapper),
     )
     if key not in kept:
         if len(kept) >= _MOST_KEPT:

@@ -22,6 +22,8 @@ from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
+from .engine import IS_DISTRIBUTED
+
 __all__ = [
     "ACTION_FINGERPRINT",
     "COLUMN_FINGERPRINT",
@@ -88,7 +90,9 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """One table as the database has it now."""
+    """One table as the database has it now; ``distributed``: Citus manages it, so its rows live in
+    shards.
+    """
 
     name: TableName
     oid: int
@@ -102,6 +106,7 @@ class TableFacts:
     before_insert_triggers: bool
     statement_triggers: bool
     references_itself: bool
+    distributed: bool
     columns: Mapping[str, ColumnFacts]
 
 
@@ -157,6 +162,7 @@ _FACTS = text(
            EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conrelid = c.oid AND k.confrelid = c.oid
                       AND k.contype = 'f') AS references_itself,
+           {IS_DISTRIBUTED} AS distributed,
            a.attname::text AS column_name, {COLUMN_FINGERPRINT} AS column_fingerprint,
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
            format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
@@ -369,6 +375,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             before_insert_triggers=row.before_insert_triggers,
             statement_triggers=row.statement_triggers,
             references_itself=row.references_itself,
+            distributed=row.distributed,
             columns=columns[slot],
         )
         for slot, row in tables.items()

@@ -14,6 +14,7 @@ queries of its own, once they have said that it is there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -21,16 +22,22 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import ARRAY, BigInteger, Connection, Dialect, bindparam, text
 
+from .._drivers import driver_of
+
 __all__ = [
     "IS_CITUS",
     "IS_DISTRIBUTED",
     "Distribution",
     "Engine",
+    "ask_engine",
     "distributions",
     "engine_called",
     "engine_of",
+    "on_this_node",
     "window_of",
 ]
+
+log = logging.getLogger("sqla_seqreserve")
 
 Kind: TypeAlias = Literal["postgresql", "citus", "other"]
 
@@ -39,8 +46,12 @@ Distribution: TypeAlias = Literal["hash", "range", "append", "reference", "schem
 that is distributed as a whole, or a table of one node that Citus knows of.
 """
 
-IS_CITUS: Final = "EXISTS (SELECT 1 FROM pg_catalog.pg_extension x WHERE x.extname = 'citus')"
-"""Whether the database is a node of Citus, as an SQL expression."""
+IS_CITUS: Final = (
+    "EXISTS (SELECT 1 FROM pg_catalog.pg_proc x WHERE x.proname = 'citus_truncate_trigger')"
+)
+"""Whether the database is a node of Citus, as an SQL expression. Other engines have no
+``pg_extension``, but this.
+"""
 
 IS_DISTRIBUTED: Final = """(c.relhastriggers AND EXISTS (
     SELECT 1 FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
@@ -52,7 +63,7 @@ an internal trigger, on every node, so distributing a table changes its fingerpr
 # has_xmin: YugabyteDB lists no such column, and refuses to name it.
 _ENGINE = text(
     f"""
-    SELECT pg_catalog.version() AS version, {IS_CITUS} AS citus,
+    SELECT version() AS version, {IS_CITUS} AS citus,
            EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
                    WHERE a.attrelid = CAST('pg_catalog.pg_class' AS regclass)
                      AND a.attname = 'xmin') AS has_xmin
@@ -118,18 +129,38 @@ _engines: MutableMapping[Dialect, Engine] = WeakKeyDictionary()
 
 
 def engine_of(connection: Connection) -> Engine:
-    """The server behind a connection: one query for each ``create_engine()``, then none.
+    """The server behind a connection, as far as it is known. One that reports what only PostgreSQL
+    14 and newer does is taken for that without asking; of any other, one query for each
+    ``create_engine()``.
 
     What the servers of one engine's URL have in common is remembered, and not what differs between
     a coordinator and its workers.
     """
-    if connection.dialect.name != "postgresql":
-        return Engine("other", connection.dialect.name, has_xmin=False)
     known = _engines.get(connection.dialect)
+    if known is not None:
+        return known
+    driver = driver_of(connection.dialect)
+    if driver is not None and driver.setting(connection.connection, "in_hot_standby") is not None:
+        said = driver.setting(connection.connection, "server_version") or ""
+        return engine_called(said, citus=False)
+    return ask_engine(connection)
+
+
+def ask_engine(connection: Connection) -> Engine:
+    """The server behind a connection: one query for each ``create_engine()``, then none. Where ids
+    are not reserved the log says so, once.
+    """
+    dialect = connection.dialect
+    known = _engines.get(dialect)
     if known is None:
-        row = connection.execute(_ENGINE).one()
-        known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
-        _engines[connection.dialect] = known
+        if dialect.name == "postgresql":
+            row = connection.execute(_ENGINE).one()
+            known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
+        else:
+            known = Engine("other", dialect.name, has_xmin=False)
+        _engines[dialect] = known
+        if known.reason is not None and dialect.name == "postgresql":
+            log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
 
 
@@ -157,3 +188,22 @@ def window_of(group: int, data_type: str) -> tuple[int, int] | None:
     if data_type == "bigint":
         return (-(2**63) if group == 0 else (group << 48) + 1, (group + 1) << 48)
     return (-(2**63), 2**63 - 1) if group == 0 else None
+
+
+def on_this_node(lock: str) -> str:
+    """A ``LOCK TABLE`` of distributed tables that is not propagated to the other nodes, as one
+    statement (no I/O).
+
+    Altering such a table takes its lock on every node, this one too, so that of this node is
+    enough, at a tenth of the time. What the user has set is set again before the transaction goes
+    on, or their DDL would stay here.
+    """
+    body = (
+        "DECLARE before text := current_setting('citus.enable_ddl_propagation'); BEGIN "
+        f"SET LOCAL citus.enable_ddl_propagation = off; {lock}; "
+        "PERFORM set_config('citus.enable_ddl_propagation', before, true); END"
+    )
+    tag = "$seqreserve$"
+    while tag in body:
+        tag = f"$_{tag[1:]}"
+    return f"DO {tag}{body}{tag}"

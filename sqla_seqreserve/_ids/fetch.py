@@ -31,6 +31,7 @@ from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts
+from .engine import on_this_node
 from .keys import KeySequence
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 _SEQUENCE_LIMIT_EXCEEDED = "2200H"
+_INT4_MAXIMUM: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,7 @@ class _Statement:
             self.parameters[f"definition_{slot}"] = index.definition
             guards.append((_Guard.INDEX, False))
         self.tables = sorted(locked)
+        self.distributed = any(facts.distributed for facts in locked.values())
         self.text = _statement(len(requests), tuple(guards), self._is_present())
 
     def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
@@ -235,7 +238,11 @@ class _Statement:
         if driver is None:
             return [tuple(row) for row in self.connection.execute(self.text, self.parameters)]
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
-        lock: str | None = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+        locking = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
+        # What is more than a LOCK takes a snapshot, which must not be older than the lock.
+        if self.distributed and host.sees_the_present(self.connection):
+            locking = on_this_node(locking)
+        lock: str | None = locking
         if driver.lock_round_trips and driver.state(self.connection.connection) == "autocommit":
             # It would end with the statement that takes it.
             lock = None
@@ -307,17 +314,27 @@ def check_range(source: KeySequence, ids: list[int]) -> None:
 
 def _exhausted(requests: Sequence[IdRequest]) -> str:
     wanted = []
+    small = False
     for request in requests:
-        sequence = request.source.sequence
+        sequence, facts = request.source.sequence, request.source.facts
         if sequence is not None:
             model = request.source.key.mapper.class_.__name__
             wanted.append(
                 f"{request.count} for {model} from {sequence.name} "
                 f"({sequence.minimum} to {sequence.maximum})"
             )
+            small |= facts is not None and facts.distributed and sequence.maximum <= _INT4_MAXIMUM
+    if small:
+        remedy = (
+            "Of a distributed table's sequence that is smaller than bigint only the coordinator of "
+            "Citus hands out values, and no worker. Insert through the coordinator, or make the "
+            "column and its sequence bigint before the table is distributed"
+        )
+    else:
+        remedy = "Alter the sequence's type or bounds"
     return (
-        f"A sequence has run out of values. Wanted: {', '.join(wanted)}. Nothing was written; "
-        "alter the sequence's type or bounds"
+        f"A sequence has run out of values. Wanted: {', '.join(wanted)}. Nothing was written. "
+        f"{remedy}"
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Computed,
     Connection,
+    Dialect,
     Integer,
     Sequence,
     SmallInteger,
@@ -37,6 +39,7 @@ __all__ = [
     "lacks_key",
     "mapper_of",
     "may_be_generated",
+    "outgrows",
     "require",
     "resolve",
 ]
@@ -75,6 +78,11 @@ class KeySequence:
     always_identity: bool = False
     to_python: Callable[[Any], Any] | None = None
     reason: str | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the database has no such table."""
+        return self.key.column is not None and self.facts is None
 
 
 def mapper_of(model: object) -> Mapper[Any]:
@@ -156,11 +164,32 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
     return isinstance(getattr(type_, "impl_instance", type_), Integer)
 
 
+# Of each engine, sequences by oid, with the largest value of the type that their ids are beyond.
+_outgrown: WeakKeyDictionary[Dialect, set[tuple[int, int]]] = WeakKeyDictionary()
+
+
+def outgrows(connection: Connection, source: KeySequence, ids: list[int]) -> bool:
+    """Whether ids, in order, are beyond the type of the key in the model, and not beyond that of
+    the column. INSERT casts a key that it is given to the model's type, and one that it leaves to
+    the database to the column's, so such ids are of no use to it; from then on none are taken.
+    """
+    largest = max(map(abs, ids[-1:]), default=0)
+    if not source.model_maximum < largest <= source.maximum:
+        return False
+    assert source.sequence is not None
+    known = _outgrown.setdefault(connection.dialect, set())
+    known.add((source.sequence.oid, source.model_maximum))
+    return True
+
+
 def resolve(
-    connection: Connection, mappers: Iterable[Mapper[Any]]
+    connection: Connection, mappers: Iterable[Mapper[Any]], *, to_write: bool = True
 ) -> dict[Mapper[Any], KeySequence]:
     """The sequence that numbers each class in the connection's database; at most one query, if a
     table is new to the cache.
+
+    :param to_write: whether the ids are for rows that are written at once, so that they must fit
+        the model's type.
     """
     keys = {mapper: generated_key(mapper) for mapper in mappers}
     names = {
@@ -170,7 +199,7 @@ def resolve(
     }
     facts = catalogue.table_facts(connection, names.values())
     return {
-        mapper: _resolve_one(connection, key, facts[names[key]])
+        mapper: _resolve_one(connection, key, facts[names[key]], to_write)
         if key in names
         else KeySequence(key, reason=key.reason)
         for mapper, key in keys.items()
@@ -178,7 +207,7 @@ def resolve(
 
 
 def _resolve_one(
-    connection: Connection, key: GeneratedKey, facts: catalogue.TableFacts | None
+    connection: Connection, key: GeneratedKey, facts: catalogue.TableFacts | None, to_write: bool
 ) -> KeySequence:
     assert key.column is not None
     if facts is None:
@@ -217,6 +246,16 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"the role has no USAGE privilege on sequence {sequence.name}"
         )
+    model_maximum = _model_maximum(key.column.type)
+    if to_write and (
+        sequence.minimum > model_maximum
+        or (sequence.oid, model_maximum) in _outgrown.get(connection.dialect, ())
+    ):
+        return KeySequence(
+            key,
+            facts,
+            reason=f"ids of {sequence.name} are beyond the type of {column.name} in the model",
+        )
     minimum, maximum = _LIMITS[column.type_name]
     return KeySequence(
         key,
@@ -224,7 +263,7 @@ def _resolve_one(
         sequence,
         minimum,
         maximum,
-        _model_maximum(key.column.type),
+        model_maximum,
         column.always_identity,
         host.result_processor(key.column.type, connection.dialect),
     )
@@ -236,14 +275,22 @@ def _not_lockable(facts: catalogue.TableFacts) -> str:
     return f"the role has no INSERT privilege on the whole of {facts.name}"
 
 
-def require(resolved: KeySequence) -> None:
+def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
     """Raise for a class that has no sequence.
 
+    :param on_citus: the database is a node of Citus, which may lack what another node has.
     :raises SequenceNotFoundError: with the reason.
     """
-    if resolved.reason is not None:
-        raise SequenceNotFoundError(
-            f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {resolved.reason}. "
-            "Expected a Sequence on its key column, an identity or serial column, or a default of "
-            "nextval(...)"
+    if resolved.reason is None:
+        return
+    reason = resolved.reason
+    if on_citus and resolved.is_missing:
+        reason += (
+            "; this is a node of Citus, and a table that is not distributed is on the coordinator "
+            "alone: connect to that, or make it a reference table"
         )
+    raise SequenceNotFoundError(
+        f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {reason}. "
+        "Expected a Sequence on its key column, an identity or serial column, or a default of "
+        "nextval(...)"
+    )

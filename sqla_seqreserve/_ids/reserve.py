@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from .._drivers import driver_of
 from ..errors import SequenceNotFoundError
+from .engine import ask_engine
 from .fetch import IdRequest, drop_snapshot, take_ids
 from .keys import KeySequence, require, resolve
 
@@ -39,9 +40,9 @@ def reserve(
     driver = driver_of(connection.dialect)
     for _ in range(_ATTEMPTS):
         idle = driver is not None and driver.state(connection.connection) == "idle"
-        sources = resolve(connection, counts)
+        sources = resolve(connection, counts, to_write=False)
         for source in sources.values():
-            require(source)
+            require(source, on_citus=source.is_missing and ask_engine(connection).kind == "citus")
         if idle:
             drop_snapshot(connection)
         requests = [IdRequest(sources[mapper], count) for mapper, count in counts.items()]

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from . import shards
 from .wire import Wire
 
 __all__ = ["Pending", "Route", "Wishes", "choose", "copy_crossover"]
@@ -39,6 +40,7 @@ class Pending:
     :param generated: a sequence numbers it, and at least one key is not set yet.
     :param copies: COPY may write it.
     :param only_copies: a key that is given must be written by COPY (``GENERATED ALWAYS``).
+    :param distributed: its rows go to shards on other nodes.
     """
 
     rows: int
@@ -46,6 +48,7 @@ class Pending:
     generated: bool = True
     copies: bool = True
     only_copies: bool = False
+    distributed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: 
         pages = math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
         work += one.tables * (pages * wire.statement + one.rows * wire.numbered_row)
+        if one.distributed:
+            work += one.tables * shards.numbered(one.rows)
     return trips * round_trip + work
 
 
@@ -139,14 +144,14 @@ def _reserved(
     message = 0
     for number, one in enumerate(pending):
         if number in copies:
-            trips += wire.copy_round_trips * one.tables
-            work += one.tables * (wire.copy_start + one.rows * wire.copy_row)
+            trips += _copy_trips(one, wire) * one.tables
+            work += one.tables * _copy_work(one, wire)
         elif wire.sends_several:
             message = 1
-            work += one.rows * one.tables * wire.insert_row
+            work += one.tables * _insert_work(one, wire)
         else:
             trips += one.tables
-            work += one.tables * (wire.statement + one.rows * wire.insert_row)
+            work += one.tables * (wire.statement + _insert_work(one, wire))
     # The message is put together and read as a statement by itself is.
     return (trips + message) * round_trip + work + message * wire.statement
 
@@ -160,10 +165,26 @@ def _candidates(
     pays = frozenset(
         number
         for number in may_copy
-        if wire.copy_round_trips * round_trip + wire.copy_start
-        < pending[number].rows * (wire.insert_row - wire.copy_row)
+        if _copy_trips(pending[number], wire) * round_trip + _copy_work(pending[number], wire)
+        < _insert_work(pending[number], wire)
     )
     return [frozenset(), pays, may_copy]
+
+
+def _copy_trips(one: Pending, wire: Wire) -> int:
+    return wire.copy_round_trips + (shards.COPY_ROUND_TRIPS if one.distributed else 0)
+
+
+def _copy_work(one: Pending, wire: Wire) -> float:
+    """Microseconds beside the round trips, for one table."""
+    work = wire.copy_start + one.rows * wire.copy_row
+    return work + shards.by_copy(one.rows) if one.distributed else work
+
+
+def _insert_work(one: Pending, wire: Wire) -> float:
+    """Microseconds for one table's rows, their keys known."""
+    work = one.rows * wire.insert_row
+    return work + shards.by_insert(one.rows) if one.distributed else work
 
 
 def copy_crossover(
@@ -174,16 +195,18 @@ def copy_crossover(
     generated: bool = True,
     begun: bool = True,
     wishes: Wishes = NO_WISHES,
+    distributed: bool = False,
 ) -> int:
     """From how many rows of one class, alone in its flush, COPY is chosen.
 
     :param generated: a sequence numbers the class.
+    :param distributed: its rows go to shards on other nodes.
     :param begun: the transaction has begun already.
     """
     low, high = 1, 1_000_000
     while low < high:
         middle = (low + high) // 2
-        pending = [Pending(middle, tables, generated)]
+        pending = [Pending(middle, tables, generated, distributed=distributed)]
         route = choose(pending, wire, round_trip, begun=begun, wishes=wishes)
         low, high = (low, middle) if route.copies else (middle + 1, high)
     return low

@@ -24,6 +24,7 @@ from .. import _host as host
 from .._drivers import Driver, InsertMessage, MessageError, Returned
 from .._drivers.statements import send_first
 from .._ids.distances import distance_to
+from .._ids.engine import engine_of
 
 __all__ = ["Outbox"]
 
@@ -152,8 +153,7 @@ class Outbox:
                 started = time.perf_counter()
                 host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
-                if len(alike) <= _FEW:
-                    distance_to(self._connection.dialect).note(seconds)
+                self._note_distance(len(alike), seconds)
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
@@ -272,8 +272,7 @@ class Outbox:
             refusal, returned = error, error.returned
         except BaseException as error:
             letters[0].insert.raise_error(error)
-        if len(messages) <= _FEW:
-            distance_to(self._connection.dialect).note(time.perf_counter() - started)
+        self._note_distance(len(messages), time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):
             letters[number].returned.append(back)
@@ -283,6 +282,11 @@ class Outbox:
                 yield letter
         if refusal is not None:
             self._refused(letters[failed], messages[refusal.position], refusal)
+
+    def _note_distance(self, messages: int, seconds: float) -> None:
+        """Take few messages for a round trip; not on Citus, where they go on to other nodes."""
+        if messages <= _FEW and engine_of(self._connection).kind != "citus":
+            distance_to(self._connection.dialect).note(seconds)
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]

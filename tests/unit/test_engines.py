@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sqla_seqreserve._ids.engine import engine_called, window_of
+from sqla_seqreserve._ids.engine import engine_called, on_this_node, window_of
 
 VERSIONS = {
     "PostgreSQL 15.20 (Debian 15.20-0+deb12u1) on x86_64-pc-linux-gnu": (
@@ -51,3 +51,14 @@ def test_the_windows_of_the_nodes_do_not_meet() -> None:
     assert window_of(0, "integer") is not None
     assert window_of(1, "integer") is None
     assert window_of(2, "smallint") is None
+
+
+def test_a_lock_of_one_node_is_one_statement_whatever_the_names_are() -> None:
+    """No name of a table ends the text that the lock stands in."""
+    lock = 'LOCK TABLE ONLY "a$seqreserve$b;" IN ROW EXCLUSIVE MODE'
+    found = on_this_node(lock)
+    tag = found.split()[1].removesuffix("DECLARE")
+    assert tag != "$seqreserve$"
+    assert found.count(tag) == 2
+    assert found.endswith(f"END{tag}")
+    assert lock in found

@@ -120,3 +120,26 @@ def test_the_distance_is_the_shortest_time_and_forgets_slowly() -> None:
     assert distance.round_trip == pytest.approx(1_000)
     distance.note(0.002)
     assert distance.round_trip == pytest.approx(1_020)
+
+
+@pytest.mark.parametrize("round_trip", [NEAR, FAR])
+@pytest.mark.parametrize("wire", [ABLE, PLAIN])
+def test_rows_of_many_shards_go_by_copy_later(wire: Wire, round_trip: float) -> None:
+    """COPY goes from shard to shard, so it pays from more rows on than in a table of one server."""
+    found = copy_crossover(wire, round_trip, distributed=True)
+    assert 30 < found < 1_000
+    assert found > copy_crossover(wire, NEAR)
+
+
+@pytest.mark.parametrize("round_trip", [NEAR, FAR])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_few_rows_of_many_shards_are_sent_with_known_keys(round_trip: float, begun: bool) -> None:
+    """One row goes as stock's; of several an INSERT that brings keys back would ask every shard."""
+    assert choose([Pending(1, distributed=True)], ABLE, round_trip, begun=begun) == Route(False)
+    assert choose([Pending(10, distributed=True)], ABLE, NEAR, begun=begun) == Route(True)
+
+
+def test_many_rows_that_copy_refuses_stay_with_their_insert() -> None:
+    """Beyond some hundred rows one INSERT for all shards costs less than a message a row."""
+    many = [Pending(1_000, copies=False, distributed=True)]
+    assert choose(many, ABLE, NEAR, begun=True) == Route(False)

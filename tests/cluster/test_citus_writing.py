@@ -1,0 +1,255 @@
+"""Flushes and bulk inserts on a real Citus cluster, beside stock SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fixtures.cluster import Cluster
+from sqlalchemy import BigInteger, Engine, ForeignKey, create_engine, func, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import bulk_insert, bulk_upsert, register, reserve_ids
+from sqla_seqreserve.errors import SequenceExhaustedError, SequenceNotFoundError
+from sqla_seqreserve.reports import FlushReport
+
+DRIVERS = ("psycopg", "psycopg2")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Owner(Base):
+    __tablename__ = "owner"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    name: Mapped[str] = mapped_column(default="o")
+
+
+class Entry(Base):
+    __tablename__ = "entry"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("owner.id"))
+    amount: Mapped[int | None]
+    made: Mapped[str] = mapped_column(server_default="by default")
+
+
+@pytest.fixture
+def entries(citus: Cluster) -> Cluster:
+    citus.run(
+        "CREATE TABLE owner (id bigserial PRIMARY KEY, name text NOT NULL)",
+        "SELECT create_reference_table('owner')",
+        "INSERT INTO owner (id, name) VALUES (0, 'first')",
+        "CREATE TABLE entry (id bigserial PRIMARY KEY, owner_id bigint NOT NULL REFERENCES owner,"
+        " amount int NOT NULL CHECK (amount >= 0), made text NOT NULL DEFAULT 'by default')",
+        "SELECT create_distributed_table('entry', 'id')",
+        "INSERT INTO entry (id, owner_id, amount) VALUES (9000000, 0, 1)",
+    )
+    return citus
+
+
+@pytest.fixture(params=DRIVERS)
+def nodes(request: pytest.FixtureRequest, entries: Cluster) -> Iterator[list[Engine]]:
+    """The coordinator and a worker, through each driver."""
+    engines = [
+        create_engine(url.set(drivername=f"postgresql+{request.param}")) for url in entries.urls[:2]
+    ]
+    yield engines
+    for engine in engines:
+        engine.dispose()
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "NOT NULL": {"amount": None},
+    "CHECK": {"amount": -1},
+    "FOREIGN KEY": {"owner_id": 77},
+    "UNIQUE": {"id": 9_000_000},
+}
+
+
+def rows(count: int = 120, bad: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"owner_id": 0, "amount": n} for n in range(count)]
+    if bad is not None:
+        found[count // 2].update(bad)
+    return found
+
+
+def refusal(engine: Engine, write: Callable[[Session], object], ours: bool) -> tuple[Any, ...]:
+    """What becomes of it, and of the session."""
+    with Session(engine) as session:
+        if ours:
+            register(session, copy_min_rows=1)
+        owner = Owner(name="kept")
+        session.add(owner)
+        session.flush()
+        session.begin_nested()
+        with pytest.raises(DBAPIError) as caught:
+            write(session)
+            session.flush()
+        session.rollback()
+        session.add(Owner())
+        session.commit()
+    error = caught.value
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return type(error), code, (error.statement or "").split()[:3]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_refusal_is_what_stock_raises(entries: Cluster, nodes: list[Engine], bad: str) -> None:
+    """Class, SQLSTATE and statement of the error are those of SQLAlchemy's INSERT, and the session
+    goes on after its savepoint.
+    """
+    for engine in nodes:
+
+        def write(session: Session) -> None:
+            session.add_all(Entry(**row) for row in rows(bad=BAD[bad]))
+
+        stock, ours = (refusal(engine, write, ours=ours) for ours in (False, True))
+        assert ours == stock
+        assert stock[0].__name__ == "IntegrityError"
+    with entries.coordinator.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(Entry)) == 1
+
+
+@pytest.mark.parametrize("bad", ["CHECK", "FOREIGN KEY", "UNIQUE"])
+def test_bulk_insert_refuses_so_too(entries: Cluster, nodes: list[Engine], bad: str) -> None:
+    """bulk_insert() raises the IntegrityError of an INSERT, and writes nothing."""
+    for engine in nodes:
+
+        def write(session: Session) -> None:
+            bulk_insert(session, Entry, rows(bad=BAD[bad]))
+
+        kind, code, statement = refusal(engine, write, ours=True)
+        assert (kind.__name__, code[:2], statement[0]) == ("IntegrityError", "23", "INSERT")
+    with entries.coordinator.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(Entry)) == 1
+
+
+def test_a_reference_table_may_be_written_after(nodes: list[Engine]) -> None:
+    """COPY, with server defaults read back, forbids the transaction nothing, and leaves no setting
+    changed.
+    """
+    for engine in nodes:
+        with Session(engine) as session:
+            reports: list[FlushReport] = []
+            register(session, copy_min_rows=1).on_flush(reports.append)
+            session.execute(text("SET LOCAL citus.enable_ddl_propagation = off"))
+            added = [Entry(**row) for row in rows()]
+            session.add_all(added)
+            session.flush()
+            assert reports[0].entries[0].writer == "copy"
+            assert {entry.made for entry in added} == {"by default"}
+            ids = bulk_insert(session, Entry, rows())
+            assert len(set(ids) | {entry.id for entry in added}) == 240
+            assert session.scalar(text("SHOW citus.multi_shard_modify_mode")) == "parallel"
+            # Citus itself changes the mode of a transaction that writes to a reference table.
+            session.execute(update(Owner).where(Owner.id == 0).values(name="second"))
+            session.add(Owner())
+            session.flush()
+            assert session.scalar(text("SHOW citus.enable_ddl_propagation")) == "off"
+            session.rollback()
+
+
+def test_the_way_follows_the_number_of_rows(entries: Cluster) -> None:
+    """A row goes as stock's, a few as INSERTs with known keys, many by COPY; explain() says from
+    where and why, of this table alone.
+    """
+    for engine in entries.engines[:2]:
+        with Session(engine) as session:
+            reports: list[FlushReport] = []
+            registration = register(session)
+            registration.on_flush(reports.append)
+            for count in (1, 10, 100):
+                session.add_all(Entry(**row) for row in rows(count))
+                session.commit()
+            found = [(r.entries[0].writer, r.entries[0].reserved) for r in reports]
+            assert found == [("insert", 0), ("insert", 10), ("copy", 100)]
+            [entry, owner] = registration.explain(engine, [Entry, Owner])
+            assert entry.path == owner.path == "copy"
+            assert (entry.copy_from or 0) > 40
+            assert "Citus distributes the table" in (entry.reason or "")
+            assert "Citus distributes the table" in (owner.reason or "")
+
+
+def test_a_table_that_is_distributed_meanwhile(citus: Cluster) -> None:
+    """What was known of a plain table no longer holds once it is distributed, and is read again."""
+    citus.run(
+        "CREATE TABLE owner (id bigserial PRIMARY KEY, name text NOT NULL)",
+        "CREATE TABLE entry (id bigserial PRIMARY KEY, owner_id bigint NOT NULL,"
+        " amount int NOT NULL, made text NOT NULL DEFAULT 'by default')",
+    )
+    with Session(citus.coordinator) as session:
+        registration = register(session, copy_min_rows=1)
+        for distribute in (True, False):
+            session.add_all(Entry(**row) for row in rows())
+            session.commit()
+            if distribute:
+                citus.run("SELECT create_distributed_table('entry', 'id')")
+        [entry] = registration.explain(session.connection(), [Entry])
+        assert "Citus distributes the table" in (entry.reason or "")
+        with pytest.raises(DBAPIError) as caught:
+            session.add_all(Entry(**row) for row in rows(bad=BAD["NOT NULL"]))
+            session.commit()
+        assert type(caught.value).__name__ == "IntegrityError"
+        session.rollback()
+        assert session.scalar(select(func.count()).select_from(Entry)) == 240
+
+
+def test_few_rows_in_bulk_go_by_insert(entries: Cluster) -> None:
+    """bulk_insert() of a few rows sends them to their shards, of many it goes by COPY; objects and
+    ids are right either way.
+    """
+    for engine in entries.engines:
+        with Session(engine) as session:
+            for count in (1, 10, 200):
+                found = bulk_insert(session, Entry, rows(count), returning="objects")
+                assert [entry.amount for entry in found] == list(range(count))
+                ids = [entry.id for entry in found]
+                assert session.scalar(
+                    select(func.count()).select_from(Entry).where(Entry.id.in_(ids))
+                ) == len(set(ids))
+            session.commit()
+
+
+def test_upsert(entries: Cluster) -> None:
+    """bulk_upsert() into a distributed table inserts and updates."""
+    for engine in entries.engines:
+        with Session(engine) as session:
+            ids = list(bulk_insert(session, Entry, rows(20)))
+            given = [{"id": i, "owner_id": 0, "amount": 7} for i in [*ids, max(ids) + 10**9]]
+            result = bulk_upsert(session, Entry, given, conflict="id")
+            assert (result.inserted, result.updated) == (1, 20)
+            session.commit()
+
+
+def test_a_small_sequence_on_a_worker(citus: Cluster) -> None:
+    """It hands out nothing there: the error says so, and what to do."""
+    citus.run(
+        "CREATE TABLE owner (id serial PRIMARY KEY, name text NOT NULL)",
+        "SELECT create_reference_table('owner')",
+    )
+    with Session(citus.coordinator) as session:
+        assert len(reserve_ids(session, Owner, 3)) == 3
+    with (
+        Session(citus.workers[0]) as session,
+        pytest.raises(
+            SequenceExhaustedError,
+            match=r"only the coordinator .* Insert through the coordinator, or make .* bigint",
+        ),
+    ):
+        reserve_ids(session, Owner, 3)
+
+
+def test_a_local_table_on_a_worker(citus: Cluster) -> None:
+    """A table of the coordinator alone is missing on a worker, and the error says why."""
+    citus.run("CREATE TABLE owner (id serial PRIMARY KEY, name text NOT NULL)")
+    with (
+        Session(citus.workers[0]) as session,
+        pytest.raises(
+            SequenceNotFoundError,
+            match=r"no such table; this is a node of Citus, .* on the coordinator alone",
+        ),
+    ):
+        reserve_ids(session, Owner, 3)
