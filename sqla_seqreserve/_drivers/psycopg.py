@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -77,16 +76,21 @@ class _SyncPsycopg(_Psycopg):
         if lock is None and not opens:
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())
-        query = ClientCursor(connection).mogrify(statement, parameters)
-        text = _with_lock(connection, lock, query, opens)
-        place = _place_of(connection, lock)
+        before, place = _before(connection, lock, opens)
+        if _prepares(connection, before):
+            from .psycopg_prepared import query_prepared
+
+            asking = query_prepared(connection, before, statement, parameters, place)
+        else:
+            query = ClientCursor(connection).mogrify(statement, parameters)
+            asking = _query(connection, ";".join([*before, query]), place)
         try:
             with connection.lock:
-                return connection.wait(_query(connection, text, place))  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
+                return connection.wait(asking)  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
         except LockRefusedError:
             if opens:
                 connection.rollback()
-            elif place == 2:
+            elif place != 1:
                 with connection.lock:
                     connection.wait(_query(connection, ";".join(UNDO)))
             raise
@@ -123,16 +127,21 @@ class _AsyncPsycopg(_Psycopg):
         if lock is None and not opens:
             await cursor.execute(statement, parameters)
             return list(await cursor.fetchall())
-        query = AsyncClientCursor(connection).mogrify(statement, parameters)
-        text = _with_lock(connection, lock, query, opens)
-        place = _place_of(connection, lock)
+        before, place = _before(connection, lock, opens)
+        if _prepares(connection, before):
+            from .psycopg_prepared import query_prepared
+
+            asking = query_prepared(connection, before, statement, parameters, place)
+        else:
+            query = AsyncClientCursor(connection).mogrify(statement, parameters)
+            asking = _query(connection, ";".join([*before, query]), place)
         try:
             async with connection.lock:
-                return await connection.wait(_query(connection, text, place))  # type: ignore[no-any-return]  # as above
+                return await connection.wait(asking)  # type: ignore[no-any-return]  # as above
         except LockRefusedError:
             if opens:
                 await connection.rollback()
-            elif place == 2:
+            elif place != 1:
                 async with connection.lock:
                     await connection.wait(_query(connection, ";".join(UNDO)))
             raise
@@ -190,28 +199,30 @@ def _is_alone(driver: Any) -> bool:
     return bool(driver.autocommit) and (driver.pgconn.transaction_status == TransactionStatus.IDLE)
 
 
-def _place_of(driver: Any, lock: str | None) -> int | None:
-    """Which statement of the message takes the lock: the second, after BEGIN or SAVEPOINT, or the
-    first where there is neither.
-    """
-    if lock is None:
-        return None
-    return 1 if _is_alone(driver) else 2
-
-
-def _with_lock(driver: Any, lock: str | None, query: str, opens: bool) -> str:
-    """The text of one simple query. In an open transaction a savepoint around the lock alone keeps
+def _before(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:
+    """What is sent before the query, and how many of the message's statements have run, or failed,
+    by the time the lock is taken. In an open transaction a savepoint around the lock alone keeps
     a refused lock from failing the transaction; in autocommit the message is a transaction.
     """
     if _is_alone(driver):
         assert lock is not None
-        before = [lock]
-    elif opens:
-        before = [_begin(driver)] + ([lock] if lock is not None else [])
-    else:
-        assert lock is not None
-        before = [*guarded(lock)]
-    return ";".join([*before, query])
+        return [lock], 1
+    if lock is None:
+        return [_begin(driver)], None
+    # A lock of several statements is one text.
+    place = 2 + lock.count(";")
+    return ([_begin(driver), lock] if opens else [*guarded(lock)]), place
+
+
+def _prepares(driver: Any, before: Sequence[str]) -> bool:
+    """Whether a query that comes again may be prepared, and what is sent before it are statements
+    of a transaction, one by one.
+    """
+    return (
+        driver.prepare_threshold is not None
+        and not _is_alone(driver)
+        and not any(";" in one for one in before)
+    )
 
 
 def _query(driver: Any, text: str, locked: int | None = None) -> Generator[Any, Any, list[Row]]:
@@ -258,30 +269,6 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-@lru_cache(maxsize=1024)
-def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
-    """A statement with psycopg's named placeholders as the protocol has it, and the names of its
-    parameters by number.
-    """
-    names: list[str] = []
-    parts = []
-    rest = statement
-    while rest:
-        before, found, rest = rest.partition("%")
-        parts.append(before)
-        if found and rest.startswith("%"):
-            parts.append("%")
-            rest = rest[1:]
-        elif found:
-            end = rest.index(")s")
-            name = rest[1:end]
-            if name not in names:
-                names.append(name)
-            parts.append(f"${names.index(name) + 1}")
-            rest = rest[end + 2 :]
-    return "".join(parts).encode(), tuple(names)
-
-
 def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[Returned]]:
     """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
     back.
@@ -291,7 +278,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
-    from .psycopg_prepared import Statements, leave_pipeline
+    from .psycopg_prepared import Statements, leave_pipeline, numbered
 
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
@@ -305,7 +292,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     statements = Statements(driver)
     dumping = Transformer(driver)
     for position, insert in enumerate(inserts):
-        text, names = _numbered(insert.statement)
+        text, names = numbered(insert.statement, encoding)
         formats = [PyFormat.AUTO] * len(names)
         many = often[insert.statement] > 1
         for row, parameters in enumerate(insert.parameters):

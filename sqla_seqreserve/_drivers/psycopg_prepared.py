@@ -16,16 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from psycopg import OperationalError, generators
 from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import Prepare
-from psycopg.adapt import Transformer
-from psycopg.pq import Format, TransactionStatus
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 
-__all__ = ["Statements", "begin_along", "leave_pipeline"]
+from .driver import Row
+from .locking import LOCK_REFUSED, LockRefusedError
+
+__all__ = ["Statements", "begin_along", "leave_pipeline", "numbered", "query_prepared"]
 
 
 def begin_along(cursor: Any) -> None:
@@ -185,3 +189,66 @@ def leave_pipeline(pgconn: Any) -> None:
         pgconn.exit_pipeline_mode()
     except OperationalError:
         pgconn.finish()
+
+
+@lru_cache(maxsize=1024)
+def numbered(statement: str, encoding: str) -> tuple[bytes, tuple[str, ...]]:
+    """A statement with psycopg's named placeholders as the protocol has it, and the names of its
+    parameters by number.
+    """
+    names: list[str] = []
+    parts = []
+    rest = statement
+    while rest:
+        before, found, rest = rest.partition("%")
+        parts.append(before)
+        if found and rest.startswith("%"):
+            parts.append("%")
+            rest = rest[1:]
+        elif found:
+            end = rest.index(")s")
+            name = rest[1:end]
+            if name not in names:
+                names.append(name)
+            parts.append(f"${names.index(name) + 1}")
+            rest = rest[end + 2 :]
+    return "".join(parts).encode(encoding), tuple(names)
+
+
+def query_prepared(
+    driver: Any, before: Sequence[str], statement: str, parameters: Any, locked: int | None
+) -> Generator[Any, Any, list[Row]]:
+    """Send statements and a query in one message, the query prepared where psycopg would prepare it
+    (to plan a reservation takes the server longer than to run it); load its rows.
+    """
+    pgconn, encoding = driver.pgconn, driver.info.encoding
+    text, names = numbered(statement, encoding)
+    converting, statements = Transformer(driver), Statements(driver)
+    formats = [PyFormat.AUTO] * len(names)
+    values = converting.dump_sequence([parameters[name] for name in names], formats)
+    types = converting.types or ()
+    calls = statements.commands(text, values, types, converting.formats, many=False)
+    results: list[Any] = []
+    pgconn.enter_pipeline_mode()
+    try:
+        for one in before:
+            pgconn.send_query_params(one.encode(encoding), None)
+        for send, *arguments in calls:
+            send(*arguments)
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        for _ in range(len(before) + len(calls)):
+            results += yield from generators.fetch_many(pgconn)
+        yield from generators.fetch_many(pgconn)
+    finally:
+        leave_pipeline(pgconn)
+    for place, result in enumerate(results):
+        if result.status == ExecStatus.FATAL_ERROR:
+            error = error_from_result(result, encoding)
+            if locked is not None and place < locked and error.sqlstate in LOCK_REFUSED:
+                raise LockRefusedError from error
+            raise error
+    yield from statements.keep()
+    loading = Transformer(driver)
+    loading.set_pgresult(results[-1])
+    return loading.load_rows(0, results[-1].ntuples, tuple)
