@@ -64,6 +64,30 @@ FOUND: Final = (
     ("enum, not native[]", "mood[]", [[v.Shade.RED, v.Shade.RED]]),
 )
 
+KEPT: Final = (
+    ("varchar(3)", "varchar(3)", [v.Shade.RED, v.Shade.RED]),
+    ("string", "text", [v.Shade.RED, v.Mood.GLAD, "text"]),
+    ("text", "text", [v.Mood.SAD, v.Word("word")]),
+    ("unicode", "varchar(10)", ["a", "b"]),
+    ("string", "varchar(3)", ["a", "b"]),
+    ("timestamp", "timestamp", [AWARE, AWARE.astimezone(dt.UTC)]),
+    ("integer", "integer", ["5", "-6"]),
+    ("integer", "bigint", [1, 2]),
+    ("bigint", "integer", [1, 2]),
+    ("numeric", "numeric", [Decimal("1.5"), 0]),
+    ("numeric(6,2)", "numeric(6,2)", [Decimal("1.505"), 0]),
+    ("numeric as float", "numeric", [2.5, 1 / 3]),
+    ("float", "double precision", [2.5, 1 / 3]),
+    ("real", "real", [2.5, 0.25]),
+    ("json", "jsonb", [{"a": 1}, [2], "text"]),
+    ("jsonb", "jsonb", [{"a": 1}, [2], "text"]),
+    ("enum", "shade", [v.Shade.RED, v.Shade.BLUE]),
+    ("enum, not native", "text", [v.Shade.RED, v.Shade.BLUE]),
+    ("bytea", "bytea", [b"a", bytearray(b"b")]),
+    ("interval", "interval", [dt.timedelta(1), dt.timedelta(2)]),
+)
+"""What applications do, and what COPY writes as INSERT does in a session in UTC."""
+
 
 @pytest.fixture(scope="module")
 def harness(twin_urls: tuple[str, str]) -> Iterator[Harness]:
@@ -84,3 +108,21 @@ def test_what_was_found_is_right(
             case = Case(kind, column, values, "America/New_York", False, driver, way)
             difference = harness.compare(case)
             assert difference is None, str(difference)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"), KEPT, ids=[f"{name} over {column}" for name, column, _ in KEPT]
+)
+def test_what_applications_do_goes_by_copy(
+    harness: Harness, name: str, column: str, values: Sequence[Any]
+) -> None:
+    """Batches as applications have them go by COPY on every driver, and are stock's."""
+    [kind] = [kind for kind in KINDS if kind.name == name]
+    [way] = [way for way in WAYS if way.name == "copy"]
+    for driver in DRIVERS:
+        case = Case(kind, column, values, "UTC", False, driver, way)
+        difference = harness.compare(case)
+        assert difference is None, str(difference)
+        # asyncpg takes no text for a number, and no time with a zone for one without.
+        written = set() if harness.is_refused(case) else {"copy"}
+        assert harness.writers(case) == written, str(case)

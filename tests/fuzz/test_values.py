@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from fixtures.sides import DRIVERS
 from fuzz.harness import Harness
 
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
@@ -22,12 +23,15 @@ def seed() -> int:
     return int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
 
 
-def look(urls: tuple[str, str], seconds: float, seed: int, **settings: Any) -> None:
+def look(
+    urls: tuple[str, str], seconds: float, seed: int, *, copies: bool = True, **settings: Any
+) -> None:
     with Harness(urls, seed).ready() as harness:
         report = harness.run(seconds, **settings)
     print(report)
-    # Had no row gone by COPY, nothing would have been shown.
-    assert report.writers["copy"] > 0
+    assert report.cases
+    # Had no row gone by COPY on a driver, nothing would have been shown of it.
+    assert not copies or all(report.writers[f"copy on {driver}"] for driver in DRIVERS)
     assert not report.differences, str(report)
 
 
@@ -38,7 +42,7 @@ def test_a_short_look(twin_urls: tuple[str, str]) -> None:
 
 def test_a_short_look_at_mixtures(twin_urls: tuple[str, str]) -> None:
     """They are stock's for values of several types, and for columns of others than the model's."""
-    look(twin_urls, DRIFTED, seed(), moods=["mixed", "pair"])
+    look(twin_urls, DRIFTED, seed(), copies=False, moods=["mixed", "pair"])
 
 
 @pytest.mark.fuzz
