@@ -147,7 +147,7 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    run.release_always_identity(records)
+    run.release(records, needed=True)
     run.outbox(records[0][3], uow).add(
         base_mapper,
         mapper,
@@ -170,7 +170,7 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    run.release_always_identity(records)
+    run.release(records, needed=True)
     left_out = {
         position
         for position, column in enumerate(batch.plans)

@@ -387,24 +387,19 @@ class FlushRun:
             else:
                 row[attribute] = before
 
-    def release(self, records: Iterable[Record]) -> bool:
+    def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
         """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
-        INSERT with known keys may cast their values otherwise. False where keys are needed.
-        """
-        if self.generations:
-            return False
-        for state, _, mapper, _ in records:
-            if state in self.reserved:
-                self._release(mapper, [state])
-        return True
+        INSERT with known keys may cast their values otherwise, and ``GENERATED ALWAYS`` refuses
+        such keys. False where keys are needed.
 
-    def release_always_identity(self, records: Iterable[Record]) -> None:
-        """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
-        refuse their key.
+        :param needed: keep the keys that an INSERT takes, for the rows of a class are numbered
+            together, or by the generations that they stand in.
         """
+        needed = needed or bool(self.generations)
         for state, _, mapper, _ in records:
-            if state in self.reserved and self._sources[mapper].always_identity:
+            if state in self.reserved and (not needed or self._sources[mapper].always_identity):
                 self._release(mapper, [state])
+        return not needed
 
     def _release(self, mapper: Mapper[Any], states: Iterable[State]) -> None:
         attribute = self._sources[mapper].key.attribute

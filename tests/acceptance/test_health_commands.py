@@ -17,7 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 MODELS = """
@@ -232,10 +232,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_watch_serves_metrics(things: Engine, database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_watch_serves_metrics(
+    things: Engine, database_url: str, tmp_path: Path, driver: str
+) -> None:
     """--metrics-port exposes each check on 127.0.0.1; a port that is taken is a clear error."""
     port, log = free_port(), tmp_path / "log"
-    arguments = ("watch", database_url, "--every", "0.2s", "--metrics-port", str(port))
+    url = make_url(database_url).set(drivername=f"postgresql+{driver}")
+    target = url.render_as_string(hide_password=False)
+    arguments = ("watch", target, "--every", "0.2s", "--metrics-port", str(port))
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "sqla_seqreserve", *arguments], stderr=stream
