@@ -96,6 +96,7 @@ def test_another_database_is_refused() -> None:
         pytest.raises(UnsupportedDatabaseError, match="sqlite"),
     ):
         reserve_ids(connection, Note, 1)
+    engine.dispose()
 
 
 def test_a_closed_session_is_refused() -> None:
@@ -112,6 +113,7 @@ def test_a_closed_session_is_refused() -> None:
     connection.close()
     with pytest.raises((ResourceClosedError, UnsupportedDatabaseError)):
         reserve_ids(connection, Note, 1)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("item", [Plain(), Note, 1, None])

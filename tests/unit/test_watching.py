@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from sqla_seqreserve.cli._watching import Watcher
+import pytest
+
+from sqla_seqreserve.cli._alerts import Alerts
+from sqla_seqreserve.cli._watching import Change, Watcher
 from sqla_seqreserve.health import HealthReport, SequenceHealth
 from sqla_seqreserve.health.report import Status
 
@@ -85,3 +91,22 @@ def test_a_repair_is_no_rate() -> None:
     mended = report(1, used=0.5)
     watcher.observe(mended)
     assert watcher.running_out(mended) == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "level", "said"),
+    [("true", logging.INFO, "exit code 0"), ("exit 7", logging.ERROR, "exit code 7")],
+)
+def test_the_alert_command_goes_through_a_shell(
+    ending: str, level: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pipes are a shell's, the alert is on standard input, and how the command ended is logged."""
+    caplog.set_level(logging.INFO, "sqla_seqreserve")
+    change = Change("s", "OK", "NEEDS_REPAIR", True, False, "5 behind")
+
+    Alerts(command=f"cat | cat > '{tmp_path}/alert' ; {ending}", webhook=None).send(change)
+
+    assert json.loads((tmp_path / "alert").read_text())["subject"] == "s"
+    [record] = caplog.records
+    assert record.levelno == level
+    assert said in record.getMessage()

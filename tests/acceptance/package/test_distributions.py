@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -63,9 +65,21 @@ def run(*command: object, cwd: Path, check: bool = True) -> subprocess.Completed
 
 
 def empty_environment(folder: Path) -> Path:
-    """Make an environment with pip alone; return the folder of its commands."""
-    venv.create(folder, with_pip=True)
+    """Make an environment with nothing in it; return the folder of its commands."""
+    venv.create(folder, with_pip=False)
     return folder / SCRIPTS
+
+
+def pip(commands: Path, *arguments: object) -> str:
+    """Run the pip of these tests on that environment; return what it says."""
+    python = commands / ("python.exe" if os.name == "nt" else "python")
+    command = (sys.executable, "-m", "pip", "--python", python, *arguments)
+    return run(*command, cwd=commands).stdout
+
+
+def install(commands: Path, *what: object) -> None:
+    # Not compiled: each environment is for a few commands.
+    pip(commands, "install", "--quiet", "--no-compile", *what)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +87,10 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the source distribution of the checkout, by kind."""
     folder = tmp_path_factory.mktemp("dist")
     commands = empty_environment(folder / "builder")
-    run(commands / "pip", "install", "--quiet", "build", cwd=folder)
-    run(commands / "python", "-m", "build", "--outdir", folder / "out", ROOT, cwd=folder)
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    install(commands, "build", *backend)
+    build = (commands / "python", "-m", "build", "--no-isolation", "--outdir", folder / "out")
+    run(*build, ROOT, cwd=folder)
     [wheel] = (folder / "out").glob("*.whl")
     [source] = (folder / "out").glob("*.tar.gz")
     return {"wheel": wheel, "sdist": source}
@@ -105,10 +121,7 @@ def test_it_works_in_an_empty_environment(
 ) -> None:
     """Installed with what a newcomer installs, it saves rows, and its commands run."""
     commands = empty_environment(tmp_path / "venv")
-    run(
-        *(commands / "pip", "install", "--quiet", f"{distributions[kind]}[cli,embedded]"),
-        cwd=tmp_path,
-    )
+    install(commands, f"{distributions[kind]}[cli,embedded]")
 
     assert run(commands / "python", "-c", SMOKE, cwd=tmp_path).stdout == "saved\n"
     shown = run(commands / "sqla-seqreserve", "--version", cwd=tmp_path).stdout
@@ -121,7 +134,7 @@ def test_the_script_alone_says_what_it_lacks(
 ) -> None:
     """Without extras the command says which one it wants, and ends with 2."""
     commands = empty_environment(tmp_path / "venv")
-    run(commands / "pip", "install", "--quiet", distributions["wheel"], cwd=tmp_path)
+    install(commands, distributions["wheel"])
 
     done = run(commands / "sqla-seqreserve", "health", cwd=tmp_path, check=False)
 
@@ -137,12 +150,9 @@ def test_the_health_page_brings_nothing_of_the_portal(
 ) -> None:
     """The extra [web] is for a page: no numerics, no factories, no migrations."""
     commands = empty_environment(tmp_path / "venv")
-    run(
-        *(commands / "pip", "install", "--quiet", f"{distributions['wheel']}[web,binary]"),
-        cwd=tmp_path,
-    )
+    install(commands, f"{distributions['wheel']}[web,binary]")
 
-    listed = run(commands / "pip", "list", "--format=freeze", cwd=tmp_path).stdout.lower()
+    listed = pip(commands, "list", "--format=freeze").lower()
     installed = {line.partition("==")[0] for line in listed.splitlines()}
     assert "fastapi" in installed
     assert not installed & {"numpy", "scipy", "factory-boy", "factory_boy", "alembic"}

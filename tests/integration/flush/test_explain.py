@@ -189,6 +189,7 @@ def test_another_database_is_said_by_name() -> None:
     """On SQLite every class is SQLAlchemy's, for that reason."""
     engine = create_engine("sqlite://")
     [found] = register(Session()).explain(engine, [Tag])
+    engine.dispose()
     assert (found.path, found.sequence, found.reason) == ("orm", None, "the database is sqlite")
 
 
