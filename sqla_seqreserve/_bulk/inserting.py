@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +25,8 @@ from .rows import Chunk
 __all__ = ["Inserting"]
 
 _ATTEMPTS: Final = 50
+
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -79,9 +81,12 @@ class Inserting:
                 known.append(facts)
         return known
 
-    def pin(self, missing: int) -> Sequence[int] | None:
-        """Lock the tables, compare what is known of them, and take so many ids, in one message;
-        ``None``, with nothing taken, where nothing can be held or compared until rows are written.
+    def pin(self, missing: Mapping[str, int] = _NOTHING) -> dict[str, Sequence[Any]] | None:
+        """Lock the tables, compare what is known of them, and take ids, in one message; ``None``,
+        with nothing taken, where nothing can be held or compared until rows are written.
+
+        :param missing: attribute of the key -> how many values are wanted. What can be reserved of
+            it comes back, as the attribute holds it.
         """
         connection = self.connection
         driver = driver_of(connection.dialect)
@@ -94,12 +99,14 @@ class Inserting:
             known = self.look()
             if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
                 return None
-            requests = []
-            if self.source.sequence is not None:
-                requests.append(IdRequest(self.source, missing))
+            parts = self.source.parts
+            requests = [IdRequest(part, missing.get(part.key.attribute, 0)) for part in parts]
             taken = take_ids(connection, requests, known)
             if taken.holds:
-                return taken.ids[0] if requests else []
+                return {
+                    part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
+                    for part, ids in zip(parts, taken.ids, strict=True)
+                }
         return None
 
     # Checking

@@ -64,7 +64,7 @@ def upsert(
     if first is None:
         _checked_update(mapper, update, ())
         return 0, Outcome(0, 0)
-    pinned = whole.pin(0) is not None
+    pinned = whole.pin() is not None
     if not pinned:
         catalogue.forget(connection, [catalogue.table_name(connection, whole.tables[0])])
         whole.look()
@@ -79,8 +79,9 @@ def upsert(
     constants = _constants(mapper, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = None
-    if whole.source.sequence is not None and whole.source.key.column is not None:
-        sequence = (whole.source.key.column, whole.source.sequence.name)
+    source = whole.source
+    if source.sequence is not None and source.key.column is not None and not source.others:
+        sequence = (source.key.column, source.sequence.name)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
     total = 0

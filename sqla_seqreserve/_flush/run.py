@@ -91,8 +91,8 @@ class FlushRun:
         """Objects whose key was reserved by this flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
         self._sources: dict[Mapper[Any], KeySequence] = {}
-        self._given: dict[Mapper[Any], list[State]] = {}
-        self._had_none: set[State] = set()
+        self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
+        self._had_none: set[tuple[State, str]] = set()
         self._written: list[Sequence[State]] = []
         self._tallies: dict[tuple[type[Any], Writer, str | None], _Tally] = {}
         self._pinned: dict[Connection, dict[str, TableFacts]] = {}
@@ -194,7 +194,7 @@ class FlushRun:
             chosen += [
                 mapper
                 for mapper, states in pending.items()
-                if found[mapper].always_identity
+                if found[mapper].refuses_keys
                 and mapper in may_copy
                 and mapper not in chosen
                 and _lacks_key(mapper, states)
@@ -203,20 +203,21 @@ class FlushRun:
         self._copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
         compared = {facts.name: facts for facts in barred if facts.lockable} | pinned
-        wanted: dict[str, dict[KeySequence, list[State]]] = {}
+        wanted: dict[object, dict[KeySequence, list[State]]] = {}
         for mapper, states in pending.items():
             source = found[mapper]
-            if source.sequence is None or (source.always_identity and mapper not in to_copy):
+            if not source.is_reservable or (source.refuses_keys and mapper not in to_copy):
                 if source.facts is not None and source.facts.lockable:
                     # What keeps a class from its keys may have been taken away since.
                     compared[source.facts.name] = source.facts
                 continue
             if self._casts(connection, mapper):
                 continue
-            attribute = source.key.attribute
-            needing = [state for state in states if state.dict.get(attribute) is None]
-            if needing:
-                wanted.setdefault(source.sequence.name, {})[source] = needing
+            for part in source.parts:
+                attribute = part.key.attribute
+                needing = [state for state in states if state.dict.get(attribute) is None]
+                if needing:
+                    wanted.setdefault(part.place, {})[part] = needing
         requests, shelves = [], []
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
@@ -236,7 +237,7 @@ class FlushRun:
             values = shelf.take(sum(map(len, sharing.values())), ids)
             # INSERT casts a key that is given to the model's type, one that it generates to the
             # column's.
-            largest = max(map(abs, values[-1:]), default=0)
+            largest = _largest(sharing, values)
             if not any(one.model_maximum < largest <= one.maximum for one in sharing):
                 self._hand_out(sharing, values)
         return True
@@ -290,9 +291,9 @@ class FlushRun:
                 found[mapper] = known
         return found, barred
 
-    def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
-        """Give the ids of one sequence to the objects of the classes that share it, in the order
-        of ``add()``.
+    def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[Any]) -> None:
+        """Give the ids of one sequence, or the values of one default, to the objects of the classes
+        that share it, in the order of ``add()``.
         """
         if len(sharing) > 1:
             sources = {state: source for source, states in sharing.items() for state in states}
@@ -310,10 +311,10 @@ class FlushRun:
             for state, value in zip(states, values, strict=True):
                 row = state.dict
                 if attribute in row:
-                    self._had_none.add(state)
+                    self._had_none.add((state, attribute))
                 row[attribute] = value
             self.reserved.update(states)
-            self._given[source.key.mapper] = states
+            self._given.setdefault(source.key.mapper, {})[attribute] = states
 
     def order(self, state: State) -> tuple[int, int]:
         """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
@@ -329,8 +330,9 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written = set().union(*self._written)
-        for mapper, states in self._given.items():
-            self._release(mapper, [state for state in states if state not in written])
+        for given in self._given.values():
+            for attribute, states in given.items():
+                self._take_off(attribute, [state for state in states if state not in written])
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -353,22 +355,35 @@ class FlushRun:
         INSERT with known keys may cast their values otherwise.
         """
         if not self.generations:
-            for state, _, mapper, _ in records:
-                if state in self.reserved:
-                    self._release(mapper, [state])
+            self._release(record for record in records if record[0] in self.reserved)
 
     def release_always_identity(self, records: Iterable[Record]) -> None:
         """Leave it to ``GENERATED ALWAYS`` to number rows that COPY cannot write: INSERT would
         refuse their key.
         """
-        for state, _, mapper, _ in records:
-            if state in self.reserved and self._sources[mapper].always_identity:
-                self._release(mapper, [state])
+        self._release(
+            record
+            for record in records
+            if record[0] in self.reserved and self._sources[record[2]].refuses_keys
+        )
 
-    def _release(self, mapper: Mapper[Any], states: Iterable[State]) -> None:
-        attribute = self._sources[mapper].key.attribute
+    def _release(self, records: Iterable[Record]) -> None:
+        by_mapper: dict[Mapper[Any], list[State]] = {}
+        for state, _, mapper, _ in records:
+            by_mapper.setdefault(mapper, []).append(state)
+        for mapper, states in by_mapper.items():
+            given = self._given.get(mapper, {})
+            for attribute, holders in given.items():
+                chosen = states
+                if len(given) > 1:
+                    # Of a key of several columns the user may have set one.
+                    mine = set(holders)
+                    chosen = [state for state in states if state in mine]
+                self._take_off(attribute, chosen)
+
+    def _take_off(self, attribute: str, states: Iterable[State]) -> None:
         for state in states:
-            if state in self._had_none:
+            if (state, attribute) in self._had_none:
                 state.dict[attribute] = None
             else:
                 state.dict.pop(attribute, None)
@@ -420,7 +435,7 @@ class FlushRun:
         write a reserved key.
         """
         source = self._sources.get(mapper)
-        return source is not None and source.always_identity and source.key.table is table
+        return source is not None and source.refuses_keys and source.key.table is table
 
     def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> str | None:
         """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
@@ -485,12 +500,24 @@ class FlushRun:
         return f"few rows: COPY pays from about {pays_from} on at this distance"
 
 
+def _largest(sharing: Iterable[KeySequence], values: Sequence[Any]) -> int:
+    """The largest of numbers, their sign aside; 0 where they are none."""
+    if not any(source.maximum for source in sharing):
+        return 0
+    if any(source.default is not None for source in sharing):
+        return max(map(abs, values), default=0)
+    return max(map(abs, values[-1:]), default=0)
+
+
 def _lacks_key(mapper: Mapper[Any], states: Iterable[State]) -> bool:
     """Whether the database has a key to generate for one of these objects, from the mapping
     alone.
     """
-    key = generated_key(mapper)
-    return key.column is not None and any(state.dict.get(key.attribute) is None for state in states)
+    return any(
+        state.dict.get(part.attribute) is None
+        for part in generated_key(mapper).parts
+        for state in states
+    )
 
 
 def _pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
+
+from .defaults import BARE_NEXTVAL, DEFAULT, DefaultFacts, default_of
 
 __all__ = [
     "ACTION_FINGERPRINT",
@@ -31,6 +33,7 @@ __all__ = [
     "TableFacts",
     "TableName",
     "cached_facts",
+    "distrust",
     "effective_schema",
     "forget",
     "qualified_name",
@@ -82,6 +85,7 @@ class ColumnFacts:
     generated: bool
     fills_itself: bool
     sequence: SequenceFacts | None
+    default: DefaultFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,7 @@ _FACTS = text(
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
-           s.sequence_usable
+           s.sequence_usable, v.expression, v.is_fresh, v.is_allowed
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
       JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -182,12 +186,13 @@ _FACTS = text(
                    WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid
                      AND x.refclassid = 'pg_class'::regclass
                      AND pg_get_expr(d.adbin, d.adrelid)
-                         ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f
+                         ~ {BARE_NEXTVAL}) f
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
             JOIN pg_sequence p ON p.seqrelid = q.oid
            ORDER BY f.rank
            LIMIT 1) s ON true
+      LEFT JOIN LATERAL ({DEFAULT}) v ON true
      ORDER BY wanted.slot, a.attnum
     """  # noqa: S608  # the expression above, no input
 )
@@ -279,6 +284,15 @@ def forget(connection: Connection, names: Iterable[TableName]) -> None:
         _sequence_cache.pop(connection.dialect, None)
 
 
+def distrust(connection: Connection, facts: TableFacts, column: str, problem: str) -> None:
+    """Have a default not evaluated again for as long as these facts hold, for what it gave."""
+    known = _cache.get(connection.dialect, {})
+    found = facts.columns[column]
+    if known.get(facts.name) is facts and found.default is not None:
+        refused = replace(found, default=replace(found.default, problem=problem))
+        known[facts.name] = replace(facts, columns={**facts.columns, column: refused})
+
+
 def renew(connection: Connection, names: Iterable[TableName]) -> None:
     """Read the facts of these tables now, in one query. Those that still hold stay the same
     object, for ids are kept and plans are made by it.
@@ -332,6 +346,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             )
             if row.sequence_name
             else None,
+            default=default_of(row),
         )
     return {
         names[slot - 1]: TableFacts(
