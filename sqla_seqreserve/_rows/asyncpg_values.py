@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from asyncpg import Range
-from asyncpg.pgproto.pgproto import UUID as DriverUUID
+from asyncpg.pgproto import pgproto
 from sqlalchemy import Connection
 
 from .checks import (
@@ -66,7 +66,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "timestamp": (frozenset({dt.datetime}), is_naive),
     "timestamptz": (frozenset({dt.datetime}), None),
     "timetz": (frozenset({dt.time}), has_steady_offset),
-    "uuid": (frozenset({str, uuid.UUID, DriverUUID}), None),
+    "uuid": (frozenset({str, uuid.UUID, pgproto.UUID}), None),
 }
 
 

@@ -19,11 +19,11 @@ from fixtures.bulk_keys import (
     TwoGenerated,
 )
 from fixtures.bulk_keys import Base as Kinds
-from sqlalchemy import Connection, Engine, create_engine, func, select, text
+from sqlalchemy import Connection, Engine, ForeignKey, create_engine, func, select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from sqla_seqreserve import FlushReport, assign_ids, bulk_insert, register, reserve_ids
+from sqla_seqreserve import FlushReport, ReservedIds, assign_ids, bulk_insert, register, reserve_ids
 from sqla_seqreserve.errors import SequenceNotFoundError
 from sqla_seqreserve.testing import record_statements
 
@@ -266,15 +266,9 @@ def test_a_default_that_looks_at_the_table_is_left_to_the_server(
     [entry] = save(engine).entries
     assert (entry.writer, entry.reserved) == ("orm", 0)
     with Session(engine) as session:
-        assert bulk_insert(session, Coded, [{"tag": "a"}] * 5) == tuple_ids("12345")
+        assert bulk_insert(session, Coded, [{"tag": "a"}] * 5) == ReservedIds("12345")
         with pytest.raises(SequenceNotFoundError, match=r"next\(\) gave one value twice"):
             reserve_ids(session, Coded, 5)
-
-
-def tuple_ids(values: Any) -> Any:
-    from sqla_seqreserve import ReservedIds
-
-    return ReservedIds(values)
 
 
 def test_a_default_that_gives_null_is_refused_as_by_insert(
@@ -357,3 +351,33 @@ def test_a_shared_default_follows_the_order_of_add(engine: Engine) -> None:
         session.add_all(items)
         session.flush()
         assert [item.id for item in items] == sorted(item.id for item in items)
+
+
+class Chained(Base):
+    __tablename__ = "chained"
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, server_default=text("gen_random_uuid()")
+    )
+    before_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("chained.id"))
+    before: Mapped[Chained | None] = relationship(remote_side=id)
+
+
+def test_a_chain_is_written_at_once(engine: Engine) -> None:
+    """Objects of a class that refers to itself need no INSERT each, for their keys are known."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        register(session)
+        session.add(Chained())
+        session.commit()
+        last: Chained | None = None
+        for _ in range(100):
+            last = Chained(before=last)
+        session.add(last)
+        with record_statements(engine) as statements:
+            session.flush()
+        assert len(statements) <= 4
+        session.expire_all()
+        length = 0
+        while last is not None:
+            last, length = last.before, length + 1
+        assert length == 100
