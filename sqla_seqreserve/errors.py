@@ -61,8 +61,8 @@ class UnmappedClassError(SeqReserveError):
 
 
 class SequenceNotFoundError(SeqReserveError):
-    """The class has no generated key column, or the database holds no sequence for it, nor a default
-    that could be evaluated before the row is there.
+    """The class has no generated key column, or the database holds no sequence for it, nor a
+    default that could be evaluated before the row is there.
     """
 
 
