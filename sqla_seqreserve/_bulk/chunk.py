@@ -41,11 +41,19 @@ class Written:
 class ChunkInsert:
     """One chunk: its rows, the values that are added to them, and how they are divided."""
 
-    def __init__(self, whole: Inserting, rows: Chunk, start: int, used: set[str]) -> None:
+    def __init__(
+        self,
+        whole: Inserting,
+        rows: Chunk,
+        start: int,
+        used: set[str],
+        values: Mapping[str, Sequence[Any]],
+    ) -> None:
         self.whole = whole
         self.rows = rows
         self.start = start
         self.used = used
+        self.values = values
         self.added: dict[str, Sequence[Any]] = {}
         self.batches: list[tuple[InsertPlan, Batch]] = []
         self.reserved: Sequence[int] = ()
@@ -136,7 +144,8 @@ class ChunkInsert:
         for table in whole.tables:
             plan = whole.plans[table]
             assert plan is not None
-            divisions.append((plan, divide(plan, self.rows, connection, self.added)))
+            given = {**self.values, **self.added}
+            divisions.append((plan, divide(plan, self.rows, connection, given, used=self.used)))
         refused = {
             position: reason
             for _, division in divisions

@@ -162,8 +162,8 @@ class Inserting:
             goes when the whole fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
         """
-        used = check_rows(self.mapper, rows, start, *self.required())
-        chunk = ChunkInsert(self, rows, start, used)
+        used, values = check_rows(self.mapper, rows, start, *self.required())
+        chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
         if guard is not None and not host.autocommits(self.connection):
             guard.enter_context(self.connection.begin_nested())

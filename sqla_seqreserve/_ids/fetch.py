@@ -25,6 +25,8 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
@@ -111,13 +113,12 @@ def take_ids(
         raise
     found: list[list[Any]] = [[] for _ in requests]
     altered: set[str] = set()
-    place = {slot: statement.place(slot) for slot in range(len(requests))}
-    for row in rows:
-        slot = row[0]
-        if row[1] is None:
+    for slot, group in groupby(rows, key=itemgetter(0)):
+        taken = list(group)
+        if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
         elif slot < len(requests):
-            found[slot].append(row[place[slot]])
+            found[slot] += map(itemgetter(statement.place(slot)), taken)
     catalogue.forget(connection, altered)
     for request, ids in zip(requests, found, strict=True):
         if ids and request.source.default is not None:
