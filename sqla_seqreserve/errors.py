@@ -6,8 +6,8 @@
      └─ SeqReserveError                     everything below
          ├─ ConfigurationError              register() or a command got a setting that it cannot use
          ├─ UnmappedClassError              a class that SQLAlchemy does not map
-         ├─ SequenceNotFoundError           the class has no generated key, or the database no
-         │                                  sequence for it
+         ├─ SequenceNotFoundError           the class has no generated key, or the database nothing
+         │                                  to reserve it from
          ├─ SequenceExhaustedError          the sequence ran out, or passed its column's type
          ├─ SequenceDriftError              a sequence is behind its table
          ├─ InvalidCountError               a number of ids that is not a whole number of 0 or more
@@ -61,7 +61,9 @@ class UnmappedClassError(SeqReserveError):
 
 
 class SequenceNotFoundError(SeqReserveError):
-    """The class has no generated key column, or the database holds no sequence for it."""
+    """The class has no generated key column, or the database holds no sequence for it, nor a
+    default that could be evaluated before the row is there.
+    """
 
 
 class SequenceExhaustedError(SeqReserveError):

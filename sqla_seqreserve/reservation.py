@@ -6,7 +6,8 @@
     both = reserve_ids(session, {Order: 500, Item: 4000})       # several classes, one round trip
     assign_ids(session, [order, item_1, item_2])                # fill the keys of new objects now
 
-An id comes from ``nextval`` and from nothing else, so it is unique against every other writer:
+An id comes from ``nextval``, or from the column's own default where that is another function, and
+from nothing else, so it is unique against every other writer:
 other reservers, plain INSERTs that use the column's default, programs in other languages. Ids of
 one reservation ascend (descend, under a negative increment) and are *not* promised to be
 consecutive. PostgreSQL does not take a reserved id back when a transaction rolls back.
@@ -100,16 +101,19 @@ def reserve_ids(
     model: type[Any] | Mapping[type[Any], int],
     count: int | None = None,
 ) -> ReservedIds | dict[type[Any], ReservedIds]:
-    """Take ids from the sequences of one mapped class or of several, in one round trip.
+    """Take ids from the sequences of one mapped class or of several, in one round trip; of a key
+    whose default is a volatile function (``gen_random_uuid()``), values of it.
 
     :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without.
     :param count: how many ids, 0 or more. 0 asks the database nothing.
     :return: for one class its :class:`ReservedIds`; for a mapping a dictionary with the same keys
-        in the same order.
+        in the same order. Where the database generates several columns of the key an id is a tuple
+        of these.
     :raises UnmappedClassError: a class is not mapped.
     :raises InvalidCountError: a count is negative or not an ``int`` (``bool`` is not taken for
         one).
-    :raises SequenceNotFoundError: a class has no key that a sequence numbers.
+    :raises SequenceNotFoundError: a class has no key that the database generates, or one
+        that is not to be had before the row is there.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's
         type.
     :raises ReadOnlyError: the database is a standby, or the transaction READ ONLY.
@@ -145,8 +149,8 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
     :raises UnmappedClassError: an object is not an instance of a mapped class.
     :raises ConfigurationError: an object is persistent, deleted or detached: it has its row and its
         key already.
-    :raises SequenceNotFoundError: an object needs a key and its class has none that a sequence
-        numbers.
+    :raises SequenceNotFoundError: an object needs a key and its class has none that can be
+        reserved.
     :raises ReadOnlyError: the database is a standby, or the transaction READ ONLY.
     """
     needing: dict[Mapper[Any], list[object]] = {}
@@ -158,9 +162,11 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
         with read_only_told(connection, "assign_ids()", _names(mappers)):
             found = reserve(connection, {mapper: len(needing[mapper]) for mapper in mappers})
         for mapper, taken in found.items():
-            attribute = taken.source.key.attribute
-            for item, value in zip(needing[mapper], taken.ids, strict=True):
-                set_committed_value(item, attribute, value)
+            for part, values in zip(taken.source.parts, taken.columns, strict=True):
+                attribute = part.key.attribute
+                for item, value in zip(needing[mapper], values, strict=True):
+                    if inspect(item).dict.get(attribute) is None:
+                        set_committed_value(item, attribute, value)
 
 
 def _names(mappers: Iterable[Mapper[Any]]) -> list[str]:
@@ -168,15 +174,13 @@ def _names(mappers: Iterable[Mapper[Any]]) -> list[str]:
 
 
 def _lacks_key(state: InstanceState[Any]) -> bool:
-    """Whether the key column that a sequence numbers has no value; any column of a key that none
-    does.
+    """Whether a key column that the database generates has no value; any column of a key of which
+    it generates none.
     """
-    generated = generated_key(state.mapper)
-    columns = state.mapper.primary_key if generated.column is None else [generated.column]
-    return any(
-        state.dict.get(state.mapper.get_property_by_column(column).key) is None
-        for column in columns
-    )
+    attributes = [part.attribute for part in generated_key(state.mapper).parts] or [
+        state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key
+    ]
+    return any(state.dict.get(attribute) is None for attribute in attributes)
 
 
 def _new_state(index: int, item: object) -> InstanceState[Any]:

@@ -20,8 +20,9 @@ _MOST_PROBLEMS: Final = 1000
 
 def check_rows(
     mapper: Mapper[Any], rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
-) -> set[str]:
-    """Check the rows of a chunk; return the attributes that they use.
+) -> tuple[set[str], dict[str, list[Any]]]:
+    """Check the rows of a chunk; return the attributes that they use, and the values of those that
+    are required.
 
     :param start: the position of the first row in the whole input.
     :param required: the attributes that every row must give a value.
@@ -31,10 +32,10 @@ def check_rows(
     allowed = {column.key for column in mapper.column_attrs}
     try:
         used = set(rows.columns) if isinstance(rows, ColumnRows) else set().union(*rows)
-        if used <= allowed and not any(
-            NoneType in set(map(type, values_of(rows, key))) for key in required
-        ):
-            return used
+        if used <= allowed:
+            values = {key: values_of(rows, key) for key in required}
+            if not any(NoneType in set(map(type, found)) for found in values.values()):
+                return used, values
     except (TypeError, AttributeError):
         pass
     problems = _problems(mapper.class_.__name__, rows, start, allowed, required, why)

@@ -45,15 +45,26 @@ class Written:
 class ChunkInsert:
     """One chunk: its rows, the values that are added to them, and how they are divided."""
 
-    def __init__(self, whole: Inserting, rows: Chunk, start: int, used: set[str]) -> None:
+    def __init__(
+        self,
+        whole: Inserting,
+        rows: Chunk,
+        start: int,
+        used: set[str],
+        values: Mapping[str, Sequence[Any]],
+    ) -> None:
         self.whole = whole
         self.rows = rows
         self.start = start
         self.used = used
+        self.values = values
         self.added: dict[str, Sequence[Any]] = {}
         self.divided: list[tuple[InsertPlan, Division]] = []
         self.batches: list[tuple[InsertPlan, Batch]] = []
         self.reserved: Sequence[int] = ()
+        """The positions of rows of which some of the key was reserved."""
+        self.always: tuple[Sequence[int], Sequence[str]] = ((), ())
+        """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
         self.keys: list[Any] = []
         self.inserted: dict[int, dict[str, Any] | None] = {}
         self.pinned = False
@@ -69,34 +80,44 @@ class ChunkInsert:
             given = values_of(rows, polymorphic)
             self.added[polymorphic] = [identity if value is None else value for value in given]
         self._call_key_defaults()
-        key = generated_key(mapper)
-        missing: Sequence[int] = ()
-        keys: list[Any] = []
-        if key.column is not None:
-            missing = range(len(rows))
+        missing: dict[str, Sequence[int]] = {}
+        keys: dict[str, list[Any]] = {}
+        for key in generated_key(mapper).parts:
+            missing[key.attribute] = range(len(rows))
             if key.attribute in self.used:
-                keys = values_of(rows, key.attribute)
-                missing = [index for index, value in enumerate(keys) if value is None]
-        ids = whole.pin(len(missing))
-        self.pinned = ids is not None
-        if ids is None or not whole.reserves:
+                found = keys[key.attribute] = values_of(rows, key.attribute)
+                missing[key.attribute] = [i for i, value in enumerate(found) if value is None]
+        taken = whole.pin({attribute: len(where) for attribute, where in missing.items()})
+        self.pinned = taken is not None
+        if taken is None or not whole.reserves:
             return
-        self.reserved = missing
-        convert = whole.source.to_python
-        if len(missing) == len(rows):
-            keys = list(map(convert, ids)) if convert else list(ids)
-        else:
-            for index, value in zip(missing, ids, strict=True):
-                keys[index] = convert(value) if convert else value
-        self._add_key(key.column, keys)
+        for part in whole.source.parts:
+            attribute = part.key.attribute
+            positions, values = missing[attribute], taken[attribute]
+            if len(positions) < len(rows):
+                ids, values = values, keys[attribute]
+                for position, value in zip(positions, ids, strict=True):
+                    values[position] = value
+            names = self._add_key(part.key.column, values)
+            if part.always_identity:
+                self.always = positions, names
+            if len(self.reserved) < len(rows):
+                both = self.reserved and sorted({*self.reserved, *positions})
+                self.reserved = both or positions
 
-    def _add_key(self, source: Any, values: Sequence[Any]) -> None:
-        """Give a key column, and those that inherit from it, these values."""
+    def _add_key(self, source: Any, values: Sequence[Any]) -> list[str]:
+        """Give a key column, and those that inherit from it, these values; return the attributes
+        that hold them.
+        """
         mapper = self.whole.mapper
-        for table in self.whole.tables:
-            for column in host.key_columns(mapper, table):
-                if column is source or host.inherits_key(mapper, column, source):
-                    self.added[mapper.get_property_by_column(column).key] = values
+        names = [
+            mapper.get_property_by_column(column).key
+            for table in self.whole.tables
+            for column in host.key_columns(mapper, table)
+            if column is source or host.inherits_key(mapper, column, source)
+        ]
+        self.added.update(dict.fromkeys(names, values))
+        return names
 
     def _call_key_defaults(self) -> None:
         """Call the default of a key once for each row without one, where several tables share the
@@ -131,7 +152,8 @@ class ChunkInsert:
         for table in whole.tables:
             plan = whole.plans[table]
             assert plan is not None
-            divisions.append((plan, divide(plan, self.rows, connection, self.added)))
+            given = {**self.values, **self.added}
+            divisions.append((plan, divide(plan, self.rows, connection, given, used=self.used)))
         self.divided = divisions
         refused = {
             position: reason
@@ -147,7 +169,7 @@ class ChunkInsert:
             for position in batch.positions
         }
         refused |= cast
-        own = set(everything).difference(self.reserved)
+        own = set(everything).difference(self.always[0])
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
             self._insert(everything, "keys are the user's own")
@@ -245,14 +267,14 @@ class ChunkInsert:
         chosen = list(positions)
         added = dict(self.added)
         reserved = set(self.reserved)
-        hidden: set[str] = set()
-        if reserved and (whole.source.always_identity or len(chosen) == len(self.rows)):
-            # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
-            hidden = {name for name in whole.attributes if name in added}
+        # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
+        always, hidden = set(self.always[0]), self.always[1]
+        if reserved and len(chosen) == len(self.rows):
+            always, hidden = reserved, [name for name in whole.attributes if name in added]
         rows = []
         for index in chosen:
             row = {**self.rows[index], **{key: values[index] for key, values in added.items()}}
-            if hidden and index in reserved:
+            if index in always:
                 for name in hidden:
                     row.pop(name)
             rows.append(row)
@@ -275,7 +297,7 @@ class ChunkInsert:
         keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
         self.inserted = dict(zip(chosen, keys, strict=True))
         stored = sum(key is not None for key in keys)
-        kept = 0 if hidden else len(reserved.intersection(chosen))
+        kept = 0 if always else len(reserved.intersection(chosen))
         whole.note("insert", reason, stored, kept, time.perf_counter() - started)
         if whole.progress is not None:
             whole.progress(len(rows))

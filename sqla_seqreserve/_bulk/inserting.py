@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
@@ -25,6 +26,8 @@ from .rows import Chunk
 __all__ = ["Inserting"]
 
 _ATTEMPTS: Final = 50
+
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +82,14 @@ class Inserting:
                 known.append(facts)
         return known
 
-    def pin(self, missing: int, indexes: list[IndexFacts] | None = None) -> Sequence[int] | None:
-        """Lock the tables, compare what is known of them, and take so many ids, in one message;
-        ``None``, with nothing taken, where nothing can be held or compared until rows are written.
+    def pin(
+        self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
+    ) -> dict[str, Sequence[Any]] | None:
+        """Lock the tables, compare what is known of them, and take ids, in one message; ``None``,
+        with nothing taken, where nothing can be held or compared until rows are written.
 
+        :param missing: attribute of the key -> how many values are wanted. What can be reserved of
+            it comes back, as the attribute holds it.
         :param indexes: to be compared too; emptied where they were not, or do not hold.
         """
         compared = list(indexes or ())
@@ -99,24 +106,26 @@ class Inserting:
             known = self.look()
             if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
                 return None
-            requests = []
-            if self.reserves:
-                requests.append(IdRequest(self.source, missing))
+            parts = self.source.parts if self.reserves else ()
+            requests = [IdRequest(part, missing.get(part.key.attribute, 0)) for part in parts]
             taken = take_ids(connection, requests, known, compared)
             if taken.holds:
-                if requests and outgrows(connection, self.source, taken.ids[0]):
+                if any(map(outgrows, repeat(connection), parts, taken.ids)):
                     # The next look says so, and no sequence.
                     continue
                 if indexes is not None:
                     indexes += compared
-                return taken.ids[0] if requests else []
+                return {
+                    part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
+                    for part, ids in zip(parts, taken.ids, strict=True)
+                }
             compared = []
         return None
 
     @property
     def reserves(self) -> bool:
         """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
-        return self.source.sequence is not None and not any(
+        return self.source.is_reservable and not any(
             plan is not None and plan.cast_reason for plan in self.plans.values()
         )
 
@@ -173,8 +182,8 @@ class Inserting:
             goes when the whole fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
         """
-        used = check_rows(self.mapper, rows, start, *self.required())
-        chunk = ChunkInsert(self, rows, start, used)
+        used, values = check_rows(self.mapper, rows, start, *self.required())
+        chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
         if guard is not None and not host.autocommits(self.connection):
             guard.enter_context(self.connection.begin_nested())

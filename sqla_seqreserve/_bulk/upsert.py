@@ -74,7 +74,7 @@ def upsert(
     name = catalogue.table_name(connection, whole.tables[0])
     arbiter = known_arbiter(connection, mapper, name, conflict)
     compared = [arbiter.facts] if arbiter is not None else []
-    pinned = whole.pin(0, compared) is not None
+    pinned = whole.pin(indexes=compared) is not None
     if not pinned:
         catalogue.forget(connection, [name])
         whole.look()
@@ -87,8 +87,9 @@ def upsert(
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = None
-    if whole.source.sequence is not None and whole.source.key.column is not None:
-        sequence = (whole.source.key.column, whole.source.sequence.name)
+    source = whole.source
+    if source.sequence is not None and source.key.column is not None and not source.others:
+        sequence = (source.key.column, source.sequence.name)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
     _check(whole, first, 0, given, required, why)

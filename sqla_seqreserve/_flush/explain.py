@@ -48,7 +48,8 @@ class Explanation:
     :param model: the mapped class.
     :param path: who writes ``copy_from`` rows of it and more, or many where COPY cannot: see
         :data:`~sqla_seqreserve.reports.Writer`.
-    :param sequence: the sequence that its ids come from, as SQL.
+    :param sequence: the sequence that its ids come from, or the default that is evaluated for them
+        (``gen_random_uuid()``), as SQL.
     :param reason: why not by COPY; or, where COPY writes, why no id is reserved, or what it costs
         that Citus distributes the table.
     :param copy_from: from how many rows COPY writes the class, if it is alone in its flush, on
@@ -182,7 +183,7 @@ def _explain_one(
     state: str,
     held: str | None,
 ) -> Explanation:
-    sequence = source.sequence.name if source.sequence else None
+    sequence = ", ".join(part.origin for part in source.parts) or None
     reason = class_reason(settings, mapper.base_mapper, connection)
     if not enrols(mapper):
         return _explanation(mapper, "orm", None, reason or NOT_ENROLLED)
@@ -202,7 +203,7 @@ def _explain_one(
     if is_distributed(connection, mapper):
         notes.append(DISTRIBUTED)
     # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
-    always = source.always_identity and settings.reserve == "always"
+    always = source.refuses_keys and settings.reserve == "always"
     return Explanation(
         mapper.class_,
         "copy",

@@ -73,8 +73,16 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
         "create sequence {sequence}",
     ),
     (
-        "no id is reserved: key column .+ is not an integer",
+        "no id is reserved: key column .+ is not an integer.*",
         "make the key in Python: a default such as uuid.uuid4",
+    ),
+    (
+        "no id is reserved: the role may not use all that the default of (?P<column>.+) calls",
+        "GRANT EXECUTE on the functions of {column}, and USAGE on their schemas, to the role",
+    ),
+    (
+        "no id is reserved: the database has no default of column .+",
+        "give it a volatile default, such as gen_random_uuid(), or set the key before the flush",
     ),
     ("no id is reserved: .+", "set the key before the flush, or have one sequence number it"),
     (

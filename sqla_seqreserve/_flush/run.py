@@ -88,8 +88,8 @@ class FlushRun:
         """Objects whose key was reserved by this flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
         self._sources: dict[Mapper[Any], KeySequence] = {}
-        self._given: dict[Mapper[Any], list[State]] = {}
-        self._had_none: set[State] = set()
+        self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
+        self._had_none: set[tuple[State, str]] = set()
         self._written: list[Sequence[State]] = []
         self._tallies: dict[tuple[type[Any], Writer, str | None], _Tally] = {}
         self._pinned: dict[Connection, dict[str, TableFacts]] = {}
@@ -220,7 +220,7 @@ class FlushRun:
             chosen += [
                 mapper
                 for mapper, states in pending.items()
-                if found[mapper].always_identity
+                if found[mapper].refuses_keys
                 and mapper in may_copy
                 and mapper not in chosen
                 and lacks_key(mapper, states)
@@ -228,19 +228,29 @@ class FlushRun:
         to_copy, kept_out = self._to_copy(connection, pending, chosen)
         self._copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
-        wanted: dict[str, dict[KeySequence, list[State]]] = {}
+        wanted: dict[object, dict[KeySequence, list[State]]] = {}
         for mapper, states in pending.items():
             source = found[mapper]
-            if source.sequence is None or (source.always_identity and mapper not in to_copy):
+            if not source.is_reservable or (source.refuses_keys and mapper not in to_copy):
                 if source.facts is not None:
                     kept_out.setdefault(source.facts.name, (source.facts, len(states)))
                 continue
-            attribute = source.key.attribute
-            needing = [state for state in states if state.dict.get(attribute) is None]
+            attributes = [part.key.attribute for part in source.parts]
+            needing = [
+                state
+                for state in states
+                if any(state.dict.get(attribute) is None for attribute in attributes)
+            ]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self.generations
-            if needing and not self._casts(connection, source, [] if late else needing):
-                wanted.setdefault(source.sequence.name, {})[source] = needing
+            if not needing or self._casts(connection, source, [] if late else needing):
+                continue
+            for part, attribute in zip(source.parts, attributes, strict=True):
+                lacking = needing
+                if len(attributes) > 1:
+                    lacking = [state for state in needing if state.dict.get(attribute) is None]
+                if lacking:
+                    wanted.setdefault(part.place, {})[part] = lacking
         # What keeps a class from its keys, or from COPY, may have been taken away since.
         doubted = [
             facts
@@ -325,9 +335,9 @@ class FlushRun:
                 found[mapper] = known
         return found, kept_out
 
-    def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[int]) -> None:
-        """Give the ids of one sequence to the objects of the classes that share it, in the order
-        of ``add()``.
+    def _hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[Any]) -> None:
+        """Give the ids of one sequence, or the values of one default, to the objects of the classes
+        that share it, in the order of ``add()``.
         """
         if len(sharing) > 1:
             sources = {state: source for source, states in sharing.items() for state in states}
@@ -345,10 +355,10 @@ class FlushRun:
             for state, value in zip(states, values, strict=True):
                 row = state.dict
                 if attribute in row:
-                    self._had_none.add(state)
+                    self._had_none.add((state, attribute))
                 row[attribute] = value
             self.reserved.update(states)
-            self._given[source.key.mapper] = states
+            self._given.setdefault(source.key.mapper, {})[attribute] = states
 
     def order(self, state: State) -> tuple[int, int]:
         """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
@@ -368,8 +378,9 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written = set().union(*self._written)
-        for mapper, states in self._given.items():
-            self._release(mapper, [state for state in states if state not in written])
+        for given in self._given.values():
+            for attribute, states in given.items():
+                self._take_off(attribute, [state for state in states if state not in written])
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -396,15 +407,30 @@ class FlushRun:
             together, or by the generations that they stand in.
         """
         needed = needed or bool(self.generations)
-        for state, _, mapper, _ in records:
-            if state in self.reserved and (not needed or self._sources[mapper].always_identity):
-                self._release(mapper, [state])
+        self._release(
+            record
+            for record in records
+            if record[0] in self.reserved and (not needed or self._sources[record[2]].refuses_keys)
+        )
         return not needed
 
-    def _release(self, mapper: Mapper[Any], states: Iterable[State]) -> None:
-        attribute = self._sources[mapper].key.attribute
+    def _release(self, records: Iterable[Record]) -> None:
+        by_mapper: dict[Mapper[Any], list[State]] = {}
+        for state, _, mapper, _ in records:
+            by_mapper.setdefault(mapper, []).append(state)
+        for mapper, states in by_mapper.items():
+            given = self._given.get(mapper, {})
+            for attribute, holders in given.items():
+                chosen = states
+                if len(given) > 1:
+                    # Of a key of several columns the user may have set one.
+                    mine = set(holders)
+                    chosen = [state for state in states if state in mine]
+                self._take_off(attribute, chosen)
+
+    def _take_off(self, attribute: str, states: Iterable[State]) -> None:
         for state in states:
-            if state in self._had_none:
+            if (state, attribute) in self._had_none:
                 state.dict[attribute] = None
             else:
                 state.dict.pop(attribute, None)
@@ -459,7 +485,7 @@ class FlushRun:
         write a reserved key.
         """
         source = self._sources.get(mapper)
-        return source is not None and source.always_identity and source.key.table is table
+        return source is not None and source.refuses_keys and source.key.table is table
 
     def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> str | None:
         """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
+from .defaults import BARE_NEXTVAL, DEFAULT, DefaultFacts, default_of
 from .engine import IS_DISTRIBUTED
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TableFacts",
     "TableName",
     "cached_facts",
+    "distrust",
     "effective_schema",
     "forget",
     "is_in_doubt",
@@ -86,6 +88,7 @@ class ColumnFacts:
     generated: bool
     fills_itself: bool
     sequence: SequenceFacts | None
+    default: DefaultFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ _FACTS = text(
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
-           s.sequence_usable
+           s.sequence_usable, v.expression, v.is_fresh, v.is_allowed
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
       JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -194,12 +197,13 @@ _FACTS = text(
                    WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid
                      AND x.refclassid = 'pg_class'::regclass
                      AND pg_get_expr(d.adbin, d.adrelid)
-                         ~ '^nextval\\(''[^'']*(''''[^'']*)*''::regclass\\)$') f
+                         ~ {BARE_NEXTVAL}) f
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
             JOIN pg_sequence p ON p.seqrelid = q.oid
            ORDER BY f.rank
            LIMIT 1) s ON true
+      LEFT JOIN LATERAL ({DEFAULT}) v ON true
      ORDER BY wanted.slot, a.attnum
     """  # noqa: S608  # the expression above, no input
 )
@@ -307,6 +311,15 @@ def forget(connection: Connection, names: Iterable[TableName]) -> None:
         _sequence_cache.pop(connection.dialect, None)
 
 
+def distrust(connection: Connection, facts: TableFacts, column: str, problem: str) -> None:
+    """Have a default not evaluated again for as long as these facts hold, for what it gave."""
+    known = _cache.get(connection.dialect, {})
+    found = facts.columns[column]
+    if known.get(facts.name) is facts and found.default is not None:
+        refused = replace(found, default=replace(found.default, problem=problem))
+        known[facts.name] = replace(facts, columns={**facts.columns, column: refused})
+
+
 def renew(connection: Connection, names: Iterable[TableName]) -> None:
     """Read the facts of these tables now, in one query. Those that still hold stay the same
     object, for ids are kept and plans are made by it.
@@ -360,6 +373,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             )
             if row.sequence_name
             else None,
+            default=default_of(row),
         )
     return {
         names[slot - 1]: TableFacts(

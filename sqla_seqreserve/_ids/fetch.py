@@ -8,6 +8,11 @@ line and not in a circle. Then each branch compares what the facts (``_ids.catal
 from: where it no longer holds the branch yields NULL, takes no id, and the facts are read again.
 The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
 
+A key that comes from another default (``gen_random_uuid()``, a function) is a branch that evaluates
+this default, once its text was compared too. Its values are in a column of their type beside the
+ids; a message of sequences alone has none. A default that gives a value twice looks at the table
+(``max(id) + 1``), so it must be evaluated row by row: it is left to INSERT from then on.
+
 A query sees the transaction's snapshot. Where that may be older than the lock (REPEATABLE READ and
 SERIALIZABLE, once anything has been read) nothing can be compared, and nothing is taken.
 """
@@ -17,9 +22,12 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -52,7 +60,7 @@ _INT4_MAXIMUM: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class IdRequest:
-    """How many ids are wanted from the sequence of one class."""
+    """How many ids are wanted from the sequence, or the default, of one key column."""
 
     source: KeySequence
     count: int
@@ -69,12 +77,12 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one message brought: per request its ids in ``nextval`` order, and whether every fact
-    that was sent along still holds. Where not, no id of the altered tables was taken, and their
-    facts are forgotten.
+    """What one message brought: per request its ids in ``nextval`` order, as the driver gives them,
+    and whether every fact that was sent along still holds. Where not, no id of the altered tables
+    was taken, and their facts are forgotten.
     """
 
-    ids: list[list[int]]
+    ids: list[list[Any]]
     holds: bool
 
 
@@ -122,20 +130,48 @@ def take_ids(
     except DBAPIError as error:
         if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
+        if statement.types:
+            # What a default calls may be gone, or forbidden by now.
+            catalogue.forget(connection, statement.tables)
         raise
-    found: list[list[int]] = [[] for _ in requests]
+    found: list[list[Any]] = [[] for _ in requests]
     altered: set[str] = set()
-    for slot, value in rows:
-        if value is None:
+    for slot, group in groupby(rows, key=itemgetter(0)):
+        taken = list(group)
+        if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
         elif slot < len(requests):
-            found[slot].append(value)
+            found[slot] += map(itemgetter(statement.place(slot)), taken)
     catalogue.forget(connection, altered)
     for request, ids in zip(requests, found, strict=True):
+        if ids and request.source.default is not None:
+            problem = _problem_of(request.source, ids)
+            if problem is not None:
+                _distrust(connection, request.source, problem)
+                return Reservation([[] for _ in requests], False)
         if ids:
             check_range(request.source, ids)
             _tell(request, ids)
     return Reservation(found, not altered)
+
+
+def _problem_of(source: KeySequence, values: Sequence[Any]) -> str | None:
+    """What tells that INSERT would have had other values of a default."""
+    if None in values:
+        return f"its default {source.origin} gave NULL"
+    if len(set(values)) < len(values):
+        return f"its default {source.origin} gave one value twice"
+    if any(type(value) is str and value.endswith(" ") for value in values):
+        # varchar(n) takes them off where there are too many.
+        return f"its default {source.origin} gave a text with spaces at its end"
+    return None
+
+
+def _distrust(connection: Connection, source: KeySequence, problem: str) -> None:
+    assert source.facts is not None
+    assert source.key.column is not None
+    column = catalogue.stored_name(source.key.column.name)
+    catalogue.distrust(connection, source.facts, column, problem)
 
 
 class _Guard(enum.Enum):
@@ -169,6 +205,22 @@ _PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
 """The transaction sees what is committed now, whatever it has read before."""
 
 
+class _Branch(NamedTuple):
+    """How the ids of one request are taken, or one table is compared."""
+
+    guard: _Guard
+    declared: bool = False
+    expression: str = ""
+    type_name: str = ""
+
+
+_SAME_DEFAULT: Final = (
+    " AND (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute x "
+    "ON x.attrelid = d.adrelid AND x.attnum = d.adnum WHERE d.adrelid = {oid} "
+    "AND x.attname = CAST(:column_{slot} AS name)) = :default_{slot}"
+)
+
+
 class _Statement:
     """One reservation as SQL."""
 
@@ -184,17 +236,24 @@ class _Statement:
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)
-        guards: list[tuple[_Guard, bool]] = []
+        branches: list[_Branch] = []
         for slot, request in enumerate(requests):
             facts, sequence = request.source.facts, request.source.sequence
-            column = request.source.key.column
+            column, default = request.source.key.column, request.source.default
             assert facts is not None
-            assert sequence is not None
             assert column is not None
             locked[facts.name] = facts
+            known = facts.columns[catalogue.stored_name(column.name)]
             # A sequence that the model names is the one of that name; one that was found is itself.
             declared = request.source.key.declared is not None
-            self.parameters[f"sequence_{slot}"] = sequence.name if declared else sequence.oid
+            expression = type_name = ""
+            if default is not None:
+                expression, type_name = default.expression, known.type_name
+                self.parameters[f"default_{slot}"] = expression
+                self.parameters[f"column_{slot}"] = known.name
+            else:
+                assert sequence is not None
+                self.parameters[f"sequence_{slot}"] = sequence.name if declared else sequence.oid
             self.parameters[f"count_{slot}"] = request.count
             # A branch that takes no id has no row to tell of what it compared.
             if request.count and (facts.name in guarded or facts.kind == "p"):
@@ -203,22 +262,29 @@ class _Statement:
             else:
                 guard = _Guard.KEY
                 self.parameters[f"table_{slot}"] = facts.name
-                self.parameters[f"column_{slot}"] = column.name
-                self.parameters[f"print_{slot}"] = facts.columns[column.name].fingerprint
+                self.parameters[f"column_{slot}"] = known.name
+                self.parameters[f"print_{slot}"] = known.fingerprint
             self.names.append(facts.name)
-            guards.append((guard, declared))
+            branches.append(_Branch(guard, declared, expression, type_name))
         for slot, facts in enumerate(guarded.values(), len(requests)):
             self.names.append(facts.name)
-            guards.append((self._guard_table(facts, slot), False))
-        for slot, index in enumerate(indexes, len(guards)):
+            branches.append(_Branch(self._guard_table(facts, slot)))
+        for slot, index in enumerate(indexes, len(branches)):
             self.names.append(index.table)
             self.parameters[f"table_{slot}"] = index.table
             self.parameters[f"index_{slot}"] = index.oid
             self.parameters[f"definition_{slot}"] = index.definition
-            guards.append((_Guard.INDEX, False))
+            branches.append(_Branch(_Guard.INDEX))
         self.tables = sorted(locked)
         self.distributed = any(facts.distributed for facts in locked.values())
-        self.text = _statement(len(requests), tuple(guards), self._is_present())
+        self.branches = tuple(branches)
+        self.types = _types(self.branches)
+        self.text = _statement(len(requests), self.branches, self._is_present())
+
+    def place(self, slot: int) -> int:
+        """Which column of a row holds the value of this slot."""
+        type_name = self.branches[slot].type_name
+        return 2 + self.types.index(type_name) if type_name else 1
 
     def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
         self.parameters[f"table_{slot}"] = facts.name
@@ -273,40 +339,70 @@ def _query(
     return rows
 
 
+def _types(branches: Sequence[_Branch]) -> tuple[str, ...]:
+    """The types of the defaults that are evaluated: a column for each."""
+    return tuple(dict.fromkeys(branch.type_name for branch in branches if branch.type_name))
+
+
 @functools.lru_cache(maxsize=128)
-def _statement(
-    requests: int, guards: tuple[tuple[_Guard, bool], ...], is_present: bool
-) -> TextClause:
+def _statement(requests: int, branches: tuple[_Branch, ...], is_present: bool) -> TextClause:
     # Slots are ours, and all else is bound: a driver may put the values in place by itself.
-    branches = []
-    for slot, (guard, declared) in enumerate(guards):
-        holds = guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
-        if slot < requests:
-            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
-            found = f"to_regclass(:sequence_{slot})" if declared else f"({itself})"
-            branches.append(
-                f"SELECT {slot} AS slot, nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
-                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id "
-                f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+    types = _types(branches)
+    selects = []
+    for slot, branch in enumerate(branches):
+        holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+        values = {type_name: f"CAST(NULL AS pg_catalog.{type_name})" for type_name in types}
+        if branch.expression:
+            oid = "a.attrelid" if branch.guard is _Guard.KEY else "c.oid"
+            holds += _SAME_DEFAULT.format(oid=oid, slot=slot)
+            # As the column takes it, but for a length, which a cast would cut down to in silence.
+            values[branch.type_name] = (
+                f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
+                f"AS pg_catalog.{branch.type_name}) END"
             )
+            taken = "s.held AS id"
+            source = (
+                f"FROM (SELECT (SELECT CAST({oid} AS bigint) {holds}) AS held) s, "
+                f"generate_series(1, CAST(:count_{slot} AS bigint))"
+            )
+        elif slot < requests:
+            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
+            found = f"to_regclass(:sequence_{slot})" if branch.declared else f"({itself})"
+            taken = (
+                f"nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
+                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id"
+            )
+            source = f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
         else:
-            branches.append(f"SELECT {slot} AS slot, (SELECT CAST(1 AS bigint) {holds}) AS id")
-    return text(" UNION ALL ".join(branches))
+            taken, source = f"(SELECT CAST(1 AS bigint) {holds}) AS id", ""
+        selects.append(
+            " ".join(
+                [", ".join([f"SELECT {slot} AS slot", taken, *values.values()]), source]
+            ).rstrip()
+        )
+    return text(" UNION ALL ".join(selects))
 
 
-def check_range(source: KeySequence, ids: list[int]) -> None:
+def _escaped(expression: str) -> str:
+    """An expression in a ``text()``, which takes ``:name`` for a parameter."""
+    return re.sub(r"(?<!\\):", r"\\:", expression)
+
+
+def check_range(source: KeySequence, ids: Sequence[Any]) -> None:
     """Refuse ids, in order, that the key column of ``source`` cannot hold.
 
     :raises SequenceExhaustedError: one is beyond the column's type.
     """
+    if source.sequence is None:
+        return
     if ids and not (
         source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
     ):
         assert source.key.column is not None
-        name = source.sequence.name if source.sequence else "?"
         raise SequenceExhaustedError(
-            f"Sequence {name} of {source.key.mapper.class_.__name__} has passed the type of its "
-            f"column {source.key.column.name}: it returned {max(ids[0], ids[-1], key=abs)}, the "
+            f"Sequence {source.sequence.name} of {source.key.mapper.class_.__name__} has passed "
+            f"the type of its column {source.key.column.name}: it returned "
+            f"{max(ids[0], ids[-1], key=abs)}, the "
             f"column holds {source.minimum} to {source.maximum}. Nothing was written; alter the "
             "column to bigint"
         )
@@ -317,13 +413,11 @@ def _exhausted(requests: Sequence[IdRequest]) -> str:
     small = False
     for request in requests:
         sequence, facts = request.source.sequence, request.source.facts
-        if sequence is not None:
-            model = request.source.key.mapper.class_.__name__
-            wanted.append(
-                f"{request.count} for {model} from {sequence.name} "
-                f"({sequence.minimum} to {sequence.maximum})"
-            )
-            small |= facts is not None and facts.distributed and sequence.maximum <= _INT4_MAXIMUM
+        bounds = "" if sequence is None else f" ({sequence.minimum} to {sequence.maximum})"
+        model = request.source.key.mapper.class_.__name__
+        wanted.append(f"{request.count} for {model} from {request.source.origin}{bounds}")
+        if sequence is not None and facts is not None and facts.distributed:
+            small |= sequence.maximum <= _INT4_MAXIMUM
     if small:
         remedy = (
             "Of a distributed table's sequence that is smaller than bigint only the coordinator of "
@@ -338,9 +432,8 @@ def _exhausted(requests: Sequence[IdRequest]) -> str:
     )
 
 
-def _tell(request: IdRequest, ids: list[int]) -> None:
-    assert request.source.sequence is not None
-    name, sequence = request.source.key.mapper.class_.__name__, request.source.sequence.name
+def _tell(request: IdRequest, ids: Sequence[Any]) -> None:
+    name, sequence = request.source.key.mapper.class_.__name__, request.source.origin
     audit.emit(
         log,
         logging.INFO,

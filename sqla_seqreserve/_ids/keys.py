@@ -1,13 +1,16 @@
-"""Which column of a mapped class a sequence fills: from the mapping alone, then as the database has
-it.
+"""Which columns of a class's key the database generates: from the mapping alone, then as the
+database has it.
 
 The order of the lookup is the contract's: a ``Sequence`` on the column; else the identity or the
-sequence that the column owns; else the ``nextval`` of the column's default.
+sequence that the column owns; else the ``nextval`` of the column's default. A default that is more
+than a ``nextval`` is evaluated itself (:mod:`sqla_seqreserve._ids.defaults`), and goes before a
+sequence that the column owns: it is what INSERT evaluates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,10 +21,13 @@ from sqlalchemy import (
     Computed,
     Connection,
     Dialect,
+    Enum,
     Integer,
     Sequence,
     SmallInteger,
+    String,
     Table,
+    Uuid,
     inspect,
 )
 from sqlalchemy.exc import NoInspectionAvailable
@@ -31,6 +37,7 @@ from sqlalchemy.types import TypeEngine
 from .. import _host as host
 from ..errors import SequenceNotFoundError, UnmappedClassError
 from . import catalogue
+from .defaults import DefaultFacts
 
 __all__ = [
     "GeneratedKey",
@@ -53,7 +60,9 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeneratedKey:
-    """The one key column of a class that the database numbers, or the reason why there is none."""
+    """The key column of a class that the database generates, with the ``others`` if it generates
+    several; or the reason why there is none.
+    """
 
     mapper: Mapper[Any]
     table: Table | None = None
@@ -61,12 +70,18 @@ class GeneratedKey:
     attribute: str = ""
     declared: Sequence | None = None
     reason: str | None = None
+    others: tuple[GeneratedKey, ...] = ()
+
+    @property
+    def parts(self) -> tuple[GeneratedKey, ...]:
+        """Each of the columns, in the key's order; none where there is none."""
+        return (self, *self.others) if self.column is not None else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySequence:
-    """A generated key with the sequence that numbers it in one database, or the reason why none
-    does.
+    """A generated key column with the sequence that numbers it in one database, or the default that
+    is evaluated for it, and the ``others`` of the same key; or the reason why nothing is reserved.
     """
 
     key: GeneratedKey
@@ -78,6 +93,39 @@ class KeySequence:
     always_identity: bool = False
     to_python: Callable[[Any], Any] | None = None
     reason: str | None = None
+    default: DefaultFacts | None = None
+    others: tuple[KeySequence, ...] = ()
+
+    @property
+    def is_reservable(self) -> bool:
+        """Whether values can be had before the rows are there."""
+        return self.sequence is not None or self.default is not None
+
+    @property
+    def parts(self) -> tuple[KeySequence, ...]:
+        """Each of the columns, in the key's order; none where nothing is reserved."""
+        return (self, *self.others) if self.is_reservable else ()
+
+    @property
+    def refuses_keys(self) -> bool:
+        """Whether one of the columns is ``GENERATED ALWAYS``, so that INSERT takes no key."""
+        return any(part.always_identity for part in self.parts)
+
+    @property
+    def origin(self) -> str:
+        """The sequence or the default, as SQL."""
+        if self.default is not None:
+            return self.default.expression
+        return self.sequence.name if self.sequence is not None else "?"
+
+    @property
+    def place(self) -> object:
+        """Equal for classes that share a sequence, or a default of one table."""
+        if self.default is None:
+            return self.origin
+        assert self.facts is not None
+        assert self.key.column is not None
+        return self.facts.name, self.key.column.name
 
     @property
     def is_missing(self) -> bool:
@@ -115,30 +163,34 @@ def lacks_key(mapper: Mapper[Any], states: Iterable[Any]) -> bool:
     """Whether the database has a key to generate for one of these objects, from the mapping
     alone.
     """
-    key = generated_key(mapper)
-    return key.column is not None and any(state.dict.get(key.attribute) is None for state in states)
+    return any(
+        state.dict.get(part.attribute) is None
+        for part in generated_key(mapper).parts
+        for state in states
+    )
 
 
 def _find_generated_key(mapper: Mapper[Any]) -> GeneratedKey:
-    candidates = [column for column in mapper.primary_key if may_be_generated(column)]
-    if len(candidates) != 1:
-        found = "no key column is" if not candidates else f"{len(candidates)} key columns are"
-        return GeneratedKey(mapper, reason=f"{found} generated by the database, expected one")
-    [column] = candidates
-    assert isinstance(column, Column)
-    table: Any = column.table
-    if table not in mapper.tables:
+    columns = [column for column in mapper.primary_key if may_be_generated(column)]
+    if not columns:
+        return GeneratedKey(mapper, reason="no key column is generated by the database")
+    tables = {column.table for column in columns}
+    if len(tables) > 1 or not tables.issubset(mapper.tables):
         return GeneratedKey(mapper, reason="it is not mapped to a table of its own")
-    if not _is_integer(column.type):
-        return GeneratedKey(mapper, reason=f"key column {column.name} is not an integer")
-    declared = column.default if isinstance(column.default, Sequence) else None
-    return GeneratedKey(
-        mapper,
-        table,
-        column,
-        mapper.get_property_by_column(column).key,
-        None if declared is None or declared.optional else declared,
-    )
+    parts = []
+    for column in columns:
+        assert isinstance(column, Column)
+        declared = column.default if isinstance(column.default, Sequence) else None
+        known = _database_types(column.type)
+        if not known or (declared is not None and not _is_integer(column.type)):
+            expected = "an integer" if declared is not None else "an integer, a UUID or text"
+            reason = f"key column {column.name} is not {expected}"
+            return GeneratedKey(mapper, reason=reason)
+        attribute = mapper.get_property_by_column(column).key
+        optional = declared is None or declared.optional
+        declared = None if optional else declared
+        parts.append(GeneratedKey(mapper, column.table, column, attribute, declared))
+    return replace(parts[0], others=tuple(parts[1:]))
 
 
 def may_be_generated(column: Any) -> bool:
@@ -160,6 +212,18 @@ def _model_maximum(type_: TypeEngine[Any]) -> int:
     return _LIMITS["int2" if isinstance(plain, SmallInteger) else "int4"][1]
 
 
+def _database_types(type_: TypeEngine[Any]) -> Iterable[str]:
+    """The types of a column in the database whose values are those of the model's type."""
+    plain = getattr(type_, "impl_instance", type_)
+    if isinstance(plain, Integer):
+        return _LIMITS
+    if isinstance(plain, Uuid):
+        return ("uuid",) if plain.native_uuid else ()
+    if isinstance(plain, String) and not isinstance(plain, Enum):
+        return ("text", "varchar")
+    return ()
+
+
 def _is_integer(type_: TypeEngine[Any]) -> bool:
     return isinstance(getattr(type_, "impl_instance", type_), Integer)
 
@@ -168,25 +232,29 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
 _outgrown: WeakKeyDictionary[Dialect, set[tuple[int, int]]] = WeakKeyDictionary()
 
 
-def outgrows(connection: Connection, source: KeySequence, ids: list[int]) -> bool:
-    """Whether ids, in order, are beyond the type of the key in the model, and not beyond that of
-    the column. INSERT casts a key that it is given to the model's type, and one that it leaves to
-    the database to the column's, so such ids are of no use to it; from then on none are taken.
+def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
+    """Whether ids, in order if they are a sequence's, are beyond the type of the key in the model,
+    and not beyond that of the column. INSERT casts a key that it is given to the model's type, and
+    one that it leaves to the database to the column's, so such ids are of no use to it; from then
+    on none are taken.
     """
-    largest = max(map(abs, ids[-1:]), default=0)
+    if not source.maximum:
+        return False
+    seen = ids if source.sequence is None else ids[-1:]
+    largest = max(map(abs, seen), default=0)
     if not source.model_maximum < largest <= source.maximum:
         return False
-    assert source.sequence is not None
-    known = _outgrown.setdefault(connection.dialect, set())
-    known.add((source.sequence.oid, source.model_maximum))
+    if source.sequence is not None:
+        known = _outgrown.setdefault(connection.dialect, set())
+        known.add((source.sequence.oid, source.model_maximum))
     return True
 
 
 def resolve(
     connection: Connection, mappers: Iterable[Mapper[Any]], *, to_write: bool = True
 ) -> dict[Mapper[Any], KeySequence]:
-    """The sequence that numbers each class in the connection's database; at most one query, if a
-    table is new to the cache.
+    """What generates the key of each class in the connection's database; at most one query, if a
+    table is new to the cache. Where one column of a key cannot be reserved none is.
 
     :param to_write: whether the ids are for rows that are written at once, so that they must fit
         the model's type.
@@ -199,11 +267,20 @@ def resolve(
     }
     facts = catalogue.table_facts(connection, names.values())
     return {
-        mapper: _resolve_one(connection, key, facts[names[key]], to_write)
+        mapper: _together(
+            [_resolve_one(connection, part, facts[names[key]], to_write) for part in key.parts]
+        )
         if key in names
         else KeySequence(key, reason=key.reason)
         for mapper, key in keys.items()
     }
+
+
+def _together(parts: list[KeySequence]) -> KeySequence:
+    for part in parts:
+        if part.reason is not None:
+            return replace(part, key=parts[0].key)
+    return replace(parts[0], others=tuple(parts[1:])) if len(parts) > 1 else parts[0]
 
 
 def _resolve_one(
@@ -215,7 +292,7 @@ def _resolve_one(
     column = facts.columns.get(catalogue.stored_name(key.column.name))
     if column is None:
         return KeySequence(key, facts, reason=f"the table has no column {key.column.name}")
-    if column.type_name not in _LIMITS:
+    if column.type_name not in _database_types(key.column.type):
         return KeySequence(
             key, facts, reason=f"column {column.name} is {column.type_name} in the database"
         )
@@ -229,7 +306,7 @@ def _resolve_one(
         return KeySequence(
             key, facts, reason=f"a rule on INSERT of {facts.name} may discard the row of a key"
         )
-    sequence = column.sequence
+    sequence, default = column.sequence, column.default
     if key.declared is not None:
         name = catalogue.qualified_name(connection, key.declared.schema, key.declared.name)
         declared = catalogue.sequence_facts(connection, name)
@@ -237,26 +314,35 @@ def _resolve_one(
             return KeySequence(key, facts, reason=f"the database has no sequence {name}")
         # Under the name as declared, so that an unqualified one follows search_path as the table
         # does.
-        sequence = replace(declared, name=name)
-    if sequence is None:
-        return KeySequence(
-            key, facts, reason=f"the database has no sequence for column {column.name}"
-        )
-    if not sequence.usable:
+        sequence, default = replace(declared, name=name), None
+    elif default is not None or column.type_name not in _LIMITS:
+        sequence = None
+    if default is not None and default.problem is not None:
+        return KeySequence(key, facts, reason=default.problem)
+    if sequence is None and default is None:
+        nothing = f"no sequence for column {column.name}"
+        if column.type_name not in _LIMITS:
+            nothing = f"no default of column {column.name} that is another each time"
+        return KeySequence(key, facts, reason=f"the database has {nothing}")
+    if sequence is not None and not sequence.usable:
         return KeySequence(
             key, facts, reason=f"the role has no USAGE privilege on sequence {sequence.name}"
         )
-    model_maximum = _model_maximum(key.column.type)
-    if to_write and (
-        sequence.minimum > model_maximum
-        or (sequence.oid, model_maximum) in _outgrown.get(connection.dialect, ())
+    minimum, maximum = _LIMITS.get(column.type_name, (0, 0))
+    model_maximum = _model_maximum(key.column.type) if maximum else 0
+    if (
+        to_write
+        and sequence is not None
+        and (
+            sequence.minimum > model_maximum
+            or (sequence.oid, model_maximum) in _outgrown.get(connection.dialect, ())
+        )
     ):
         return KeySequence(
             key,
             facts,
             reason=f"ids of {sequence.name} are beyond the type of {column.name} in the model",
         )
-    minimum, maximum = _LIMITS[column.type_name]
     return KeySequence(
         key,
         facts,
@@ -266,6 +352,7 @@ def _resolve_one(
         model_maximum,
         column.always_identity,
         host.result_processor(key.column.type, connection.dialect),
+        default=default,
     )
 
 
@@ -276,7 +363,7 @@ def _not_lockable(facts: catalogue.TableFacts) -> str:
 
 
 def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
-    """Raise for a class that has no sequence.
+    """Raise for a class of which nothing can be reserved.
 
     :param on_citus: the database is a node of Citus, which may lack what another node has.
     :raises SequenceNotFoundError: with the reason.
@@ -291,6 +378,6 @@ def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
         )
     raise SequenceNotFoundError(
         f"No ids can be reserved for {resolved.key.mapper.class_.__name__}: {reason}. "
-        "Expected a Sequence on its key column, an identity or serial column, or a default of "
-        "nextval(...)"
+        "Expected a Sequence on its key column, an identity or serial column, or a default "
+        "that calls nextval() or another volatile function"
     )

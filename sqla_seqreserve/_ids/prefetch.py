@@ -50,7 +50,7 @@ class Shelf:
     """
 
     ahead: int = 0
-    ids: list[int] = field(default_factory=list)
+    ids: list[Any] = field(default_factory=list)
 
     def lacking(self, count: int, *, asks_anyway: bool) -> int:
         """How many ids to fetch so that ``count`` can be taken: 0 if they are here, unless the
@@ -60,7 +60,7 @@ class Shelf:
             return 0
         return max(count - len(self.ids), 0) + self.ahead
 
-    def take(self, count: int, fetched: list[int]) -> list[int]:
+    def take(self, count: int, fetched: list[Any]) -> list[Any]:
         """The next ``count`` ids; what is left of the fetched ones is kept. Those that were kept
         came first.
         """
@@ -76,9 +76,9 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
     """
     facts, sequence, declared = source.facts, source.sequence, source.key.declared
     assert facts is not None
-    assert sequence is not None
     assert source.key.table is not None
-    if not ahead:
+    # What a default gives may be of the moment.
+    if not ahead or sequence is None:
         return Shelf()
     schemas = [source.key.table.schema, *([declared.schema] if declared is not None else [])]
     path: str | None = ""

@@ -22,10 +22,17 @@ _ATTEMPTS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The ids of one class, as its attribute holds them, and the sequence that they are from."""
+    """The values of one class, per generated key column as its attribute holds them, and what they
+    are from.
+    """
 
     source: KeySequence
-    ids: Sequence[Any]
+    columns: Sequence[Sequence[Any]]
+
+    @property
+    def ids(self) -> Sequence[Any]:
+        """The values; where several columns are generated, as tuples."""
+        return self.columns[0] if len(self.columns) == 1 else list(zip(*self.columns, strict=True))
 
 
 def reserve(
@@ -33,7 +40,7 @@ def reserve(
 ) -> dict[Mapper[Any], Reserved]:
     """Take ids for each class in one message; in more where tables are altered meanwhile.
 
-    :raises SequenceNotFoundError: a class has no key that a sequence numbers, or its table is
+    :raises SequenceNotFoundError: a class has no key that is generated, or its table is
         altered faster than it can be looked at.
     :raises SequenceExhaustedError: a sequence has no value left.
     """
@@ -45,12 +52,20 @@ def reserve(
             require(source, on_citus=source.is_missing and ask_engine(connection).kind == "citus")
         if idle:
             drop_snapshot(connection)
-        requests = [IdRequest(sources[mapper], count) for mapper, count in counts.items()]
+        requests = [
+            IdRequest(part, count)
+            for mapper, count in counts.items()
+            for part in sources[mapper].parts
+        ]
         taken = take_ids(connection, requests)
         if taken.holds:
+            ids = iter(taken.ids)
             return {
-                mapper: Reserved(sources[mapper], _converted(sources[mapper], ids))
-                for mapper, ids in zip(counts, taken.ids, strict=True)
+                mapper: Reserved(
+                    sources[mapper],
+                    [_converted(part, next(ids)) for part in sources[mapper].parts],
+                )
+                for mapper in counts
             }
     names = ", ".join(mapper.class_.__name__ for mapper in counts)
     raise SequenceNotFoundError(
@@ -60,5 +75,5 @@ def reserve(
     )
 
 
-def _converted(source: KeySequence, ids: Sequence[int]) -> Sequence[Any]:
+def _converted(source: KeySequence, ids: Sequence[Any]) -> Sequence[Any]:
     return list(map(source.to_python, ids)) if source.to_python is not None else ids

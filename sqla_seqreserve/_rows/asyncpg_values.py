@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from asyncpg import Range
+from asyncpg.pgproto import pgproto
 from sqlalchemy import Connection
 
 from .checks import (
@@ -53,7 +54,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "timestamp": (frozenset({dt.datetime}), is_naive),
     "timestamptz": (frozenset({dt.datetime}), None),
     "timetz": (frozenset({dt.time}), has_steady_offset),
-    "uuid": (frozenset({str, uuid.UUID}), None),
+    "uuid": (frozenset({str, uuid.UUID, pgproto.UUID}), None),
 }
 
 

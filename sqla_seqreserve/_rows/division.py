@@ -10,10 +10,10 @@ the reason. No row is changed, and no I/O happens here except what a default doe
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, repeat, starmap
 from operator import itemgetter
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -122,11 +122,13 @@ def divide(
     connection: Connection,
     given: Mapping[str, Sequence[Any]] = _NOTHING_GIVEN,
     *,
+    used: Container[str] | None = None,
     fewest: int = 1,
 ) -> Division:
     """Divide the rows, mappings of attribute key to value, without changing any.
 
     :param given: attribute key -> one value a row, in place of what the rows hold.
+    :param used: the attributes that any of the rows has; ``None``: not known.
     :param fewest: fewer rows of a kind than these are not worth a COPY.
     """
     division = Division()
@@ -134,7 +136,7 @@ def divide(
         division.elsewhere[plan.reason] = list(range(len(rows)))
         return division
     types: _Types = {}
-    collected, elsewhere, groups = _collect(plan, rows, given, types)
+    collected, elsewhere, groups = _collect(plan, rows, given, used, types)
     kinds: Iterable[Sequence[int]] = groups.values()
     if plan.keeps_order and len(groups) + len(elsewhere) > 1:
         ordered = runs_in_order([*groups.values(), *elsewhere.values()])
@@ -162,6 +164,7 @@ def _collect(
     plan: InsertPlan,
     rows: Sequence[Mapping[str, Any]],
     given: Mapping[str, Sequence[Any]],
+    used: Container[str] | None,
     kinds: _Types,
 ) -> tuple[list[Sequence[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
     """Every column's values; the positions to be written elsewhere; and the others grouped
@@ -180,7 +183,12 @@ def _collect(
                     refused.setdefault(position, reason)
             continue
         nothing: Any = _Missing.MISSING if column.evaluates_none else None
-        values = given[attribute] if attribute in given else values_of(rows, attribute, nothing)
+        if attribute in given:
+            values = given[attribute]
+        elif used is not None and attribute not in used:
+            values = [nothing] * len(rows)
+        else:
+            values = values_of(rows, attribute, nothing)
         types = set(map(type, values))
         kinds[id(values)] = values, types
         if any(_is_sql(type_) for type_ in types):
@@ -369,7 +377,11 @@ class DefaultContext:
         call = plan.plain_default
         assert call is not None
         try:
-            filled = [call() if value is nothing else value for value in values]
+            if set(map(type, values)) == {type(nothing)}:
+                # In a loop of C's, where every row wants it.
+                filled = list(starmap(call, repeat((), len(values))))
+            else:
+                filled = [call() if value is nothing else value for value in values]
         except Exception as error:
             raise self.in_statement(error, plan.column) from error
         slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)

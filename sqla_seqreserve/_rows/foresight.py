@@ -34,7 +34,7 @@ def _reason_of(plan: ColumnPlan, whole: InsertPlan, source: KeySequence) -> str 
         if not column.primary_key:
             return f"the default of {plan.attribute or column.name} is an SQL expression"
         if (
-            source.sequence is None
+            not source.is_reservable
             and column in whole.mapper.primary_key
             and may_be_generated(column)
         ):

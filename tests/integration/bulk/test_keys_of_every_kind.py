@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import uuid
 from typing import Any
 
 import pytest
@@ -11,10 +13,13 @@ from fixtures.bulk_keys import (
     ByAlways,
     Composite,
     Discarding,
+    Named,
     Natural,
     OnDriver,
+    Renumbered,
+    Respelled,
 )
-from sqlalchemy import Connection, Engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, Uuid, delete, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -73,6 +78,67 @@ def test_every_kind(on_driver: OnDriver[None], driver: str, returning: Any, mixe
             session.expunge_all()
 
     on_driver(driver, scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_random_rows_keep_their_own_keys(on_driver: OnDriver[None], driver: str) -> None:
+    """Whichever rows give which of their keys, in whatever order and chunks, ids are aligned."""
+    seed = random.randrange(1_000_000)
+    print("seed", seed)
+    chance = random.Random(seed)
+
+    def scenario(session: Session) -> None:
+        for turn in range(60):
+            model = chance.choice(list(KINDS))
+            rows = rows_of(model, mixed=chance.random() < 0.3)
+            for number, row in enumerate(rows):
+                for attribute, value in _own_keys(model, number).items():
+                    if chance.random() < 0.2:
+                        row[attribute] = chance.choice([value, value, None])
+            chance.shuffle(rows)
+            tags = [str(row["tag"]) if isinstance(row["tag"], str) else None for row in rows]
+            chunk_rows = chance.choice([None, None, 7, 40])
+            found = bulk_insert(session, model, rows, chunk_rows=chunk_rows)
+            stored = stored_tags(session, model)
+            told = f"{model.__name__} in turn {turn} of seed {seed} on {driver}"
+            assert len(stored) == len(set(found)) == ROWS, told
+            for key, tag, row in zip(found, tags, rows, strict=True):
+                assert tag in (None, stored[key]), told
+                parts = dict(zip(_key_attributes(model), _as_tuple(key), strict=True))
+                given = {name: row[name] for name in parts if row.get(name) is not None}
+                if model not in {Renumbered, Respelled, Named}:
+                    assert given.items() <= parts.items(), told
+            session.execute(delete(inspect(model).local_table))
+            for table in inspect(model).tables:
+                session.execute(delete(table))
+
+    on_driver(driver, scenario)
+
+
+def _key_attributes(model: type[Any]) -> list[str]:
+    mapper = inspect(model)
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+
+
+def _as_tuple(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _own_keys(model: type[Any], number: int) -> dict[str, Any]:
+    """Values for the columns of the key that the database or a default would fill."""
+    mapper = inspect(model)
+    own: dict[str, Any] = {}
+    for column in mapper.primary_key:
+        attribute = mapper.get_property_by_column(column).key
+        if attribute in KINDS[model](number) or model is ByAlways:
+            continue
+        kind = column.type.python_type
+        value: Any = 1_000_000 + number if kind is int else f"own{number}"
+        if isinstance(column.type, Uuid):
+            value = uuid.UUID(int=1_000_000 + number)
+            value = value if column.type.as_uuid else str(value)
+        own[attribute] = value
+    return own
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

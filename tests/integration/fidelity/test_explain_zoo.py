@@ -304,7 +304,7 @@ def test_the_flush_that_follows_is_told(zoo: Engine, settings: dict[str, Any]) -
         paths = {one.model: one.path for one in told}
         copied = {
             *(Plain, Always, Declared, ServerStamped, Calculated, PythonKey, Parent, Child),
-            *(Single, Watched),
+            *(Single, Watched, ServerKey),
         }
         assert {model for model, path in paths.items() if path == "copy"} == copied
         for one in told:

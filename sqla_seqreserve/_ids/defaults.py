@@ -1,0 +1,79 @@
+"""Defaults that the server computes anew for each row, and that can be evaluated before the row is
+there: ``gen_random_uuid()``, ``uuidv7()``, a function of the application's.
+
+Such a default has a function in it that PostgreSQL calls volatile, and none that tells of the
+transaction or the session. It is evaluated as text (``pg_get_expr``), which names what it calls as
+the ``search_path`` of the moment needs it; so whoever evaluates it has the database compare the
+text first, and a path or a function that came between it and what it meant is noticed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["BARE_NEXTVAL", "DEFAULT", "DefaultFacts", "default_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultFacts:
+    """A default that is another value each time, as SQL under the ``search_path`` of the time, and
+    why it is not to be evaluated beforehand; ``None``: it may be.
+    """
+
+    expression: str
+    problem: str | None
+
+
+BARE_NEXTVAL: Final = r"'^nextval\(''[^'']*(''''[^'']*)*''::regclass\)$'"
+"""A pattern, as SQL, of a default that is the next value of one sequence and nothing else."""
+
+# What the functions of a default promise says whether it can be evaluated before its row is there.
+# Its dependencies name none of PostgreSQL's own, so they are read from its tree; operators are
+# functions there too. A stable one that takes no argument (now(), pg_backend_pid()), and
+# the few named here, tell of the transaction or the session; CURRENT_USER and its kind are nodes of
+# their own. Who evaluates the text needs what INSERT does not: USAGE of the schemas that it names.
+DEFAULT: Final = rf"""
+          SELECT pg_get_expr(d.adbin, d.adrelid) AS expression,
+                 coalesce(bool_or(f.provolatile = 'v'), false)
+                     AND NOT bool_or(f.pronamespace = 'pg_catalog'::regnamespace
+                         AND (f.provolatile = 's' AND f.pronargs = 0
+                              OR f.proname IN ('currval', 'lastval', 'setval', 'set_config',
+                                               'current_query', 'current_setting',
+                                               'current_schemas')))
+                     AND d.adbin::text !~ '\{{SQLVALUEFUNCTION '
+                     AND pg_get_expr(d.adbin, d.adrelid) !~ {BARE_NEXTVAL} AS is_fresh,
+                 bool_and(has_function_privilege(f.oid, 'EXECUTE')) AND NOT EXISTS (
+                     SELECT FROM pg_depend x
+                       LEFT JOIN pg_proc xf ON x.refclassid = 'pg_proc'::regclass
+                           AND xf.oid = x.refobjid
+                       LEFT JOIN pg_type xt ON x.refclassid = 'pg_type'::regclass
+                           AND xt.oid = x.refobjid
+                       LEFT JOIN pg_operator xo ON x.refclassid = 'pg_operator'::regclass
+                           AND xo.oid = x.refobjid
+                       LEFT JOIN pg_class xs ON x.refclassid = 'pg_class'::regclass
+                           AND xs.oid = x.refobjid AND xs.relkind = 'S'
+                      WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid
+                        AND NOT has_schema_privilege(
+                            coalesce(xf.pronamespace, xt.typnamespace, xo.oprnamespace,
+                                     xs.relnamespace, 'pg_catalog'::regnamespace), 'USAGE'))
+                     AS is_allowed
+            FROM regexp_matches(d.adbin::text, ':(func|opfunc)id (\d+)', 'g') AS m (found)
+            JOIN pg_proc f ON f.oid = m.found[2]::oid
+           WHERE b.typnamespace = 'pg_catalog'::regnamespace
+             AND b.typname IN ('int2', 'int4', 'int8', 'uuid', 'text', 'varchar')
+             AND a.attgenerated = ''"""  # noqa: S608  # the pattern above, no input
+"""What is to be known of a default, as SQL within a query that has ``pg_attrdef d`` and, for its
+column, ``pg_attribute a`` and ``pg_type b``, the type below any domain.
+"""
+
+
+def default_of(row: Any) -> DefaultFacts | None:
+    """The default of a row of the query; ``None`` where it is left to the server."""
+    # A backslash has a meaning of its own where SQLAlchemy is given text.
+    if not row.is_fresh or "\\" in row.expression:
+        return None
+    problem = None
+    if not row.is_allowed:
+        problem = f"the role may not use all that the default of {row.column_name} calls"
+    return DefaultFacts(row.expression, problem)

@@ -1,0 +1,399 @@
+"""Keys that come from a default which the server computes anew for each row."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fixtures.bulk_keys import (
+    DRIVERS,
+    ByFunction,
+    ByIdentity,
+    ByNumber,
+    ByServerUuid,
+    ByUuidText,
+    OnDriver,
+    TwoEvaluated,
+    TwoGenerated,
+)
+from fixtures.bulk_keys import Base as Kinds
+from sqlalchemy import Connection, Engine, ForeignKey, create_engine, func, select, text
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqla_seqreserve import FlushReport, ReservedIds, assign_ids, bulk_insert, register, reserve_ids
+from sqla_seqreserve.errors import SequenceNotFoundError
+from sqla_seqreserve.testing import record_statements
+
+EVALUATED: dict[type[Any], Any] = {
+    ByServerUuid: uuid.UUID,
+    ByUuidText: str,
+    ByFunction: str,
+    ByNumber: int,
+    TwoGenerated: (int, uuid.UUID),
+    TwoEvaluated: (str, uuid.UUID),
+}
+"""Class -> the type of its key, or of each column of it."""
+
+
+def kind_of(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(kind_of, value))
+    # asyncpg has a UUID of its own, below Python's.
+    return uuid.UUID if isinstance(value, uuid.UUID) else type(value)
+
+
+def identity_of(item: Any) -> Any:
+    key = item._sa_instance_state.key[1]
+    return key[0] if len(key) == 1 else tuple(key)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_flush_writes_them_by_copy(on_driver: OnDriver[None], driver: str) -> None:
+    """All keys of a flush, sequences' among them, are known before it, and each row has its own."""
+
+    def scenario(session: Session) -> None:
+        reports: list[FlushReport] = []
+        register(session, copy_min_rows=1).on_flush(reports.append)
+        items = [model(tag=f"t{n}") for n in range(20) for model in (*EVALUATED, ByIdentity)]
+        session.add_all(items)
+        session.flush()
+        [report] = reports
+        assert {(entry.writer, entry.rows, entry.reserved) for entry in report.entries} == {
+            ("copy", 20, 20)
+        }
+        for model, kind in EVALUATED.items():
+            mine = [item for item in items if type(item) is model]
+            assert {kind_of(identity_of(item)) for item in mine} == {kind}, model
+        tags = {id(item): item.tag for item in items}
+        session.expire_all()
+        for item in items:
+            assert (item.tag, item.state) == (tags[id(item)], "new")
+
+    on_driver(driver, scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_reserved_and_assigned_keys_are_what_the_key_is(
+    on_driver: OnDriver[None], driver: str
+) -> None:
+    """reserve_ids gives values of the model's type, a tuple where several columns are generated;
+    assign_ids fills in what is missing, and leaves what is there.
+    """
+
+    def scenario(session: Session) -> None:
+        ids = reserve_ids(session, dict.fromkeys(EVALUATED, 5))
+        for model, kind in EVALUATED.items():
+            assert len(set(ids[model])) == 5
+            assert {kind_of(value) for value in ids[model]} == {kind}
+        given = uuid.uuid4()
+        mine, none = TwoGenerated(token=given, tag="m"), TwoGenerated(tag="n")
+        other = ByServerUuid(tag="o")
+        assign_ids(session, [mine, none, other])
+        assert mine.token == given
+        assert None not in {mine.number, none.number, none.token, other.id}
+        keys = [(mine.number, mine.token), (none.number, none.token)]
+        session.add_all([mine, none, other])
+        session.flush()
+        assert [identity_of(mine), identity_of(none)] == keys
+
+    on_driver(driver, scenario)
+
+
+def test_one_statement_reserves_all(engine: Engine) -> None:
+    """Defaults and sequences are taken in one statement, and one of sequences alone is as ever."""
+    Kinds.metadata.create_all(engine)
+    models = dict.fromkeys([*EVALUATED, ByIdentity], 3)
+    with Session(engine) as session:
+        reserve_ids(session, models)
+        with record_statements(engine) as statements:
+            reserve_ids(session, models)
+        assert len(statements) == 1
+        with record_statements(engine) as statements:
+            reserve_ids(session, ByIdentity, 3)
+    [statement] = statements
+    assert "held" not in statement.sql
+    assert "CASE" not in statement.sql
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Coded(Base):
+    __tablename__ = "coded"
+    code: Mapped[str] = mapped_column(primary_key=True, server_default=text("''"))
+    tag: Mapped[str | None]
+
+
+@pytest.fixture
+def coded(engine: Engine) -> Iterator[Connection]:
+    """A connection that commits each statement, beside the engine, to a database with the table."""
+    Base.metadata.create_all(engine)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE SEQUENCE s")
+        connection.exec_driver_sql("CREATE SCHEMA app")
+        connection.exec_driver_sql(
+            "CREATE FUNCTION app.f() RETURNS text LANGUAGE sql AS $$ SELECT 'f' || nextval('s') $$"
+        )
+        yield connection
+
+
+def set_default(connection: Connection, expression: str) -> None:
+    connection.exec_driver_sql(
+        f"ALTER TABLE coded ALTER code SET DEFAULT {expression.replace('%', '%%')}"
+    )
+
+
+def save(engine: Engine, count: int = 12, **settings: Any) -> FlushReport:
+    """Save some rows, and see that each has the key that its object says."""
+    reports: list[FlushReport] = []
+    with Session(engine) as session:
+        register(session, **{"copy_min_rows": 1, **settings}).on_flush(reports.append)
+        items = [Coded(tag=str(number)) for number in range(count)]
+        session.add_all(items)
+        session.commit()
+        assert {item.code: item.tag for item in items} == {
+            code: tag for code, tag in session.execute(select(Coded.code, Coded.tag)) if tag
+        }
+        session.execute(text("DELETE FROM coded"))
+        session.commit()
+    return reports[0]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "gen_random_uuid()::text",
+        "uuidv7()::text",
+        "app.f()",
+        "'C-' || nextval('s')",
+        "to_char(nextval('s'), 'FM0000')",
+        "'50%: ' || nextval('s') || ':x'",
+        "lpad(nextval('s')::text, 6, '0')",
+        "md5(random()::text || clock_timestamp()::text)",
+        "CASE WHEN random() < 2 THEN app.f() ELSE 'never' END",
+    ],
+)
+def test_a_volatile_default_is_evaluated(
+    engine: Engine, coded: Connection, expression: str
+) -> None:
+    """Whatever calls a volatile function is reserved, and explain() names it."""
+    if "uuidv7" in expression and coded.dialect.server_version_info < (18,):
+        pytest.skip("PostgreSQL has uuidv7() from 18 on")
+    set_default(coded, expression)
+    [entry] = save(engine).entries
+    assert (entry.writer, entry.reserved) == ("copy", 12)
+    with Session(engine) as session:
+        [told] = register(session).explain(engine, [Coded])
+    shown = coded.scalar(
+        text("SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'coded'::regclass")
+    )
+    assert (told.path, told.sequence, told.reason) == ("copy", shown, None)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'x'",
+        "current_user || '!'",
+        "txid_current()::text || random()",
+        "now()::text || app.f()",
+        "current_setting('app.code', true) || random()",
+        "currval('s')::text",
+        "CURRENT_TIMESTAMP::text || app.f()",
+        "pg_backend_pid()::text || app.f()",
+        r"app.f() || E'\\a'",
+    ],
+)
+def test_other_defaults_are_left_to_the_server(
+    engine: Engine, coded: Connection, expression: str
+) -> None:
+    """A default that is of the transaction or the session, or always the same, reserves nothing;
+    who asks for ids is told so before anything is written.
+    """
+    set_default(coded, expression)
+    with Session(engine) as session:
+        with pytest.raises(SequenceNotFoundError, match="no default of column code that is"):
+            reserve_ids(session, Coded, 2)
+        session.execute(text("SELECT nextval('s'), set_config('app.code', 'c', true)"))
+        reports: list[FlushReport] = []
+        register(session, copy_min_rows=1).on_flush(reports.append)
+        session.add(item := Coded(tag="a"))
+        session.flush()
+        assert reports[0].entries[0].writer != "copy"
+        assert session.scalar(select(Coded.code)) == item.code
+
+
+def test_a_default_that_is_changed_beside_us_is_noticed(engine: Engine, coded: Connection) -> None:
+    """A new default, another function of the name and another path are what INSERT would meet."""
+    set_default(coded, "app.f()")
+
+    def taken(path: str = "public, app") -> str:
+        with Session(engine) as session:
+            session.execute(text(f"SET LOCAL search_path = {path}"))
+            [code] = reserve_ids(session, Coded, 1)
+            return str(code)[0]
+
+    assert taken() == "f"
+    set_default(coded, "'D' || nextval('s')")
+    assert taken() == "D"
+    set_default(coded, "app.f()")
+    assert taken() == "f"
+    coded.exec_driver_sql(
+        "CREATE FUNCTION public.f() RETURNS text LANGUAGE sql AS $$ SELECT 'wrong' $$"
+    )
+    assert taken() == "f"
+    assert taken("app, public") == "f"
+    coded.exec_driver_sql(
+        "CREATE OR REPLACE FUNCTION app.f() RETURNS text LANGUAGE sql"
+        " AS $$ SELECT 'g' || nextval('s') $$"
+    )
+    assert taken() == "g"
+    set_default(coded, "'x'")
+    with pytest.raises(SequenceNotFoundError):
+        taken()
+
+
+def test_a_default_that_looks_at_the_table_is_left_to_the_server(
+    engine: Engine, coded: Connection
+) -> None:
+    """What is the same until a row is written is evaluated by INSERT, row by row."""
+    coded.exec_driver_sql(
+        "CREATE FUNCTION app.next() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+        " RETURN (SELECT coalesce(max(code::int), 0) + 1 FROM coded); END $$"
+    )
+    set_default(coded, "app.next()")
+    [entry] = save(engine).entries
+    assert (entry.writer, entry.reserved) == ("orm", 0)
+    with Session(engine) as session:
+        assert bulk_insert(session, Coded, [{"tag": "a"}] * 5) == ReservedIds("12345")
+        with pytest.raises(SequenceNotFoundError, match=r"next\(\) gave one value twice"):
+            reserve_ids(session, Coded, 5)
+
+
+def test_a_default_that_gives_null_is_refused_as_by_insert(
+    engine: Engine, coded: Connection
+) -> None:
+    """NULL for a key is the database's error, and nobody tries again."""
+    set_default(coded, "nullif('n' || (random() * 0), 'n0')")
+    with pytest.raises(IntegrityError, match="null value"):
+        save(engine)
+
+
+def test_a_value_that_does_not_fit_is_refused_as_by_insert(
+    engine: Engine, coded: Connection
+) -> None:
+    """A text that is too long for its column is an error and is not cut; spaces too many are."""
+    coded.exec_driver_sql("ALTER TABLE coded ALTER code TYPE varchar(4)")
+    set_default(coded, "'long' || nextval('s')")
+    with pytest.raises(DataError, match="too long"):
+        save(engine)
+    set_default(coded, "nextval('s') || '      '")
+    [entry] = save(engine).entries
+    assert entry.reserved == 0
+
+
+def test_prefetch_keeps_none(engine: Engine, coded: Connection) -> None:
+    """What a default gives is of the moment, so none is kept for the next flush."""
+    set_default(coded, "app.f()")
+    save(engine, 1, prefetch=50)
+    assert coded.scalar(text("SELECT last_value FROM s")) == 1
+
+
+@pytest.mark.parametrize("kept", ["EXECUTE ON FUNCTION app.f()", "USAGE ON SCHEMA app"])
+def test_who_may_insert_in_stock_may_with_us(engine: Engine, coded: Connection, kept: str) -> None:
+    """A role that may not call the function is refused as in stock; one that may not name it, is
+    not.
+    """
+    set_default(coded, "app.f()")
+    coded.exec_driver_sql("REVOKE EXECUTE ON FUNCTION app.f() FROM PUBLIC")
+    coded.exec_driver_sql("DROP ROLE IF EXISTS evaluating")
+    coded.exec_driver_sql("CREATE ROLE evaluating LOGIN PASSWORD 'x'")
+    coded.exec_driver_sql("GRANT ALL ON coded, s TO evaluating")
+    coded.exec_driver_sql(f"GRANT {kept} TO evaluating")
+    theirs = create_engine(engine.url.set(username="evaluating", password="x"))
+    outcomes = []
+    try:
+        for registered in (False, True):
+            with Session(theirs) as session:
+                if registered:
+                    register(session, copy_min_rows=1)
+                    [told] = register(session).explain(theirs, [Coded])
+                    assert "may not use all that the default of code calls" in str(told.reason)
+                    assert "GRANT EXECUTE" in str(told.remedy)
+                session.add_all([Coded(tag=str(number)) for number in range(9)])
+                try:
+                    session.commit()
+                    outcomes.append("saved")
+                except ProgrammingError as error:
+                    outcomes.append(error.orig.sqlstate)
+        assert outcomes == ["saved" if "EXECUTE" in kept else "42501"] * 2
+    finally:
+        theirs.dispose()
+        coded.exec_driver_sql("DROP OWNED BY evaluating")
+        coded.exec_driver_sql("DROP ROLE evaluating")
+
+
+def test_a_failed_flush_takes_off_what_it_gave(engine: Engine) -> None:
+    """Of a key of two columns the one that the user set stays, and the other goes."""
+    Kinds.metadata.create_all(engine)
+    given = uuid.uuid4()
+    with Session(engine) as session:
+        register(session, copy_min_rows=1)
+        items = [TwoGenerated(tag="a", token=given), TwoGenerated(tag="b"), ByIdentity(tag="c")]
+        items.append(ByFunction(tag="x", state=func.no_such_function()))
+        session.add_all(items)
+        with pytest.raises(ProgrammingError):
+            session.flush()
+        session.rollback()
+        assert (items[0].token, items[0].number) == (given, None)
+        assert (items[1].token, items[1].number) == (None, None)
+        assert items[3].code is None
+
+
+def test_a_shared_default_follows_the_order_of_add(engine: Engine) -> None:
+    """Classes of one table take turns as their objects were added."""
+    Kinds.metadata.create_all(engine)
+
+    class First(ByNumber):
+        pass
+
+    with Session(engine) as session:
+        register(session, copy_min_rows=1)
+        items = [(First if number % 3 else ByNumber)(tag=str(number)) for number in range(12)]
+        session.add_all(items)
+        session.flush()
+        assert [item.id for item in items] == sorted(item.id for item in items)
+
+
+class Chained(Base):
+    __tablename__ = "chained"
+    id: Mapped[uuid.UUID] = mapped_column(
+        primary_key=True, server_default=text("gen_random_uuid()")
+    )
+    before_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("chained.id"))
+    before: Mapped[Chained | None] = relationship(remote_side=id)
+
+
+def test_a_chain_is_written_at_once(engine: Engine) -> None:
+    """Objects of a class that refers to itself need no INSERT each, for their keys are known."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        register(session)
+        session.add(Chained())
+        session.commit()
+        last: Chained | None = None
+        for _ in range(100):
+            last = Chained(before=last)
+        session.add(last)
+        with record_statements(engine) as statements:
+            session.flush()
+        assert len(statements) <= 4
+        session.expire_all()
+        length = 0
+        while last is not None:
+            last, length = last.before, length + 1
+        assert length == 100
