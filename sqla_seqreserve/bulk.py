@@ -181,7 +181,7 @@ def bulk_upsert(
     chunk_rows: int | None = None,
 ) -> UpsertResult[_T]:
     """Insert the rows that are not there, update the others: by COPY into a temporary table, then
-    one ``INSERT .. ON CONFLICT``.
+    one ``INSERT .. ON CONFLICT``; up to 200 rows of plain types within that statement.
 
     Ids are taken from the sequence for new rows alone, and rows are locked in the order of the
     unique index, so two upserts of the same rows wait for each other and do not dead-lock. Objects
@@ -244,7 +244,7 @@ def bulk_upsert(
     written = outcome.inserted + outcome.updated
     if written:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, written, 0, "copy", None, seconds)
+        entry = FlushEntry(model, written, 0, outcome.writer, None, seconds)
         audit.rows_written(log, entry, fallback=False)
     return UpsertResult(
         outcome.inserted,

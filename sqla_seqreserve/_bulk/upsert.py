@@ -122,7 +122,10 @@ def upsert(
             _check(whole, chunk, total, given, required, why)
             table.add(chunk, total, progress)
             total += len(chunk)
-        return write(table.source, total)
+        total, outcome = write(table.source, total)
+    if by_copy:
+        outcome.writer = "copy"
+    return total, outcome
 
 
 def _given(rows: Chunk) -> frozenset[str]:

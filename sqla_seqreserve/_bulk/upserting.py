@@ -32,6 +32,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import FlushError
 
 from .._rows.plan import Absent
+from ..reports import Writer
 from .given import NUMBER, Given, key_label
 from .update import Update
 
@@ -44,10 +45,13 @@ _NEW: Final = "sqla_seqreserve_new"
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What an upsert wrote; as asked for, the ``keys`` of every row, and of those ``changed``."""
+    """What an upsert wrote, and whether COPY brought the rows; as asked for, the ``keys`` of every
+    row, and of those ``changed``.
+    """
 
     inserted: int
     updated: int
+    writer: Writer = "insert"
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
 

@@ -186,6 +186,17 @@ def test_round_trips(engine: Engine, driver: str) -> None:
     assert tuple(each.round_trips for each in found) == TRIPS[driver], found
 
 
+def test_the_log_tells_how_rows_were_sent(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Few rows went by INSERT, many by COPY."""
+    Base.metadata.create_all(engine)
+    caplog.set_level("DEBUG", "sqla_seqreserve")
+    with Session(engine) as session:
+        for count in (2, 300):
+            bulk_upsert(session, Line, lines(count), conflict=["page", "number"])
+    told = [record for record in caplog.records if hasattr(record, "writer")]
+    assert [(record.rows, record.writer) for record in told] == [(2, "insert"), (300, "copy")]
+
+
 def test_values_of_plain_types(run: Run) -> None:
     """What is stored and what comes back is what was given, NULLs and rounded numbers too."""
     token = uuid.uuid4()
