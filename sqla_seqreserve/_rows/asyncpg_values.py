@@ -58,6 +58,10 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
 }
 
 
+# Of others asyncpg may have no binary format, which it tells of no array (macaddr, money).
+_IN_ARRAYS: Final = {*_SCALARS, *INTEGERS, *STRINGS, "bit", "varbit"} - {"citext"}
+
+
 class _Asyncpg:
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
@@ -82,7 +86,10 @@ class _Asyncpg:
         """The codec of an array: its items are what its codec takes."""
         column, element = modelled.column, modelled.column.element_type
         assert element is not None
-        if column.type_oid >= _FIRST_OWN_OID and not column.element_is_enum:
+        if not column.element_is_enum and (
+            column.type_oid >= _FIRST_OWN_OID
+            or not (element in _IN_ARRAYS or element.endswith("range"))
+        ):
             return Codec(column.type_oid)
         limit = None
         if element in INTEGERS and not column.element_is_enum:

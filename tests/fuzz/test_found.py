@@ -58,6 +58,8 @@ FOUND: Final = (
     ("numeric as float", "real", [-0.0, 1.5]),
     ("hstore", "text", [{"dn": None, "": "dxPu"}, {"aB": '"', "TS": None}]),
     ("macaddr", "text", ["x", "x"]),
+    # An array of what the driver has no binary format for.
+    ("macaddr[]", "macaddr[]", [["08:00:2b:01:02:03"], []]),
     # An enum of another name.
     ("enum", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native", "mood", [v.Shade.RED, v.Shade.RED]),
