@@ -65,9 +65,9 @@ class Aside:
         except DBAPIError as error:
             for table in pending[0].manager.mapper.tables:
                 if isinstance(table, Table):
-                    note_refusal(error, table, run.in_order(pending))
+                    note_refusal(error, table, run.keys.in_order(pending))
             raise
-        if run.is_told:
+        if run.tally.is_told:
             seconds = time.perf_counter() - started
             connection = run.connection_for(uow, base_mapper)
             run.wrote(pending, seconds, connection, begun=self.begun)

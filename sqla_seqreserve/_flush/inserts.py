@@ -28,8 +28,9 @@ from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from .._writers.shards import REFUSED_BY_CITUS, RefusedByCitusError, shard_by_shard
 from ..reports import Writer
+from .given import Record
 from .refusal import note_refusal
-from .run import FlushRun, Record
+from .run import FlushRun
 from .weighing import NOT_ENROLLED
 
 __all__ = ["insert_records"]
@@ -86,16 +87,16 @@ def _insert_class(
     refusal = refused_types(connection, plan)
     if refusal is not None:
         if run.numbers(mapper, table) and _are_cast(plan, records):
-            run.release(records)
+            run.keys.release(records)
         _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
     always = run.is_always_identity(mapper, table)
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
-        own = [record for record in records if record[0] not in run.reserved]
+        own = [record for record in records if record[0] not in run.keys.reserved]
         if own:
             _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
-            records = [record for record in records if record[0] in run.reserved]
+            records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
     fewest = 1 if always else run.fewest(facts)
@@ -114,7 +115,7 @@ def _insert_class(
     if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
-        released = reason if run.release(records) else None
+        released = reason if run.keys.release(records) else None
     for part, positions in runs:
         refusal = None
         if part < len(batches):
@@ -147,7 +148,7 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    run.release(records, needed=True)
+    run.keys.release(records, needed=True)
     run.outbox(records[0][3], uow).add(
         base_mapper,
         mapper,
@@ -170,7 +171,7 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    run.release(records, needed=True)
+    run.keys.release(records, needed=True)
     left_out = {
         position
         for position, column in enumerate(batch.plans)

@@ -33,8 +33,9 @@ from .. import _host as host
 from .._host import State
 from .._host.collector import collector_paused
 from .cycles import find_cycle
+from .given import Record
 from .inserts import insert_records
-from .run import FlushRun, Record
+from .run import FlushRun
 from .synchronize import ProcessAll
 from .weighing import FlushSettings
 
@@ -130,7 +131,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
     def finalize_flush_changes(self) -> None:
         if self.seqreserve.aside is not None:
             super().finalize_flush_changes()
-            self.seqreserve.report()
+            self.seqreserve.tally.report()
             return
         deleted = {state for state, (is_delete, _) in self.states.items() if is_delete}
         saved = self.states.keys() - deleted
@@ -140,7 +141,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
             saved.difference_update(host.register_inserted(self.session, saved))
         if saved:
             host.register_persistent(self.session, saved)
-        self.seqreserve.report()
+        self.seqreserve.tally.report()
 
 
 class SaveAll(host.SaveUpdateAll):
@@ -199,8 +200,8 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
                 updates.append((state, row, mapper, connection, version))
             else:
                 inserts.append((state, row, mapper, connection))
-        if run.generations:
-            inserts.sort(key=lambda record: run.order(record[0]))
+        if run.keys.generations:
+            inserts.sort(key=lambda record: run.keys.order(record[0]))
     for table, mapper in host.tables_in_order(base_mapper):
         if updates:
             run.drain()
@@ -236,13 +237,13 @@ def _organize_reserved(
     its key.
     """
     run: FlushRun = uow.seqreserve
-    if not run.reserved.issuperset(states) or any(
+    if not run.keys.reserved.issuperset(states) or any(
         map(host.watches_insert, base_mapper.self_and_descendants)
     ):
         return None
     connection = run.connection_for(uow, base_mapper)
     records = [
-        (state, state.dict, state.manager.mapper, connection) for state in run.in_order(states)
+        (state, state.dict, state.manager.mapper, connection) for state in run.keys.in_order(states)
     ]
     host.check_polymorphic_identities(records)
     return records

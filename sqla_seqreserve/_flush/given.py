@@ -1,0 +1,119 @@
+"""The keys that a flush gave to its new objects before they were inserted, and how they are taken
+off again: where the database had better number a row, and where the flush failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapper
+
+from .._host import State
+from .._ids.fetch import check_range
+from .._ids.keys import KeySequence
+
+__all__ = ["GivenKeys", "Record"]
+
+Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
+"""A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and
+connection.
+"""
+
+_maximum: Final = attrgetter("maximum")
+_insert_order: Final = attrgetter("insert_order")
+
+
+class GivenKeys:
+    """The keys of one flush."""
+
+    def __init__(self) -> None:
+        self.reserved: set[State] = set()
+        """Objects whose key was reserved by this flush."""
+        self.generations: dict[State, int] = {}
+        """How many parents stand above an object, where objects refer to their own class."""
+        self.sources: dict[Mapper[Any], KeySequence] = {}
+        """Where the keys of each class come from, as far as it was asked."""
+        self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
+        self._had_none: set[tuple[State, str]] = set()
+
+    def hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[Any]) -> None:
+        """Give the ids of one sequence, or the values of one default, to the objects of the classes
+        that share it, in the order of ``add()``.
+        """
+        if len(sharing) > 1:
+            sources = {state: source for source, states in sharing.items() for state in states}
+            ordered = self.in_order(sources)
+            if len(set(map(_maximum, sharing))) > 1:
+                for state, value in zip(ordered, ids, strict=True):
+                    check_range(sources[state], [value])
+            value_of = dict(zip(ordered, ids, strict=True))
+        for source, states in sharing.items():
+            states = self.in_order(states)
+            values = ids if len(sharing) == 1 else [value_of[state] for state in states]
+            if source.to_python is not None:
+                values = list(map(source.to_python, values))
+            attribute = source.key.attribute
+            for state, value in zip(states, values, strict=True):
+                row = state.dict
+                if attribute in row:
+                    self._had_none.add((state, attribute))
+                row[attribute] = value
+            self.reserved.update(states)
+            self._given.setdefault(source.key.mapper, {})[attribute] = states
+
+    def order(self, state: State) -> tuple[int, int]:
+        """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
+        then in the order of ``add()``.
+        """
+        return self.generations.get(state, 0), state.insert_order or 0
+
+    def in_order(self, states: Iterable[State]) -> list[State]:
+        """New objects, as SQLAlchemy inserts them."""
+        return sorted(states, key=self.order if self.generations else _insert_order)
+
+    def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
+        """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
+        INSERT with known keys may cast their values otherwise, and ``GENERATED ALWAYS`` refuses
+        such keys. False where keys are needed.
+
+        :param needed: keep the keys that an INSERT takes, for the rows of a class are numbered
+            together, or by the generations that they stand in.
+        """
+        needed = needed or bool(self.generations)
+        self._release(
+            record
+            for record in records
+            if record[0] in self.reserved and (not needed or self.sources[record[2]].refuses_keys)
+        )
+        return not needed
+
+    def take_off(self, written: set[State]) -> None:
+        """Leave the objects that were not inserted without a key, as a failed stock flush does."""
+        for given in self._given.values():
+            for attribute, states in given.items():
+                self._take_off(attribute, [state for state in states if state not in written])
+
+    def _release(self, records: Iterable[Record]) -> None:
+        by_mapper: dict[Mapper[Any], list[State]] = {}
+        for state, _, mapper, _ in records:
+            by_mapper.setdefault(mapper, []).append(state)
+        for mapper, states in by_mapper.items():
+            given = self._given.get(mapper, {})
+            for attribute, holders in given.items():
+                chosen = states
+                if len(given) > 1:
+                    # Of a key of several columns the user may have set one.
+                    mine = set(holders)
+                    chosen = [state for state in states if state in mine]
+                self._take_off(attribute, chosen)
+
+    def _take_off(self, attribute: str, states: Iterable[State]) -> None:
+        for state in states:
+            if (state, attribute) in self._had_none:
+                state.dict[attribute] = None
+            else:
+                state.dict.pop(attribute, None)
+            self.reserved.discard(state)

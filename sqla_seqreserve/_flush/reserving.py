@@ -1,0 +1,265 @@
+"""Chooses the way that the new objects of a flush go, and reserves the keys that must be known
+first: one message a connection, in which all that was known of the tables is compared under their
+locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper
+
+from .._drivers import driver_of
+from .._host import State
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts
+from .._ids.distances import distance_to
+from .._ids.engine import ask_engine
+from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
+from .._ids.prefetch import shelf_of
+from .._routes import Pending, Route
+from .._rows.plan import insert_plan
+from .._rows.proof import cast_reason
+from .aside import Aside
+from .given import GivenKeys
+from .tally import Tally
+from .weighing import (
+    FlushSettings,
+    chosen_route,
+    heed_messages,
+    hindrance,
+    is_distributed,
+    transaction_state,
+    wishes_for,
+)
+
+__all__ = ["Reserving"]
+
+_maximum: Final = attrgetter("maximum")
+
+_ATTEMPTS: Final = 10
+"""How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
+
+_RESTLESS: Final = "its tables are altered faster than they can be looked at"
+
+
+class Reserving:
+    """What was decided of one flush.
+
+    ``asides``: hierarchies that SQLAlchemy saves, for nothing costs less. ``copied``: classes that
+    COPY writes; ``pinned``: what is known of their tables, compared under a lock that lasts until
+    the transaction ends. ``barred``: why a class that COPY was chosen for goes another way.
+    """
+
+    def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._tally = tally
+        self.asides: dict[Mapper[Any], Aside] = {}
+        self.copied: set[Mapper[Any]] = set()
+        self.pinned: dict[Connection, dict[str, TableFacts]] = {}
+        self.barred: dict[Mapper[Any], str] = {}
+
+    def reserve_on(
+        self,
+        connection: Connection,
+        pending: dict[Mapper[Any], list[State]],
+        *,
+        may_copy: set[Mapper[Any]],
+        needed: bool,
+    ) -> None:
+        """Choose the way of the new objects that one connection gets, and reserve the keys that
+        must be known first, in one round trip.
+
+        :param pending: the objects by class.
+        :param may_copy: the classes that SQLAlchemy need not save itself.
+        :param needed: keys must be known before the first INSERT.
+        """
+        heed_messages(self._settings, connection.dialect)
+        state = transaction_state(connection)
+        held = hindrance(connection, state)
+        driver = driver_of(connection.dialect)
+        self._tally.note_begun(pending, connection, begun=state == "open")
+        # Travels with the BEGIN that SQLAlchemy would wait for.
+        is_free = driver is not None and driver.begins_along and state == "idle"
+        on_citus = ask_engine(connection).kind == "citus"
+        if on_citus:
+            # What a table costs must be known before the way is chosen.
+            self._keys.sources.update(resolve(connection, pending))
+            if state == "idle":
+                drop_snapshot(connection)
+        weighed = [
+            Pending(
+                len(states),
+                len(mapper.tables),
+                lacks_key(mapper, states),
+                mapper in may_copy,
+                distributed=on_citus and is_distributed(connection, mapper),
+            )
+            for mapper, states in pending.items()
+        ]
+        route = chosen_route(
+            tuple(weighed),
+            driver,
+            distance_to(connection.dialect),
+            begun=state == "open",
+            wishes=wishes_for(self._settings, pending, needed=needed),
+        )
+        if not route.reserve and not route.copies and driver is not None:
+            aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
+            self.asides.update((mapper.base_mapper, aside) for mapper in pending)
+            return
+        for _ in range(_ATTEMPTS if route.reserve else 0):
+            # Looking at the catalogue begins the transaction, so it is asked each time.
+            held = held or hindrance(connection, transaction_state(connection))
+            if held is not None:
+                break
+            if self._try_to_reserve(connection, pending, route, may_copy, is_free):
+                return
+        for number, mapper in enumerate(pending):
+            if number in route.copies:
+                # Without a lock, or without a look at the present: SQLAlchemy writes.
+                self.barred.setdefault(mapper, held or _RESTLESS)
+
+    def _try_to_reserve(
+        self,
+        connection: Connection,
+        pending: dict[Mapper[Any], list[State]],
+        route: Route,
+        may_copy: set[Mapper[Any]],
+        is_free: bool,
+    ) -> bool:
+        """Take the keys in one message; false where a table is another than it was looked up as,
+        so that all of it is decided anew.
+
+        :param is_free: the message costs no round trip, so that it is worth sending to ask whether
+            what kept a class from its keys, or from COPY, is still there.
+        """
+        driver = driver_of(connection.dialect)
+        is_idle = driver is not None and driver.state(connection.connection) == "idle"
+        found = resolve(connection, pending)
+        self._keys.sources.update(found)
+        chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
+        if self._settings.reserve == "always":
+            # INSERT would refuse their keys.
+            chosen += [
+                mapper
+                for mapper, states in pending.items()
+                if found[mapper].refuses_keys
+                and mapper in may_copy
+                and mapper not in chosen
+                and lacks_key(mapper, states)
+            ]
+        to_copy, kept_out = self._to_copy(connection, pending, chosen)
+        self.copied = to_copy.keys() & pending.keys()
+        pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
+        wanted: dict[object, dict[KeySequence, list[State]]] = {}
+        for mapper, states in pending.items():
+            source = found[mapper]
+            if not source.is_reservable or (source.refuses_keys and mapper not in to_copy):
+                if source.facts is not None:
+                    kept_out.setdefault(source.facts.name, (source.facts, len(states)))
+                continue
+            attributes = [part.key.attribute for part in source.parts]
+            needing = [
+                state
+                for state in states
+                if any(state.dict.get(attribute) is None for attribute in attributes)
+            ]
+            # Before a COPY the values are looked at once they are made.
+            late = mapper in to_copy and not self._keys.generations
+            if not needing or self._casts(connection, source, [] if late else needing):
+                continue
+            for part, attribute in zip(source.parts, attributes, strict=True):
+                lacking = needing
+                if len(attributes) > 1:
+                    lacking = [state for state in needing if state.dict.get(attribute) is None]
+                if lacking:
+                    wanted.setdefault(part.place, {})[part] = lacking
+        # What keeps a class from its keys, or from COPY, may have been taken away since.
+        doubted = [
+            facts
+            for facts, rows in kept_out.values()
+            if catalogue.is_in_doubt(connection, facts, rows)
+        ]
+        if not all(facts.lockable for facts in doubted):
+            # They cannot be compared under a lock, but read.
+            catalogue.forget(connection, [facts.name for facts in doubted])
+            return False
+        compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
+        requests, shelves = [], []
+        for sharing in wanted.values():
+            source = max(sharing, key=_maximum)
+            assert source.facts is not None
+            shelf = shelf_of(connection, source, self._settings.prefetch)
+            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
+            requests.append(IdRequest(source, count))
+            shelves.append(shelf)
+        asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
+        if is_idle:
+            drop_snapshot(connection)
+        taken = take_ids(connection, requests, compared.values() if asks else ())
+        if not taken.holds:
+            return False
+        self.pinned[connection] = pinned
+        for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
+            values = shelf.take(sum(map(len, sharing.values())), ids)
+            if not any(outgrows(connection, one, values) for one in sharing):
+                self._keys.hand_out(sharing, values)
+        return True
+
+    def _casts(self, connection: Connection, source: KeySequence, states: Sequence[State]) -> bool:
+        """Whether INSERT casts values of a class otherwise where the database numbers the rows.
+
+        :param states: whose values to look at beside the types of the columns.
+        """
+        assert source.facts is not None
+        assert source.key.table is not None
+        mapper = source.key.mapper
+        plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
+        if len(states) == 1:
+            return False
+        return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
+
+    def _to_copy(
+        self,
+        connection: Connection,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        mappers: Iterable[Mapper[Any]],
+    ) -> tuple[dict[Mapper[Any], list[TableFacts]], dict[str, tuple[TableFacts, int]]]:
+        """The classes that COPY is to write, with what is known of their tables; and the tables of
+        which that tells that it cannot, with the rows that it was to write.
+        """
+        chosen = {
+            mapper: [table for table in mapper.tables if isinstance(table, Table)]
+            for mapper in mappers
+        }
+        names = {
+            table: catalogue.table_name(connection, table)
+            for tables in chosen.values()
+            for table in tables
+        }
+        facts = catalogue.table_facts(connection, names.values())
+        found: dict[Mapper[Any], list[TableFacts]] = {}
+        kept_out: dict[str, tuple[TableFacts, int]] = {}
+        for mapper, tables in chosen.items():
+            known: list[TableFacts] = []
+            self.barred.pop(mapper, None)
+            for table in tables:
+                one = facts[names[table]]
+                if one is None:
+                    self.barred[mapper] = "the database has no such table"
+                    break
+                plan = insert_plan(mapper, table, one, connection.dialect)
+                if plan.reason is not None:
+                    self.barred[mapper] = plan.reason
+                    kept_out[one.name] = one, len(pending[mapper])
+                    break
+                known.append(one)
+            else:
+                found[mapper] = known
+        return found, kept_out

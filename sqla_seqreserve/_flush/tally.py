@@ -1,0 +1,98 @@
+"""Counts what a flush inserted and by which writer, and reports it to whoever asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapper, class_mapper
+
+from .. import _audit as audit
+from .._host import State
+from ..reports import FlushEntry, FlushReport, Writer
+from .weighing import FlushSettings, about_copy_from
+
+__all__ = ["FEW", "Tally"]
+
+log = logging.getLogger("sqla_seqreserve.flush")
+
+FEW: Final = "few rows"
+"""The reason of rows that an INSERT was cheaper for, until a report says from where COPY pays."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sum:
+    rows: int = 0
+    reserved: int = 0
+    seconds: float = 0.0
+
+
+class Tally:
+    """What one flush inserted so far."""
+
+    def __init__(self, settings: FlushSettings) -> None:
+        self._settings = settings
+        self._sums: dict[tuple[type[Any], Writer, str | None], _Sum] = {}
+        self._begun: dict[Mapper[Any], tuple[Connection, bool]] = {}
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody is told what was inserted."""
+        return self._settings.is_watched or audit.is_heard(log)
+
+    def note_begun(
+        self, mappers: Iterable[Mapper[Any]], connection: Connection, *, begun: bool
+    ) -> None:
+        """Note where these classes are written, and whether the transaction had begun before."""
+        self._begun.update(dict.fromkeys(mappers, (connection, begun)))
+
+    def add(
+        self,
+        states: Sequence[State],
+        reserved: int,
+        writer: Writer,
+        reason: str | None,
+        seconds: float,
+    ) -> None:
+        """Count objects of one class as inserted by ``writer``.
+
+        :param reserved: how many of them had a key that was reserved.
+        """
+        found = self._sums.setdefault((states[0].class_, writer, reason), _Sum())
+        found.rows += len(states)
+        found.reserved += reserved
+        found.seconds += seconds
+
+    def report(self) -> None:
+        """Hand the report to the registration, if anything was inserted."""
+        if not self._sums or not self.is_told:
+            return
+        entries = tuple(
+            FlushEntry(
+                model, found.rows, found.reserved, writer, self._told(model, reason), found.seconds
+            )
+            for (model, writer, reason), found in self._sums.items()
+        )
+        report = FlushReport(entries)
+        self._settings.flushed(report)
+        audit.flushed(log, report)
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the log that the flush failed."""
+        audit.failed(log, error)
+
+    def _told(self, model: type[Any], reason: str | None) -> str | None:
+        """A reason as it is reported: why an INSERT was cheaper is worked out for those who ask."""
+        if reason != FEW:
+            return reason
+        mapper = class_mapper(model)
+        if self._settings.copy_min_rows is not None:
+            return f"few rows: COPY is asked for from {self._settings.copy_min_rows} on"
+        if mapper not in self._begun:
+            return reason
+        connection, begun = self._begun[mapper]
+        pays_from = about_copy_from(self._settings, connection, mapper, begun=begun)
+        return f"few rows: COPY pays from about {pays_from} on at this distance"
