@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from .. import _host as host
 from .._drivers import CopyRows
 from .._ids.catalogue import quoted
-from .._rows.division import DefaultContext, Division, divide, is_plain, values_of
+from .._rows.defaults import DefaultContext
+from .._rows.division import Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line

@@ -19,17 +19,14 @@ SERIALIZABLE, once anything has been read) nothing can be compared, and nothing 
 
 from __future__ import annotations
 
-import enum
-import functools
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
@@ -41,6 +38,7 @@ from . import catalogue
 from .catalogue import TableFacts
 from .engine import on_this_node
 from .keys import KeySequence
+from .reservation_sql import Branch, Guard, column_types, reservation
 
 __all__ = [
     "IdRequest",
@@ -174,53 +172,6 @@ def _distrust(connection: Connection, source: KeySequence, problem: str) -> None
     catalogue.distrust(connection, source.facts, column, problem)
 
 
-class _Guard(enum.Enum):
-    """What is compared before an id is taken."""
-
-    KEY = (
-        "FROM pg_attribute a WHERE a.attrelid = to_regclass(:table_{slot}) "
-        "AND a.attname = CAST(:column_{slot} AS name) "
-        f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}} "
-        "AND has_table_privilege(a.attrelid, 'INSERT') "
-        # A trigger that may change the key: of each row, before, on INSERT.
-        "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = a.attrelid "
-        "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) "
-        f"AND NOT {catalogue.INSERT_RULES.format(table='a.attrelid')}"
-    )
-    TABLE = (
-        "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
-        f"AND {catalogue.FINGERPRINT} = :print_{{slot}} "
-        "AND has_table_privilege(c.oid, 'INSERT')"
-    )
-    TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = :actions_{{slot}}"
-    INDEX = (
-        "FROM pg_index c WHERE c.indexrelid = CAST(:index_{slot} AS oid) "
-        "AND c.indrelid = to_regclass(:table_{slot}) "
-        "AND c.indisunique AND c.indisvalid AND c.indimmediate "
-        "AND pg_get_indexdef(c.indexrelid) = :definition_{slot}"
-    )
-
-
-_PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
-"""The transaction sees what is committed now, whatever it has read before."""
-
-
-class _Branch(NamedTuple):
-    """How the ids of one request are taken, or one table is compared."""
-
-    guard: _Guard
-    declared: bool = False
-    expression: str = ""
-    type_name: str = ""
-
-
-_SAME_DEFAULT: Final = (
-    " AND (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute x "
-    "ON x.attrelid = d.adrelid AND x.attnum = d.adnum WHERE d.adrelid = {oid} "
-    "AND x.attname = CAST(:column_{slot} AS name)) = :default_{slot}"
-)
-
-
 class _Statement:
     """One reservation as SQL."""
 
@@ -236,7 +187,7 @@ class _Statement:
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)
-        branches: list[_Branch] = []
+        branches: list[Branch] = []
         for slot, request in enumerate(requests):
             facts, sequence = request.source.facts, request.source.sequence
             column, default = request.source.key.column, request.source.default
@@ -260,39 +211,39 @@ class _Statement:
                 guarded.pop(facts.name, None)
                 guard = self._guard_table(facts, slot)
             else:
-                guard = _Guard.KEY
+                guard = Guard.KEY
                 self.parameters[f"table_{slot}"] = facts.name
                 self.parameters[f"column_{slot}"] = known.name
                 self.parameters[f"print_{slot}"] = known.fingerprint
             self.names.append(facts.name)
-            branches.append(_Branch(guard, declared, expression, type_name))
+            branches.append(Branch(guard, declared, expression, type_name))
         for slot, facts in enumerate(guarded.values(), len(requests)):
             self.names.append(facts.name)
-            branches.append(_Branch(self._guard_table(facts, slot)))
+            branches.append(Branch(self._guard_table(facts, slot)))
         for slot, index in enumerate(indexes, len(branches)):
             self.names.append(index.table)
             self.parameters[f"table_{slot}"] = index.table
             self.parameters[f"index_{slot}"] = index.oid
             self.parameters[f"definition_{slot}"] = index.definition
-            branches.append(_Branch(_Guard.INDEX))
+            branches.append(Branch(Guard.INDEX))
         self.tables = sorted(locked)
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
-        self.types = _types(self.branches)
-        self.text = _statement(len(requests), self.branches, self._is_present())
+        self.types = column_types(self.branches)
+        self.text = reservation(len(requests), self.branches, self._is_present())
 
     def place(self, slot: int) -> int:
         """Which column of a row holds the value of this slot."""
         type_name = self.branches[slot].type_name
         return 2 + self.types.index(type_name) if type_name else 1
 
-    def _guard_table(self, facts: TableFacts, slot: int) -> _Guard:
+    def _guard_table(self, facts: TableFacts, slot: int) -> Guard:
         self.parameters[f"table_{slot}"] = facts.name
         self.parameters[f"print_{slot}"] = facts.fingerprint
         if facts.action_fingerprint is None:
-            return _Guard.TABLE
+            return Guard.TABLE
         self.parameters[f"actions_{slot}"] = facts.action_fingerprint
-        return _Guard.TABLE_AND_ACTIONS
+        return Guard.TABLE_AND_ACTIONS
 
     def _is_present(self) -> bool:
         """Whether the lock is taken before the transaction has a snapshot."""
@@ -337,55 +288,6 @@ def _query(
     if refused is not None:
         raise refused
     return rows
-
-
-def _types(branches: Sequence[_Branch]) -> tuple[str, ...]:
-    """The types of the defaults that are evaluated: a column for each."""
-    return tuple(dict.fromkeys(branch.type_name for branch in branches if branch.type_name))
-
-
-@functools.lru_cache(maxsize=128)
-def _statement(requests: int, branches: tuple[_Branch, ...], is_present: bool) -> TextClause:
-    # Slots are ours, and all else is bound: a driver may put the values in place by itself.
-    types = _types(branches)
-    selects = []
-    for slot, branch in enumerate(branches):
-        holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
-        values = {type_name: f"CAST(NULL AS pg_catalog.{type_name})" for type_name in types}
-        if branch.expression:
-            oid = "a.attrelid" if branch.guard is _Guard.KEY else "c.oid"
-            holds += _SAME_DEFAULT.format(oid=oid, slot=slot)
-            # As the column takes it, but for a length, which a cast would cut down to in silence.
-            values[branch.type_name] = (
-                f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
-                f"AS pg_catalog.{branch.type_name}) END"
-            )
-            taken = "s.held AS id"
-            source = (
-                f"FROM (SELECT (SELECT CAST({oid} AS bigint) {holds}) AS held) s, "
-                f"generate_series(1, CAST(:count_{slot} AS bigint))"
-            )
-        elif slot < requests:
-            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
-            found = f"to_regclass(:sequence_{slot})" if branch.declared else f"({itself})"
-            taken = (
-                f"nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
-                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id"
-            )
-            source = f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
-        else:
-            taken, source = f"(SELECT CAST(1 AS bigint) {holds}) AS id", ""
-        selects.append(
-            " ".join(
-                [", ".join([f"SELECT {slot} AS slot", taken, *values.values()]), source]
-            ).rstrip()
-        )
-    return text(" UNION ALL ".join(selects))
-
-
-def _escaped(expression: str) -> str:
-    """An expression in a ``text()``, which takes ``:name`` for a parameter."""
-    return re.sub(r"(?<!\\):", r"\\:", expression)
 
 
 def check_range(source: KeySequence, ids: Sequence[Any]) -> None:

@@ -9,27 +9,25 @@ the reason. No row is changed, and no I/O happens here except what a default doe
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby, repeat, starmap
+from itertools import groupby
 from operator import itemgetter
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Column, Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 from .codecs import is_utc, naive_utc, value_table
+from .defaults import DefaultContext, Missing
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
 __all__ = [
     "FEW",
     "Batch",
-    "DefaultContext",
     "Division",
     "FilledValues",
     "divide",
@@ -47,12 +45,6 @@ _Types: TypeAlias = dict[int, tuple[Sequence[Any], set[type]]]
 """The types of a column's values, by the identity of the list that holds them; with the list, so
 that no other can take its place in memory.
 """
-
-
-class _Missing(enum.Enum):
-    """Stands for no value where ``None`` is one (JSON)."""
-
-    MISSING = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +174,7 @@ def _collect(
                 for position in range(len(rows)):
                     refused.setdefault(position, reason)
             continue
-        nothing: Any = _Missing.MISSING if column.evaluates_none else None
+        nothing: Any = Missing.MISSING if column.evaluates_none else None
         if attribute in given:
             values = given[attribute]
         elif used is not None and attribute not in used:
@@ -248,7 +240,7 @@ def _batch(
     omitted: list[Column[Any]] = []
     for plan, values in chosen:
         if plan.absent is Absent.OMITTED and (
-            not values or values[0] is (_Missing.MISSING if plan.evaluates_none else None)
+            not values or values[0] is (Missing.MISSING if plan.evaluates_none else None)
         ):
             omitted.append(plan.column)
             continue
@@ -272,7 +264,7 @@ def _batch(
             if filled is not values:
                 if plan.attribute is not None:
                     defaults[plan.attribute] = FilledValues(
-                        filled, values, _Missing.MISSING if plan.evaluates_none else None
+                        filled, values, Missing.MISSING if plan.evaluates_none else None
                     )
                 ready[index] = (plan, filled)
             try:
@@ -317,87 +309,6 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         converted, is_text = outcome
         batch.copy_values.append(converted)
         batch.binary = batch.binary and not is_text
-
-
-class DefaultContext:
-    """What a context-sensitive default is called with: the parameters of the row, as
-    SQLAlchemy's execution context gives them.
-    """
-
-    def __init__(
-        self, connection: Connection, ready: list[tuple[ColumnPlan, Sequence[Any]]]
-    ) -> None:
-        self.connection = self.root_connection = connection
-        self.dialect = connection.dialect
-        self.engine = connection.engine
-        self.isinsert = True
-        self.isupdate = self.isdelete = False
-        self.current_column: Column[Any] | None = None
-        self._ready = ready
-        self._position = 0
-
-    @property
-    def current_parameters(self) -> dict[str, Any]:
-        return {
-            plan.column.key: values[self._position]
-            for plan, values in self._ready
-            if plan.default is None or values[self._position] is not None
-        }
-
-    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002  # SQLAlchemy's signature
-        return self.current_parameters
-
-    def fill(self, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
-        """The values with the default wherever there is none; the same list where nothing was
-        missing.
-        """
-        assert plan.default is not None
-        nothing = _Missing.MISSING if plan.evaluates_none else None
-        if type(nothing) not in set(map(type, values)):
-            return values
-        self.current_column = plan.column
-        if plan.plain_default is not None:
-            return self._call(plan, values, nothing)
-        filled = list(values)
-        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
-        self._ready[slot] = (plan, filled)
-        for position, value in enumerate(values):
-            if value is nothing:
-                self._position = position
-                try:
-                    filled[position] = plan.default(self)
-                except Exception as error:
-                    if plan.is_version:
-                        raise
-                    raise self.in_statement(error, plan.column) from error
-        return filled
-
-    def _call(self, plan: ColumnPlan, values: Sequence[Any], nothing: object) -> Sequence[Any]:
-        """The values with a default that takes no context: a call a row, and nothing around it."""
-        call = plan.plain_default
-        assert call is not None
-        try:
-            if set(map(type, values)) == {type(nothing)}:
-                # In a loop of C's, where every row wants it.
-                filled = list(starmap(call, repeat((), len(values))))
-            else:
-                filled = [call() if value is nothing else value for value in values]
-        except Exception as error:
-            raise self.in_statement(error, plan.column) from error
-        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
-        self._ready[slot] = (plan, filled)
-        return filled
-
-    def in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
-        """The error as SQLAlchemy raises it: it runs a default, but no version, in a statement."""
-        return DBAPIError.instance(
-            f"INSERT INTO {column.table}",
-            None,
-            error,
-            self.dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            dialect=self.dialect,
-        )
 
 
 def _is_sql(type_: type) -> bool:

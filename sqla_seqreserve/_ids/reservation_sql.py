@@ -1,0 +1,111 @@
+"""The query of a reservation: what is compared, and what is taken where it still holds."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import TextClause, text
+
+from . import catalogue
+
+__all__ = ["Branch", "Guard", "column_types", "reservation"]
+
+
+class Guard(enum.Enum):
+    """What is compared before an id is taken."""
+
+    KEY = (
+        "FROM pg_attribute a WHERE a.attrelid = to_regclass(:table_{slot}) "
+        "AND a.attname = CAST(:column_{slot} AS name) "
+        f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}} "
+        "AND has_table_privilege(a.attrelid, 'INSERT') "
+        # A trigger that may change the key: of each row, before, on INSERT.
+        "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = a.attrelid "
+        "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) "
+        f"AND NOT {catalogue.INSERT_RULES.format(table='a.attrelid')}"
+    )
+    TABLE = (
+        "FROM pg_class c WHERE c.oid = to_regclass(:table_{slot}) "
+        f"AND {catalogue.FINGERPRINT} = :print_{{slot}} "
+        "AND has_table_privilege(c.oid, 'INSERT')"
+    )
+    TABLE_AND_ACTIONS = f"{TABLE} AND {catalogue.ACTION_FINGERPRINT} = :actions_{{slot}}"
+    INDEX = (
+        "FROM pg_index c WHERE c.indexrelid = CAST(:index_{slot} AS oid) "
+        "AND c.indrelid = to_regclass(:table_{slot}) "
+        "AND c.indisunique AND c.indisvalid AND c.indimmediate "
+        "AND pg_get_indexdef(c.indexrelid) = :definition_{slot}"
+    )
+
+
+_PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
+"""The transaction sees what is committed now, whatever it has read before."""
+
+
+class Branch(NamedTuple):
+    """How the ids of one request are taken, or one table is compared."""
+
+    guard: Guard
+    declared: bool = False
+    expression: str = ""
+    type_name: str = ""
+
+
+_SAME_DEFAULT: Final = (
+    " AND (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute x "
+    "ON x.attrelid = d.adrelid AND x.attnum = d.adnum WHERE d.adrelid = {oid} "
+    "AND x.attname = CAST(:column_{slot} AS name)) = :default_{slot}"
+)
+
+
+def column_types(branches: Sequence[Branch]) -> tuple[str, ...]:
+    """The types of the defaults that are evaluated: a column for each."""
+    return tuple(dict.fromkeys(branch.type_name for branch in branches if branch.type_name))
+
+
+@functools.lru_cache(maxsize=128)
+def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+    # Slots are ours, and all else is bound: a driver may put the values in place by itself.
+    types = column_types(branches)
+    selects = []
+    for slot, branch in enumerate(branches):
+        holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+        values = {type_name: f"CAST(NULL AS pg_catalog.{type_name})" for type_name in types}
+        if branch.expression:
+            oid = "a.attrelid" if branch.guard is Guard.KEY else "c.oid"
+            holds += _SAME_DEFAULT.format(oid=oid, slot=slot)
+            # As the column takes it, but for a length, which a cast would cut down to in silence.
+            values[branch.type_name] = (
+                f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
+                f"AS pg_catalog.{branch.type_name}) END"
+            )
+            taken = "s.held AS id"
+            source = (
+                f"FROM (SELECT (SELECT CAST({oid} AS bigint) {holds}) AS held) s, "
+                f"generate_series(1, CAST(:count_{slot} AS bigint))"
+            )
+        elif slot < requests:
+            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
+            found = f"to_regclass(:sequence_{slot})" if branch.declared else f"({itself})"
+            taken = (
+                f"nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
+                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id"
+            )
+            source = f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+        else:
+            taken, source = f"(SELECT CAST(1 AS bigint) {holds}) AS id", ""
+        selects.append(
+            " ".join(
+                [", ".join([f"SELECT {slot} AS slot", taken, *values.values()]), source]
+            ).rstrip()
+        )
+    return text(" UNION ALL ".join(selects))
+
+
+def _escaped(expression: str) -> str:
+    """An expression in a ``text()``, which takes ``:name`` for a parameter."""
+    return re.sub(r"(?<!\\):", r"\\:", expression)
