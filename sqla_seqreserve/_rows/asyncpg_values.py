@@ -62,6 +62,38 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
 _IN_ARRAYS: Final = {*_SCALARS, *INTEGERS, *STRINGS, "bit", "varbit"} - {"citext"}
 
 
+_BOUNDS: Final[Mapping[str, frozenset[type]]] = {
+    "int4": frozenset({int}),
+    "int8": frozenset({int}),
+    "num": frozenset({Decimal, int}),
+    "date": frozenset({dt.date}),
+    "ts": frozenset({dt.datetime}),
+    "tstz": frozenset({dt.datetime}),
+}
+"""What COPY encodes without an error of Python's own, by the name of the range without "range"."""
+
+
+def _ranges(name: str) -> Check:
+    exact = _BOUNDS.get(name.removesuffix("range").removesuffix("multi"), frozenset())
+    naive = name.startswith("ts") and not name.startswith("tstz")
+
+    def check(values: Sequence[Any]) -> bool:
+        bounds = [b for value in values for b in (value.lower, value.upper) if b is not None]
+        return exact_types(bounds) <= exact and (not naive or is_naive(bounds))
+
+    return check
+
+
+def _multiranges(name: str) -> Check:
+    ranges = _ranges(name)
+
+    def check(values: Sequence[Any]) -> bool:
+        items = [item for value in values for item in value]
+        return exact_types(items) <= {Range} and None not in items and ranges(items)
+
+    return check
+
+
 class _Asyncpg:
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
@@ -77,9 +109,9 @@ class _Asyncpg:
         if column.type_oid >= _FIRST_OWN_OID and not column.is_enum:
             return Codec(column.type_oid)
         if name.endswith("multirange"):
-            return Codec(column.type_oid, frozenset({list}))
+            return Codec(column.type_oid, frozenset({list}), check=_multiranges(name))
         if name.endswith("range"):
-            return Codec(column.type_oid, frozenset({Range}))
+            return Codec(column.type_oid, frozenset({Range}), check=_ranges(name))
         return Codec(column.type_oid, frozenset({str}))
 
     def array(self, modelled: Modelled) -> Codec:
@@ -87,8 +119,7 @@ class _Asyncpg:
         column, element = modelled.column, modelled.column.element_type
         assert element is not None
         if not column.element_is_enum and (
-            column.type_oid >= _FIRST_OWN_OID
-            or not (element in _IN_ARRAYS or element.endswith("range"))
+            column.type_oid >= _FIRST_OWN_OID or element not in _IN_ARRAYS
         ):
             return Codec(column.type_oid)
         limit = None
@@ -106,9 +137,10 @@ class _Asyncpg:
                 return types <= {int} and between(-limit, limit - 1)(items)
             if longest is not None:
                 return types <= {str} and max(map(len, items), default=0) <= longest
-            if element == "float4":
-                return types <= {float} and single_precision(items)
-            return True
+            if element in _SCALARS:
+                exact, further = _SCALARS[element]
+                return types <= exact and (further is None or further(items))
+            return types <= {str}
 
         return Codec(column.type_oid, frozenset({list}), check=check)
 
