@@ -101,8 +101,9 @@ class Staging:
         rest: Sequence[int] = range(len(rows))
         if self.by_copy:
             division = division or divide(self.plan, rows, self.connection)
+            casts = are_cast(self.plan, division)
             for batch in division.batches:
-                if batch.copy_reason is not None:
+                if casts or batch.copy_reason is not None:
                     continue
                 self._copy(
                     CopyRows(
@@ -113,7 +114,7 @@ class Staging:
                         progress,
                     )
                 )
-            refused = [batch.positions for batch in division.batches if batch.copy_reason]
+            refused = [b.positions for b in division.batches if casts or b.copy_reason]
             refused += division.elsewhere.values()
             rest = sorted(position for found in refused for position in found)
         if rest:
@@ -161,6 +162,11 @@ class Staging:
                 self.connection.execute(insert(self.table).values(record))
         if plain:
             self.connection.execute(insert(self.table), plain)
+
+
+def are_cast(plan: InsertPlan, division: Division) -> bool:
+    """Whether an INSERT may cast values of these rows by what the others hold."""
+    return plan.cast_reason is not None or any(batch.casts for batch in division.batches)
 
 
 def staged_plan(

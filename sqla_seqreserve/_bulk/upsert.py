@@ -22,7 +22,7 @@ from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
 from .rows import Chunk, chunks
-from .staging import staged_plan, staging
+from .staging import are_cast, staged_plan, staging
 from .update import Update
 from .upserting import Outcome, Upserting
 
@@ -109,7 +109,9 @@ def upsert(
     if by_copy and len(first) <= FEW and not (computed or arbiter.collated):
         division = divide(staged, first, connection)
         following = next(stream, None)
-        found = few_rows(staged, division) if following is None else None
+        found = None
+        if following is None and not are_cast(staged, division):
+            found = few_rows(staged, division)
         if found is not None:
             if progress is not None:
                 progress(len(first))

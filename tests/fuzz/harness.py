@@ -183,8 +183,11 @@ class Harness:
         self.report.seen.setdefault(group, Counter())[f"{case.way} on {case.driver}"] += 1
 
     def _stock(self, case: Case) -> dict[str, Any]:
-        """What stock makes of the batch; asked for once for objects and once for mappings."""
-        key = (case.driver, case.way.as_mappings, case.as_text, case.zone)
+        """What stock makes of the batch; asked for once for objects, and for mappings with and
+        without keys.
+        """
+        way = (case.way.as_mappings, case.way.upserts)
+        key = (case.driver, way, case.as_text, case.zone)
         if self._last[0] is not case.values:
             self._last = (case.values, {})
         known = self._last[1]
