@@ -38,8 +38,10 @@ class Update:
             yield item, excluded[item.key]
         version = plan.mapper.version_id_col
         generator: Any = plan.mapper.version_id_generator
+        # Not in the tuple: to look there compares columns as SQL does.
+        columns = set(self.columns)
         for item in plan.table.columns:
-            if item in self.columns:
+            if item in columns:
                 continue
             if item is version and generator:
                 yield item, item + 1 if isinstance(item.type, Integer) else generator(None)

@@ -113,7 +113,11 @@ def stay_out(
     ):
         return None
     for mapper in pending:
-        if host.watches_insert(mapper) or not settings.enrols(mapper):
+        if (
+            host.watches_insert(mapper)
+            or not settings.enrols(mapper)
+            or not mapper.base_mapper.batch
+        ):
             return None
     peeked = host.peek_connection(uow, pending)
     if peeked is None:

@@ -111,7 +111,7 @@ class Reserving:
         )
         if not route.reserve and not route.copies and driver is not None:
             aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
-            self.asides.update((mapper.base_mapper, aside) for mapper in pending)
+            self.asides.update((mapper.base_mapper, aside) for mapper in may_copy)
             return
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.

@@ -304,20 +304,22 @@ class _Made:
     a statement are memoized with it.
     """
 
+    __slots__ = ("cache", "processors")
+
     def __init__(self, cache: Any, made: MadeValues) -> None:
-        self._cache = cache
-        self._processors = made.processors
+        self.cache = cache
+        self.processors = made.processors
 
     def get(self, key: Any) -> Any:
-        found = self._cache.get(key)
-        return None if found is None else self._own(copy(found))
+        found = self.cache.get(key)
+        return None if found is None else self.own(copy(found))
 
     def __setitem__(self, key: Any, compiled: Any) -> None:
-        self._cache[key] = copy(compiled)
-        self._own(compiled)
+        self.cache[key] = copy(compiled)
+        self.own(compiled)
 
-    def _own(self, compiled: Any) -> Any:
-        compiled.__dict__["_bind_processors"] = self._processors
+    def own(self, compiled: Any) -> Any:
+        compiled.__dict__["_bind_processors"] = self.processors
         return compiled
 
 
@@ -325,7 +327,12 @@ def compiled_cache(of: Mapper[Any] | Connection, made: MadeValues | None) -> Any
     """The cache of compiled statements of a base mapper, or of a connection's engine, for an
     execution with values that are ``made``.
     """
-    cache: Any = of.engine._compiled_cache if isinstance(of, Connection) else of._compiled_cache
+    cache: Any
+    if isinstance(of, Connection):
+        cache = of.engine._compiled_cache
+    else:
+        base_mapper: Mapper[Any] = of
+        cache = base_mapper._compiled_cache
     return cache if made is None else _Made(cache, made)
 
 

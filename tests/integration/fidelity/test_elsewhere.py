@@ -320,8 +320,8 @@ def test_a_before_trigger_may_change_values(twins: Twins) -> None:
 
 @pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {"reserve": "always"}, {}])
 def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, Any]) -> None:
-    """A discarded row fails the flush with FlushError, as in stock, and nothing is kept; nor does
-    an object keep a key, as some do in stock, which gives them the keys of other rows.
+    """A discarded row fails the flush with FlushError, as in stock, and nothing is kept. Where we
+    write, no object keeps a key either, as some do in stock, which gives them those of other rows.
     """
     ddl = (
         """CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS
@@ -341,7 +341,8 @@ def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, A
     stock = twins.run(twins.stock, Base, scenario, register_with=None, ddl=ddl)
     ours = twins.run(twins.ours, Base, scenario, register_with=settings, ddl=ddl)
     assert ours.returned[0] == stock.returned[0]
-    assert ours.returned == [("str", "'FlushError'"), *[("str", "'no id'")] * 9]
+    without = [("str", "'FlushError'"), *[("str", "'no id'")] * 9]
+    assert ours.returned == (without if settings else stock.returned)
     assert ours.rows["public.plain"] == []
 
 
