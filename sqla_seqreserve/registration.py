@@ -245,6 +245,17 @@ class Registration:
         return enrolled
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for but what is cheapest."""
+        return (
+            self._mode == "bulk"
+            and self.reserve == "auto"
+            and self.copy_min_rows is None
+            and not self.prefetch
+            and self.drift_guard is None
+        )
+
+    @property
     def is_watched(self) -> bool:
         """Whether anybody is to be called after a flush."""
         return bool(self._callbacks)
@@ -266,10 +277,9 @@ class Registration:
             return
         if self._accepts is not None and not self._accepts(session):
             return
-        if isinstance(flush_context, flush.ReservingUnitOfWork):
-            owner = cast("Registration", flush_context.seqreserve.settings)
-            if owner._rank >= self._rank:
-                return
+        owner = cast("Registration | None", flush.settings_of(flush_context))
+        if owner is not None and owner._rank >= self._rank:
+            return
         flush.take_over(flush_context, self, partial=instances is not None)
 
     def _listen(self) -> None:

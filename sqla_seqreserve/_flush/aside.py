@@ -11,10 +11,11 @@ All of this runs in every flush of a few objects, so that it asks for nothing tw
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
@@ -26,9 +27,10 @@ from .._ids.distances import distance_to
 from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
+from .tally import tell_failed
 from .weighing import FlushSettings, chosen_route, heed_messages, transaction_state
 
-__all__ = ["Aside", "stay_out"]
+__all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
 _FEW: Final = 5
 """An INSERT of so many rows takes little work beside its round trip."""
@@ -58,21 +60,39 @@ class Aside:
         run = uow.seqreserve
         if self._is_first:
             self._is_first = False
-            self._look(run, base_mapper, uow, len(pending))
+            self._look(len(pending), lambda: run.connection_for(uow, base_mapper))
         started = time.perf_counter()
         try:
             host.save_obj(base_mapper, states, uow)
         except DBAPIError as error:
-            for table in pending[0].manager.mapper.tables:
-                if isinstance(table, Table):
-                    note_refusal(error, table, run.keys.in_order(pending))
+            _note(error, run.keys.in_order(pending))
             raise
         if run.tally.is_told:
             seconds = time.perf_counter() - started
             connection = run.connection_for(uow, base_mapper)
             run.wrote(pending, seconds, connection, begun=self.begun)
 
-    def _look(self, run: Any, base_mapper: Mapper[Any], uow: Any, rows: int) -> None:
+    def flush(
+        self,
+        uow: Any,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        execute: Callable[[], None],
+    ) -> None:
+        """Have SQLAlchemy's unit of work execute the whole flush."""
+        if self._driver is not None:
+            base_mapper = next(iter(pending)).base_mapper
+            rows = sum(map(len, pending.values()))
+            self._look(rows, lambda: host.connection_for(uow, base_mapper))
+        try:
+            execute()
+        except BaseException as error:
+            tell_failed(error)
+            if isinstance(error, DBAPIError):
+                for states in pending.values():
+                    _note(error, sorted(states, key=attrgetter("insert_order")))
+            raise
+
+    def _look(self, rows: int, connection: Callable[[], Connection]) -> None:
         """Have the BEGIN travel with the first statement, and measure that; where it does not
         travel, measure now and then.
         """
@@ -87,7 +107,13 @@ class Aside:
                 if rows <= _FEW:
                     distance.note(seconds, round_trips)
 
-            begin_along(run.connection_for(uow, base_mapper), took)
+            begin_along(connection(), took)
+
+
+def _note(error: DBAPIError, states: Sequence[State]) -> None:
+    for table in states[0].manager.mapper.tables:
+        if isinstance(table, Table):
+            note_refusal(error, table, states)
 
 
 _NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
@@ -103,14 +129,7 @@ def stay_out(
     """
     if not pending:
         return _NOTHING_TO_INSERT
-    if (
-        settings.mode != "bulk"
-        or settings.reserve != "auto"
-        or settings.copy_min_rows is not None
-        or settings.prefetch
-        or settings.drift_guard is not None
-        or uow.session.twophase
-    ):
+    if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
         if (
@@ -128,14 +147,26 @@ def stay_out(
     if driver is None:
         return None
     begun = connection is not None and transaction_state(connection) == "open"
-    weighed = tuple(
-        [
-            Pending(len(states), len(mapper.tables), lacks_key(mapper, states))
-            for mapper, states in pending.items()
-        ]
-    )
+    weighed = [
+        (len(states), len(mapper.tables), lacks_key(mapper, states))
+        for mapper, states in pending.items()
+    ]
     distance = distance_to(dialect)
-    route = chosen_route(weighed, driver, distance, begun=begun)
-    if route.reserve or route.copies:
-        return None
-    return Aside(driver, distance, begun=begun)
+    key = (begun, driver.sends_several, *weighed)
+    is_numbered: bool | None = distance.chosen.get(key)
+    if is_numbered is None:
+        classes = tuple(Pending(*one) for one in weighed)
+        route = chosen_route(classes, driver, distance, begun=begun)
+        is_numbered = distance.chosen[key] = not (route.reserve or route.copies)
+    return Aside(driver, distance, begun=begun) if is_numbered else None
+
+
+def pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:
+    """The objects that this flush inserts, by their mapper."""
+    fate = uow.states
+    found = {}
+    for mapper, states in uow.mappers.items():
+        pending = [state for state in states if state.key is None and fate[state] == (False, False)]
+        if pending:
+            found[mapper] = pending
+    return found

@@ -20,13 +20,13 @@ from .._ids.prefetch import forget_after
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import Writer
-from .aside import Aside, stay_out
+from .aside import Aside, pending_by_mapper, stay_out
 from .cycles import Cycle
 from .given import GivenKeys
 from .refusal import note_refusal
 from .reserving import Reserving
 from .synchronize import Copied
-from .tally import FEW, Tally
+from .tally import FEW, Tally, tell_failed
 from .weighing import (
     FlushSettings,
     class_reason,
@@ -73,7 +73,7 @@ class FlushRun:
         if cycle is not None:
             self.keys.generations = cycle.generations or {}
             needed = cycle.can_be_saved_at_once()
-        every = _pending_by_mapper(uow)
+        every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
             self.aside = stay_out(uow, self.settings, every)
             if self.aside is not None:
@@ -110,7 +110,7 @@ class FlushRun:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
         failed stock flush does.
         """
-        self.tally.failed(error)
+        tell_failed(error)
         for connection in self._connections.values():
             forget_after(connection, error)
         self.keys.take_off(set().union(*self._written))
@@ -221,14 +221,3 @@ class FlushRun:
         for mapper, same in by_class.items():
             writer, reason = self.insert_reason(mapper)
             self.inserted(same, writer, reason, seconds * len(same) / len(states))
-
-
-def _pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:
-    """The objects that this flush inserts, by their mapper."""
-    fate = uow.states
-    found = {}
-    for mapper, states in uow.mappers.items():
-        pending = [state for state in states if state.key is None and fate[state] == (False, False)]
-        if pending:
-            found[mapper] = pending
-    return found

@@ -15,7 +15,7 @@ from .._host import State
 from ..reports import FlushEntry, FlushReport, Writer
 from .weighing import FlushSettings, about_copy_from
 
-__all__ = ["FEW", "Tally"]
+__all__ = ["FEW", "Tally", "is_told", "tell_failed"]
 
 log = logging.getLogger("sqla_seqreserve.flush")
 
@@ -30,6 +30,16 @@ class _Sum:
     seconds: float = 0.0
 
 
+def is_told(settings: FlushSettings) -> bool:
+    """Whether anybody is told what a flush inserts."""
+    return settings.is_watched or audit.is_heard(log)
+
+
+def tell_failed(error: BaseException) -> None:
+    """Tell the log that a flush failed."""
+    audit.failed(log, error)
+
+
 class Tally:
     """What one flush inserted so far."""
 
@@ -41,7 +51,7 @@ class Tally:
     @property
     def is_told(self) -> bool:
         """Whether anybody is told what was inserted."""
-        return self._settings.is_watched or audit.is_heard(log)
+        return is_told(self._settings)
 
     def note_begun(
         self, mappers: Iterable[Mapper[Any]], connection: Connection, *, begun: bool
@@ -79,10 +89,6 @@ class Tally:
         report = FlushReport(entries)
         self._settings.flushed(report)
         audit.flushed(log, report)
-
-    def failed(self, error: BaseException) -> None:
-        """Tell the log that the flush failed."""
-        audit.failed(log, error)
 
     def _told(self, model: type[Any], reason: str | None) -> str | None:
         """A reason as it is reported: why an INSERT was cheaper is worked out for those who ask."""

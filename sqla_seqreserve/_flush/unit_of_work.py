@@ -32,28 +32,75 @@ from sqlalchemy.orm import Mapper
 from .. import _host as host
 from .._host import State
 from .._host.collector import collector_paused
+from .aside import pending_by_mapper, stay_out
 from .cycles import find_cycle
 from .given import Record
 from .inserts import insert_records
 from .run import FlushRun
 from .synchronize import ProcessAll
+from .tally import is_told
 from .weighing import FlushSettings
 
-__all__ = ["ReservingUnitOfWork", "take_over"]
+__all__ = ["ReservingUnitOfWork", "settings_of", "take_over"]
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
 _DELETED: Final = (True, False)
 
 
+# Of so few new objects each step costs more than what it could save; so it is decided when they
+# are known whether any is worth it.
+_FEW: Final = 100
+
+
 def take_over(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
-    """Run this flush with :class:`ReservingUnitOfWork`.
+    """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if something of
+    it proves to be worth it.
 
     :param partial: the flush was asked for certain objects only (``session.flush(objects)``).
     """
+    if partial or len(host.pending_states(uow.session)) > _FEW or is_told(settings):
+        _reserve_in(uow, settings, partial=partial)
+    else:
+        uow.__class__ = DecidingUnitOfWork
+        uow.settings = settings
+
+
+def settings_of(uow: Any) -> FlushSettings | None:
+    """Of the registration that has this flush; ``None``: none has."""
+    if isinstance(uow, DecidingUnitOfWork):
+        return uow.settings
+    return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None
+
+
+def _reserve_in(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
     uow.__class__ = ReservingUnitOfWork
     uow.seqreserve = FlushRun(settings, partial)
     uow.pending = host.pending_states(uow.session)
+
+
+class DecidingUnitOfWork(host.UOWTransaction):
+    """SQLAlchemy's unit of work of a flush with few new objects, as it is until it executes: then
+    it stays so, or becomes a :class:`ReservingUnitOfWork`.
+    """
+
+    settings: FlushSettings
+
+    def execute(self) -> None:
+        aside, pending = None, pending_by_mapper(self)
+        actions = self.postsort_actions.values()
+        # Where objects refer to each other it takes more to tell.
+        if not any(isinstance(action, host.ProcessAll) for action in actions):
+            aside = stay_out(self, self.settings, pending)
+        if aside is None:
+            settings = self.settings
+            _reserve_in(self, settings, partial=False)
+            for action in actions:
+                if action.__class__ is host.SaveUpdateAll:
+                    action.__class__ = SaveAll
+            self.execute()
+            return
+        aside.flush(self, pending, super().execute)
 
 
 class ReservingUnitOfWork(host.UOWTransaction):

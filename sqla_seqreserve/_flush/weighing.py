@@ -79,6 +79,8 @@ class FlushSettings(Settings, Protocol):
     def drift_guard(self) -> DriftGuard | None: ...
     @property
     def is_watched(self) -> bool: ...
+    @property
+    def is_plain(self) -> bool: ...
     def enrols(self, mapper: Mapper[Any]) -> bool: ...
     def flushed(self, report: FlushReport) -> None: ...
 
@@ -127,9 +129,6 @@ def hindrance(connection: Connection, state: str) -> str | None:
     return None
 
 
-_chosen: WeakKeyDictionary[Driver, dict[Any, Route]] = WeakKeyDictionary()
-
-
 def chosen_route(
     pending: tuple[Pending, ...],
     driver: Driver | None,
@@ -143,11 +142,9 @@ def chosen_route(
     """
     if driver is None:
         return choose(pending, None, 0, begun=begun, wishes=wishes)
-    kept = _chosen.get(driver)
-    if kept is None or len(kept) >= _MOST_KEPT:
-        kept = _chosen[driver] = {}
-    key = (pending, distance.rounded, begun, wishes)
-    route = kept.get(key)
+    kept = distance.chosen
+    key = (pending, driver, begun, wishes)
+    route: Route | None = kept.get(key)
     if route is None:
         route = kept[key] = choose(pending, driver, distance.rounded, begun=begun, wishes=wishes)
     return route

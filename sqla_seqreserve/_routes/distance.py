@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["Distance"]
 
 _UNKNOWN: Final = 300.0
 _FORGETTING: Final = 0.02
 _EVERY: Final = 16
+_MOST_CHOSEN: Final = 256
 
 
 class Distance:
@@ -20,11 +21,13 @@ class Distance:
     is noticed. Threads may note at once: a lost note does no harm.
     """
 
-    __slots__ = ("_flushes", "_round_trip", "rounded")
+    __slots__ = ("_flushes", "_round_trip", "chosen", "rounded")
 
     def __init__(self) -> None:
         self._round_trip: float | None = None
         self._flushes = -1
+        self.chosen: dict[Any, Any] = {}
+        """What was chosen at this distance; forgotten when it changes."""
         self.rounded: float = _UNKNOWN
         """Microseconds, to two digits: what routes are chosen by, so that they are chosen once."""
 
@@ -47,4 +50,7 @@ class Distance:
         else:
             known += _FORGETTING * (found - known)
         self._round_trip = known
-        self.rounded = float(f"{known:.2g}")
+        rounded = float(f"{known:.2g}")
+        if rounded != self.rounded or len(self.chosen) >= _MOST_CHOSEN:
+            self.rounded = rounded
+            self.chosen = {}
