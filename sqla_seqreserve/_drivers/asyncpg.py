@@ -58,7 +58,7 @@ class _Asyncpg:
     insert_row = 12.0
     numbered_row = 24.5
     statement = 200.0
-    reservation = 220.0
+    reservation = 280.0
 
     def state(self, connection: Any) -> State:
         if connection.dbapi_connection.autocommit:

@@ -111,7 +111,8 @@ def _save(sessions: Sessions, way: str, count: int) -> float:
 
     def work(session: Session) -> None:
         if way == BULK_INSERT:
-            session.execute(insert(Payment), values)
+            # Without it, rows with and without a NULL are statements of their own.
+            session.execute(insert(Payment), values, execution_options={"render_nulls": True})
         else:
             session.add_all(objects)
         session.commit()
