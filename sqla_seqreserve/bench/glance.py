@@ -139,7 +139,7 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
         "text.color": _TEXT,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(8.2, 3.3), layout="constrained")
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
         panel = figure.subplots()
         highest = max(cell.times(way) for cell in glance for way in _COLOURS)
         for number, (way, colour) in enumerate(_COLOURS.items()):
@@ -150,17 +150,18 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
                 panel.text(
                     place,
                     height + highest * 0.015,
-                    f"{height:.1f}x" if height < 10 else f"{height:.0f}x",
+                    f"{height:.2f}x" if height < 2 else f"{height:.1f}x",
                     ha="center",
-                    fontsize=8.5,
+                    fontsize=8,
                     fontweight="bold" if way == OURS else "normal",
                 )
         panel.set_xticks(range(len(glance)), [_place(cell) for cell in glance], color=_TEXT)
         panel.set_yticks([])
-        panel.set_ylim(0, highest * 1.25)
+        panel.set_xlim(-0.6, len(glance) - 0.4)
+        panel.set_ylim(0, highest * 1.55)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-        panel.legend(loc="upper left", frameon=False, labelcolor=_TEXT, ncols=3)
+        panel.legend(loc="upper left", frameon=False, labelcolor=_TEXT, fontsize=9)
         panel.set_title(
             "Saving objects and committing: times as fast as stock SQLAlchemy",
             loc="left",
@@ -175,7 +176,7 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
 _LABELS: Final = {
     STOCK: "SQLAlchemy, add_all()",
     OURS: "with sqla-seqreserve, add_all()",
-    BULK_INSERT: "SQLAlchemy's bulk INSERT: no objects, no keys",
+    BULK_INSERT: "SQLAlchemy's bulk INSERT, which makes no objects and returns no keys",
 }
 
 

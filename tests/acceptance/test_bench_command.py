@@ -174,7 +174,7 @@ def test_the_glance_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) 
         assert len(times) == 3
         assert times[STOCK] == 1
     texts = ["".join(element.itertext()).strip() for element in ET.parse(file).iter()]
-    drawn = [found for found in texts if re.fullmatch(r"\d+(\.\d)?x", found)]
+    drawn = [found for found in texts if re.fullmatch(r"\d+\.\d{1,2}x", found)]
     assert len(drawn) in {6, 12}, texts  # an element, and the one within it
 
 
