@@ -43,7 +43,7 @@ class _Psycopg:
     insert_row = 26.0
     numbered_row = 46.0
     statement = 150.0
-    reservation = 400.0
+    reservation = 230.0
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
