@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Dialect
@@ -82,7 +83,14 @@ class _Asyncpg:
     def begin_along(self, cursor: Any) -> None:
         """asyncpg takes one statement at a time, BEGIN too."""
 
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),
+    ) -> list[Row]:
         if lock is None:
             cursor.execute(statement, parameters)
             return [tuple(row) for row in cursor.fetchall()]
@@ -93,7 +101,7 @@ class _Asyncpg:
             if opens:
                 host.rollback_adapted(cursor)
             raise LockRefusedError
-        return _numbers(copied)
+        return _rows(copied, types)
 
     async def _query(self, cursor: Any, lock: str, text: str) -> bytes | None:
         """What the query's COPY brought; ``None``: the lock was refused."""
@@ -161,11 +169,36 @@ def _literal(text: str) -> str:
     return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
 
-def _numbers(copied: bytes) -> list[Row]:
-    """The rows of whole numbers that a COPY in text format holds."""
+def _rows(copied: bytes, types: Sequence[str]) -> list[Row]:
+    """The rows that a COPY in text format holds: whole numbers, and columns of these types."""
+    if types:
+        readers: list[Callable[[bytes], Any]] = [int, int]
+        readers += [_READERS.get(name, int) for name in types]
+        return [
+            tuple(
+                None if field == b"\\N" else read(field)
+                for read, field in zip(readers, line.split(b"\t"), strict=True)
+            )
+            for line in copied.splitlines()
+        ]
     width = copied.partition(b"\n")[0].count(b"\t") + 1
     values = [None if field == b"\\N" else int(field) for field in copied.split()]
     return list(zip(*[iter(values)] * width, strict=True))
+
+
+_ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPES: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+def _text(field: bytes) -> str:
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), field).decode()
+
+
+_READERS: Final[dict[str, Callable[[bytes], Any]]] = {
+    "uuid": lambda field: UUID(field.decode()),
+    "text": _text,
+    "varchar": _text,
+}
 
 
 async def _was_locked(connection: Any, lock: str) -> bool:

@@ -150,9 +150,21 @@ class Driver(Protocol):
         if there is none yet and if :attr:`begins_along`.
         """
 
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
-        """Take a lock (``LOCK TABLE``) and run a query of whole numbers, in one message with the
-        BEGIN of the transaction where the driver can; return the query's rows.
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),
+    ) -> list[Row]:
+        """Take a lock (``LOCK TABLE``) and run a query, in one message with the BEGIN of the
+        transaction where the driver can; return the query's rows.
+
+        :param types: of the columns behind the first two, which are whole numbers: names as in
+            ``pg_type``, for a driver that is not told by the server.
+        :param types: of the columns behind the first two, which are whole numbers: names as in
+            ``pg_type``, for drivers that are not told by the server.
 
         :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
         """

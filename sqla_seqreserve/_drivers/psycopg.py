@@ -68,7 +68,14 @@ class _Psycopg:
 
 
 class _SyncPsycopg(_Psycopg):
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
+    ) -> list[Row]:
         from psycopg import ClientCursor
 
         connection = cursor.connection
@@ -112,7 +119,14 @@ class _SyncPsycopg(_Psycopg):
 
 
 class _AsyncPsycopg(_Psycopg):
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
+    ) -> list[Row]:
         return host.await_driver(  # type: ignore[no-any-return]  # whatever the coroutine returns
             self._query(host.driver_cursor(cursor), lock, statement, parameters)
         )

@@ -74,7 +74,14 @@ class _Psycopg2:
     def begin_along(self, cursor: Any) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
 
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
+    ) -> list[Row]:
         if lock is None:
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())

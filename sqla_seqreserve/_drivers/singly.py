@@ -57,7 +57,14 @@ class Singly:
     def begin_along(self, cursor: Any) -> None:
         """BEGIN is a message of its own."""
 
-    def query(self, cursor: Any, lock: str | None, statement: str, parameters: Any) -> list[Row]:
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),  # noqa: ARG002  # executed as SQLAlchemy does, it knows them
+    ) -> list[Row]:
         if lock is not None:
             _take(cursor, lock)
         cursor.execute(statement, parameters)

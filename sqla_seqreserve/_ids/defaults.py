@@ -70,8 +70,9 @@ column, ``pg_attribute a`` and ``pg_type b``, the type below any domain.
 
 def default_of(row: Any) -> DefaultFacts | None:
     """The default of a row of the query; ``None`` where it is left to the server."""
-    # A backslash has a meaning of its own where SQLAlchemy is given text.
-    if not row.is_fresh or "\\" in row.expression:
+    # A backslash has a meaning of its own where SQLAlchemy is given text, a dollar sign where a
+    # driver numbers parameters.
+    if not row.is_fresh or "\\" in row.expression or "$" in row.expression:
         return None
     problem = None
     if not row.is_allowed:

@@ -263,7 +263,7 @@ class _Statement:
         if driver.lock_round_trips and driver.state(self.connection.connection) == "autocommit":
             # It would end with the statement that takes it.
             lock = None
-        return _query(self.connection, driver, lock, self.text, self.parameters)
+        return _query(self.connection, driver, lock, self.text, self.parameters, self.types)
 
 
 def _query(
@@ -272,6 +272,7 @@ def _query(
     lock: str | None,
     statement: TextClause,
     parameters: dict[str, Any],
+    types: Sequence[str],
 ) -> list[Row]:
     rows: list[Row] = []
     refused: LockRefusedError | None = None
@@ -279,7 +280,7 @@ def _query(
     def query(cursor: Any, sql: str, bound: Any) -> None:
         nonlocal refused
         try:
-            rows.extend(driver.query(cursor, lock, sql, bound))
+            rows.extend(driver.query(cursor, lock, sql, bound, types))
         except LockRefusedError as error:
             # Not an error of the application's, so neither its listeners nor its log hear of it.
             refused = error

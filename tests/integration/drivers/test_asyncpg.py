@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqla_seqreserve import FlushReport, bulk_insert, register
 from sqla_seqreserve._drivers import driver_of
+from sqla_seqreserve._drivers.asyncpg import _rows
 from sqla_seqreserve.testing import record_statements
 
 
@@ -255,3 +257,12 @@ def test_asyncpg_has_the_names() -> None:
 
     assert "_state" in PreparedStatement.__slots__
     assert hasattr(BaseProtocol, "copy_in")
+
+
+def test_values_of_each_type_are_read_from_a_copy() -> None:
+    """Whole numbers, NULL, UUIDs, and text with whatever COPY escapes."""
+    line = b"0\t7\t\\N\t0edfb02e-214e-4a0f-b911-18c7a209572d\ta\\tb\\\\n\\nc\n"
+    assert _rows(line, ["int8", "uuid", "text"]) == [
+        (0, 7, None, UUID("0edfb02e-214e-4a0f-b911-18c7a209572d"), "a\tb\\n\nc")
+    ]
+    assert _rows(b"0\t7\n1\t\\N\n", []) == [(0, 7), (1, None)]
