@@ -203,7 +203,8 @@ def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> No
         return found
 
     first, *later = counts("ignore")
-    assert counts(on_drift) == [first + CHECK, *later]
+    # One more: which engine it is, which a flush of one object need not know.
+    assert counts(on_drift) == [first + CHECK + 1, *later]
 
 
 def test_registering_asks_nothing(production_engine: Engine) -> None:
