@@ -245,17 +245,6 @@ class Registration:
         return enrolled
 
     @property
-    def is_plain(self) -> bool:
-        """Whether nothing is asked for but what is cheapest."""
-        return (
-            self._mode == "bulk"
-            and self.reserve == "auto"
-            and self.copy_min_rows is None
-            and not self.prefetch
-            and self.drift_guard is None
-        )
-
-    @property
     def is_watched(self) -> bool:
         """Whether anybody is to be called after a flush."""
         return bool(self._callbacks)

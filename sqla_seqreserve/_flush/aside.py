@@ -28,7 +28,7 @@ from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
 from .tally import tell_failed
-from .weighing import FlushSettings, chosen_route, heed_messages, transaction_state
+from .weighing import FlushSettings, chosen_route, heed_messages, is_plain, transaction_state
 
 __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
@@ -129,7 +129,7 @@ def stay_out(
     """
     if not pending:
         return _NOTHING_TO_INSERT
-    if not settings.is_plain or uow.session.twophase:
+    if not is_plain(settings) or uow.session.twophase:
         return None
     for mapper in pending:
         if (

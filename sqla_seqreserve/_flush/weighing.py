@@ -36,6 +36,7 @@ __all__ = [
     "heed_messages",
     "hindrance",
     "is_distributed",
+    "is_plain",
     "transaction_state",
     "wishes_for",
 ]
@@ -79,10 +80,19 @@ class FlushSettings(Settings, Protocol):
     def drift_guard(self) -> DriftGuard | None: ...
     @property
     def is_watched(self) -> bool: ...
-    @property
-    def is_plain(self) -> bool: ...
     def enrols(self, mapper: Mapper[Any]) -> bool: ...
     def flushed(self, report: FlushReport) -> None: ...
+
+
+def is_plain(settings: FlushSettings) -> bool:
+    """Whether nothing is asked for but what is cheapest."""
+    return (
+        settings.mode == "bulk"
+        and settings.reserve == "auto"
+        and settings.copy_min_rows is None
+        and not settings.prefetch
+        and settings.drift_guard is None
+    )
 
 
 def heed_messages(settings: Settings, dialect: Dialect) -> None:

@@ -34,5 +34,5 @@ def test_offline_they_decide_inside_the_server() -> None:
     op = Operations(context)
     op.distribute_table("it's", "K", schema="S", colocate_with="u")
     sql = out.getvalue()
-    assert "extname = ''citus''" in sql
+    assert "proname = ''citus_truncate_trigger''" in sql
     assert """create_distributed_table(''"S"."it''''s"'', ''K'', colocate_with => ''u'')""" in sql
