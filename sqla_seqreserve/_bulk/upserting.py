@@ -94,8 +94,7 @@ class Upserting:
         :raises InvalidRowsError: two rows are for one row of the table; nothing was written.
         """
         given = self.given
-        if self.plan.facts.statement_triggers:
-            # They are called where nothing is written, too.
+        if self._checks_first:
             given.refuse_duplicates()
         outcome, aligned = self._write(keys=keys, changed=changed)
         if not (outcome.inserted or outcome.updated) and given.total > 1:
@@ -113,6 +112,13 @@ class Upserting:
             )
         outcome.keys = [aligned[number] for number in range(given.total)]
         return outcome
+
+    @property
+    def _checks_first(self) -> bool:
+        """Whether duplicates are looked for by a statement of their own: triggers of the statement
+        are called where nothing is written, too; and Citus refuses the condition for that.
+        """
+        return bool(self.plan.facts.statement_triggers) or self.plan.facts.distributed
 
     def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
         """What was written, and the keys of the rows that were, by number."""
@@ -156,7 +162,7 @@ class Upserting:
         statement = select(
             rows, *(existing.c[key_label(index)] for index in range(len(self.keys)))
         ).select_from(rows.outerjoin(existing, given.is_same()))
-        if given.total > 1:
+        if given.total > 1 and not self._checks_first:
             statement = statement.where(~given.has_duplicates())
         if self.sequence is None:
             return statement

@@ -24,7 +24,7 @@ exception is SQLAlchemy's.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
@@ -88,19 +88,30 @@ class DecidingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         aside, pending = None, pending_by_mapper(self)
-        actions = self.postsort_actions.values()
-        # Where objects refer to each other it takes more to tell.
-        if not any(isinstance(action, host.ProcessAll) for action in actions):
+        if not _may_go_round(self, pending):
             aside = stay_out(self, self.settings, pending)
         if aside is None:
             settings = self.settings
             _reserve_in(self, settings, partial=False)
-            for action in actions:
+            for action in self.postsort_actions.values():
                 if action.__class__ is host.SaveUpdateAll:
                     action.__class__ = SaveAll
             self.execute()
             return
         aside.flush(self, pending, super().execute)
+
+
+def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
+    """Whether new objects may refer to each other in a circle of classes, as far as their
+    relationships tell: the actions that would tell are not there yet.
+    """
+    if not uow.presort_actions:
+        return False
+    return len(pending) > 1 or any(
+        related.mapper.base_mapper is mapper.base_mapper
+        for mapper in pending
+        for related in mapper.relationships
+    )
 
 
 class ReservingUnitOfWork(host.UOWTransaction):

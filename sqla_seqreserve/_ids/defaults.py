@@ -25,7 +25,7 @@ class DefaultFacts:
     problem: str | None
 
 
-BARE_NEXTVAL: Final = r"'^nextval\(''[^'']*(''''[^'']*)*''::regclass\)$'"
+BARE_NEXTVAL: Final = r"'^(pg_catalog\.)?(worker_)?nextval\(''[^'']*(''''[^'']*)*''::regclass\)$'"
 """A pattern, as SQL, of a default that is the next value of one sequence and nothing else."""
 
 # What the functions of a default promise says whether it can be evaluated before its row is there.

@@ -132,7 +132,9 @@ def test_statements_do_not_grow(portfolio_engine: Engine, holding: Holding) -> N
     sent(5)
     few, some = emptied(8), emptied(150)
     assert emptied(500) == some
-    assert few == [word for word in some if word not in {"CREATE", "COPY", "DROP"}]
+    assert {"CREATE", "COPY"} <= set(some)
+    assert not {"CREATE", "COPY", "DROP"} & set(few)
+    assert len(few) < len(some)
     count = holding.session.scalar(select(func.count()).select_from(PortfolioFundIrrValue))
     assert count == 1000
 
