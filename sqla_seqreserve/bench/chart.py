@@ -15,7 +15,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from .results import Result
 from .work import STOCK
 
-__all__ = ["FORMATS", "draw_chart", "where"]
+__all__ = ["FORMATS", "check_format", "draw_chart", "picture_style", "save_picture", "where"]
 
 FORMATS = (".svg", ".png")
 
@@ -34,8 +34,7 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
     :raises ConfigurationError: the ending is another one, nothing was measured, or Matplotlib is
         not installed.
     """
-    if file.suffix not in FORMATS:
-        raise ConfigurationError(f"{file}: expected a file that ends with {' or '.join(FORMATS)}")
+    check_format(file)
     shown = [result for result in results if result.measure.unit != "MB"]
     if not shown:
         raise ConfigurationError("No time was measured, so there is nothing to draw")
@@ -44,13 +43,7 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationError("A chart needs Matplotlib: install the extra [bench]") from error
-    style: Any = {
-        "font.size": 9,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "sqla-seqreserve",  # the same results draw the same file
-        "text.color": _TEXT,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(picture_style(9, _TEXT)):
         heights = [len(result.samples) * _ROW + _PANEL for result in shown]
         figure = Figure(figsize=(9, sum(heights) + 0.6), layout="constrained")
         panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)
@@ -59,8 +52,7 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
         figure.supxlabel(
             f"microseconds an object, median; less is better\n{where(machine)}", fontsize=8
         )
-        metadata = {"Date": None} if file.suffix == ".svg" else {}
-        figure.savefig(file, transparent=True, dpi=160, metadata=metadata)
+        save_picture(figure, file, transparent=True)
 
 
 def _draw(panel: Any, result: Result) -> None:
@@ -96,3 +88,32 @@ def where(machine: Mapping[str, str]) -> str:
         f"{machine['processor']}, {machine['python']}, SQLAlchemy {machine['sqlalchemy']}, "
         f"PostgreSQL {machine['server_version']}, fsync {machine['fsync']}"
     )
+
+
+def check_format(file: Path) -> None:
+    """Refuse a picture's file whose ending does not say a format.
+
+    :raises ConfigurationError: it does not.
+    """
+    if file.suffix not in FORMATS:
+        raise ConfigurationError(f"{file}: expected a file that ends with {' or '.join(FORMATS)}")
+
+
+def picture_style(size: int, text: str) -> Any:
+    """What all pictures have in common, for Matplotlib.
+
+    :param size: of the font, in points.
+    :param text: its colour.
+    """
+    return {
+        "font.size": size,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sqla-seqreserve",  # the same results draw the same file
+        "text.color": text,
+    }
+
+
+def save_picture(figure: Any, file: Path, **options: Any) -> None:
+    """Write a figure into a file, the same results the same bytes."""
+    metadata = {"Date": None} if file.suffix == ".svg" else {}
+    figure.savefig(file, dpi=160, metadata=metadata, **options)

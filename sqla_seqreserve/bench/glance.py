@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from sqla_seqreserve.errors import ConfigurationError
 
-from .chart import FORMATS, where
+from .chart import check_format, picture_style, save_picture, where
 from .data import payment_values
 from .grid import DISTANCES
 from .models import Payment
@@ -125,20 +125,13 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
 
     :raises ConfigurationError: the ending is another one, or Matplotlib is not installed.
     """
-    if file.suffix not in FORMATS:
-        raise ConfigurationError(f"{file}: expected a file that ends with {' or '.join(FORMATS)}")
+    check_format(file)
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationError("A chart needs Matplotlib: install the extra [bench]") from error
-    style: Any = {
-        "font.size": 10,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "sqla-seqreserve",  # the same results draw the same file
-        "text.color": _TEXT,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(picture_style(10, _TEXT)):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         panel = figure.subplots()
         highest = max(cell.times(way) for cell in glance for way in _COLOURS)
@@ -169,8 +162,7 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
             fontweight="bold",
         )
         figure.supxlabel(f"{driver}, medians; {where(machine)}", fontsize=7.5)
-        metadata = {"Date": None} if file.suffix == ".svg" else {}
-        figure.savefig(file, transparent=True, dpi=160, metadata=metadata)
+        save_picture(figure, file, transparent=True)
 
 
 _LABELS: Final = {

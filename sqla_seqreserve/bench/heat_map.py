@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqla_seqreserve.errors import ConfigurationError
 
-from .chart import FORMATS, where
+from .chart import check_format, picture_style, save_picture, where
 from .grid import Grid, GridCell
 
 __all__ = ["draw_heat_map"]
@@ -35,21 +35,14 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
 
     :raises ConfigurationError: the ending is another one, or Matplotlib is not installed.
     """
-    if file.suffix not in FORMATS:
-        raise ConfigurationError(f"{file}: expected a file that ends with {' or '.join(FORMATS)}")
+    check_format(file)
     try:
         import matplotlib as mpl
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationError("A chart needs Matplotlib: install the extra [bench]") from error
-    style: Any = {
-        "font.size": 9,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "sqla-seqreserve",  # the same results draw the same file
-        "text.color": _TEXT,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(picture_style(9, _TEXT)):
         drivers = grid.drivers
         lines = [_lines(grid, driver) for driver in drivers]
         heights = [len(found) for found in lines]
@@ -72,8 +65,7 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
             f"3 tables: {tables}, the rows spread over them; {where(machine)}",
             fontsize=8,
         )
-        metadata = {"Date": None} if file.suffix == ".svg" else {}
-        figure.savefig(file, facecolor=_GROUND, dpi=160, metadata=metadata)
+        save_picture(figure, file, facecolor=_GROUND)
 
 
 Lines = dict[tuple[int, float], dict[int, GridCell]]
