@@ -157,7 +157,7 @@ def stay_out(
     if is_numbered is None:
         classes = tuple(Pending(*one) for one in weighed)
         route = chosen_route(classes, driver, distance, begun=begun)
-        is_numbered = distance.chosen[key] = not (route.reserve or route.copies)
+        is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Aside(driver, distance, begun=begun) if is_numbered else None
 
 

@@ -152,11 +152,11 @@ def chosen_route(
     """
     if driver is None:
         return choose(pending, None, 0, begun=begun, wishes=wishes)
-    kept = distance.chosen
     key = (pending, driver, begun, wishes)
-    route: Route | None = kept.get(key)
+    route: Route | None = distance.chosen.get(key)
     if route is None:
-        route = kept[key] = choose(pending, driver, distance.rounded, begun=begun, wishes=wishes)
+        route = choose(pending, driver, distance.rounded, begun=begun, wishes=wishes)
+        distance.keep(key, route)
     return route
 
 

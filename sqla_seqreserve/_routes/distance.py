@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 __all__ = ["Distance"]
 
@@ -10,6 +10,8 @@ _UNKNOWN: Final = 300.0
 _FORGETTING: Final = 0.02
 _EVERY: Final = 16
 _MOST_CHOSEN: Final = 256
+
+_T = TypeVar("_T")
 
 
 class Distance:
@@ -27,7 +29,7 @@ class Distance:
         self._round_trip: float | None = None
         self._flushes = -1
         self.chosen: dict[Any, Any] = {}
-        """What was chosen at this distance; forgotten when it changes."""
+        """What was chosen at this distance (:meth:`keep`); forgotten when it changes."""
         self.rounded: float = _UNKNOWN
         """Microseconds, to two digits: what routes are chosen by, so that they are chosen once."""
 
@@ -35,6 +37,13 @@ class Distance:
     def round_trip(self) -> float:
         """Microseconds."""
         return self._round_trip if self._round_trip is not None else _UNKNOWN
+
+    def keep(self, key: Any, choice: _T) -> _T:
+        """Remember what was chosen; however many kinds of flushes there are, not all of it."""
+        if len(self.chosen) >= _MOST_CHOSEN:
+            self.chosen = {}
+        self.chosen[key] = choice
+        return choice
 
     def is_due(self) -> bool:
         """Whether a flush that would have to look at it by itself should do so: now and then."""
@@ -51,6 +60,6 @@ class Distance:
             known += _FORGETTING * (found - known)
         self._round_trip = known
         rounded = float(f"{known:.2g}")
-        if rounded != self.rounded or len(self.chosen) >= _MOST_CHOSEN:
+        if rounded != self.rounded:
             self.rounded = rounded
             self.chosen = {}

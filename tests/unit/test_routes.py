@@ -143,3 +143,16 @@ def test_many_rows_that_copy_refuses_stay_with_their_insert() -> None:
     """Beyond some hundred rows one INSERT for all shards costs less than a message a row."""
     many = [Pending(1_000, copies=False, distributed=True)]
     assert choose(many, ABLE, NEAR, begun=True) == Route(False)
+
+
+def test_what_was_chosen_at_a_distance_has_a_bound() -> None:
+    """However many kinds of flushes there are, and though no time is ever noted; another distance
+    forgets them all.
+    """
+    distance = Distance()
+    for number in range(10_000):
+        assert distance.keep(number, str(number)) == str(number)
+        assert distance.chosen[number] == str(number)
+    assert len(distance.chosen) <= 300
+    distance.note(0.005)
+    assert distance.chosen == {}
