@@ -27,7 +27,7 @@ from .._writers.refusal import copy_line
 from .given import NUMBER, Source
 from .rows import Chunk
 
-__all__ = ["Staging", "staged_plan", "staging"]
+__all__ = ["Staging", "are_cast", "staged_plan", "staging"]
 
 _INT8: Final = 20
 _DEPTH: Final = "sqla_seqreserve_staged"

@@ -84,13 +84,7 @@ class _SyncPsycopg(_Psycopg):
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())
         before, place = _before(connection, lock, opens)
-        if _prepares(connection, before):
-            from .psycopg_prepared import query_prepared
-
-            asking = query_prepared(connection, before, statement, parameters, place)
-        else:
-            query = ClientCursor(connection).mogrify(statement, parameters)
-            asking = _query(connection, ";".join([*before, query]), place)
+        asking = _asking(connection, ClientCursor, before, statement, parameters, place)
         try:
             with connection.lock:
                 return connection.wait(asking)  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
@@ -142,13 +136,7 @@ class _AsyncPsycopg(_Psycopg):
             await cursor.execute(statement, parameters)
             return list(await cursor.fetchall())
         before, place = _before(connection, lock, opens)
-        if _prepares(connection, before):
-            from .psycopg_prepared import query_prepared
-
-            asking = query_prepared(connection, before, statement, parameters, place)
-        else:
-            query = AsyncClientCursor(connection).mogrify(statement, parameters)
-            asking = _query(connection, ";".join([*before, query]), place)
+        asking = _asking(connection, AsyncClientCursor, before, statement, parameters, place)
         try:
             async with connection.lock:
                 return await connection.wait(asking)  # type: ignore[no-any-return]  # as above
@@ -226,6 +214,26 @@ def _before(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int 
     # A lock of several statements is one text.
     place = 2 + lock.count(";")
     return ([_begin(driver), lock] if opens else [*guarded(lock)]), place
+
+
+def _asking(
+    driver: Any,
+    client: Any,
+    before: Sequence[str],
+    statement: str,
+    parameters: Any,
+    locked: int | None,
+) -> Generator[Any, Any, list[Row]]:
+    """What sends a query behind other statements in one message, and loads its rows.
+
+    :param client: the class of a cursor that binds by itself, for a query that is not prepared.
+    """
+    if _prepares(driver, before):
+        from .psycopg_prepared import query_prepared
+
+        return query_prepared(driver, before, statement, parameters, locked)
+    query = client(driver).mogrify(statement, parameters)
+    return _query(driver, ";".join([*before, query]), locked)
 
 
 def _prepares(driver: Any, before: Sequence[str]) -> bool:
