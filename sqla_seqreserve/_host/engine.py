@@ -157,7 +157,9 @@ class InsertContext:
         """
         context = self.context
         values = context.compiled._insertmanyvalues
-        if not values.implicit_sentinel:
+        # Before 2.0.10 SQLAlchemy sorted nothing: each row is in the INSERT's own VALUES, where
+        # PostgreSQL takes every value for its column by itself.
+        if not getattr(values, "implicit_sentinel", False):
             return False
         escaped = context.compiled.escaped_bind_names or {}
         return any(
