@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Exists,
     FromClause,
+    ScalarSelect,
     and_,
     exists,
     func,
@@ -94,10 +96,8 @@ class Given:
     def _existing(self) -> Any:
         """The rows of the table that the arbiter holds, with its elements and the row's key."""
         elements = [
-            (self.column(name) if name is not None else literal_column(f"({element})")).label(label)
-            for name, element, label in zip(
-                self.arbiter.columns, self.arbiter.elements, self.names, strict=True
-            )
+            element.label(label)
+            for element, label in zip(self._target_elements(), self.names, strict=True)
         ]
         keys = [key.label(key_label(index)) for index, key in enumerate(self.keys)]
         found = select(*keys, *elements).select_from(self.target)
@@ -105,18 +105,44 @@ class Given:
             found = found.where(self._holds())
         return found.subquery("existing")
 
+    def _target_elements(self) -> list[Any]:
+        """The arbiter's elements, of a row of the target."""
+        return [
+            self.column(name) if name is not None else literal_column(f"({element})")
+            for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
+        ]
+
     def column(self, name: str) -> Any:
         """The target's column of this name."""
         return next(item for item in self.target.columns if item.name == name)
 
     def is_same(self) -> ColumnElement[bool]:
         """Whether a row of the target is the one that a given row is for."""
-        pairs = [(self.rows.c[name], self.existing.c[name]) for name in self.names]
+        existing = [self.existing.c[name] for name in self.names]
+        return and_(self.rows.c[HELD], *self._are_same(self.rows, existing))
+
+    def _are_same(self, rows: Any, elements: Iterable[Any]) -> list[ColumnElement[bool]]:
+        """Whether a row's elements are these, one by one.
+
+        :param rows: something that has the rows' elements by name.
+        """
+        pairs = zip((rows.c[name] for name in self.names), elements, strict=True)
         if self.arbiter.nulls_alike:
-            same = [left.is_not_distinct_from(right) for left, right in pairs]
-        else:
-            same = [left == right for left, right in pairs]
-        return and_(self.rows.c[HELD], *same)
+            return [left.is_not_distinct_from(right) for left, right in pairs]
+        return [left == right for left, right in pairs]
+
+    def locked(self, key: Any, numbered: Any) -> ScalarSelect[Any]:
+        """``key`` of the row of the target that a given one was found to be for, which is locked by
+        that; NULL where another transaction has deleted it since, or made it another row.
+
+        :param numbered: the rows' elements, with the keys of what they are for.
+        """
+        keys = [item == numbered.c[key_label(index)] for index, item in enumerate(self.keys)]
+        found = select(key).select_from(self.target)
+        found = found.where(*keys, *self._are_same(numbered, self._target_elements()))
+        if self.arbiter.predicate is not None:
+            found = found.where(self._holds())
+        return found.with_for_update(key_share=True).correlate(numbered).scalar_subquery()
 
     def found(self) -> dict[int, tuple[Any, ...]]:
         """The keys of the rows, by number, as the table has them now."""

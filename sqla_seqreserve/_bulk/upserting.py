@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
+    case,
     cast,
     false,
     func,
@@ -54,6 +55,12 @@ class Outcome:
     writer: Writer = "insert"
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def _next(sequence: str) -> ColumnElement[int]:
+    # A constant, which is looked up once; a parameter would be for each row.
+    quoted = sequence.replace("'", "''")
+    return func.nextval(literal_column(f"'{quoted}'::regclass"), type_=BigInteger)
 
 
 class _OverridingSelect(Select[Any]):
@@ -108,7 +115,8 @@ class Upserting:
             raise FlushError(
                 f"Row {missing}: INSERT .. ON CONFLICT for {self.plan.mapper} left no row in "
                 f"{self.target.name} that can be told to be its own. A trigger discards it or "
-                "changes its key; ask for returning=None"
+                "changes its key, or another transaction has just deleted it; ask for "
+                "returning=None"
             )
         outcome.keys = [aligned[number] for number in range(given.total)]
         return outcome
@@ -171,10 +179,7 @@ class Upserting:
         known: list[Any] = [existing.c[key_label(position)]]
         if key.name in rows.c:
             known.insert(0, rows.c[key.name])
-        # A constant, which is looked up once; a parameter would be for each row.
-        quoted = name.replace("'", "''")
-        taken = func.nextval(literal_column(f"'{quoted}'::regclass"), type_=BigInteger)
-        number = cast(func.coalesce(*known, taken, type_=BigInteger), key.type)
+        number = cast(func.coalesce(*known, _next(name), type_=BigInteger), key.type)
         return statement.add_columns(number.label(_ID)).order_by(rows.c[NUMBER])
 
     def _insert(self, numbered: Any, *, keys: bool) -> Any:
@@ -187,7 +192,7 @@ class Upserting:
             values.append(numbered.c[item.column.name])
         if self.sequence is not None:
             target.append(self.sequence[0])
-            values.append(numbered.c[_ID])
+            values.append(self._id(numbered))
         given = {id(item) for item in target}
         for planned in self.plan.columns:
             default: Any = planned.column.default
@@ -200,6 +205,9 @@ class Upserting:
                 target.append(planned.column)
                 values.append(default.arg)
         rows = _OverridingSelect(*values).order_by(*(numbered.c[name] for name in self.given.names))
+        if self._looks_again and not self.update.columns:
+            # There is nothing to do for a row that is there.
+            rows = rows.where(self._known(numbered).is_(None))
         statement = pg_insert(self.target).from_select(
             [item.key for item in target], rows, include_defaults=False
         )
@@ -226,6 +234,41 @@ class Upserting:
         if not self._is_partitioned:
             returned.append(literal_column("(xmax = 0)", Boolean).label(_NEW))
         return statement.returning(*returned)
+
+    @property
+    def _looks_again(self) -> bool:
+        """Whether a row that is there is sent with its own id to a statement that looks for it by
+        other columns. Citus takes no statement that looks at a row again.
+        """
+        return (
+            self.sequence is not None
+            and self.sequence[0].name not in self.arbiter.columns
+            and not self.plan.facts.distributed
+        )
+
+    def _known(self, numbered: Any) -> Any:
+        """The id of the row that was found to be there, or NULL."""
+        assert self.sequence is not None
+        return numbered.c[key_label(list(self.keys).index(self.sequence[0]))]
+
+    def _id(self, numbered: Any) -> Any:
+        """The id that a row is sent with.
+
+        ON CONFLICT may miss a row that another transaction updates at this moment, and PostgreSQL
+        then starts again by itself; but not where the key is a duplicate, too, which it is when the
+        row is sent with its own. So the row that is there is locked first: in the order of the
+        arbiter, as ON CONFLICT does.
+        """
+        assert self.sequence is not None
+        key, name = self.sequence
+        number = numbered.c[_ID]
+        if not (self._looks_again and self.update.columns):
+            return number
+        is_new = self._known(numbered).is_(None)
+        if key.name in numbered.c:
+            is_new |= numbered.c[key.name].is_not(None)
+        locked = func.coalesce(self.given.locked(key, numbered), _next(name), type_=BigInteger)
+        return case((is_new, number), else_=cast(locked, key.type))
 
     @property
     def _is_partitioned(self) -> bool:

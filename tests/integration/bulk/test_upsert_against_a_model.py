@@ -1,16 +1,12 @@
-"""bulk_upsert against a dictionary that does the same, over random batches; and beside another."""
+"""bulk_upsert against a dictionary that does the same, over random batches."""
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
 from typing import Any
 
 import pytest
-from fixtures import many_upserters
-from sqlalchemy import Engine, Identity, UniqueConstraint, select, text
+from sqlalchemy import Engine, Identity, UniqueConstraint, select
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -102,28 +98,3 @@ def test_random_batches(engine: Engine, seed: int) -> None:
                 select(Stock.id, Stock.shop, Stock.item, Stock.amount, Stock.note)
             ).all()
             assert {row[0]: tuple(row[1:]) for row in stored} == model
-
-
-def test_upserts_of_the_same_rows_wait_in_one_order(engine: Engine) -> None:
-    """Processes that store the same rows in different orders never dead-lock; no row is twice."""
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    many_upserters.Base.metadata.create_all(engine)
-    done = subprocess.run(
-        [
-            sys.executable,
-            many_upserters.__file__,
-            engine.url.render_as_string(hide_password=False),
-            str(seed),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["errors"] == []
-    with engine.connect() as connection:
-        stored = connection.scalar(text("SELECT count(*) FROM quote"))
-    # Each row is new to the one that inserted it alone.
-    assert stored == told["inserted"] <= many_upserters.ROWS

@@ -1,0 +1,143 @@
+"""bulk_upsert while other transactions write the same rows."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fixtures import many_upserters
+from sqlalchemy import Engine, Identity, Index, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import bulk_upsert
+from sqla_seqreserve._bulk import upsert as upsert_module
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Seat(Base):
+    __tablename__ = "seat"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    hall: Mapped[int]
+    number: Mapped[int | None]
+    guest: Mapped[str]
+    __table_args__ = (
+        UniqueConstraint("hall", "number", name="seat_in_hall", postgresql_nulls_not_distinct=True),
+        Index(
+            "seat_by_guest", text("lower(guest)"), unique=True, postgresql_where=text("hall > 0")
+        ),
+    )
+
+
+@pytest.fixture(params=["few", "staged"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    found: str = request.param
+    if found == "staged":
+        monkeypatch.setattr(upsert_module, "FEW", 0)
+    return found
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Iterator[Engine]:
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO seat (hall, number, guest) VALUES (1, 1, 'Ann'), (1, NULL, 'Bob')")
+        )
+    yield engine
+
+
+def waits(engine: Engine) -> bool:
+    asked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with engine.connect() as connection:
+        return bool(connection.scalar(asked))
+
+
+MEANWHILE = {
+    "moved": "UPDATE seat SET number = 7, guest = 'Zoe' WHERE id = 1",
+    "deleted": "DELETE FROM seat WHERE id = 1",
+    "updated": "UPDATE seat SET hall = 1 WHERE id = 1",
+    "given another key": "UPDATE seat SET id = 99 WHERE id = 1",
+}
+
+
+@pytest.mark.parametrize("meanwhile", MEANWHILE)
+@pytest.mark.parametrize("conflict", ["seat_in_hall", "seat_by_guest"])
+@pytest.mark.parametrize("update", [["guest"], ["number", "guest"], ()])
+@pytest.mark.parametrize("returning", ["ids", None])
+def test_a_row_that_was_there(
+    engine: Engine, way: str, meanwhile: str, conflict: str, update: Any, returning: Any
+) -> None:
+    """The row is found, then another transaction that holds it ends: what becomes of ours is what
+    the table then says, and not an error about the key.
+    """
+    rows = [{"hall": 1, "number": 1, "guest": "ANN"}, {"hall": 1, "number": 2, "guest": "Cid"}]
+
+    def run() -> Any:
+        with Session(engine) as session, session.begin():
+            return bulk_upsert(
+                session, Seat, rows, conflict=conflict, update=update, returning=returning
+            )
+
+    with ThreadPoolExecutor(1) as threads, engine.connect() as other:
+        other.execute(text(MEANWHILE[meanwhile]))
+        running = threads.submit(run)
+        # Without anything to update, a row that was there needs no lock.
+        until = time.monotonic() + (20 if update else 0.5)
+        while time.monotonic() < until and not running.done() and not waits(engine):
+            time.sleep(0.01)
+        other.commit()
+        done = running.result(timeout=60)
+    with engine.connect() as connection:
+        stored = connection.execute(text("SELECT id, hall, number, guest FROM seat")).all()
+    assert len({row.id for row in stored}) == len(stored)
+    by_place = {(row.hall, row.number): row for row in stored}
+    assert by_place[1, None].guest == "Bob"
+    assert by_place[1, 2].guest == "Cid"
+    if meanwhile in ("updated", "given another key"):
+        key = 1 if meanwhile == "updated" else 99
+        assert by_place[1, 1][::3] == (key, "ANN" if update else "Ann")
+        assert len(stored) == 3
+        assert (done.inserted, done.updated) == (1, 1 if update else 0)
+    elif update:
+        assert by_place[1, 1].guest == "ANN"
+        assert by_place[1, 1].id not in (1, 2)
+        assert (done.inserted, done.updated) == (2, 0)
+    if returning is not None:
+        assert done.ids[1] == by_place[1, 2].id
+        # With nothing to update we were through before the other transaction ended.
+        assert done.ids[0] == (by_place[1, 1].id if update else 1)
+
+
+def test_upserts_of_the_same_rows_wait_in_one_order(engine: Engine) -> None:
+    """Processes that store the same rows in different orders never dead-lock; no row is twice."""
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    many_upserters.Base.metadata.create_all(engine)
+    done = subprocess.run(
+        [
+            sys.executable,
+            many_upserters.__file__,
+            engine.url.render_as_string(hide_password=False),
+            str(seed),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["errors"] == []
+    with engine.connect() as connection:
+        stored = connection.scalar(text("SELECT count(*) FROM quote"))
+    # Each row is new to the one that inserted it alone.
+    assert stored == told["inserted"] <= many_upserters.ROWS
