@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, inspect
-from sqlalchemy.orm import Mapper, Session, registry, scoped_session
+from sqlalchemy.orm import Mapper, Session, scoped_session
 
+from . import _host as host
 from .errors import ConfigurationError
 
 __all__ = [
@@ -117,11 +118,8 @@ def require_async(name: str, bind: object) -> None:
 
 
 def _is_declarative(cls: type[Any]) -> bool:
-    if isinstance(inspect(cls, raiseerr=False), Mapper):
-        return True
-    # An abstract base, DeclarativeBase's or SQLModel's.
-    owners = (getattr(cls, "registry", None), getattr(cls, "_sa_registry", None))
-    return any(isinstance(owner, registry) for owner in owners)
+    is_mapped = isinstance(inspect(cls, raiseerr=False), Mapper)
+    return is_mapped or host.registry_of(cls) is not None
 
 
 def _has_mapped_subclass(cls: type[Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table
 from sqlalchemy import Sequence as Sequence_
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, registry
 from sqlalchemy.orm import attributes as _attributes
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
@@ -109,11 +109,17 @@ def writes_to(mapper: Mapper[Any], table: Table) -> bool:
     return table in mapper._pks_by_table
 
 
+def registry_of(base: type[Any]) -> registry | None:
+    """The registry of an abstract base, declarative or SQLModel's; ``None`` if it is none."""
+    owners = (getattr(base, "registry", None), getattr(base, "_sa_registry", None))
+    return next((owner for owner in owners if isinstance(owner, registry)), None)
+
+
 def all_mappers() -> list[Mapper[Any]]:
     """Every configured mapper of the process, by class name."""
     from sqlalchemy.orm import mapperlib
 
-    mappers = {mapper for registry in mapperlib._all_registries() for mapper in registry.mappers}
+    mappers = {mapper for owner in mapperlib._all_registries() for mapper in owner.mappers}
     return sorted(mappers, key=lambda mapper: (mapper.class_.__name__, mapper.class_.__module__))
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, registry
 from sqlalchemy.sql.functions import next_value
 
+from sqla_seqreserve import _host as host
 from sqla_seqreserve.errors import UnmappedClassError
 
 __all__ = ["Target", "targets_of"]
@@ -85,8 +86,8 @@ def _tables_of_class(cls: type) -> Iterator[tuple[Table, Mapper[Any] | None]]:
     if isinstance(mapper, Mapper):
         yield from _mapped_tables([mapper])
         return
-    owner = getattr(cls, "registry", None)
-    if not isinstance(owner, registry):
+    owner = host.registry_of(cls)
+    if owner is None:
         raise UnmappedClassError(
             f"{cls.__module__}.{cls.__qualname__} is neither a mapped class nor a declarative base"
         )
