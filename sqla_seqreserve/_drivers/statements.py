@@ -28,9 +28,12 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 ``execute()``.
 """
 
+Took: TypeAlias = Callable[[float], object] | None
+"""Is called with the seconds that the driver took to execute a statement, if anybody asks."""
+
 _listening: WeakSet[Dialect] = WeakSet()
 _waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
-_watched: WeakKeyDictionary[Connection, Callable[[float], object]] = WeakKeyDictionary()
+_beginning: WeakKeyDictionary[Connection, Took] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -60,14 +63,12 @@ def send_first(connection: Connection, send: Callable[[], object]) -> None:
     _waiting[connection] = send
 
 
-def begin_along(connection: Connection, took: Callable[[float], object]) -> None:
+def begin_along(connection: Connection, took: Took) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
-
-    :param took: is called with the seconds that the driver took to execute it.
     """
     listen(connection.dialect)
-    _watched[connection] = took
+    _beginning[connection] = took
 
 
 def listen(dialect: Dialect) -> None:
@@ -106,12 +107,12 @@ def _begin_along(
     statement: str,
     parameters: Any,
     context: ExecutionContext,
-    took: Callable[[float], object],
 ) -> bool | None:
+    took = _beginning.pop(context.root_connection)
     driver = driver_of(context.dialect)
     if driver is not None:
         driver.begin_along(cursor)
-    if len(context.dialect.dispatch.do_execute) > 1:
+    if took is None or len(context.dialect.dispatch.do_execute) > 1:
         # Somebody else's listener may want to see it.
         return None
     started = time.perf_counter()
@@ -126,8 +127,8 @@ def _do_execute(
     _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
-        if _watched and (took := _watched.pop(context.root_connection, None)) is not None:
-            return _begin_along(cursor, statement, parameters, context, took)
+        if _beginning and context.root_connection in _beginning:
+            return _begin_along(cursor, statement, parameters, context)
         return None
     job(cursor, statement, parameters)
     return True

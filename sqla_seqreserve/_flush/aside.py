@@ -93,20 +93,19 @@ class Aside:
             raise
 
     def _look(self, rows: int, connection: Callable[[], Connection]) -> None:
-        """Have the BEGIN travel with the first statement, and measure that; where it does not
-        travel, measure now and then.
+        """Have the BEGIN travel with the first statement, and measure now and then how long that
+        takes.
         """
         driver, distance = self._driver, self._distance
         assert driver is not None
-        along = driver.begins_along and not self.begun
-        due = distance.is_due() and rows <= _FEW
-        if along or due:
+        took = None
+        if rows <= _FEW and distance.is_due():
             round_trips = 1 if self.begun or driver.begins_along else 2
 
             def took(seconds: float) -> None:
-                if rows <= _FEW:
-                    distance.note(seconds, round_trips)
+                distance.note(seconds, round_trips)
 
+        if took is not None or (driver.begins_along and not self.begun):
             begin_along(connection(), took)
 
 

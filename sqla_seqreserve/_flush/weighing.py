@@ -147,7 +147,7 @@ def chosen_route(
     begun: bool,
     wishes: Wishes = _NO_WISHES,
 ) -> Route:
-    """The cheapest way of a flush, by a distance with two digits: an application's flushes are
+    """The cheapest way of a flush, by about the distance: an application's flushes are
     alike, and weighed once.
     """
     if driver is None:

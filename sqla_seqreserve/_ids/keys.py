@@ -163,11 +163,12 @@ def lacks_key(mapper: Mapper[Any], states: Iterable[Any]) -> bool:
     """Whether the database has a key to generate for one of these objects, from the mapping
     alone.
     """
-    return any(
-        state.dict.get(part.attribute) is None
-        for part in generated_key(mapper).parts
-        for state in states
-    )
+    # In a loop, for it is asked in every flush.
+    for part in generated_key(mapper).parts:
+        for state in states:
+            if state.dict.get(part.attribute) is None:
+                return True
+    return False
 
 
 def _find_generated_key(mapper: Mapper[Any]) -> GeneratedKey:

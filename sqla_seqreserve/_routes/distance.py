@@ -8,7 +8,9 @@ __all__ = ["Distance"]
 
 _UNKNOWN: Final = 300.0
 _FORGETTING: Final = 0.02
+_AT_FIRST: Final = 4
 _EVERY: Final = 16
+_TOLERANCE: Final = 0.1
 _MOST_CHOSEN: Final = 256
 
 _T = TypeVar("_T")
@@ -27,11 +29,13 @@ class Distance:
 
     def __init__(self) -> None:
         self._round_trip: float | None = None
-        self._flushes = -1
+        self._flushes = 0
         self.chosen: dict[Any, Any] = {}
         """What was chosen at this distance (:meth:`keep`); forgotten when it changes."""
         self.rounded: float = _UNKNOWN
-        """Microseconds, to two digits: what routes are chosen by, so that they are chosen once."""
+        """Microseconds, about: what routes are chosen by, so that they are chosen once, and not
+        each time the network is a little slower or faster.
+        """
 
     @property
     def round_trip(self) -> float:
@@ -46,9 +50,9 @@ class Distance:
         return choice
 
     def is_due(self) -> bool:
-        """Whether a flush that would have to look at it by itself should do so: now and then."""
-        self._flushes = (self._flushes + 1) % _EVERY
-        return not self._flushes
+        """Whether a flush should look at it by itself: the first few, then now and then."""
+        self._flushes += 1
+        return self._flushes <= _AT_FIRST or not self._flushes % _EVERY
 
     def note(self, seconds: float, round_trips: int = 1) -> None:
         """Note that a statement of little work took so long, in so many round trips."""
@@ -59,7 +63,6 @@ class Distance:
         else:
             known += _FORGETTING * (found - known)
         self._round_trip = known
-        rounded = float(f"{known:.2g}")
-        if rounded != self.rounded:
-            self.rounded = rounded
+        if abs(known - self.rounded) > _TOLERANCE * self.rounded:
+            self.rounded = known
             self.chosen = {}
