@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fixtures.least_role import ROLE
+from fixtures.least_role import role as role
 from fixtures.sides import WAYS, Side, Way, both, refusal
-from sqlalchemy import Identity, create_engine, text
+from sqlalchemy import Identity, text
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import register
 
-ROLE = "seqreserve_least"
+pytestmark = pytest.mark.usefixtures("role")
 
 
 class Base(DeclarativeBase):
@@ -47,23 +49,6 @@ class Declared(Base):
     id: Mapped[int] = mapped_column(DatabaseSequence("declared_seq"), primary_key=True)
     name: Mapped[str | None]
     note: Mapped[str | None]
-
-
-@pytest.fixture(autouse=True)
-def role(twin_urls: tuple[str, str]) -> Iterator[None]:
-    """A role of the cluster that owns nothing, for the test."""
-    engine = create_engine(twin_urls[0], isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE ROLE {ROLE}"))
-    yield
-    for url in twin_urls:
-        owner = create_engine(url, isolation_level="AUTOCOMMIT")
-        with owner.connect() as connection:
-            connection.execute(text(f"DROP OWNED BY {ROLE}"))
-        owner.dispose()
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP ROLE {ROLE}"))
-    engine.dispose()
 
 
 def saving(model: type[Any], *, warm: bool, keys: bool = False) -> Any:

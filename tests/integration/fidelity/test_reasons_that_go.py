@@ -4,18 +4,17 @@ that have nothing else to ask the database for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.least_role import role as role
 from fixtures.sides import Side, Way, prepared
-from sqlalchemy import Identity, create_engine, text
+from sqlalchemy import Identity, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve._ids import catalogue
 from sqla_seqreserve.testing import record_statements
 
-ROLE = "seqreserve_reasons"
 AFTER = 100
 
 
@@ -32,18 +31,6 @@ class Item(Base):
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_DOUBTED_AFTER", AFTER)
-
-
-@pytest.fixture
-def role(twin_urls: tuple[str, str]) -> Iterator[str]:
-    engine = create_engine(twin_urls[1], isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE ROLE {ROLE}"))
-    yield ROLE
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP OWNED BY {ROLE}"))
-        connection.execute(text(f"DROP ROLE {ROLE}"))
-    engine.dispose()
 
 
 def saves(side: Side, times: int, *, become: str | None = None) -> list[tuple[str, list[str]]]:

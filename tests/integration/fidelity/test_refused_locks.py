@@ -4,18 +4,20 @@ rules are what they are in stock, in a new and in an open transaction, on each d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fixtures.least_role import ROLE
+from fixtures.least_role import role as role
 from fixtures.sides import WAYS, Side, Way, both, refusal
-from sqlalchemy import Identity, create_engine, text
+from sqlalchemy import Identity, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import reserve_ids
 
-ROLE = "seqreserve_refused"
+pytestmark = pytest.mark.usefixtures("role")
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
 FEW, COPY, MAPPINGS = WAYS[1], WAYS[3], WAYS[6]
 SINGLE = Way("single messages", {"copy_min_rows": 1, "messages": "single"})
@@ -37,23 +39,6 @@ class Other(Base):
     __tablename__ = "other"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     name: Mapped[str | None]
-
-
-@pytest.fixture(autouse=True)
-def role(twin_urls: tuple[str, str]) -> Iterator[None]:
-    """A role of the cluster that owns nothing, for the test."""
-    engine = create_engine(twin_urls[0], isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE ROLE {ROLE}"))
-    yield
-    for url in twin_urls:
-        owner = create_engine(url, isolation_level="AUTOCOMMIT")
-        with owner.connect() as connection:
-            connection.execute(text(f"DROP OWNED BY {ROLE}"))
-        owner.dispose()
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP ROLE {ROLE}"))
-    engine.dispose()
 
 
 def rows_of(side: Side) -> list[dict[str, Any]]:
