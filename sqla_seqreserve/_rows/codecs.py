@@ -284,7 +284,9 @@ def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
         return Refusal(f"column {column.name} is {model} in the model, {type_name} in the database")
     if type_name in STRINGS:
         # Only psycopg2's and psycopg's casts of several rows know CHAR without a length.
-        narrows = model in {"char", "nchar"} and not modelled.size
+        # An array is always cast, and char takes the blanks off that other strings keep.
+        blanks = column.element_type is not None and type_name != "bpchar"
+        narrows = model in {"char", "nchar"} and (blanks or not modelled.size)
     elif model == "float" and modelled.size:
         narrows = int(modelled.size) <= 24 and type_name == "float8"
     elif type_name in {"bit", "varbit"}:

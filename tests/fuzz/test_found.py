@@ -60,6 +60,8 @@ FOUND: Final = (
     ("macaddr", "text", ["x", "x"]),
     # An array of what the driver has no binary format for.
     ("macaddr[]", "macaddr[]", [["08:00:2b:01:02:03"], []]),
+    # Blanks that a char has none of, and an array of other strings would keep.
+    ("char(3)[]", "varchar(3)[]", [["aqe", " ", ""], ["a", "b ", ""]]),
     # An enum of another name.
     ("enum", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native", "mood", [v.Shade.RED, v.Shade.RED]),
