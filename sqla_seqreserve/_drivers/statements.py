@@ -113,7 +113,7 @@ def _begin_along(
     if driver is not None:
         driver.begin_along(cursor)
     if took is None or len(context.dialect.dispatch.do_execute) > 1:
-        # Somebody else's listener may want to see it.
+        # Nobody asks how long it takes, or somebody else's listener may want to see it.
         return None
     started = time.perf_counter()
     context.dialect.do_execute(cursor, statement, parameters, context)
