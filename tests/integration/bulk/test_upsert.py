@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fixtures.bulk_keys import DRIVERS
 from fixtures.bulk_keys import on_driver as on_driver
+from fixtures.upsert_ways import way as way
 from sqlalchemy import (
     Computed,
     Engine,
@@ -25,9 +26,11 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import bulk_insert, bulk_upsert
-from sqla_seqreserve._bulk import upsert as upsert_module
 from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError
 from sqla_seqreserve.testing import record_statements
+
+# Every rule holds for few rows and for many.
+pytestmark = pytest.mark.usefixtures("way")
 
 
 class Base(DeclarativeBase):
@@ -97,15 +100,6 @@ class Share(Base):
 
 
 MAY = dt.date(2024, 5, 1)
-
-
-@pytest.fixture(params=["few", "staged"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every rule holds for few rows, which are sent along, and for many, which are staged."""
-    found: str = request.param
-    if found == "staged":
-        monkeypatch.setattr(upsert_module, "FEW", 0)
-    return found
 
 
 @pytest.fixture

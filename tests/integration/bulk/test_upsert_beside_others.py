@@ -7,17 +7,16 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fixtures import many_upserters
+from fixtures.upsert_ways import way as way
 from sqlalchemy import Engine, Identity, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import bulk_upsert
-from sqla_seqreserve._bulk import upsert as upsert_module
 
 
 class Base(DeclarativeBase):
@@ -38,26 +37,21 @@ class Seat(Base):
     )
 
 
-@pytest.fixture(params=["few", "staged"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    found: str = request.param
-    if found == "staged":
-        monkeypatch.setattr(upsert_module, "FEW", 0)
-    return found
-
-
 @pytest.fixture
-def engine(engine: Engine) -> Iterator[Engine]:
+def engine(engine: Engine) -> Engine:
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(
             text("INSERT INTO seat (hall, number, guest) VALUES (1, 1, 'Ann'), (1, NULL, 'Bob')")
         )
-    yield engine
+    return engine
 
 
 def waits(engine: Engine) -> bool:
-    asked = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    asked = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     with engine.connect() as connection:
         return bool(connection.scalar(asked))
 
@@ -91,12 +85,14 @@ def test_a_row_that_was_there(
     with ThreadPoolExecutor(1) as threads, engine.connect() as other:
         other.execute(text(MEANWHILE[meanwhile]))
         running = threads.submit(run)
-        # Without anything to update, a row that was there needs no lock.
-        until = time.monotonic() + (20 if update else 0.5)
-        while time.monotonic() < until and not running.done() and not waits(engine):
-            time.sleep(0.01)
+        until, waited = time.monotonic() + 20, False
+        while time.monotonic() < until and not running.done() and not waited:
+            time.sleep(0.01)  # asks the server again, until it says so
+            waited = waits(engine)
         other.commit()
         done = running.result(timeout=60)
+    # Without anything to update, a row that was there needs no lock.
+    assert waited == bool(update)
     with engine.connect() as connection:
         stored = connection.execute(text("SELECT id, hall, number, guest FROM seat")).all()
     assert len({row.id for row in stored}) == len(stored)
