@@ -32,6 +32,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
+from ._flush.many import follow
 from ._flush.weighing import heed_messages
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
@@ -232,6 +233,7 @@ class Registration:
         if _known(key) is self:
             del _registrations[key]
             event.remove(self._session_target(), "before_flush", self.before_flush)
+            event.remove(self._session_target(), "after_begin", self.after_begin)
 
     # What the flush asks for
 
@@ -271,8 +273,21 @@ class Registration:
             return
         flush.take_over(flush_context, self, partial=instances is not None)
 
+    def after_begin(
+        self,
+        session: Session | None = None,
+        transaction: Any = None,  # noqa: ARG002  # the event's
+        connection: Connection | None = None,
+    ) -> None:
+        """Have what the session executes for many rows travel as one statement."""
+        if session is None or connection is None:
+            return
+        if self._accepts is None or self._accepts(session):
+            follow(connection, self)
+
     def _listen(self) -> None:
         event.listen(self._session_target(), "before_flush", self.before_flush)
+        event.listen(self._session_target(), "after_begin", self.after_begin)
 
     def _configure(
         self,

@@ -58,6 +58,8 @@ class _Asyncpg:
     copy_row = 4.5
     insert_row = 12.0
     numbered_row = 24.5
+    executes_each = False
+    executed_row = 14.0
     statement = 200.0
     reservation = 280.0
 

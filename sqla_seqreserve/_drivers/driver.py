@@ -121,6 +121,12 @@ class Driver(Protocol):
     lock_round_trips: int
     """Round trips of a lock beside those of the :meth:`query` that it is taken for."""
 
+    executes_each: bool
+    """Whether an ``executemany()`` takes a round trip a row."""
+
+    executed_row: float
+    """Microseconds of work of a row in an ``executemany()``."""
+
     copy_start: float
     copy_row: float
     insert_row: float

@@ -42,6 +42,8 @@ class _Psycopg:
     copy_row = 3.0
     insert_row = 26.0
     numbered_row = 46.0
+    executes_each = False
+    executed_row = 20.0
     statement = 150.0
     reservation = 230.0
 

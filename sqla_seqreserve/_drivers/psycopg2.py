@@ -48,6 +48,8 @@ class _Psycopg2:
     copy_row = 7.0
     insert_row = 40.0
     numbered_row = 42.0
+    executes_each = True
+    executed_row = 60.0
     statement = 150.0
     reservation = 370.0
 

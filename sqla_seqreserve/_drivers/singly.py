@@ -39,6 +39,8 @@ class Singly:
         """Whether the rows of an ``executemany()`` must be executed one by one."""
         self.insert_row = driver.insert_row + (_ROUND_TRIP if self.rows_apart else 0)
         self.numbered_row = driver.numbered_row
+        self.executes_each = driver.executes_each or self.rows_apart
+        self.executed_row = driver.executed_row
         self.statement = driver.statement
         self.reservation = driver.reservation
 

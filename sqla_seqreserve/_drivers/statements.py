@@ -19,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from . import driver_of, sends_rows_apart
 
-__all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first"]
+__all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first", "write_many_by"]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -31,9 +31,13 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 Took: TypeAlias = Callable[[float], object] | None
 """Is called with the seconds that the driver took to execute a statement, if anybody asks."""
 
+WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], bool]
+"""Is asked to execute a statement for many rows; says whether it did."""
+
 _listening: WeakSet[Dialect] = WeakSet()
 _waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
 _beginning: WeakKeyDictionary[Connection, Took] = WeakKeyDictionary()
+_writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -61,6 +65,12 @@ def send_first(connection: Connection, send: Callable[[], object]) -> None:
     """Call ``send`` once, before the next statement of the connection is sent."""
     listen(connection.dialect)
     _waiting[connection] = send
+
+
+def write_many_by(connection: Connection, write: WriteMany) -> None:
+    """Have ``write`` asked to execute what the connection executes for many rows."""
+    listen(connection.dialect)
+    _writing[connection] = write
 
 
 def begin_along(connection: Connection, took: Took) -> None:
@@ -95,6 +105,9 @@ def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
     _send_what_waits(context)
+    write = _writing.get(context.root_connection)
+    if write is not None and write(cursor, statement, parameters, context):
+        return True
     if not sends_rows_apart(context.dialect):
         return None
     for row in parameters:

@@ -182,6 +182,17 @@ class FlushRun:
         source = self.keys.sources.get(mapper)
         return source is not None and source.refuses_keys and source.key.table is table
 
+    def updates_together(self, base_mapper: Mapper[Any], states: Sequence[State]) -> bool:
+        """Whether these are changed objects of classes that count their versions, of which
+        SQLAlchemy would send one UPDATE after the other.
+        """
+        return (
+            len(states) > 1
+            and base_mapper.version_id_col is not None
+            and self.settings.mode == "bulk"
+            and all(state.key is not None for state in states)
+        )
+
     def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> str | None:
         """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
         if self.settings.mode == "off":

@@ -88,7 +88,7 @@ class DecidingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         aside, pending = None, pending_by_mapper(self)
-        if not _may_go_round(self, pending):
+        if not (_may_go_round(self, pending) or _counts_versions(self)):
             aside = stay_out(self, self.settings, pending)
         if aside is None:
             settings = self.settings
@@ -111,6 +111,16 @@ def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> b
         related.mapper.base_mapper is mapper.base_mapper
         for mapper in pending
         for related in mapper.relationships
+    )
+
+
+def _counts_versions(uow: Any) -> bool:
+    """Whether objects that are there already, of a class that counts its versions, are saved."""
+    return any(
+        mapper.version_id_col is not None
+        and len(states) > 1
+        and any(state.key is not None for state in states)
+        for mapper, states in uow.mappers.items()
     )
 
 
@@ -233,7 +243,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     run: FlushRun = uow.seqreserve
     states = list(states)
     aside = run.aside_of(base_mapper)
-    if aside is not None:
+    if aside is not None and not run.updates_together(base_mapper, states):
         run.drain()
         aside.save(base_mapper, states, uow)
         return
@@ -264,7 +274,9 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
         if updates:
             run.drain()
             commands = host.collect_update_commands(uow, table, updates)
-            host.emit_update_statements(base_mapper, uow, mapper, table, commands)
+            host.emit_update_statements(
+                base_mapper, uow, mapper, table, commands, together=run.settings.mode == "bulk"
+            )
         if inserts:
             insert_records(base_mapper, table, inserts, uow)
     _finalize(base_mapper, uow, inserts, updates)

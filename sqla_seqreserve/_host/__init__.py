@@ -82,8 +82,10 @@ from .mapping import (
 )
 from .persistence import (
     IN_ORDER,
+    ROWS_COUNTED,
     collect_insert_commands,
     collect_update_commands,
+    compares_versions,
     emit_insert_statements,
     emit_update_statements,
     finalize_saved,
@@ -126,6 +128,7 @@ __all__ = [
     "IN_ORDER",
     "NO_VALUE",
     "PASSIVE_NO_INITIALIZE",
+    "ROWS_COUNTED",
     "InsertContext",
     "MadeValues",
     "ProcessAll",
@@ -146,6 +149,7 @@ __all__ = [
     "collect_insert_commands",
     "collect_update_commands",
     "collection_adapter",
+    "compares_versions",
     "compiled_cache",
     "connection_for",
     "copy_column",

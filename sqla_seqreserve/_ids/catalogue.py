@@ -94,7 +94,8 @@ class ColumnFacts:
 @dataclass(frozen=True, slots=True)
 class TableFacts:
     """One table as the database has it now; ``distributed``: Citus manages it, so its rows live in
-    shards.
+    shards. ``watched``: which of insert, update and delete a rule or a statement trigger looks at,
+    so that one statement for many rows is another thing than one a row.
     """
 
     name: TableName
@@ -110,6 +111,7 @@ class TableFacts:
     statement_triggers: bool
     references_itself: bool
     distributed: bool
+    watched: frozenset[str]
     columns: Mapping[str, ColumnFacts]
 
 
@@ -166,6 +168,13 @@ _FACTS = text(
                     WHERE k.conrelid = c.oid AND k.confrelid = c.oid
                       AND k.contype = 'f') AS references_itself,
            {IS_DISTRIBUTED} AS distributed,
+           ARRAY(SELECT k.kind
+                   FROM (VALUES ('insert', 5, 4, '3'), ('update', 17, 16, '2'),
+                                ('delete', 9, 8, '4')) k (kind, mask, bits, event)
+                  WHERE {_TRIGGERS.format(mask="k.mask", bits="k.bits")}
+                     OR EXISTS (SELECT FROM pg_rewrite r
+                                 WHERE r.ev_class = c.oid AND r.ev_type = k.event::"char"))
+               AS watched,
            a.attname::text AS column_name, {COLUMN_FINGERPRINT} AS column_fingerprint,
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
            format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
@@ -390,6 +399,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             statement_triggers=row.statement_triggers,
             references_itself=row.references_itself,
             distributed=row.distributed,
+            watched=frozenset(row.watched),
             columns=columns[slot],
         )
         for slot, row in tables.items()

@@ -1,0 +1,47 @@
+"""The statements for many rows that a registered session executes, within a flush and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from .. import _host as host
+from .._drivers import driver_of
+from .._drivers.statements import write_many_by
+from .._writers.executemany import write_many
+from .weighing import FlushSettings
+
+__all__ = ["follow"]
+
+
+def follow(connection: Connection, settings: FlushSettings) -> None:
+    """Have the statements for many rows of a session's connection travel as one, for as long as the
+    settings say so.
+    """
+    if settings.mode != "bulk" or driver_of(connection.dialect) is None:
+        return
+
+    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+        if settings.mode != "bulk":
+            return False
+        if write_many(cursor, statement, parameters, context, settings.copy_min_rows) is None:
+            return True
+        if not context.execution_options.get(host.ROWS_COUNTED):
+            return False
+        return _count(cursor, statement, parameters, context)
+
+    write_many_by(connection, write)
+
+
+def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+    """Execute a statement row by row where the driver's ``executemany()`` counts no rows."""
+    if context.dialect.supports_sane_multi_rowcount:
+        return False
+    count = 0
+    for row in parameters:
+        cursor.execute(statement, row)
+        count += cursor.rowcount
+    host.set_adapted_rowcount(cursor, count)
+    return True

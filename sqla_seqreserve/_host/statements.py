@@ -1,0 +1,96 @@
+"""What SQLAlchemy knows of a statement that it is about to send once for each of many rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from sqlalchemy import Delete, Insert, Table, Update
+
+Kind: TypeAlias = Literal["insert", "update", "delete"]
+
+_KINDS: Final[Mapping[type, Kind]] = {Insert: "insert", Update: "update", Delete: "delete"}
+"""The classes of statements; the ORM executes subclasses of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """A parameter of a compiled statement.
+
+    :param key: where a row of parameters holds its value.
+    :param text: how it stands in the statement, its cast included.
+    :param cast: the type that SQLAlchemy casts it to, as SQL; ``None``: the driver says its type.
+    """
+
+    key: str | int
+    text: str
+    cast: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMany:
+    """A compiled INSERT, UPDATE or DELETE of one table, of which nothing comes back."""
+
+    kind: Kind
+    table: Table
+    text: str
+    placeholders: tuple[Placeholder, ...]
+
+
+def compiled_many(context: Any) -> CompiledMany | None:
+    """The statement of an execution context; ``None`` where it is none of these, or returns rows,
+    or concerns other tables.
+    """
+    compiled = context.compiled
+    if compiled is None or compiled.compile_state is None:
+        return None
+    state = compiled.compile_state
+    statement = state.statement
+    kind = next((kind for cls, kind in _KINDS.items() if isinstance(statement, cls)), None)
+    if (
+        kind is None
+        or not isinstance(statement.table, Table)
+        or compiled.effective_returning
+        or compiled.ctes
+        or getattr(state, "_extra_froms", None)
+    ):
+        return None
+    placeholders = []
+    positions = compiled.positiontup
+    escaped = compiled.escaped_bind_names or {}
+    for bind, name in compiled.bind_names.items():
+        if bind.expanding or bind.literal_execute:
+            return None
+        type_ = bind.type._unwrapped_dialect_impl(compiled.dialect)
+        key: str | int
+        if positions is None:
+            key = escaped.get(name, name)
+            bare = compiled.bindtemplate % {"name": key}
+        else:
+            number = positions.index(name)
+            key, bare = number, f"${number + 1}"
+        text = compiled.render_bind_cast(bind.type, type_, bare) if type_.render_bind_cast else bare
+        placeholders.append(Placeholder(key, text, text[len(bare) + 2 :] or None))
+    # The ORM annotates the table of its statements.
+    table = statement.table._deannotate()
+    return CompiledMany(kind, table, context.statement, tuple(placeholders))
+
+
+_APART: Final = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%%"
+"""What may look like a placeholder and is none: a string, a quoted name, a percent sign."""
+
+
+def replaced(many: CompiledMany, names: Mapping[str | int, str]) -> str | None:
+    """The statement with an expression in place of each placeholder; ``None`` where one is left.
+
+    :param names: by the key of a placeholder.
+    """
+    expressions = {each.text: names[each.key] for each in many.placeholders}
+    # The longer first: $1 is the beginning of $10.
+    texts = sorted(expressions, key=len, reverse=True)
+    pattern = "|".join([_APART, *map(re.escape, texts)])
+    text = re.sub(pattern, lambda found: expressions.get(found[0], found[0]), many.text)
+    left = re.sub(_APART, "", text)
+    return None if "%(" in left or re.search(r"\$[0-9]", left) else text

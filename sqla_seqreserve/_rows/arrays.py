@@ -1,0 +1,180 @@
+"""A column of values as one parameter: the text of an array, which the server reads as it would
+read each value by itself.
+
+SQLAlchemy casts most parameters (``%(a)s::INTEGER``). An array cast to ``INTEGER[]`` has each of
+its elements read by the input function of the same type. So the two are the same wherever the text
+of a value means what the driver's parameter would mean to that cast; :data:`_KINDS` lists where
+that is certain, by the *exact* type of the values. Where there is no cast (psycopg2 writes
+literals) the array has the type that the literal has, and an untyped string that of its column.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Final
+
+from .checks import has_offset, has_steady_offset, is_naive
+
+__all__ = ["ArrayText", "array_text"]
+
+_LIMITS: Final[Mapping[str, int]] = {"SMALLINT": 2**15, "INTEGER": 2**31, "BIGINT": 2**63}
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
+_NAIVE: Final = "TIMESTAMP WITHOUT TIME ZONE"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayText:
+    """The text of an array, and the type of its elements as SQL."""
+
+    text: str
+    element: str
+
+
+def array_text(
+    values: Sequence[Any], cast: str | None, stored: str | None, *, has_ends: bool = False
+) -> ArrayText | None:
+    """The values as an array; ``None``: it might not mean what they mean one by one.
+
+    :param cast: what SQLAlchemy casts each to, as SQL.
+    :param stored: the type of untyped strings, as SQL, where there is no cast.
+    :param has_ends: the driver makes infinity of Python's first and last day (asyncpg).
+    """
+    kinds = set(map(type, values))
+    has_null = NoneType in kinds
+    kinds.discard(NoneType)
+    if len(kinds) > 1:
+        return None
+    if not kinds:
+        element = cast or stored
+        if element is None:
+            return None
+        return ArrayText("{" + ",".join(["NULL"] * len(values)) + "}", element)
+    [kind] = kinds
+    known = _KINDS.get(kind)
+    if known is None:
+        return None
+    given = [value for value in values if value is not None] if has_null else values
+    if has_ends and issubclass(kind, dt.date) and not _ENDS.isdisjoint(map(_day, given)):
+        return None
+    if kind is str:
+        if "\0" in "".join(given):
+            return None
+        element = cast or stored
+    else:
+        element = known.element(cast, given)
+    if element is None or element.endswith("]"):
+        return None
+    write = known.write
+    if has_null:
+        texts = ["NULL" if value is None else write(value) for value in values]
+    else:
+        texts = list(map(write, values))
+    return ArrayText("{" + ",".join(texts) + "}", element)
+
+
+def _day(value: dt.date) -> tuple[int, int, int]:
+    return value.year, value.month, value.day
+
+
+_ENDS: Final = {_day(dt.date.min), _day(dt.date.max)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How values of one Python type are written.
+
+    :param element: the type of the elements, by SQLAlchemy's cast and the values; ``None``: their
+        text might mean something else to it.
+    """
+
+    write: Callable[[Any], str]
+    element: Callable[[str | None, Sequence[Any]], str | None]
+
+
+def _one_of(default: str, *casts: str) -> Callable[[str | None, Sequence[Any]], str | None]:
+    allowed = {default, *casts}
+
+    def element(cast: str | None, values: Sequence[Any]) -> str | None:  # noqa: ARG001  # a kind's
+        return default if cast is None else cast if _name(cast) in allowed else None
+
+    return element
+
+
+def _name(cast: str) -> str:
+    """A type without its length or precision."""
+    before, bracket, behind = cast.partition("(")
+    return before + behind.partition(")")[2] if bracket else before
+
+
+def _integers(cast: str | None, values: Sequence[int]) -> str | None:
+    name = "BIGINT" if cast is None else _name(cast)
+    # What does not fit is refused, in the driver's or the server's own words.
+    limit = _LIMITS.get(name, 2**63)
+    if not (-limit <= min(values) and max(values) < limit):
+        return None
+    return name if name in _LIMITS else cast if name == "NUMERIC" else None
+
+
+def _floats(cast: str | None, values: Sequence[float]) -> str | None:
+    if cast is None:
+        # psycopg2 writes a number, which SQL takes for a numeric; other drivers send a type.
+        return "NUMERIC" if all(map(math.isfinite, values)) else None
+    return cast if cast in {"FLOAT", "DOUBLE PRECISION"} else None
+
+
+def _decimals(cast: str | None, values: Sequence[Decimal]) -> str | None:
+    if not all(value.is_finite() for value in values):
+        return None
+    return "NUMERIC" if cast is None else cast if _name(cast) == "NUMERIC" else None
+
+
+def _datetimes(cast: str | None, values: Sequence[dt.datetime]) -> str | None:
+    meant = _NAIVE if is_naive(values) else _ZONED if has_offset(values) else None
+    return meant if cast is None else cast if _name(cast) == meant else None
+
+
+def _times(cast: str | None, values: Sequence[dt.time]) -> str | None:
+    meant = "TIME WITHOUT TIME ZONE" if is_naive(values) else None
+    if meant is None and has_steady_offset(values):
+        meant = "TIME WITH TIME ZONE"
+    return meant if cast is None else cast if _name(cast) == meant else None
+
+
+def _bytes(value: bytes) -> str:
+    return '"\\\\x' + value.hex() + '"'
+
+
+def _interval(value: dt.timedelta) -> str:
+    return f'"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"'
+
+
+def _string(value: str) -> str:
+    if "\\" in value or '"' in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{value}"'
+
+
+def _float(value: float) -> str:
+    # The literal -0.0 is the numeric 0.0 to SQL; as a parameter it keeps its sign.
+    return repr(value)
+
+
+_KINDS: Final[Mapping[type, _Kind]] = {
+    bool: _Kind({True: "t", False: "f"}.__getitem__, _one_of("BOOLEAN")),
+    bytes: _Kind(_bytes, _one_of("BYTEA")),
+    Decimal: _Kind(str, _decimals),
+    dt.date: _Kind(dt.date.isoformat, _one_of("DATE")),
+    dt.datetime: _Kind(lambda value: f'"{value.isoformat()}"', _datetimes),
+    dt.time: _Kind(dt.time.isoformat, _times),
+    dt.timedelta: _Kind(_interval, _one_of("INTERVAL")),
+    float: _Kind(_float, _floats),
+    int: _Kind(int.__repr__, _integers),
+    str: _Kind(_string, _one_of("VARCHAR")),
+    uuid.UUID: _Kind(str, _one_of("UUID")),
+}

@@ -1,0 +1,442 @@
+"""Statements for many rows of a session (changed and deleted objects, link rows, bulk statements)
+leave what SQLAlchemy leaves that executes them row by row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import uuid
+import warnings
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import pytest
+from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal
+from sqlalchemy import (
+    Column,
+    Enum,
+    ForeignKey,
+    Numeric,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    selectinload,
+)
+
+DRIVERS = (*SYNC_DRIVERS, "asyncpg")
+FORCED = Way("from one row", {"copy_min_rows": 1})
+DEFAULT = Way("default settings")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+LINKS = Table(
+    "links",
+    Base.metadata,
+    Column("left_id", ForeignKey("thing.id"), primary_key=True),
+    Column("right_id", ForeignKey("thing.id"), primary_key=True),
+)
+
+
+class Thing(Base):
+    """A column of most kinds, and links to others of it."""
+
+    __tablename__ = "thing"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int | None]
+    name: Mapped[str | None]
+    price: Mapped[Decimal | None] = mapped_column(Numeric(14, 2))
+    weight: Mapped[float | None]
+    on: Mapped[dt.date | None]
+    at: Mapped[dt.datetime | None]
+    of: Mapped[uuid.UUID | None]
+    data: Mapped[bytes | None]
+    good: Mapped[bool | None]
+    colour: Mapped[Colour | None] = mapped_column(Enum(Colour))
+    changed: Mapped[int] = mapped_column(default=0, onupdate=1)
+    others: Mapped[list[Thing]] = relationship(
+        secondary=LINKS, primaryjoin=id == LINKS.c.left_id, secondaryjoin=id == LINKS.c.right_id
+    )
+
+
+class Counted(Base):
+    """It counts its versions."""
+
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
+
+
+class Animal(Base):
+    __tablename__ = "animal"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+
+
+class Bird(Animal):
+    __tablename__ = "bird"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
+    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    wings: Mapped[int]
+
+
+class Pair(Base):
+    """A key of two columns, one of them text."""
+
+    __tablename__ = "pair"
+    a: Mapped[int] = mapped_column(primary_key=True)
+    b: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str | None]
+
+
+MANY = 40
+
+EVERY = pytest.mark.parametrize("driver", DRIVERS)
+WAYS = pytest.mark.parametrize("way", [FORCED, DEFAULT], ids=str)
+
+
+def things(session: Session, count: int = MANY) -> list[Thing]:
+    """New things, saved."""
+    found = [
+        Thing(
+            number=i,
+            name=f"n'{i}\\\"{{}},",
+            price=Decimal(i) / 4,
+            weight=i / 7,
+            on=dt.date(2020, 1, 1) + dt.timedelta(i),
+            at=dt.datetime(2020, 1, 1, 12, 0, i % 60, i),  # noqa: DTZ001  # the column has no zone
+            of=uuid.UUID(int=i),
+            data=bytes([i, 0, 92]),
+            good=bool(i % 2),
+            colour=Colour.RED,
+        )
+        for i in range(count)
+    ]
+    session.add_all(found)
+    session.commit()
+    return found
+
+
+def loaded(session: Session) -> list[Thing]:
+    """New things, saved and loaded again, with what they are linked to."""
+    things(session)
+    return list(
+        session.scalars(select(Thing).order_by(Thing.id).options(selectinload(Thing.others)))
+    )
+
+
+def rows_of(side: Side) -> list[Any]:
+    """Every row of every table, as text."""
+    return [
+        side.rows(f"SELECT t::text FROM {table.name} t ORDER BY 1")
+        for table in Base.metadata.sorted_tables
+    ]
+
+
+def compared(
+    urls: tuple[str, str], way: Way, driver: str, act: Callable[[Session], Any], *ddl: str
+) -> Any:
+    """What the act returns and leaves on both sides, the same."""
+
+    def trial(side: Side) -> Any:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            outcome: Any = None
+            try:
+                outcome = side.run(act)
+            except SQLAlchemyError as error:
+                outcome = refusal(error), str(error).splitlines()[0]
+        said = sorted({str(each.message) for each in caught})
+        return outcome, said, rows_of(side)
+
+    return both(urls, Base, trial, way=way, driver=driver, ddl=ddl)
+
+
+@EVERY
+@WAYS
+def test_changed_objects(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Changed objects of every kind of value have the rows that single UPDATEs leave."""
+
+    def act(session: Session) -> Any:
+        for i, thing in enumerate(things(session)):
+            thing.number = i * 3
+            thing.name = None if i % 5 == 0 else f'"x"\\{i}\n\t, NULL'
+            thing.price = None if i % 7 == 0 else Decimal("-1.005") * i
+            thing.weight = float("nan") if i == 3 else -i / 3
+            thing.on = dt.date(1, 1, 1) + dt.timedelta(i)
+            thing.at = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999 - i)  # noqa: DTZ001  # as above
+            thing.of = uuid.UUID(int=2**128 - 1 - i)
+            thing.data = b"\x00\\" * i
+            thing.good = None if i % 3 == 0 else not i % 2
+            thing.colour = Colour.BLUE if i % 2 else None
+        session.commit()
+        found = session.scalars(select(Thing).order_by(Thing.id))
+        return [(t.number, t.name, t.price, t.on, t.at, t.of, t.data, t.good) for t in found]
+
+    compared(twin_urls, way, driver, act)
+
+
+@EVERY
+@WAYS
+def test_gone(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Where rows are gone the flush fails, or warns, with the words and counts of plain."""
+
+    def change(session: Session) -> None:
+        found = loaded(session)
+        for thing in found:
+            thing.number = 1
+        with session.no_autoflush:
+            session.execute(text("DELETE FROM thing WHERE number IN (3, 5, 8)"))
+        session.flush()
+
+    def drop(session: Session) -> None:
+        for thing in loaded(session):
+            session.delete(thing)
+        with session.no_autoflush:
+            session.execute(text("DELETE FROM thing WHERE number IN (3, 5, 8)"))
+        session.commit()
+
+    compared(twin_urls, way, driver, change)
+    compared(twin_urls, way, driver, drop)
+
+
+@EVERY
+@WAYS
+def test_versions(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Objects that count their versions count on, and a row that somebody else changed fails the
+    flush as a stale one.
+    """
+
+    def act(stale: bool, delete_them: bool = False) -> Callable[[Session], Any]:
+        def acting(session: Session) -> Any:
+            counted = [Counted(name=f"n{i}") for i in range(MANY)]
+            session.add_all(counted)
+            session.commit()
+            for each in counted:
+                each.name += "!"
+            if delete_them:
+                for each in counted:
+                    session.delete(each)
+            if stale:
+                with session.no_autoflush:
+                    session.execute(text("UPDATE counted SET version = 9 WHERE name = 'n7'"))
+            session.flush()
+            versions = [each.version for each in counted]
+            session.commit()
+            return versions
+
+        return acting
+
+    for stale in (False, True):
+        for delete_them in (False, True):
+            compared(twin_urls, way, driver, act(stale, delete_them))
+
+
+@EVERY
+@WAYS
+def test_inherited(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Objects of two tables are changed and deleted in both."""
+
+    def act(session: Session) -> None:
+        birds = [Bird(name=f"b{i}", wings=2) for i in range(MANY)]
+        session.add_all([*birds, *(Animal(name=f"a{i}") for i in range(MANY))])
+        session.commit()
+        for bird in birds:
+            bird.name, bird.wings = bird.name * 2, 3
+        session.commit()
+        for bird in birds[::2]:
+            session.delete(bird)
+        session.commit()
+
+    compared(twin_urls, way, driver, act)
+
+
+@EVERY
+@WAYS
+def test_links(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Link rows come and go; where one is gone already plain's error says how many."""
+
+    def act(lose: bool) -> Callable[[Session], Any]:
+        def acting(session: Session) -> Any:
+            found = things(session)
+            for thing in found:
+                thing.others = found[:3]
+            session.commit()
+            for thing in found:
+                thing.others.remove(found[0])
+            if lose:
+                with session.no_autoflush:
+                    session.execute(text("DELETE FROM links WHERE left_id IN (5, 7)"))
+            session.commit()
+
+        return acting
+
+    compared(twin_urls, way, driver, act(False))
+    compared(twin_urls, way, driver, act(True))
+
+
+@EVERY
+@WAYS
+def test_keys(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Rows are found by keys of several columns, and keys change."""
+
+    def act(session: Session) -> None:
+        pairs = [Pair(a=i, b=f"k{i}", value="v") for i in range(MANY)]
+        session.add_all(pairs)
+        session.commit()
+        for pair in pairs:
+            pair.b += "x"
+        session.commit()
+        for pair in pairs[::3]:
+            session.delete(pair)
+        session.commit()
+
+    compared(twin_urls, way, driver, act)
+
+
+@EVERY
+@WAYS
+def test_bulk_statements(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
+    """Statements that a session executes with many rows, and the legacy bulk methods."""
+
+    def act(session: Session) -> Any:
+        session.execute(insert(Thing), [{"number": i, "name": f"n{i}"} for i in range(MANY)])
+        session.execute(insert(Thing.__table__), [{"number": -i} for i in range(MANY)])
+        keys = list(session.scalars(select(Thing.id).order_by(Thing.id)))
+        session.execute(update(Thing), [{"id": key, "price": Decimal(key)} for key in keys])
+        # The same key twice: the last wins.
+        session.execute(update(Thing), [{"id": keys[i // 2], "weight": i / 1} for i in range(MANY)])
+        session.bulk_update_mappings(Thing, [{"id": key, "good": True} for key in keys[:MANY]])
+        session.bulk_insert_mappings(Thing, [{"name": "legacy"} for _ in range(MANY)])
+        session.bulk_save_objects([Thing(name=f"object {i}") for i in range(MANY)])
+        table = Thing.__table__
+        session.execute(
+            update(table).where(table.c.id == bindparam("k")).values(number=bindparam("n") + 1),
+            [{"k": key, "n": key} for key in keys[5:]],
+        )
+        session.execute(
+            update(table).where(table.c.id == bindparam("k")).values(name=func.upper(table.c.name)),
+            [{"k": key} for key in keys[:30]],
+        )
+        found = session.execute(
+            delete(table).where(table.c.id == bindparam("k")), [{"k": key} for key in keys[::2]]
+        )
+        session.commit()
+        # asyncpg counts no rows of many.
+        return found.rowcount if found.supports_sane_multi_rowcount() else None
+
+    compared(twin_urls, way, driver, act)
+
+
+WATCHED = (
+    "CREATE TABLE heard (what text)",
+    """CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO heard VALUES (TG_OP || TG_LEVEL); RETURN NULL; END $$""",
+    """CREATE TRIGGER hear AFTER UPDATE OR DELETE OR INSERT ON pair
+    FOR EACH STATEMENT EXECUTE FUNCTION hear()""",
+    "CREATE RULE listen AS ON DELETE TO links DO ALSO INSERT INTO heard VALUES ('link')",
+)
+
+
+@EVERY
+def test_statement_triggers_and_rules(twin_urls: tuple[str, str], driver: str) -> None:
+    """A trigger of the statement is called, and a rule applied, as often as in plain."""
+
+    def act(session: Session) -> Any:
+        pairs = [Pair(a=i, b=f"k{i}", value="v") for i in range(10)]
+        session.add_all(pairs)
+        session.commit()
+        session.execute(text("DELETE FROM heard"))
+        for pair in pairs:
+            pair.value = "w"
+        session.commit()
+        for pair in pairs:
+            session.delete(pair)
+        found = things(session, 4)
+        found[0].others = found[1:]
+        session.commit()
+        found[0].others = []
+        session.commit()
+        return list(session.scalars(text("SELECT what FROM heard ORDER BY 1")))
+
+    compared(twin_urls, FORCED, driver, act, *WATCHED)
+
+
+@EVERY
+def test_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
+    """What was known of a table is compared: a trigger made since is called once a row, and a type
+    changed since takes what plain gives it.
+    """
+
+    def act(session: Session) -> Any:
+        pairs = [Pair(a=i, b=f"k{i}", value="v") for i in range(10)]
+        session.add_all(pairs)
+        session.commit()
+        for pair in pairs:
+            pair.value = "w"
+        session.commit()
+        for statement in WATCHED[:3]:
+            session.execute(text(statement))
+        session.execute(text("ALTER TABLE pair ALTER value TYPE char(5)"))
+        session.commit()
+        for pair in pairs:
+            pair.value = "x"
+        session.commit()
+        return list(session.scalars(text("SELECT what FROM heard ORDER BY 1")))
+
+    compared(twin_urls, FORCED, driver, act)
+
+
+@EVERY
+def test_refused(twin_urls: tuple[str, str], driver: str) -> None:
+    """A row that the server refuses fails the flush with plain's error, and nothing is kept."""
+
+    def act(value: Any) -> Callable[[Session], Any]:
+        def acting(session: Session) -> None:
+            found = things(session)
+            for i, thing in enumerate(found):
+                thing.number = value if i == 7 else i
+            session.commit()
+
+        return acting
+
+    compared(twin_urls, FORCED, driver, act(2**31))
+    compared(twin_urls, FORCED, driver, act(5), "ALTER TABLE thing ADD CHECK (number <> 5)")
+
+
+def test_psycopg_async(twin_urls: tuple[str, str]) -> None:
+    """An asynchronous psycopg sends them as the synchronous one does."""
+    assert "psycopg_async" in ASYNC_DRIVERS
+
+    def act(session: Session) -> None:
+        for thing in things(session):
+            thing.number = 5
+        session.commit()
+
+    compared(twin_urls, FORCED, "psycopg_async", act)
