@@ -233,7 +233,7 @@ class Registration:
         if _known(key) is self:
             del _registrations[key]
             event.remove(self._session_target(), "before_flush", self.before_flush)
-            event.remove(self._session_target(), "after_begin", self.after_begin)
+            event.remove(self._session_target(), "after_begin", self._after_begin)
 
     # What the flush asks for
 
@@ -273,7 +273,7 @@ class Registration:
             return
         flush.take_over(flush_context, self, partial=instances is not None)
 
-    def after_begin(
+    def _after_begin(
         self,
         session: Session | None = None,
         transaction: Any = None,  # noqa: ARG002  # the event's
@@ -287,7 +287,7 @@ class Registration:
 
     def _listen(self) -> None:
         event.listen(self._session_target(), "before_flush", self.before_flush)
-        event.listen(self._session_target(), "after_begin", self.after_begin)
+        event.listen(self._session_target(), "after_begin", self._after_begin)
 
     def _configure(
         self,

@@ -30,6 +30,7 @@ from sqlalchemy import Dialect
 from .. import _host as host
 from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .text_format import literal
 
 __all__ = ["make_driver"]
 
@@ -50,6 +51,7 @@ class _Asyncpg:
     types: TypeTable = "asyncpg"
     copy_round_trips = 1
     begins_along = False
+    takes_scripts = True
     sends_several = False
     lock_round_trips = 0
 
@@ -125,6 +127,14 @@ class _Asyncpg:
                 return None
         return b"".join(copied)
 
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        host.await_adapted(cursor, self._script(cursor, ";".join(statements)))
+
+    async def _script(self, cursor: Any, text: str) -> None:
+        async with host.adapted_statement(cursor) as connection:
+            status = await connection.execute(text)
+            host.set_adapted_rowcount(cursor, int(status.rpartition(" ")[2]))
+
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(host.await_adapted(cursor, self._copy(cursor, statement, rows)))
 
@@ -161,14 +171,8 @@ def _with_values(statement: str, parameters: Sequence[Any]) -> str:
     """A statement of ours, which names nothing but parameters, with their values in their places:
     a simple query takes none.
     """
-    values = [repr(value) if type(value) is int else _literal(value) for value in parameters]
+    values = [repr(value) if type(value) is int else literal(value) for value in parameters]
     return _PARAMETER.sub(lambda found: values[int(found[1]) - 1], statement)
-
-
-def _literal(text: str) -> str:
-    """Text as SQL, whatever ``standard_conforming_strings`` is."""
-    quoted = text.replace("'", "''")
-    return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
 
 def _rows(copied: bytes, types: Sequence[str]) -> list[Row]:

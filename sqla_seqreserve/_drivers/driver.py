@@ -112,6 +112,9 @@ class Driver(Protocol):
     begins_along: bool
     """Whether the BEGIN of a transaction travels with the first statement that is sent here."""
 
+    takes_scripts: bool
+    """Whether several statements without parameters travel in one message (:meth:`script`)."""
+
     sends_several: bool
     """Whether several INSERTs travel in one message (:meth:`send`)."""
 
@@ -173,6 +176,11 @@ class Driver(Protocol):
             ``pg_type``, for drivers that are not told by the server.
 
         :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
+        """
+
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        """Execute statements that take no parameters in one message, on SQLAlchemy's ``cursor``,
+        which then has the row count of the last.
         """
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:

@@ -34,6 +34,7 @@ class _Psycopg:
     types: TypeTable = "psycopg"
     copy_round_trips = 2
     begins_along = True
+    takes_scripts = True
     sends_several = True
     returns_each = True
     lock_round_trips = 0
@@ -98,6 +99,11 @@ class _SyncPsycopg(_Psycopg):
                     connection.wait(_query(connection, ";".join(UNDO)))
             raise
 
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        cursor.execute(";".join(statements), prepare=False)
+        while cursor.nextset():
+            pass
+
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
             if rows.binary:
@@ -149,6 +155,12 @@ class _AsyncPsycopg(_Psycopg):
                 async with connection.lock:
                     await connection.wait(_query(connection, ";".join(UNDO)))
             raise
+
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        own = host.driver_cursor(cursor)
+        host.await_driver(own.execute(";".join(statements), prepare=False))
+        while own.nextset():
+            pass
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(host.await_driver(self._copy(host.driver_cursor(cursor), statement, rows)))

@@ -40,6 +40,7 @@ class _Psycopg2:
     types: TypeTable = "text"
     copy_round_trips = 2
     begins_along = False
+    takes_scripts = True
     sends_several = True
     lock_round_trips = 0
 
@@ -103,6 +104,9 @@ class _Psycopg2:
                 connection.rollback()
             raise LockRefusedError from error
         return list(cursor.fetchall())
+
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        cursor.execute(";".join(statements))
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         from psycopg2.extensions import encodings

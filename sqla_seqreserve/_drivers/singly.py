@@ -25,6 +25,7 @@ class Singly:
     """What is left of a driver if each statement is a message of its own."""
 
     begins_along = False
+    takes_scripts = False
     sends_several = False
     returns_each = False
     lock_round_trips = 3
@@ -71,6 +72,9 @@ class Singly:
             _take(cursor, lock)
         cursor.execute(statement, parameters)
         return [tuple(row) for row in cursor.fetchall()]
+
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        raise NotImplementedError("this engine takes one statement in a message")
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return self._driver.copy(cursor, statement, rows)

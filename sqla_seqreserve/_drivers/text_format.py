@@ -22,7 +22,15 @@ from typing import Any, Final
 
 from .driver import CopyRows
 
-__all__ = ["FORMATS", "TextFormat", "bytea_text", "range_text", "text_blocks", "with_arrays"]
+__all__ = [
+    "FORMATS",
+    "TextFormat",
+    "bytea_text",
+    "literal",
+    "range_text",
+    "text_blocks",
+    "with_arrays",
+]
 
 _NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -42,6 +50,12 @@ class TextFormat:
 
     write: Callable[[Any], str]
     plain: bool = False
+
+
+def literal(text: str) -> str:
+    """Text as SQL, whatever ``standard_conforming_strings`` is."""
+    quoted = text.replace("'", "''")
+    return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
 
 def bytea_text(value: bytes | bytearray | memoryview) -> str:

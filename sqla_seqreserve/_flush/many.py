@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from .. import _host as host
 from .._drivers import driver_of
-from .._drivers.statements import write_many_by
-from .._writers.executemany import write_many
+from .._drivers.statements import begin_along, write_many_by
 from .weighing import FlushSettings
 
 __all__ = ["follow"]
@@ -18,14 +17,22 @@ __all__ = ["follow"]
 
 def follow(connection: Connection, settings: FlushSettings) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the
-    settings say so.
+    settings say so; and the BEGIN of its transaction with its first statement, whatever that is.
     """
-    if settings.mode != "bulk" or driver_of(connection.dialect) is None:
+    if settings.mode != "bulk":
         return
+    driver = driver_of(connection.dialect)
+    if driver is None:
+        return
+    if driver.begins_along and driver.state(connection.connection) == "idle":
+        begin_along(connection, None)
 
     def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
         if settings.mode != "bulk":
             return False
+        # Here: an application asks while it runs, and not each time that it starts.
+        from .._writers.executemany import write_many
+
         if write_many(cursor, statement, parameters, context, settings.copy_min_rows) is None:
             return True
         if not context.execution_options.get(host.ROWS_COUNTED):

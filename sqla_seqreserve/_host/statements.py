@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Delete, Insert, Table, Update
 
+from .mapping import casts_each, insert_cast
+
 Kind: TypeAlias = Literal["insert", "update", "delete"]
 
 _KINDS: Final[Mapping[type, Kind]] = {Insert: "insert", Update: "update", Delete: "delete"}
@@ -31,12 +33,17 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class CompiledMany:
-    """A compiled INSERT, UPDATE or DELETE of one table, of which nothing comes back."""
+    """A compiled INSERT, UPDATE or DELETE of one table, of which nothing comes back.
+
+    :param doubles_percents: a percent sign stands twice in the text, for a driver that puts values
+        in place of ``%(name)s``.
+    """
 
     kind: Kind
     table: Table
     text: str
     placeholders: tuple[Placeholder, ...]
+    doubles_percents: bool
 
 
 def compiled_many(context: Any) -> CompiledMany | None:
@@ -63,7 +70,6 @@ def compiled_many(context: Any) -> CompiledMany | None:
     for bind, name in compiled.bind_names.items():
         if bind.expanding or bind.literal_execute:
             return None
-        type_ = bind.type._unwrapped_dialect_impl(compiled.dialect)
         key: str | int
         if positions is None:
             key = escaped.get(name, name)
@@ -71,11 +77,13 @@ def compiled_many(context: Any) -> CompiledMany | None:
         else:
             number = positions.index(name)
             key, bare = number, f"${number + 1}"
-        text = compiled.render_bind_cast(bind.type, type_, bare) if type_.render_bind_cast else bare
-        placeholders.append(Placeholder(key, text, text[len(bare) + 2 :] or None))
-    # The ORM annotates the table of its statements.
-    table = statement.table._deannotate()
-    return CompiledMany(kind, table, context.statement, tuple(placeholders))
+        cast = None
+        if casts_each(bind.type, compiled.dialect):
+            cast = insert_cast(bind.type, compiled.dialect)
+        placeholders.append(Placeholder(key, f"{bare}::{cast}" if cast else bare, cast))
+    return CompiledMany(
+        kind, statement.table, context.statement, tuple(placeholders), positions is None
+    )
 
 
 _APART: Final = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%%"

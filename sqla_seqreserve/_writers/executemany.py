@@ -2,54 +2,38 @@
 
 A flush's UPDATEs, DELETEs and link rows, the bulk statements of a session and the legacy ``bulk_*``
 methods all end in an ``executemany()``. What psycopg2 makes of one is a round trip a row. Here the
-rows travel as an array a column, and the statement that SQLAlchemy compiled reads from them:
+rows travel as an array a column, and the statement that SQLAlchemy compiled reads from them
+(``_writers.many_sql``). It is executed on SQLAlchemy's own cursor within its own ``do_executemany``
+event, so the row count that it checks, its events, its log and its errors are as ever.
 
-.. code-block:: sql
-
-    WITH sent AS (SELECT * FROM unnest(...) WITH ORDINALITY ...),
-         locked AS (SELECT sent.* FROM item, sent WHERE item.id = sent.c1
-                     ORDER BY sent.number FOR NO KEY UPDATE OF item)
-    UPDATE item SET price=locked.c0 FROM locked WHERE item.id = locked.c1
-
-It is executed on SQLAlchemy's own cursor within its own ``do_executemany`` event, so the row count
-that it checks, its events, its log and its errors are as ever. The rows are locked in the order of
-the parameters first, as one statement a row would lock them: a join takes them in any order, and
-two flushes of the same objects would wait for each other in a circle.
-
-What is known of the table was compared under its lock, once a transaction: a trigger of the
-statement would be called even by one that finds no row.
+What is known of the table is compared in the same message, under the lock that the statement takes
+of the table anyway, before the statement is begun: a trigger of the statement would be called even
+by one that finds no row. Where it no longer holds nothing is done, and SQLAlchemy executes row by
+row.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
 
 from .. import _host as host
 from .._drivers import Driver, driver_of
-from .._host.statements import CompiledMany, Kind, compiled_many, replaced
+from .._drivers.locking import LOCK_REFUSED
+from .._host.statements import Kind
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts, quoted
+from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
-from .._ids.fetch import take_ids
 from .._rows.arrays import ArrayText, array_text
 from .._rows.codecs import Codec, value_table
+from .many_sql import FAILED_COMPARISON, UNDO, Rewriting, rewriting_of, script
 
 __all__ = ["write_many"]
 
-_SENT: Final = "sqla_seqreserve_sent"
-_LOCKED: Final = "sqla_seqreserve_locked"
-_NUMBER: Final = "number"
-
 _FIXED: Final = 350.0
 """Microseconds that the server takes to plan such a statement, beside its rows."""
-
-_ATTEMPTS: Final = 10
 
 _ARRAY_ROW: Final = 8.0
 """Microseconds of a row that travels in arrays."""
@@ -58,26 +42,6 @@ _UNTYPED: Final = frozenset({"text", "varchar"})
 """Types of a column to which an untyped string and a text are the same."""
 
 _ANYTHING: Final = Codec(oid=0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rewriting:
-    """A compiled statement taken apart: its placeholders replaced by columns of the rows.
-
-    :param head: up to its WHERE; of an INSERT up to its VALUES.
-    :param condition: its WHERE; of an INSERT the row in its VALUES.
-    :param keys: placeholders of the condition.
-    :param columns: of a placeholder that stands for a column's own value, the column's name.
-    """
-
-    many: CompiledMany
-    head: str
-    condition: str
-    keys: tuple[str | int, ...]
-    columns: Mapping[str | int, str]
-
-
-_rewritings: WeakKeyDictionary[Any, dict[str, _Rewriting | None]] = WeakKeyDictionary()
 
 
 def write_many(
@@ -90,7 +54,7 @@ def write_many(
     """
     connection = context.root_connection
     driver = driver_of(context.dialect)
-    if driver is None:
+    if driver is None or not driver.takes_scripts:
         return f"driver {context.dialect.driver} has no fast path here"
     rows = len(parameters)
     if fewest is None and not _pays(driver, rows, distance_to(context.dialect).round_trip):
@@ -99,20 +63,29 @@ def write_many(
         return "few rows"
     if statement is not context.statement or parameters is not context.parameters:
         return "a listener of the engine changed the statement"
-    rewriting = _rewriting(context, statement)
+    rewriting = rewriting_of(context, statement)
     if rewriting is None:
         return "the statement is more than its table, its values and its key"
-    state = driver.state(connection.connection)
-    if state == "autocommit" or not host.sees_the_present(connection):
+    if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
         return "nothing can be compared in this transaction"
-    facts = _pinned_facts(connection, rewriting.many)
-    if isinstance(facts, str):
-        return facts
+    name = catalogue.table_name(connection, rewriting.many.table)
+    facts = catalogue.table_facts(connection, [name])[name]
+    if facts is None:
+        return "the database has no such table"
+    reason = _table_reason(facts, rewriting.many.kind)
+    if reason is not None:
+        return reason
     arrays = _arrays(connection, rewriting, parameters, facts, driver)
     if isinstance(arrays, str):
         return arrays
-    bound = _Bound(driver.types == "asyncpg")
-    cursor.execute(_sql(rewriting, arrays, facts, bound), bound.parameters)
+    failure = context.dialect.loaded_dbapi.Error
+    try:
+        driver.script(cursor, script(rewriting, arrays, facts))
+    except failure as error:
+        if not _was_compared(driver, cursor, error, failure):
+            raise
+        catalogue.forget(connection, [name])
+        return "the table was altered meanwhile, or cannot be locked"
     return None
 
 
@@ -122,98 +95,21 @@ def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
 
-def _rewriting(context: Any, statement: str) -> _Rewriting | None:
-    """How the statement is taken apart; kept with what SQLAlchemy compiled."""
-    known = _rewritings.setdefault(context.compiled, {})
-    if statement not in known:
-        many = compiled_many(context)
-        known[statement] = None if many is None else _taken_apart(many)
-    return known[statement]
-
-
-_WHERE: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bWHERE\b|\bVALUES\b")
-
-
-def _taken_apart(many: CompiledMany) -> _Rewriting | None:
-    names = {each.key: f"c{number}" for number, each in enumerate(many.placeholders)}
-    source = _SENT if many.kind == "insert" else _LOCKED
-    whole = replaced(many, {key: f"{source}.{name}" for key, name in names.items()})
-    if whole is None:
-        return None
-    word = "VALUES" if many.kind == "insert" else "WHERE"
-    found = [match for match in _WHERE.finditer(whole) if match[0] in {"WHERE", "VALUES"}]
-    if len(found) != 1 or found[0][0] != word:
-        return None
-    head, condition = whole[: found[0].start()], whole[found[0].end() :].strip()
-    if many.kind == "insert":
-        # One row in brackets, and nothing behind it.
-        if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
-            return None
-        condition = condition[1:-1]
-    keys = tuple(
-        key for key, name in names.items() if re.search(rf"\b{source}\.{name}\b", condition)
-    )
-    return _Rewriting(many, head, condition, keys, _columns(many))
-
-
-def _columns(many: CompiledMany) -> dict[str | int, str]:
-    """Which placeholder stands for a column's value, or is compared with it: ``price=...`` or
-    ``item.id = ...``.
-    """
-    found = {}
-    for each in many.placeholders:
-        match = re.search(
-            rf'(?:"((?:[^"]|"")+)"|(\w+)) ?= ?{re.escape(each.text)}(?![\w:])', many.text
-        )
-        if match is not None:
-            found[each.key] = match[2] or match[1].replace('""', '"').replace("%%", "%")
-    return found
-
-
-_pinned: WeakKeyDictionary[Any, dict[str, TableFacts]] = WeakKeyDictionary()
-"""What was compared under a lock that lasts as long as the transaction, or the savepoint, does."""
-
-
-def _pinned_facts(connection: Connection, many: CompiledMany) -> TableFacts | str:
-    """What is known of the table, compared under its lock once a transaction; or why its rows must
-    be written one by one.
-    """
-    transaction = connection.get_nested_transaction() or connection.get_transaction()
-    pinned = _pinned.setdefault(transaction, {})
-    name = catalogue.table_name(connection, many.table)
-    for _ in range(_ATTEMPTS):
-        facts = pinned.get(name) or catalogue.table_facts(connection, [name])[name]
-        if facts is None:
-            return "the database has no such table"
-        reason = _table_reason(facts, many.kind)
-        if reason is not None:
-            return reason
-        if name in pinned:
-            return facts
-        if take_ids(connection, (), [facts]).holds:
-            pinned[name] = facts
-            return facts
-    return "its tables are altered faster than they can be looked at"
-
-
 def _table_reason(facts: TableFacts, kind: Kind) -> str | None:
-    name = facts.name
     if facts.kind not in {"r", "p"}:
-        return f"{name} is not a table"
-    if not facts.lockable:
-        return f"the role has no INSERT privilege on the whole of {name}"
+        return f"{facts.name} is not a table"
     if facts.row_security:
-        return f"{name} has row-level security"
+        return f"{facts.name} has row-level security"
     if facts.distributed:
         return "Citus distributes the table"
     if kind in facts.watched:
-        return f"{name} has a rule or a statement trigger on {kind.upper()}"
+        return f"{facts.name} has a rule or a statement trigger on {kind.upper()}"
     return None
 
 
 def _arrays(
     connection: Connection,
-    rewriting: _Rewriting,
+    rewriting: Rewriting,
     parameters: Sequence[Any],
     facts: TableFacts,
     driver: Driver,
@@ -225,7 +121,8 @@ def _arrays(
     assert table is not None
     for each in rewriting.many.placeholders:
         values = values_of[each.key] = [row[each.key] for row in parameters]
-        other = table.adapted_otherwise(connection, _ANYTHING, set(map(type, values)) - _OWN)
+        types = set(map(type, values)) - {type(None)}
+        other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
             return f"the driver has an adapter of its user's for {other.__name__}"
         stored = None
@@ -246,50 +143,17 @@ def _arrays(
     return arrays
 
 
-_OWN: Final = frozenset({type(None)})
+def _was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
+    """Whether it was the lock or the comparison that failed; if so, undo that.
 
-
-class _Bound:
-    """The parameters of one statement, in the driver's style."""
-
-    def __init__(self, numbered: bool) -> None:
-        self._numbered = numbered
-        self._values: list[Any] = []
-
-    def add(self, value: str, type_: str) -> str:
-        """A text that the server reads as of this type."""
-        self._values.append(value)
-        number = len(self._values)
-        # asyncpg would want a list for an array.
-        return f"CAST(${number}::text AS {type_})" if self._numbered else f"%(p{number})s::{type_}"
-
-    @property
-    def parameters(self) -> Any:
-        if self._numbered:
-            return tuple(self._values)
-        return {f"p{number}": value for number, value in enumerate(self._values, 1)}
-
-
-def _sql(
-    rewriting: _Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts, bound: _Bound
-) -> str:
-    names = [f"c{number}" for number in range(len(arrays))]
-    values = [bound.add(array.text, f"{array.element}[]") for array in arrays.values()]
-    sent = (
-        f"SELECT * FROM unnest({', '.join(values)}) WITH ORDINALITY "  # noqa: S608  # names and types
-        f"AS {_SENT} ({', '.join([*names, _NUMBER])})"
-    )
-    if rewriting.many.kind == "insert":
-        return f"{rewriting.head} SELECT {rewriting.condition} FROM ({sent}) {_SENT}"  # noqa: S608  # as above
-    table = facts.name.replace("%", "%%")
-    only = quoted(rewriting.many.table.name).replace("%", "%%")
-    word, strength = ("USING", "UPDATE")
-    if rewriting.many.kind == "update":
-        word, strength = "FROM", "NO KEY UPDATE"
-    condition = rewriting.condition
-    locking = condition.replace(f"{_LOCKED}.", f"{_SENT}.")
-    return (
-        f"WITH {_SENT} AS ({sent}), {_LOCKED} AS (SELECT {_SENT}.* FROM {table}, {_SENT} "  # noqa: S608  # as above
-        f"WHERE {locking} ORDER BY {_SENT}.{_NUMBER} FOR {strength} OF {only}) "
-        f"{rewriting.head}{word} {_LOCKED} WHERE {condition}"
-    )
+    :param failure: the class of the driver's errors.
+    """
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state != FAILED_COMPARISON and state not in LOCK_REFUSED:
+        return False
+    try:
+        driver.script(cursor, UNDO)
+    except failure:
+        # The savepoint is gone, so it was the statement behind it.
+        return False
+    return True

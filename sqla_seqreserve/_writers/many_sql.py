@@ -1,0 +1,164 @@
+"""The statement over arrays that is made of one that SQLAlchemy compiled for a row.
+
+.. code-block:: sql
+
+    WITH sent AS (SELECT * FROM unnest(...) WITH ORDINALITY ...),
+         locked AS (SELECT sent.* FROM item, sent WHERE item.id = sent.c1
+                     ORDER BY sent.number FOR NO KEY UPDATE OF item)
+    UPDATE item SET price=locked.c0 FROM locked WHERE item.id = locked.c1
+
+The text of SET, VALUES and WHERE is SQLAlchemy's, with a column in place of each placeholder. The
+rows are locked in the order of the parameters first, as one statement a row would lock them: a join
+takes them in any order, and two flushes of the same objects would wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from .._drivers.text_format import literal
+from .._host.statements import CompiledMany, compiled_many, replaced
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts, quoted
+from .._rows.arrays import ArrayText
+
+__all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "rewriting_of", "script"]
+
+FAILED_COMPARISON: Final = "22012"
+"""SQLSTATE of the division by zero that ends a message whose comparison fails."""
+
+_SAVEPOINT: Final = "sqla_seqreserve_many"
+
+UNDO: Final = (f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", f"RELEASE SAVEPOINT {_SAVEPOINT}")
+"""What undoes a failed comparison; refused where it was the statement behind it that failed."""
+
+_SENT: Final = "sqla_seqreserve_sent"
+_LOCKED: Final = "sqla_seqreserve_locked"
+_NUMBER: Final = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """A compiled statement taken apart, with columns of the rows in place of its placeholders.
+
+    :param head: up to its WHERE; of an INSERT up to its VALUES.
+    :param condition: its WHERE; of an INSERT the row in its VALUES.
+    :param keys: placeholders of the condition.
+    :param columns: of a placeholder that stands for a column's own value, the column's name.
+    """
+
+    many: CompiledMany
+    head: str
+    condition: str
+    keys: tuple[str | int, ...]
+    columns: Mapping[str | int, str]
+
+
+_rewritings: WeakKeyDictionary[Any, dict[str, Rewriting | None]] = WeakKeyDictionary()
+
+
+def rewriting_of(context: Any, statement: str) -> Rewriting | None:
+    """How a statement is taken apart, ``None``: it is of another form. Kept with what SQLAlchemy
+    compiled.
+    """
+    known = _rewritings.setdefault(context.compiled, {})
+    if statement not in known:
+        many = compiled_many(context)
+        known[statement] = None if many is None else _taken_apart(many)
+    return known[statement]
+
+
+_APART: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bWHERE\b|\bVALUES\b")
+_WORDS: Final = frozenset({"WHERE", "VALUES"})
+
+
+def _taken_apart(many: CompiledMany) -> Rewriting | None:
+    names = {each.key: f"c{number}" for number, each in enumerate(many.placeholders)}
+    inserts = many.kind == "insert"
+    source = _SENT if inserts else _LOCKED
+    whole = replaced(many, {key: f"{source}.{name}" for key, name in names.items()})
+    if whole is None:
+        return None
+    found = [match for match in _APART.finditer(whole) if match[0] in _WORDS]
+    if len(found) != 1 or found[0][0] != ("VALUES" if inserts else "WHERE"):
+        return None
+    head, condition = whole[: found[0].start()], whole[found[0].end() :].strip()
+    if many.doubles_percents:
+        head, condition = head.replace("%%", "%"), condition.replace("%%", "%")
+    if inserts:
+        # One row in brackets, and nothing behind it.
+        if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
+            return None
+        condition = condition[1:-1]
+    keys = tuple(
+        key for key, name in names.items() if re.search(rf"\b{source}\.{name}\b", condition)
+    )
+    return Rewriting(many, head, condition, keys, _columns(many))
+
+
+def _columns(many: CompiledMany) -> dict[str | int, str]:
+    """Which placeholder stands for a column's value, or is compared with it: ``price=...`` or
+    ``item.id = ...``.
+    """
+    found = {}
+    for each in many.placeholders:
+        match = re.search(
+            rf'(?:"((?:[^"]|"")+)"|(\w+)) ?= ?{re.escape(each.text)}(?![\w:])', many.text
+        )
+        if match is not None:
+            found[each.key] = match[2] or match[1].replace('""', '"').replace("%%", "%")
+    return found
+
+
+def script(
+    rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
+) -> tuple[str, ...]:
+    """The statements of one message: the lock and the comparison, with a savepoint around them
+    alone, and then the statement itself.
+    """
+    return (
+        f"SAVEPOINT {_SAVEPOINT}",
+        f"LOCK TABLE ONLY {facts.name} IN ROW EXCLUSIVE MODE",
+        _comparison(facts),
+        f"RELEASE SAVEPOINT {_SAVEPOINT}",
+        _statement(rewriting, arrays, facts),
+    )
+
+
+def _comparison(facts: TableFacts) -> str:
+    """A query that fails unless what is known of the table still holds."""
+    holds = f"{catalogue.FINGERPRINT} = {literal(facts.fingerprint)}"
+    if facts.action_fingerprint is not None:
+        holds += f" AND {catalogue.ACTION_FINGERPRINT} = {literal(facts.action_fingerprint)}"
+    return (
+        f"SELECT 1 / count(*) FROM pg_catalog.pg_class c "  # noqa: S608  # quoted names and literals
+        f"WHERE c.oid = to_regclass({literal(facts.name)}) AND {holds}"
+    )
+
+
+def _statement(
+    rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
+) -> str:
+    names = [f"c{number}" for number in range(len(arrays))]
+    values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
+    sent = (
+        f"SELECT * FROM unnest({', '.join(values)}) WITH ORDINALITY "  # noqa: S608  # as above
+        f"AS {_SENT} ({', '.join([*names, _NUMBER])})"
+    )
+    head, condition = rewriting.head, rewriting.condition
+    if rewriting.many.kind == "insert":
+        return f"{head} SELECT {condition} FROM ({sent}) {_SENT}"  # noqa: S608  # as above
+    word, strength = "USING", "UPDATE"
+    if rewriting.many.kind == "update":
+        word, strength = "FROM", "NO KEY UPDATE"
+    locking = condition.replace(f"{_LOCKED}.", f"{_SENT}.")
+    return (
+        f"WITH {_SENT} AS ({sent}), {_LOCKED} AS (SELECT {_SENT}.* FROM {facts.name}, {_SENT} "  # noqa: S608  # as above
+        f"WHERE {locking} ORDER BY {_SENT}.{_NUMBER} "
+        f"FOR {strength} OF {quoted(rewriting.many.table.name)}) "
+        f"{head}{word} {_LOCKED} WHERE {condition}"
+    )
