@@ -133,7 +133,8 @@ class _Asyncpg:
     async def _script(self, cursor: Any, text: str) -> None:
         async with host.adapted_statement(cursor) as connection:
             status = await connection.execute(text)
-            host.set_adapted_rowcount(cursor, int(status.rpartition(" ")[2]))
+            count = status.rpartition(" ")[2]
+            host.set_adapted_rowcount(cursor, int(count) if count.isdigit() else -1)
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(host.await_adapted(cursor, self._copy(cursor, statement, rows)))
