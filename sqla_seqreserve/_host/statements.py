@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Delete, Insert, Table, Update
+from sqlalchemy.types import TypeEngine
 
 from .mapping import casts_each, insert_cast
 
@@ -24,11 +25,13 @@ class Placeholder:
     :param key: where a row of parameters holds its value.
     :param text: how it stands in the statement, its cast included.
     :param cast: the type that SQLAlchemy casts it to, as SQL; ``None``: the driver says its type.
+    :param type: its type in the statement.
     """
 
     key: str | int
     text: str
     cast: str | None
+    type: TypeEngine[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def compiled_many(context: Any) -> CompiledMany | None:
         cast = None
         if casts_each(bind.type, compiled.dialect):
             cast = insert_cast(bind.type, compiled.dialect)
-        placeholders.append(Placeholder(key, f"{bare}::{cast}" if cast else bare, cast))
+        placeholders.append(Placeholder(key, f"{bare}::{cast}" if cast else bare, cast, bind.type))
     return CompiledMany(
         kind, statement.table, context.statement, tuple(placeholders), positions is None
     )

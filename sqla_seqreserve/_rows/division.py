@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Column, Connection
 from sqlalchemy.sql import ClauseElement
 
-from .codecs import is_utc, naive_utc, value_table
+from .codecs import Codec, is_utc, naive_utc, value_table
 from .defaults import DefaultContext, Missing
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
@@ -31,6 +31,7 @@ __all__ = [
     "Division",
     "FilledValues",
     "divide",
+    "for_copy",
     "is_plain",
     "runs_in_order",
     "values_of",
@@ -299,7 +300,7 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         assert plan.codec is not None
         if batch.copy_reason is not None and plan.codec.casts_each:
             continue
-        outcome = _for_copy(plan, values, connection, types)
+        outcome = for_copy(plan.codec, plan.column, values, connection, types)
         if isinstance(outcome, str):
             batch.copy_reason, batch.copy_values = batch.copy_reason or outcome, []
             batch.casts = batch.casts or not plan.codec.casts_each
@@ -320,14 +321,17 @@ def is_plain(value: object) -> bool:
     return not _is_sql(type(value))
 
 
-def _for_copy(
-    plan: ColumnPlan, values: Sequence[Any], connection: Connection, types: _Types
+def for_copy(
+    codec: Codec,
+    column: Column[Any],
+    values: Sequence[Any],
+    connection: Connection,
+    types: _Types,
 ) -> tuple[Sequence[Any], bool] | str:
     """The values as COPY takes them, and whether they must go as text; or why COPY cannot write
     them as INSERT would.
     """
-    codec, name = plan.codec, plan.column.name
-    assert codec is not None
+    name = column.name
     _, found = types.get(id(values)) or (values, set(map(type, values)))
     exact = found - {NoneType}
     given, adapted = values, exact
@@ -347,7 +351,7 @@ def _for_copy(
     is_text = not exact <= codec.binary
     if is_text and not exact <= codec.text:
         names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return f"{name} holds {names} for a column of type {plan.column.type!r}"
+        return f"{name} holds {names} for a column of type {column.type!r}"
     if exact and not codec.accepts(values, found):
         if codec.as_utc and is_utc(connection):
             try:

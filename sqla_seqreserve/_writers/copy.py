@@ -17,7 +17,7 @@ from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
 from .._rows.plan import InsertPlan
 
-__all__ = ["copy_rows", "no_copy_reason", "refused_types", "warn_of_driver"]
+__all__ = ["copy_rows", "copy_statement", "no_copy_reason", "refused_types", "warn_of_driver"]
 
 log = logging.getLogger("sqla_seqreserve")
 
@@ -64,17 +64,19 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
     """
     driver = driver_of(connection.dialect)
     assert driver is not None
-    names = ", ".join(map(quoted, rows.columns))
     if driver.types != "psycopg":
         rows.binary = driver.types == "asyncpg"
-    options = " (FORMAT BINARY)" if rows.binary else ""
     taken = 0
 
     def copy(cursor: Any, statement: str, parameters: Any) -> None:  # noqa: ARG001  # a job's
         nonlocal taken
         taken = driver.copy(cursor, statement, rows)
 
-    run_on_driver(
-        connection, f"COPY {table} ({names}) FROM STDIN{options}", {"rows": len(rows)}, copy
-    )
+    run_on_driver(connection, copy_statement(table, rows), {"rows": len(rows)}, copy)
     return taken
+
+
+def copy_statement(table: str, rows: CopyRows) -> str:
+    """The COPY of the rows into ``table`` (its name as SQL)."""
+    names = ", ".join(map(quoted, rows.columns))
+    return f"COPY {table} ({names}) FROM STDIN{' (FORMAT BINARY)' if rows.binary else ''}"

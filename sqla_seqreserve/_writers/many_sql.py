@@ -26,7 +26,7 @@ from .._ids import catalogue
 from .._ids.catalogue import TableFacts, quoted
 from .._rows.arrays import ArrayText
 
-__all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "rewriting_of", "script"]
+__all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "comparison", "many_statement", "rewriting_of"]
 
 FAILED_COMPARISON: Final = "22012"
 """SQLSTATE of the division by zero that ends a message whose comparison fails."""
@@ -49,6 +49,7 @@ class Rewriting:
     :param condition: its WHERE; of an INSERT the row in its VALUES.
     :param keys: placeholders of the condition.
     :param columns: of a placeholder that stands for a column's own value, the column's name.
+    :param is_row: of an INSERT: its values are those of the columns, and no expression.
     """
 
     many: CompiledMany
@@ -56,6 +57,7 @@ class Rewriting:
     condition: str
     keys: tuple[str | int, ...]
     columns: Mapping[str | int, str]
+    is_row: bool = False
 
 
 _rewritings: WeakKeyDictionary[Any, dict[str, Rewriting | None]] = WeakKeyDictionary()
@@ -94,10 +96,20 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
         if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
             return None
         condition = condition[1:-1]
+        columns = _inserted(head)
+        values = ", ".join(f"{source}.{name}" for name in names.values())
+        is_row = condition == values and len(columns) == len(names)
+        return Rewriting(many, head, condition, (), dict(zip(names, columns, strict=False)), is_row)
     keys = tuple(
         key for key, name in names.items() if re.search(rf"\b{source}\.{name}\b", condition)
     )
     return Rewriting(many, head, condition, keys, _columns(many))
+
+
+def _inserted(head: str) -> list[str]:
+    """The columns that an INSERT names, as the table has them."""
+    names = re.findall(r'"((?:[^"]|"")+)"|([^\s",()]+)', head[head.rindex(" (") :])
+    return [plain or quoted.replace('""', '"') for quoted, plain in names]
 
 
 def _columns(many: CompiledMany) -> dict[str | int, str]:
@@ -114,23 +126,19 @@ def _columns(many: CompiledMany) -> dict[str | int, str]:
     return found
 
 
-def script(
-    rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
-) -> tuple[str, ...]:
-    """The statements of one message: the lock and the comparison, with a savepoint around them
-    alone, and then the statement itself.
+def comparison(facts: TableFacts) -> tuple[str, ...]:
+    """Statements that lock the table and fail unless what is known of it still holds, with a
+    savepoint around them.
     """
     return (
         f"SAVEPOINT {_SAVEPOINT}",
         f"LOCK TABLE ONLY {facts.name} IN ROW EXCLUSIVE MODE",
-        _comparison(facts),
+        _compared(facts),
         f"RELEASE SAVEPOINT {_SAVEPOINT}",
-        _statement(rewriting, arrays, facts),
     )
 
 
-def _comparison(facts: TableFacts) -> str:
-    """A query that fails unless what is known of the table still holds."""
+def _compared(facts: TableFacts) -> str:
     holds = f"{catalogue.FINGERPRINT} = {literal(facts.fingerprint)}"
     if facts.action_fingerprint is not None:
         holds += f" AND {catalogue.ACTION_FINGERPRINT} = {literal(facts.action_fingerprint)}"
@@ -140,9 +148,10 @@ def _comparison(facts: TableFacts) -> str:
     )
 
 
-def _statement(
+def many_statement(
     rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
 ) -> str:
+    """The statement for all rows."""
     names = [f"c{number}" for number in range(len(arrays))]
     values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
     sent = (
