@@ -49,26 +49,31 @@ _SEQUENCES = text(
         SELECT CAST(o AS oid) AS oid FROM unnest(CAST(:oids AS bigint[])) AS o
     ), links AS (
         SELECT d.objid AS sequence_oid, d.refobjid AS table_oid, d.refobjsubid AS attnum,
-               true AS owns, d.deptype = 'i' AS defaults
-        FROM pg_catalog.pg_depend d
+               true AS owns, d.deptype = 'i' AS defaults,
+               d.deptype = 'i' OR a.attidentity = '' AS fills
+        FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a
+          ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         WHERE d.classid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.objid IN (SELECT oid FROM wanted) AND d.refobjsubid > 0
           AND d.deptype IN ('a', 'i')
         UNION ALL
-        SELECT d.refobjid, e.adrelid, CAST(e.adnum AS integer), false, true
+        SELECT d.refobjid, e.adrelid, CAST(e.adnum AS integer), false, true, true
         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef e ON e.oid = d.objid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+          -- A partition keeps the default from before it had its parent's identity.
+          AND a.attidentity = ''
         WHERE d.classid = CAST('pg_catalog.pg_attrdef' AS regclass)
           AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.refobjid IN (SELECT oid FROM wanted)
         UNION ALL
-        SELECT CAST(m.s AS oid), CAST(m.t AS oid), CAST(m.a AS integer), false, m.d
+        SELECT CAST(m.s AS oid), CAST(m.t AS oid), CAST(m.a AS integer), false, m.d, true
         FROM unnest(CAST(:model_sequences AS bigint[]), CAST(:model_tables AS bigint[]),
                     CAST(:model_attnums AS bigint[]), CAST(:model_defaults AS boolean[]))
              AS m (s, t, a, d)
     ), uses AS (
         SELECT sequence_oid, table_oid, attnum, bool_or(owns) AS owns, bool_or(defaults) AS defaults
-        FROM links GROUP BY sequence_oid, table_oid, attnum
+        FROM links GROUP BY sequence_oid, table_oid, attnum HAVING bool_or(fills)
     )
     SELECT
         CAST(s.oid AS bigint) AS oid, sn.nspname AS schema, s.relname AS name,
@@ -93,7 +98,9 @@ _SEQUENCES = text(
                 WHERE b.srrelid = t.oid) AS subscribed,
         (SELECT pg_catalog.version()) AS version, {IS_CITUS} AS citus,
         ARRAY(SELECT CAST(i.inhparent AS bigint) FROM pg_catalog.pg_inherits i
-              WHERE i.inhrelid = t.oid) AS parents
+              WHERE i.inhrelid = t.oid
+              UNION SELECT CAST(CAST(p.relid AS oid) AS bigint)
+              FROM pg_catalog.pg_partition_ancestors(t.oid) p WHERE p.relid <> t.oid) AS parents
     FROM wanted w
     JOIN pg_catalog.pg_class s ON s.oid = w.oid
     JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace

@@ -229,21 +229,19 @@ def _wiring(
             Finding(
                 "UNUSED",
                 "LOW",
-                f"no column owns {sequence.label} or draws its default from it",
+                f"no column is filled from {sequence.label}",
                 "nothing, if the application asks it for values itself",
             )
         ]
     place = f"{column.label}.{column.column}"
     findings: list[Finding] = []
     if drawn_from is not None:
-        findings.append(
-            Finding(
-                "DEFAULT_ELSEWHERE",
-                "HIGH",
-                f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}",
-                f"point the default at {sequence.label}, or the model at {drawn_from}",
-            )
-        )
+        said = f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}"
+        remedy = f"point the default at {sequence.label}, or the model at {drawn_from}"
+        if identity:
+            said = f"{place} is an identity, numbered by {drawn_from}; its model names another"
+            remedy = f"leave {sequence.label} out of the model"
+        findings.append(Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy))
     elif not column.defaults and not identity:
         expected = target is None or target.server_nextval or target.identity is not None
         findings.append(

@@ -159,7 +159,7 @@ def _look(
             {
                 oid
                 for column, oid in zip(found, resolved, strict=True)
-                for oid in (oid, column.default_sequence)
+                for oid in (oid, *_others(column))
                 if oid is not None
             },
             (
@@ -171,6 +171,12 @@ def _look(
         if all(oid is None or oid in facts for oid in resolved):
             break
     return found, resolved, facts
+
+
+def _others(column: FoundColumn) -> tuple[int | None, ...]:
+    """What else may number the column, for a finding to name it."""
+    identity = column.owned_sequence if column.identity else None
+    return column.default_sequence, column.default_declared_sequence, identity
 
 
 def _wanted(target: Target, translate: dict[str | None, str | None]) -> Wanted:
