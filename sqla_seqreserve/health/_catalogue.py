@@ -36,8 +36,6 @@ __all__ = ["furthest_id", "read_sequences"]
 
 T = TypeVar("T")
 
-_NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
-
 # A UNION ALL is parsed as a tree as deep as it has branches, and the server's stack is finite.
 _BRANCHES = 500
 
@@ -249,7 +247,7 @@ def _with_edges(
         (known, column_facts)
         for known in facts.values()
         for column_facts in known.columns
-        if column_facts.blind is None and column_facts.type_name in _NUMBERS
+        if column_facts.has_ids
     ]
     edges: dict[tuple[int, int, int], int | None] = {}
     selects: list[Select[Any]] = []

@@ -17,6 +17,9 @@ _TYPE_BOUNDS = {
 }
 
 
+_NUMBERS = frozenset({*_TYPE_BOUNDS, "numeric"})
+
+
 def type_bounds(type_name: str | None) -> tuple[int, int]:
     """Return the smallest and largest id a column of the type holds; ``numeric`` holds every
     bigint.
@@ -46,6 +49,11 @@ class ColumnFacts:
     parents: frozenset[int]
     subscribed: bool = False
     edge: int | None = None
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether its values can be read, and compared with the sequence's."""
+        return self.blind is None and self.type_name in _NUMBERS
 
     @property
     def blind(self) -> str | None:
@@ -159,6 +167,21 @@ class SequenceFacts:
         if start is None or edge is None or self.is_beyond(start, edge):
             return 0
         return abs(edge - start) // abs(self.increment) + 1
+
+    def room_beyond(self, edge: int | None) -> int:
+        """Return how many values beyond ``edge`` the sequence has that every column can hold."""
+        start = self.next_value
+        if start is None:
+            return 0
+        step = self.increment
+        first = start + self.gap_to(edge) * step
+        bounds = [type_bounds(c.type_name) for c in self.columns]
+        end = (
+            min([self.maximum, *(high for _, high in bounds)])
+            if step > 0
+            else max([self.minimum, *(low for low, _ in bounds)])
+        )
+        return max(0, (end - first) // step + 1)
 
     def value_after(self, count: int) -> int | None:
         """Return the last of the next ``count`` values, ``None`` if the sequence ends before it."""

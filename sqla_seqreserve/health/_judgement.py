@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts, type_bounds
-from ._servers import coordinator_only, not_replicated, out_of_window
+from ._facts import ColumnFacts, SequenceFacts
+from ._room import exhausted, room
+from ._servers import coordinator_only, not_replicated
 from ._source import Target
 from .report import Finding, SequenceHealth, Severity, Status, worst
 
 __all__ = ["judge", "judge_absent", "severity_of"]
-
-_NEARLY_USED_UP: tuple[tuple[float, Severity], ...] = ((0.95, "HIGH"), (0.8, "MEDIUM"))
 
 
 def severity_of(gap: int) -> Severity:
@@ -38,21 +37,22 @@ def judge(
     unreplicated = not_replicated(sequence, column, gap, expected=subscriber)
     if unreplicated and subscriber:
         gap = 0
-    exhausted = _exhausted(sequence, column)
+    spent = exhausted(sequence, column)
     findings = [
         *_behind(sequence, column, gap),
         *unreplicated,
         *coordinator_only(sequence),
         *blind,
-        *exhausted,
-        *_room(sequence, column, already=bool(exhausted)),
+        *spent,
+        *room(sequence, column, already=bool(spent)),
+        *_settings(sequence),
         *_wiring(sequence, column, target, identity, drawn_from),
         *_shape(sequence, target),
         *_identity_kind(column, target, identity),
         *_sharing(sequence, column),
     ]
     status: Status
-    if exhausted:
+    if spent:
         status = "EXHAUSTED"
     elif gap:
         status = "NEEDS_REPAIR"
@@ -67,7 +67,7 @@ def judge(
         column=column.column if column else None,
         sequence=sequence.label,
         last_value=sequence.last_value,
-        next_value=None if exhausted else sequence.next_value,
+        next_value=None if spent else sequence.next_value,
         table_max_id=column.edge if column else None,
         is_healthy=status in ("OK", "WARNING"),
         gap=gap,
@@ -144,57 +144,25 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
         return []
     furthest = next((c for c in sequence.columns if c.edge == sequence.edge), column)
     where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
+    remedy = "repair_sequences(), or the command `sqla-seqreserve repair`"
+    if (left := sequence.room_beyond(sequence.edge)) < gap:
+        remedy += (
+            f"; it would leave {left} values, so look first whether --dry-run names ids far ahead "
+            "of all others"
+        )
     return [
         Finding(
             "BEHIND",
             severity_of(gap),
             f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
             f"{sequence.edge}: {gap} id{'' if gap == 1 else 's'} behind",
-            "repair_sequences(), or the command `sqla-seqreserve repair`",
-        )
-    ]
-
-
-def _exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
-    if sequence.last_value is None or sequence.hands_out_nothing:
-        return []
-    low, high = type_bounds(column.type_name if column else None)
-    value = sequence.next_value
-    remedy = "widen the column and the sequence to bigint in a migration"
-    if (beyond := out_of_window(sequence)) is not None:
-        limit, remedy = beyond
-    elif value is None:
-        limit = f"it has reached its end, {sequence.last_value}"
-    elif not low <= value <= high and column:
-        limit = f"its next value {value} does not fit {column.column}, of type {column.type_name}"
-    else:
-        return []
-    return [
-        Finding(
-            "EXHAUSTED",
-            "HIGH",
-            f"{sequence.label} has no value left: {limit}",
             remedy,
         )
     ]
 
 
-def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool) -> list[Finding]:
-    used = None if sequence.hands_out_nothing else sequence.used_fraction(column)
+def _settings(sequence: SequenceFacts) -> list[Finding]:
     findings: list[Finding] = []
-    if used is not None and not already and not sequence.cycle:
-        for share, severity in _NEARLY_USED_UP:
-            if used >= share:
-                findings.append(
-                    Finding(
-                        "NEAR_EXHAUSTION",
-                        severity,
-                        f"{sequence.label} has used {used:.1%} of the ids that it and "
-                        f"{f'its {column.type_name} column' if column else 'its type'} can hold",
-                        "widen the column and the sequence to bigint in a migration",
-                    )
-                )
-                break
     if sequence.cycle:
         findings.append(
             Finding(
