@@ -83,6 +83,8 @@ _SEQUENCES = text(
         q.seqmax AS maximum, q.seqcache AS cache, q.seqcycle AS cycle,
         pg_catalog.has_sequence_privilege(s.oid, 'SELECT')
             AND pg_catalog.has_schema_privilege(sn.oid, 'USAGE') AS readable,
+        pg_catalog.has_sequence_privilege(s.oid, 'USAGE') AS usable,
+        s.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery() AS sequence_unlogged,
         CAST(t.oid AS bigint) AS table_oid, a.attnum, tn.nspname AS table_schema,
         t.relname AS table_name,
         CASE WHEN pg_catalog.pg_table_is_visible(t.oid) THEN t.relname
@@ -91,7 +93,15 @@ _SEQUENCES = text(
         u.owns, u.defaults,
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
-        pg_catalog.row_security_active(t.oid) AS rows_hidden,
+        pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
+        -- To read a table is to read those that inherit from it.
+        CASE WHEN pg_catalog.pg_is_in_recovery() THEN EXISTS (
+            WITH RECURSIVE below (oid) AS (
+                SELECT t.oid UNION ALL
+                SELECT i.inhrelid FROM below
+                JOIN pg_catalog.pg_inherits i ON i.inhparent = below.oid
+            ) SELECT 1 FROM below JOIN pg_catalog.pg_class u ON u.oid = below.oid
+            WHERE u.relpersistence = 'u') ELSE false END AS unlogged,
         EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b
                 WHERE b.srrelid = t.oid) AS subscribed,
         (SELECT pg_catalog.version()) AS version, {IS_CITUS} AS citus,
@@ -190,6 +200,8 @@ def _settings(
             cache=row["cache"],
             cycle=row["cycle"],
             readable=row["readable"],
+            usable=row["usable"],
+            unlogged=row["sequence_unlogged"],
             server=server.name,
             is_foreign=server.kind == "other",
             is_citus=server.kind == "citus",
@@ -214,6 +226,8 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         readable=row["column_readable"],
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
+        kind=row["kind"],
+        unlogged=row["unlogged"],
         subscribed=row["subscribed"],
     )
 
@@ -293,6 +307,8 @@ def _with_values(
 ) -> dict[int, SequenceFacts]:
     selects: list[Select[Any]] = []
     for oid, known in facts.items():
+        if known.unlogged:
+            continue
         if known.readable:
             relation = table(
                 known.name, column("last_value"), column("is_called"), schema=known.schema
@@ -300,6 +316,9 @@ def _with_values(
             selects.append(
                 select(literal_column(str(oid)), relation.c.last_value, relation.c.is_called)
             )
+        elif known.usable:
+            last = func.pg_catalog.pg_sequence_last_value(literal_column(f"{oid}::oid::regclass"))
+            selects.append(select(literal_column(str(oid)), last, last.is_not(None)))
     values = dict(facts)
     with locks_released(connection):
         for oid, last_value, is_called in _union(connection, selects):

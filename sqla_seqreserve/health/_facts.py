@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqla_seqreserve._ids.engine import window_of
 
-__all__ = ["ColumnFacts", "SequenceFacts", "type_bounds"]
+__all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "type_bounds"]
 
 _TYPE_BOUNDS = {
     "smallint": (-(2**15), 2**15 - 1),
@@ -28,11 +28,24 @@ def type_bounds(type_name: str | None) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Blindness:
+    """Why something cannot be read, or not in full, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+_BY_ROLE = "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)"
+_ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnFacts:
     """A column that a sequence fills.
 
     ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
-    out; ``subscribed``: a logical replication's subscription writes to the table.
+    out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
+    writes to the table; ``unlogged``: some of it is, and this is a standby, which has no copy.
     """
 
     table_oid: int
@@ -47,7 +60,9 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    kind: str = "r"
     subscribed: bool = False
+    unlogged: bool = False
     edge: int | None = None
 
     @property
@@ -56,12 +71,16 @@ class ColumnFacts:
         return self.blind is None and self.type_name in _NUMBERS
 
     @property
-    def blind(self) -> str | None:
+    def blind(self) -> Blindness | None:
         """Why the ids cannot be seen in full, or ``None``."""
+        if self.unlogged:
+            reason = f"rows of {self.label} are UNLOGGED, and a standby has none of them"
+            return Blindness(reason, _ON_PRIMARY)
         if not self.readable:
-            return f"the role may not SELECT {self.label}.{self.column}"
+            return Blindness(f"the role may not SELECT {self.label}.{self.column}", _BY_ROLE)
         if self.rows_hidden:
-            return f"row-level security hides rows of {self.label} from the role"
+            reason = f"row-level security hides rows of {self.label} from the role"
+            return Blindness(reason, _BY_ROLE)
         return None
 
 
@@ -70,7 +89,9 @@ class SequenceFacts:
     """A sequence, its settings, where it stands, and the columns it fills.
 
     ``minimum`` and ``maximum`` are what it can hand out *here*: on a node of Citus not more than
-    the node's own window, for what is beyond belongs to the next node.
+    the node's own window, for what is beyond belongs to the next node. ``usable``: the role has
+    USAGE, with which it sees the last value, if one was handed out. ``unlogged``: it is, and this
+    is a standby.
     """
 
     oid: int
@@ -86,6 +107,8 @@ class SequenceFacts:
     cache: int
     cycle: bool
     readable: bool
+    usable: bool = False
+    unlogged: bool = False
     server: str = "PostgreSQL"
     is_foreign: bool = False
     is_citus: bool = False
@@ -93,6 +116,22 @@ class SequenceFacts:
     columns: tuple[ColumnFacts, ...] = ()
     last_value: int | None = None
     is_called: bool = False
+
+    @property
+    def blind(self) -> Blindness | None:
+        """Why it cannot be seen where the sequence stands, or ``None``."""
+        if self.unlogged:
+            reason = f"the sequence {self.label} is UNLOGGED, and a standby does not have it"
+            return Blindness(reason, _ON_PRIMARY)
+        if self.readable or self.last_value is not None:
+            return None
+        if self.usable:
+            reason = (
+                f"the role may not SELECT the sequence {self.label}, which has handed out nothing "
+                "yet, and USAGE shows no more than the last value handed out"
+            )
+            return Blindness(reason, _BY_ROLE)
+        return Blindness(f"the role may not SELECT the sequence {self.label}", _BY_ROLE)
 
     def on_node(self, group: int) -> SequenceFacts:
         """The same sequence, shared with other nodes of Citus, as the node of this group has it."""

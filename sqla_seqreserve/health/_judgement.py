@@ -11,6 +11,10 @@ from .report import Finding, SequenceHealth, Severity, Status, worst
 __all__ = ["judge", "judge_absent", "severity_of"]
 
 
+# What a column's default and its sequence's owner say something of; a view's ids are its tables'.
+_TABLES = frozenset({"r", "p", "f"})
+
+
 def severity_of(gap: int) -> Severity:
     """Return how bad it is to be behind by ``gap`` ids."""
     if gap <= 10:
@@ -79,7 +83,13 @@ def judge(
 
 
 def judge_absent(
-    table: str, column: str, *, sequence: str | None, table_found: bool, required: bool
+    table: str,
+    column: str,
+    *,
+    sequence: str | None,
+    table_found: bool,
+    required: bool,
+    is_view: bool = False,
 ) -> SequenceHealth:
     """Judge a column whose table, or whose sequence, the database does not have."""
     status: Status
@@ -97,7 +107,9 @@ def judge_absent(
             "MISSING",
             "HIGH",
             f"the model fills {table}.{column} from {named}, which the database does not have",
-            "create the sequence in a migration, owned by the column, with a nextval default",
+            "create the sequence in a migration, or leave it out of the model of a view"
+            if is_view
+            else "create the sequence in a migration, owned by the column, with a nextval default",
         )
         status = "NEEDS_REPAIR"
     else:
@@ -125,17 +137,10 @@ def judge_absent(
 
 
 def _blindness(sequence: SequenceFacts) -> list[Finding]:
-    reasons = [c.blind for c in sequence.columns if c.blind]
-    if not sequence.readable:
-        reasons.insert(0, f"the role may not SELECT the sequence {sequence.label}")
     return [
-        Finding(
-            "UNREADABLE",
-            "MEDIUM",
-            f"could not tell: {reason}",
-            "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)",
-        )
-        for reason in reasons
+        Finding("UNREADABLE", "MEDIUM", f"could not tell: {blind.reason}", blind.remedy)
+        for blind in (sequence.blind, *(c.blind for c in sequence.columns))
+        if blind is not None
     ]
 
 
@@ -210,7 +215,7 @@ def _wiring(
             said = f"{place} is an identity, numbered by {drawn_from}; its model names another"
             remedy = f"leave {sequence.label} out of the model"
         findings.append(Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy))
-    elif not column.defaults and not identity:
+    elif column.kind in _TABLES and not column.defaults and not identity:
         expected = target is None or target.server_nextval or target.identity is not None
         findings.append(
             Finding(
@@ -222,7 +227,7 @@ def _wiring(
                 f"nextval('{sequence.label}')",
             )
         )
-    if not any(c.owns for c in sequence.columns):
+    if column.kind in _TABLES and not any(c.owns for c in sequence.columns):
         findings.append(
             Finding(
                 "NOT_OWNED",

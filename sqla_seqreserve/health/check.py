@@ -10,7 +10,8 @@
 The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an
 iterable), or ``None`` for every sequence in the database, or in the ``schemas`` named. Four
 queries are sent, whatever their number (more above 500 sequences). Nothing is written, and no
-sequence stays locked.
+sequence stays locked; but one that the role has USAGE of and may not SELECT stays locked as by
+``nextval``, until the transaction ends.
 
 **Healthy** means that the value handed out next is beyond the largest id of every table which
 the sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
@@ -246,8 +247,10 @@ def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHeal
     table_found = column.attnum is not None
     if table_found and not target.required and not _assumed(target):
         return None
-    if column.relkind not in (None, "r", "p") and not target.required:
-        # A view or a foreign table: its ids are made elsewhere.
+    is_view = column.relkind not in (None, "r", "p")
+    if is_view and target.sequence is None:
+        # A view or a foreign table: its ids are made elsewhere, whatever the model says of them.
+        # Only a Sequence is asked for values by SQLAlchemy itself.
         return None
     sequence = names.sequence or names.default
     schema = names.sequence_schema if names.sequence else names.default_schema
@@ -257,6 +260,7 @@ def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHeal
         sequence=f"{schema}.{sequence}" if schema and sequence else sequence,
         table_found=table_found,
         required=target.required,
+        is_view=is_view,
     )
 
 

@@ -81,3 +81,36 @@ def test_subscriber_excuses_no_table_of_its_own(servers: Replication) -> None:
         connection.execute(text("INSERT INTO own VALUES (5)"))
         found = check_sequences(connection, None, subscriber=True).sequences
     assert {e.table: e.status for e in found} == {"note": "OK", "own": "NEEDS_REPAIR"}
+
+
+UNLOGGED = (
+    "CREATE UNLOGGED TABLE scratch (id serial PRIMARY KEY)",
+    "CREATE TABLE parent (id serial)",
+    "CREATE UNLOGGED TABLE child () INHERITS (parent)",
+    "CREATE UNLOGGED SEQUENCE counter",
+    "CREATE TABLE counted (id int DEFAULT nextval('counter'))",
+    "CREATE UNLOGGED SEQUENCE unused",
+)
+
+
+def test_what_is_unlogged_cannot_be_read_on_a_standby(servers: Replication) -> None:
+    """Unlogged tables, children and sequences are an entry each, and the rest is checked."""
+    with servers.primary.begin() as connection:
+        for statement in UNLOGGED:
+            connection.execute(text(statement))
+        connection.execute(text("INSERT INTO scratch DEFAULT VALUES"))
+        assert check_sequences(connection, None).healthy
+    servers.wait()
+    with servers.standby.connect() as connection:
+        report = check_sequences(connection, None)
+        assert {e.sequence: e.status for e in report.sequences} == {
+            "note_id_seq": "OK",
+            "scratch_id_seq": "UNREADABLE",
+            "parent_id_seq": "UNREADABLE",
+            "counter": "UNREADABLE",
+            "unused": "UNREADABLE",
+        }
+        findings = [f for e in report.sequences for f in e.findings if f.code == "UNREADABLE"]
+        assert all("UNLOGGED" in f.message and "primary" in f.remedy for f in findings)
+        # The transaction goes on.
+        assert connection.scalar(text("SELECT 1")) == 1
