@@ -7,6 +7,7 @@ on a node of Citus.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -31,6 +32,7 @@ from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
 
 from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._subscriptions import with_local_edges, with_synchronisations
 
 __all__ = ["furthest_id", "read_sequences"]
 
@@ -102,8 +104,11 @@ _SEQUENCES = text(
                 JOIN pg_catalog.pg_inherits i ON i.inhparent = below.oid
             ) SELECT 1 FROM below JOIN pg_catalog.pg_class u ON u.oid = below.oid
             WHERE u.relpersistence = 'u') ELSE false END AS unlogged,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b WHERE b.srrelid = t.oid
+                OR b.srrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(t.oid) p)
+        ) AS subscribed,
         EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b
-                WHERE b.srrelid = t.oid) AS subscribed,
+                WHERE b.srrelid = s.oid) AS sequence_subscribed,
         (SELECT pg_catalog.version()) AS version, {IS_CITUS} AS citus,
         ARRAY(SELECT CAST(i.inhparent AS bigint) FROM pg_catalog.pg_inherits i
               WHERE i.inhrelid = t.oid
@@ -151,10 +156,14 @@ def read_sequences(
     connection: Connection,
     oids: Iterable[int],
     model_uses: Iterable[tuple[int, int, int, bool]] = (),
+    *,
+    subscriber: bool = False,
 ) -> dict[int, SequenceFacts]:
     """Read settings, columns, ids and values of the sequences, by oid.
 
     ``model_uses`` are (sequence, table, attnum, by server default) that only the models know of.
+    ``subscriber``: look for ids that this server itself has written into tables that a subscription
+    fills.
 
     The ids are read before the values: a sequence moves ahead of its table, so what is inserted in
     between can make a sequence look healthy, which it then is, and never behind when it is not.
@@ -167,7 +176,8 @@ def read_sequences(
     facts = _on_this_node(connection, settings) if is_citus else settings
     with one_connection_per_node(connection, is_citus=is_citus):
         facts = _with_edges(connection, facts)
-    return _with_values(connection, facts)
+    facts = _with_values(connection, facts)
+    return with_local_edges(connection, facts) if subscriber else facts
 
 
 def _settings(
@@ -184,6 +194,7 @@ def _settings(
         },
     ).mappings()
     facts: dict[int, SequenceFacts] = {}
+    carried: set[int] = set()
     for row in rows:
         server = engine_called(row["version"], citus=row["citus"])
         known = facts.get(row["oid"]) or SequenceFacts(
@@ -203,13 +214,22 @@ def _settings(
             usable=row["usable"],
             unlogged=row["sequence_unlogged"],
             server=server.name,
+            replicates_sequences=_major_version(row["version"]) >= 19,
             is_foreign=server.kind == "other",
             is_citus=server.kind == "citus",
         )
         if row["table_oid"] is not None:
             known = replace(known, columns=(*known.columns, _column(row)))
+        if row["sequence_subscribed"]:
+            carried.add(known.oid)
         facts[known.oid] = known
+    facts = with_synchronisations(connection, facts, carried)
     return {oid: replace(known, columns=_roots(known.columns)) for oid, known in facts.items()}
+
+
+def _major_version(version: str) -> int:
+    found = re.match(r"PostgreSQL (\d+)", version)
+    return int(found[1]) if found else 0
 
 
 def _column(row: Mapping[Any, Any]) -> ColumnFacts:

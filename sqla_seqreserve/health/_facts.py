@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqla_seqreserve._ids.engine import window_of
 
-__all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "type_bounds"]
+__all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "Synchronisation", "type_bounds"]
 
 _TYPE_BOUNDS = {
     "smallint": (-(2**15), 2**15 - 1),
@@ -45,7 +45,8 @@ class ColumnFacts:
 
     ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
     out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
-    writes to the table; ``unlogged``: some of it is, and this is a standby, which has no copy.
+    writes to the table, and ``local_edge`` the furthest id of this server's own among its newest;
+    ``unlogged``: some of it is, and this is a standby, which has no copy.
     """
 
     table_oid: int
@@ -64,6 +65,7 @@ class ColumnFacts:
     subscribed: bool = False
     unlogged: bool = False
     edge: int | None = None
+    local_edge: int | None = None
 
     @property
     def has_ids(self) -> bool:
@@ -82,6 +84,17 @@ class ColumnFacts:
             reason = f"row-level security hides rows of {self.label} from the role"
             return Blindness(reason, _BY_ROLE)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronisation:
+    """A subscription that carries a sequence: whether it has copied the publisher's value, and how
+    many errors it counts of all its sequences; ``None``: the server does not count them.
+    """
+
+    subscription: str
+    ready: bool
+    errors: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,8 @@ class SequenceFacts:
     usable: bool = False
     unlogged: bool = False
     server: str = "PostgreSQL"
+    replicates_sequences: bool = False
+    synchronisations: tuple[Synchronisation, ...] = ()
     is_foreign: bool = False
     is_citus: bool = False
     node: int | None = None
@@ -199,6 +214,14 @@ class SequenceFacts:
     def edge(self) -> int | None:
         """The furthest id over all the columns that were read."""
         return self.furthest(tuple(c.edge for c in self.columns if c.edge is not None))
+
+    @property
+    def own_edge(self) -> int | None:
+        """The furthest id that this server itself is known to have written: any of a table that no
+        subscription fills.
+        """
+        own = (c.local_edge if c.subscribed else c.edge for c in self.columns)
+        return self.furthest(tuple(edge for edge in own if edge is not None))
 
     def gap_to(self, edge: int | None) -> int:
         """Return how many of the next values are not beyond ``edge``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._facts import ColumnFacts, SequenceFacts
 from ._room import exhausted, room
-from ._servers import coordinator_only, not_replicated
+from ._servers import coordinator_only, replication
 from ._source import Target
 from .report import Finding, SequenceHealth, Severity, Status, worst
 
@@ -38,13 +38,13 @@ def judge(
     """
     blind = _blindness(sequence)
     gap = sequence.gap_to(sequence.edge)
-    unreplicated = not_replicated(sequence, column, gap, expected=subscriber)
-    if unreplicated and subscriber:
-        gap = 0
+    replicated = replication(sequence, column, gap, expected=subscriber)
+    if subscriber and any(c.subscribed for c in sequence.columns):
+        gap = sequence.gap_to(sequence.own_edge)
     spent = exhausted(sequence, column)
     findings = [
         *_behind(sequence, column, gap),
-        *unreplicated,
+        *replicated,
         *coordinator_only(sequence),
         *blind,
         *spent,
@@ -147,7 +147,10 @@ def _blindness(sequence: SequenceFacts) -> list[Finding]:
 def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> list[Finding]:
     if not gap:
         return []
-    furthest = next((c for c in sequence.columns if c.edge == sequence.edge), column)
+    edge = next(
+        (e for e in (sequence.edge, sequence.own_edge) if sequence.gap_to(e) == gap), sequence.edge
+    )
+    furthest = next((c for c in sequence.columns if edge in (c.edge, c.local_edge)), column)
     where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
     remedy = "repair_sequences(), or the command `sqla-seqreserve repair`"
     if (left := sequence.room_beyond(sequence.edge)) < gap:
@@ -160,7 +163,7 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
             "BEHIND",
             severity_of(gap),
             f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
-            f"{sequence.edge}: {gap} id{'' if gap == 1 else 's'} behind",
+            f"{edge}: {gap} id{'' if gap == 1 else 's'} behind",
             remedy,
         )
     ]

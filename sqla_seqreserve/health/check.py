@@ -74,7 +74,9 @@ def check_sequences(
     :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
         system's.
     :param subscriber: sequences behind tables that a logical replication fills are expected here,
-        and remarked on rather than reported as in need of repair.
+        and remarked on rather than reported as in need of repair, but for ids that this server
+        itself has written: those of other tables and, with ``track_commit_timestamp``, those among
+        the newest 1,000 of the tables that are filled.
     """
     return report_on(examine(session_or_connection, source, schemas=schemas, subscriber=subscriber))
 
@@ -121,7 +123,7 @@ def examine(
 def _examine_database(
     connection: Connection, schemas: Sequence[str] | None, subscriber: bool
 ) -> list[Examined]:
-    facts = read_sequences(connection, find_sequences(connection, schemas))
+    facts = read_sequences(connection, find_sequences(connection, schemas), subscriber=subscriber)
     return _ordered(
         Examined(connection, sequence, judge(sequence, column, subscriber=subscriber))
         for sequence in facts.values()
@@ -134,7 +136,7 @@ def _examine_models(
 ) -> list[Examined]:
     translate = connection.get_execution_options().get("schema_translate_map") or {}
     wanted = [_wanted(target, translate) for target in targets]
-    found, resolved, facts = _look(connection, targets, wanted)
+    found, resolved, facts = _look(connection, targets, wanted, subscriber=subscriber)
     entries: dict[tuple[int, int, int], Examined] = {}
     absent: list[Examined] = []
     for target, names, column, oid in zip(targets, wanted, found, resolved, strict=True):
@@ -149,7 +151,7 @@ def _examine_models(
 
 
 def _look(
-    connection: Connection, targets: list[Target], wanted: list[Wanted]
+    connection: Connection, targets: list[Target], wanted: list[Wanted], *, subscriber: bool
 ) -> tuple[list[FoundColumn], list[int | None], dict[int, SequenceFacts]]:
     """Find the columns and read their sequences; again, if DDL took one away in between."""
     for _ in range(_LOOKS):
@@ -168,6 +170,7 @@ def _look(
                 for column, oid in zip(found, resolved, strict=True)
                 if oid is not None and column.table_oid is not None and column.attnum is not None
             ),
+            subscriber=subscriber,
         )
         if all(oid is None or oid in facts for oid in resolved):
             break

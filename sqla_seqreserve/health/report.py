@@ -63,6 +63,8 @@ FindingCode = Literal[
     "NEAR_EXHAUSTION",
     "NOT_OWNED",
     "NOT_REPLICATED",
+    "NOT_SYNCHRONISED",
+    "REPLICATED",
     "SHARED",
     "START_DIFFERS",
     "TABLE_MISSING",
