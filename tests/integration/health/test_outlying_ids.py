@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -246,6 +256,19 @@ def test_ids_before_them_refuse_the_flush(engine: Engine) -> None:
     with pytest.raises(SequenceDriftError, match=r"setval\('t_id_seq', 1\)"), factory() as session:
         session.add(T())
         session.flush()
+
+
+def test_psycopg2_finds_them_too(engine: Engine, database_url: str) -> None:
+    """The look at the ids binds its numbers alike on each driver."""
+    with engine.begin() as connection:
+        incident(connection)
+        run(connection, "INSERT INTO t VALUES (5)")
+    bind = create_engine(database_url.replace("+psycopg", "+psycopg2"))
+    with bind.begin() as connection:
+        outlying = repair_one(connection).outlying
+    bind.dispose()
+    assert outlying is not None
+    assert (outlying.first, outlying.before) == (2147483600, 5)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
