@@ -18,7 +18,8 @@
          └─ EmbeddedServerError             the embedded server could not be found or started
 
     RuntimeWarning
-     └─ SequenceDriftWarning                as SequenceDriftError, under ``on_drift="warn"``
+     └─ SequenceDriftWarning                as SequenceDriftError, under ``on_drift="warn"``, or
+                                            of ids far ahead that a repair does not jump over
 
 What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an ``IntegrityError``.
 """

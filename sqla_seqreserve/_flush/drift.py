@@ -7,6 +7,9 @@ database does not have are passed over, as are those that the session binds else
 behind its table by one id or more is *drift*; everything else that a check finds is in its line of
 the log, a WARNING if not all are healthy.
 
+Under ``"repair"`` a sequence is left where it is that a repair would use up, for a few ids near the
+end of their type: a warning says so, and the flush goes on, unless other ids are ahead of it too.
+
 Under ``"warn"`` and ``"repair"``, or when all is well, an engine is not asked again; under
 ``"raise"`` it is, until the sequences are repaired. A ``schema_translate_map`` makes it another set
 of tables, to be checked on its own. Two first flushes at once may both check, and harm nothing: a
