@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -130,6 +132,22 @@ def test_subscriber_excuses_no_row_of_this_server(servers: Replication) -> None:
         assert "note.id already reaches 5000" in entry.findings[0].message
         repair_sequences(connection, Base)
         assert check_sequences(connection, Base, subscriber=True).healthy
+
+
+def test_the_command_takes_the_option_that_its_remedy_names(servers: Replication) -> None:
+    """health --subscriber is healthy where health alone is not, and watch knows the option too."""
+    url = servers.subscriber.url.render_as_string(hide_password=False)
+
+    def code(*arguments: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "sqla_seqreserve", *arguments],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        ).returncode
+
+    assert (code("health", url), code("health", url, "--subscriber")) == (1, 0)
+    assert code("watch", "--subscriber", "--help") == 0
 
 
 def test_a_shared_sequence_is_excused_for_the_replicated_table_alone(servers: Replication) -> None:
