@@ -19,6 +19,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route
@@ -202,7 +203,9 @@ class Reserving:
         asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
         if is_idle:
             drop_snapshot(connection)
-        taken = take_ids(connection, requests, compared.values() if asks else ())
+        tables = in_insert_order(pending) if asks else ()
+        order = [catalogue.table_name(connection, table) for table in tables]
+        taken = take_ids(connection, requests, compared.values() if asks else (), order=order)
         if not taken.holds:
             return False
         self.pinned[connection] = pinned
