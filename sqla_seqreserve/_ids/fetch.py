@@ -4,10 +4,10 @@ Ids come from ``nextval`` over ``generate_series``, several sequences at a time,
 ``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as the
 INSERTs to come will lock them (``ROW EXCLUSIVE``, parents first): from then on until the
 transaction ends no other session can alter them, and DDL, which locks the table before its
-sequence, waits in line and not in a circle. Then each branch compares what the facts
-(``_ids.catalogue``) were read from: where it no longer holds the branch yields NULL, takes no id,
-and the facts are read again. The comparison is an uncorrelated subquery, evaluated once a branch
-and not once an id.
+sequence, waits in line and not in a circle. Then it is compared what the facts
+(``_ids.catalogue``) were read from: where anything no longer holds no branch takes an id, those of
+the altered tables yield NULL, and their facts are read again. The comparison is an uncorrelated
+subquery, evaluated once a branch and not once an id.
 
 A key that comes from another default (``gen_random_uuid()``, a function) is a branch that evaluates
 this default, once its text was compared too. Its values are in a column of their type beside the
@@ -140,6 +140,9 @@ def take_ids(
     altered: set[str] = set()
     for slot, group in groupby(rows, key=itemgetter(0)):
         taken = list(group)
+        if slot < 0:
+            # Another branch tells of the table that was altered.
+            continue
         if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
         elif slot < len(requests):
