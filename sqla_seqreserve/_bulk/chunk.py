@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,9 @@ class ChunkInsert:
         """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
         self.keys: list[Any] = []
         self.inserted: dict[int, dict[str, Any] | None] = {}
+        self.numbered: dict[str, Sequence[int]] = {}
+        """The attributes of the key, each with the positions of the rows that it is reserved for.
+        """
         self.pinned = False
 
     def number(self) -> None:
@@ -94,6 +97,7 @@ class ChunkInsert:
         for part in whole.source.parts:
             attribute = part.key.attribute
             positions, values = missing[attribute], taken[attribute]
+            self.numbered[attribute] = positions
             if len(positions) < len(rows):
                 ids, values = values, keys[attribute]
                 for position, value in zip(positions, ids, strict=True):
@@ -153,7 +157,11 @@ class ChunkInsert:
             plan = whole.plans[table]
             assert plan is not None
             given = {**self.values, **self.added}
-            divisions.append((plan, divide(plan, self.rows, connection, given, used=self.used)))
+            reserved: Mapping[str, Container[int]] = {}
+            if plan.context_default is not None and table is whole.source.key.table:
+                reserved = {name: frozenset(found) for name, found in self.numbered.items()}
+            division = divide(plan, self.rows, connection, given, used=self.used, reserved=reserved)
+            divisions.append((plan, division))
         self.divided = divisions
         refused = {
             position: reason

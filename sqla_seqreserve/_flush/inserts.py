@@ -63,8 +63,12 @@ def _keeps_order(
     """
     if not any(run.copies(cls) for cls, _ in groups):
         return True
-    facts = run.pinned(groups[0][1][0][3], table)
-    return facts is None or facts.references_itself or facts.insert_triggers
+    connection = groups[0][1][0][3]
+    facts = run.pinned(connection, table)
+    return facts is None or any(
+        insert_plan(cls, table, facts, connection.dialect).keeps_order
+        for cls in {cls for cls, _ in groups}
+    )
 
 
 def _insert_class(
@@ -100,7 +104,16 @@ def _insert_class(
             if not records:
                 return
     fewest = 1 if always else run.fewest(facts)
-    division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
+    reserved = {}
+    if plan.context_default is not None and run.numbers(mapper, table):
+        reserved = run.keys.positions(mapper, [record[0] for record in records])
+    division = divide(
+        plan,
+        [record[1] for record in records],
+        connection,
+        fewest=fewest,
+        reserved=reserved,
+    )
     batches, reasons = division.batches, list(division.elsewhere)
     parts: list[Sequence[int]] = [batch.positions for batch in batches]
     parts += [sorted(positions) for positions in division.elsewhere.values()]

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from .. import _host as host
 from .._drivers import driver_of
 from .._host import State
 from .._ids import catalogue
@@ -173,7 +174,7 @@ class Reserving:
             ]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
-            if not needing or self._casts(connection, source, [] if late else needing):
+            if not needing or self._casts(connection, source, needing, late=late):
                 continue
             for part, attribute in zip(source.parts, attributes, strict=True):
                 lacking = needing
@@ -215,17 +216,34 @@ class Reserving:
                 self._keys.hand_out(sharing, values)
         return True
 
-    def _casts(self, connection: Connection, source: KeySequence, states: Sequence[State]) -> bool:
-        """Whether INSERT casts values of a class otherwise where the database numbers the rows.
+    def _casts(
+        self,
+        connection: Connection,
+        source: KeySequence,
+        states: Sequence[State],
+        *,
+        late: bool,
+    ) -> bool:
+        """Whether the database must number rows of a class, for INSERT casts their values otherwise
+        then; or had better, for a default would see the key that is reserved.
 
-        :param states: whose values to look at beside the types of the columns.
+        :param late: the values are looked at once they are made ready for COPY.
         """
         assert source.facts is not None
         assert source.key.table is not None
         mapper = source.key.mapper
         plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
-        if len(states) == 1:
-            return False
+        settings = self._settings
+        if (
+            plan.context_default is not None
+            and mapper not in self.copied
+            and settings.mode == "bulk"
+            and settings.reserve == "auto"
+            and not (self._keys.generations or host.watches_insert(mapper))
+        ):
+            return True
+        if late or len(states) == 1:
+            return plan.cast_reason is not None and len(states) > 1
         return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
 
     def _to_copy(
