@@ -18,6 +18,7 @@ from .._drivers import CopyRows
 from .._flush.weighing import fewest_of
 from .._ids.keys import generated_key
 from .._rows.division import Batch, Division, divide, is_plain, values_of
+from .._rows.foresight import refusal_of
 from .._rows.plan import Absent, InsertPlan
 from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
@@ -71,6 +72,8 @@ class ChunkInsert:
         """The attributes of the key, each with the positions of the rows that it is reserved for.
         """
         self.pinned = False
+        self.refusal: str | None = None
+        """Why COPY will not write the rows, so that they are numbered as they are inserted."""
 
     def number(self) -> None:
         """Add to the rows what they must have: the polymorphic identity, and a key for each row
@@ -90,9 +93,14 @@ class ChunkInsert:
             if key.attribute in self.used:
                 found = keys[key.attribute] = values_of(rows, key.attribute)
                 missing[key.attribute] = [i for i, value in enumerate(found) if value is None]
-        taken = whole.pin({attribute: len(where) for attribute, where in missing.items()})
+        if whole.reserves and any(missing.values()):
+            ready = {**self.values, **self.added}
+            reasons = (refusal_of(plan, rows, ready) for plan in whole.plans.values() if plan)
+            self.refusal = next(filter(None, reasons), None)
+        counts = {attribute: len(where) for attribute, where in missing.items()}
+        taken = whole.pin(dict.fromkeys(counts, 0) if self.refusal else counts)
         self.pinned = taken is not None
-        if taken is None or not whole.reserves:
+        if taken is None or not whole.reserves or self.refusal is not None:
             return
         for part in whole.source.parts:
             attribute = part.key.attribute
@@ -141,6 +149,8 @@ class ChunkInsert:
         whole = self.whole
         connection, everything = whole.connection, range(len(self.rows))
         reason = no_copy_reason(connection.dialect)
+        if reason is None:
+            reason = self.refusal
         if reason is None and not self.pinned:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():

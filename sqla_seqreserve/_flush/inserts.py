@@ -125,7 +125,8 @@ def _insert_class(
     few = [records[position] for position in division.elsewhere.get(FEW, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: str | None = None
-    if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
+    is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
+    if run.numbers(mapper, table) and (casts or is_whole):
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.keys.release(records) else None

@@ -24,6 +24,7 @@ from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route
+from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .aside import Aside
@@ -157,6 +158,7 @@ class Reserving:
                 and lacks_key(mapper, states)
             ]
         to_copy, kept_out = self._to_copy(connection, pending, chosen)
+        by_insert = self._refused_by_copy(connection, found, pending, to_copy)
         self.copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
         wanted: dict[object, dict[KeySequence, list[State]]] = {}
@@ -174,7 +176,9 @@ class Reserving:
             ]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
-            if not needing or self._casts(connection, source, needing, late=late):
+            if not needing or (mapper in by_insert and self._settings.reserve != "always"):
+                continue
+            if self._casts(connection, source, needing, late=late):
                 continue
             for part, attribute in zip(source.parts, attributes, strict=True):
                 lacking = needing
@@ -215,6 +219,39 @@ class Reserving:
             if not any(outgrows(connection, one, values) for one in sharing):
                 self._keys.hand_out(sharing, values)
         return True
+
+    def _refused_by_copy(
+        self,
+        connection: Connection,
+        sources: Mapping[Mapper[Any], KeySequence],
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        to_copy: dict[Mapper[Any], list[TableFacts]],
+    ) -> set[Mapper[Any]]:
+        """Take from the classes for COPY those whose values it will refuse, before any key is
+        reserved for them. Where a listener may change the values they cannot be known.
+        """
+        refused = set()
+        for mapper in list(to_copy):
+            source = sources[mapper]
+            states = pending[mapper]
+            if (
+                self._keys.generations
+                or not source.is_reservable
+                or not lacks_key(mapper, states)
+                or host.watches_insert(mapper)
+            ):
+                continue
+            rows = [state.dict for state in states]
+            tables = [table for table in mapper.tables if isinstance(table, Table)]
+            for table, facts in zip(tables, to_copy[mapper], strict=True):
+                plan = insert_plan(mapper, table, facts, connection.dialect)
+                reason = refusal_of(plan, rows)
+                if reason is not None:
+                    self.barred[mapper] = reason
+                    refused.add(mapper)
+                    del to_copy[mapper]
+                    break
+        return refused
 
     def _casts(
         self,

@@ -4,13 +4,19 @@ has become of its tables.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from fixtures.sides import Side, Way, prepared
-from sqlalchemy import ForeignKey, Uuid, text
+from sqlalchemy import Float, ForeignKey, Integer, Uuid, literal, text
+from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import bulk_insert
 
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
 FRESH = text("gen_random_uuid()")
@@ -50,6 +56,34 @@ class Number(Base):
     __tablename__ = "number"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str | None]
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Valued(Base):
+    """Columns to which values come that COPY does not take."""
+
+    __tablename__ = "valued"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    number: Mapped[Any] = mapped_column(Integer, nullable=True)
+    ratio: Mapped[Any] = mapped_column(Float, nullable=True)
+    oid: Mapped[Any] = mapped_column(OID, nullable=True)
+    state: Mapped[str | None] = mapped_column(server_default="new")
+
+
+VALUES = {
+    "enumerated": {"number": Level.HIGH},
+    "bool": {"number": True},
+    "decimal": {"number": Decimal(3)},
+    "float": {"number": 3.0},
+    "ratio": {"ratio": Decimal("0.5")},
+    "oid": {"oid": 70_000},
+    "expression": {"number": literal(3)},
+}
 
 
 @pytest.fixture(params=DRIVERS)
@@ -113,3 +147,48 @@ def test_the_key_of_one_of_several_tables_was_altered(side: Side) -> None:
     side.execute("ALTER TABLE number ALTER id TYPE bigint")
     assert save(side, Number, Vehicle) == [[3, 4], [3, 4]]
     assert last_ids(side, "number", "vehicle") == [4, 4]
+
+
+@pytest.mark.parametrize("rows", [1, 20, 300])
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {}, {"reserve": "always"}], ids=str)
+def test_values_that_copy_does_not_take(
+    side: Side, settings: dict[str, Any], values: str, rows: int
+) -> None:
+    """Whatever kinds of values objects hold, a save takes one id for each."""
+    side.way = Way("settings", settings)
+
+    def saving(session: Session) -> list[int]:
+        items = [Valued(name=str(n), **VALUES[values]) for n in range(rows)]
+        session.add_all(items)
+        session.flush()
+        keys = [item.id for item in items]
+        session.commit()
+        return keys
+
+    try:
+        keys = side.run(saving)
+    except DBAPIError:
+        assert values in {"float", "decimal", "bool", "enumerated", "ratio"}, "plain refuses it too"
+        return
+    assert keys == list(range(1, rows + 1))
+    assert last_ids(side, "valued") == [rows]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_mappings_with_values_that_copy_does_not_take(side: Side, values: str) -> None:
+    """The same for bulk_insert, with rows and with columns."""
+    rows = [{"name": str(n), **VALUES[values]} for n in range(20)]
+
+    def writing(session: Session) -> list[int]:
+        keys = list(bulk_insert(session, Valued, rows))
+        session.commit()
+        return keys
+
+    try:
+        keys = side.run(writing)
+    except DBAPIError:
+        assert values in {"float", "decimal", "bool", "enumerated", "ratio"}, "plain refuses it too"
+        return
+    assert keys == list(range(1, 21))
+    assert last_ids(side, "valued") == [20]
