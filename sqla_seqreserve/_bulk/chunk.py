@@ -18,9 +18,10 @@ from .._drivers import CopyRows
 from .._flush.weighing import fewest_of
 from .._ids.keys import generated_key
 from .._rows.division import Batch, Division, divide, is_plain, values_of
-from .._rows.foresight import refusal_of
+from .._rows.foresight import note_refusal, refusal_of
 from .._rows.plan import Absent, InsertPlan
 from .._rows.proof import cast_reason
+from .._rows.table import ColumnRows
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
@@ -94,8 +95,8 @@ class ChunkInsert:
                 found = keys[key.attribute] = values_of(rows, key.attribute)
                 missing[key.attribute] = [i for i, value in enumerate(found) if value is None]
         if whole.reserves and any(missing.values()):
-            ready = {**self.values, **self.added}
-            reasons = (refusal_of(plan, rows, ready) for plan in whole.plans.values() if plan)
+            plans = filter(None, whole.plans.values())
+            reasons = (refusal_of(plan, len(rows), self._rows_at) for plan in plans)
             self.refusal = next(filter(None, reasons), None)
         counts = {attribute: len(where) for attribute, where in missing.items()}
         taken = whole.pin(dict.fromkeys(counts, 0) if self.refusal else counts)
@@ -116,6 +117,20 @@ class ChunkInsert:
             if len(self.reserved) < len(rows):
                 both = self.reserved and sorted({*self.reserved, *positions})
                 self.reserved = both or positions
+
+    def _rows_at(self, some: slice) -> Sequence[Mapping[str, Any]]:
+        """Some of the rows, with the values that are added to them."""
+        given = {**self.values, **self.added}
+        rows: Any = self.rows[some]
+        added = {name: values[some] for name, values in given.items()}
+        if isinstance(rows, ColumnRows):
+            return ColumnRows({**rows.columns, **added}, len(rows))
+        if not added:
+            return rows  # type: ignore[no-any-return]  # a list of mappings
+        return [
+            {**row, **dict(zip(added, values, strict=True))}
+            for row, values in zip(rows, zip(*added.values(), strict=True), strict=True)
+        ]
 
     def _add_key(self, source: Any, values: Sequence[Any]) -> list[str]:
         """Give a key column, and those that inherit from it, these values; return the attributes
@@ -196,6 +211,8 @@ class ChunkInsert:
         if cast or (refused and (len(whole.tables) > 1 or ordered)):
             # What values are cast to may depend on the others; a row goes one way through all of
             # its tables, and an ordered one not out of turn.
+            for plan, _ in divisions:
+                note_refusal(plan)
             self._insert(everything, next(iter((cast or refused).values())))
             return self._written()
         batches = [

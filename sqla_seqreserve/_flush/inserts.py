@@ -21,6 +21,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
+from .._rows import foresight
 from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
@@ -130,6 +131,7 @@ def _insert_class(
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.keys.release(records) else None
+        foresight.note_refusal(plan)
     for part, positions in runs:
         refusal = None
         if part < len(batches):

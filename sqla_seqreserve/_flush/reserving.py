@@ -241,11 +241,14 @@ class Reserving:
                 or host.watches_insert(mapper)
             ):
                 continue
-            rows = [state.dict for state in states]
+
+            def rows_at(some: slice, states: Sequence[State] = states) -> list[dict[str, Any]]:
+                return [state.dict for state in states[some]]
+
             tables = [table for table in mapper.tables if isinstance(table, Table)]
             for table, facts in zip(tables, to_copy[mapper], strict=True):
                 plan = insert_plan(mapper, table, facts, connection.dialect)
-                reason = refusal_of(plan, rows)
+                reason = refusal_of(plan, len(states), rows_at)
                 if reason is not None:
                     self.barred[mapper] = reason
                     refused.add(mapper)

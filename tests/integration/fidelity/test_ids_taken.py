@@ -192,3 +192,21 @@ def test_mappings_with_values_that_copy_does_not_take(side: Side, values: str) -
         return
     assert keys == list(range(1, 21))
     assert last_ids(side, "valued") == [20]
+
+
+def test_one_value_among_many_that_copy_does_not_take(side: Side) -> None:
+    """Where one of many objects holds such a value, ids are lost once and never again."""
+
+    def saving(session: Session) -> list[int]:
+        items = [Valued(name=str(n), number=n) for n in range(300)]
+        items[201].number = Level.HIGH
+        session.add_all(items)
+        session.flush()
+        keys = [item.id for item in items]
+        session.commit()
+        return keys
+
+    side.run(saving)
+    [before] = last_ids(side, "valued")
+    assert side.run(saving) == list(range(before + 1, before + 301))
+    assert last_ids(side, "valued") == [before + 300]
