@@ -144,10 +144,7 @@ class Staging:
             )
             for item in self.plan.columns
         ]
-        context = DefaultContext(self.connection, ready)
-        for index, (item, values) in enumerate(ready):
-            if item.default is not None:
-                ready[index] = (item, context.fill(item, values))
+        ready = DefaultContext(self.connection, ready).filled()
         records = [
             {NUMBER: number, **dict(zip(self.columns, values, strict=True))}
             for number, values in zip(
@@ -178,7 +175,13 @@ def staged_plan(
     :param given: the attributes that every row gives.
     :param constants: attributes that have one value in every row.
     """
-    return replace(plan, reason=None, columns=tuple(_staged_columns(plan, given, constants)))
+    return replace(
+        plan,
+        reason=None,
+        columns=tuple(_staged_columns(plan, given, constants)),
+        context_default=None,
+        sentinel=None,
+    )
 
 
 def _staged_columns(
@@ -194,6 +197,7 @@ def _staged_columns(
                 absent=Absent.DEFAULT,
                 default=_always(constants[item.attribute]),
                 plain_default=None,
+                is_of_class=True,
             )
         elif item.absent is Absent.DEFAULT:
             yield item

@@ -4,7 +4,7 @@ off again: where the database had better number a row, and where the flush faile
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -73,6 +73,14 @@ class GivenKeys:
     def in_order(self, states: Iterable[State]) -> list[State]:
         """New objects, as SQLAlchemy inserts them."""
         return sorted(states, key=self.order if self.generations else _insert_order)
+
+    def positions(self, mapper: Mapper[Any], states: Sequence[State]) -> dict[str, set[int]]:
+        """Attribute of the key -> positions of the objects whose value was reserved."""
+        found = {}
+        for attribute, holders in self._given.get(mapper, {}).items():
+            mine = self.reserved.intersection(holders)
+            found[attribute] = {i for i, state in enumerate(states) if state in mine}
+        return found
 
     def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
         """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an

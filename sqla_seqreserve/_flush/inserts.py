@@ -21,6 +21,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
+from .._rows import foresight
 from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
@@ -63,8 +64,12 @@ def _keeps_order(
     """
     if not any(run.copies(cls) for cls, _ in groups):
         return True
-    facts = run.pinned(groups[0][1][0][3], table)
-    return facts is None or facts.references_itself or facts.insert_triggers
+    connection = groups[0][1][0][3]
+    facts = run.pinned(connection, table)
+    return facts is None or any(
+        insert_plan(cls, table, facts, connection.dialect).keeps_order
+        for cls in {cls for cls, _ in groups}
+    )
 
 
 def _insert_class(
@@ -100,7 +105,16 @@ def _insert_class(
             if not records:
                 return
     fewest = 1 if always else run.fewest(facts)
-    division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
+    reserved = {}
+    if plan.context_default is not None and run.numbers(mapper, table):
+        reserved = run.keys.positions(mapper, [record[0] for record in records])
+    division = divide(
+        plan,
+        [record[1] for record in records],
+        connection,
+        fewest=fewest,
+        reserved=reserved,
+    )
     batches, reasons = division.batches, list(division.elsewhere)
     parts: list[Sequence[int]] = [batch.positions for batch in batches]
     parts += [sorted(positions) for positions in division.elsewhere.values()]
@@ -112,10 +126,12 @@ def _insert_class(
     few = [records[position] for position in division.elsewhere.get(FEW, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: str | None = None
-    if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
+    is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
+    if run.numbers(mapper, table) and (casts or is_whole):
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.keys.release(records) else None
+        foresight.note_refusal(plan)
     for part, positions in runs:
         refusal = None
         if part < len(batches):

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from .. import _host as host
 from .._drivers import driver_of
 from .._host import State
 from .._ids import catalogue
@@ -19,9 +20,11 @@ from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route
+from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .aside import Aside
@@ -155,6 +158,7 @@ class Reserving:
                 and lacks_key(mapper, states)
             ]
         to_copy, kept_out = self._to_copy(connection, pending, chosen)
+        by_insert = self._refused_by_copy(connection, found, pending, to_copy)
         self.copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
         wanted: dict[object, dict[KeySequence, list[State]]] = {}
@@ -172,7 +176,9 @@ class Reserving:
             ]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
-            if not needing or self._casts(connection, source, [] if late else needing):
+            if not needing or (mapper in by_insert and self._settings.reserve != "always"):
+                continue
+            if self._casts(connection, source, needing, late=late):
                 continue
             for part, attribute in zip(source.parts, attributes, strict=True):
                 lacking = needing
@@ -202,7 +208,9 @@ class Reserving:
         asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
         if is_idle:
             drop_snapshot(connection)
-        taken = take_ids(connection, requests, compared.values() if asks else ())
+        tables = in_insert_order(pending) if asks else ()
+        order = [catalogue.table_name(connection, table) for table in tables]
+        taken = take_ids(connection, requests, compared.values() if asks else (), order=order)
         if not taken.holds:
             return False
         self.pinned[connection] = pinned
@@ -212,17 +220,70 @@ class Reserving:
                 self._keys.hand_out(sharing, values)
         return True
 
-    def _casts(self, connection: Connection, source: KeySequence, states: Sequence[State]) -> bool:
-        """Whether INSERT casts values of a class otherwise where the database numbers the rows.
+    def _refused_by_copy(
+        self,
+        connection: Connection,
+        sources: Mapping[Mapper[Any], KeySequence],
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        to_copy: dict[Mapper[Any], list[TableFacts]],
+    ) -> set[Mapper[Any]]:
+        """Take from the classes for COPY those whose values it will refuse, before any key is
+        reserved for them. Where a listener may change the values they cannot be known.
+        """
+        refused = set()
+        for mapper in list(to_copy):
+            source = sources[mapper]
+            states = pending[mapper]
+            if (
+                self._keys.generations
+                or not source.is_reservable
+                or not lacks_key(mapper, states)
+                or host.watches_insert(mapper)
+            ):
+                continue
 
-        :param states: whose values to look at beside the types of the columns.
+            def rows_at(some: slice, states: Sequence[State] = states) -> list[dict[str, Any]]:
+                return [state.dict for state in states[some]]
+
+            tables = [table for table in mapper.tables if isinstance(table, Table)]
+            for table, facts in zip(tables, to_copy[mapper], strict=True):
+                plan = insert_plan(mapper, table, facts, connection.dialect)
+                reason = refusal_of(plan, len(states), rows_at)
+                if reason is not None:
+                    self.barred[mapper] = reason
+                    refused.add(mapper)
+                    del to_copy[mapper]
+                    break
+        return refused
+
+    def _casts(
+        self,
+        connection: Connection,
+        source: KeySequence,
+        states: Sequence[State],
+        *,
+        late: bool,
+    ) -> bool:
+        """Whether the database must number rows of a class, for INSERT casts their values otherwise
+        then; or had better, for a default would see the key that is reserved.
+
+        :param late: the values are looked at once they are made ready for COPY.
         """
         assert source.facts is not None
         assert source.key.table is not None
         mapper = source.key.mapper
         plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
-        if len(states) == 1:
-            return False
+        settings = self._settings
+        if (
+            plan.context_default is not None
+            and mapper not in self.copied
+            and settings.mode == "bulk"
+            and settings.reserve == "auto"
+            and not (self._keys.generations or host.watches_insert(mapper))
+        ):
+            return True
+        if late or len(states) == 1:
+            return plan.cast_reason is not None and len(states) > 1
         return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
 
     def _to_copy(

@@ -2,11 +2,12 @@
 
 Ids come from ``nextval`` over ``generate_series``, several sequences at a time, each a branch of a
 ``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as the
-INSERT to come will lock them (``ROW EXCLUSIVE``, in one order): from then on until the transaction
-ends no other session can alter them, and DDL, which locks the table before its sequence, waits in
-line and not in a circle. Then each branch compares what the facts (``_ids.catalogue``) were read
-from: where it no longer holds the branch yields NULL, takes no id, and the facts are read again.
-The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
+INSERTs to come will lock them (``ROW EXCLUSIVE``, parents first): from then on until the
+transaction ends no other session can alter them, and DDL, which locks the table before its
+sequence, waits in line and not in a circle. Then it is compared what the facts
+(``_ids.catalogue``) were read from: where anything no longer holds no branch takes an id, those of
+the altered tables yield NULL, and their facts are read again. The comparison is an uncorrelated
+subquery, evaluated once a branch and not once an id.
 
 A key that comes from another default (``gen_random_uuid()``, a function) is a branch that evaluates
 this default, once its text was compared too. Its values are in a column of their type beside the
@@ -35,7 +36,7 @@ from .._drivers import Driver, LockRefusedError, Row, driver_of
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
-from .catalogue import TableFacts
+from .catalogue import TableFacts, TableName
 from .engine import on_this_node
 from .keys import KeySequence
 from .reservation_sql import Branch, Guard, column_types, reservation
@@ -107,19 +108,22 @@ def take_ids(
     requests: Sequence[IdRequest],
     whole: Iterable[TableFacts] = (),
     indexes: Sequence[IndexFacts] = (),
+    *,
+    order: Iterable[TableName] = (),
 ) -> Reservation:
     """Take ids for every request whose facts still hold, in one message.
 
     :param whole: tables of which all that is known must still hold, because rows will be written
         by it; of the others only what is known of the key.
     :param indexes: of those tables, and to be compared too.
+    :param order: in which the tables are locked; by itself, in that of ``whole``.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
     guarded = {facts.name: facts for facts in whole}
     if not (guarded or any(request.count for request in requests)):
         return Reservation([[] for _ in requests], True)
-    statement = _Statement(connection, requests, guarded, indexes)
+    statement = _Statement(connection, requests, guarded, indexes, order)
     try:
         rows = statement.run()
     except LockRefusedError:
@@ -136,6 +140,9 @@ def take_ids(
     altered: set[str] = set()
     for slot, group in groupby(rows, key=itemgetter(0)):
         taken = list(group)
+        if slot < 0:
+            # Another branch tells of the table that was altered.
+            continue
         if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
         elif slot < len(requests):
@@ -181,6 +188,7 @@ class _Statement:
         requests: Sequence[IdRequest],
         guarded: dict[str, TableFacts],
         indexes: Sequence[IndexFacts],
+        order: Iterable[TableName],
     ) -> None:
         self.connection = connection
         self.driver = driver_of(connection.dialect)
@@ -226,7 +234,7 @@ class _Statement:
             self.parameters[f"index_{slot}"] = index.oid
             self.parameters[f"definition_{slot}"] = index.definition
             branches.append(Branch(Guard.INDEX))
-        self.tables = sorted(locked)
+        self.tables = list(dict.fromkeys([*filter(locked.__contains__, order), *locked]))
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
         self.types = column_types(self.branches)

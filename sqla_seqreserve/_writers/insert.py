@@ -143,6 +143,9 @@ class Outbox:
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if self._can_wait(mapper, table, alike):
+                if self._letters:
+                    # A default of the next may look at the rows before.
+                    send_first(self._connection, self.drain)
                 letters = self._letters_for(base_mapper, mapper, table, alike, made)
                 self._letters += letters
                 for letter in letters:
@@ -159,7 +162,7 @@ class Outbox:
         self._batches.append(_Batch(len(self._letters), len(commands), written))
         if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
             self.drain()
-        elif len(self._batches) == 1:
+        else:
             send_first(self._connection, self.drain)
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
