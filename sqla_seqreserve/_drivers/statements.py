@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from . import driver_of, sends_rows_apart
+from . import driver_on, sends_rows_apart
 
 __all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first"]
 
@@ -109,7 +109,7 @@ def _begin_along(
     context: ExecutionContext,
 ) -> bool | None:
     took = _beginning.pop(context.root_connection)
-    driver = driver_of(context.dialect)
+    driver = driver_on(context.root_connection)
     if driver is not None:
         driver.begin_along(cursor)
     if took is None or len(context.dialect.dispatch.do_execute) > 1:

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _host as host
-from .._drivers import Driver, LockRefusedError, Row, driver_of
+from .._drivers import Driver, LockRefusedError, Row, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
@@ -183,7 +183,7 @@ class _Statement:
         indexes: Sequence[IndexFacts],
     ) -> None:
         self.connection = connection
-        self.driver = driver_of(connection.dialect)
+        self.driver = driver_on(connection)
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)
