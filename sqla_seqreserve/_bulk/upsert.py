@@ -101,9 +101,7 @@ def upsert(
         return total, upserting.run(keys=keys, changed=changed)
 
     by_copy = (
-        pinned
-        and no_copy_reason(connection.dialect) is None
-        and refused_types(connection, staged) is None
+        pinned and no_copy_reason(connection) is None and refused_types(connection, staged) is None
     )
     division = None
     if by_copy and len(first) <= FEW and not (computed or arbiter.collated):

@@ -30,6 +30,7 @@ from sqlalchemy import Dialect
 from .. import _host as host
 from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .wrapped import Wrapped, no_copy
 
 __all__ = ["make_driver"]
 
@@ -61,6 +62,20 @@ class _Asyncpg:
     statement = 200.0
     reservation = 280.0
 
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        from asyncpg import Connection
+        from asyncpg.pool import PoolConnectionProxy
+
+        cls = type(connection.driver_connection)
+        return self if cls is Connection or cls is PoolConnectionProxy else self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        driver = connection.driver_connection
+        return None if hasattr(driver, "_protocol") else no_copy(driver)
+
     def state(self, connection: Any) -> State:
         if connection.dbapi_connection.autocommit:
             return "autocommit"
@@ -70,7 +85,7 @@ class _Asyncpg:
         value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
         return value
 
-    def refuses_copy(self) -> str | None:
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:

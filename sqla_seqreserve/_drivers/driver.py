@@ -129,6 +129,12 @@ class Driver(Protocol):
     reservation: float
     """Microseconds of work, as :class:`sqla_seqreserve._routes.Wire` has them."""
 
+    def on(self, connection: Any) -> Driver:
+        """The driver as it is below the pool's ``connection``: this one, or what is left of it
+        where the connection or its cursors are of a class that is not the driver's own. No I/O
+        happens.
+        """
+
     def state(self, connection: Any) -> State:
         """Whether the next statement on the pool's ``connection`` begins a transaction."""
 
@@ -137,8 +143,10 @@ class Driver(Protocol):
         does not, or where the driver keeps it to itself. No I/O happens.
         """
 
-    def refuses_copy(self) -> str | None:
-        """Why no COPY can be sent just now, ``None`` if one can."""
+    def refuses_copy(self, connection: Any) -> str | None:
+        """Why no COPY can be sent just now on the pool's ``connection``, ``None`` if one can. No
+        I/O happens.
+        """
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
         """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -26,11 +26,12 @@ from .driver import (
     TypeTable,
 )
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .wrapped import Wrappable, Wrapped
 
 __all__ = ["make_driver"]
 
 
-class _Psycopg:
+class _Psycopg(Wrappable):
     types: TypeTable = "psycopg"
     copy_round_trips = 2
     begins_along = True
@@ -45,6 +46,19 @@ class _Psycopg:
     statement = 150.0
     reservation = 230.0
 
+    def __init__(self, own: Any) -> None:
+        self._has = own.has
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        return self if self._has(connection.driver_connection) else self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        from .psycopg_classes import refused_cursor
+
+        with closing(connection.cursor()) as cursor:
+            return refused_cursor(self._below(cursor))
+
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
         if driver.autocommit:
@@ -58,9 +72,13 @@ class _Psycopg:
     def begin_along(self, cursor: Any) -> None:
         from .psycopg_prepared import begin_along
 
-        begin_along(host.driver_cursor(cursor))
+        begin_along(self._below(cursor))
 
-    def refuses_copy(self) -> str | None:
+    def _below(self, cursor: Any) -> Any:
+        """The driver's cursor below SQLAlchemy's."""
+        raise NotImplementedError
+
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
@@ -68,6 +86,9 @@ class _Psycopg:
 
 
 class _SyncPsycopg(_Psycopg):
+    def _below(self, cursor: Any) -> Any:
+        return cursor
+
     def query(
         self,
         cursor: Any,
@@ -113,6 +134,9 @@ class _SyncPsycopg(_Psycopg):
 
 
 class _AsyncPsycopg(_Psycopg):
+    def _below(self, cursor: Any) -> Any:
+        return host.driver_cursor(cursor)
+
     def query(
         self,
         cursor: Any,
@@ -172,7 +196,9 @@ class _AsyncPsycopg(_Psycopg):
 
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
-    return _AsyncPsycopg() if dialect.is_async else _SyncPsycopg()
+    from .psycopg_classes import ASYNC, SYNC
+
+    return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
 
 
 def _is_idle(driver: Any) -> bool:

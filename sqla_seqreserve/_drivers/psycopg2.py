@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -27,6 +28,7 @@ from .driver import (
 )
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
+from .wrapped import Wrapped, no_copy
 
 __all__ = ["make_driver"]
 
@@ -51,6 +53,23 @@ class _Psycopg2:
     statement = 150.0
     reservation = 370.0
 
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        from psycopg2 import extensions
+
+        driver = connection.driver_connection
+        if type(driver) is extensions.connection and (
+            driver.cursor_factory is None or driver.cursor_factory is extensions.cursor
+        ):
+            return self
+        return self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        with closing(connection.cursor()) as cursor:
+            return None if hasattr(cursor, "copy_expert") else no_copy(cursor)
+
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
         if driver.autocommit:
@@ -61,7 +80,7 @@ class _Psycopg2:
         value: str | None = connection.driver_connection.get_parameter_status(name)
         return value
 
-    def refuses_copy(self) -> str | None:
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         from psycopg2.extensions import get_wait_callback
 
         if get_wait_callback() is not None:

@@ -37,7 +37,8 @@ def begin_along(cursor: Any) -> None:
     cls: Any = type(cursor)
     # Cursors that bind on the client's side, or send otherwise, send as they do.
     if (
-        cls._execute_send is BaseCursor._execute_send
+        issubclass(cls, BaseCursor)
+        and cls._execute_send is BaseCursor._execute_send
         and cls._execute_gen is BaseCursor._execute_gen
     ):
         cursor.__class__ = _beginning(cls)

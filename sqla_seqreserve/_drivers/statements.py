@@ -3,7 +3,7 @@
 The statement is executed by SQLAlchemy, with the ``do_execute`` event in place of the driver's
 ``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error`` runs where
 SQLAlchemy does these things. The listener looks at the execution options and leaves every other
-statement alone; but what waits to be sent on a connection (:func:`send_first`) is sent before it.
+statement alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from . import driver_of, sends_rows_apart
+from . import driver_on, sends_rows_apart
 
-__all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first"]
+__all__ = ["Job", "begin_along", "listen", "run_on_driver"]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -32,7 +32,6 @@ Took: TypeAlias = Callable[[float], object] | None
 """Is called with the seconds that the driver took to execute a statement, if anybody asks."""
 
 _listening: WeakSet[Dialect] = WeakSet()
-_waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
 _beginning: WeakKeyDictionary[Connection, Took] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -57,12 +56,6 @@ def run_on_driver(
         connection.execute(statement, parameters, execution_options=options)
 
 
-def send_first(connection: Connection, send: Callable[[], object]) -> None:
-    """Call ``send`` once, before the next statement of the connection is sent."""
-    listen(connection.dialect)
-    _waiting[connection] = send
-
-
 def begin_along(connection: Connection, took: Took) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
@@ -77,24 +70,13 @@ def listen(dialect: Dialect) -> None:
         with _lock:
             if dialect not in _listening:
                 event.listen(dialect, "do_execute", _do_execute)
-                event.listen(dialect, "do_execute_no_params", _do_execute_no_params)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 _listening.add(dialect)
-
-
-def _send_what_waits(context: ExecutionContext) -> None:
-    if _waiting and (send := _waiting.pop(context.root_connection, None)) is not None:
-        send()
-
-
-def _do_execute_no_params(cursor: DBAPICursor, statement: str, context: ExecutionContext) -> None:  # noqa: ARG001  # an event's
-    _send_what_waits(context)
 
 
 def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    _send_what_waits(context)
     if not sends_rows_apart(context.dialect):
         return None
     for row in parameters:
@@ -109,7 +91,7 @@ def _begin_along(
     context: ExecutionContext,
 ) -> bool | None:
     took = _beginning.pop(context.root_connection)
-    driver = driver_of(context.dialect)
+    driver = driver_on(context.root_connection)
     if driver is not None:
         driver.begin_along(cursor)
     if took is None or len(context.dialect.dispatch.do_execute) > 1:
@@ -124,7 +106,6 @@ def _begin_along(
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         if _beginning and context.root_connection in _beginning:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of
+from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
 from .._host import State
 from .._ids.distances import distance_to
@@ -142,7 +142,7 @@ def stay_out(
         return None
     dialect, connection = peeked
     heed_messages(settings, dialect)
-    driver = driver_of(dialect)
+    driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
     begun = connection is not None and transaction_state(connection) == "open"
@@ -151,7 +151,7 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = distance_to(dialect)
-    key = (begun, driver.sends_several, *weighed)
+    key = (begun, driver, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
         classes = tuple(Pending(*one) for one in weighed)

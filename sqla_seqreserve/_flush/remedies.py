@@ -23,6 +23,14 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ("psycopg2 takes no COPY while .+", "use psycopg: postgresql+psycopg://"),
     ("asyncpg has no binary codec .+", "use psycopg: postgresql+psycopg://"),
     (
+        "psycopg's ClientCursor .+",
+        "leave cursor_factory out; behind a pooler, prepare_threshold=None is enough",
+    ),
+    (
+        ".+, in the place of the driver's own, has no COPY",
+        "have that class pass on what it does not know",
+    ),
+    (
         "the connection is in autocommit",
         "save in a transaction, not with isolation_level AUTOCOMMIT",
     ),

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import driver_of, driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -85,7 +85,7 @@ class Reserving:
         heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
-        driver = driver_of(connection.dialect)
+        driver = driver_on(connection)
         self._tally.note_begun(pending, connection, begun=state == "open")
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -160,7 +160,7 @@ class FlushRun:
         """The INSERTs that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
-            driver = driver_of(connection.dialect)
+            driver = driver_on(connection)
             outbox = Outbox(connection, driver, uow, self._refused, lambda: len(self.copied))
             self._outboxes[connection] = outbox
         return outbox

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of, send_singly
+from .._drivers import Driver, driver_of, driver_on, send_singly
 from .._drivers.statements import listen
 from .._ids import catalogue
 from .._ids.distances import distance_to
@@ -117,7 +117,7 @@ def class_reason(
         return reason
     if settings.mode == "reserve":
         return "mode is reserve"
-    return no_copy_reason(connection.dialect)
+    return no_copy_reason(connection)
 
 
 def transaction_state(connection: Connection) -> str:
@@ -203,7 +203,7 @@ def copy_from(
     """From how many rows COPY writes a class that is alone in its flush."""
     if settings.copy_min_rows is not None:
         return settings.copy_min_rows
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     assert driver is not None
     found = copy_crossover(
         driver,
@@ -231,6 +231,7 @@ def about_copy_from(
     round_trip = distance_to(connection.dialect).rounded
     kept = _kept.setdefault(connection.dialect, {})
     key = (
+        driver_on(connection),
         round_trip,
         len(mapper.tables),
         generated_key(mapper).column is not None,

@@ -118,6 +118,7 @@ from .unit_of_work import (
     find_cycles,
     presort,
 )
+from .waiting import before_next_statement, nothing_before_next_statement
 from .warnings import pass_over_ours
 
 __all__ = [
@@ -139,6 +140,7 @@ __all__ = [
     "autocommits",
     "await_adapted",
     "await_driver",
+    "before_next_statement",
     "begins_adapted",
     "bind_processor",
     "casts_each",
@@ -173,6 +175,7 @@ __all__ = [
     "is_watched",
     "kept_with",
     "key_columns",
+    "nothing_before_next_statement",
     "organize_states_for_save",
     "pass_over_ours",
     "peek_connection",

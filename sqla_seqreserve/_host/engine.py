@@ -17,11 +17,14 @@ from inspect import signature
 from types import NoneType
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Insert
+from sqlalchemy import Connection, Insert, __version__
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import util as _sql_util
 from sqlalchemy.util import await_only
+
+_IS_2_0: Final = __version__.startswith("2.0.")
+"""Whether ``handle_error`` does not hear of what a ``before_cursor_execute`` raises."""
 
 
 def driver_cursor(cursor: DBAPICursor) -> Any:
@@ -178,6 +181,14 @@ class InsertContext:
 
     def begin(self) -> None:
         """Tell listeners and the log of the statement, before it is sent."""
+        try:
+            self._begin()
+        except BaseException as error:
+            if _IS_2_0:
+                raise
+            self.raise_error(error)
+
+    def _begin(self) -> None:
         connection, context = self._connection, self.context
         if connection._has_events or connection.engine._has_events:
             for listener in connection.dispatch.before_cursor_execute:
@@ -208,14 +219,17 @@ class InsertContext:
         """Tell listeners of the statement, after it was sent."""
         connection, context = self._connection, self.context
         if connection._has_events or connection.engine._has_events:
-            connection.dispatch.after_cursor_execute(
-                connection,
-                context.cursor,
-                context.statement,
-                self._effective(),
-                context,
-                context.executemany,
-            )
+            try:
+                connection.dispatch.after_cursor_execute(
+                    connection,
+                    context.cursor,
+                    context.statement,
+                    self._effective(),
+                    context,
+                    context.executemany,
+                )
+            except BaseException as error:
+                self.raise_error(error)
         context.cursor.close()
 
     def _effective(self) -> Any:

@@ -32,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _host as host
-from .._drivers import Driver, LockRefusedError, Row, driver_of
+from .._drivers import Driver, LockRefusedError, Row, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
@@ -191,7 +191,7 @@ class _Statement:
         order: Iterable[TableName],
     ) -> None:
         self.connection = connection
-        self.driver = driver_of(connection.dialect)
+        self.driver = driver_on(connection)
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)

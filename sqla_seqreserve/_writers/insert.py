@@ -22,7 +22,6 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import Driver, InsertMessage, MessageError, Returned
-from .._drivers.statements import send_first
 from .._ids.distances import distance_to
 from .._ids.engine import engine_of
 
@@ -145,7 +144,7 @@ class Outbox:
             if self._can_wait(mapper, table, alike):
                 if self._letters:
                     # A default of the next may look at the rows before.
-                    send_first(self._connection, self.drain)
+                    host.before_next_statement(self._connection, self.drain)
                 letters = self._letters_for(base_mapper, mapper, table, alike, made)
                 self._letters += letters
                 for letter in letters:
@@ -163,7 +162,7 @@ class Outbox:
         if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
             self.drain()
         else:
-            send_first(self._connection, self.drain)
+            host.before_next_statement(self._connection, self.drain)
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
         """Whether rows of a kind are sent here, and not by SQLAlchemy itself."""
@@ -241,6 +240,7 @@ class Outbox:
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
         """
         letters, self._letters = self._letters, []
+        host.nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
         started = time.perf_counter()
         sent = 0
@@ -257,12 +257,16 @@ class Outbox:
                     batch.written(seconds * batch.rows / rows)
 
     def _send(self, letters: Sequence[_Letter]) -> Iterator[_Letter]:
-        """Send the letters; yield each that was written, with what it brought back."""
+        """Send the letters; yield each that was written, with what it brought back.
+
+        Listeners hear of one statement after the other, as if each were sent by itself: of the
+        first before the message is sent, of the others once it is known that they were executed.
+        """
         assert self._driver is not None
         messages: list[InsertMessage] = []
         places: list[int] = []
+        letters[0].insert.begin()
         for number, letter in enumerate(letters):
-            letter.insert.begin()
             for statement, parameters in letter.insert.messages():
                 messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
                 places.append(number)
@@ -279,11 +283,15 @@ class Outbox:
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):
             letters[number].returned.append(back)
-        for letter in letters[:failed]:
+        for number, letter in enumerate(letters[:failed]):
+            if number:
+                letter.insert.begin()
             letter.insert.end()
             if letter.end <= failed:
                 yield letter
         if refusal is not None:
+            if failed:
+                letters[failed].insert.begin()
             self._refused(letters[failed], messages[refusal.position], refusal)
 
     def _note_distance(self, messages: int, seconds: float) -> None:

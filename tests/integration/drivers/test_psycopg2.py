@@ -281,13 +281,14 @@ def test_no_copy_with_a_wait_callback(engine: Engine, driver: Driver) -> None:
     """psycogreen and its like set a callback for the process, under which psycopg2 copies nothing:
     the driver says so before SQLAlchemy is asked.
     """
-    assert driver.refuses_copy() is None
+    with engine.connect() as connection:
+        assert driver.refuses_copy(connection.connection) is None
     extensions.set_wait_callback(psycopg2.extras.wait_select)
     try:
-        reason = driver.refuses_copy()
-        assert reason is not None
-        assert "wait callback" in reason
         with engine.connect() as connection:
+            reason = driver.refuses_copy(connection.connection)
+            assert reason is not None
+            assert "wait callback" in reason
             cursor: Any = connection.connection.cursor()
             cursor.execute("SELECT 1")
             rows = CopyRows(["id"], [[1]], [23], binary=False)
