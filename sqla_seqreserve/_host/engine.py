@@ -331,7 +331,9 @@ def compiled_cache(of: Mapper[Any] | Connection, made: MadeValues | None) -> Any
     """
     cache: Any
     if isinstance(of, Connection):
-        cache = of.engine._compiled_cache
+        cache = of.get_execution_options().get("compiled_cache", of.engine._compiled_cache)
+        if made is not None and cache is None:
+            cache = {}
     else:
         base_mapper: Mapper[Any] = of
         cache = base_mapper._compiled_cache
