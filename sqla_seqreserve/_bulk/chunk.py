@@ -136,7 +136,7 @@ class ChunkInsert:
         """Write the rows, table by table; by COPY what it writes exactly."""
         whole = self.whole
         connection, everything = whole.connection, range(len(self.rows))
-        reason = no_copy_reason(connection.dialect)
+        reason = no_copy_reason(connection.dialect) or host.interference(connection)
         if reason is None and not self.pinned:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():

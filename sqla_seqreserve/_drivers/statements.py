@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
+from .. import _host as host
 from . import driver_of, sends_rows_apart
 
 __all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first"]
@@ -68,6 +69,9 @@ def begin_along(connection: Connection, took: Took) -> None:
     driver can.
     """
     listen(connection.dialect)
+    if len(connection.dialect.dispatch.do_execute) > 1:
+        # Somebody else's listener may execute it, and ours would not be called.
+        return
     _beginning[connection] = took
 
 
@@ -76,6 +80,7 @@ def listen(dialect: Dialect) -> None:
     if dialect not in _listening:
         with _lock:
             if dialect not in _listening:
+                host.OURS.update((_do_execute, _do_execute_no_params, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_execute_no_params", _do_execute_no_params)
                 event.listen(dialect, "do_executemany", _do_executemany)

@@ -52,6 +52,7 @@ from .engine import (
     sees_the_present,
     sends_as_it_is,
 )
+from .listeners import OURS, execution_elsewhere, interference
 from .mapping import (
     all_mappers,
     attributes_to_columns,
@@ -125,6 +126,7 @@ __all__ = [
     "HISTORY_BLANK",
     "IN_ORDER",
     "NO_VALUE",
+    "OURS",
     "PASSIVE_NO_INITIALIZE",
     "InsertContext",
     "MadeValues",
@@ -153,6 +155,7 @@ __all__ = [
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
+    "execution_elsewhere",
     "expire_attributes",
     "expire_unmodified",
     "finalize_saved",
@@ -168,6 +171,7 @@ __all__ = [
     "insert_statement",
     "instance_state",
     "instances_of",
+    "interference",
     "is_sentinel",
     "is_sharded",
     "is_watched",
