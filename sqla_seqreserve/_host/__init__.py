@@ -19,6 +19,8 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)
+    Who may change, replace or refuse a statement is told by nothing public.
 asyncpg's adapted connection and cursor (``engine``)
     A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
