@@ -244,8 +244,8 @@ def bulk_upsert(
     written = outcome.inserted + outcome.updated
     if written:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, written, 0, outcome.writer, None, seconds)
-        audit.rows_written(log, entry, fallback=False)
+        entry = FlushEntry(model, written, 0, outcome.writer, outcome.reason, seconds)
+        audit.rows_written(log, entry, fallback=outcome.reason is not None)
     return UpsertResult(
         outcome.inserted,
         outcome.updated,

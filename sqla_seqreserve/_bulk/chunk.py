@@ -163,7 +163,7 @@ class ChunkInsert:
         """Write the rows, table by table; by COPY what it writes exactly."""
         whole = self.whole
         connection, everything = whole.connection, range(len(self.rows))
-        reason = no_copy_reason(connection)
+        reason = no_copy_reason(connection) or host.interference(connection)
         if reason is None:
             reason = self.refusal
         if reason is None and not self.pinned:

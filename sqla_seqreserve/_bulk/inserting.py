@@ -97,7 +97,7 @@ class Inserting:
             indexes.clear()
         connection = self.connection
         driver = driver_of(connection.dialect)
-        if driver is None:
+        if driver is None or host.interference(connection) is not None:
             return None
         state = driver.state(connection.connection)
         if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):

@@ -52,6 +52,8 @@ class Staging:
     ) -> None:
         self.connection = connection
         self.by_copy = by_copy
+        self.kept: list[Mapping[str, Any]] | None = None
+        """Rows that were put into it by INSERT, column name -> value, if somebody wants them."""
         # Drivers prepare statements and keep them by their text, with the types that the columns of
         # a table of this name had: so one name has one structure.
         structure = crc32(plan.facts.fingerprint.encode())
@@ -151,6 +153,8 @@ class Staging:
                 numbers, zip(*(values for _, values in ready), strict=True), strict=True
             )
         ]
+        if self.kept is not None:
+            self.kept += records
         plain = []
         for record in records:
             if all(map(is_plain, record.values())):

@@ -21,6 +21,7 @@ from .checks import check_rows
 from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
+from .one_by_one import OneByOne
 from .rows import Chunk, chunks
 from .staging import are_cast, staged_plan, staging
 from .update import Update
@@ -95,13 +96,23 @@ def upsert(
     _check(whole, first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
+    interference = host.interference(connection)
+    sent: list[Mapping[str, Any]] = []
+
     def write(source: Source, total: int) -> tuple[int, Outcome]:
         rows = Given(source, plan, arbiter, total)
-        upserting = Upserting(rows, sequence, Update(overwritten, where))
+        change = Update(overwritten, where)
+        if interference is None:
+            upserting = Upserting(rows, sequence, change)
+        else:
+            upserting = OneByOne(rows, change, sent, interference)
         return total, upserting.run(keys=keys, changed=changed)
 
     by_copy = (
-        pinned and no_copy_reason(connection) is None and refused_types(connection, staged) is None
+        pinned
+        and interference is None
+        and no_copy_reason(connection) is None
+        and refused_types(connection, staged) is None
     )
     division = None
     if by_copy and len(first) <= FEW and not (computed or arbiter.collated):
@@ -116,6 +127,8 @@ def upsert(
             return write(Source(connection, found, staged, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, staged, computed, by_copy=by_copy) as table:
+        if interference is not None:
+            table.kept = sent
         table.add(first, 0, progress, division)
         total = len(first)
         for chunk in stream:
@@ -125,6 +138,7 @@ def upsert(
         total, outcome = write(table.source, total)
     if by_copy:
         outcome.writer = "copy"
+    outcome.reason = interference
     return total, outcome
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import FlushError
@@ -46,13 +47,14 @@ _NEW: Final = "sqla_seqreserve_new"
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What an upsert wrote, and whether COPY brought the rows; as asked for, the ``keys`` of every
-    row, and of those ``changed``.
+    """What an upsert wrote, whether COPY brought the rows, and why they went one by one; as asked
+    for, the ``keys`` of every row, and of those ``changed``.
     """
 
     inserted: int
     updated: int
     writer: Writer = "insert"
+    reason: str | None = None
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -211,22 +213,7 @@ class Upserting:
         statement = pg_insert(self.target).from_select(
             [item.key for item in target], rows, include_defaults=False
         )
-        where: ColumnElement[bool] | None = (
-            literal_column(self.arbiter.predicate, Boolean)
-            if self.arbiter.predicate is not None
-            else None
-        )
-        elements: Any = self.arbiter.target()
-        overwritten = dict(self.update.overwritten(self.plan, statement.excluded))
-        if overwritten:
-            statement = statement.on_conflict_do_update(
-                index_elements=elements,
-                index_where=where,
-                set_=overwritten,
-                where=self.update.where,
-            )
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=elements, index_where=where)
+        statement = self._on_conflict(statement)
         returned: list[Any] = []
         if keys:
             columns = [self.given.column(name) for name in self.arbiter.columns if name is not None]
@@ -234,6 +221,21 @@ class Upserting:
         if not self._is_partitioned:
             returned.append(literal_column("(xmax = 0)", Boolean).label(_NEW))
         return statement.returning(*returned)
+
+    def _on_conflict(self, statement: Insert) -> Insert:
+        """The INSERT with what becomes of a row that is there."""
+        where: ColumnElement[bool] | None = (
+            literal_column(self.arbiter.predicate, Boolean)
+            if self.arbiter.predicate is not None
+            else None
+        )
+        elements: Any = self.arbiter.target()
+        overwritten = dict(self.update.overwritten(self.plan, statement.excluded))
+        if not overwritten:
+            return statement.on_conflict_do_nothing(index_elements=elements, index_where=where)
+        return statement.on_conflict_do_update(
+            index_elements=elements, index_where=where, set_=overwritten, where=self.update.where
+        )
 
     @property
     def _looks_again(self) -> bool:

@@ -110,7 +110,8 @@ class _Asyncpg:
             cursor.execute(statement, parameters)
             return [tuple(row) for row in cursor.fetchall()]
         opens = host.begins_adapted(cursor)
-        text = f"COPY ({_with_values(statement, parameters)}) TO STDOUT"
+        # A listener may have put a comment behind the statement: "-- ...", up to the line's end.
+        text = f"COPY ({_with_values(statement, parameters)}\n) TO STDOUT"
         copied = host.await_adapted(cursor, self._query(cursor, lock, text))
         if copied is None:
             if opens:

@@ -140,7 +140,7 @@ class _Psycopg2:
             # Every value is in its text before anything is sent: what cannot be is refused here.
             for message in list(_messages(cursor, inserts)):
                 try:
-                    cursor.execute(b";".join(statement.text for statement in message))
+                    cursor.execute(_NEXT.join(statement.text for statement in message))
                 except cursor.connection.Error as error:
                     raise _placed(error, message, cursor.connection) from error
                 if inserts[message[-1].position].returns:
@@ -221,6 +221,9 @@ def _formats() -> Mapping[type, TextFormat]:
 
 # Sending several
 
+_NEXT: Final = b"\n;"
+"""Between two statements: not within a comment ("-- ...") that a listener has put behind one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
@@ -268,7 +271,7 @@ def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> Messa
         offset = int(error.diag.statement_position)
         encoding = encodings[connection.encoding]
         for statement in message:
-            offset -= len(statement.text.decode(encoding)) + 1
+            offset -= len(statement.text.decode(encoding)) + len(_NEXT)
             if offset <= 0:
                 candidates = [statement]
                 break

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
+from .. import _host as host
 from . import driver_on, sends_rows_apart
 
 __all__ = ["Job", "begin_along", "listen", "run_on_driver"]
@@ -61,6 +62,9 @@ def begin_along(connection: Connection, took: Took) -> None:
     driver can.
     """
     listen(connection.dialect)
+    if len(connection.dialect.dispatch.do_execute) > 1:
+        # Somebody else's listener may execute it, and ours would not be called.
+        return
     _beginning[connection] = took
 
 
@@ -69,6 +73,7 @@ def listen(dialect: Dialect) -> None:
     if dialect not in _listening:
         with _lock:
             if dialect not in _listening:
+                host.OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 _listening.add(dialect)

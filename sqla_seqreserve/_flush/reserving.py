@@ -74,6 +74,7 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
+        interference: str | None = None,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip.
@@ -81,12 +82,17 @@ class Reserving:
         :param pending: the objects by class.
         :param may_copy: the classes that SQLAlchemy need not save itself.
         :param needed: keys must be known before the first INSERT.
+        :param interference: why SQLAlchemy writes all of them.
         """
         heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
         self._tally.note_begun(pending, connection, begun=state == "open")
+        wishes = wishes_for(self._settings, pending, needed=needed)
+        if interference is not None and not wishes.reserve:
+            # SQLAlchemy numbers them, too.
+            return
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
         on_citus = ask_engine(connection).kind == "citus"
@@ -110,7 +116,7 @@ class Reserving:
             driver,
             distance_to(connection.dialect),
             begun=state == "open",
-            wishes=wishes_for(self._settings, pending, needed=needed),
+            wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
             aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")

@@ -51,6 +51,9 @@ class FlushRun:
         self._connections: dict[Mapper[Any], Connection] = {}
         self._written: list[Sequence[State]] = []
         self._outboxes: dict[Connection, Outbox] = {}
+        self.saves_at_once = False
+        """Whether a circle is taken out of the flush's order."""
+        self._interference: tuple[Connection, str | None] | None = None
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
 
@@ -72,7 +75,11 @@ class FlushRun:
         needed = False
         if cycle is not None:
             self.keys.generations = cycle.generations or {}
-            needed = cycle.can_be_saved_at_once()
+            # SQLAlchemy would save it in an order of its own.
+            needed = cycle.can_be_saved_at_once() and not any(
+                self.interference(self.connection_for(uow, mapper)) for mapper in cycle.mappers
+            )
+            self.saves_at_once = needed
         every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
             self.aside = stay_out(uow, self.settings, every)
@@ -96,6 +103,7 @@ class FlushRun:
                     if self.stock_reason(uow, mapper.base_mapper) is None
                 },
                 needed=needed,
+                interference=self.interference(connection),
             )
 
     def _engine(self, connection: Connection) -> Engine:
@@ -195,7 +203,16 @@ class FlushRun:
         connection = self.connection_for(uow, base_mapper)
         if self.settings.mode == "bulk":
             warn_of_driver(connection.dialect)
-        return class_reason(self.settings, base_mapper, connection)
+        reason = class_reason(self.settings, base_mapper, connection)
+        return reason or self.interference(connection)
+
+    def interference(self, connection: Connection) -> str | None:
+        """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
+        for once.
+        """
+        if self._interference is None or self._interference[0] is not connection:
+            self._interference = connection, host.interference(connection)
+        return self._interference[1]
 
     # Reporting
 
@@ -218,6 +235,9 @@ class FlushRun:
         for state in states:
             by_class.setdefault(state.manager.mapper, []).append(state)
         self.tally.note_begun(by_class, connection, begun=begun)
+        interference = self.interference(connection)
         for mapper, same in by_class.items():
             writer, reason = self.insert_reason(mapper)
+            if interference is not None:
+                writer, reason = "orm", interference
             self.inserted(same, writer, reason, seconds * len(same) / len(states))

@@ -168,7 +168,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
         host.presort(self)
         cycle = find_cycle(self)
         self.seqreserve.reserve(self, cycle)
-        if cycle is not None and cycle.can_be_saved_at_once():
+        if cycle is not None and self.seqreserve.saves_at_once:
             cycle.save_at_once()
         actions = super()._generate_actions()
         if self.seqreserve.aside is None:

@@ -19,6 +19,8 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)
+    Who may change, replace or refuse a statement is told by nothing public.
 asyncpg's adapted connection and cursor (``engine``)
     A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
@@ -52,6 +54,7 @@ from .engine import (
     sees_the_present,
     sends_as_it_is,
 )
+from .listeners import OURS, execution_elsewhere, interference
 from .mapping import (
     all_mappers,
     attributes_to_columns,
@@ -126,6 +129,7 @@ __all__ = [
     "HISTORY_BLANK",
     "IN_ORDER",
     "NO_VALUE",
+    "OURS",
     "PASSIVE_NO_INITIALIZE",
     "InsertContext",
     "MadeValues",
@@ -155,6 +159,7 @@ __all__ = [
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
+    "execution_elsewhere",
     "expire_attributes",
     "expire_unmodified",
     "finalize_saved",
@@ -170,6 +175,7 @@ __all__ = [
     "insert_statement",
     "instance_state",
     "instances_of",
+    "interference",
     "is_sentinel",
     "is_sharded",
     "is_watched",

@@ -260,7 +260,8 @@ class _Statement:
 
     def run(self) -> Sequence[Row]:
         driver = self.driver
-        if driver is None:
+        # Where somebody else executes, nothing can be done in place of execute().
+        if driver is None or host.execution_elsewhere(self.connection.dialect) is not None:
             return [tuple(row) for row in self.connection.execute(self.text, self.parameters)]
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
         locking = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
