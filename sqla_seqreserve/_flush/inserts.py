@@ -148,7 +148,8 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    run.keys.release(records, needed=True)
+    if run.numbers(mapper, table):
+        run.keys.release(records, needed=True)
     run.outbox(records[0][3], uow).add(
         base_mapper,
         mapper,
@@ -171,7 +172,8 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    run.keys.release(records, needed=True)
+    if run.numbers(plan.mapper, table):
+        run.keys.release(records, needed=True)
     left_out = {
         position
         for position, column in enumerate(batch.plans)

@@ -51,6 +51,15 @@ class Child(Always):
     toy: Mapped[str | None]
 
 
+class Toy(Always):
+    """Some of its rows go by INSERT: those that give a column with a default of the server's."""
+
+    __tablename__ = "toy"
+    id: Mapped[int] = mapped_column(ForeignKey("always.id"), primary_key=True)
+    kind: Mapped[str | None] = mapped_column(server_default="ball")
+    price: Mapped[int | None]
+
+
 def saving(model: type[Any], value: Any = "n", **session: Any) -> Any:
     """A trial that writes rows, some with this value, and looks for each under its key."""
 
@@ -103,6 +112,32 @@ def test_saves_as_in_stock(
 def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: Way) -> None:
     """A two-phase session, which SQLAlchemy writes by itself, is refused no key."""
     both(twin_urls, Base, saving(model, twophase=True), way=way)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("rows", [1, 60, 2000])
+@pytest.mark.parametrize("settings", [{}, {"copy_min_rows": 1}, {"reserve": "always"}], ids=str)
+def test_rows_of_a_subclass_that_copy_does_not_write(
+    twin_urls: tuple[str, str], settings: dict[str, Any], rows: int, driver: str
+) -> None:
+    """A subclass's row that goes by INSERT has the key with which COPY wrote that of the base."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            toys = [Toy(name=f"n{i}", price=i) for i in range(rows)]
+            for toy in toys[:3]:
+                toy.kind = "doll"
+            toys[-1].price = func.abs(-7)
+            session.add_all(toys)
+            session.flush()
+            found = text("SELECT name, kind, price FROM toy JOIN always USING (id) WHERE id = :id")
+            stored = [tuple(session.execute(found, {"id": toy.id}).one()) for toy in toys[-70:]]
+            session.rollback()
+            return stored
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=Way(str(settings), settings), driver=driver)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
