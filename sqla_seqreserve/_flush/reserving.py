@@ -40,6 +40,7 @@ from .weighing import (
 __all__ = ["Reserving"]
 
 _maximum: Final = attrgetter("maximum")
+_expired: Final = attrgetter("expired_attributes")
 
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
@@ -170,6 +171,9 @@ class Reserving:
                 for state in states
                 if any(state.dict.get(attribute) is None for attribute in attributes)
             ]
+            if any(map(_expired, needing)):
+                # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
+                needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
             if not needing or self._casts(connection, source, [] if late else needing):
