@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._drivers import driver_of
@@ -53,6 +53,8 @@ class FlushRun:
         self._outboxes: dict[Connection, Outbox] = {}
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
+        self.saves_at_once = False
+        """Whether a circle was taken out of the flush's order: its objects are saved together."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
@@ -63,11 +65,15 @@ class FlushRun:
 
     # Reserving
 
+    def may_reserve(self, session: Session) -> bool:
+        """Whether anything of this flush may be done otherwise than SQLAlchemy does it."""
+        return self.settings.mode != "off" and not host.is_sharded(session)
+
     def reserve(self, uow: Any, cycle: Cycle | None = None) -> None:
         """Choose the way that each connection's new objects go, and reserve the keys that must be
         known first, in one round trip a connection.
         """
-        if self.settings.mode == "off" or host.is_sharded(uow.session):
+        if not self.may_reserve(uow.session):
             return
         needed = False
         if cycle is not None:
@@ -113,7 +119,9 @@ class FlushRun:
         tell_failed(error)
         for connection in self._connections.values():
             forget_after(connection, error)
-        self.keys.take_off(set().union(*self._written))
+        written: set[State] = set().union(*self._written)
+        self.keys.take_off(written)
+        self._take_off_unwritten(written)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -125,11 +133,16 @@ class FlushRun:
     def take_off_copied(self, mark: int) -> None:
         """Take off the foreign keys that were copied after the first so many."""
         while len(self.copied) > mark:
-            row, attribute, before = self.copied.pop()
-            if before is host.NO_VALUE:
-                row.pop(attribute, None)
-            else:
-                row[attribute] = before
+            _put_back(*self.copied.pop())
+
+    def _take_off_unwritten(self, written: set[State]) -> None:
+        """Take off the foreign keys that refer to new objects without a row, which SQLAlchemy
+        copies once it has written that. Trees have them before.
+        """
+        for copied in reversed(self.copied):
+            parent = copied[3]
+            if parent is not None and parent.key is None and parent not in written:
+                _put_back(*copied)
 
     # Writing
 
@@ -197,6 +210,15 @@ class FlushRun:
             warn_of_driver(connection.dialect)
         return class_reason(self.settings, base_mapper, connection)
 
+    def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
+        """Have SQLAlchemy save objects. It sorts new ones by ``add()``, for their own order it has
+        from the circle: where that was taken out, parents still go before their children.
+        """
+        if self.saves_at_once and all(state.key is None for state in states):
+            host.save_in_order(base_mapper, self.keys.in_order(states), uow)
+        else:
+            host.save_obj(base_mapper, states, uow)
+
     # Reporting
 
     def numbered(self, states: Sequence[State]) -> None:
@@ -221,3 +243,11 @@ class FlushRun:
         for mapper, same in by_class.items():
             writer, reason = self.insert_reason(mapper)
             self.inserted(same, writer, reason, seconds * len(same) / len(states))
+
+
+def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:
+    """Have a row hold what it held before a foreign key was copied to it."""
+    if before is host.NO_VALUE:
+        row.pop(attribute, None)
+    else:
+        row[attribute] = before

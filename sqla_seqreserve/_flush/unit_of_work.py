@@ -166,10 +166,11 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def _generate_actions(self) -> set[Any]:
         host.presort(self)
-        cycle = find_cycle(self)
-        self.seqreserve.reserve(self, cycle)
+        run = self.seqreserve
+        cycle = find_cycle(self) if run.may_reserve(self.session) else None
+        run.reserve(self, cycle)
         if cycle is not None and cycle.can_be_saved_at_once():
-            cycle.save_at_once()
+            run.saves_at_once = cycle.save_at_once()
         actions = super()._generate_actions()
         if self.seqreserve.aside is None:
             for action in actions:
@@ -275,7 +276,7 @@ def _save_stock(base_mapper: Mapper[Any], states: Sequence[State], uow: Any, rea
     run.drain()
     pending = [state for state in states if state.key is None]
     started = time.perf_counter()
-    host.save_obj(base_mapper, states, uow)
+    run.save(base_mapper, states, uow)
     seconds = time.perf_counter() - started
     run.numbered(pending)
     by_class: dict[type[Any], list[State]] = {}

@@ -90,6 +90,7 @@ from .persistence import (
     insert_statement,
     organize_states_for_save,
     postfetch,
+    save_in_order,
     save_obj,
     synchronize_inherited_keys,
 )
@@ -191,6 +192,7 @@ __all__ = [
     "registry_of",
     "result_processor",
     "rollback_adapted",
+    "save_in_order",
     "save_obj",
     "sees_the_present",
     "sends_as_it_is",
