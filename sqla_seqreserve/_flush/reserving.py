@@ -54,6 +54,8 @@ class Reserving:
     ``asides``: hierarchies that SQLAlchemy saves, for nothing costs less. ``copied``: classes that
     COPY writes; ``pinned``: what is known of their tables, compared under a lock that lasts until
     the transaction ends. ``barred``: why a class that COPY was chosen for goes another way.
+    ``kept``: keys that were kept (``prefetch``) and handed out, to be compared in the message of
+    the first INSERTs.
     """
 
     def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
@@ -64,6 +66,7 @@ class Reserving:
         self.copied: set[Mapper[Any]] = set()
         self.pinned: dict[Connection, dict[str, TableFacts]] = {}
         self.barred: dict[Mapper[Any], str] = {}
+        self.kept: dict[Connection, list[KeySequence]] = {}
 
     def reserve_on(
         self,
@@ -72,6 +75,7 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
+        may_restart: bool,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip.
@@ -79,6 +83,8 @@ class Reserving:
         :param pending: the objects by class.
         :param may_copy: the classes that SQLAlchemy need not save itself.
         :param needed: keys must be known before the first INSERT.
+        :param may_restart: the flush can begin anew if its first message finds that kept keys are
+            no longer good.
         """
         heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
@@ -119,7 +125,7 @@ class Reserving:
             held = held or hindrance(connection, transaction_state(connection))
             if held is not None:
                 break
-            if self._try_to_reserve(connection, pending, route, may_copy, is_free):
+            if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
                 return
         for number, mapper in enumerate(pending):
             if number in route.copies:
@@ -133,6 +139,7 @@ class Reserving:
         route: Route,
         may_copy: set[Mapper[Any]],
         is_free: bool,
+        may_restart: bool,
     ) -> bool:
         """Take the keys in one message; false where a table is another than it was looked up as,
         so that all of it is decided anew.
@@ -196,19 +203,34 @@ class Reserving:
             return False
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
         requests, shelves = [], []
+        unsure: dict[str, KeySequence] = {}
+        travels = driver is not None and driver.sends_several
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
-            assert source.facts is not None
-            shelf = shelf_of(connection, source, self._settings.prefetch)
-            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
+            # Elsewhere to compare what is kept takes the round trip that keeping it saves.
+            shelf = shelf_of(connection, source, self._settings.prefetch if travels else 0)
+            count = shelf.lacking(
+                sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
+            )
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
+            unsure.update((one.facts.name, one) for one in sharing if one.facts is not None)
+        asked = any(request.count for request in requests)
+        sent = list(compared.values()) if is_free or pinned or doubted or asked else []
+        for request in requests:
+            if request.count and request.source.facts is not None:
+                unsure.pop(request.source.facts.name, None)
+        for facts in sent:
+            unsure.pop(facts.name, None)
+        kept = list(unsure.values())
         if is_idle:
             drop_snapshot(connection)
-        taken = take_ids(connection, requests, compared.values() if asks else ())
+        later = may_restart and not sent and not asked
+        taken = take_ids(connection, requests, sent, kept=() if later else kept)
         if not taken.holds:
             return False
+        if later and kept:
+            self.kept[connection] = kept
         self.pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)

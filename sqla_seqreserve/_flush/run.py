@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -45,10 +45,14 @@ class FlushRun:
         self.partial = partial
         self.aside: Aside | None = None
         """Set where the whole flush is SQLAlchemy's."""
-        self.keys = GivenKeys()
-        self.tally = Tally(settings)
-        self._reserving = Reserving(settings, self.keys, self.tally)
         self._connections: dict[Mapper[Any], Connection] = {}
+        self._is_again = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.keys = GivenKeys()
+        self.tally = Tally(self.settings)
+        self._reserving = Reserving(self.settings, self.keys, self.tally)
         self._written: list[Sequence[State]] = []
         self._outboxes: dict[Connection, Outbox] = {}
         self.copied: list[Copied] = []
@@ -92,6 +96,7 @@ class FlushRun:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
+        may_restart = cycle is None and self._may_restart(uow, every)
         for connection, pending in by_connection.items():
             self._reserving.reserve_on(
                 connection,
@@ -102,7 +107,32 @@ class FlushRun:
                     if self.stock_reason(uow, mapper.base_mapper) is None
                 },
                 needed=needed,
+                may_restart=may_restart,
             )
+        for connection, kept in self._reserving.kept.items():
+            self.outbox(connection, uow).compare_first(kept)
+
+    def _may_restart(self, uow: Any, pending: Iterable[Mapper[Any]]) -> bool:
+        """Whether nobody sees it if the flush begins anew before anything was written."""
+        return (
+            bool(self.settings.prefetch)
+            and not self._is_again
+            and not any(map(host.watches_insert, pending))
+            and not any(map(host.watches_update, uow.mappers))
+            and host.has_one_bind(uow)
+        )
+
+    def begin_again(self) -> None:
+        """Leave the objects as they were before the flush, whose kept keys turned out to be no
+        longer good when nothing was written yet.
+        """
+        for connection, kept in self._reserving.kept.items():
+            names = [source.facts.name for source in kept if source.facts is not None]
+            catalogue.forget(connection, names)
+        self.take_off_copied(0)
+        self.keys.take_off(set())
+        self._is_again = True
+        self._begin()
 
     def _engine(self, connection: Connection) -> Engine:
         """What the server is, asked where nothing was ever flushed to it."""

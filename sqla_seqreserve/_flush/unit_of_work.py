@@ -30,6 +30,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._drivers import OutdatedError
 from .._host import State
 from .._host.collector import collector_paused
 from .aside import pending_by_mapper, stay_out
@@ -181,8 +182,13 @@ class ReservingUnitOfWork(host.UOWTransaction):
     def execute(self) -> None:
         try:
             with collector_paused(len(self.states)):
-                super().execute()
-                self.seqreserve.drain()
+                try:
+                    super().execute()
+                    self.seqreserve.drain()
+                except OutdatedError:
+                    self.seqreserve.begin_again()
+                    super().execute()
+                    self.seqreserve.drain()
         except BaseException as error:
             self.seqreserve.failed(error)
             raise

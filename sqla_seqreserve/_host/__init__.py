@@ -78,6 +78,7 @@ from .mapping import (
     server_default_columns,
     tables_in_order,
     watches_insert,
+    watches_update,
     writes_to,
 )
 from .persistence import (
@@ -99,6 +100,7 @@ from .session import (
     expire_attributes,
     expire_unmodified,
     had_members,
+    has_one_bind,
     instances_of,
     is_sharded,
     peek_connection,
@@ -161,6 +163,7 @@ __all__ = [
     "had_members",
     "hands_on_keys",
     "has_bind_expression",
+    "has_one_bind",
     "has_work_after_insert",
     "inherits_key",
     "insert_cast",
@@ -201,5 +204,6 @@ __all__ = [
     "synchronize_inherited_keys",
     "tables_in_order",
     "watches_insert",
+    "watches_update",
     "writes_to",
 ]
