@@ -57,8 +57,8 @@ class FlushRun:
         self._outboxes: dict[Connection, Outbox] = {}
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
-        self.saves_at_once = False
-        """Whether a circle was taken out of the flush's order: its objects are saved together."""
+        self.taken_out: Cycle | None = None
+        """The circle that was taken out of the flush's order: its objects are saved together."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
@@ -213,6 +213,15 @@ class FlushRun:
         for outbox in self._outboxes.values():
             outbox.drain()
 
+    def copy_keys_again(self) -> None:
+        """Fill in the foreign keys of a circle anew, if the database has numbered objects of it
+        otherwise than was foreseen.
+        """
+        if self.taken_out is not None and self.keys.released:
+            self.keys.released = False
+            self.drain()
+            self.taken_out.copy_keys_again()
+
     def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
         """Whether the key of the class is generated in ``table``."""
         source = self.keys.sources.get(mapper)
@@ -244,7 +253,7 @@ class FlushRun:
         """Have SQLAlchemy save objects. It sorts new ones by ``add()``, for their own order it has
         from the circle: where that was taken out, parents still go before their children.
         """
-        if self.saves_at_once and all(state.key is None for state in states):
+        if self.taken_out is not None and all(state.key is None for state in states):
             host.save_in_order(base_mapper, self.keys.in_order(states), uow)
         else:
             host.save_obj(base_mapper, states, uow)

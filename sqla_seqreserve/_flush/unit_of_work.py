@@ -170,8 +170,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
         run = self.seqreserve
         cycle = find_cycle(self) if run.may_reserve(self.session) else None
         run.reserve(self, cycle)
-        if cycle is not None and cycle.can_be_saved_at_once():
-            run.saves_at_once = cycle.save_at_once()
+        if cycle is not None and cycle.can_be_saved_at_once() and cycle.save_at_once():
+            run.taken_out = cycle
         actions = super()._generate_actions()
         if self.seqreserve.aside is None:
             for action in actions:
