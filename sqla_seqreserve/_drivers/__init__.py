@@ -12,16 +12,18 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect
 
-from .driver import CopyRows, Driver, InsertMessage, MessageError, Returned, Row
-from .locking import LockRefusedError
+from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
+from .locking import LockRefusedError, OutdatedError
 from .singly import Singly
 
 __all__ = [
+    "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
     "LockRefusedError",
     "MessageError",
+    "OutdatedError",
     "Returned",
     "Row",
     "driver_of",

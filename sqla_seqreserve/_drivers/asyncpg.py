@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Dialect
 
 from .. import _host as host
-from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .wrapped import Wrapped, no_copy
 
@@ -159,7 +159,12 @@ class _Asyncpg:
             host.set_adapted_rowcount(cursor, taken)
             return taken
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
 
 

@@ -7,12 +7,13 @@ coroutines wait for them in SQLAlchemy's greenlet, so every method here is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 __all__ = [
+    "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
@@ -58,6 +59,17 @@ class CopyRows:
             yield islice(rows, _BLOCK)
             if self.progress is not None:
                 self.progress(min(_BLOCK, len(self) - start))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What must hold for INSERTs to be carried out: a lock (``LOCK TABLE``), and a query under it
+    that divides by zero where it does not hold, with the driver's placeholders and parameters.
+    """
+
+    lock: str
+    statement: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -180,11 +192,18 @@ class Driver(Protocol):
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         """Send rows by ``COPY .. FROM STDIN``; return how many the server took."""
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         """Send INSERTs in one message, the BEGIN of the transaction included; return per INSERT
         the rows that came back.
 
         :param connection: the pool's.
+        :param first: goes before them in the same message.
 
         :raises MessageError: from the driver's own error, with its place.
+        :raises OutdatedError: what goes first does not hold.
         """

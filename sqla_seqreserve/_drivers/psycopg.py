@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Dialect
 
 from .. import _host as host
 from .driver import (
+    Comparison,
     CopyRows,
     Driver,
     InsertMessage,
@@ -25,7 +26,7 @@ from .driver import (
     State,
     TypeTable,
 )
-from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
 from .wrapped import Wrappable, Wrapped
 
 __all__ = ["make_driver"]
@@ -127,10 +128,24 @@ class _SyncPsycopg(_Psycopg):
                     write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         driver = connection.driver_connection
-        with driver.lock:
-            return driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+        opens = _is_idle(driver)
+        try:
+            with driver.lock:
+                return driver.wait(_send(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+        except OutdatedError:
+            if opens:
+                driver.rollback()
+            else:
+                with driver.lock:
+                    driver.wait(_query(driver, ";".join(UNDO)))
+            raise
 
 
 class _AsyncPsycopg(_Psycopg):
@@ -186,12 +201,28 @@ class _AsyncPsycopg(_Psycopg):
                         await write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
-        return host.await_driver(self._send(connection.driver_connection, inserts))  # type: ignore[no-any-return]  # as above
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
+        return host.await_driver(self._send(connection.driver_connection, inserts, first))  # type: ignore[no-any-return]  # as above
 
-    async def _send(self, driver: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
-        async with driver.lock:
-            return await driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+    async def _send(
+        self, driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+    ) -> list[Returned]:
+        opens = _is_idle(driver)
+        try:
+            async with driver.lock:
+                return await driver.wait(_send(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+        except OutdatedError:
+            if opens:
+                await driver.rollback()
+            else:
+                async with driver.lock:
+                    await driver.wait(_query(driver, ";".join(UNDO)))
+            raise
 
 
 def make_driver(dialect: Dialect) -> Driver:
@@ -317,7 +348,12 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[Returned]]:
+_FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
+
+
+def _send(
+    driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+) -> Generator[Any, Any, list[Returned]]:
     """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
     back.
     """
@@ -331,7 +367,8 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
     commands: list[tuple[Any, ...]] = []
-    if _is_idle(driver):
+    opens = _is_idle(driver)
+    if opens:
         commands.append((pgconn.send_query_params, _begin(driver).encode(), None))
         places.append(None)
     often = Counter[str]()
@@ -339,6 +376,10 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         often[insert.statement] += len(insert.parameters)
     statements = Statements(driver)
     dumping = Transformer(driver)
+    if first is not None:
+        calls = statements.comparing(first, opens=opens)
+        commands += calls
+        places += [_FIRST] * len(calls)
     for position, insert in enumerate(inserts):
         text, names = numbered(insert.statement, encoding)
         formats = [PyFormat.AUTO] * len(names)
@@ -364,7 +405,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         yield from generators.send(pgconn)
         for place in places:
             for result in (yield from generators.fetch_many(pgconn)):
-                if result.status == ExecStatus.TUPLES_OK:
+                if result.status == ExecStatus.TUPLES_OK and place is not _FIRST:
                     assert place is not None
                     loading.set_pgresult(result)
                     found = back[place[0]]
@@ -380,5 +421,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         yield from statements.keep()
     else:
         place, refusal = failure
-        raise MessageError(*(place or (0, 0)), back) from refusal
+        if place is _FIRST and refusal.sqlstate in OUTDATED:
+            raise OutdatedError from refusal
+        raise MessageError(*(place if place and place is not _FIRST else (0, 0)), back) from refusal
     return back

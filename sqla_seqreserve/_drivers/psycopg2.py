@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .driver import (
+    Comparison,
     CopyRows,
     Driver,
     InsertMessage,
@@ -26,7 +27,7 @@ from .driver import (
     State,
     TypeTable,
 )
-from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
 from .wrapped import Wrapped, no_copy
 
@@ -134,14 +135,35 @@ class _Psycopg2:
             raise
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
+        driver = connection.driver_connection
         back = [Returned([]) for _ in inserts]
-        with connection.driver_connection.cursor() as cursor:
+        opens = _is_idle(driver)
+        with driver.cursor() as cursor:
             # Every value is in its text before anything is sent: what cannot be is refused here.
-            for message in list(_messages(cursor, inserts)):
+            messages = list(_messages(cursor, inserts))
+            if first is not None:
+                savepoint, lock, release = guarded(first.lock)
+                compared = cursor.mogrify(first.statement, first.parameters)
+                texts = [savepoint.encode(), cursor.mogrify(lock), compared, release.encode()]
+                messages[0].insert(0, _Statement(_FIRST, 0, "", b";".join(texts)))
+            for message in messages:
                 try:
                     cursor.execute(_NEXT.join(statement.text for statement in message))
                 except cursor.connection.Error as error:
+                    if (
+                        message[0].position == _FIRST
+                        and error.pgcode in OUTDATED
+                        and not _was_locked(cursor, "", autocommit=False)
+                    ):
+                        if opens:
+                            driver.rollback()
+                        raise OutdatedError from error
                     raise _placed(error, message, cursor.connection) from error
                 if inserts[message[-1].position].returns:
                     found = back[message[-1].position]
@@ -225,6 +247,10 @@ _NEXT: Final = b"\n;"
 """Between two statements: not within a comment ("-- ...") that a listener has put behind one."""
 
 
+_FIRST: Final = -1
+"""The position of what goes before the INSERTs of a message."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Statement:
     """One statement of a message: which INSERT and which of its rows it is."""
@@ -266,17 +292,17 @@ def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> Messa
     """
     from psycopg2.extensions import encodings
 
-    candidates = list(message)
+    candidates = written = [each for each in message if each.position != _FIRST]
     if error.diag.statement_position is not None:
         offset = int(error.diag.statement_position)
         encoding = encodings[connection.encoding]
         for statement in message:
             offset -= len(statement.text.decode(encoding)) + len(_NEXT)
             if offset <= 0:
-                candidates = [statement]
+                candidates = [statement] if statement in written else written
                 break
     elif error.diag.table_name is not None and error.diag.context is None:
         table = error.diag.table_name
-        candidates = [each for each in message if each.table == table] or candidates
+        candidates = [each for each in written if each.table == table] or candidates
     first = candidates[0]
     return MessageError(first.position, first.row, is_certain=len(candidates) == 1)

@@ -26,8 +26,8 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
-from .driver import Row
-from .locking import LOCK_REFUSED, LockRefusedError
+from .driver import Comparison, Row
+from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
 __all__ = ["Statements", "begin_along", "leave_pipeline", "numbered", "query_prepared"]
 
@@ -169,6 +169,21 @@ class Statements:
         if known is None and step is Prepare.SHOULD:
             return [(pgconn.send_prepare, name, text, types), execute]
         return [execute]
+
+    def comparing(self, first: Comparison, *, opens: bool) -> list[tuple[Any, ...]]:
+        """What to call to take the lock of a comparison and to make it, likewise; within an open
+        transaction in a savepoint.
+        """
+        encoding, dumping = self._connection.info.encoding, Transformer(self._connection)
+        savepoint, lock, release = (one.encode(encoding) for one in guarded(first.lock))
+        text, names = numbered(first.statement, encoding)
+        formats = [PyFormat.AUTO] * len(names)
+        values = dumping.dump_sequence([first.parameters[name] for name in names], formats)
+        compare = self.commands(text, values, dumping.types or (), dumping.formats, many=False)
+        send = self._pgconn.send_query_params
+        if opens:
+            return [(send, lock, None), *compare]
+        return [(send, savepoint, None), (send, lock, None), *compare, (send, release, None)]
 
     def keep(self) -> Generator[Any, Any, None]:
         """Count the statements as executed, once all were; have what is prepared in excess

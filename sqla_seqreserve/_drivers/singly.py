@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import guarded
 from .wrapped import take
 
@@ -82,5 +82,10 @@ class Singly:
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return self._driver.copy(cursor, statement, rows)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         raise NotImplementedError("this engine takes one statement in a message")

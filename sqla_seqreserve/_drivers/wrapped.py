@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["Wrappable", "Wrapped", "no_copy", "take"]
@@ -91,7 +91,12 @@ class Wrapped:
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return self._driver.copy(cursor, statement, rows)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
 
 

@@ -63,10 +63,11 @@ class Aside:
             self._look(len(pending), lambda: run.connection_for(uow, base_mapper))
         started = time.perf_counter()
         try:
-            host.save_obj(base_mapper, states, uow)
+            run.save(base_mapper, states, uow)
         except DBAPIError as error:
             _note(error, run.keys.in_order(pending))
             raise
+        run.numbered(pending)
         if run.tally.is_told:
             seconds = time.perf_counter() - started
             connection = run.connection_for(uow, base_mapper)

@@ -36,6 +36,8 @@ class GivenKeys:
         """How many parents stand above an object, where objects refer to their own class."""
         self.sources: dict[Mapper[Any], KeySequence] = {}
         """Where the keys of each class come from, as far as it was asked."""
+        self.released = False
+        """Whether keys were left to the database."""
         self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
         self._had_none: set[tuple[State, str]] = set()
 
@@ -108,6 +110,7 @@ class GivenKeys:
         by_mapper: dict[Mapper[Any], list[State]] = {}
         for state, _, mapper, _ in records:
             by_mapper.setdefault(mapper, []).append(state)
+            self.released = True
         for mapper, states in by_mapper.items():
             given = self._given.get(mapper, {})
             for attribute, holders in given.items():

@@ -9,7 +9,7 @@ SQLAlchemy's ``_postfetch`` leaves them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -54,6 +54,7 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
             groups = list(merged.items())
     for cls, records in groups:
         _insert_class(base_mapper, cls, table, records, uow)
+        uow.seqreserve.copy_keys_again()
 
 
 def _keeps_order(
@@ -90,12 +91,14 @@ def _insert_class(
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
     refusal = refused_types(connection, plan)
+    always = run.is_always_identity(mapper, table)
     if refusal is not None:
+        if always and _apart(base_mapper, mapper, table, records, range(len(records)), uow):
+            return
         if run.numbers(mapper, table) and _are_cast(plan, records):
             run.keys.release(records)
         _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
-    always = run.is_always_identity(mapper, table)
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
@@ -127,7 +130,18 @@ def _insert_class(
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: str | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
-    if run.numbers(mapper, table) and (casts or is_whole):
+    releases = run.numbers(mapper, table) and (casts or is_whole)
+    if always and run.taken_out is not None:
+        left: set[int] = set().union(*division.elsewhere.values())
+        for batch in batches:
+            if releases or batch.copy_reason is not None:
+                left.update(batch.positions)
+        for batch in batches if left else ():
+            # They are asked for no default again.
+            _keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
+        if left and _apart(base_mapper, mapper, table, records, left, uow):
+            return
+    if releases:
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.keys.release(records) else None
@@ -148,6 +162,41 @@ def _insert_class(
             _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
 
 
+def _apart(
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    records: Sequence[Record],
+    left: Collection[int],
+    uow: Any,
+) -> bool:
+    """Insert the records of a tree in several parts, where the table numbers some of them anew that
+    have children among the others: each part ends with a generation of such, and their new keys are
+    copied before the next. False, with nothing written, where there is but one.
+
+    :param left: the positions of those that INSERT writes, which the table numbers.
+    """
+    run: FlushRun = uow.seqreserve
+    if run.taken_out is None:
+        return False
+    generation = run.keys.generations
+    ends = {generation.get(records[position][0], 0) for position in left}
+    parts: list[list[Record]] = [[]]
+    last = 0
+    for record in records:
+        following = generation.get(record[0], 0)
+        if parts[-1] and following != last and last in ends:
+            parts.append([])
+        parts[-1].append(record)
+        last = following
+    if len(parts) == 1:
+        return False
+    for part in parts:
+        _insert_class(base_mapper, mapper, table, part, uow)
+        run.copy_keys_again()
+    return True
+
+
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
     """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
     return cast_reason(plan, [record[1] for record in records]) is not None
@@ -164,7 +213,8 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    run.keys.release(records, needed=True)
+    if run.numbers(mapper, table):
+        run.keys.release(records, needed=True)
     run.outbox(records[0][3], uow).add(
         base_mapper,
         mapper,
@@ -187,7 +237,8 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    run.keys.release(records, needed=True)
+    if run.numbers(plan.mapper, table):
+        run.keys.release(records, needed=True)
     left_out = {
         position
         for position, column in enumerate(batch.plans)

@@ -43,6 +43,7 @@ from .weighing import (
 __all__ = ["Reserving"]
 
 _maximum: Final = attrgetter("maximum")
+_expired: Final = attrgetter("expired_attributes")
 
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
@@ -56,6 +57,8 @@ class Reserving:
     ``asides``: hierarchies that SQLAlchemy saves, for nothing costs less. ``copied``: classes that
     COPY writes; ``pinned``: what is known of their tables, compared under a lock that lasts until
     the transaction ends. ``barred``: why a class that COPY was chosen for goes another way.
+    ``kept``: keys that were kept (``prefetch``) and handed out, to be compared in the message of
+    the first INSERTs.
     """
 
     def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
@@ -66,6 +69,7 @@ class Reserving:
         self.copied: set[Mapper[Any]] = set()
         self.pinned: dict[Connection, dict[str, TableFacts]] = {}
         self.barred: dict[Mapper[Any], str] = {}
+        self.kept: dict[Connection, list[KeySequence]] = {}
 
     def reserve_on(
         self,
@@ -75,6 +79,7 @@ class Reserving:
         may_copy: set[Mapper[Any]],
         needed: bool,
         interference: str | None = None,
+        may_restart: bool,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip.
@@ -83,6 +88,8 @@ class Reserving:
         :param may_copy: the classes that SQLAlchemy need not save itself.
         :param needed: keys must be known before the first INSERT.
         :param interference: why SQLAlchemy writes all of them.
+        :param may_restart: the flush can begin anew if its first message finds that kept keys are
+            no longer good.
         """
         heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
@@ -127,7 +134,7 @@ class Reserving:
             held = held or hindrance(connection, transaction_state(connection))
             if held is not None:
                 break
-            if self._try_to_reserve(connection, pending, route, may_copy, is_free):
+            if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
                 return
         for number, mapper in enumerate(pending):
             if number in route.copies:
@@ -141,6 +148,7 @@ class Reserving:
         route: Route,
         may_copy: set[Mapper[Any]],
         is_free: bool,
+        may_restart: bool,
     ) -> bool:
         """Take the keys in one message; false where a table is another than it was looked up as,
         so that all of it is decided anew.
@@ -180,6 +188,9 @@ class Reserving:
                 for state in states
                 if any(state.dict.get(attribute) is None for attribute in attributes)
             ]
+            if any(map(_expired, needing)):
+                # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
+                needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
             if not needing or (mapper in by_insert and self._settings.reserve != "always"):
@@ -204,21 +215,36 @@ class Reserving:
             return False
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
         requests, shelves = [], []
+        unsure: dict[str, KeySequence] = {}
+        travels = driver is not None and driver.sends_several
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
-            assert source.facts is not None
-            shelf = shelf_of(connection, source, self._settings.prefetch)
-            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
+            # Elsewhere to compare what is kept takes the round trip that keeping it saves.
+            shelf = shelf_of(connection, source, self._settings.prefetch if travels else 0)
+            count = shelf.lacking(
+                sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
+            )
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
+            unsure.update((one.facts.name, one) for one in sharing if one.facts is not None)
+        asked = any(request.count for request in requests)
+        sent = list(compared.values()) if is_free or pinned or doubted or asked else []
+        for request in requests:
+            if request.count and request.source.facts is not None:
+                unsure.pop(request.source.facts.name, None)
+        for facts in sent:
+            unsure.pop(facts.name, None)
+        kept = list(unsure.values())
         if is_idle:
             drop_snapshot(connection)
-        tables = in_insert_order(pending) if asks else ()
+        later = may_restart and not sent and not asked
+        tables = in_insert_order(pending) if sent or asked or kept else ()
         order = [catalogue.table_name(connection, table) for table in tables]
-        taken = take_ids(connection, requests, compared.values() if asks else (), order=order)
+        taken = take_ids(connection, requests, sent, kept=() if later else kept, order=order)
         if not taken.holds:
             return False
+        if later and kept:
+            self.kept[connection] = kept
         self.pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)

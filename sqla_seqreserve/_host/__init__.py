@@ -81,6 +81,7 @@ from .mapping import (
     server_default_columns,
     tables_in_order,
     watches_insert,
+    watches_update,
     writes_to,
 )
 from .persistence import (
@@ -93,6 +94,7 @@ from .persistence import (
     insert_statement,
     organize_states_for_save,
     postfetch,
+    save_in_order,
     save_obj,
     synchronize_inherited_keys,
 )
@@ -101,6 +103,7 @@ from .session import (
     expire_attributes,
     expire_unmodified,
     had_members,
+    has_one_bind,
     instances_of,
     is_sharded,
     peek_connection,
@@ -167,6 +170,7 @@ __all__ = [
     "had_members",
     "hands_on_keys",
     "has_bind_expression",
+    "has_one_bind",
     "has_work_after_insert",
     "inherits_key",
     "insert_cast",
@@ -200,6 +204,7 @@ __all__ = [
     "registry_of",
     "result_processor",
     "rollback_adapted",
+    "save_in_order",
     "save_obj",
     "sees_the_present",
     "sends_as_it_is",
@@ -208,5 +213,6 @@ __all__ = [
     "synchronize_inherited_keys",
     "tables_in_order",
     "watches_insert",
+    "watches_update",
     "writes_to",
 ]

@@ -128,6 +128,11 @@ def watches_insert(mapper: Mapper[Any]) -> bool:
     return bool(mapper.dispatch.before_insert)
 
 
+def watches_update(mapper: Mapper[Any]) -> bool:
+    """Whether somebody listens for objects of ``mapper`` that are about to be updated."""
+    return bool(mapper.dispatch.before_update)
+
+
 def has_work_after_insert(mapper: Mapper[Any]) -> bool:
     """Whether SQLAlchemy's last pass over inserted objects of ``mapper`` does anything."""
     return bool(

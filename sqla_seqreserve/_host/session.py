@@ -42,6 +42,14 @@ def peek_connection(
     return (bind.dialect, None) if transaction is None else None
 
 
+def has_one_bind(uow: UOWTransaction) -> bool:
+    """Whether all objects of the flush go to one database, as far as it is told at a glance."""
+    session = uow.session
+    return type(session).get_bind is Session.get_bind and (
+        len({session.get_bind(mapper.base_mapper) for mapper in uow.mappers}) == 1
+    )
+
+
 def is_sharded(session: Session) -> bool:
     """Whether the session picks a connection for each object (horizontal sharding)."""
     return session.connection_callable is not None

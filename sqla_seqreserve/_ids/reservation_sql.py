@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from . import catalogue
 
-__all__ = ["Branch", "Guard", "column_types", "reservation"]
+__all__ = ["Branch", "Guard", "column_types", "comparison", "reservation"]
 
 
 class Guard(enum.Enum):
@@ -133,6 +133,13 @@ def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> s
         f"SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608  # the expressions above
         "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE')"
     )
+
+
+@functools.lru_cache(maxsize=128)
+def comparison(branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+    """A query that divides by zero where one of these comparisons does not hold."""
+    compared = reservation(0, branches, is_present).text
+    return text(f"SELECT 1 / (count(g.id) / count(*)) FROM ({compared}) g")  # noqa: S608  # as above
 
 
 def _escaped(expression: str) -> str:

@@ -21,9 +21,11 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
-from .._drivers import Driver, InsertMessage, MessageError, Returned
+from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
 from .._ids.distances import distance_to
 from .._ids.engine import engine_of
+from .._ids.fetch import comparison_of, take_ids
+from .._ids.keys import KeySequence
 
 __all__ = ["Outbox"]
 
@@ -83,6 +85,13 @@ class Outbox:
         self._mark = mark
         self._letters: list[_Letter] = []
         self._batches: list[_Batch] = []
+        self._kept: Sequence[KeySequence] = ()
+
+    def compare_first(self, kept: Sequence[KeySequence]) -> None:
+        """Have what is known of keys that were kept compared before the first INSERT, in its
+        message.
+        """
+        self._kept = kept
 
     def add(
         self,
@@ -238,7 +247,13 @@ class Outbox:
 
         :raises sqlalchemy.exc.DBAPIError: the server refused a row.
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
         """
+        if self._kept and not self._letters:
+            # Something else is about to be sent.
+            kept, self._kept = self._kept, ()
+            if not take_ids(self._connection, (), kept=kept).holds:
+                raise OutdatedError
         letters, self._letters = self._letters, []
         host.nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
@@ -270,11 +285,17 @@ class Outbox:
             for statement, parameters in letter.insert.messages():
                 messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
                 places.append(number)
+        first = comparison_of(self._connection, self._kept) if self._kept else None
+        self._kept = ()
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
         try:
-            returned = self._driver.send(self._connection.connection, messages)
+            returned = self._driver.send(self._connection.connection, messages, first)
+        except OutdatedError:
+            # It was sent, and not carried out.
+            letters[0].insert.end()
+            raise
         except MessageError as error:
             refusal, returned = error, error.returned
         except BaseException as error:
