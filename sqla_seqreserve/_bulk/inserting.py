@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._drivers import driver_of
@@ -21,6 +21,7 @@ from .._rows.plan import Absent, InsertPlan, insert_plan
 from ..reports import FlushEntry, Writer
 from .checks import check_rows
 from .chunk import ChunkInsert, Written
+from .progress import Progress
 from .rows import Chunk
 
 __all__ = ["Inserting"]
@@ -40,20 +41,23 @@ class _Tally:
 class Inserting:
     """The rows of one class on their way into its tables.
 
+    :param session: of which the connection is; for a savepoint, if one is to be.
     :param returning: what is made of the rows: ``"ids"``, ``"objects"`` or ``None``.
     """
 
     def __init__(
         self,
+        session: Session,
         connection: Connection,
         mapper: Mapper[Any],
         returning: str | None,
         progress: Callable[[int], object] | None,
     ) -> None:
+        self.session = session
         self.connection = connection
         self.mapper = mapper
         self.returning = returning
-        self.progress = progress
+        self.progress = Progress(session, connection, progress) if progress is not None else None
         self.tables = [
             table
             for table, _ in host.tables_in_order(mapper.base_mapper)
@@ -186,7 +190,7 @@ class Inserting:
         chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
         if guard is not None and not host.autocommits(self.connection):
-            guard.enter_context(self.connection.begin_nested())
+            guard.enter_context(host.savepoint(self.session, self.connection))
         return chunk.write()
 
     def note(self, writer: Writer, reason: str | None, rows: int, reserved: int, s: float) -> None:

@@ -15,14 +15,17 @@ otherwise, so that all of it is checked before any of it is written. A stream co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from sqlalchemy.orm import Session
+
+from .. import _host as host
 from .._rows.table import ColumnRows
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
-__all__ = ["Chunk", "chunks", "parts_of"]
+__all__ = ["Chunk", "chunks", "parts_of", "within"]
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -51,6 +54,32 @@ def chunks(rows: Any, chunk_rows: int | None) -> Iterator[Chunk]:
             f"interface, found {type(rows).__name__}"
         )
     return _streamed(iter(rows), chunk_rows or STREAMED)
+
+
+def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The chunks, as long as what makes ``rows`` leaves the session's transaction as it is.
+
+    :raises ConfigurationError: it has ended the transaction, or has a savepoint begun that is open.
+    """
+    transaction = host.transaction_of(session)
+    for chunk in stream:
+        _check_transaction(session, transaction, rows)
+        yield chunk
+    _check_transaction(session, transaction, rows)
+
+
+def _check_transaction(session: Session, transaction: object, rows: Any) -> None:
+    if host.transaction_of(session) is transaction:
+        return
+    if isinstance(rows, Generator):
+        # What it has begun ends before what was begun around it.
+        rows.close()
+    raise ConfigurationError(
+        "The rows are made by something that commits or rolls back the session's transaction, or "
+        "holds a savepoint open while it gives rows. They are written in that transaction: expected "
+        "rows that leave it as it is. Use another session there, or call this function for each "
+        "part of the rows"
+    )
 
 
 def parts_of(rows: Sequence[Any], chunk_rows: int | None) -> Iterator[Chunk]:

@@ -25,6 +25,7 @@ from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line
 from .given import NUMBER, Source
+from .progress import Progress
 from .rows import Chunk
 
 __all__ = ["Staging", "are_cast", "staged_plan", "staging"]
@@ -90,7 +91,7 @@ class Staging:
         self,
         rows: Chunk,
         start: int,
-        progress: Callable[[int], object] | None,
+        progress: Progress | None,
         division: Division | None = None,
     ) -> None:
         """Put rows into the table.
@@ -111,7 +112,7 @@ class Staging:
                         [[start + position for position in batch.positions], *batch.copy_values],
                         [_INT8, *batch.oids],
                         batch.binary,
-                        progress,
+                        progress.in_copy if progress is not None else None,
                     )
                 )
             refused = [b.positions for b in division.batches if casts or b.copy_reason]
@@ -120,7 +121,7 @@ class Staging:
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:
-                progress(len(rest))
+                progress.sent(len(rest))
 
     def _copy(self, rows: CopyRows) -> None:
         try:
@@ -214,8 +215,9 @@ def staging(
     """A temporary table for the block. One upsert may run within another (its rows, say, come from
     a generator that upserts), so each has a name of its own.
     """
-    depth = connection.info.get(_DEPTH, 0) + 1
-    connection.info[_DEPTH] = depth
+    info = connection.info
+    depth = info.get(_DEPTH, 0) + 1
+    info[_DEPTH] = depth
     try:
         staged = Staging(connection, plan, computed, by_copy=by_copy, depth=depth)
         try:
@@ -223,10 +225,11 @@ def staging(
         except BaseException as error:
             # A transaction that has failed takes the table with it; and it may have failed without
             # the database's error being the one that is raised.
-            if not isinstance(error, DBAPIError) or host.autocommits(connection):
+            lives = not connection.closed and connection.in_transaction()
+            if lives and (not isinstance(error, DBAPIError) or host.autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()
             raise
         staged.drop()
     finally:
-        connection.info[_DEPTH] = depth - 1
+        info[_DEPTH] = depth - 1

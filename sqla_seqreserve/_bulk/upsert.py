@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, text
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._ids import catalogue
@@ -21,7 +21,7 @@ from .checks import check_rows
 from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
-from .rows import Chunk, chunks
+from .rows import Chunk, chunks, within
 from .staging import are_cast, staged_plan, staging
 from .update import Update
 from .upserting import Outcome, Upserting
@@ -41,6 +41,7 @@ _COMPUTED = text(
 
 
 def upsert(
+    session: Session,
     connection: Connection,
     mapper: Mapper[Any],
     rows: Any,
@@ -58,9 +59,9 @@ def upsert(
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
     """
-    stream = iter(chunks(rows, chunk_rows))
+    stream = within(session, rows, chunks(rows, chunk_rows))
     first = next(stream, None)
-    whole = Inserting(connection, mapper, None, None)
+    whole = Inserting(session, connection, mapper, None, progress)
     if len(whole.tables) != 1:
         names = ", ".join(table.name for table in whole.tables)
         raise ConfigurationError(
@@ -113,16 +114,16 @@ def upsert(
         if following is None and not are_cast(staged, division):
             found = few_rows(staged, division)
         if found is not None:
-            if progress is not None:
-                progress(len(first))
+            if whole.progress is not None:
+                whole.progress.sent(len(first))
             return write(Source(connection, found, staged, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, staged, computed, by_copy=by_copy) as table:
-        table.add(first, 0, progress, division)
+        table.add(first, 0, whole.progress, division)
         total = len(first)
         for chunk in stream:
             _check(whole, chunk, total, given, required, why)
-            table.add(chunk, total, progress)
+            table.add(chunk, total, whole.progress)
             total += len(chunk)
         total, outcome = write(table.source, total)
     if by_copy:

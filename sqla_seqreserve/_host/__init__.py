@@ -93,6 +93,7 @@ from .persistence import (
     save_obj,
     synchronize_inherited_keys,
 )
+from .savepoint import out_of_use, savepoint, transaction_of
 from .session import (
     connection_for,
     expire_attributes,
@@ -174,6 +175,7 @@ __all__ = [
     "kept_with",
     "key_columns",
     "organize_states_for_save",
+    "out_of_use",
     "pass_over_ours",
     "peek_connection",
     "pending_states",
@@ -192,12 +194,14 @@ __all__ = [
     "result_processor",
     "rollback_adapted",
     "save_obj",
+    "savepoint",
     "sees_the_present",
     "sends_as_it_is",
     "server_default_columns",
     "set_adapted_rowcount",
     "synchronize_inherited_keys",
     "tables_in_order",
+    "transaction_of",
     "watches_insert",
     "writes_to",
 ]
