@@ -76,9 +76,9 @@ def _check_transaction(session: Session, transaction: object, rows: Any) -> None
         rows.close()
     raise ConfigurationError(
         "The rows are made by something that commits or rolls back the session's transaction, or "
-        "holds a savepoint open while it gives rows. They are written in that transaction: expected "
-        "rows that leave it as it is. Use another session there, or call this function for each "
-        "part of the rows"
+        "holds a savepoint open while it gives rows. They are written in that transaction: "
+        "expected rows that leave it as it is. Use another session there, or call this function "
+        "for each part of the rows"
     )
 
 
