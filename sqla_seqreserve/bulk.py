@@ -17,8 +17,8 @@ C stream interface (tables of pyarrow, polars, pandas), whose columns bear the n
 
 A stream of rows (a generator, an Arrow table; a list if ``chunk_rows`` is given) is written chunk
 by chunk, each checked and numbered on its own, within a savepoint: whatever is wrong with a later
-row, nothing of the stream stays, and the session's objects are as its rows are. Memory holds one chunk and, unless ``returning=None``, what is
-returned.
+row, nothing of the stream stays, nor of what was flushed since the savepoint. Memory holds one
+chunk and, unless ``returning=None``, what is returned.
 
 ::
 

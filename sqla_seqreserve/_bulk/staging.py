@@ -185,10 +185,17 @@ def staged_plan(
 def _staged_columns(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
-    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
+    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python. A
+    version is one of these where the rows give it, as in ``insert().on_conflict_do_update()``.
+    """
     for item in plan.columns:
-        if item.attribute in given and not item.is_version:
-            yield replace(item, absent=Absent.NULL, default=None, plain_default=None)
+        if item.attribute in given:
+            yield replace(
+                item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
+            )
+        elif item.is_version and plan.mapper.version_id_generator is False:
+            # The database generates it.
+            continue
         elif item.attribute is not None and item.attribute in constants:
             yield replace(
                 item,
