@@ -130,7 +130,7 @@ def bulk_insert(
     count, keys, held = 0, list[Any](), list[dict[str, Any]]()
     told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
     with audit.failures_told(log), told, ExitStack() as undone:
-        stream = within(target, rows, chunks(rows, chunk_rows))
+        stream = within(target, rows, chunks(rows, chunk_rows, mapper))
         inserting = Inserting(target, connection, mapper, returning, progress)
         start = 0
         for chunk, is_last in _and_whether_last(stream):

@@ -35,7 +35,6 @@ HELD: Final = "sqla_seqreserve_held"
 """The column that tells whether the arbiter holds a row."""
 
 _ELEMENT: Final = "sqla_seqreserve_element_{}"
-_MOST_PROBLEMS: Final = 1000
 
 
 def key_label(index: int) -> str:
@@ -185,7 +184,6 @@ class Given:
             .group_by(*(self.rows.c[name] for name in self.names))
             .having(func.count() > 1)
             .order_by(func.min(number))
-            .limit(_MOST_PROBLEMS)
         )
         problems = []
         for first, found in self.source.connection.execute(statement):

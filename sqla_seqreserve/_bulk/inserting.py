@@ -18,9 +18,11 @@ from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, IndexFacts, take_ids
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._rows.plan import Absent, InsertPlan, insert_plan
+from .._rows.table import ColumnRows
 from ..reports import FlushEntry, Writer
 from .checks import check_rows
 from .chunk import ChunkInsert, Written
+from .missing import Kind, filled, kinds_of
 from .progress import Progress
 from .rows import Chunk
 
@@ -176,6 +178,20 @@ class Inserting:
             for source in host.key_columns(self.mapper, other)
         )
 
+    def filled(self, rows: Chunk) -> Chunk:
+        """The rows; of columns, with ``None`` where they have a gap."""
+        return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
+
+    def check(
+        self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+    ) -> tuple[set[str], dict[str, list[Any]]]:
+        """See :func:`~sqla_seqreserve._bulk.checks.check_rows`."""
+        return check_rows(self.mapper, rows, start, required, why, self.kinds())
+
+    def kinds(self) -> dict[str, Kind]:
+        """The attributes that cannot hold what stands for a missing value."""
+        return kinds_of(self.plans.values())
+
     # Writing
 
     def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
@@ -186,7 +202,8 @@ class Inserting:
             goes when the whole fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
         """
-        used, values = check_rows(self.mapper, rows, start, *self.required())
+        rows = self.filled(rows)
+        used, values = self.check(rows, start, *self.required())
         chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
         if guard is not None and not host.autocommits(self.connection):

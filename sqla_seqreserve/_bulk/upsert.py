@@ -17,7 +17,6 @@ from .._rows.table import ColumnRows
 from .._writers.copy import no_copy_reason, refused_types
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .arbiter import Arbiter, find_arbiter, known_arbiter
-from .checks import check_rows
 from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
@@ -27,8 +26,6 @@ from .update import Update
 from .upserting import Outcome, Upserting
 
 __all__ = ["upsert"]
-
-_MOST_PROBLEMS = 1000
 
 _COMPUTED = text(
     """
@@ -59,7 +56,7 @@ def upsert(
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
     """
-    stream = within(session, rows, chunks(rows, chunk_rows))
+    stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
     whole = Inserting(session, connection, mapper, None, progress)
     if len(whole.tables) != 1:
@@ -84,6 +81,7 @@ def upsert(
         raise ConfigurationError(f"The database has no table {name}")
     if arbiter is None or not compared:
         arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+    first = whole.filled(first)
     given = _given(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
@@ -121,7 +119,7 @@ def upsert(
     with staging(connection, staged, computed, by_copy=by_copy) as table:
         table.add(first, 0, whole.progress, division)
         total = len(first)
-        for chunk in stream:
+        for chunk in map(whole.filled, stream):
             _check(whole, chunk, total, given, required, why)
             table.add(chunk, total, whole.progress)
             total += len(chunk)
@@ -156,7 +154,7 @@ def _check(
     """Refuse rows that no INSERT could take, and those that give other attributes than the first:
     what would become of the others in a row that is there?
     """
-    check_rows(whole.mapper, rows, start, required, why)
+    whole.check(rows, start, required, why)
     if isinstance(rows, ColumnRows):
         alike = rows.columns.keys() == given
     else:
@@ -171,7 +169,7 @@ def _check(
     raise InvalidRowsError(
         f"{whole.mapper.class_.__name__}: rows must give the same attributes as row 0 "
         "does; nothing was written",
-        problems[:_MOST_PROBLEMS],
+        problems,
     )
 
 

@@ -53,7 +53,7 @@ def stored(session: Session) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_version_that_is_given_is_written(on_driver: Any, driver: str) -> None:
-    """In new rows and in those that were there, as plain SQLAlchemy's INSERT .. ON CONFLICT does."""
+    """In new rows and in those that were there, as plain INSERT .. ON CONFLICT does."""
 
     def plain(session: Session, rows: list[dict[str, Any]]) -> None:
         new = pg_insert(Counted.__table__)  # type: ignore[arg-type]  # a Table
