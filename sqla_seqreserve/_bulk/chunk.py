@@ -249,7 +249,9 @@ class ChunkInsert:
         whole = self.whole
         started = time.perf_counter()
         for plan, batch in batches:
-            progress = whole.progress if plan.table is whole.tables[-1] else None
+            progress = None
+            if whole.progress is not None and plan.table is whole.tables[-1]:
+                progress = whole.progress.in_copy
             sent = CopyRows(
                 batch.columns,
                 batch.copy_values,
@@ -335,7 +337,7 @@ class ChunkInsert:
         kept = 0 if always else len(reserved.intersection(chosen))
         whole.note("insert", reason, stored, kept, time.perf_counter() - started)
         if whole.progress is not None:
-            whole.progress(len(rows))
+            whole.progress.sent(len(rows))
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
         """Which batch holds each of these rows, by its place among them."""

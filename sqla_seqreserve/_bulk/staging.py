@@ -25,6 +25,7 @@ from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line
 from .given import NUMBER, Source
+from .progress import Progress
 from .rows import Chunk
 
 __all__ = ["Staging", "are_cast", "staged_plan", "staging"]
@@ -92,7 +93,7 @@ class Staging:
         self,
         rows: Chunk,
         start: int,
-        progress: Callable[[int], object] | None,
+        progress: Progress | None,
         division: Division | None = None,
     ) -> None:
         """Put rows into the table.
@@ -113,7 +114,7 @@ class Staging:
                         [[start + position for position in batch.positions], *batch.copy_values],
                         [_INT8, *batch.oids],
                         batch.binary,
-                        progress,
+                        progress.in_copy if progress is not None else None,
                     )
                 )
             refused = [b.positions for b in division.batches if casts or b.copy_reason]
@@ -122,7 +123,7 @@ class Staging:
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:
-                progress(len(rest))
+                progress.sent(len(rest))
 
     def _copy(self, rows: CopyRows) -> None:
         try:
@@ -191,10 +192,17 @@ def staged_plan(
 def _staged_columns(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
-    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
+    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python. A
+    version is one of these where the rows give it, as in ``insert().on_conflict_do_update()``.
+    """
     for item in plan.columns:
-        if item.attribute in given and not item.is_version:
-            yield replace(item, absent=Absent.NULL, default=None, plain_default=None)
+        if item.attribute in given:
+            yield replace(
+                item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
+            )
+        elif item.is_version and plan.mapper.version_id_generator is False:
+            # The database generates it.
+            continue
         elif item.attribute is not None and item.attribute in constants:
             yield replace(
                 item,
@@ -222,8 +230,9 @@ def staging(
     """A temporary table for the block. One upsert may run within another (its rows, say, come from
     a generator that upserts), so each has a name of its own.
     """
-    depth = connection.info.get(_DEPTH, 0) + 1
-    connection.info[_DEPTH] = depth
+    info = connection.info
+    depth = info.get(_DEPTH, 0) + 1
+    info[_DEPTH] = depth
     try:
         staged = Staging(connection, plan, computed, by_copy=by_copy, depth=depth)
         try:
@@ -231,10 +240,11 @@ def staging(
         except BaseException as error:
             # A transaction that has failed takes the table with it; and it may have failed without
             # the database's error being the one that is raised.
-            if not isinstance(error, DBAPIError) or host.autocommits(connection):
+            lives = not connection.closed and connection.in_transaction()
+            if lives and (not isinstance(error, DBAPIError) or host.autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()
             raise
         staged.drop()
     finally:
-        connection.info[_DEPTH] = depth - 1
+        info[_DEPTH] = depth - 1

@@ -35,7 +35,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .._rows.plan import Absent
 from ..reports import Writer
-from .given import NUMBER, Given, key_label
+from .given import NUMBER, Given, key_label, named
 from .update import Update
 
 __all__ = ["Outcome", "Upserting"]
@@ -135,12 +135,12 @@ class Upserting:
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         numbered: Any = self._numbered()
         if keys or self._is_partitioned:
-            numbered = numbered.cte("numbered")
+            numbered = numbered.cte(named("numbered"))
         else:
             # Read once; a CTE would be put aside first.
-            numbered = numbered.subquery("numbered")
+            numbered = numbered.subquery(named("numbered"))
         told = keys or changed
-        written = self._insert(numbered, keys=told or self._is_partitioned).cte("written")
+        written = self._insert(numbered, keys=told or self._is_partitioned).cte(named("written"))
         source, is_new = self._with_news(numbered, written)
         if not told:
             counts = select(func.count().filter(is_new), func.count().filter(~is_new))
@@ -285,7 +285,7 @@ class Upserting:
         known = (
             select(*(numbered.c[label] for label in labels))
             .where(numbered.c[labels[0]].is_not(None))
-            .subquery("known")
+            .subquery(named("known"))
         )
         same = and_(
             *(
@@ -303,12 +303,9 @@ class Upserting:
         names = {item.column.name for item in self.given.source.plan.columns}
         if all(key.name in names for key in self.keys):
             return and_(*(numbered.c[key.name] == written.c[key.key] for key in self.keys))
-        same = []
-        for name, label in zip(self.arbiter.columns, self.given.names, strict=True):
-            if name is None:
-                return false()
-            same.append(numbered.c[label] == written.c[self.given.column(name).key])
-        return and_(*same)
+        if None in self.arbiter.columns:
+            return false()
+        return self.given.are_written(numbered, written)
 
     def _other_keys(self, numbered: Any, written: Any) -> ColumnElement[bool]:
         assert self.sequence is not None

@@ -98,6 +98,7 @@ from .persistence import (
     save_obj,
     synchronize_inherited_keys,
 )
+from .savepoint import out_of_use, savepoint, transaction_of
 from .session import (
     connection_for,
     expire_attributes,
@@ -187,6 +188,7 @@ __all__ = [
     "key_columns",
     "nothing_before_next_statement",
     "organize_states_for_save",
+    "out_of_use",
     "pass_over_ours",
     "peek_connection",
     "pending_states",
@@ -206,12 +208,14 @@ __all__ = [
     "rollback_adapted",
     "save_in_order",
     "save_obj",
+    "savepoint",
     "sees_the_present",
     "sends_as_it_is",
     "server_default_columns",
     "set_adapted_rowcount",
     "synchronize_inherited_keys",
     "tables_in_order",
+    "transaction_of",
     "watches_insert",
     "watches_update",
     "writes_to",
