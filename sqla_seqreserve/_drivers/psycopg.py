@@ -8,7 +8,7 @@ locally. Read in psycopg 3.2.0 and 3.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,7 @@ class _Psycopg:
     begins_along = True
     sends_several = True
     returns_each = True
+    times_begin = True
     lock_round_trips = 0
 
     copy_start = 300.0
@@ -59,6 +60,11 @@ class _Psycopg:
         from .psycopg_prepared import begin_along
 
         begin_along(host.driver_cursor(cursor))
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        from .psycopg_prepared import time_first
+
+        time_first(host.driver_cursor(cursor).connection, took)
 
     def refuses_copy(self) -> str | None:
         return None

@@ -36,6 +36,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from .adapted import (
     adapted_statement,
     await_adapted,
+    begin_adapted,
     begins_adapted,
     prepare_adapted,
     rollback_adapted,
@@ -139,6 +140,7 @@ __all__ = [
     "autocommits",
     "await_adapted",
     "await_driver",
+    "begin_adapted",
     "begins_adapted",
     "bind_processor",
     "casts_each",
