@@ -73,9 +73,7 @@ class Aside:
             _note(error, run.keys.in_order(pending))
             raise
         if run.tally.is_told:
-            seconds = time.perf_counter() - started
-            connection = run.connection_for(uow, base_mapper)
-            run.wrote(pending, seconds, connection, begun=self.begun)
+            run.wrote(pending, time.perf_counter() - started)
 
     def flush(
         self,
@@ -122,9 +120,9 @@ def _note(error: DBAPIError, states: Sequence[State]) -> None:
             note_refusal(error, table, states)
 
 
-_SPREADING: Final = (None, "citus")
-"""Kinds of engines whose INSERT of several rows may change several shards at once; not yet asked,
-any may be one of them.
+_SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
+"""From how many rows one INSERT may change so many shards at once that it is to be weighed; where
+the engine was not asked yet what it is, from how many it is worth asking, once.
 """
 
 _NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
@@ -166,7 +164,8 @@ def stay_out(
     key = (begun, driver.sends_several, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
-        if engine_kind(dialect) in _SPREADING and any(rows > 1 for rows, _, _ in weighed):
+        fewest = _SPREAD.get(engine_kind(dialect))
+        if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
         route = chosen_route(classes, driver, distance, begun=begun)
