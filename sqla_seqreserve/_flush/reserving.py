@@ -83,7 +83,6 @@ class Reserving:
         state = transaction_state(connection)
         held = hindrance(connection, state)
         driver = driver_of(connection.dialect)
-        self._tally.note_begun(pending, connection, begun=state == "open")
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
         on_citus = ask_engine(connection).kind == "citus"
