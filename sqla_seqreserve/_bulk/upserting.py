@@ -134,7 +134,8 @@ class Upserting:
         """What was written, and the keys of the rows that were, by number."""
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         numbered: Any = self._numbered()
-        if keys or self._is_partitioned:
+        # Citus takes no join with a table of its own below the INSERT .. SELECT of every key.
+        if keys or self._is_partitioned or self.plan.facts.distributed:
             numbered = numbered.cte(named("numbered"))
         else:
             # Read once; a CTE would be put aside first.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class _Asyncpg:
     lock_round_trips = 0
 
     returns_each = False
+    times_begin = True
     copy_start = 150.0
     copy_row = 4.5
     insert_row = 12.0
@@ -97,6 +99,12 @@ class _Asyncpg:
 
     def begin_along(self, cursor: Any) -> None:
         """asyncpg takes one statement at a time, BEGIN too."""
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        if host.begins_adapted(cursor):
+            started = time.perf_counter()
+            host.begin_adapted(cursor)
+            took(time.perf_counter() - started)
 
     def query(
         self,

@@ -130,6 +130,10 @@ class Driver(Protocol):
     returns_each: bool
     """Whether each row of a message may bring values back (RETURNING), not the last alone."""
 
+    @property
+    def times_begin(self) -> bool:
+        """Whether the BEGIN's round trip can be timed by itself (:meth:`time_begin`)."""
+
     lock_round_trips: int
     """Round trips of a lock beside those of the :meth:`query` that it is taken for."""
 
@@ -168,6 +172,13 @@ class Driver(Protocol):
     def begin_along(self, cursor: Any) -> None:
         """Have the BEGIN of the transaction travel with what SQLAlchemy's ``cursor`` executes next,
         if there is none yet and if :attr:`begins_along`.
+        """
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        """Call ``took`` with the seconds of the round trip of the BEGIN that comes before what
+        SQLAlchemy's ``cursor`` sends next. BEGIN waits for no lock, so that this is what the
+        network takes. Nothing is sent for it that would not be sent anyway; where that does not
+        show the time, ``took`` is not called.
         """
 
     def query(

@@ -8,7 +8,7 @@ locally. Read in psycopg 3.2.0 and 3.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ class _Psycopg(Wrappable):
     begins_along = True
     sends_several = True
     returns_each = True
+    times_begin = True
     lock_round_trips = 0
 
     copy_start = 300.0
@@ -74,6 +75,11 @@ class _Psycopg(Wrappable):
         from .psycopg_prepared import begin_along
 
         begin_along(self._below(cursor))
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        from .psycopg_prepared import time_first
+
+        time_first(self._below(cursor).connection, took)
 
     def _below(self, cursor: Any) -> Any:
         """The driver's cursor below SQLAlchemy's."""

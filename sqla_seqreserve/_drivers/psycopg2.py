@@ -8,7 +8,8 @@ saying whose. Read in psycopg2 2.9.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -93,6 +94,24 @@ class _Psycopg2:
 
     def begin_along(self, cursor: Any) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
+
+    @property
+    def times_begin(self) -> bool:
+        from psycopg2.extensions import get_wait_callback
+
+        # psycopg2 has no large objects while one is set.
+        return get_wait_callback() is None
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        connection = cursor.connection
+        if not (self.times_begin and _is_idle(connection)):
+            return
+        started = time.perf_counter()
+        # A large object that is neither opened nor made: psycopg2 sends the BEGIN, and no more.
+        connection.lobject(1, "n")
+        seconds = time.perf_counter() - started
+        if not _is_idle(connection):
+            took(seconds)
 
     def query(
         self,

@@ -9,7 +9,7 @@ a row say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
@@ -51,8 +51,17 @@ class Singly:
             twin._twins = self._twins
         return self._twins[below]
 
+    @property
+    def times_begin(self) -> bool:
+        # psycopg sends its BEGIN within execute(), and only a pipeline shows its time.
+        return not self.rows_apart and self._driver.times_begin
+
     def state(self, connection: Any) -> State:
         return self._driver.state(connection)
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        if self.times_begin:
+            self._driver.time_begin(cursor, took)
 
     def setting(self, connection: Any, name: str) -> str | None:
         return self._driver.setting(connection, name)

@@ -30,10 +30,10 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 """
 
 Took: TypeAlias = Callable[[float], object] | None
-"""Is called with the seconds that the driver took to execute a statement, if anybody asks."""
+"""Is called with the seconds that a round trip took, if anybody asks."""
 
 _listening: WeakSet[Dialect] = WeakSet()
-_beginning: WeakKeyDictionary[Connection, Took] = WeakKeyDictionary()
+_beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -57,15 +57,18 @@ def run_on_driver(
         connection.execute(statement, parameters, execution_options=options)
 
 
-def begin_along(connection: Connection, took: Took) -> None:
+def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
+
+    :param took: is called with the time of the BEGIN.
+    :param whole: or with that of the statement, locks that it waits for included.
     """
     listen(connection.dialect)
     if len(connection.dialect.dispatch.do_execute) > 1:
         # Somebody else's listener may execute it, and ours would not be called.
         return
-    _beginning[connection] = took
+    _beginning[connection] = took, whole
 
 
 def listen(dialect: Dialect) -> None:
@@ -95,11 +98,13 @@ def _begin_along(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    took = _beginning.pop(context.root_connection)
+    took, whole = _beginning.pop(context.root_connection)
     driver = driver_on(context.root_connection)
     if driver is not None:
         driver.begin_along(cursor)
-    if took is None or len(context.dialect.dispatch.do_execute) > 1:
+        if took is not None and not whole:
+            driver.time_begin(cursor, took)
+    if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:
         # Nobody asks how long it takes, or somebody else's listener may want to see it.
         return None
     started = time.perf_counter()

@@ -9,7 +9,7 @@ and what they see is what they would see of SQLAlchemy alone. COPY goes through 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
@@ -35,6 +35,7 @@ class Wrapped:
     begins_along = False
     sends_several = False
     returns_each = False
+    times_begin = False
 
     def __init__(self, driver: Wrappable) -> None:
         self._driver = driver
@@ -70,6 +71,9 @@ class Wrapped:
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
         return self._driver.refuses_types(connection, oids)
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        """The BEGIN of such a cursor is not told apart."""
 
     def begin_along(self, cursor: Any) -> None:
         """The cursor begins the transaction as its class does."""

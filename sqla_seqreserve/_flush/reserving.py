@@ -95,7 +95,6 @@ class Reserving:
         state = transaction_state(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
-        self._tally.note_begun(pending, connection, begun=state == "open")
         wishes = wishes_for(self._settings, pending, needed=needed)
         if interference is not None and not wishes.reserve:
             # SQLAlchemy numbers them, too.

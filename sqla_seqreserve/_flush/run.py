@@ -288,14 +288,11 @@ class FlushRun:
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
 
-    def wrote(
-        self, states: Sequence[State], seconds: float, connection: Connection, *, begun: bool
-    ) -> None:
+    def wrote(self, states: Sequence[State], seconds: float, connection: Connection) -> None:
         """Count new objects that SQLAlchemy inserted because their INSERT is as cheap."""
         by_class: dict[Mapper[Any], list[State]] = {}
         for state in states:
             by_class.setdefault(state.manager.mapper, []).append(state)
-        self.tally.note_begun(by_class, connection, begun=begun)
         interference = self.interference(connection)
         for mapper, same in by_class.items():
             writer, reason = self.insert_reason(mapper)

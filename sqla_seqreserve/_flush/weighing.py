@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.orm import Mapper
@@ -28,7 +27,6 @@ __all__ = [
     "NOT_ENROLLED",
     "FlushSettings",
     "Settings",
-    "about_copy_from",
     "chosen_route",
     "class_reason",
     "copy_from",
@@ -54,7 +52,6 @@ DISTRIBUTED: Final = (
     "shard, so COPY pays from more rows on"
 )
 
-_MOST_KEPT: Final = 256
 _NO_WISHES: Final = Wishes()
 
 
@@ -198,7 +195,6 @@ def copy_from(
     mapper: Mapper[Any],
     *,
     begun: bool,
-    round_trip: float | None = None,
 ) -> int:
     """From how many rows COPY writes a class that is alone in its flush."""
     if settings.copy_min_rows is not None:
@@ -207,7 +203,7 @@ def copy_from(
     assert driver is not None
     found = copy_crossover(
         driver,
-        distance_to(connection.dialect).round_trip if round_trip is None else round_trip,
+        distance_to(connection.dialect).round_trip,
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,
@@ -215,32 +211,3 @@ def copy_from(
         distributed=is_distributed(connection, mapper),
     )
     return max(found, FEWEST)
-
-
-_kept: WeakKeyDictionary[Dialect, dict[Any, int]] = WeakKeyDictionary()
-
-
-def about_copy_from(
-    settings: Settings, connection: Connection, mapper: Mapper[Any], *, begun: bool
-) -> int:
-    """As :func:`copy_from`, of a distance with two digits, and kept: each flush that is reported
-    asks.
-    """
-    if settings.copy_min_rows is not None:
-        return settings.copy_min_rows
-    round_trip = distance_to(connection.dialect).rounded
-    kept = _kept.setdefault(connection.dialect, {})
-    key = (
-        driver_on(connection),
-        round_trip,
-        len(mapper.tables),
-        generated_key(mapper).column is not None,
-        begun,
-        wishes_for(settings, [mapper]),
-        is_distributed(connection, mapper),
-    )
-    if key not in kept:
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = copy_from(settings, connection, mapper, begun=begun, round_trip=round_trip)
-    return kept[key]

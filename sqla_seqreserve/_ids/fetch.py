@@ -45,6 +45,7 @@ from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
+from .distances import distance_to
 from .engine import on_this_node
 from .keys import KeySequence
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
@@ -334,9 +335,12 @@ def _query(
 ) -> list[Row]:
     rows: list[Row] = []
     refused: LockRefusedError | None = None
+    distance = distance_to(connection.dialect)
 
     def query(cursor: Any, sql: str, bound: Any) -> None:
         nonlocal refused
+        if distance.is_due():
+            driver.time_begin(cursor, distance.note)
         try:
             rows.extend(driver.query(cursor, lock, sql, bound, types))
         except LockRefusedError as error:

@@ -164,7 +164,7 @@ class Outbox:
                 started = time.perf_counter()
                 host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
-                self._note_distance(len(alike), seconds)
+                self._note_distance(len(alike), 1, seconds)
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
@@ -300,7 +300,10 @@ class Outbox:
             refusal, returned = error, error.returned
         except BaseException as error:
             letters[0].insert.raise_error(error)
-        self._note_distance(len(messages), time.perf_counter() - started)
+        rows = sum(len(message.parameters) for message in messages)
+        # A driver that hands on what the last one returned sends those that return one by one.
+        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
+        self._note_distance(rows, max(apart, 1), time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):
             letters[number].returned.append(back)
@@ -315,10 +318,10 @@ class Outbox:
                 letters[failed].insert.begin()
             self._refused(letters[failed], messages[refusal.position], refusal)
 
-    def _note_distance(self, messages: int, seconds: float) -> None:
-        """Take few messages for a round trip; not on Citus, where they go on to other nodes."""
-        if messages <= _FEW and engine_of(self._connection).kind != "citus":
-            distance_to(self._connection.dialect).note(seconds)
+    def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
+        """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
+        if rows <= _FEW and engine_of(self._connection).kind != "citus":
+            distance_to(self._connection.dialect).note_bound(seconds, round_trips)
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]
