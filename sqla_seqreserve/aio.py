@@ -190,10 +190,13 @@ async def check_sequences(
     source: Any,
     *,
     schemas: Sequence[str] | None = None,
+    subscriber: bool = False,
 ) -> HealthReport:
     """See :func:`sqla_seqreserve.check_sequences`."""
     require_async("check_sequences", session_or_connection)
-    return await session_or_connection.run_sync(health.check_sequences, source, schemas=schemas)
+    return await session_or_connection.run_sync(
+        health.check_sequences, source, schemas=schemas, subscriber=subscriber
+    )
 
 
 async def repair_sequences(
@@ -204,6 +207,7 @@ async def repair_sequences(
     headroom: int = 0,
     lock_timeout: float = 5.0,
     schemas: Sequence[str] | None = None,
+    allow_exhaustion: bool = False,
 ) -> RepairReport:
     """See :func:`sqla_seqreserve.repair_sequences`."""
     require_async("repair_sequences", session_or_connection)
@@ -214,4 +218,5 @@ async def repair_sequences(
         headroom=headroom,
         lock_timeout=lock_timeout,
         schemas=schemas,
+        allow_exhaustion=allow_exhaustion,
     )

@@ -17,8 +17,8 @@ C stream interface (tables of pyarrow, polars, pandas), whose columns bear the n
 
 A stream of rows (a generator, an Arrow table; a list if ``chunk_rows`` is given) is written chunk
 by chunk, each checked and numbered on its own, within a savepoint: whatever is wrong with a later
-row, nothing of the stream stays. Memory holds one chunk and, unless ``returning=None``, what is
-returned.
+row, nothing of the stream stays, nor of what was flushed since the savepoint. Memory holds one
+chunk and, unless ``returning=None``, what is returned.
 
 ::
 
@@ -45,7 +45,7 @@ from . import _audit as audit
 from . import _host as host
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
-from ._bulk.rows import chunks
+from ._bulk.rows import chunks, within
 from ._bulk.upsert import upsert
 from ._host.collector import collector_paused
 from ._ids.keys import mapper_of
@@ -107,7 +107,8 @@ def bulk_insert(
 
     :param rows: mappings of attribute key -> value, columns of values, or an Arrow table. A key
         that a row gives stays.
-    :param progress: called with the number of rows sent since the last call.
+    :param progress: called with the number of rows sent since the last call, in the middle of a
+        COPY too, where it cannot use the session.
     :param chunk_rows: the most rows that are held and written at once. ``None``: all of a list or
         of columns, 20,000 of anything else.
     :param returning: ``"ids"``: the keys, aligned with the rows, a tuple for a composite key;
@@ -124,12 +125,13 @@ def bulk_insert(
             f"returning must be 'ids' or 'objects' or None, found {returning!r}"
         )
     mapper = mapper_of(model)
+    target = session() if isinstance(session, scoped_session) else session
     connection = connection_of(session, mapper)
     count, keys, held = 0, list[Any](), list[dict[str, Any]]()
     told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
     with audit.failures_told(log), told, ExitStack() as undone:
-        stream = chunks(rows, chunk_rows)
-        inserting = Inserting(connection, mapper, returning, progress)
+        stream = within(target, rows, chunks(rows, chunk_rows, mapper))
+        inserting = Inserting(target, connection, mapper, returning, progress)
         start = 0
         for chunk, is_last in _and_whether_last(stream):
             guard = undone if start == 0 and not is_last else None
@@ -146,7 +148,6 @@ def bulk_insert(
     if returning == "ids":
         return ReservedIds(keys)
     with collector_paused(len(held)):
-        target = session() if isinstance(session, scoped_session) else session
         return host.instances_of(target, mapper, held)
 
 
@@ -198,7 +199,8 @@ def bulk_upsert(
     :param where: which rows to update, as in ``on_conflict_do_update()``: the class's attributes
         are the row that is there, ``postgresql.insert(Model).excluded`` is the one that is given.
     :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
-    :param progress: called with the number of rows sent since the last call.
+    :param progress: called with the number of rows sent since the last call, in the middle of a
+        COPY too, where it cannot use the session.
     :param chunk_rows: the most rows that are checked and sent at once.
     :raises InvalidRowsError: rows that cannot be written, or that are for the same row of the
         table, each listed; nothing was written.
@@ -223,6 +225,7 @@ def bulk_upsert(
     told = read_only_told(connection, "bulk_upsert()", [mapper.class_.__name__])
     with audit.failures_told(log), told:
         total, outcome = upsert(
+            target,
             connection,
             mapper,
             rows,
@@ -244,8 +247,8 @@ def bulk_upsert(
     written = outcome.inserted + outcome.updated
     if written:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, written, 0, outcome.writer, None, seconds)
-        audit.rows_written(log, entry, fallback=False)
+        entry = FlushEntry(model, written, 0, outcome.writer, outcome.reason, seconds)
+        audit.rows_written(log, entry, fallback=outcome.reason is not None)
     return UpsertResult(
         outcome.inserted,
         outcome.updated,

@@ -18,15 +18,17 @@
          └─ EmbeddedServerError             the embedded server could not be found or started
 
     RuntimeWarning
-     └─ SequenceDriftWarning                as SequenceDriftError, under ``on_drift="warn"``
+     └─ SequenceDriftWarning                as SequenceDriftError, under ``on_drift="warn"``, or
+                                            of ids far ahead that a repair does not jump over
 
 What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an ``IntegrityError``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -98,13 +100,36 @@ class RowProblem:
 
 
 class InvalidRowsError(SeqReserveError):
-    """Rows that cannot be written; :attr:`problems` lists each of them. Nothing was reserved or
-    written.
+    """Rows that cannot be written; :attr:`problems` lists each of them, and the message lists each
+    problem once, with how many rows have it. Nothing was reserved or written.
     """
 
     def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+        super().__init__("\n".join([message, *_summary(self.problems)]))
+
+
+_MOST_LINES: Final = 10
+_LINE: Final = 140
+_MOST_NAMED: Final = 5
+
+
+def _summary(problems: Iterable[RowProblem]) -> Iterator[str]:
+    """A line for each problem of a column, as many as anybody reads."""
+    found: dict[tuple[str, str], list[RowProblem]] = {}
+    for problem in problems:
+        found.setdefault((problem.attribute, problem.problem), []).append(problem)
+    for alike in list(found.values())[:_MOST_LINES]:
+        line = str(alike[0])
+        if len(line) > _LINE:
+            line = f"{line[:_LINE]}…"
+        if len(alike) > 1:
+            others = ", ".join(str(each.index) for each in alike[1 : _MOST_NAMED + 1])
+            more = ", …" if len(alike) > _MOST_NAMED + 1 else ""
+            line = f"{line} ({len(alike)} rows: also {others}{more})"
+        yield f"  {line}"
+    if len(found) > _MOST_LINES:
+        yield f"  and {len(found) - _MOST_LINES} more; all are in the error's `problems`"
 
 
 class LockTimeoutError(SeqReserveError):

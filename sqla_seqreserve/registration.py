@@ -96,11 +96,12 @@ def register(
         They are lost with the connection. A sequence is refused as exhausted while it still has so
         many left. Where a table has no schema, ids are kept only if the server reports
         ``search_path``, as PostgreSQL 18 does; an engine on which none are kept for that says so
-        once in the log. A repair in this process makes all kept ids invalid. What nobody can know
-        here: a repair in another process (the first duplicate key then throws kept ids away), a
-        table made anew or a sequence restarted while the application runs, another schema reached
-        by ``SET ROLE`` through ``"$user"``, a temporary table of the same name. Not for databases
-        where these happen.
+        once in the log. asyncpg and ``messages="single"``, which send one statement in a message,
+        keep none. The table is compared in the message that writes the rows: where it was altered,
+        or made anew, the kept ids are thrown away and the flush begins anew. A repair in this
+        process makes all kept ids invalid. What nobody can know here: a repair in another process
+        (the first duplicate key then throws kept ids away), and a sequence restarted while the
+        application runs. Not for databases where these happen.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
         tables, looked for once an engine, in the first flush that inserts (four queries, whatever
         the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a

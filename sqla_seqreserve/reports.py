@@ -26,8 +26,9 @@ class FlushEntry:
     :param reserved: number of ids reserved for them before the first INSERT. Objects whose key was
         set already need none, and few rows get their keys within the INSERT where that is cheaper.
     :param writer: see :data:`Writer`.
-    :param reason: why not by COPY, for example "few rows: COPY pays from about 24 on at this
-        distance"; ``None`` for COPY.
+    :param reason: why not by COPY, the same words each time; ``None`` for COPY. "few rows" is said
+        of rows that INSERT was cheaper for: ``explain()`` says how many are more
+        (:attr:`~sqla_seqreserve.registration.Explanation.copy_from`).
     :param seconds: time spent writing, reservation not included.
     """
 

@@ -20,6 +20,7 @@ __all__ = ["Arbiter", "find_arbiter", "known_arbiter"]
 _INDEXES: Final = text(
     """
     SELECT c.oid, c.relname::text AS name, i.indimmediate AS immediate,
+           i.indisexclusion AS overlaps,
            pg_get_indexdef(c.oid) AS definition,
            COALESCE((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_alike,
            pg_get_expr(i.indpred, i.indrelid) AS predicate,
@@ -30,6 +31,14 @@ _INDEXES: Final = text(
                    LEFT JOIN pg_attribute a
                      ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]
                   ORDER BY k) AS columns,
+           ARRAY(SELECT (SELECT quote_ident(n.nspname) || '.' || quote_ident(co.collname)
+                           FROM pg_collation co JOIN pg_namespace n ON n.oid = co.collnamespace
+                          WHERE co.oid = i.indcollation[k - 1]
+                            AND co.oid IS DISTINCT FROM a.attcollation)
+                   FROM generate_series(1, i.indnkeyatts) k
+                   LEFT JOIN pg_attribute a
+                     ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]
+                  ORDER BY k) AS collations,
            ARRAY(SELECT DISTINCT a.attname::text
                    FROM pg_attribute a
                   WHERE a.attrelid = i.indrelid
@@ -60,6 +69,7 @@ class Arbiter:
 
     :param elements: its columns, quoted, and its expressions.
     :param columns: the names of its columns, ``None`` for an expression.
+    :param collations: by which it compares them, as SQL; ``None``: by the column's own, or by none.
     :param predicate: which rows it holds, ``None``: all of them.
     :param nulls_alike: whether NULL is equal to NULL (``NULLS NOT DISTINCT``).
     :param needed: every column that its elements and predicate look at.
@@ -71,6 +81,7 @@ class Arbiter:
     name: str
     elements: tuple[str, ...]
     columns: tuple[str | None, ...]
+    collations: tuple[str | None, ...]
     predicate: str | None
     nulls_alike: bool
     needed: frozenset[str]
@@ -128,10 +139,16 @@ def find_arbiter(
                 f"{row.name} of {table} is DEFERRABLE, and so cannot tell whether a row is there. "
                 "Expected a unique index or constraint that is checked at once"
             )
+        if row.overlaps:
+            raise ConfigurationError(
+                f"{row.name} of {table} is WITHOUT OVERLAPS: it keeps periods apart, and cannot "
+                "tell which row is there. Expected a unique index or constraint of equal values"
+            )
         arbiter = Arbiter(
             row.name,
             tuple(row.elements),
             tuple(row.columns),
+            tuple(row.collations),
             row.predicate,
             row.nulls_alike,
             frozenset(row.needed),

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from types import NoneType
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.orm import Mapper
 
 from .._rows.division import values_of
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
+from .missing import Kind, what_is_missing
 from .rows import Chunk
 
 __all__ = ["check_rows"]
 
-_MOST_PROBLEMS: Final = 1000
-
 
 def check_rows(
-    mapper: Mapper[Any], rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+    mapper: Mapper[Any],
+    rows: Chunk,
+    start: int,
+    required: Sequence[str],
+    why: Mapping[str, str],
+    kinds: Mapping[str, Kind],
 ) -> tuple[set[str], dict[str, list[Any]]]:
     """Check the rows of a chunk; return the attributes that they use, and the values of those that
-    are required.
+    were looked at.
 
     :param start: the position of the first row in the whole input.
     :param required: the attributes that every row must give a value.
     :param why: attribute -> what is wrong with a row that does not, if not the usual.
+    :param kinds: attributes that cannot hold what stands for a missing value.
     :raises InvalidRowsError: with every row that is wrong.
     """
     allowed = {column.key for column in mapper.column_attrs}
@@ -34,11 +39,18 @@ def check_rows(
         used = set(rows.columns) if isinstance(rows, ColumnRows) else set().union(*rows)
         if used <= allowed:
             values = {key: values_of(rows, key) for key in required}
-            if not any(NoneType in set(map(type, found)) for found in values.values()):
+            lacking = any(NoneType in set(map(type, found)) for found in values.values())
+            for key in used.intersection(kinds):
+                if key not in values:
+                    values[key] = values_of(rows, key)
+                lacking = lacking or bool(what_is_missing(values[key], kinds[key]))
+            if not lacking:
                 return used, values
     except (TypeError, AttributeError):
         pass
     problems = _problems(mapper.class_.__name__, rows, start, allowed, required, why)
+    problems += _missing(rows, start, kinds)
+    problems.sort(key=lambda problem: problem.index)
     raise InvalidRowsError(
         f"{mapper.class_.__name__}: {len({p.index for p in problems})} of "
         f"{len(rows)} rows cannot be written; nothing was reserved or written",
@@ -70,6 +82,14 @@ def _problems(
         problems += [
             RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
         ]
-        if len(problems) >= _MOST_PROBLEMS:
-            break
+    return problems
+
+
+def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
+    """What stands for a missing value in a column that cannot hold it."""
+    readable = [index for index, row in enumerate(rows) if isinstance(row, Mapping)]
+    problems = []
+    for key, kind in kinds.items():
+        found = what_is_missing([rows[index].get(key) for index in readable], kind)
+        problems += [RowProblem(start + readable[at], key, what) for at, what in found.items()]
     return problems

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,10 @@ from .._drivers import CopyRows
 from .._flush.weighing import fewest_of
 from .._ids.keys import generated_key
 from .._rows.division import Batch, Division, divide, is_plain, values_of
+from .._rows.foresight import note_refusal, refusal_of
 from .._rows.plan import Absent, InsertPlan
 from .._rows.proof import cast_reason
+from .._rows.table import ColumnRows
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
@@ -67,7 +69,12 @@ class ChunkInsert:
         """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
         self.keys: list[Any] = []
         self.inserted: dict[int, dict[str, Any] | None] = {}
+        self.numbered: dict[str, Sequence[int]] = {}
+        """The attributes of the key, each with the positions of the rows that it is reserved for.
+        """
         self.pinned = False
+        self.refusal: str | None = None
+        """Why COPY will not write the rows, so that they are numbered as they are inserted."""
 
     def number(self) -> None:
         """Add to the rows what they must have: the polymorphic identity, and a key for each row
@@ -87,13 +94,19 @@ class ChunkInsert:
             if key.attribute in self.used:
                 found = keys[key.attribute] = values_of(rows, key.attribute)
                 missing[key.attribute] = [i for i, value in enumerate(found) if value is None]
-        taken = whole.pin({attribute: len(where) for attribute, where in missing.items()})
+        if whole.reserves and any(missing.values()):
+            plans = filter(None, whole.plans.values())
+            reasons = (refusal_of(plan, len(rows), self._rows_at) for plan in plans)
+            self.refusal = next(filter(None, reasons), None)
+        counts = {attribute: len(where) for attribute, where in missing.items()}
+        taken = whole.pin(dict.fromkeys(counts, 0) if self.refusal else counts)
         self.pinned = taken is not None
-        if taken is None or not whole.reserves:
+        if taken is None or not whole.reserves or self.refusal is not None:
             return
         for part in whole.source.parts:
             attribute = part.key.attribute
             positions, values = missing[attribute], taken[attribute]
+            self.numbered[attribute] = positions
             if len(positions) < len(rows):
                 ids, values = values, keys[attribute]
                 for position, value in zip(positions, ids, strict=True):
@@ -104,6 +117,20 @@ class ChunkInsert:
             if len(self.reserved) < len(rows):
                 both = self.reserved and sorted({*self.reserved, *positions})
                 self.reserved = both or positions
+
+    def _rows_at(self, some: slice) -> Sequence[Mapping[str, Any]]:
+        """Some of the rows, with the values that are added to them."""
+        given = {**self.values, **self.added}
+        rows: Any = self.rows[some]
+        added = {name: values[some] for name, values in given.items()}
+        if isinstance(rows, ColumnRows):
+            return ColumnRows({**rows.columns, **added}, len(rows))
+        if not added:
+            return rows  # type: ignore[no-any-return]  # a list of mappings
+        return [
+            {**row, **dict(zip(added, values, strict=True))}
+            for row, values in zip(rows, zip(*added.values(), strict=True), strict=True)
+        ]
 
     def _add_key(self, source: Any, values: Sequence[Any]) -> list[str]:
         """Give a key column, and those that inherit from it, these values; return the attributes
@@ -136,7 +163,9 @@ class ChunkInsert:
         """Write the rows, table by table; by COPY what it writes exactly."""
         whole = self.whole
         connection, everything = whole.connection, range(len(self.rows))
-        reason = no_copy_reason(connection.dialect)
+        reason = no_copy_reason(connection) or host.interference(connection)
+        if reason is None:
+            reason = self.refusal
         if reason is None and not self.pinned:
             reason = "nothing can be compared in this transaction"
         for plan in whole.plans.values():
@@ -153,7 +182,11 @@ class ChunkInsert:
             plan = whole.plans[table]
             assert plan is not None
             given = {**self.values, **self.added}
-            divisions.append((plan, divide(plan, self.rows, connection, given, used=self.used)))
+            reserved: Mapping[str, Container[int]] = {}
+            if plan.context_default is not None and table is whole.source.key.table:
+                reserved = {name: frozenset(found) for name, found in self.numbered.items()}
+            division = divide(plan, self.rows, connection, given, used=self.used, reserved=reserved)
+            divisions.append((plan, division))
         self.divided = divisions
         refused = {
             position: reason
@@ -178,6 +211,8 @@ class ChunkInsert:
         if cast or (refused and (len(whole.tables) > 1 or ordered)):
             # What values are cast to may depend on the others; a row goes one way through all of
             # its tables, and an ordered one not out of turn.
+            for plan, _ in divisions:
+                note_refusal(plan)
             self._insert(everything, next(iter((cast or refused).values())))
             return self._written()
         batches = [
@@ -214,7 +249,9 @@ class ChunkInsert:
         whole = self.whole
         started = time.perf_counter()
         for plan, batch in batches:
-            progress = whole.progress if plan.table is whole.tables[-1] else None
+            progress = None
+            if whole.progress is not None and plan.table is whole.tables[-1]:
+                progress = whole.progress.in_copy
             sent = CopyRows(
                 batch.columns,
                 batch.copy_values,
@@ -300,7 +337,7 @@ class ChunkInsert:
         kept = 0 if always else len(reserved.intersection(chosen))
         whole.note("insert", reason, stored, kept, time.perf_counter() - started)
         if whole.progress is not None:
-            whole.progress(len(rows))
+            whole.progress.sent(len(rows))
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
         """Which batch holds each of these rows, by its place among them."""

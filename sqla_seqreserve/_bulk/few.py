@@ -17,7 +17,7 @@ from sqlalchemy.types import UserDefinedType
 from .._ids.catalogue import ColumnFacts
 from .._rows.division import Division
 from .._rows.plan import InsertPlan
-from .given import NUMBER
+from .given import NUMBER, named
 
 __all__ = ["FEW", "few_rows"]
 
@@ -68,8 +68,8 @@ def few_rows(plan: InsertPlan, division: Division) -> FromClause | None:
         given = bindparam(f"column_{index}", list(values), type_=_AsItIs())
         arrays.append(cast(given, _AsItIs(f"{facts.type_text}[]")))
         columns.append(column(item.column.name, item.column.type))
-    rows = func.unnest(*arrays).table_valued(*columns, name="sent").render_derived()
-    return select(*rows.c).subquery("few")
+    rows = func.unnest(*arrays).table_valued(*columns).render_derived(name=named("sent"))
+    return select(*rows.c).subquery(named("few"))
 
 
 def _is_exact(facts: ColumnFacts, values: Sequence[Any]) -> bool:

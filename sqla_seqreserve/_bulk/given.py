@@ -26,7 +26,7 @@ from .._rows.plan import InsertPlan
 from ..errors import InvalidRowsError, RowProblem
 from .arbiter import Arbiter
 
-__all__ = ["HELD", "NUMBER", "Given", "Source", "key_label"]
+__all__ = ["HELD", "NUMBER", "Given", "Source", "key_label", "named"]
 
 NUMBER: Final = "sqla_seqreserve_row"
 """The column that holds a row's position in the input."""
@@ -35,12 +35,16 @@ HELD: Final = "sqla_seqreserve_held"
 """The column that tells whether the arbiter holds a row."""
 
 _ELEMENT: Final = "sqla_seqreserve_element_{}"
-_MOST_PROBLEMS: Final = 1000
 
 
 def key_label(index: int) -> str:
     """What a column of the key is called beside the table's own columns."""
     return f"sqla_seqreserve_key_{index}"
+
+
+def named(name: str) -> str:
+    """The name of something within a statement of ours, where it hides no table of the user's."""
+    return f"sqla_seqreserve_{name}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,23 +74,21 @@ class Given:
         self.keys = host.key_columns(plan.mapper, plan.table)
         self.names = [_ELEMENT.format(index) for index in range(len(arbiter.elements))]
         rows = self._rows()
-        self.rows: Any = rows.subquery("given") if source.is_table else rows.cte("given")
+        name = named("given")
+        self.rows: Any = rows.subquery(name) if source.is_table else rows.cte(name)
         self.existing: Any = self._existing()
 
     def _rows(self) -> Any:
         """The rows, with the arbiter's elements and whether it holds the row."""
         table = self.source.table
-        elements = [
-            (
-                table.c[name]
-                if name is not None and name in table.c
-                else literal_column(f"({element})")
-            ).label(label)
-            for name, element, label in zip(
-                self.arbiter.columns, self.arbiter.elements, self.names, strict=True
-            )
-        ]
-        return select(table, *elements, self._holds().label(HELD)).select_from(table)
+        elements = self._collated(
+            table.c[name]
+            if name is not None and name in table.c
+            else literal_column(f"({element})")
+            for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
+        )
+        labelled = [item.label(label) for item, label in zip(elements, self.names, strict=True)]
+        return select(table, *labelled, self._holds().label(HELD)).select_from(table)
 
     def _holds(self) -> ColumnElement[bool]:
         if self.arbiter.predicate is None:
@@ -103,14 +105,31 @@ class Given:
         found = select(*keys, *elements).select_from(self.target)
         if self.arbiter.predicate is not None:
             found = found.where(self._holds())
-        return found.subquery("existing")
+        return found.subquery(named("existing"))
 
     def _target_elements(self) -> list[Any]:
         """The arbiter's elements, of a row of the target."""
-        return [
+        return self._collated(
             self.column(name) if name is not None else literal_column(f"({element})")
             for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
+        )
+
+    def _collated(self, elements: Iterable[Any]) -> list[Any]:
+        """The elements as the index compares them, which need not be as their columns do."""
+        return [
+            element if collation is None else element.op("COLLATE")(literal_column(collation))
+            for element, collation in zip(elements, self.arbiter.collations, strict=True)
         ]
+
+    def are_written(self, numbered: Any, written: Any) -> ColumnElement[bool]:
+        """Whether a row that was written is a given one, by the elements; they are all columns.
+
+        :param written: the target's columns.
+        """
+        columns = [self.column(name or "").key for name in self.arbiter.columns]
+        stored = self._collated(written.c[key] for key in columns)
+        pairs = zip((numbered.c[label] for label in self.names), stored, strict=True)
+        return and_(*(left == right for left, right in pairs))
 
     def column(self, name: str) -> Any:
         """The target's column of this name."""
@@ -185,7 +204,6 @@ class Given:
             .group_by(*(self.rows.c[name] for name in self.names))
             .having(func.count() > 1)
             .order_by(func.min(number))
-            .limit(_MOST_PROBLEMS)
         )
         problems = []
         for first, found in self.source.connection.execute(statement):

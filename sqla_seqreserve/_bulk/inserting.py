@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._drivers import driver_of
@@ -18,9 +18,12 @@ from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, IndexFacts, take_ids
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._rows.plan import Absent, InsertPlan, insert_plan
+from .._rows.table import ColumnRows
 from ..reports import FlushEntry, Writer
 from .checks import check_rows
 from .chunk import ChunkInsert, Written
+from .missing import Kind, filled, kinds_of
+from .progress import Progress
 from .rows import Chunk
 
 __all__ = ["Inserting"]
@@ -40,20 +43,23 @@ class _Tally:
 class Inserting:
     """The rows of one class on their way into its tables.
 
+    :param session: of which the connection is; for a savepoint, if one is to be.
     :param returning: what is made of the rows: ``"ids"``, ``"objects"`` or ``None``.
     """
 
     def __init__(
         self,
+        session: Session,
         connection: Connection,
         mapper: Mapper[Any],
         returning: str | None,
         progress: Callable[[int], object] | None,
     ) -> None:
+        self.session = session
         self.connection = connection
         self.mapper = mapper
         self.returning = returning
-        self.progress = progress
+        self.progress = Progress(session, connection, progress) if progress is not None else None
         self.tables = [
             table
             for table, _ in host.tables_in_order(mapper.base_mapper)
@@ -97,7 +103,7 @@ class Inserting:
             indexes.clear()
         connection = self.connection
         driver = driver_of(connection.dialect)
-        if driver is None:
+        if driver is None or host.interference(connection) is not None:
             return None
         state = driver.state(connection.connection)
         if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
@@ -172,6 +178,20 @@ class Inserting:
             for source in host.key_columns(self.mapper, other)
         )
 
+    def filled(self, rows: Chunk) -> Chunk:
+        """The rows; of columns, with ``None`` where they have a gap."""
+        return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
+
+    def check(
+        self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+    ) -> tuple[set[str], dict[str, list[Any]]]:
+        """See :func:`~sqla_seqreserve._bulk.checks.check_rows`."""
+        return check_rows(self.mapper, rows, start, required, why, self.kinds())
+
+    def kinds(self) -> dict[str, Kind]:
+        """The attributes that cannot hold what stands for a missing value."""
+        return kinds_of(self.plans.values())
+
     # Writing
 
     def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
@@ -182,11 +202,12 @@ class Inserting:
             goes when the whole fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
         """
-        used, values = check_rows(self.mapper, rows, start, *self.required())
+        rows = self.filled(rows)
+        used, values = self.check(rows, start, *self.required())
         chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
         if guard is not None and not host.autocommits(self.connection):
-            guard.enter_context(self.connection.begin_nested())
+            guard.enter_context(host.savepoint(self.session, self.connection))
         return chunk.write()
 
     def note(self, writer: Writer, reason: str | None, rows: int, reserved: int, s: float) -> None:

@@ -1,12 +1,18 @@
-"""Rows as objects, by their keys: one SELECT for all of them."""
+"""Rows as objects, by their keys: one SELECT for all of them.
+
+The rows were written by their keys, so each is to come back as an object, whatever criteria the
+application adds to its queries (soft deletion, tenants) and whichever class of a hierarchy the row
+is of. Those that such a criterion hides are asked for once more, by a statement that takes none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import Select, and_, inspect, select
 from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.exc import FlushError
 
 from .._writers.readback import unnested
 
@@ -16,15 +22,46 @@ __all__ = ["loaded"]
 def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The objects of these keys, in their order, as the database has them now. Nothing is flushed
     first.
+
+    :raises sqlalchemy.orm.exc.FlushError: there is none of a key.
     """
     if not keys:
         return []
+    whole = mapper
+    while whole.single and whole.inherits is not None:
+        # The row that is there may be of another class of the table.
+        whole = whole.inherits
+    found = _objects(session, mapper, _joined(select(whole.class_), mapper, keys))
+    hidden = [key for key in keys if key not in found]
+    if hidden:
+        # An ORM option changes no statement that it is given whole.
+        rows = _joined(select(*whole.local_table.columns), mapper, hidden)
+        found |= _objects(session, mapper, select(whole.class_).from_statement(rows))
+    missing = next((number for number, key in enumerate(keys) if key not in found), None)
+    if missing is not None:
+        raise FlushError(
+            f"Row {missing}: {mapper} has no row with the key {keys[missing]} any more. Another "
+            "transaction has just deleted it, or a trigger changes keys; ask for returning=None"
+        )
+    return [found[key] for key in keys]
+
+
+def _joined(
+    statement: Select[Any], mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]]
+) -> Select[Any]:
+    """The statement for the rows of these keys, in their order."""
     columns = list(mapper.primary_key)
     names = [f"k{index}" for index in range(len(columns))]
     wanted = unnested(names, columns, list(zip(*keys, strict=True)))
     same = and_(*(wanted.c[name] == key for name, key in zip(names, columns, strict=True)))
-    statement = select(mapper.class_).join(wanted, same).order_by(wanted.c.position)
+    return statement.join(wanted, same).order_by(wanted.c.position)
+
+
+def _objects(session: Session, mapper: Mapper[Any], statement: Any) -> dict[tuple[Any, ...], Any]:
+    """The objects that a statement loads, by their keys."""
     options = {"populate_existing": True, "autoflush": False}
-    return list(
-        session.scalars(statement, execution_options=options, bind_arguments={"mapper": mapper})
+    loading = session.scalars(
+        statement, execution_options=options, bind_arguments={"mapper": mapper}
     )
+    # A collection that is loaded by a join brings a row for each member.
+    return {inspect(item).identity: item for item in loading.unique()}

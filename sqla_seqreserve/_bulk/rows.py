@@ -15,14 +15,17 @@ otherwise, so that all of it is checked before any of it is written. A stream co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from sqlalchemy.orm import Mapper, Session
+
+from .. import _host as host
 from .._rows.table import ColumnRows
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
-__all__ = ["Chunk", "chunks", "parts_of"]
+__all__ = ["Chunk", "chunks", "parts_of", "within"]
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -30,9 +33,10 @@ STREAMED: Final = 20_000
 """Rows of a chunk of a stream, where nobody says otherwise: some megabytes."""
 
 
-def chunks(rows: Any, chunk_rows: int | None) -> Iterator[Chunk]:
+def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[Chunk]:
     """The rows in their order, chunk by chunk.
 
+    :param mapper: of the class that they are of.
     :raises ConfigurationError: ``chunk_rows`` is no number of rows, or ``rows`` nothing that holds
         rows.
     :raises InvalidRowsError: columns differ in length.
@@ -42,7 +46,7 @@ def chunks(rows: Any, chunk_rows: int | None) -> Iterator[Chunk]:
     if isinstance(rows, Mapping):
         return _parts(_by_column(rows), chunk_rows)
     if hasattr(rows, "__arrow_c_stream__"):
-        return _arrow(rows, chunk_rows or STREAMED)
+        return _arrow(rows, chunk_rows or STREAMED, mapper)
     if isinstance(rows, list | tuple | ColumnRows):
         return parts_of(rows, chunk_rows)
     if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
@@ -51,6 +55,32 @@ def chunks(rows: Any, chunk_rows: int | None) -> Iterator[Chunk]:
             f"interface, found {type(rows).__name__}"
         )
     return _streamed(iter(rows), chunk_rows or STREAMED)
+
+
+def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The chunks, as long as what makes ``rows`` leaves the session's transaction as it is.
+
+    :raises ConfigurationError: it has ended the transaction, or has a savepoint begun that is open.
+    """
+    transaction = host.transaction_of(session)
+    for chunk in stream:
+        _check_transaction(session, transaction, rows)
+        yield chunk
+    _check_transaction(session, transaction, rows)
+
+
+def _check_transaction(session: Session, transaction: object, rows: Any) -> None:
+    if host.transaction_of(session) is transaction:
+        return
+    if isinstance(rows, Generator):
+        # What it has begun ends before what was begun around it.
+        rows.close()
+    raise ConfigurationError(
+        "The rows are made by something that commits or rolls back the session's transaction, or "
+        "holds a savepoint open while it gives rows. They are written in that transaction: "
+        "expected rows that leave it as it is. Use another session there, or call this function "
+        "for each part of the rows"
+    )
 
 
 def parts_of(rows: Sequence[Any], chunk_rows: int | None) -> Iterator[Chunk]:
@@ -98,6 +128,11 @@ def _listed(key: str, values: Any) -> Sequence[Any]:
     if hasattr(values, "tolist"):
         # Of numpy, pandas and pyarrow: Python's own values.
         found: Sequence[Any] = values.tolist()
+        if hasattr(values, "isna"):
+            # pandas has several ways to say that there is none.
+            gaps = values.isna()
+            if gaps.any():
+                return [None if gap else value for value, gap in zip(found, gaps, strict=True)]
         return found
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return list(values)
@@ -106,7 +141,7 @@ def _listed(key: str, values: Any) -> Sequence[Any]:
     )
 
 
-def _arrow(table: Any, chunk_rows: int) -> Iterator[Chunk]:
+def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
     try:
         import pyarrow as pa
     except ModuleNotFoundError as error:
@@ -115,13 +150,36 @@ def _arrow(table: Any, chunk_rows: int) -> Iterator[Chunk]:
             "which is not installed: pip install pyarrow"
         ) from error
     reader = pa.RecordBatchReader.from_stream(table)
+    mapped = {prop.key for prop in mapper.column_attrs}
+    names = reader.schema.names
+    unnamed, ranges = _pandas_indexes(reader.schema)
+    left_out = unnamed.difference(mapped)
+    added = {name: ranges[name] for name in mapped.intersection(ranges).difference(names)}
+    done = 0
     for batch in reader:
         for start in range(0, batch.num_rows, chunk_rows):
             part = batch.slice(start, chunk_rows)
-            yield ColumnRows(
-                {
-                    name: column.to_pylist()
-                    for name, column in zip(part.schema.names, part.columns, strict=True)
-                },
-                part.num_rows,
-            )
+            columns = {
+                name: column.to_pylist()
+                for name, column in zip(names, part.columns, strict=True)
+                if name not in left_out
+            }
+            for name, values in added.items():
+                columns[name] = list(values[done : done + part.num_rows])
+            done += part.num_rows
+            yield ColumnRows(columns, part.num_rows)
+
+
+def _pandas_indexes(schema: Any) -> tuple[set[str], dict[str, range]]:
+    """The columns that are a pandas frame's index and not its columns (that of one which was
+    filtered or sorted has no name of its own); and the indexes that are ranges, which are said and
+    not sent.
+    """
+    found = (schema.pandas_metadata or {}).get("index_columns", ())
+    stored = {item for item in found if isinstance(item, str)}
+    ranges = {
+        item["name"]: range(item["start"], item["stop"], item["step"])
+        for item in found
+        if not isinstance(item, str) and item.get("kind") == "range" and item["name"] is not None
+    }
+    return stored, ranges

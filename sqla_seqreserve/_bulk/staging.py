@@ -25,6 +25,7 @@ from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line
 from .given import NUMBER, Source
+from .progress import Progress
 from .rows import Chunk
 
 __all__ = ["Staging", "are_cast", "staged_plan", "staging"]
@@ -52,6 +53,8 @@ class Staging:
     ) -> None:
         self.connection = connection
         self.by_copy = by_copy
+        self.kept: list[Mapping[str, Any]] | None = None
+        """Rows that were put into it by INSERT, column name -> value, if somebody wants them."""
         # Drivers prepare statements and keep them by their text, with the types that the columns of
         # a table of this name had: so one name has one structure.
         structure = crc32(plan.facts.fingerprint.encode())
@@ -90,7 +93,7 @@ class Staging:
         self,
         rows: Chunk,
         start: int,
-        progress: Callable[[int], object] | None,
+        progress: Progress | None,
         division: Division | None = None,
     ) -> None:
         """Put rows into the table.
@@ -111,7 +114,7 @@ class Staging:
                         [[start + position for position in batch.positions], *batch.copy_values],
                         [_INT8, *batch.oids],
                         batch.binary,
-                        progress,
+                        progress.in_copy if progress is not None else None,
                     )
                 )
             refused = [b.positions for b in division.batches if casts or b.copy_reason]
@@ -120,7 +123,7 @@ class Staging:
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:
-                progress(len(rest))
+                progress.sent(len(rest))
 
     def _copy(self, rows: CopyRows) -> None:
         try:
@@ -144,16 +147,15 @@ class Staging:
             )
             for item in self.plan.columns
         ]
-        context = DefaultContext(self.connection, ready)
-        for index, (item, values) in enumerate(ready):
-            if item.default is not None:
-                ready[index] = (item, context.fill(item, values))
+        ready = DefaultContext(self.connection, ready).filled()
         records = [
             {NUMBER: number, **dict(zip(self.columns, values, strict=True))}
             for number, values in zip(
                 numbers, zip(*(values for _, values in ready), strict=True), strict=True
             )
         ]
+        if self.kept is not None:
+            self.kept += records
         plain = []
         for record in records:
             if all(map(is_plain, record.values())):
@@ -178,22 +180,36 @@ def staged_plan(
     :param given: the attributes that every row gives.
     :param constants: attributes that have one value in every row.
     """
-    return replace(plan, reason=None, columns=tuple(_staged_columns(plan, given, constants)))
+    return replace(
+        plan,
+        reason=None,
+        columns=tuple(_staged_columns(plan, given, constants)),
+        context_default=None,
+        sentinel=None,
+    )
 
 
 def _staged_columns(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
-    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python."""
+    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python. A
+    version is one of these where the rows give it, as in ``insert().on_conflict_do_update()``.
+    """
     for item in plan.columns:
-        if item.attribute in given and not item.is_version:
-            yield replace(item, absent=Absent.NULL, default=None, plain_default=None)
+        if item.attribute in given:
+            yield replace(
+                item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
+            )
+        elif item.is_version and plan.mapper.version_id_generator is False:
+            # The database generates it.
+            continue
         elif item.attribute is not None and item.attribute in constants:
             yield replace(
                 item,
                 absent=Absent.DEFAULT,
                 default=_always(constants[item.attribute]),
                 plain_default=None,
+                is_of_class=True,
             )
         elif item.absent is Absent.DEFAULT:
             yield item
@@ -214,8 +230,9 @@ def staging(
     """A temporary table for the block. One upsert may run within another (its rows, say, come from
     a generator that upserts), so each has a name of its own.
     """
-    depth = connection.info.get(_DEPTH, 0) + 1
-    connection.info[_DEPTH] = depth
+    info = connection.info
+    depth = info.get(_DEPTH, 0) + 1
+    info[_DEPTH] = depth
     try:
         staged = Staging(connection, plan, computed, by_copy=by_copy, depth=depth)
         try:
@@ -223,10 +240,11 @@ def staging(
         except BaseException as error:
             # A transaction that has failed takes the table with it; and it may have failed without
             # the database's error being the one that is raised.
-            if not isinstance(error, DBAPIError) or host.autocommits(connection):
+            lives = not connection.closed and connection.in_transaction()
+            if lives and (not isinstance(error, DBAPIError) or host.autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()
             raise
         staged.drop()
     finally:
-        connection.info[_DEPTH] = depth - 1
+        info[_DEPTH] = depth - 1

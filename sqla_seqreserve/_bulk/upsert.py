@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, text
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._ids import catalogue
@@ -17,18 +17,16 @@ from .._rows.table import ColumnRows
 from .._writers.copy import no_copy_reason, refused_types
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .arbiter import Arbiter, find_arbiter, known_arbiter
-from .checks import check_rows
 from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
-from .rows import Chunk, chunks
+from .one_by_one import OneByOne
+from .rows import Chunk, chunks, within
 from .staging import are_cast, staged_plan, staging
 from .update import Update
 from .upserting import Outcome, Upserting
 
 __all__ = ["upsert"]
-
-_MOST_PROBLEMS = 1000
 
 _COMPUTED = text(
     """
@@ -41,6 +39,7 @@ _COMPUTED = text(
 
 
 def upsert(
+    session: Session,
     connection: Connection,
     mapper: Mapper[Any],
     rows: Any,
@@ -58,9 +57,9 @@ def upsert(
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
     """
-    stream = iter(chunks(rows, chunk_rows))
+    stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
-    whole = Inserting(connection, mapper, None, None)
+    whole = Inserting(session, connection, mapper, None, progress)
     if len(whole.tables) != 1:
         names = ", ".join(table.name for table in whole.tables)
         raise ConfigurationError(
@@ -83,6 +82,7 @@ def upsert(
         raise ConfigurationError(f"The database has no table {name}")
     if arbiter is None or not compared:
         arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+    first = whole.filled(first)
     given = _given(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
@@ -95,14 +95,22 @@ def upsert(
     _check(whole, first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
+    interference = host.interference(connection)
+    sent: list[Mapping[str, Any]] = []
+
     def write(source: Source, total: int) -> tuple[int, Outcome]:
         rows = Given(source, plan, arbiter, total)
-        upserting = Upserting(rows, sequence, Update(overwritten, where))
+        change = Update(overwritten, where)
+        if interference is None:
+            upserting = Upserting(rows, sequence, change)
+        else:
+            upserting = OneByOne(rows, change, sent, interference)
         return total, upserting.run(keys=keys, changed=changed)
 
     by_copy = (
         pinned
-        and no_copy_reason(connection.dialect) is None
+        and interference is None
+        and no_copy_reason(connection) is None
         and refused_types(connection, staged) is None
     )
     division = None
@@ -113,20 +121,23 @@ def upsert(
         if following is None and not are_cast(staged, division):
             found = few_rows(staged, division)
         if found is not None:
-            if progress is not None:
-                progress(len(first))
+            if whole.progress is not None:
+                whole.progress.sent(len(first))
             return write(Source(connection, found, staged, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, staged, computed, by_copy=by_copy) as table:
-        table.add(first, 0, progress, division)
+        if interference is not None:
+            table.kept = sent
+        table.add(first, 0, whole.progress, division)
         total = len(first)
-        for chunk in stream:
+        for chunk in map(whole.filled, stream):
             _check(whole, chunk, total, given, required, why)
-            table.add(chunk, total, progress)
+            table.add(chunk, total, whole.progress)
             total += len(chunk)
         total, outcome = write(table.source, total)
     if by_copy:
         outcome.writer = "copy"
+    outcome.reason = interference
     return total, outcome
 
 
@@ -155,7 +166,7 @@ def _check(
     """Refuse rows that no INSERT could take, and those that give other attributes than the first:
     what would become of the others in a row that is there?
     """
-    check_rows(whole.mapper, rows, start, required, why)
+    whole.check(rows, start, required, why)
     if isinstance(rows, ColumnRows):
         alike = rows.columns.keys() == given
     else:
@@ -170,7 +181,7 @@ def _check(
     raise InvalidRowsError(
         f"{whole.mapper.class_.__name__}: rows must give the same attributes as row 0 "
         "does; nothing was written",
-        problems[:_MOST_PROBLEMS],
+        problems,
     )
 
 

@@ -28,13 +28,14 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import FlushError
 
 from .._rows.plan import Absent
 from ..reports import Writer
-from .given import NUMBER, Given, key_label
+from .given import NUMBER, Given, key_label, named
 from .update import Update
 
 __all__ = ["Outcome", "Upserting"]
@@ -46,13 +47,14 @@ _NEW: Final = "sqla_seqreserve_new"
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What an upsert wrote, and whether COPY brought the rows; as asked for, the ``keys`` of every
-    row, and of those ``changed``.
+    """What an upsert wrote, whether COPY brought the rows, and why they went one by one; as asked
+    for, the ``keys`` of every row, and of those ``changed``.
     """
 
     inserted: int
     updated: int
     writer: Writer = "insert"
+    reason: str | None = None
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -132,13 +134,14 @@ class Upserting:
         """What was written, and the keys of the rows that were, by number."""
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         numbered: Any = self._numbered()
-        if keys or self._is_partitioned:
-            numbered = numbered.cte("numbered")
+        # Citus takes no join with a table of its own below the INSERT .. SELECT of every key.
+        if keys or self._is_partitioned or self.plan.facts.distributed:
+            numbered = numbered.cte(named("numbered"))
         else:
             # Read once; a CTE would be put aside first.
-            numbered = numbered.subquery("numbered")
+            numbered = numbered.subquery(named("numbered"))
         told = keys or changed
-        written = self._insert(numbered, keys=told or self._is_partitioned).cte("written")
+        written = self._insert(numbered, keys=told or self._is_partitioned).cte(named("written"))
         source, is_new = self._with_news(numbered, written)
         if not told:
             counts = select(func.count().filter(is_new), func.count().filter(~is_new))
@@ -211,22 +214,7 @@ class Upserting:
         statement = pg_insert(self.target).from_select(
             [item.key for item in target], rows, include_defaults=False
         )
-        where: ColumnElement[bool] | None = (
-            literal_column(self.arbiter.predicate, Boolean)
-            if self.arbiter.predicate is not None
-            else None
-        )
-        elements: Any = self.arbiter.target()
-        overwritten = dict(self.update.overwritten(self.plan, statement.excluded))
-        if overwritten:
-            statement = statement.on_conflict_do_update(
-                index_elements=elements,
-                index_where=where,
-                set_=overwritten,
-                where=self.update.where,
-            )
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=elements, index_where=where)
+        statement = self._on_conflict(statement)
         returned: list[Any] = []
         if keys:
             columns = [self.given.column(name) for name in self.arbiter.columns if name is not None]
@@ -234,6 +222,21 @@ class Upserting:
         if not self._is_partitioned:
             returned.append(literal_column("(xmax = 0)", Boolean).label(_NEW))
         return statement.returning(*returned)
+
+    def _on_conflict(self, statement: Insert) -> Insert:
+        """The INSERT with what becomes of a row that is there."""
+        where: ColumnElement[bool] | None = (
+            literal_column(self.arbiter.predicate, Boolean)
+            if self.arbiter.predicate is not None
+            else None
+        )
+        elements: Any = self.arbiter.target()
+        overwritten = dict(self.update.overwritten(self.plan, statement.excluded))
+        if not overwritten:
+            return statement.on_conflict_do_nothing(index_elements=elements, index_where=where)
+        return statement.on_conflict_do_update(
+            index_elements=elements, index_where=where, set_=overwritten, where=self.update.where
+        )
 
     @property
     def _looks_again(self) -> bool:
@@ -283,7 +286,7 @@ class Upserting:
         known = (
             select(*(numbered.c[label] for label in labels))
             .where(numbered.c[labels[0]].is_not(None))
-            .subquery("known")
+            .subquery(named("known"))
         )
         same = and_(
             *(
@@ -301,12 +304,9 @@ class Upserting:
         names = {item.column.name for item in self.given.source.plan.columns}
         if all(key.name in names for key in self.keys):
             return and_(*(numbered.c[key.name] == written.c[key.key] for key in self.keys))
-        same = []
-        for name, label in zip(self.arbiter.columns, self.given.names, strict=True):
-            if name is None:
-                return false()
-            same.append(numbered.c[label] == written.c[self.given.column(name).key])
-        return and_(*same)
+        if None in self.arbiter.columns:
+            return false()
+        return self.given.are_written(numbered, written)
 
     def _other_keys(self, numbered: Any, written: Any) -> ColumnElement[bool]:
         assert self.sequence is not None

@@ -10,21 +10,24 @@ from importlib import import_module
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Dialect
+from sqlalchemy import Connection, Dialect
 
-from .driver import CopyRows, Driver, InsertMessage, MessageError, Returned, Row
-from .locking import LockRefusedError
+from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
+from .locking import LockRefusedError, OutdatedError
 from .singly import Singly
 
 __all__ = [
+    "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
     "LockRefusedError",
     "MessageError",
+    "OutdatedError",
     "Returned",
     "Row",
     "driver_of",
+    "driver_on",
     "send_singly",
     "sends_rows_apart",
 ]
@@ -42,7 +45,7 @@ _drivers: WeakKeyDictionary[Dialect, Driver | None] = WeakKeyDictionary()
 
 def driver_of(dialect: Dialect) -> Driver | None:
     """What is known of the driver below ``dialect``; ``None``: nothing beyond SQLAlchemy's own use
-    of it.
+    of it. It is the driver as it was below the connection that was looked at last.
     """
     try:
         return _drivers[dialect]
@@ -53,6 +56,20 @@ def driver_of(dialect: Dialect) -> Driver | None:
         driver = import_module(f".{_FILES[dialect.driver]}", __name__).make_driver(dialect)
     _drivers[dialect] = driver
     return driver
+
+
+def driver_on(connection: Connection) -> Driver | None:
+    """What is known of the driver below ``connection``, whose class, or that of its cursors, may be
+    an agent's or the application's. Whoever sends something, or chooses a way, asks here.
+    """
+    dialect = connection.dialect
+    driver = driver_of(dialect)
+    if driver is None:
+        return None
+    found = driver.on(connection.connection)
+    if found is not driver:
+        _drivers[dialect] = found
+    return found
 
 
 def send_singly(dialect: Dialect) -> None:

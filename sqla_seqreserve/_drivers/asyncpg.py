@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Dialect
 
 from .. import _host as host
-from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import literal
+from .wrapped import Wrapped, no_copy
 
 __all__ = ["make_driver"]
 
@@ -56,6 +58,7 @@ class _Asyncpg:
     lock_round_trips = 0
 
     returns_each = False
+    times_begin = True
     copy_start = 150.0
     copy_row = 4.5
     insert_row = 12.0
@@ -64,6 +67,20 @@ class _Asyncpg:
     executed_row = 14.0
     statement = 200.0
     reservation = 280.0
+
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        from asyncpg import Connection
+        from asyncpg.pool import PoolConnectionProxy
+
+        cls = type(connection.driver_connection)
+        return self if cls is Connection or cls is PoolConnectionProxy else self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        driver = connection.driver_connection
+        return None if hasattr(driver, "_protocol") else no_copy(driver)
 
     def state(self, connection: Any) -> State:
         if connection.dbapi_connection.autocommit:
@@ -74,7 +91,7 @@ class _Asyncpg:
         value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
         return value
 
-    def refuses_copy(self) -> str | None:
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
@@ -86,6 +103,12 @@ class _Asyncpg:
 
     def begin_along(self, cursor: Any) -> None:
         """asyncpg takes one statement at a time, BEGIN too."""
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        if host.begins_adapted(cursor):
+            started = time.perf_counter()
+            host.begin_adapted(cursor)
+            took(time.perf_counter() - started)
 
     def query(
         self,
@@ -99,7 +122,8 @@ class _Asyncpg:
             cursor.execute(statement, parameters)
             return [tuple(row) for row in cursor.fetchall()]
         opens = host.begins_adapted(cursor)
-        text = f"COPY ({_with_values(statement, parameters)}) TO STDOUT"
+        # A listener may have put a comment behind the statement: "-- ...", up to the line's end.
+        text = f"COPY ({_with_values(statement, parameters)}\n) TO STDOUT"
         copied = host.await_adapted(cursor, self._query(cursor, lock, text))
         if copied is None:
             if opens:
@@ -156,7 +180,12 @@ class _Asyncpg:
             host.set_adapted_rowcount(cursor, taken)
             return taken
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
 
 

@@ -7,12 +7,13 @@ coroutines wait for them in SQLAlchemy's greenlet, so every method here is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 __all__ = [
+    "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
@@ -58,6 +59,17 @@ class CopyRows:
             yield islice(rows, _BLOCK)
             if self.progress is not None:
                 self.progress(min(_BLOCK, len(self) - start))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What must hold for INSERTs to be carried out: a lock (``LOCK TABLE``), and a query under it
+    that divides by zero where it does not hold, with the driver's placeholders and parameters.
+    """
+
+    lock: str
+    statement: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +133,10 @@ class Driver(Protocol):
     returns_each: bool
     """Whether each row of a message may bring values back (RETURNING), not the last alone."""
 
+    @property
+    def times_begin(self) -> bool:
+        """Whether the BEGIN's round trip can be timed by itself (:meth:`time_begin`)."""
+
     lock_round_trips: int
     """Round trips of a lock beside those of the :meth:`query` that it is taken for."""
 
@@ -138,6 +154,12 @@ class Driver(Protocol):
     reservation: float
     """Microseconds of work, as :class:`sqla_seqreserve._routes.Wire` has them."""
 
+    def on(self, connection: Any) -> Driver:
+        """The driver as it is below the pool's ``connection``: this one, or what is left of it
+        where the connection or its cursors are of a class that is not the driver's own. No I/O
+        happens.
+        """
+
     def state(self, connection: Any) -> State:
         """Whether the next statement on the pool's ``connection`` begins a transaction."""
 
@@ -146,8 +168,10 @@ class Driver(Protocol):
         does not, or where the driver keeps it to itself. No I/O happens.
         """
 
-    def refuses_copy(self) -> str | None:
-        """Why no COPY can be sent just now, ``None`` if one can."""
+    def refuses_copy(self, connection: Any) -> str | None:
+        """Why no COPY can be sent just now on the pool's ``connection``, ``None`` if one can. No
+        I/O happens.
+        """
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
         """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,
@@ -157,6 +181,13 @@ class Driver(Protocol):
     def begin_along(self, cursor: Any) -> None:
         """Have the BEGIN of the transaction travel with what SQLAlchemy's ``cursor`` executes next,
         if there is none yet and if :attr:`begins_along`.
+        """
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        """Call ``took`` with the seconds of the round trip of the BEGIN that comes before what
+        SQLAlchemy's ``cursor`` sends next. BEGIN waits for no lock, so that this is what the
+        network takes. Nothing is sent for it that would not be sent anyway; where that does not
+        show the time, ``took`` is not called.
         """
 
     def query(
@@ -186,11 +217,18 @@ class Driver(Protocol):
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         """Send rows by ``COPY .. FROM STDIN``; return how many the server took."""
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         """Send INSERTs in one message, the BEGIN of the transaction included; return per INSERT
         the rows that came back.
 
         :param connection: the pool's.
+        :param first: goes before them in the same message.
 
         :raises MessageError: from the driver's own error, with its place.
+        :raises OutdatedError: what goes first does not hold.
         """

@@ -6,11 +6,16 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LOCK_REFUSED", "UNDO", "LockRefusedError", "guarded"]
+__all__ = ["LOCK_REFUSED", "OUTDATED", "UNDO", "LockRefusedError", "OutdatedError", "guarded"]
 
 LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809"})
 """SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
 or schema, not a table.
+"""
+
+OUTDATED: Final = LOCK_REFUSED | {"22012"}
+"""SQLSTATEs of a lock that cannot be had, and of a comparison under it that does not hold, for then
+it divides by zero.
 """
 
 _SAVEPOINT: Final = "sqla_seqreserve_lock"
@@ -23,6 +28,12 @@ savepoint is gone.
 
 class LockRefusedError(Exception):
     """A table could not be locked as an INSERT would lock it; nothing else was run."""
+
+
+class OutdatedError(Exception):
+    """What a message was made by no longer holds; nothing of it was run, and the transaction is as
+    it was before.
+    """
 
 
 def guarded(lock: str) -> tuple[str, str, str]:

@@ -8,14 +8,15 @@ locally. Read in psycopg 3.2.0 and 3.3.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Final
 
 from sqlalchemy import Dialect
 
 from .. import _host as host
 from .driver import (
+    Comparison,
     CopyRows,
     Driver,
     InsertMessage,
@@ -25,18 +26,20 @@ from .driver import (
     State,
     TypeTable,
 )
-from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
+from .wrapped import Wrappable, Wrapped
 
 __all__ = ["make_driver"]
 
 
-class _Psycopg:
+class _Psycopg(Wrappable):
     types: TypeTable = "psycopg"
     copy_round_trips = 2
     begins_along = True
     takes_scripts = True
     sends_several = True
     returns_each = True
+    times_begin = True
     lock_round_trips = 0
 
     copy_start = 300.0
@@ -47,6 +50,19 @@ class _Psycopg:
     executed_row = 20.0
     statement = 150.0
     reservation = 230.0
+
+    def __init__(self, own: Any) -> None:
+        self._has = own.has
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        return self if self._has(connection.driver_connection) else self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        from .psycopg_classes import refused_cursor
+
+        with closing(connection.cursor()) as cursor:
+            return refused_cursor(self._below(cursor))
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
@@ -61,9 +77,18 @@ class _Psycopg:
     def begin_along(self, cursor: Any) -> None:
         from .psycopg_prepared import begin_along
 
-        begin_along(host.driver_cursor(cursor))
+        begin_along(self._below(cursor))
 
-    def refuses_copy(self) -> str | None:
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        from .psycopg_prepared import time_first
+
+        time_first(self._below(cursor).connection, took)
+
+    def _below(self, cursor: Any) -> Any:
+        """The driver's cursor below SQLAlchemy's."""
+        raise NotImplementedError
+
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
@@ -71,6 +96,9 @@ class _Psycopg:
 
 
 class _SyncPsycopg(_Psycopg):
+    def _below(self, cursor: Any) -> Any:
+        return cursor
+
     def query(
         self,
         cursor: Any,
@@ -114,13 +142,30 @@ class _SyncPsycopg(_Psycopg):
                     write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         driver = connection.driver_connection
-        with driver.lock:
-            return driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+        opens = _is_idle(driver)
+        try:
+            with driver.lock:
+                return driver.wait(_send(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+        except OutdatedError:
+            if opens:
+                driver.rollback()
+            else:
+                with driver.lock:
+                    driver.wait(_query(driver, ";".join(UNDO)))
+            raise
 
 
 class _AsyncPsycopg(_Psycopg):
+    def _below(self, cursor: Any) -> Any:
+        return host.driver_cursor(cursor)
+
     def query(
         self,
         cursor: Any,
@@ -176,17 +221,35 @@ class _AsyncPsycopg(_Psycopg):
                         await write_row(row)
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
-        return host.await_driver(self._send(connection.driver_connection, inserts))  # type: ignore[no-any-return]  # as above
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
+        return host.await_driver(self._send(connection.driver_connection, inserts, first))  # type: ignore[no-any-return]  # as above
 
-    async def _send(self, driver: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
-        async with driver.lock:
-            return await driver.wait(_send(driver, inserts))  # type: ignore[no-any-return]  # as above
+    async def _send(
+        self, driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+    ) -> list[Returned]:
+        opens = _is_idle(driver)
+        try:
+            async with driver.lock:
+                return await driver.wait(_send(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+        except OutdatedError:
+            if opens:
+                await driver.rollback()
+            else:
+                async with driver.lock:
+                    await driver.wait(_query(driver, ";".join(UNDO)))
+            raise
 
 
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
-    return _AsyncPsycopg() if dialect.is_async else _SyncPsycopg()
+    from .psycopg_classes import ASYNC, SYNC
+
+    return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
 
 
 def _is_idle(driver: Any) -> bool:
@@ -305,7 +368,12 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, list[Returned]]:
+_FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
+
+
+def _send(
+    driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+) -> Generator[Any, Any, list[Returned]]:
     """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
     back.
     """
@@ -319,7 +387,8 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
     commands: list[tuple[Any, ...]] = []
-    if _is_idle(driver):
+    opens = _is_idle(driver)
+    if opens:
         commands.append((pgconn.send_query_params, _begin(driver).encode(), None))
         places.append(None)
     often = Counter[str]()
@@ -327,6 +396,10 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         often[insert.statement] += len(insert.parameters)
     statements = Statements(driver)
     dumping = Transformer(driver)
+    if first is not None:
+        calls = statements.comparing(first, opens=opens)
+        commands += calls
+        places += [_FIRST] * len(calls)
     for position, insert in enumerate(inserts):
         text, names = numbered(insert.statement, encoding)
         formats = [PyFormat.AUTO] * len(names)
@@ -352,7 +425,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         yield from generators.send(pgconn)
         for place in places:
             for result in (yield from generators.fetch_many(pgconn)):
-                if result.status == ExecStatus.TUPLES_OK:
+                if result.status == ExecStatus.TUPLES_OK and place is not _FIRST:
                     assert place is not None
                     loading.set_pgresult(result)
                     found = back[place[0]]
@@ -368,5 +441,7 @@ def _send(driver: Any, inserts: Sequence[InsertMessage]) -> Generator[Any, Any, 
         yield from statements.keep()
     else:
         place, refusal = failure
-        raise MessageError(*(place or (0, 0)), back) from refusal
+        if place is _FIRST and refusal.sqlstate in OUTDATED:
+            raise OutdatedError from refusal
+        raise MessageError(*(place if place and place is not _FIRST else (0, 0)), back) from refusal
     return back

@@ -8,7 +8,9 @@ saying whose. Read in psycopg2 2.9.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -16,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .driver import (
+    Comparison,
     CopyRows,
     Driver,
     InsertMessage,
@@ -25,8 +28,9 @@ from .driver import (
     State,
     TypeTable,
 )
-from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
+from .wrapped import Wrapped, no_copy
 
 __all__ = ["make_driver"]
 
@@ -54,6 +58,23 @@ class _Psycopg2:
     statement = 150.0
     reservation = 370.0
 
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(self)
+
+    def on(self, connection: Any) -> Driver:
+        from psycopg2 import extensions
+
+        driver = connection.driver_connection
+        if type(driver) is extensions.connection and (
+            driver.cursor_factory is None or driver.cursor_factory is extensions.cursor
+        ):
+            return self
+        return self._wrapped
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        with closing(connection.cursor()) as cursor:
+            return None if hasattr(cursor, "copy_expert") else no_copy(cursor)
+
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
         if driver.autocommit:
@@ -64,7 +85,7 @@ class _Psycopg2:
         value: str | None = connection.driver_connection.get_parameter_status(name)
         return value
 
-    def refuses_copy(self) -> str | None:
+    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
         from psycopg2.extensions import get_wait_callback
 
         if get_wait_callback() is not None:
@@ -76,6 +97,24 @@ class _Psycopg2:
 
     def begin_along(self, cursor: Any) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
+
+    @property
+    def times_begin(self) -> bool:
+        from psycopg2.extensions import get_wait_callback
+
+        # psycopg2 has no large objects while one is set.
+        return get_wait_callback() is None
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        connection = cursor.connection
+        if not (self.times_begin and _is_idle(connection)):
+            return
+        started = time.perf_counter()
+        # A large object that is neither opened nor made: psycopg2 sends the BEGIN, and no more.
+        connection.lobject(1, "n")
+        seconds = time.perf_counter() - started
+        if not _is_idle(connection):
+            took(seconds)
 
     def query(
         self,
@@ -121,14 +160,35 @@ class _Psycopg2:
             raise
         return int(cursor.rowcount)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
+        driver = connection.driver_connection
         back = [Returned([]) for _ in inserts]
-        with connection.driver_connection.cursor() as cursor:
+        opens = _is_idle(driver)
+        with driver.cursor() as cursor:
             # Every value is in its text before anything is sent: what cannot be is refused here.
-            for message in list(_messages(cursor, inserts)):
+            messages = list(_messages(cursor, inserts))
+            if first is not None:
+                savepoint, lock, release = guarded(first.lock)
+                compared = cursor.mogrify(first.statement, first.parameters)
+                texts = [savepoint.encode(), cursor.mogrify(lock), compared, release.encode()]
+                messages[0].insert(0, _Statement(_FIRST, 0, "", b";".join(texts)))
+            for message in messages:
                 try:
-                    cursor.execute(b";".join(statement.text for statement in message))
+                    cursor.execute(_NEXT.join(statement.text for statement in message))
                 except cursor.connection.Error as error:
+                    if (
+                        message[0].position == _FIRST
+                        and error.pgcode in OUTDATED
+                        and not _was_locked(cursor, "", autocommit=False)
+                    ):
+                        if opens:
+                            driver.rollback()
+                        raise OutdatedError from error
                     raise _placed(error, message, cursor.connection) from error
                 if inserts[message[-1].position].returns:
                     found = back[message[-1].position]
@@ -208,6 +268,13 @@ def _formats() -> Mapping[type, TextFormat]:
 
 # Sending several
 
+_NEXT: Final = b"\n;"
+"""Between two statements: not within a comment ("-- ...") that a listener has put behind one."""
+
+
+_FIRST: Final = -1
+"""The position of what goes before the INSERTs of a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
@@ -250,17 +317,17 @@ def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> Messa
     """
     from psycopg2.extensions import encodings
 
-    candidates = list(message)
+    candidates = written = [each for each in message if each.position != _FIRST]
     if error.diag.statement_position is not None:
         offset = int(error.diag.statement_position)
         encoding = encodings[connection.encoding]
         for statement in message:
-            offset -= len(statement.text.decode(encoding)) + 1
+            offset -= len(statement.text.decode(encoding)) + len(_NEXT)
             if offset <= 0:
-                candidates = [statement]
+                candidates = [statement] if statement in written else written
                 break
     elif error.diag.table_name is not None and error.diag.context is None:
         table = error.diag.table_name
-        candidates = [each for each in message if each.table == table] or candidates
+        candidates = [each for each in written if each.table == table] or candidates
     first = candidates[0]
     return MessageError(first.position, first.row, is_certain=len(candidates) == 1)

@@ -14,10 +14,12 @@ psycopg 3.2.0 and 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from psycopg import OperationalError, generators
 from psycopg._cursor_base import BaseCursor
@@ -26,8 +28,8 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
-from .driver import Row
-from .locking import LOCK_REFUSED, LockRefusedError
+from .driver import Comparison, Row
+from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
 __all__ = ["Statements", "begin_along", "leave_pipeline", "numbered", "query_prepared"]
 
@@ -37,10 +39,32 @@ def begin_along(cursor: Any) -> None:
     cls: Any = type(cursor)
     # Cursors that bind on the client's side, or send otherwise, send as they do.
     if (
-        cls._execute_send is BaseCursor._execute_send
+        issubclass(cls, BaseCursor)
+        and cls._execute_send is BaseCursor._execute_send
         and cls._execute_gen is BaseCursor._execute_gen
     ):
         cursor.__class__ = _beginning(cls)
+
+
+_timed: WeakKeyDictionary[Any, Callable[[float], object]] = WeakKeyDictionary()
+
+
+def time_first(connection: Any, took: Callable[[float], object]) -> None:
+    """Have the answer to the first statement of the next message on psycopg's connection timed:
+    a BEGIN, or the SAVEPOINT of a lock, which the server answers before it goes on.
+    """
+    _timed[connection] = took
+
+
+def _timing(connection: Any) -> Callable[[float], object] | None:
+    """Who wants to know how long the first answer takes that is sent now; asked once its statement
+    is among those to be sent.
+    """
+    took = _timed.pop(connection, None) if _timed else None
+    if took is not None:
+        # Else the server keeps the answer until it has all of them.
+        connection.pgconn.send_flush_request()
+    return took
 
 
 class _Beginning:
@@ -78,6 +102,7 @@ class _Beginning:
         pgconn.enter_pipeline_mode()
         try:
             pgconn.send_query_params(connection._get_tx_start_command(), None)
+            took = _timing(connection)
             if step is Prepare.NO:
                 pgconn.send_query_params(
                     sent.query,
@@ -92,9 +117,12 @@ class _Beginning:
                 pgconn.send_query_prepared(
                     name, sent.params, param_formats=sent.formats, result_format=result_format
                 )
+            started = time.perf_counter()
             pgconn.pipeline_sync()
             yield from generators.send(pgconn)
             before = yield from generators.fetch_many(pgconn)
+            if took is not None:
+                took(time.perf_counter() - started)
             if step is Prepare.SHOULD:
                 before += yield from generators.fetch_many(pgconn)
             results = yield from generators.fetch_many(pgconn)
@@ -169,6 +197,21 @@ class Statements:
             return [(pgconn.send_prepare, name, text, types), execute]
         return [execute]
 
+    def comparing(self, first: Comparison, *, opens: bool) -> list[tuple[Any, ...]]:
+        """What to call to take the lock of a comparison and to make it, likewise; within an open
+        transaction in a savepoint.
+        """
+        encoding, dumping = self._connection.info.encoding, Transformer(self._connection)
+        savepoint, lock, release = (one.encode(encoding) for one in guarded(first.lock))
+        text, names = numbered(first.statement, encoding)
+        formats = [PyFormat.AUTO] * len(names)
+        values = dumping.dump_sequence([first.parameters[name] for name in names], formats)
+        compare = self.commands(text, values, dumping.types or (), dumping.formats, many=False)
+        send = self._pgconn.send_query_params
+        if opens:
+            return [(send, lock, None), *compare]
+        return [(send, savepoint, None), (send, lock, None), *compare, (send, release, None)]
+
     def keep(self) -> Generator[Any, Any, None]:
         """Count the statements as executed, once all were; have what is prepared in excess
         deallocated.
@@ -229,16 +272,22 @@ def query_prepared(
     types = converting.types or ()
     calls = statements.commands(text, values, types, converting.formats, many=False)
     results: list[Any] = []
+    took = None
     pgconn.enter_pipeline_mode()
     try:
-        for one in before:
+        for number, one in enumerate(before):
             pgconn.send_query_params(one.encode(encoding), None)
+            if number == 0:
+                took = _timing(driver)
         for send, *arguments in calls:
             send(*arguments)
+        started = time.perf_counter()
         pgconn.pipeline_sync()
         yield from generators.send(pgconn)
-        for _ in range(len(before) + len(calls)):
+        for number in range(len(before) + len(calls)):
             results += yield from generators.fetch_many(pgconn)
+            if number == 0 and took is not None:
+                took(time.perf_counter() - started)
         yield from generators.fetch_many(pgconn)
     finally:
         leave_pipeline(pgconn)

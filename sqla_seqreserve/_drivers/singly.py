@@ -9,11 +9,12 @@ a row say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from .driver import CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
-from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .locking import guarded
+from .wrapped import take
 
 __all__ = ["Singly"]
 
@@ -44,15 +45,32 @@ class Singly:
         self.executed_row = driver.executed_row
         self.statement = driver.statement
         self.reservation = driver.reservation
+        self._twins: dict[Driver, Singly] = {driver: self}
+
+    def on(self, connection: Any) -> Driver:
+        below = self._driver.on(connection)
+        if below not in self._twins:
+            twin = self._twins[below] = Singly(below)
+            twin._twins = self._twins
+        return self._twins[below]
+
+    @property
+    def times_begin(self) -> bool:
+        # psycopg sends its BEGIN within execute(), and only a pipeline shows its time.
+        return not self.rows_apart and self._driver.times_begin
 
     def state(self, connection: Any) -> State:
         return self._driver.state(connection)
 
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        if self.times_begin:
+            self._driver.time_begin(cursor, took)
+
     def setting(self, connection: Any, name: str) -> str | None:
         return self._driver.setting(connection, name)
 
-    def refuses_copy(self) -> str | None:
-        return self._driver.refuses_copy()
+    def refuses_copy(self, connection: Any) -> str | None:
+        return self._driver.refuses_copy(connection)
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
         return self._driver.refuses_types(connection, oids)
@@ -69,7 +87,7 @@ class Singly:
         types: Sequence[str] = (),  # noqa: ARG002  # executed as SQLAlchemy does, it knows them
     ) -> list[Row]:
         if lock is not None:
-            _take(cursor, lock)
+            take(cursor, guarded(lock))
         cursor.execute(statement, parameters)
         return [tuple(row) for row in cursor.fetchall()]
 
@@ -79,19 +97,10 @@ class Singly:
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return self._driver.copy(cursor, statement, rows)
 
-    def send(self, connection: Any, inserts: Sequence[InsertMessage]) -> list[Returned]:
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
         raise NotImplementedError("this engine takes one statement in a message")
-
-
-def _take(cursor: Any, lock: str) -> None:
-    """Take the lock, each statement by itself."""
-    for statement in guarded(lock):
-        try:
-            cursor.execute(statement)
-        except Exception as error:
-            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-            if statement != lock or state not in LOCK_REFUSED:
-                raise
-            for undoing in UNDO:
-                cursor.execute(undoing)
-            raise LockRefusedError from error

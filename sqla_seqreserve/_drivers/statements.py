@@ -3,7 +3,7 @@
 The statement is executed by SQLAlchemy, with the ``do_execute`` event in place of the driver's
 ``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error`` runs where
 SQLAlchemy does these things. The listener looks at the execution options and leaves every other
-statement alone; but what waits to be sent on a connection (:func:`send_first`) is sent before it.
+statement alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from . import driver_of, sends_rows_apart
+from .. import _host as host
+from . import driver_on, sends_rows_apart
 
-__all__ = ["Job", "begin_along", "listen", "run_on_driver", "send_first", "write_many_by"]
+__all__ = ["Job", "begin_along", "listen", "run_on_driver", "write_many_by"]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -29,14 +30,13 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 """
 
 Took: TypeAlias = Callable[[float], object] | None
-"""Is called with the seconds that the driver took to execute a statement, if anybody asks."""
+"""Is called with the seconds that a round trip took, if anybody asks."""
 
 WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], bool]
 """Is asked to execute a statement for many rows; says whether it did."""
 
 _listening: WeakSet[Dialect] = WeakSet()
-_waiting: WeakKeyDictionary[Connection, Callable[[], object]] = WeakKeyDictionary()
-_beginning: WeakKeyDictionary[Connection, Took] = WeakKeyDictionary()
+_beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary()
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -61,24 +61,24 @@ def run_on_driver(
         connection.execute(statement, parameters, execution_options=options)
 
 
-def send_first(connection: Connection, send: Callable[[], object]) -> None:
-    """Call ``send`` once, before the next statement of the connection is sent."""
-    listen(connection.dialect)
-    _waiting[connection] = send
-
-
 def write_many_by(connection: Connection, write: WriteMany) -> None:
     """Have ``write`` asked to execute what the connection executes for many rows."""
     listen(connection.dialect)
     _writing[connection] = write
 
 
-def begin_along(connection: Connection, took: Took) -> None:
+def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
+
+    :param took: is called with the time of the BEGIN.
+    :param whole: or with that of the statement, locks that it waits for included.
     """
     listen(connection.dialect)
-    _beginning[connection] = took
+    if len(connection.dialect.dispatch.do_execute) > 1:
+        # Somebody else's listener may execute it, and ours would not be called.
+        return
+    _beginning[connection] = took, whole
 
 
 def listen(dialect: Dialect) -> None:
@@ -86,25 +86,15 @@ def listen(dialect: Dialect) -> None:
     if dialect not in _listening:
         with _lock:
             if dialect not in _listening:
+                host.OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
-                event.listen(dialect, "do_execute_no_params", _do_execute_no_params)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 _listening.add(dialect)
-
-
-def _send_what_waits(context: ExecutionContext) -> None:
-    if _waiting and (send := _waiting.pop(context.root_connection, None)) is not None:
-        send()
-
-
-def _do_execute_no_params(cursor: DBAPICursor, statement: str, context: ExecutionContext) -> None:  # noqa: ARG001  # an event's
-    _send_what_waits(context)
 
 
 def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    _send_what_waits(context)
     write = _writing.get(context.root_connection)
     if write is not None and write(cursor, statement, parameters, context):
         return True
@@ -121,11 +111,13 @@ def _begin_along(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    took = _beginning.pop(context.root_connection)
-    driver = driver_of(context.dialect)
+    took, whole = _beginning.pop(context.root_connection)
+    driver = driver_on(context.root_connection)
     if driver is not None:
         driver.begin_along(cursor)
-    if took is None or len(context.dialect.dispatch.do_execute) > 1:
+        if took is not None and not whole:
+            driver.time_begin(cursor, took)
+    if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:
         # Nobody asks how long it takes, or somebody else's listener may want to see it.
         return None
     started = time.perf_counter()
@@ -137,7 +129,6 @@ def _begin_along(
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    _send_what_waits(context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         if _beginning and context.root_connection in _beginning:

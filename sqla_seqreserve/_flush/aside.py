@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of
+from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
 from .._host import State
 from .._ids.distances import distance_to
+from .._ids.engine import engine_kind
 from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
@@ -34,6 +36,9 @@ __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
 _FEW: Final = 5
 """An INSERT of so many rows takes little work beside its round trip."""
+
+_SOME: Final = 100
+"""So many rows are sent before the answer to the BEGIN before them could have been read."""
 
 
 class Aside:
@@ -63,14 +68,14 @@ class Aside:
             self._look(len(pending), lambda: run.connection_for(uow, base_mapper))
         started = time.perf_counter()
         try:
-            host.save_obj(base_mapper, states, uow)
+            run.save(base_mapper, states, uow)
         except DBAPIError as error:
             _note(error, run.keys.in_order(pending))
             raise
+        run.numbered(pending)
         if run.tally.is_told:
             seconds = time.perf_counter() - started
-            connection = run.connection_for(uow, base_mapper)
-            run.wrote(pending, seconds, connection, begun=self.begun)
+            run.wrote(pending, seconds, run.connection_for(uow, base_mapper))
 
     def flush(
         self,
@@ -98,15 +103,17 @@ class Aside:
         """
         driver, distance = self._driver, self._distance
         assert driver is not None
-        took = None
-        if rows <= _FEW and distance.is_due():
-            round_trips = 1 if self.begun or driver.begins_along else 2
-
-            def took(seconds: float) -> None:
-                distance.note(seconds, round_trips)
-
+        took: Callable[[float], object] | None = None
+        whole = False
+        if rows <= _SOME and distance.is_due():
+            if not self.begun and driver.times_begin:
+                took = distance.note
+            elif rows <= _FEW:
+                took, whole = distance.note_bound, True
+                if not self.begun:
+                    took = partial(distance.note_bound, round_trips=2)
         if took is not None or (driver.begins_along and not self.begun):
-            begin_along(connection(), took)
+            begin_along(connection(), took, whole=whole)
 
 
 def _note(error: DBAPIError, states: Sequence[State]) -> None:
@@ -114,6 +121,11 @@ def _note(error: DBAPIError, states: Sequence[State]) -> None:
         if isinstance(table, Table):
             note_refusal(error, table, states)
 
+
+_SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
+"""From how many rows one INSERT may change so many shards at once that it is to be weighed; where
+the engine was not asked yet what it is, from how many it is worth asking, once.
+"""
 
 _NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
 
@@ -142,7 +154,7 @@ def stay_out(
         return None
     dialect, connection = peeked
     heed_messages(settings, dialect)
-    driver = driver_of(dialect)
+    driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
     begun = connection is not None and transaction_state(connection) == "open"
@@ -151,9 +163,12 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = distance_to(dialect)
-    key = (begun, driver.sends_several, *weighed)
+    key = (begun, driver, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
+        fewest = _SPREAD.get(engine_kind(dialect))
+        if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
+            return None
         classes = tuple(Pending(*one) for one in weighed)
         route = chosen_route(classes, driver, distance, begun=begun)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))

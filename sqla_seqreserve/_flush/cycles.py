@@ -135,6 +135,12 @@ class Cycle:
             action.disabled = True
         return True
 
+    def copy_keys_again(self) -> None:
+        """Fill in the foreign keys anew, once objects were numbered otherwise than was foreseen."""
+        for action, copying in self._relationships:
+            for state in action._elements(self._uow):
+                copy_key(copying, state, self._uow)
+
 
 def find_cycle(uow: Any) -> Cycle | None:
     """The circle of a flush, if it has one whose relationships are all simple."""

@@ -7,6 +7,9 @@ database does not have are passed over, as are those that the session binds else
 behind its table by one id or more is *drift*; everything else that a check finds is in its line of
 the log, a WARNING if not all are healthy.
 
+Under ``"repair"`` a sequence is left where it is that a repair would use up, for a few ids near the
+end of their type: a warning says so, and the flush goes on, unless other ids are ahead of it too.
+
 Under ``"warn"`` and ``"repair"``, or when all is well, an engine is not asked again; under
 ``"raise"`` it is, until the sequences are repaired. A ``schema_translate_map`` makes it another set
 of tables, to be checked on its own. Two first flushes at once may both check, and harm nothing: a
@@ -78,8 +81,9 @@ class DriftGuard:
                 f"{_described(drifted)}Nothing was written. Repair them with repair_sequences(), "
                 "the command `sqla-seqreserve repair` or on_drift='repair'"
             )
+        kept: list[str] = []
         if drifted and self.on_drift == "repair":
-            _repair(connection, drifted)
+            kept = _repair(connection, drifted)
         with _settling:
             settled = _settled.setdefault(connection.dialect, set())
             first = key not in settled
@@ -88,6 +92,13 @@ class DriftGuard:
             warnings.warn(
                 f"{_described(drifted)}Inserts will collide. Repair them with repair_sequences() "
                 "or the command `sqla-seqreserve repair`",
+                SequenceDriftWarning,
+                stacklevel=2,
+            )
+        if kept and first:
+            warnings.warn(
+                f"{_described(drifted)}on_drift='repair' did not move all of them, and the flush "
+                f"goes on. {'; '.join(kept)}",
                 SequenceDriftWarning,
                 stacklevel=2,
             )
@@ -108,7 +119,12 @@ def _is_bound_to(session: Session, mapper: Mapper[Any], connection: Connection) 
         return False
 
 
-def _repair(connection: Connection, drifted: Sequence[Examined]) -> None:
+def _repair(connection: Connection, drifted: Sequence[Examined]) -> list[str]:
+    """Repair them; return why some were left where they are, well before the ids they would meet.
+
+    A few ids near the end of their type, which a repair would use up, are in nobody's way before
+    the sequence comes near them; so these sequences are no reason to refuse the flush.
+    """
     from ..health.repair import repair_sequences
 
     tables = [entry.target.table for entry in drifted if entry.target is not None]
@@ -119,16 +135,22 @@ def _repair(connection: Connection, drifted: Sequence[Examined]) -> None:
             f"{_described(drifted)}on_drift='repair' could not repair them all, and nothing was "
             f"written: {error}"
         ) from error
+    kept = [
+        f"{result.sequence}: {result.reason}"
+        for result in results
+        if result.outlying is not None and result.outlying.free
+    ]
     left = [
         f"{result.sequence}: {result.reason}"
         for result in results
-        if result.action == "NOT_REPAIRABLE"
+        if result.action == "NOT_REPAIRABLE" and not (result.outlying and result.outlying.free)
     ]
     if left:
         raise SequenceDriftError(
             f"{_described(drifted)}on_drift='repair' could not repair them all, and nothing was "
             f"written. {'; '.join(left)}"
         )
+    return list(dict.fromkeys(kept))
 
 
 def _described(drifted: Iterable[Examined]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, overload
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from .. import _host as host
 from .._ids import catalogue
 from .._ids.engine import engine_of
 from .._ids.keys import KeySequence, generated_key, resolve
@@ -187,7 +188,7 @@ def _explain_one(
     reason = class_reason(settings, mapper.base_mapper, connection)
     if not enrols(mapper):
         return _explanation(mapper, "orm", None, reason or NOT_ENROLLED)
-    reason = reason or held
+    reason = reason or host.interference(connection) or held
     for table in mapper.tables:
         if reason is None and isinstance(table, Table):
             name = catalogue.table_name(connection, table)

@@ -4,7 +4,7 @@ off again: where the database had better number a row, and where the flush faile
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -36,6 +36,8 @@ class GivenKeys:
         """How many parents stand above an object, where objects refer to their own class."""
         self.sources: dict[Mapper[Any], KeySequence] = {}
         """Where the keys of each class come from, as far as it was asked."""
+        self.released = False
+        """Whether keys were left to the database."""
         self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
         self._had_none: set[tuple[State, str]] = set()
 
@@ -74,6 +76,14 @@ class GivenKeys:
         """New objects, as SQLAlchemy inserts them."""
         return sorted(states, key=self.order if self.generations else _insert_order)
 
+    def positions(self, mapper: Mapper[Any], states: Sequence[State]) -> dict[str, set[int]]:
+        """Attribute of the key -> positions of the objects whose value was reserved."""
+        found = {}
+        for attribute, holders in self._given.get(mapper, {}).items():
+            mine = self.reserved.intersection(holders)
+            found[attribute] = {i for i, state in enumerate(states) if state in mine}
+        return found
+
     def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
         """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
         INSERT with known keys may cast their values otherwise, and ``GENERATED ALWAYS`` refuses
@@ -100,6 +110,7 @@ class GivenKeys:
         by_mapper: dict[Mapper[Any], list[State]] = {}
         for state, _, mapper, _ in records:
             by_mapper.setdefault(mapper, []).append(state)
+            self.released = True
         for mapper, states in by_mapper.items():
             given = self._given.get(mapper, {})
             for attribute, holders in given.items():

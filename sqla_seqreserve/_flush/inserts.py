@@ -9,7 +9,7 @@ SQLAlchemy's ``_postfetch`` leaves them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._drivers import CopyRows
+from .._rows import foresight
 from .._rows.division import FEW, Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
@@ -53,6 +54,7 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
             groups = list(merged.items())
     for cls, records in groups:
         _insert_class(base_mapper, cls, table, records, uow)
+        uow.seqreserve.copy_keys_again()
 
 
 def _keeps_order(
@@ -63,8 +65,12 @@ def _keeps_order(
     """
     if not any(run.copies(cls) for cls, _ in groups):
         return True
-    facts = run.pinned(groups[0][1][0][3], table)
-    return facts is None or facts.references_itself or facts.insert_triggers
+    connection = groups[0][1][0][3]
+    facts = run.pinned(connection, table)
+    return facts is None or any(
+        insert_plan(cls, table, facts, connection.dialect).keeps_order
+        for cls in {cls for cls, _ in groups}
+    )
 
 
 def _insert_class(
@@ -85,12 +91,14 @@ def _insert_class(
         return
     plan = insert_plan(mapper, table, facts, connection.dialect)
     refusal = refused_types(connection, plan)
+    always = run.is_always_identity(mapper, table)
     if refusal is not None:
+        if always and _apart(base_mapper, mapper, table, records, range(len(records)), uow):
+            return
         if run.numbers(mapper, table) and _are_cast(plan, records):
             run.keys.release(records)
         _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
         return
-    always = run.is_always_identity(mapper, table)
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
@@ -100,7 +108,16 @@ def _insert_class(
             if not records:
                 return
     fewest = 1 if always else run.fewest(facts)
-    division = divide(plan, [record[1] for record in records], connection, fewest=fewest)
+    reserved = {}
+    if plan.context_default is not None and run.numbers(mapper, table):
+        reserved = run.keys.positions(mapper, [record[0] for record in records])
+    division = divide(
+        plan,
+        [record[1] for record in records],
+        connection,
+        fewest=fewest,
+        reserved=reserved,
+    )
     batches, reasons = division.batches, list(division.elsewhere)
     parts: list[Sequence[int]] = [batch.positions for batch in batches]
     parts += [sorted(positions) for positions in division.elsewhere.values()]
@@ -112,10 +129,23 @@ def _insert_class(
     few = [records[position] for position in division.elsewhere.get(FEW, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: str | None = None
-    if run.numbers(mapper, table) and (casts or (refused and len(refused) == len(parts))):
+    is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
+    releases = run.numbers(mapper, table) and (casts or is_whole)
+    if always and run.taken_out is not None:
+        left: set[int] = set().union(*division.elsewhere.values())
+        for batch in batches:
+            if releases or batch.copy_reason is not None:
+                left.update(batch.positions)
+        for batch in batches if left else ():
+            # They are asked for no default again.
+            _keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
+        if left and _apart(base_mapper, mapper, table, records, left, uow):
+            return
+    if releases:
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else "some rows hold values of several types"
         released = reason if run.keys.release(records) else None
+        foresight.note_refusal(plan)
     for part, positions in runs:
         refusal = None
         if part < len(batches):
@@ -130,6 +160,41 @@ def _insert_class(
             _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
         else:
             _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+
+
+def _apart(
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    records: Sequence[Record],
+    left: Collection[int],
+    uow: Any,
+) -> bool:
+    """Insert the records of a tree in several parts, where the table numbers some of them anew that
+    have children among the others: each part ends with a generation of such, and their new keys are
+    copied before the next. False, with nothing written, where there is but one.
+
+    :param left: the positions of those that INSERT writes, which the table numbers.
+    """
+    run: FlushRun = uow.seqreserve
+    if run.taken_out is None:
+        return False
+    generation = run.keys.generations
+    ends = {generation.get(records[position][0], 0) for position in left}
+    parts: list[list[Record]] = [[]]
+    last = 0
+    for record in records:
+        following = generation.get(record[0], 0)
+        if parts[-1] and following != last and last in ends:
+            parts.append([])
+        parts[-1].append(record)
+        last = following
+    if len(parts) == 1:
+        return False
+    for part in parts:
+        _insert_class(base_mapper, mapper, table, part, uow)
+        run.copy_keys_again()
+    return True
 
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
@@ -148,7 +213,8 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    run.keys.release(records, needed=True)
+    if run.numbers(mapper, table):
+        run.keys.release(records, needed=True)
     run.outbox(records[0][3], uow).add(
         base_mapper,
         mapper,
@@ -171,7 +237,8 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    run.keys.release(records, needed=True)
+    if run.numbers(plan.mapper, table):
+        run.keys.release(records, needed=True)
     left_out = {
         position
         for position, column in enumerate(batch.plans)

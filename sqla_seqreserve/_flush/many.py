@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import driver_on
 from .._drivers.statements import begin_along, write_many_by
 from .weighing import FlushSettings
 
@@ -21,7 +21,7 @@ def follow(connection: Connection, settings: FlushSettings) -> None:
     """
     if settings.mode != "bulk":
         return
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     if driver is None:
         return
     if driver.begins_along and driver.state(connection.connection) == "idle":

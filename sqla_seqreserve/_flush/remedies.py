@@ -23,6 +23,30 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ("psycopg2 takes no COPY while .+", "use psycopg: postgresql+psycopg://"),
     ("asyncpg has no binary codec .+", "use psycopg: postgresql+psycopg://"),
     (
+        "psycopg's ClientCursor .+",
+        "leave cursor_factory out; behind a pooler, prepare_threshold=None is enough",
+    ),
+    (
+        ".+, in the place of the driver's own, has no COPY",
+        "have that class pass on what it does not know",
+    ),
+    (
+        "a listener to before_cursor_execute with retval=True .+",
+        "leave retval=True out if it only looks, or takes notes",
+    ),
+    (
+        "a listener to (?:before|after)_execute .+|a listener to do_execute.* may .+",
+        "listen to before_cursor_execute or after_cursor_execute if it only looks",
+    ),
+    (
+        r"@compiles\((?P<element>.+)\) of the application .+",
+        "compile a class of your own that derives from {element}",
+    ),
+    (
+        ".+ makes or executes statements in its own way",
+        "nothing: SQLAlchemy writes as it would without register()",
+    ),
+    (
         "the connection is in autocommit",
         "save in a transaction, not with isolation_level AUTOCOMMIT",
     ),

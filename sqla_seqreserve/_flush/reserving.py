@@ -12,16 +12,19 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .._drivers import driver_of
+from .. import _host as host
+from .._drivers import driver_of, driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
 from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._routes import Pending, Route
+from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .aside import Aside
@@ -40,6 +43,7 @@ from .weighing import (
 __all__ = ["Reserving"]
 
 _maximum: Final = attrgetter("maximum")
+_expired: Final = attrgetter("expired_attributes")
 
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
@@ -53,6 +57,8 @@ class Reserving:
     ``asides``: hierarchies that SQLAlchemy saves, for nothing costs less. ``copied``: classes that
     COPY writes; ``pinned``: what is known of their tables, compared under a lock that lasts until
     the transaction ends. ``barred``: why a class that COPY was chosen for goes another way.
+    ``kept``: keys that were kept (``prefetch``) and handed out, to be compared in the message of
+    the first INSERTs.
     """
 
     def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
@@ -63,6 +69,7 @@ class Reserving:
         self.copied: set[Mapper[Any]] = set()
         self.pinned: dict[Connection, dict[str, TableFacts]] = {}
         self.barred: dict[Mapper[Any], str] = {}
+        self.kept: dict[Connection, list[KeySequence]] = {}
 
     def reserve_on(
         self,
@@ -71,6 +78,8 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
+        interference: str | None = None,
+        may_restart: bool,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip.
@@ -78,12 +87,18 @@ class Reserving:
         :param pending: the objects by class.
         :param may_copy: the classes that SQLAlchemy need not save itself.
         :param needed: keys must be known before the first INSERT.
+        :param interference: why SQLAlchemy writes all of them.
+        :param may_restart: the flush can begin anew if its first message finds that kept keys are
+            no longer good.
         """
         heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
-        driver = driver_of(connection.dialect)
-        self._tally.note_begun(pending, connection, begun=state == "open")
+        driver = driver_on(connection)
+        wishes = wishes_for(self._settings, pending, needed=needed)
+        if interference is not None and not wishes.reserve:
+            # SQLAlchemy numbers them, too.
+            return
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
         on_citus = ask_engine(connection).kind == "citus"
@@ -107,7 +122,7 @@ class Reserving:
             driver,
             distance_to(connection.dialect),
             begun=state == "open",
-            wishes=wishes_for(self._settings, pending, needed=needed),
+            wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
             aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
@@ -118,7 +133,7 @@ class Reserving:
             held = held or hindrance(connection, transaction_state(connection))
             if held is not None:
                 break
-            if self._try_to_reserve(connection, pending, route, may_copy, is_free):
+            if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
                 return
         for number, mapper in enumerate(pending):
             if number in route.copies:
@@ -132,6 +147,7 @@ class Reserving:
         route: Route,
         may_copy: set[Mapper[Any]],
         is_free: bool,
+        may_restart: bool,
     ) -> bool:
         """Take the keys in one message; false where a table is another than it was looked up as,
         so that all of it is decided anew.
@@ -155,6 +171,7 @@ class Reserving:
                 and lacks_key(mapper, states)
             ]
         to_copy, kept_out = self._to_copy(connection, pending, chosen)
+        by_insert = self._refused_by_copy(connection, found, pending, to_copy)
         self.copied = to_copy.keys() & pending.keys()
         pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
         wanted: dict[object, dict[KeySequence, list[State]]] = {}
@@ -170,9 +187,14 @@ class Reserving:
                 for state in states
                 if any(state.dict.get(attribute) is None for attribute in attributes)
             ]
+            if any(map(_expired, needing)):
+                # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
+                needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]
             # Before a COPY the values are looked at once they are made.
             late = mapper in to_copy and not self._keys.generations
-            if not needing or self._casts(connection, source, [] if late else needing):
+            if not needing or (mapper in by_insert and self._settings.reserve != "always"):
+                continue
+            if self._casts(connection, source, needing, late=late):
                 continue
             for part, attribute in zip(source.parts, attributes, strict=True):
                 lacking = needing
@@ -192,19 +214,36 @@ class Reserving:
             return False
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
         requests, shelves = [], []
+        unsure: dict[str, KeySequence] = {}
+        travels = driver is not None and driver.sends_several
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
-            assert source.facts is not None
-            shelf = shelf_of(connection, source, self._settings.prefetch)
-            count = shelf.lacking(sum(map(len, sharing.values())), asks_anyway=bool(pinned))
+            # Elsewhere to compare what is kept takes the round trip that keeping it saves.
+            shelf = shelf_of(connection, source, self._settings.prefetch if travels else 0)
+            count = shelf.lacking(
+                sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
+            )
             requests.append(IdRequest(source, count))
             shelves.append(shelf)
-        asks = is_free or bool(pinned or doubted) or any(request.count for request in requests)
+            unsure.update((one.facts.name, one) for one in sharing if one.facts is not None)
+        asked = any(request.count for request in requests)
+        sent = list(compared.values()) if is_free or pinned or doubted or asked else []
+        for request in requests:
+            if request.count and request.source.facts is not None:
+                unsure.pop(request.source.facts.name, None)
+        for facts in sent:
+            unsure.pop(facts.name, None)
+        kept = list(unsure.values())
         if is_idle:
             drop_snapshot(connection)
-        taken = take_ids(connection, requests, compared.values() if asks else ())
+        later = may_restart and not sent and not asked
+        tables = in_insert_order(pending) if sent or asked or kept else ()
+        order = [catalogue.table_name(connection, table) for table in tables]
+        taken = take_ids(connection, requests, sent, kept=() if later else kept, order=order)
         if not taken.holds:
             return False
+        if later and kept:
+            self.kept[connection] = kept
         self.pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)
@@ -212,17 +251,70 @@ class Reserving:
                 self._keys.hand_out(sharing, values)
         return True
 
-    def _casts(self, connection: Connection, source: KeySequence, states: Sequence[State]) -> bool:
-        """Whether INSERT casts values of a class otherwise where the database numbers the rows.
+    def _refused_by_copy(
+        self,
+        connection: Connection,
+        sources: Mapping[Mapper[Any], KeySequence],
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        to_copy: dict[Mapper[Any], list[TableFacts]],
+    ) -> set[Mapper[Any]]:
+        """Take from the classes for COPY those whose values it will refuse, before any key is
+        reserved for them. Where a listener may change the values they cannot be known.
+        """
+        refused = set()
+        for mapper in list(to_copy):
+            source = sources[mapper]
+            states = pending[mapper]
+            if (
+                self._keys.generations
+                or not source.is_reservable
+                or not lacks_key(mapper, states)
+                or host.watches_insert(mapper)
+            ):
+                continue
 
-        :param states: whose values to look at beside the types of the columns.
+            def rows_at(some: slice, states: Sequence[State] = states) -> list[dict[str, Any]]:
+                return [state.dict for state in states[some]]
+
+            tables = [table for table in mapper.tables if isinstance(table, Table)]
+            for table, facts in zip(tables, to_copy[mapper], strict=True):
+                plan = insert_plan(mapper, table, facts, connection.dialect)
+                reason = refusal_of(plan, len(states), rows_at)
+                if reason is not None:
+                    self.barred[mapper] = reason
+                    refused.add(mapper)
+                    del to_copy[mapper]
+                    break
+        return refused
+
+    def _casts(
+        self,
+        connection: Connection,
+        source: KeySequence,
+        states: Sequence[State],
+        *,
+        late: bool,
+    ) -> bool:
+        """Whether the database must number rows of a class, for INSERT casts their values otherwise
+        then; or had better, for a default would see the key that is reserved.
+
+        :param late: the values are looked at once they are made ready for COPY.
         """
         assert source.facts is not None
         assert source.key.table is not None
         mapper = source.key.mapper
         plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
-        if len(states) == 1:
-            return False
+        settings = self._settings
+        if (
+            plan.context_default is not None
+            and mapper not in self.copied
+            and settings.mode == "bulk"
+            and settings.reserve == "auto"
+            and not (self._keys.generations or host.watches_insert(mapper))
+        ):
+            return True
+        if late or len(states) == 1:
+            return plan.cast_reason is not None and len(states) > 1
         return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
 
     def _to_copy(

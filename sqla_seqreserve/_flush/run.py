@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
-from .._drivers import driver_of
+from .._drivers import driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -45,14 +45,23 @@ class FlushRun:
         self.partial = partial
         self.aside: Aside | None = None
         """Set where the whole flush is SQLAlchemy's."""
-        self.keys = GivenKeys()
-        self.tally = Tally(settings)
-        self._reserving = Reserving(settings, self.keys, self.tally)
         self._connections: dict[Mapper[Any], Connection] = {}
+        self._is_again = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.keys = GivenKeys()
+        self.tally = Tally(self.settings)
+        self._reserving = Reserving(self.settings, self.keys, self.tally)
         self._written: list[Sequence[State]] = []
         self._outboxes: dict[Connection, Outbox] = {}
+        self.saves_at_once = False
+        """Whether a circle is taken out of the flush's order."""
+        self._interference: tuple[Connection, str | None] | None = None
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
+        self.taken_out: Cycle | None = None
+        """The circle that was taken out of the flush's order: its objects are saved together."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
@@ -63,16 +72,24 @@ class FlushRun:
 
     # Reserving
 
+    def may_reserve(self, session: Session) -> bool:
+        """Whether anything of this flush may be done otherwise than SQLAlchemy does it."""
+        return self.settings.mode != "off" and not host.is_sharded(session)
+
     def reserve(self, uow: Any, cycle: Cycle | None = None) -> None:
         """Choose the way that each connection's new objects go, and reserve the keys that must be
         known first, in one round trip a connection.
         """
-        if self.settings.mode == "off" or host.is_sharded(uow.session):
+        if not self.may_reserve(uow.session):
             return
         needed = False
         if cycle is not None:
             self.keys.generations = cycle.generations or {}
-            needed = cycle.can_be_saved_at_once()
+            # SQLAlchemy would save it in an order of its own.
+            needed = cycle.can_be_saved_at_once() and not any(
+                self.interference(self.connection_for(uow, mapper)) for mapper in cycle.mappers
+            )
+            self.saves_at_once = needed
         every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
             self.aside = stay_out(uow, self.settings, every)
@@ -86,6 +103,7 @@ class FlushRun:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
+        may_restart = cycle is None and self._may_restart(uow, every)
         for connection, pending in by_connection.items():
             self._reserving.reserve_on(
                 connection,
@@ -96,7 +114,33 @@ class FlushRun:
                     if self.stock_reason(uow, mapper.base_mapper) is None
                 },
                 needed=needed,
+                interference=self.interference(connection),
+                may_restart=may_restart,
             )
+        for connection, kept in self._reserving.kept.items():
+            self.outbox(connection, uow).compare_first(kept)
+
+    def _may_restart(self, uow: Any, pending: Iterable[Mapper[Any]]) -> bool:
+        """Whether nobody sees it if the flush begins anew before anything was written."""
+        return (
+            bool(self.settings.prefetch)
+            and not self._is_again
+            and not any(map(host.watches_insert, pending))
+            and not any(map(host.watches_update, uow.mappers))
+            and host.has_one_bind(uow)
+        )
+
+    def begin_again(self) -> None:
+        """Leave the objects as they were before the flush, whose kept keys turned out to be no
+        longer good when nothing was written yet.
+        """
+        for connection, kept in self._reserving.kept.items():
+            names = [source.facts.name for source in kept if source.facts is not None]
+            catalogue.forget(connection, names)
+        self.take_off_copied(0)
+        self.keys.take_off(set())
+        self._is_again = True
+        self._begin()
 
     def _engine(self, connection: Connection) -> Engine:
         """What the server is, asked where nothing was ever flushed to it."""
@@ -113,7 +157,9 @@ class FlushRun:
         tell_failed(error)
         for connection in self._connections.values():
             forget_after(connection, error)
-        self.keys.take_off(set().union(*self._written))
+        written: set[State] = set().union(*self._written)
+        self.keys.take_off(written)
+        self._take_off_unwritten(written)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -125,11 +171,16 @@ class FlushRun:
     def take_off_copied(self, mark: int) -> None:
         """Take off the foreign keys that were copied after the first so many."""
         while len(self.copied) > mark:
-            row, attribute, before = self.copied.pop()
-            if before is host.NO_VALUE:
-                row.pop(attribute, None)
-            else:
-                row[attribute] = before
+            _put_back(*self.copied.pop())
+
+    def _take_off_unwritten(self, written: set[State]) -> None:
+        """Take off the foreign keys that refer to new objects without a row, which SQLAlchemy
+        copies once it has written that. Trees have them before.
+        """
+        for copied in reversed(self.copied):
+            parent = copied[3]
+            if parent is not None and parent.key is None and parent not in written:
+                _put_back(*copied)
 
     # Writing
 
@@ -160,7 +211,7 @@ class FlushRun:
         """The INSERTs that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
-            driver = driver_of(connection.dialect)
+            driver = driver_on(connection)
             outbox = Outbox(connection, driver, uow, self._refused, lambda: len(self.copied))
             self._outboxes[connection] = outbox
         return outbox
@@ -169,6 +220,15 @@ class FlushRun:
         """Send the INSERTs that wait, before anything else is sent or looked at."""
         for outbox in self._outboxes.values():
             outbox.drain()
+
+    def copy_keys_again(self) -> None:
+        """Fill in the foreign keys of a circle anew, if the database has numbered objects of it
+        otherwise than was foreseen.
+        """
+        if self.taken_out is not None and self.keys.released:
+            self.keys.released = False
+            self.drain()
+            self.taken_out.copy_keys_again()
 
     def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
         """Whether the key of the class is generated in ``table``."""
@@ -206,7 +266,25 @@ class FlushRun:
         connection = self.connection_for(uow, base_mapper)
         if self.settings.mode == "bulk":
             warn_of_driver(connection.dialect)
-        return class_reason(self.settings, base_mapper, connection)
+        reason = class_reason(self.settings, base_mapper, connection)
+        return reason or self.interference(connection)
+
+    def interference(self, connection: Connection) -> str | None:
+        """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
+        for once.
+        """
+        if self._interference is None or self._interference[0] is not connection:
+            self._interference = connection, host.interference(connection)
+        return self._interference[1]
+
+    def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
+        """Have SQLAlchemy save objects. It sorts new ones by ``add()``, for their own order it has
+        from the circle: where that was taken out, parents still go before their children.
+        """
+        if self.taken_out is not None and all(state.key is None for state in states):
+            host.save_in_order(base_mapper, self.keys.in_order(states), uow)
+        else:
+            host.save_obj(base_mapper, states, uow)
 
     # Reporting
 
@@ -221,14 +299,22 @@ class FlushRun:
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
 
-    def wrote(
-        self, states: Sequence[State], seconds: float, connection: Connection, *, begun: bool
-    ) -> None:
+    def wrote(self, states: Sequence[State], seconds: float, connection: Connection) -> None:
         """Count new objects that SQLAlchemy inserted because their INSERT is as cheap."""
         by_class: dict[Mapper[Any], list[State]] = {}
         for state in states:
             by_class.setdefault(state.manager.mapper, []).append(state)
-        self.tally.note_begun(by_class, connection, begun=begun)
+        interference = self.interference(connection)
         for mapper, same in by_class.items():
             writer, reason = self.insert_reason(mapper)
+            if interference is not None:
+                writer, reason = "orm", interference
             self.inserted(same, writer, reason, seconds * len(same) / len(states))
+
+
+def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:
+    """Have a row hold what it held before a foreign key was copied to it."""
+    if before is host.NO_VALUE:
+        row.pop(attribute, None)
+    else:
+        row[attribute] = before

@@ -24,8 +24,10 @@ from .._host import State
 __all__ = ["Copied", "Copying", "ProcessAll", "copy_key", "copying_of"]
 
 
-Copied: TypeAlias = tuple[dict[str, Any], str, Any]
-"""A foreign key that was copied: the row, the attribute, and what it held before."""
+Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
+"""A foreign key that was copied: the row, the attribute, what it held before, and the object that
+it refers to.
+"""
 
 
 class ProcessAll(host.ProcessAll):
@@ -83,24 +85,27 @@ class Copying:
             self.accepted.add(mapper)
         return True
 
-    def copy(self, source: dict[str, Any], target: State, row: dict[str, Any]) -> bool:
+    def copy(self, source: State, target: State, row: dict[str, Any]) -> bool:
         """Copy the key, as setting the attributes would; false if it is not whole, with nothing
         changed.
         """
-        values = [source.get(left) for left, _ in self.pairs]
-        return None not in values and self._set(values, target, row)
+        held = source.dict
+        values = [held.get(left) for left, _ in self.pairs]
+        return None not in values and self._set(values, target, row, source)
 
     def clear(self, target: State, row: dict[str, Any]) -> bool:
         """Set the foreign key of an object that refers to nothing to NULL, likewise."""
-        return self._set([None] * len(self.pairs), target, row)
+        return self._set([None] * len(self.pairs), target, row, None)
 
-    def _set(self, values: Sequence[Any], target: State, row: dict[str, Any]) -> bool:
+    def _set(
+        self, values: Sequence[Any], target: State, row: dict[str, Any], source: State | None
+    ) -> bool:
         if not target.modified:
             return False
         for (_, right), value in zip(self.pairs, values, strict=True):
             before = row.get(right, host.NO_VALUE)
             target.committed_state.setdefault(right, before)
-            self.copied.append((row, right, before))
+            self.copied.append((row, right, before, source))
             row[right] = value
         return True
 
@@ -144,9 +149,7 @@ def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
     if related is None:
         return key not in state.committed_state or copying.clear(state, row)
     source = host.instance_state(related)
-    return (
-        source in uow.states and copying.accepts(source) and copying.copy(source.dict, state, row)
-    )
+    return source in uow.states and copying.accepts(source) and copying.copy(source, state, row)
 
 
 def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
@@ -166,7 +169,7 @@ def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
             target.key is not None
             or uow.states.get(target) != (False, False)
             or not copying.accepts(target)
-            or not copying.copy(row, target, target.dict)
+            or not copying.copy(state, target, target.dict)
         ):
             return False
     return True

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-from sqlalchemy import Connection
-from sqlalchemy.orm import Mapper, class_mapper
 
 from .. import _audit as audit
 from .._host import State
 from ..reports import FlushEntry, FlushReport, Writer
-from .weighing import FlushSettings, about_copy_from
+from .weighing import FlushSettings
 
 __all__ = ["FEW", "Tally", "is_told", "tell_failed"]
 
 log = logging.getLogger("sqla_seqreserve.flush")
 
 FEW: Final = "few rows"
-"""The reason of rows that an INSERT was cheaper for, until a report says from where COPY pays."""
+"""The reason of rows that an INSERT was cheaper for. How many are few is ``explain()``'s to say: a
+reason is the same each time, so that reports can be added up.
+"""
+
+FEWER_THAN_ASKED: Final = "few rows: fewer than copy_min_rows"
+"""The same where that was asked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,18 +48,11 @@ class Tally:
     def __init__(self, settings: FlushSettings) -> None:
         self._settings = settings
         self._sums: dict[tuple[type[Any], Writer, str | None], _Sum] = {}
-        self._begun: dict[Mapper[Any], tuple[Connection, bool]] = {}
 
     @property
     def is_told(self) -> bool:
         """Whether anybody is told what was inserted."""
         return is_told(self._settings)
-
-    def note_begun(
-        self, mappers: Iterable[Mapper[Any]], connection: Connection, *, begun: bool
-    ) -> None:
-        """Note where these classes are written, and whether the transaction had begun before."""
-        self._begun.update(dict.fromkeys(mappers, (connection, begun)))
 
     def add(
         self,
@@ -81,24 +76,15 @@ class Tally:
         if not self._sums or not self.is_told:
             return
         entries = tuple(
-            FlushEntry(
-                model, found.rows, found.reserved, writer, self._told(model, reason), found.seconds
-            )
+            FlushEntry(model, found.rows, found.reserved, writer, self._told(reason), found.seconds)
             for (model, writer, reason), found in self._sums.items()
         )
         report = FlushReport(entries)
         self._settings.flushed(report)
         audit.flushed(log, report)
 
-    def _told(self, model: type[Any], reason: str | None) -> str | None:
-        """A reason as it is reported: why an INSERT was cheaper is worked out for those who ask."""
-        if reason != FEW:
-            return reason
-        mapper = class_mapper(model)
-        if self._settings.copy_min_rows is not None:
-            return f"few rows: COPY is asked for from {self._settings.copy_min_rows} on"
-        if mapper not in self._begun:
-            return reason
-        connection, begun = self._begun[mapper]
-        pays_from = about_copy_from(self._settings, connection, mapper, begun=begun)
-        return f"few rows: COPY pays from about {pays_from} on at this distance"
+    def _told(self, reason: str | None) -> str | None:
+        """A reason as it is reported."""
+        if reason == FEW and self._settings.copy_min_rows is not None:
+            return FEWER_THAN_ASKED
+        return reason

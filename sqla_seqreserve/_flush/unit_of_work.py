@@ -30,6 +30,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._drivers import OutdatedError
 from .._host import State
 from .._host.collector import collector_paused
 from .aside import pending_by_mapper, stay_out
@@ -176,10 +177,11 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def _generate_actions(self) -> set[Any]:
         host.presort(self)
-        cycle = find_cycle(self)
-        self.seqreserve.reserve(self, cycle)
-        if cycle is not None and cycle.can_be_saved_at_once():
-            cycle.save_at_once()
+        run = self.seqreserve
+        cycle = find_cycle(self) if run.may_reserve(self.session) else None
+        run.reserve(self, cycle)
+        if cycle is not None and run.saves_at_once and cycle.save_at_once():
+            run.taken_out = cycle
         actions = super()._generate_actions()
         if self.seqreserve.aside is None:
             for action in actions:
@@ -190,8 +192,13 @@ class ReservingUnitOfWork(host.UOWTransaction):
     def execute(self) -> None:
         try:
             with collector_paused(len(self.states)):
-                super().execute()
-                self.seqreserve.drain()
+                try:
+                    super().execute()
+                    self.seqreserve.drain()
+                except OutdatedError:
+                    self.seqreserve.begin_again()
+                    super().execute()
+                    self.seqreserve.drain()
         except BaseException as error:
             self.seqreserve.failed(error)
             raise
@@ -287,7 +294,7 @@ def _save_stock(base_mapper: Mapper[Any], states: Sequence[State], uow: Any, rea
     run.drain()
     pending = [state for state in states if state.key is None]
     started = time.perf_counter()
-    host.save_obj(base_mapper, states, uow)
+    run.save(base_mapper, states, uow)
     seconds = time.perf_counter() - started
     run.numbered(pending)
     by_class: dict[type[Any], list[State]] = {}

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of, send_singly
+from .._drivers import Driver, driver_of, driver_on, send_singly
 from .._drivers.statements import listen
 from .._ids import catalogue
 from .._ids.distances import distance_to
@@ -28,7 +27,6 @@ __all__ = [
     "NOT_ENROLLED",
     "FlushSettings",
     "Settings",
-    "about_copy_from",
     "chosen_route",
     "class_reason",
     "copy_from",
@@ -54,7 +52,6 @@ DISTRIBUTED: Final = (
     "shard, so COPY pays from more rows on"
 )
 
-_MOST_KEPT: Final = 256
 _NO_WISHES: Final = Wishes()
 
 
@@ -117,7 +114,7 @@ def class_reason(
         return reason
     if settings.mode == "reserve":
         return "mode is reserve"
-    return no_copy_reason(connection.dialect)
+    return no_copy_reason(connection)
 
 
 def transaction_state(connection: Connection) -> str:
@@ -198,16 +195,15 @@ def copy_from(
     mapper: Mapper[Any],
     *,
     begun: bool,
-    round_trip: float | None = None,
 ) -> int:
     """From how many rows COPY writes a class that is alone in its flush."""
     if settings.copy_min_rows is not None:
         return settings.copy_min_rows
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     assert driver is not None
     found = copy_crossover(
         driver,
-        distance_to(connection.dialect).round_trip if round_trip is None else round_trip,
+        distance_to(connection.dialect).round_trip,
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,
@@ -215,31 +211,3 @@ def copy_from(
         distributed=is_distributed(connection, mapper),
     )
     return max(found, FEWEST)
-
-
-_kept: WeakKeyDictionary[Dialect, dict[Any, int]] = WeakKeyDictionary()
-
-
-def about_copy_from(
-    settings: Settings, connection: Connection, mapper: Mapper[Any], *, begun: bool
-) -> int:
-    """As :func:`copy_from`, of a distance with two digits, and kept: each flush that is reported
-    asks.
-    """
-    if settings.copy_min_rows is not None:
-        return settings.copy_min_rows
-    round_trip = distance_to(connection.dialect).rounded
-    kept = _kept.setdefault(connection.dialect, {})
-    key = (
-        round_trip,
-        len(mapper.tables),
-        generated_key(mapper).column is not None,
-        begun,
-        wishes_for(settings, [mapper]),
-        is_distributed(connection, mapper),
-    )
-    if key not in kept:
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = copy_from(settings, connection, mapper, begun=begun, round_trip=round_trip)
-    return kept[key]

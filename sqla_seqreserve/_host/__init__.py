@@ -19,6 +19,8 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``sync``
     Copies a key from a table to the one that inherits from it.
+Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)
+    Who may change, replace or refuse a statement is told by nothing public.
 asyncpg's adapted connection and cursor (``engine``)
     A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
@@ -36,6 +38,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from .adapted import (
     adapted_statement,
     await_adapted,
+    begin_adapted,
     begins_adapted,
     prepare_adapted,
     rollback_adapted,
@@ -52,6 +55,7 @@ from .engine import (
     sees_the_present,
     sends_as_it_is,
 )
+from .listeners import OURS, execution_elsewhere, interference
 from .mapping import (
     all_mappers,
     attributes_to_columns,
@@ -59,6 +63,7 @@ from .mapping import (
     casts_each,
     copy_column,
     declared_sequences,
+    declares_value,
     hands_on_keys,
     has_bind_expression,
     has_work_after_insert,
@@ -78,6 +83,7 @@ from .mapping import (
     server_default_columns,
     tables_in_order,
     watches_insert,
+    watches_update,
     writes_to,
 )
 from .persistence import (
@@ -92,14 +98,17 @@ from .persistence import (
     insert_statement,
     organize_states_for_save,
     postfetch,
+    save_in_order,
     save_obj,
     synchronize_inherited_keys,
 )
+from .savepoint import out_of_use, savepoint, transaction_of
 from .session import (
     connection_for,
     expire_attributes,
     expire_unmodified,
     had_members,
+    has_one_bind,
     instances_of,
     is_sharded,
     peek_connection,
@@ -120,6 +129,7 @@ from .unit_of_work import (
     find_cycles,
     presort,
 )
+from .waiting import before_next_statement, nothing_before_next_statement
 from .warnings import pass_over_ours
 
 __all__ = [
@@ -127,6 +137,7 @@ __all__ = [
     "HISTORY_BLANK",
     "IN_ORDER",
     "NO_VALUE",
+    "OURS",
     "PASSIVE_NO_INITIALIZE",
     "ROWS_COUNTED",
     "InsertContext",
@@ -142,6 +153,8 @@ __all__ = [
     "autocommits",
     "await_adapted",
     "await_driver",
+    "before_next_statement",
+    "begin_adapted",
     "begins_adapted",
     "bind_processor",
     "casts_each",
@@ -154,9 +167,11 @@ __all__ = [
     "connection_for",
     "copy_column",
     "declared_sequences",
+    "declares_value",
     "driver_cursor",
     "emit_insert_statements",
     "emit_update_statements",
+    "execution_elsewhere",
     "expire_attributes",
     "expire_unmodified",
     "finalize_saved",
@@ -164,6 +179,7 @@ __all__ = [
     "had_members",
     "hands_on_keys",
     "has_bind_expression",
+    "has_one_bind",
     "has_work_after_insert",
     "inherits_key",
     "insert_cast",
@@ -172,12 +188,15 @@ __all__ = [
     "insert_statement",
     "instance_state",
     "instances_of",
+    "interference",
     "is_sentinel",
     "is_sharded",
     "is_watched",
     "kept_with",
     "key_columns",
+    "nothing_before_next_statement",
     "organize_states_for_save",
+    "out_of_use",
     "pass_over_ours",
     "peek_connection",
     "pending_states",
@@ -195,13 +214,17 @@ __all__ = [
     "registry_of",
     "result_processor",
     "rollback_adapted",
+    "save_in_order",
     "save_obj",
+    "savepoint",
     "sees_the_present",
     "sends_as_it_is",
     "server_default_columns",
     "set_adapted_rowcount",
     "synchronize_inherited_keys",
     "tables_in_order",
+    "transaction_of",
     "watches_insert",
+    "watches_update",
     "writes_to",
 ]

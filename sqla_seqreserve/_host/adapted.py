@@ -45,6 +45,17 @@ def begins_adapted(cursor: Any) -> bool:
     return not (_is_begun(adapted) or adapted.autocommit)
 
 
+def begin_adapted(cursor: Any) -> None:
+    """Begin the transaction that the adapted ``cursor`` would begin before its next statement."""
+    await_adapted(cursor, _begin(cursor._adapt_connection))
+
+
+async def _begin(adapted: Any) -> None:
+    async with adapted._execute_mutex:
+        if not _is_begun(adapted):
+            await adapted._start_transaction()
+
+
 def rollback_adapted(cursor: Any) -> None:
     """End the transaction of the adapted ``cursor``; its next statement begins another."""
     cursor._adapt_connection.rollback()

@@ -17,11 +17,16 @@ from inspect import signature
 from types import NoneType
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Insert
+from sqlalchemy import Connection, Insert, __version__
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import util as _sql_util
 from sqlalchemy.util import await_only
+
+from .listeners import interference
+
+_IS_2_0: Final = __version__.startswith("2.0.")
+"""Whether ``handle_error`` does not hear of what a ``before_cursor_execute`` raises."""
 
 
 def driver_cursor(cursor: DBAPICursor) -> Any:
@@ -63,18 +68,11 @@ def _isolation_level(connection: Connection) -> str | None:
 
 def sends_as_it_is(connection: Connection) -> bool:
     """Whether nobody may put another statement in a statement's place, nor another way of sending
-    it: listeners to ``before_execute`` and to the dialect's ``do_execute`` may.
+    it.
     """
     if connection.get_execution_options().get("stream_results"):
         return False
-    asked = connection.dialect.dispatch
-    # One listener of each is ours (_drivers.statements).
-    if len(asked.do_execute) > 1 or len(asked.do_executemany) > 1:
-        return False
-    if not (connection._has_events or connection.engine._has_events):
-        return True
-    dispatch = connection.dispatch
-    return not (dispatch.before_execute or dispatch.after_execute)
+    return interference(connection) is None
 
 
 class InsertContext:
@@ -178,6 +176,14 @@ class InsertContext:
 
     def begin(self) -> None:
         """Tell listeners and the log of the statement, before it is sent."""
+        try:
+            self._begin()
+        except BaseException as error:
+            if _IS_2_0:
+                raise
+            self.raise_error(error)
+
+    def _begin(self) -> None:
         connection, context = self._connection, self.context
         if connection._has_events or connection.engine._has_events:
             for listener in connection.dispatch.before_cursor_execute:
@@ -208,14 +214,17 @@ class InsertContext:
         """Tell listeners of the statement, after it was sent."""
         connection, context = self._connection, self.context
         if connection._has_events or connection.engine._has_events:
-            connection.dispatch.after_cursor_execute(
-                connection,
-                context.cursor,
-                context.statement,
-                self._effective(),
-                context,
-                context.executemany,
-            )
+            try:
+                connection.dispatch.after_cursor_execute(
+                    connection,
+                    context.cursor,
+                    context.statement,
+                    self._effective(),
+                    context,
+                    context.executemany,
+                )
+            except BaseException as error:
+                self.raise_error(error)
         context.cursor.close()
 
     def _effective(self) -> Any:
@@ -331,7 +340,9 @@ def compiled_cache(of: Mapper[Any] | Connection, made: MadeValues | None) -> Any
     """
     cache: Any
     if isinstance(of, Connection):
-        cache = of.engine._compiled_cache
+        cache = of.get_execution_options().get("compiled_cache", of.engine._compiled_cache)
+        if made is not None and cache is None:
+            cache = {}
     else:
         base_mapper: Mapper[Any] = of
         cache = base_mapper._compiled_cache

@@ -89,6 +89,17 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
     return [column for column in table.columns if column in columns]
 
 
+def declares_value(column: Any) -> bool:
+    """Whether the model says where a key column has its value from, if it is not given. In an
+    INSERT of several rows SQLAlchemy cannot tell which row has which key without that.
+    """
+    return (
+        column.default is not None
+        or column.server_default is not None
+        or column is column.table._autoincrement_column
+    )
+
+
 def is_sentinel(column: Any) -> bool:
     """Whether the column only serves SQLAlchemy's own multi-row INSERT (``insert_sentinel()``)."""
     # Sentinels are of 2.0.10 and later.
@@ -126,6 +137,11 @@ def all_mappers() -> list[Mapper[Any]]:
 def watches_insert(mapper: Mapper[Any]) -> bool:
     """Whether somebody listens for objects of ``mapper`` that are about to be inserted."""
     return bool(mapper.dispatch.before_insert)
+
+
+def watches_update(mapper: Mapper[Any]) -> bool:
+    """Whether somebody listens for objects of ``mapper`` that are about to be updated."""
+    return bool(mapper.dispatch.before_update)
 
 
 def has_work_after_insert(mapper: Mapper[Any]) -> bool:

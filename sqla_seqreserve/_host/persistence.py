@@ -19,6 +19,21 @@ from .unit_of_work import State, UOWTransaction
 
 save_obj: Callable[..., None] = either(_persistence, "save_obj")
 
+
+def save_in_order(base_mapper: Mapper[Any], states: Sequence[State], uow: UOWTransaction) -> None:
+    """As ``save_obj``, of new objects in the order in which they are given: SQLAlchemy sorts them
+    by ``insert_order``, the number of their ``add()``.
+    """
+    before: list[Any] = [state.insert_order for state in states]
+    try:
+        for state, number in zip(states, sorted(before), strict=True):
+            state.insert_order = number
+        save_obj(base_mapper, states, uow)
+    finally:
+        for state, number in zip(states, before, strict=True):
+            state.insert_order = number
+
+
 organize_states_for_save: Callable[..., Iterator[tuple[Any, ...]]] = (
     _persistence._organize_states_for_save
 )

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 
+from .mapping import polymorphic_attribute
 from .unit_of_work import State, UOWTransaction
 
 
@@ -40,6 +41,14 @@ def peek_connection(
             return bind.dialect, found[0]
         transaction = transaction._parent
     return (bind.dialect, None) if transaction is None else None
+
+
+def has_one_bind(uow: UOWTransaction) -> bool:
+    """Whether all objects of the flush go to one database, as far as it is told at a glance."""
+    session = uow.session
+    return type(session).get_bind is Session.get_bind and (
+        len({session.get_bind(mapper.base_mapper) for mapper in uow.mappers}) == 1
+    )
 
 
 def is_sharded(session: Session) -> bool:
@@ -140,37 +149,59 @@ def instances_of(
     """Make persistent instances of attribute values that were just written, their keys among them.
 
     They become part of the session as flushed objects do, so a rollback expunges them. Attributes
-    that have no value are loaded when they are next asked for. ``loaded_as_persistent`` fires;
-    ``load`` does not, for nothing was loaded.
+    that have no value are loaded when they are next asked for. ``load`` fires without a context, as
+    it does for what ``merge()`` copies (so mutable values are tracked), and
+    ``loaded_as_persistent``. An object that the session holds already, of a row that was there
+    before, is expired instead. A row whose discriminator names a subclass is one of that.
     """
-    manager = mapper.class_manager
     identity_class = mapper._identity_class
     key_attributes = [prop.key for prop in mapper._identity_key_props]
-    loadable = {prop.key for prop in mapper.column_attrs if not prop.deferred}
+    polymorphic = polymorphic_attribute(mapper)
     identity_map, reference = session.identity_map, session.identity_map._wr
     known = identity_map._dict
     in_transaction = session._autobegin_t()._new
     hash_key = session.hash_key
     loaded = session.dispatch.loaded_as_persistent
+    made: dict[Any, tuple[Any, frozenset[str], Any]] = {}
     instances = []
     for held in values:
+        identity = held.get(polymorphic) if polymorphic is not None else None
+        if identity not in made:
+            made[identity] = _making(mapper, identity)
+        manager, loadable, load = made[identity]
+        key = (identity_class, tuple([held[attribute] for attribute in key_attributes]), None)
+        state = known.get(key)
+        if state is not None:
+            instance = state.obj()
+            if instance is not None:
+                state._expire(state.dict, identity_map._modified)
+                instances.append(instance)
+                continue
         instance = manager.new_instance()
         state = instance_state(instance)
         instance_dict(instance).update(held)
-        state.key = (
-            identity_class,
-            tuple([held[attribute] for attribute in key_attributes]),
-            None,
-        )
+        state.key = key
         state.session_id = hash_key
         state._instance_dict = reference
         state.expired_attributes.update(loadable.difference(held))
-        known[state.key] = state
+        known[key] = state
         in_transaction[state] = True
         instances.append(instance)
+        if load:
+            load(state, None)
         if loaded:
             loaded(session, state)
     return instances
+
+
+def _making(mapper: Mapper[Any], identity: Any) -> tuple[Any, frozenset[str], Any]:
+    """What makes instances of a row with this discriminator, the attributes that they load, and who
+    listens to that.
+    """
+    found = mapper.polymorphic_map.get(identity, mapper) if identity is not None else mapper
+    manager = found.class_manager
+    loadable = frozenset(prop.key for prop in found.column_attrs if not prop.deferred)
+    return manager, loadable, manager.dispatch.load
 
 
 def had_members(state: State, key: str) -> bool:

@@ -22,8 +22,9 @@ from sqlalchemy import Connection, Dialect, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
-from .defaults import BARE_NEXTVAL, DEFAULT, DefaultFacts, default_of
+from .defaults import DEFAULT, DefaultFacts, default_of
 from .engine import IS_DISTRIBUTED
+from .numbering import NUMBERED_BY
 
 __all__ = [
     "ACTION_FINGERPRINT",
@@ -149,9 +150,6 @@ another table, as an SQL expression on ``pg_attribute a``. It takes a third of t
 flush of one object feels.
 """
 
-# A column's sequence is the one it owns (serial, identity), else the one that its default names.
-# The default counts only as a bare nextval('...'), for then its dependency on the sequence is the
-# whole of it.
 _FACTS = text(
     f"""
     SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
@@ -190,23 +188,12 @@ _FACTS = text(
       JOIN pg_type t ON t.oid = a.atttypid
       JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
       LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
-      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum AND a.attidentity = ''
       LEFT JOIN LATERAL (
           SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
                  q.oid AS sequence_oid, p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
                  has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable
-            FROM (SELECT 1 AS rank, x.objid AS oid
-                    FROM pg_depend x
-                   WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid
-                     AND x.refobjsubid = a.attnum AND x.classid = 'pg_class'::regclass
-                     AND x.deptype IN ('a', 'i')
-                  UNION ALL
-                  SELECT 2, x.refobjid
-                    FROM pg_depend x
-                   WHERE x.classid = 'pg_attrdef'::regclass AND x.objid = d.oid
-                     AND x.refclassid = 'pg_class'::regclass
-                     AND pg_get_expr(d.adbin, d.adrelid)
-                         ~ {BARE_NEXTVAL}) f
+            FROM ({NUMBERED_BY}) f
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
             JOIN pg_sequence p ON p.seqrelid = q.oid

@@ -32,6 +32,7 @@ __all__ = [
     "ask_engine",
     "distributions",
     "engine_called",
+    "engine_kind",
     "engine_of",
     "on_this_node",
     "window_of",
@@ -162,6 +163,12 @@ def ask_engine(connection: Connection) -> Engine:
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
+
+
+def engine_kind(dialect: Dialect) -> Kind | None:
+    """The kind of server behind an engine, ``None`` where it was not asked yet (no I/O)."""
+    known = _engines.get(dialect)
+    return None if known is None else known.kind
 
 
 def engine_called(version: str, *, citus: bool, has_xmin: bool = True) -> Engine:

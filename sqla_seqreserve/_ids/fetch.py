@@ -2,11 +2,12 @@
 
 Ids come from ``nextval`` over ``generate_series``, several sequences at a time, each a branch of a
 ``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as the
-INSERT to come will lock them (``ROW EXCLUSIVE``, in one order): from then on until the transaction
-ends no other session can alter them, and DDL, which locks the table before its sequence, waits in
-line and not in a circle. Then each branch compares what the facts (``_ids.catalogue``) were read
-from: where it no longer holds the branch yields NULL, takes no id, and the facts are read again.
-The comparison is an uncorrelated subquery, evaluated once a branch and not once an id.
+INSERTs to come will lock them (``ROW EXCLUSIVE``, parents first): from then on until the
+transaction ends no other session can alter them, and DDL, which locks the table before its
+sequence, waits in line and not in a circle. Then it is compared what the facts
+(``_ids.catalogue``) were read from: where anything no longer holds no branch takes an id, those of
+the altered tables yield NULL, and their facts are read again. The comparison is an uncorrelated
+subquery, evaluated once a branch and not once an id.
 
 A key that comes from another default (``gen_random_uuid()``, a function) is a branch that evaluates
 this default, once its text was compared too. Its values are in a column of their type beside the
@@ -25,32 +26,45 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, Dialect, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _host as host
-from .._drivers import Driver, LockRefusedError, Row, driver_of
+from .._drivers import (
+    Comparison,
+    Driver,
+    LockRefusedError,
+    Row,
+    driver_of,
+    driver_on,
+)
 from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
-from .catalogue import TableFacts
+from .catalogue import TableFacts, TableName
+from .distances import distance_to
 from .engine import on_this_node
 from .keys import KeySequence
-from .reservation_sql import Branch, Guard, column_types, reservation
+from .reservation_sql import Branch, Guard, column_types, comparison, reservation
 
 __all__ = [
     "IdRequest",
     "IndexFacts",
     "Reservation",
     "check_range",
+    "comparison_of",
     "drop_snapshot",
     "sqlstate",
     "take_ids",
 ]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
+
+_MOST_TEXTS: Final = 256
+_compiled: Final[WeakKeyDictionary[Dialect, dict[TextClause, str]]] = WeakKeyDictionary()
 
 _SEQUENCE_LIMIT_EXCEEDED = "2200H"
 _INT4_MAXIMUM: Final = 2**31 - 1
@@ -107,19 +121,25 @@ def take_ids(
     requests: Sequence[IdRequest],
     whole: Iterable[TableFacts] = (),
     indexes: Sequence[IndexFacts] = (),
+    *,
+    kept: Sequence[KeySequence] = (),
+    order: Iterable[TableName] = (),
 ) -> Reservation:
     """Take ids for every request whose facts still hold, in one message.
 
     :param whole: tables of which all that is known must still hold, because rows will be written
         by it; of the others only what is known of the key.
     :param indexes: of those tables, and to be compared too.
+    :param kept: keys of which no id is taken, for they were kept: what is known of them must still
+        hold too.
+    :param order: in which the tables are locked; by itself, in that of ``whole``.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
     guarded = {facts.name: facts for facts in whole}
-    if not (guarded or any(request.count for request in requests)):
+    if not (guarded or kept or any(request.count for request in requests)):
         return Reservation([[] for _ in requests], True)
-    statement = _Statement(connection, requests, guarded, indexes)
+    statement = _Statement(connection, requests, guarded, indexes, kept, order)
     try:
         rows = statement.run()
     except LockRefusedError:
@@ -136,6 +156,9 @@ def take_ids(
     altered: set[str] = set()
     for slot, group in groupby(rows, key=itemgetter(0)):
         taken = list(group)
+        if slot < 0:
+            # Another branch tells of the table that was altered.
+            continue
         if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
         elif slot < len(requests):
@@ -151,6 +174,19 @@ def take_ids(
             check_range(request.source, ids)
             _tell(request, ids)
     return Reservation(found, not altered)
+
+
+def comparison_of(connection: Connection, kept: Sequence[KeySequence]) -> Comparison:
+    """What is to go before INSERTs whose keys were kept, in their message. No I/O happens."""
+    statement = _Statement(connection, (), {}, (), kept)
+    query = comparison(statement.branches, statement.is_present)
+    texts = _compiled.setdefault(connection.dialect, {})
+    sent = texts.get(query)
+    if sent is None:
+        if len(texts) >= _MOST_TEXTS:
+            texts.clear()
+        sent = texts[query] = str(query.compile(dialect=connection.dialect))
+    return Comparison(statement.locking(), sent, statement.parameters)
 
 
 def _problem_of(source: KeySequence, values: Sequence[Any]) -> str | None:
@@ -181,9 +217,11 @@ class _Statement:
         requests: Sequence[IdRequest],
         guarded: dict[str, TableFacts],
         indexes: Sequence[IndexFacts],
+        kept: Sequence[KeySequence],
+        order: Iterable[TableName] = (),
     ) -> None:
         self.connection = connection
-        self.driver = driver_of(connection.dialect)
+        self.driver = driver_on(connection)
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)
@@ -211,10 +249,7 @@ class _Statement:
                 guarded.pop(facts.name, None)
                 guard = self._guard_table(facts, slot)
             else:
-                guard = Guard.KEY
-                self.parameters[f"table_{slot}"] = facts.name
-                self.parameters[f"column_{slot}"] = known.name
-                self.parameters[f"print_{slot}"] = known.fingerprint
+                guard = self._guard_key(request.source, slot)
             self.names.append(facts.name)
             branches.append(Branch(guard, declared, expression, type_name))
         for slot, facts in enumerate(guarded.values(), len(requests)):
@@ -226,16 +261,34 @@ class _Statement:
             self.parameters[f"index_{slot}"] = index.oid
             self.parameters[f"definition_{slot}"] = index.definition
             branches.append(Branch(Guard.INDEX))
-        self.tables = sorted(locked)
+        for slot, source in enumerate(kept, len(branches)):
+            facts = source.facts
+            assert facts is not None
+            locked[facts.name] = facts
+            self.names.append(facts.name)
+            whole = facts.kind == "p"
+            guard = self._guard_table(facts, slot) if whole else self._guard_key(source, slot)
+            branches.append(Branch(guard))
+        self.tables = list(dict.fromkeys([*filter(locked.__contains__, order), *locked]))
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
         self.types = column_types(self.branches)
-        self.text = reservation(len(requests), self.branches, self._is_present())
+        self.is_present = self._is_present()
+        self.requests = len(requests)
 
     def place(self, slot: int) -> int:
         """Which column of a row holds the value of this slot."""
         type_name = self.branches[slot].type_name
         return 2 + self.types.index(type_name) if type_name else 1
+
+    def _guard_key(self, source: KeySequence, slot: int) -> Guard:
+        assert source.facts is not None
+        assert source.key.column is not None
+        known = source.facts.columns[catalogue.stored_name(source.key.column.name)]
+        self.parameters[f"table_{slot}"] = source.facts.name
+        self.parameters[f"column_{slot}"] = known.name
+        self.parameters[f"print_{slot}"] = known.fingerprint
+        return Guard.KEY
 
     def _guard_table(self, facts: TableFacts, slot: int) -> Guard:
         self.parameters[f"table_{slot}"] = facts.name
@@ -250,20 +303,26 @@ class _Statement:
         driver = self.driver
         return driver is not None and driver.state(self.connection.connection) == "idle"
 
-    def run(self) -> Sequence[Row]:
-        driver = self.driver
-        if driver is None:
-            return [tuple(row) for row in self.connection.execute(self.text, self.parameters)]
+    def locking(self) -> str:
+        """The lock of the tables, as INSERT takes it."""
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
         locking = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
         # What is more than a LOCK takes a snapshot, which must not be older than the lock.
         if self.distributed and host.sees_the_present(self.connection):
             locking = on_this_node(locking)
-        lock: str | None = locking
+        return locking
+
+    def run(self) -> Sequence[Row]:
+        driver = self.driver
+        text = reservation(self.requests, self.branches, self.is_present)
+        # Where somebody else executes, nothing can be done in place of execute().
+        if driver is None or host.execution_elsewhere(self.connection.dialect) is not None:
+            return [tuple(row) for row in self.connection.execute(text, self.parameters)]
+        lock: str | None = self.locking()
         if driver.lock_round_trips and driver.state(self.connection.connection) == "autocommit":
             # It would end with the statement that takes it.
             lock = None
-        return _query(self.connection, driver, lock, self.text, self.parameters, self.types)
+        return _query(self.connection, driver, lock, text, self.parameters, self.types)
 
 
 def _query(
@@ -276,9 +335,12 @@ def _query(
 ) -> list[Row]:
     rows: list[Row] = []
     refused: LockRefusedError | None = None
+    distance = distance_to(connection.dialect)
 
     def query(cursor: Any, sql: str, bound: Any) -> None:
         nonlocal refused
+        if distance.is_due():
+            driver.time_begin(cursor, distance.note)
         try:
             rows.extend(driver.query(cursor, lock, sql, bound, types))
         except LockRefusedError as error:

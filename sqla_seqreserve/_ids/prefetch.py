@@ -4,11 +4,17 @@ They are kept with the database connection that reserved them, as PostgreSQL kee
 sequence with ``CACHE``: they never reach another database, another process or another thread, and
 go when the connection goes.
 
+What is known of their table may be of the past: a trigger may change the key by now, or the column
+refuse it. So it is compared before such a row is written, under the table's lock and in the message
+of the INSERTs (``_writers.insert``). Where it no longer holds nothing of the message is carried
+out, the ids are thrown away, and the flush begins anew. A driver that sends one statement in a
+message would need a round trip for that, which is what keeping ids saves: there none are kept.
+
 A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
 of this process makes all kept ids invalid at once (``_ids.moves``). One of another process cannot
 be known here without asking the database, and no catalogue row tells of it either: the first
 duplicate key throws away what its connection keeps. Nor can it be known that the sequence was
-restarted or its table made anew, where nothing else asks for the table.
+restarted.
 
 A table's name without a schema means whatever ``search_path`` says at the moment. Its ids are kept
 only where the server tells of every change of ``search_path`` (PostgreSQL 18), under the path of
@@ -58,7 +64,7 @@ class Shelf:
         """
         if len(self.ids) >= count and not asks_anyway:
             return 0
-        return max(count - len(self.ids), 0) + self.ahead
+        return max(count + self.ahead - len(self.ids), 0)
 
     def take(self, count: int, fetched: list[Any]) -> list[Any]:
         """The next ``count`` ids; what is left of the fetched ones is kept. Those that were kept

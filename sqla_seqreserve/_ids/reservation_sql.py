@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, text
 
 from . import catalogue
 
-__all__ = ["Branch", "Guard", "column_types", "reservation"]
+__all__ = ["Branch", "Guard", "column_types", "comparison", "reservation"]
 
 
 class Guard(enum.Enum):
@@ -69,41 +69,77 @@ def column_types(branches: Sequence[Branch]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=128)
 def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+    """The query. Of several branches none takes an id unless each comparison holds: they are made
+    once, in a row of a CTE, and NULL in any of its columns leaves every branch without.
+    """
     # Slots are ours, and all else is bound: a driver may put the values in place by itself.
     types = column_types(branches)
-    selects = []
+    several = len(branches) > 1
+    compared, selects = [], []
     for slot, branch in enumerate(branches):
-        holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+        held = _held(slot, branch, is_request=slot < requests, is_present=is_present)
+        number = str(slot)
+        if several:
+            if slot < requests:
+                # It has no row to tell of what it compares.
+                kind = "bigint" if branch.expression else "regclass"
+                held = (
+                    f"CASE WHEN CAST(:count_{slot} AS bigint) > 0 THEN ({held}) "
+                    f"ELSE CAST(0 AS {kind}) END"
+                )
+            compared.append(f"({held}) AS h{slot}")
+            held = f"SELECT h.h{slot} FROM held h WHERE h IS NOT NULL"  # noqa: S608  # slots
+            # Where another comparison fails, the branch is not to tell that its own did.
+            number = (
+                f"(SELECT CASE WHEN h.h{slot} IS NULL OR h IS NOT NULL "  # noqa: S608  # slots
+                f"THEN {slot} ELSE -1 END FROM held h)"
+            )
         values = {type_name: f"CAST(NULL AS pg_catalog.{type_name})" for type_name in types}
         if branch.expression:
-            oid = "a.attrelid" if branch.guard is Guard.KEY else "c.oid"
-            holds += _SAME_DEFAULT.format(oid=oid, slot=slot)
             # As the column takes it, but for a length, which a cast would cut down to in silence.
             values[branch.type_name] = (
                 f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
                 f"AS pg_catalog.{branch.type_name}) END"
             )
-            taken = "s.held AS id"
-            source = (
-                f"FROM (SELECT (SELECT CAST({oid} AS bigint) {holds}) AS held) s, "
-                f"generate_series(1, CAST(:count_{slot} AS bigint))"
-            )
+            taken, source = "s.held AS id", f"FROM (SELECT ({held}) AS held) s, "
         elif slot < requests:
-            itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608, E501
-            found = f"to_regclass(:sequence_{slot})" if branch.declared else f"({itself})"
-            taken = (
-                f"nextval((SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608
-                "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE'))) AS id"
-            )
-            source = f"FROM generate_series(1, CAST(:count_{slot} AS bigint))"
+            taken, source = f"nextval(({held})) AS id", "FROM "
         else:
-            taken, source = f"(SELECT CAST(1 AS bigint) {holds}) AS id", ""
+            taken, source = f"({held}) AS id", ""
+        if slot < requests:
+            source += f"generate_series(1, CAST(:count_{slot} AS bigint))"
         selects.append(
             " ".join(
-                [", ".join([f"SELECT {slot} AS slot", taken, *values.values()]), source]
+                [", ".join([f"SELECT {number} AS slot", taken, *values.values()]), source]
             ).rstrip()
         )
-    return text(" UNION ALL ".join(selects))
+    union = " UNION ALL ".join(selects)
+    return text(f"WITH held AS (SELECT {', '.join(compared)}) {union}" if several else union)
+
+
+def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> str:
+    """A query of what a branch is to take its ids from, NULL or no row where something of it is no
+    longer what it was.
+    """
+    holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+    if branch.expression:
+        oid = "a.attrelid" if branch.guard is Guard.KEY else "c.oid"
+        return f"SELECT CAST({oid} AS bigint) {holds}" + _SAME_DEFAULT.format(oid=oid, slot=slot)
+    if not is_request:
+        return f"SELECT CAST(1 AS bigint) {holds}"
+    itself = f"SELECT q.oid::regclass FROM pg_class q WHERE q.oid = CAST(:sequence_{slot} AS oid)"  # noqa: S608  # a slot
+    found = f"to_regclass(:sequence_{slot})" if branch.declared else f"({itself})"
+    return (
+        f"SELECT s.s FROM (SELECT {found} AS s {holds}) s "  # noqa: S608  # the expressions above
+        "WHERE has_sequence_privilege(s.s, 'USAGE, UPDATE')"
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def comparison(branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+    """A query that divides by zero where one of these comparisons does not hold."""
+    compared = reservation(0, branches, is_present).text
+    return text(f"SELECT 1 / (count(g.id) / count(*)) FROM ({compared}) g")  # noqa: S608  # as above
 
 
 def _escaped(expression: str) -> str:

@@ -11,8 +11,10 @@ from sqlalchemy.orm import Mapper
 
 from .._drivers import driver_of
 from ..errors import SequenceNotFoundError
+from . import catalogue
 from .engine import ask_engine
 from .fetch import IdRequest, drop_snapshot, take_ids
+from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
 
 __all__ = ["Reserved", "reserve"]
@@ -57,7 +59,8 @@ def reserve(
             for mapper, count in counts.items()
             for part in sources[mapper].parts
         ]
-        taken = take_ids(connection, requests)
+        order = [catalogue.table_name(connection, table) for table in in_insert_order(counts)]
+        taken = take_ids(connection, requests, order=order)
         if taken.holds:
             ids = iter(taken.ids)
             return {

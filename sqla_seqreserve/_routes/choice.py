@@ -103,13 +103,15 @@ def choose(
         may_copy = frozenset()
     generated = any(one.generated and not one.only_copies for one in pending)
     numbered = _numbered(pending, wire, round_trip, begun)
+    # Kept ids are compared in the message of the INSERTs; alone they take a reservation's trip.
+    kept = wishes.kept and wire.sends_several
     best, cost = frozenset[int](), math.inf
     for copies in _candidates(pending, may_copy, wire, round_trip):
-        found = _reserved(pending, copies, wire, round_trip, begun, wishes.kept)
+        found = _reserved(pending, copies, wire, round_trip, begun, kept)
         if found < cost:
             best, cost = copies, found
     # Keys at hand have been paid for: using them costs nothing that a margin is for.
-    if wishes.reserve or cost < numbered * (1 if wishes.kept else _MARGIN):
+    if wishes.reserve or cost < numbered * (1 if kept else _MARGIN):
         return Route(bool(best) or generated, best)
     return Route(False)
 

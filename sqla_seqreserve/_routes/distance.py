@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final, TypeVar
 
 __all__ = ["Distance"]
 
 _UNKNOWN: Final = 300.0
-_FORGETTING: Final = 0.02
-_AT_FIRST: Final = 4
+_RECENT: Final = 5
+_AT_FIRST: Final = 8
 _EVERY: Final = 16
-_TOLERANCE: Final = 0.1
+_SUDDEN: Final = 2.0
+_TOLERANCE: Final = 0.2
 _MOST_CHOSEN: Final = 256
+
+_MOST_AT_FIRST: Final = 1_200.0
+"""What the first few times may make of it: any of them may be an exception."""
+
+_WORK: Final = 60.0
+"""Microseconds of a small statement beside its round trip. The costs of the ways were measured with
+INSERTs of one row for the distance, so a BEGIN, which does nothing, is taken for one.
+"""
+
+_MOST_BY_WAITING: Final = 4.0
+"""How many times the time that is known a statement may raise it to that may have waited."""
+
+_CERTAIN: Final = 32
+"""For how many statements that may have waited a time that was measured without stays certain."""
 
 _T = TypeVar("_T")
 
@@ -20,27 +36,29 @@ class Distance:
     """The round trip to one engine's server, in microseconds, the work of a small statement
     included.
 
-    The shortest of the recent times is what the network takes; longer ones waited for something. It
-    is forgotten a little with every time that is noted, so that a network that has become slower
-    is noticed. Threads may note at once: a lost note does no harm.
+    It is the shortest of the last few times: longer ones waited for something, so that one of them,
+    or some, never count; and a network that has become slower, or faster, is noticed after as many.
+    The BEGIN of a transaction waits for nothing. An INSERT may wait for a lock: its time says that
+    the server is no farther, and counts as another only where nothing better is known.
+
+    Threads may note at once: a lost note does no harm.
     """
 
-    __slots__ = ("_flushes", "_round_trip", "chosen", "rounded")
+    __slots__ = ("_again", "_certain", "_flushes", "_recent", "chosen", "round_trip", "rounded")
 
     def __init__(self) -> None:
-        self._round_trip: float | None = None
+        self._recent = deque[float](maxlen=_RECENT)
         self._flushes = 0
+        self._certain = 0
+        self._again = False
+        self.round_trip = _UNKNOWN
+        """Microseconds."""
         self.chosen: dict[Any, Any] = {}
         """What was chosen at this distance (:meth:`keep`); forgotten when it changes."""
         self.rounded: float = _UNKNOWN
         """Microseconds, about: what routes are chosen by, so that they are chosen once, and not
         each time the network is a little slower or faster.
         """
-
-    @property
-    def round_trip(self) -> float:
-        """Microseconds."""
-        return self._round_trip if self._round_trip is not None else _UNKNOWN
 
     def keep(self, key: Any, choice: _T) -> _T:
         """Remember what was chosen; however many kinds of flushes there are, not all of it."""
@@ -50,19 +68,37 @@ class Distance:
         return choice
 
     def is_due(self) -> bool:
-        """Whether a flush should look at it by itself: the first few, then now and then."""
+        """Whether a flush should look at it by itself: the first few, then now and then; and those
+        after one that found the server much farther, until it is clear which of the two is right.
+        """
         self._flushes += 1
-        return self._flushes <= _AT_FIRST or not self._flushes % _EVERY
+        return self._again or self._flushes <= _AT_FIRST or not self._flushes % _EVERY
 
-    def note(self, seconds: float, round_trips: int = 1) -> None:
-        """Note that a statement of little work took so long, in so many round trips."""
+    def note(self, seconds: float) -> None:
+        """Note a round trip that waited for nothing, and did no work."""
+        self._certain = _CERTAIN
+        self._note(seconds * 1e6 + _WORK)
+
+    def note_bound(self, seconds: float, round_trips: int = 1) -> None:
+        """Note that a statement of little work took so long, in so many round trips; it may have
+        waited for a lock.
+        """
         found = seconds * 1e6 / round_trips
-        known = self._round_trip
-        if known is None or found < known:
-            known = found
-        else:
-            known += _FORGETTING * (found - known)
-        self._round_trip = known
+        if found > self.round_trip:
+            if self._certain:
+                self._certain -= 1
+                return
+            found = min(found, _MOST_BY_WAITING * self.round_trip)
+        self._note(found)
+
+    def _note(self, found: float) -> None:
+        recent = self._recent
+        recent.append(found)
+        known = min(recent)
+        if len(recent) < _RECENT:
+            known = min(known, _MOST_AT_FIRST)
+        self.round_trip = known
+        self._again = found > _SUDDEN * known
         if abs(known - self.rounded) > _TOLERANCE * self.rounded:
             self.rounded = known
             self.chosen = {}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import repeat, starmap
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, Connection
 from sqlalchemy.exc import DBAPIError
 
 from .plan import ColumnPlan
 
-__all__ = ["DefaultContext", "Missing"]
+__all__ = ["DefaultContext", "FilledValues", "Missing"]
+
+
+_NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 
 
 class Missing(enum.Enum):
@@ -21,13 +25,35 @@ class Missing(enum.Enum):
     MISSING = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FilledValues:
+    """A column's values with its default where none was given, and as they were given."""
+
+    values: Sequence[Any]
+    given: Sequence[Any]
+    nothing: object
+
+    def is_default(self, position: int) -> bool:
+        """Whether the row at this position of the batch had no value of its own."""
+        return self.given[position] is self.nothing
+
+
 class DefaultContext:
     """What a context-sensitive default is called with: the parameters of the row, as
-    SQLAlchemy's execution context gives them.
+    SQLAlchemy's execution context gives them. Of the columns that get a default, its own among
+    them, those that had their turn hold their value, and the others ``None``.
+
+    :param ready: the columns of the INSERT, each with the values that were given.
+    :param positions: of the rows in the input.
+    :param reserved: attribute of the key -> positions of the rows whose value was reserved.
     """
 
     def __init__(
-        self, connection: Connection, ready: list[tuple[ColumnPlan, Sequence[Any]]]
+        self,
+        connection: Connection,
+        ready: Sequence[tuple[ColumnPlan, Sequence[Any]]],
+        positions: Sequence[int] = (),
+        reserved: Mapping[str, Container[int]] = _NONE_RESERVED,
     ) -> None:
         self.connection = self.root_connection = connection
         self.dialect = connection.dialect
@@ -35,60 +61,93 @@ class DefaultContext:
         self.isinsert = True
         self.isupdate = self.isdelete = False
         self.current_column: Column[Any] | None = None
-        self._ready = ready
-        self._position = 0
-
-    @property
-    def current_parameters(self) -> dict[str, Any]:
-        return {
-            plan.column.key: values[self._position]
-            for plan, values in self._ready
-            if plan.default is None or values[self._position] is not None
-        }
+        self.current_parameters: dict[str, Any] = {}
+        self._ready = list(ready)
+        self._positions = positions
+        self._reserved = reserved
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002  # SQLAlchemy's signature
         return self.current_parameters
 
-    def fill(self, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
-        """The values with the default wherever there is none; the same list where nothing was
-        missing.
+    def filled(self) -> list[tuple[ColumnPlan, Sequence[Any]]]:
+        """The columns with their default wherever there is no value; the same list of values where
+        nothing was missing. Defaults are called as SQLAlchemy calls them: those that the ORM gives
+        first, then row by row.
         """
-        assert plan.default is not None
-        nothing = Missing.MISSING if plan.evaluates_none else None
-        if type(nothing) not in set(map(type, values)):
-            return values
-        self.current_column = plan.column
-        if plan.plain_default is not None:
-            return self._call(plan, values, nothing)
-        filled = list(values)
-        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
-        self._ready[slot] = (plan, filled)
-        for position, value in enumerate(values):
-            if value is nothing:
-                self._position = position
-                try:
-                    filled[position] = plan.default(self)
-                except Exception as error:
-                    if plan.is_version:
-                        raise
-                    raise self.in_statement(error, plan.column) from error
-        return filled
-
-    def _call(self, plan: ColumnPlan, values: Sequence[Any], nothing: object) -> Sequence[Any]:
-        """The values with a default that takes no context: a call a row, and nothing around it."""
-        call = plan.plain_default
-        assert call is not None
-        try:
-            if set(map(type, values)) == {type(nothing)}:
-                # In a loop of C's, where every row wants it.
-                filled = list(starmap(call, repeat((), len(values))))
+        lacking = []
+        for slot, (plan, values) in enumerate(self._ready):
+            nothing = _nothing(plan)
+            if plan.default is None or type(nothing) not in set(map(type, values)):
+                continue
+            if plan.is_of_class:
+                self.current_column = plan.column
+                default = plan.default
+                filled = [default(self) if value is nothing else value for value in values]
+                self._ready[slot] = (plan, filled)
             else:
-                filled = [call() if value is nothing else value for value in values]
-        except Exception as error:
-            raise self.in_statement(error, plan.column) from error
-        slot = next(i for i, (ready, _) in enumerate(self._ready) if ready is plan)
+                lacking.append(slot)
+        called = [slot for slot in lacking if not _is_scalar(self._ready[slot][0])]
+        if any(self._ready[slot][0].plain_default is None for slot in called):
+            self._fill_by_row(lacking)
+        else:
+            for slot in lacking:
+                if slot not in called:
+                    self._fill_with_scalar(slot)
+            self._call(called)
+        return self._ready
+
+    def _fill_by_row(self, lacking: Sequence[int]) -> None:
+        """Call defaults of which one takes the context."""
+        given = [values for _, values in self._ready]
+        columns = []
+        for slot in lacking:
+            plan, values = self._ready[slot]
+            filled = list(values)
+            self._ready[slot] = (plan, filled)
+            columns.append((plan, _nothing(plan), str(plan.column.key), values, filled))
+        keys = [str(plan.column.key) for plan, _ in self._ready]
+        hidden = [
+            (key, self._reserved[plan.attribute])
+            for key, (plan, _) in zip(keys, self._ready, strict=True)
+            if plan.attribute is not None and plan.attribute in self._reserved
+        ]
+        for row, parameters in enumerate(zip(*given, strict=True)):
+            self.current_parameters = current = dict(zip(keys, parameters, strict=True))
+            for key, positions in hidden:
+                if self._positions[row] in positions:
+                    del current[key]
+            absent = [one for one in columns if one[3][row] is one[1]]
+            for _, _, key, _, _ in absent:
+                current[key] = None
+            for plan, _, key, _, filled in absent:
+                assert plan.default is not None
+                self.current_column = plan.column
+                try:
+                    filled[row] = current[key] = plan.default(self)
+                except Exception as error:
+                    raise self.in_statement(error, plan.column) from error
+
+    def _fill_with_scalar(self, slot: int) -> None:
+        plan, values = self._ready[slot]
+        assert plan.default is not None
+        nothing, constant = _nothing(plan), plan.default(self)
+        filled = [constant if value is nothing else value for value in values]
         self._ready[slot] = (plan, filled)
-        return filled
+
+    def _call(self, slots: Sequence[int]) -> None:
+        """Call defaults that take no context: a call a row, and nothing around it."""
+        columns = [self._ready[slot] for slot in slots]
+        calls = [_of_each(plan, values) for plan, values in columns]
+        if not calls:
+            return
+        try:
+            # In a loop of C's, row by row where there are several.
+            several = list(zip(*calls, strict=True)) if len(calls) > 1 else None
+            made = list(zip(*several, strict=True)) if several else [list(calls[0])]
+        except Exception as error:
+            raise self.in_statement(error, columns[0][0].column) from error
+        for slot, (plan, _), filled in zip(slots, columns, made, strict=True):
+            self._ready[slot] = (plan, filled)
 
     def in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
         """The error as SQLAlchemy raises it: it runs a default, but no version, in a statement."""
@@ -100,3 +159,21 @@ class DefaultContext:
             hide_parameters=True,
             dialect=self.dialect,
         )
+
+
+def _nothing(plan: ColumnPlan) -> object:
+    """What stands for no value in a column."""
+    return Missing.MISSING if plan.evaluates_none else None
+
+
+def _is_scalar(plan: ColumnPlan) -> bool:
+    return bool(getattr(plan.column.default, "is_scalar", False))
+
+
+def _of_each(plan: ColumnPlan, values: Sequence[Any]) -> Iterator[Any]:
+    """The values of a column, with what its default returns where there is none."""
+    call, nothing = plan.plain_default, _nothing(plan)
+    assert call is not None
+    if set(map(type, values)) == {type(nothing)}:
+        return starmap(call, repeat((), len(values)))
+    return (call() if value is nothing else value for value in values)

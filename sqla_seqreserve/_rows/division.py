@@ -21,18 +21,19 @@ from sqlalchemy import Column, Connection
 from sqlalchemy.sql import ClauseElement
 
 from .codecs import Codec, is_utc, naive_utc, value_table
-from .defaults import DefaultContext, Missing
+from .defaults import DefaultContext, FilledValues, Missing
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
 __all__ = [
+    "CONTEXT",
     "FEW",
     "Batch",
     "Division",
-    "FilledValues",
     "divide",
     "for_copy",
     "is_plain",
+    "is_sql",
     "runs_in_order",
     "values_of",
 ]
@@ -40,25 +41,19 @@ __all__ = [
 FEW: Final = "few rows of their kind"
 """The reason of rows for which a COPY of their own is not worth it."""
 
+CONTEXT: Final = (
+    "the rows give different columns, and the default of {} takes a context: by it the default may "
+    "look at the rows before"
+)
+"""The reason of rows that SQLAlchemy writes in several statements, one after the other."""
+
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
+_NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 
 _Types: TypeAlias = dict[int, tuple[Sequence[Any], set[type]]]
 """The types of a column's values, by the identity of the list that holds them; with the list, so
 that no other can take its place in memory.
 """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FilledValues:
-    """A column's values with its default where none was given, and as they were given."""
-
-    values: Sequence[Any]
-    given: Sequence[Any]
-    nothing: object
-
-    def is_default(self, position: int) -> bool:
-        """Whether the row at this position of the batch had no value of its own."""
-        return self.given[position] is self.nothing
 
 
 @dataclass(slots=True, eq=False)
@@ -117,12 +112,15 @@ def divide(
     *,
     used: Container[str] | None = None,
     fewest: int = 1,
+    reserved: Mapping[str, Container[int]] = _NONE_RESERVED,
 ) -> Division:
     """Divide the rows, mappings of attribute key to value, without changing any.
 
     :param given: attribute key -> one value a row, in place of what the rows hold.
     :param used: the attributes that any of the rows has; ``None``: not known.
     :param fewest: fewer rows of a kind than these are not worth a COPY.
+    :param reserved: attribute of the key -> positions of the rows whose value was reserved. INSERT
+        would leave it out, so no default is to see it; asked for where one takes a context alone.
     """
     division = Division()
     if plan.reason is not None:
@@ -130,6 +128,12 @@ def divide(
         return division
     types: _Types = {}
     collected, elsewhere, groups = _collect(plan, rows, given, used, types)
+    if plan.context_default is not None and (
+        len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
+    ):
+        # SQLAlchemy writes them in several statements, and each may look at those before.
+        division.elsewhere[CONTEXT.format(plan.context_default)] = list(range(len(rows)))
+        return division
     kinds: Iterable[Sequence[int]] = groups.values()
     if plan.keeps_order and len(groups) + len(elsewhere) > 1:
         ordered = runs_in_order([*groups.values(), *elsewhere.values()])
@@ -144,13 +148,32 @@ def divide(
             (column, values if whole or not values else [values[i] for i in positions])
             for column, values in zip(plan.columns, collected, strict=True)
         ]
-        outcome = _batch(range(len(rows)) if whole else positions, chosen, connection, types)
+        outcome = _batch(
+            range(len(rows)) if whole else positions, chosen, connection, types, reserved
+        )
         if isinstance(outcome, Batch):
             division.batches.append(outcome)
         else:
             elsewhere.setdefault(outcome, []).extend(positions)
     division.elsewhere = elsewhere
     return division
+
+
+def _gives_some(
+    plan: InsertPlan,
+    collected: Sequence[Sequence[Any]],
+    rows: int,
+    reserved: Mapping[str, Container[int]],
+) -> bool:
+    """Whether some of the rows, and not others, give a column that has a default, or a key."""
+    for column, values in zip(plan.columns, collected, strict=True):
+        if column.absent is Absent.DEFAULT and not column.is_of_class:
+            nothing = Missing.MISSING if column.evaluates_none else None
+            if 0 < sum(value is nothing for value in values) < rows:
+                return True
+    return any(
+        0 < sum(position in found for position in range(rows)) < rows for found in reserved.values()
+    )
 
 
 def _collect(
@@ -184,9 +207,9 @@ def _collect(
             values = values_of(rows, attribute, nothing)
         types = set(map(type, values))
         kinds[id(values)] = values, types
-        if any(_is_sql(type_) for type_ in types):
+        if any(is_sql(type_) for type_ in types):
             for position, value in enumerate(values):
-                if _is_sql(type(value)):
+                if is_sql(type(value)):
                     refused.setdefault(position, f"{attribute} is an SQL expression")
         if type(nothing) in types:
             if absent is Absent.ELSEWHERE:
@@ -235,6 +258,7 @@ def _batch(
     chosen: list[tuple[ColumnPlan, Sequence[Any]]],
     connection: Connection,
     types: _Types,
+    reserved: Mapping[str, Container[int]],
 ) -> Batch | str:
     """The batch of these rows, or the reason why SQLAlchemy must write them."""
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
@@ -258,16 +282,15 @@ def _batch(
             except Exception as error:
                 return f"{plan.column.name} cannot be processed ({type(error).__name__})"
     defaults: dict[str, FilledValues] = {}
-    context = DefaultContext(connection, ready)
-    for index, (plan, values) in enumerate(ready):
+    context = DefaultContext(connection, ready, positions, reserved)
+    before, ready = ready, context.filled()
+    for index, (plan, filled) in enumerate(ready):
         if plan.default is not None:
-            filled = context.fill(plan, values)
-            if filled is not values:
-                if plan.attribute is not None:
-                    defaults[plan.attribute] = FilledValues(
-                        filled, values, Missing.MISSING if plan.evaluates_none else None
-                    )
-                ready[index] = (plan, filled)
+            values = before[index][1]
+            if filled is not values and plan.attribute is not None:
+                defaults[plan.attribute] = FilledValues(
+                    filled, values, Missing.MISSING if plan.evaluates_none else None
+                )
             try:
                 processed[index] = _processed(plan, filled)
             except Exception as error:
@@ -312,13 +335,14 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         batch.binary = batch.binary and not is_text
 
 
-def _is_sql(type_: type) -> bool:
+def is_sql(type_: type) -> bool:
+    """Whether values of a type are SQL expressions."""
     return issubclass(type_, ClauseElement) or hasattr(type_, "__clause_element__")
 
 
 def is_plain(value: object) -> bool:
     """Whether a value is one that a driver could take, and not an SQL expression."""
-    return not _is_sql(type(value))
+    return not is_sql(type(value))
 
 
 def for_copy(

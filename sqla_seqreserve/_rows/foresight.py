@@ -1,15 +1,29 @@
-"""What a plan tells of objects before there are any: why COPY would not write one that leaves to
-the model and the database whatever they fill in.
+"""What is certain before rows are divided: why COPY would not write an object that leaves to the
+model and the database whatever they fill in; and, by the types of their values alone, why it will
+not write these rows, so that no key is reserved for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any, Final
+
 from sqlalchemy import Column
 
+from .. import _host as host
 from .._ids.keys import KeySequence, may_be_generated
+from .codecs import Codec
+from .defaults import Missing
+from .division import CONTEXT, is_sql, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
-__all__ = ["foreseen_reason"]
+__all__ = ["foreseen_reason", "note_refusal", "refusal_of"]
+
+_SAMPLE: Final = 64
+"""Of so many rows every one is looked at before keys are reserved, and of more so many at least: to
+look at all would take a tenth of the time of a large flush.
+"""
 
 
 def foreseen_reason(plan: InsertPlan, source: KeySequence) -> str | None:
@@ -40,3 +54,89 @@ def _reason_of(plan: ColumnPlan, whole: InsertPlan, source: KeySequence) -> str 
         ):
             return f"no id is reserved: {source.reason}"
     return plan.reason if plan.codec is None else None
+
+
+def refusal_of(
+    plan: InsertPlan,
+    count: int,
+    rows_at: Callable[[slice], Sequence[Mapping[str, Any]]],
+) -> str | None:
+    """Why none of so many rows, attribute key -> value, can go by COPY, as far as the types of
+    their values tell; ``None``: some may, or nobody knows yet. No value is changed or asked for its
+    processor.
+
+    Of many rows a sample is looked at, and all where it shows something; or where rows of the
+    class were refused after their keys were reserved (:func:`note_refusal`).
+
+    :param rows_at: some of the rows.
+    """
+    step = max(count // _SAMPLE, 1)
+    looks_at_all = plan.context_default is not None or _was_refused(plan)
+    if step > 1 and not looks_at_all and _refusal(plan, rows_at(slice(0, count, step))) is None:
+        return None
+    return _refusal(plan, rows_at(slice(0, count)))
+
+
+def note_refusal(plan: InsertPlan) -> None:
+    """Have all rows of the class looked at from now on."""
+    host.kept_with(plan.mapper)[refusal_of] = True
+
+
+def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    is_mixed = gives_some = False
+    several: str | None = None
+    for column in plan.columns:
+        attribute, codec = column.attribute, column.codec
+        if attribute is None or column.is_version:
+            continue
+        nothing = Missing.MISSING if column.evaluates_none else None
+        looks = plan.context_default is not None and column.absent is not Absent.NULL
+        if codec is None and column.absent is not Absent.OMITTED:
+            return column.reason or f"{column.column.name} cannot be written by COPY"
+        may_omit = column.absent is Absent.OMITTED
+        if not (looks or may_omit) and codec is not None and column.processor is not None:
+            continue
+        types = set(map(type, values_of(rows, attribute, nothing)))
+        some_lack = type(nothing) in types
+        if types and all(map(is_sql, types)):
+            return f"{attribute} is an SQL expression"
+        if (
+            column.absent is Absent.ELSEWHERE
+            and not column.column.primary_key
+            and types == {type(nothing)}
+        ):
+            return f"the default of {attribute} is an SQL expression"
+        gives_some = gives_some or (may_omit and some_lack and len(types) > 1)
+        is_mixed = is_mixed or any(map(is_sql, types)) or (looks and some_lack and len(types) > 1)
+        if codec is None:
+            if not some_lack:
+                return column.reason or f"{column.column.name} cannot be written by COPY"
+        elif column.processor is not None:
+            continue
+        elif unknown := _unknown(codec, types):
+            names = ", ".join(sorted(type_.__name__ for type_ in unknown))
+            several = (
+                f"{column.column.name} holds {names} for a column of type {column.column.type!r}"
+            )
+            # Where each value is cast by itself, rows without such a value may still go by COPY.
+            if not codec.casts_each or unknown == types:
+                return several
+        elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
+            several = (
+                f"{column.column.name} holds values of several types, which INSERT may cast to one "
+                "of them"
+            )
+    if is_mixed and plan.context_default is not None:
+        return CONTEXT.format(plan.context_default)
+    # Rows that omit other columns go by a COPY of their own, and may hold other types.
+    return several if not gives_some or _was_refused(plan) else None
+
+
+def _was_refused(plan: InsertPlan) -> bool:
+    return refusal_of in host.kept_with(plan.mapper)
+
+
+def _unknown(codec: Codec, types: set[type]) -> set[type]:
+    """The types of values of a column that COPY cannot write."""
+    exact = {type_ for type_ in types if not is_sql(type_)} - {NoneType, Missing}
+    return {type_ for type_ in exact - codec.binary - codec.text if codec.converter(type_) is None}

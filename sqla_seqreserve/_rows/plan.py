@@ -55,6 +55,8 @@ class ColumnPlan:
     is_uniform: bool
     plain_default: Callable[[], Any] | None = None
     """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
+    is_of_class: bool = False
+    """The default is a version or of the class: the ORM gives it, before those of columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,19 +72,34 @@ class InsertPlan:
     reads_back: bool
     server_columns: tuple[Column[Any], ...]
     source: Mapping[str, Any]
+    context_default: str | None = None
+    """The name of a column whose default takes the context of its INSERT: by it the default may
+    look at the rows that were written before.
+    """
+    sentinel: str | None = None
+    """The name of an ``insert_sentinel()``."""
+    numbers_more: bool = False
+    """The database numbers another column than the key."""
 
     @property
     def keeps_order(self) -> bool:
         """Whether rows must be written in the order of ``add()``: a row may refer to an earlier
-        one, or a trigger watches.
+        one, a trigger or a default may look at it, or a sequence counts the rows.
         """
-        return self.facts.references_itself or self.facts.insert_triggers
+        return (
+            self.facts.references_itself
+            or self.facts.insert_triggers
+            or self.numbers_more
+            or self.context_default is not None
+        )
 
     @property
     def cast_reason(self) -> str | None:
         """Why SQLAlchemy must number the rows as well as write them: an INSERT with known keys is
-        of another form, which does not cast to the model's types.
+        of another form, which does not cast to the model's types, and counts no sentinel.
         """
+        if self.sentinel is not None:
+            return self.reason
         for column in self.columns:
             if column.casts:
                 return column.reason
@@ -124,16 +141,47 @@ def _make_plan(
         for column in table.columns
         if (column in by_column or column.default is not None) and not host.is_sentinel(column)
     )
+    sentinels = [str(column.name) for column in table.columns if host.is_sentinel(column)]
+    context_defaults = (
+        plan.column.name
+        for plan in columns
+        if plan.default is not None
+        and not plan.is_of_class
+        and plan.plain_default is None
+        and not plan.column.default.is_scalar  # type: ignore[union-attr]  # it has a default
+    )
+    reason = _table_reason(mapper, table, facts, columns)
+    if reason is None and sentinels:
+        reason = f"{sentinels[0]} is an insert_sentinel, which SQLAlchemy counts as it inserts"
     return InsertPlan(
         mapper,
         table,
         facts,
-        _table_reason(mapper, table, facts, columns),
+        reason,
         columns,
         host.hands_on_keys(mapper, table),
         host.prefers_eager_defaults(mapper, dialect, table),
         tuple(host.server_default_columns(mapper, table)),
         source,
+        next(context_defaults, None),
+        next(iter(sentinels), None),
+        _numbers_more(mapper, table, facts),
+    )
+
+
+_RANDOM: Final = ("gen_random_uuid()", "uuid_generate_v4()")
+
+
+def _numbers_more(mapper: Mapper[Any], table: Table, facts: TableFacts) -> bool:
+    """Whether the database gives a column that is no key another value for each row, which tells
+    of their order.
+    """
+    keys = {stored_name(str(key.name)) for key in host.key_columns(mapper, table)}
+    return any(
+        column.sequence is not None
+        or (column.default is not None and not column.default.expression.endswith(_RANDOM))
+        for name, column in facts.columns.items()
+        if name not in keys
     )
 
 
@@ -216,6 +264,7 @@ def _plan_column(
         casts,
         is_uniform(column.type, dialect),
         None if attribute in orm_defaults or is_version else host.plain_callable(column.default),
+        is_version or (attribute is not None and attribute in orm_defaults),
     )
 
 

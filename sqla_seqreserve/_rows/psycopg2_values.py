@@ -37,10 +37,16 @@ from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_
 __all__ = ["TABLE"]
 
 
+_EXACT: Final = 2**53
+"""Up to which whole numbers are doubles."""
+
+
 def _rounds_once(values: Sequence[float]) -> bool:
     """Whether the server makes one single of each, be it by way of a double or not: no double lies
     half way between two singles.
     """
+    if any(type(value) is int and abs(value) > _EXACT for value in values):
+        return False
     return single_precision(values) and not any(
         struct.unpack("<Q", struct.pack("<d", value))[0] & 0x1FFFFFFF == 0x10000000
         for value in values
@@ -58,8 +64,8 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), None),
     "date": (frozenset({dt.date}), None),
-    "float4": (frozenset({float}), _rounds_once),
-    "float8": (frozenset({float}), None),
+    "float4": (frozenset({float, int}), _rounds_once),
+    "float8": (frozenset({float, int}), None),
     "interval": (frozenset({dt.timedelta}), None),
     "numeric": (frozenset({Decimal, int}), _is_numeric),
     "time": (frozenset({dt.time}), is_naive),
@@ -124,7 +130,7 @@ class _Psycopg2:
             allowed, item_check = frozenset({int}), between(-limit, limit - 1)
         elif element in _SCALARS:
             allowed, item_check = _SCALARS[element]
-            allowed = allowed - {Binary}
+            allowed = allowed - ({Binary, int} if element.startswith("float") else {Binary})
         elif element in _RANGES or element.endswith("multirange") or element == "hstore":
             allowed = frozenset()
         longest = int(modelled.size) if modelled.size and element in STRINGS else None

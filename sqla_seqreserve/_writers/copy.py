@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect
 
-from .._drivers import CopyRows, driver_of
+from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
 from .._rows.plan import InsertPlan
@@ -24,11 +24,17 @@ log = logging.getLogger("sqla_seqreserve")
 _warned: Final[WeakSet[Dialect]] = WeakSet()
 
 
-def no_copy_reason(dialect: Dialect) -> str | None:
-    """Why this driver cannot be given a COPY, and the remedy; ``None`` if it can."""
-    driver = driver_of(dialect)
+def no_copy_reason(connection: Connection) -> str | None:
+    """Why this connection cannot be given a COPY, for its driver or what stands in the driver's
+    place; ``None`` if it can.
+    """
+    driver = driver_on(connection)
     if driver is not None:
-        return driver.refuses_copy()
+        return driver.refuses_copy(connection.connection)
+    return _no_driver(connection.dialect)
+
+
+def _no_driver(dialect: Dialect) -> str:
     return (
         f"driver {dialect.driver} has no fast path here; use psycopg, psycopg2 or asyncpg "
         "(the part of the URL after postgresql+)"
@@ -40,14 +46,14 @@ def warn_of_driver(dialect: Dialect) -> None:
     if dialect in _warned or dialect.name != "postgresql" or driver_of(dialect) is not None:
         return
     _warned.add(dialect)
-    log.warning("nothing is gained by register() on this engine: %s", no_copy_reason(dialect))
+    log.warning("nothing is gained by register() on this engine: %s", _no_driver(dialect))
 
 
 def refused_types(connection: Connection, plan: InsertPlan) -> str | None:
     """Why this connection cannot be given a COPY by the plan, for types of its columns; ``None`` if
     it can. The driver's settings may differ from connection to connection.
     """
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     assert driver is not None
     oids = (
         plan.facts.columns[column.column.name].type_oid
@@ -62,7 +68,7 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
 
     :raises sqlalchemy.exc.DBAPIError: the server refused a row; nothing of the batch is written.
     """
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     assert driver is not None
     if driver.types != "psycopg":
         rows.binary = driver.types == "asyncpg"

@@ -20,7 +20,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from .. import _host as host
-from .._drivers import CopyRows, Driver, driver_of
+from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._host.statements import Kind
 from .._ids import catalogue
@@ -65,9 +65,12 @@ def write_many(
     :param fewest: the smallest number of rows to do so for; ``None``: where it pays.
     """
     connection = context.root_connection
-    driver = driver_of(context.dialect)
+    driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return f"driver {context.dialect.driver} has no fast path here"
+    elsewhere = host.execution_elsewhere(context.dialect)
+    if elsewhere is not None:
+        return elsewhere
     rows = len(parameters)
     if fewest is None and not _pays(driver, rows, distance_to(context.dialect).round_trip):
         return "few rows"
@@ -114,7 +117,7 @@ def _copy_rows(
     connection: Connection, rewriting: Rewriting, parameters: Sequence[Any], facts: TableFacts
 ) -> CopyRows | None:
     """The rows of an INSERT as COPY writes them; ``None``: it might not write them exactly."""
-    if no_copy_reason(connection.dialect) is not None or facts.before_insert_triggers:
+    if no_copy_reason(connection) is not None or facts.before_insert_triggers:
         return None
     names, oids, columns, binary = [], [], [], True
     by_name = {column.name: column for column in rewriting.many.table.columns}
@@ -135,7 +138,7 @@ def _copy_rows(
         names.append(name)
         oids.append(codec.oid)
         columns.append(converted)
-    driver = driver_of(connection.dialect)
+    driver = driver_on(connection)
     assert driver is not None
     if driver.refuses_types(connection.connection, oids) is not None:
         return None

@@ -21,10 +21,11 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
-from .._drivers import Driver, InsertMessage, MessageError, Returned
-from .._drivers.statements import send_first
+from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
 from .._ids.distances import distance_to
 from .._ids.engine import engine_of
+from .._ids.fetch import comparison_of, take_ids
+from .._ids.keys import KeySequence
 
 __all__ = ["Outbox"]
 
@@ -84,6 +85,13 @@ class Outbox:
         self._mark = mark
         self._letters: list[_Letter] = []
         self._batches: list[_Batch] = []
+        self._kept: Sequence[KeySequence] = ()
+
+    def compare_first(self, kept: Sequence[KeySequence]) -> None:
+        """Have what is known of keys that were kept compared before the first INSERT, in its
+        message.
+        """
+        self._kept = kept
 
     def add(
         self,
@@ -143,6 +151,9 @@ class Outbox:
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if self._can_wait(mapper, table, alike):
+                if self._letters:
+                    # A default of the next may look at the rows before.
+                    host.before_next_statement(self._connection, self.drain)
                 letters = self._letters_for(base_mapper, mapper, table, alike, made)
                 self._letters += letters
                 for letter in letters:
@@ -153,14 +164,14 @@ class Outbox:
                 started = time.perf_counter()
                 host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
-                self._note_distance(len(alike), seconds)
+                self._note_distance(len(alike), 1, seconds)
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
         if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
             self.drain()
-        elif len(self._batches) == 1:
-            send_first(self._connection, self.drain)
+        else:
+            host.before_next_statement(self._connection, self.drain)
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
         """Whether rows of a kind are sent here, and not by SQLAlchemy itself."""
@@ -236,8 +247,15 @@ class Outbox:
 
         :raises sqlalchemy.exc.DBAPIError: the server refused a row.
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
         """
+        if self._kept and not self._letters:
+            # Something else is about to be sent.
+            kept, self._kept = self._kept, ()
+            if not take_ids(self._connection, (), kept=kept).holds:
+                raise OutdatedError
         letters, self._letters = self._letters, []
+        host.nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
         started = time.perf_counter()
         sent = 0
@@ -254,39 +272,56 @@ class Outbox:
                     batch.written(seconds * batch.rows / rows)
 
     def _send(self, letters: Sequence[_Letter]) -> Iterator[_Letter]:
-        """Send the letters; yield each that was written, with what it brought back."""
+        """Send the letters; yield each that was written, with what it brought back.
+
+        Listeners hear of one statement after the other, as if each were sent by itself: of the
+        first before the message is sent, of the others once it is known that they were executed.
+        """
         assert self._driver is not None
         messages: list[InsertMessage] = []
         places: list[int] = []
+        letters[0].insert.begin()
         for number, letter in enumerate(letters):
-            letter.insert.begin()
             for statement, parameters in letter.insert.messages():
                 messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
                 places.append(number)
+        first = comparison_of(self._connection, self._kept) if self._kept else None
+        self._kept = ()
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
         try:
-            returned = self._driver.send(self._connection.connection, messages)
+            returned = self._driver.send(self._connection.connection, messages, first)
+        except OutdatedError:
+            # It was sent, and not carried out.
+            letters[0].insert.end()
+            raise
         except MessageError as error:
             refusal, returned = error, error.returned
         except BaseException as error:
             letters[0].insert.raise_error(error)
-        self._note_distance(len(messages), time.perf_counter() - started)
+        rows = sum(len(message.parameters) for message in messages)
+        # A driver that hands on what the last one returned sends those that return one by one.
+        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
+        self._note_distance(rows, max(apart, 1), time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):
             letters[number].returned.append(back)
-        for letter in letters[:failed]:
+        for number, letter in enumerate(letters[:failed]):
+            if number:
+                letter.insert.begin()
             letter.insert.end()
             if letter.end <= failed:
                 yield letter
         if refusal is not None:
+            if failed:
+                letters[failed].insert.begin()
             self._refused(letters[failed], messages[refusal.position], refusal)
 
-    def _note_distance(self, messages: int, seconds: float) -> None:
-        """Take few messages for a round trip; not on Citus, where they go on to other nodes."""
-        if messages <= _FEW and engine_of(self._connection).kind != "citus":
-            distance_to(self._connection.dialect).note(seconds)
+    def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
+        """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
+        if rows <= _FEW and engine_of(self._connection).kind != "citus":
+            distance_to(self._connection.dialect).note_bound(seconds, round_trips)
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]

@@ -106,5 +106,5 @@ def unnested(
             *(column(name, key.type) for name, key in zip(names, keys, strict=True)),
             with_ordinality="position",
         )
-        .render_derived()
+        .render_derived(name="sqla_seqreserve_keys")
     )

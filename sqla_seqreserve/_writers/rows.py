@@ -87,7 +87,11 @@ class RowInserts:
             alike = list(group)
             given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
             known = len(given) == len(self._keys[table])
-            if expressions or (table in self.uncertain and (keys or len(self.tables) > 1)):
+            clear = all(
+                column in given or host.declares_value(column) for column in self._keys[table]
+            )
+            needed = keys or len(self.tables) > 1
+            if expressions or (needed and (table in self.uncertain or not clear)):
                 self._one_by_one(table, alike, held, keys, start)
             elif known and table not in self.uncertain:
                 for page in _pages(alike):
@@ -95,7 +99,8 @@ class RowInserts:
                     self._execute(table, insert(table), parameters, [at for at, _ in page])
             else:
                 for page in _pages(alike):
-                    self._together(table, page, held, is_sorted=table not in self.uncertain)
+                    sorts = clear and table not in self.uncertain
+                    self._together(table, page, held, is_sorted=sorts)
         self._hand_on(table, held)
 
     def _commands(

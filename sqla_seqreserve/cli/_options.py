@@ -21,6 +21,7 @@ __all__ = [
     "JsonOption",
     "PortOption",
     "SchemaOption",
+    "SubscriberOption",
     "TargetArgument",
     "UrlOption",
     "be_quiet",
@@ -48,6 +49,14 @@ SchemaOption = Annotated[
 ]
 PortOption = Annotated[
     int, typer.Option(min=0, max=65535, help="The port of 127.0.0.1; 0: any that is free.")
+]
+SubscriberOption = Annotated[
+    bool,
+    typer.Option(
+        "--subscriber",
+        help="This server is filled by a logical replication: sequences behind the tables that it "
+        "fills are as they should be.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

@@ -16,6 +16,7 @@ from ._app import app
 from ._options import (
     JsonOption,
     SchemaOption,
+    SubscriberOption,
     TargetArgument,
     UrlOption,
     be_quiet,
@@ -40,6 +41,7 @@ def health(
     target: TargetArgument = None,
     url: UrlOption = None,
     schema: SchemaOption = None,
+    subscriber: SubscriberOption = False,
     as_json: JsonOption = False,
     fail_on: Annotated[
         FailOn, typer.Option(help="The mildest verdict that makes the exit code 1.")
@@ -55,7 +57,9 @@ def health(
 
         def check(connection: Connection) -> HealthReport:
             resolved.require_schemas(connection)
-            return check_sequences(connection, resolved.source, schemas=resolved.schemas)
+            return check_sequences(
+                connection, resolved.source, schemas=resolved.schemas, subscriber=subscriber
+            )
 
         report = resolved.database.run(check)
         resolved.require_sequences(report)

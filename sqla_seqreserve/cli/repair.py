@@ -40,6 +40,14 @@ def repair(
     lock_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds to wait for each table and each sequence.")
     ] = 5.0,
+    allow_exhaustion: Annotated[
+        bool,
+        typer.Option(
+            "--allow-exhaustion",
+            help="Move a sequence beyond a few ids far ahead of all others, too, though it has "
+            "next to nothing left then.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Move every sequence that is behind beyond its tables, and none back.
@@ -62,6 +70,7 @@ def repair(
                     dry_run=dry_run,
                     headroom=headroom,
                     lock_timeout=lock_timeout,
+                    allow_exhaustion=allow_exhaustion,
                 )
 
         report = resolved.database.run(mend)

@@ -21,6 +21,7 @@ from ._alerts import Alerts
 from ._app import app
 from ._options import (
     SchemaOption,
+    SubscriberOption,
     TargetArgument,
     UrlOption,
     errors_as_exit_codes,
@@ -43,6 +44,7 @@ def watch(
     target: TargetArgument = None,
     url: UrlOption = None,
     schema: SchemaOption = None,
+    subscriber: SubscriberOption = False,
     every: Annotated[str, typer.Option(help="Time between two checks: 30s, 5m, 1h.")] = "5m",
     alert_gap: Annotated[
         int, typer.Option(min=0, help="Alert when a sequence is behind by more than this.")
@@ -79,7 +81,11 @@ def watch(
         seconds = _seconds(every)
         alerts = Alerts(command=alert_command, webhook=alert_webhook)
         rounds = _Rounds(
-            resolve(target, url, schema), Watcher(alert_gap=alert_gap), alerts, metrics_port
+            resolve(target, url, schema),
+            Watcher(alert_gap=alert_gap),
+            alerts,
+            metrics_port,
+            subscriber=subscriber,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
@@ -95,9 +101,16 @@ class _Rounds:
     """One check after the other on the same target."""
 
     def __init__(
-        self, target: Target, watcher: Watcher, alerts: Alerts, metrics_port: int | None
+        self,
+        target: Target,
+        watcher: Watcher,
+        alerts: Alerts,
+        metrics_port: int | None,
+        *,
+        subscriber: bool = False,
     ) -> None:
         self.target = target
+        self.subscriber = subscriber
         self.watcher = watcher
         self.alerts = alerts
         self._nothing_told = False
@@ -113,7 +126,12 @@ class _Rounds:
 
     def _check(self, connection: Connection) -> HealthReport:
         self.target.require_schemas(connection)
-        return check_sequences(connection, self.target.source, schemas=self.target.schemas)
+        return check_sequences(
+            connection,
+            self.target.source,
+            schemas=self.target.schemas,
+            subscriber=self.subscriber,
+        )
 
     def look(self) -> None:
         """Check once and tell of what changed."""

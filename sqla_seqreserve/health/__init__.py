@@ -13,6 +13,7 @@ from .repair import repair_sequences
 from .report import (
     Finding,
     HealthReport,
+    OutlyingIds,
     Refusal,
     RepairReport,
     RepairResult,
@@ -22,6 +23,7 @@ from .report import (
 __all__ = [
     "Finding",
     "HealthReport",
+    "OutlyingIds",
     "Refusal",
     "RepairReport",
     "RepairResult",

@@ -7,6 +7,7 @@ on a node of Citus.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -31,12 +32,11 @@ from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
 
 from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._subscriptions import with_local_edges, with_synchronisations
 
 __all__ = ["furthest_id", "read_sequences"]
 
 T = TypeVar("T")
-
-_NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
 
 # A UNION ALL is parsed as a tree as deep as it has branches, and the server's stack is finite.
 _BRANCHES = 500
@@ -49,26 +49,31 @@ _SEQUENCES = text(
         SELECT CAST(o AS oid) AS oid FROM unnest(CAST(:oids AS bigint[])) AS o
     ), links AS (
         SELECT d.objid AS sequence_oid, d.refobjid AS table_oid, d.refobjsubid AS attnum,
-               true AS owns, d.deptype = 'i' AS defaults
-        FROM pg_catalog.pg_depend d
+               true AS owns, d.deptype = 'i' AS defaults,
+               d.deptype = 'i' OR a.attidentity = '' AS fills
+        FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a
+          ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
         WHERE d.classid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.objid IN (SELECT oid FROM wanted) AND d.refobjsubid > 0
           AND d.deptype IN ('a', 'i')
         UNION ALL
-        SELECT d.refobjid, e.adrelid, CAST(e.adnum AS integer), false, true
+        SELECT d.refobjid, e.adrelid, CAST(e.adnum AS integer), false, true, true
         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef e ON e.oid = d.objid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+          -- A partition keeps the default from before it had its parent's identity.
+          AND a.attidentity = ''
         WHERE d.classid = CAST('pg_catalog.pg_attrdef' AS regclass)
           AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
           AND d.refobjid IN (SELECT oid FROM wanted)
         UNION ALL
-        SELECT CAST(m.s AS oid), CAST(m.t AS oid), CAST(m.a AS integer), false, m.d
+        SELECT CAST(m.s AS oid), CAST(m.t AS oid), CAST(m.a AS integer), false, m.d, true
         FROM unnest(CAST(:model_sequences AS bigint[]), CAST(:model_tables AS bigint[]),
                     CAST(:model_attnums AS bigint[]), CAST(:model_defaults AS boolean[]))
              AS m (s, t, a, d)
     ), uses AS (
         SELECT sequence_oid, table_oid, attnum, bool_or(owns) AS owns, bool_or(defaults) AS defaults
-        FROM links GROUP BY sequence_oid, table_oid, attnum
+        FROM links GROUP BY sequence_oid, table_oid, attnum HAVING bool_or(fills)
     )
     SELECT
         CAST(s.oid AS bigint) AS oid, sn.nspname AS schema, s.relname AS name,
@@ -80,6 +85,8 @@ _SEQUENCES = text(
         q.seqmax AS maximum, q.seqcache AS cache, q.seqcycle AS cycle,
         pg_catalog.has_sequence_privilege(s.oid, 'SELECT')
             AND pg_catalog.has_schema_privilege(sn.oid, 'USAGE') AS readable,
+        pg_catalog.has_sequence_privilege(s.oid, 'USAGE') AS usable,
+        s.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery() AS sequence_unlogged,
         CAST(t.oid AS bigint) AS table_oid, a.attnum, tn.nspname AS table_schema,
         t.relname AS table_name,
         CASE WHEN pg_catalog.pg_table_is_visible(t.oid) THEN t.relname
@@ -88,12 +95,25 @@ _SEQUENCES = text(
         u.owns, u.defaults,
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
-        pg_catalog.row_security_active(t.oid) AS rows_hidden,
+        pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
+        -- To read a table is to read those that inherit from it.
+        CASE WHEN pg_catalog.pg_is_in_recovery() THEN EXISTS (
+            WITH RECURSIVE below (oid) AS (
+                SELECT t.oid UNION ALL
+                SELECT i.inhrelid FROM below
+                JOIN pg_catalog.pg_inherits i ON i.inhparent = below.oid
+            ) SELECT 1 FROM below JOIN pg_catalog.pg_class u ON u.oid = below.oid
+            WHERE u.relpersistence = 'u') ELSE false END AS unlogged,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b WHERE b.srrelid = t.oid
+                OR b.srrelid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(t.oid) p)
+        ) AS subscribed,
         EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel b
-                WHERE b.srrelid = t.oid) AS subscribed,
+                WHERE b.srrelid = s.oid) AS sequence_subscribed,
         (SELECT pg_catalog.version()) AS version, {IS_CITUS} AS citus,
         ARRAY(SELECT CAST(i.inhparent AS bigint) FROM pg_catalog.pg_inherits i
-              WHERE i.inhrelid = t.oid) AS parents
+              WHERE i.inhrelid = t.oid
+              UNION SELECT CAST(CAST(p.relid AS oid) AS bigint)
+              FROM pg_catalog.pg_partition_ancestors(t.oid) p WHERE p.relid <> t.oid) AS parents
     FROM wanted w
     JOIN pg_catalog.pg_class s ON s.oid = w.oid
     JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
@@ -136,10 +156,14 @@ def read_sequences(
     connection: Connection,
     oids: Iterable[int],
     model_uses: Iterable[tuple[int, int, int, bool]] = (),
+    *,
+    subscriber: bool = False,
 ) -> dict[int, SequenceFacts]:
     """Read settings, columns, ids and values of the sequences, by oid.
 
     ``model_uses`` are (sequence, table, attnum, by server default) that only the models know of.
+    ``subscriber``: look for ids that this server itself has written into tables that a subscription
+    fills.
 
     The ids are read before the values: a sequence moves ahead of its table, so what is inserted in
     between can make a sequence look healthy, which it then is, and never behind when it is not.
@@ -152,7 +176,8 @@ def read_sequences(
     facts = _on_this_node(connection, settings) if is_citus else settings
     with one_connection_per_node(connection, is_citus=is_citus):
         facts = _with_edges(connection, facts)
-    return _with_values(connection, facts)
+    facts = _with_values(connection, facts)
+    return with_local_edges(connection, facts) if subscriber else facts
 
 
 def _settings(
@@ -169,6 +194,7 @@ def _settings(
         },
     ).mappings()
     facts: dict[int, SequenceFacts] = {}
+    carried: set[int] = set()
     for row in rows:
         server = engine_called(row["version"], citus=row["citus"])
         known = facts.get(row["oid"]) or SequenceFacts(
@@ -185,14 +211,25 @@ def _settings(
             cache=row["cache"],
             cycle=row["cycle"],
             readable=row["readable"],
+            usable=row["usable"],
+            unlogged=row["sequence_unlogged"],
             server=server.name,
+            replicates_sequences=_major_version(row["version"]) >= 19,
             is_foreign=server.kind == "other",
             is_citus=server.kind == "citus",
         )
         if row["table_oid"] is not None:
             known = replace(known, columns=(*known.columns, _column(row)))
+        if row["sequence_subscribed"]:
+            carried.add(known.oid)
         facts[known.oid] = known
+    facts = with_synchronisations(connection, facts, carried)
     return {oid: replace(known, columns=_roots(known.columns)) for oid, known in facts.items()}
+
+
+def _major_version(version: str) -> int:
+    found = re.match(r"PostgreSQL (\d+)", version)
+    return int(found[1]) if found else 0
 
 
 def _column(row: Mapping[Any, Any]) -> ColumnFacts:
@@ -209,6 +246,8 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         readable=row["column_readable"],
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
+        kind=row["kind"],
+        unlogged=row["unlogged"],
         subscribed=row["subscribed"],
     )
 
@@ -242,7 +281,7 @@ def _with_edges(
         (known, column_facts)
         for known in facts.values()
         for column_facts in known.columns
-        if column_facts.blind is None and column_facts.type_name in _NUMBERS
+        if column_facts.has_ids
     ]
     edges: dict[tuple[int, int, int], int | None] = {}
     selects: list[Select[Any]] = []
@@ -288,6 +327,8 @@ def _with_values(
 ) -> dict[int, SequenceFacts]:
     selects: list[Select[Any]] = []
     for oid, known in facts.items():
+        if known.unlogged:
+            continue
         if known.readable:
             relation = table(
                 known.name, column("last_value"), column("is_called"), schema=known.schema
@@ -295,6 +336,9 @@ def _with_values(
             selects.append(
                 select(literal_column(str(oid)), relation.c.last_value, relation.c.is_called)
             )
+        elif known.usable:
+            last = func.pg_catalog.pg_sequence_last_value(literal_column(f"{oid}::oid::regclass"))
+            selects.append(select(literal_column(str(oid)), last, last.is_not(None)))
     values = dict(facts)
     with locks_released(connection):
         for oid, last_value, is_called in _union(connection, selects):

@@ -89,13 +89,18 @@ _COLUMNS = text(
          WHERE s.oid = f.declared_oid AND s.relkind = 'S') AS declared_sequence,
         (SELECT CAST(s.oid AS bigint) FROM pg_catalog.pg_class s
          WHERE s.oid = f.default_declared_oid AND s.relkind = 'S') AS default_declared_sequence,
+        -- An identity is numbered by its own sequence, or (PostgreSQL 17) its topmost parent's.
         (SELECT CAST(d.objid AS bigint)
          FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid
          WHERE d.classid = CAST('pg_catalog.pg_class' AS regclass)
            AND d.refclassid = CAST('pg_catalog.pg_class' AS regclass)
-           AND d.refobjid = t.oid AND d.refobjsubid = a.attnum
-           AND d.deptype IN ('a', 'i') AND s.relkind = 'S'
-         ORDER BY d.deptype DESC, d.objid LIMIT 1) AS owned_sequence,
+           AND (d.refobjid = t.oid AND d.refobjsubid = a.attnum
+                OR t.relispartition AND a.attidentity <> '' AND (d.refobjid, d.refobjsubid) = (
+                    SELECT y.attrelid, y.attnum FROM pg_catalog.pg_attribute y
+                    WHERE y.attrelid = pg_catalog.pg_partition_root(t.oid)
+                      AND y.attname = a.attname))
+           AND (d.deptype = 'i' OR d.deptype = 'a' AND a.attidentity = '') AND s.relkind = 'S'
+         ORDER BY d.refobjid <> t.oid, d.deptype DESC, d.objid LIMIT 1) AS owned_sequence,
         coalesce(
             (SELECT CAST(s.oid AS bigint)
              FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.refobjid

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 
 from sqla_seqreserve._ids.engine import window_of
 
-__all__ = ["ColumnFacts", "SequenceFacts", "type_bounds"]
+__all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "Synchronisation", "type_bounds"]
 
 _TYPE_BOUNDS = {
     "smallint": (-(2**15), 2**15 - 1),
     "integer": (-(2**31), 2**31 - 1),
     "bigint": (-(2**63), 2**63 - 1),
 }
+
+
+_NUMBERS = frozenset({*_TYPE_BOUNDS, "numeric"})
 
 
 def type_bounds(type_name: str | None) -> tuple[int, int]:
@@ -25,11 +28,25 @@ def type_bounds(type_name: str | None) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Blindness:
+    """Why something cannot be read, or not in full, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+_BY_ROLE = "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)"
+_ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnFacts:
     """A column that a sequence fills.
 
     ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
-    out; ``subscribed``: a logical replication's subscription writes to the table.
+    out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
+    writes to the table, and ``local_edge`` the furthest id of this server's own among its newest;
+    ``unlogged``: some of it is, and this is a standby, which has no copy.
     """
 
     table_oid: int
@@ -44,17 +61,40 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    kind: str = "r"
     subscribed: bool = False
+    unlogged: bool = False
     edge: int | None = None
+    local_edge: int | None = None
 
     @property
-    def blind(self) -> str | None:
+    def has_ids(self) -> bool:
+        """Whether its values can be read, and compared with the sequence's."""
+        return self.blind is None and self.type_name in _NUMBERS
+
+    @property
+    def blind(self) -> Blindness | None:
         """Why the ids cannot be seen in full, or ``None``."""
+        if self.unlogged:
+            reason = f"rows of {self.label} are UNLOGGED, and a standby has none of them"
+            return Blindness(reason, _ON_PRIMARY)
         if not self.readable:
-            return f"the role may not SELECT {self.label}.{self.column}"
+            return Blindness(f"the role may not SELECT {self.label}.{self.column}", _BY_ROLE)
         if self.rows_hidden:
-            return f"row-level security hides rows of {self.label} from the role"
+            reason = f"row-level security hides rows of {self.label} from the role"
+            return Blindness(reason, _BY_ROLE)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronisation:
+    """A subscription that carries a sequence: whether it has copied the publisher's value, and how
+    many errors it counts of all its sequences; ``None``: the server does not count them.
+    """
+
+    subscription: str
+    ready: bool
+    errors: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +102,9 @@ class SequenceFacts:
     """A sequence, its settings, where it stands, and the columns it fills.
 
     ``minimum`` and ``maximum`` are what it can hand out *here*: on a node of Citus not more than
-    the node's own window, for what is beyond belongs to the next node.
+    the node's own window, for what is beyond belongs to the next node. ``usable``: the role has
+    USAGE, with which it sees the last value, if one was handed out. ``unlogged``: it is, and this
+    is a standby.
     """
 
     oid: int
@@ -78,13 +120,33 @@ class SequenceFacts:
     cache: int
     cycle: bool
     readable: bool
+    usable: bool = False
+    unlogged: bool = False
     server: str = "PostgreSQL"
+    replicates_sequences: bool = False
+    synchronisations: tuple[Synchronisation, ...] = ()
     is_foreign: bool = False
     is_citus: bool = False
     node: int | None = None
     columns: tuple[ColumnFacts, ...] = ()
     last_value: int | None = None
     is_called: bool = False
+
+    @property
+    def blind(self) -> Blindness | None:
+        """Why it cannot be seen where the sequence stands, or ``None``."""
+        if self.unlogged:
+            reason = f"the sequence {self.label} is UNLOGGED, and a standby does not have it"
+            return Blindness(reason, _ON_PRIMARY)
+        if self.readable or self.last_value is not None:
+            return None
+        if self.usable:
+            reason = (
+                f"the role may not SELECT the sequence {self.label}, which has handed out nothing "
+                "yet, and USAGE shows no more than the last value handed out"
+            )
+            return Blindness(reason, _BY_ROLE)
+        return Blindness(f"the role may not SELECT the sequence {self.label}", _BY_ROLE)
 
     def on_node(self, group: int) -> SequenceFacts:
         """The same sequence, shared with other nodes of Citus, as the node of this group has it."""
@@ -153,12 +215,35 @@ class SequenceFacts:
         """The furthest id over all the columns that were read."""
         return self.furthest(tuple(c.edge for c in self.columns if c.edge is not None))
 
+    @property
+    def own_edge(self) -> int | None:
+        """The furthest id that this server itself is known to have written: any of a table that no
+        subscription fills.
+        """
+        own = (c.local_edge if c.subscribed else c.edge for c in self.columns)
+        return self.furthest(tuple(edge for edge in own if edge is not None))
+
     def gap_to(self, edge: int | None) -> int:
         """Return how many of the next values are not beyond ``edge``."""
         start = self.next_value
         if start is None or edge is None or self.is_beyond(start, edge):
             return 0
         return abs(edge - start) // abs(self.increment) + 1
+
+    def room_beyond(self, edge: int | None) -> int:
+        """Return how many values beyond ``edge`` the sequence has that every column can hold."""
+        start = self.next_value
+        if start is None:
+            return 0
+        step = self.increment
+        first = start + self.gap_to(edge) * step
+        bounds = [type_bounds(c.type_name) for c in self.columns]
+        end = (
+            min([self.maximum, *(high for _, high in bounds)])
+            if step > 0
+            else max([self.minimum, *(low for low, _ in bounds)])
+        )
+        return max(0, (end - first) // step + 1)
 
     def value_after(self, count: int) -> int | None:
         """Return the last of the next ``count`` values, ``None`` if the sequence ends before it."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts, type_bounds
-from ._servers import coordinator_only, not_replicated, out_of_window
+from ._facts import ColumnFacts, SequenceFacts
+from ._room import exhausted, room
+from ._servers import coordinator_only, replication
 from ._source import Target
 from .report import Finding, SequenceHealth, Severity, Status, worst
 
 __all__ = ["judge", "judge_absent", "severity_of"]
 
-_NEARLY_USED_UP: tuple[tuple[float, Severity], ...] = ((0.95, "HIGH"), (0.8, "MEDIUM"))
+
+# What a column's default and its sequence's owner say something of; a view's ids are its tables'.
+_TABLES = frozenset({"r", "p", "f"})
 
 
 def severity_of(gap: int) -> Severity:
@@ -35,24 +38,25 @@ def judge(
     """
     blind = _blindness(sequence)
     gap = sequence.gap_to(sequence.edge)
-    unreplicated = not_replicated(sequence, column, gap, expected=subscriber)
-    if unreplicated and subscriber:
-        gap = 0
-    exhausted = _exhausted(sequence, column)
+    replicated = replication(sequence, column, gap, expected=subscriber)
+    if subscriber and any(c.subscribed for c in sequence.columns):
+        gap = sequence.gap_to(sequence.own_edge)
+    spent = exhausted(sequence, column)
     findings = [
         *_behind(sequence, column, gap),
-        *unreplicated,
+        *replicated,
         *coordinator_only(sequence),
         *blind,
-        *exhausted,
-        *_room(sequence, column, already=bool(exhausted)),
+        *spent,
+        *room(sequence, column, already=bool(spent)),
+        *_settings(sequence),
         *_wiring(sequence, column, target, identity, drawn_from),
         *_shape(sequence, target),
         *_identity_kind(column, target, identity),
         *_sharing(sequence, column),
     ]
     status: Status
-    if exhausted:
+    if spent:
         status = "EXHAUSTED"
     elif gap:
         status = "NEEDS_REPAIR"
@@ -67,7 +71,7 @@ def judge(
         column=column.column if column else None,
         sequence=sequence.label,
         last_value=sequence.last_value,
-        next_value=None if exhausted else sequence.next_value,
+        next_value=None if spent else sequence.next_value,
         table_max_id=column.edge if column else None,
         is_healthy=status in ("OK", "WARNING"),
         gap=gap,
@@ -79,7 +83,13 @@ def judge(
 
 
 def judge_absent(
-    table: str, column: str, *, sequence: str | None, table_found: bool, required: bool
+    table: str,
+    column: str,
+    *,
+    sequence: str | None,
+    table_found: bool,
+    required: bool,
+    is_view: bool = False,
 ) -> SequenceHealth:
     """Judge a column whose table, or whose sequence, the database does not have."""
     status: Status
@@ -97,7 +107,9 @@ def judge_absent(
             "MISSING",
             "HIGH",
             f"the model fills {table}.{column} from {named}, which the database does not have",
-            "create the sequence in a migration, owned by the column, with a nextval default",
+            "create the sequence in a migration, or leave it out of the model of a view"
+            if is_view
+            else "create the sequence in a migration, owned by the column, with a nextval default",
         )
         status = "NEEDS_REPAIR"
     else:
@@ -125,76 +137,40 @@ def judge_absent(
 
 
 def _blindness(sequence: SequenceFacts) -> list[Finding]:
-    reasons = [c.blind for c in sequence.columns if c.blind]
-    if not sequence.readable:
-        reasons.insert(0, f"the role may not SELECT the sequence {sequence.label}")
     return [
-        Finding(
-            "UNREADABLE",
-            "MEDIUM",
-            f"could not tell: {reason}",
-            "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)",
-        )
-        for reason in reasons
+        Finding("UNREADABLE", "MEDIUM", f"could not tell: {blind.reason}", blind.remedy)
+        for blind in (sequence.blind, *(c.blind for c in sequence.columns))
+        if blind is not None
     ]
 
 
 def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> list[Finding]:
     if not gap:
         return []
-    furthest = next((c for c in sequence.columns if c.edge == sequence.edge), column)
+    edge = next(
+        (e for e in (sequence.edge, sequence.own_edge) if sequence.gap_to(e) == gap), sequence.edge
+    )
+    furthest = next((c for c in sequence.columns if edge in (c.edge, c.local_edge)), column)
     where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
+    remedy = "repair_sequences(), or the command `sqla-seqreserve repair`"
+    if (left := sequence.room_beyond(sequence.edge)) < gap:
+        remedy += (
+            f"; it would leave {left} values, so look first whether --dry-run names ids far ahead "
+            "of all others"
+        )
     return [
         Finding(
             "BEHIND",
             severity_of(gap),
             f"{sequence.label} hands out {sequence.next_value} next, and {where} already reaches "
-            f"{sequence.edge}: {gap} id{'' if gap == 1 else 's'} behind",
-            "repair_sequences(), or the command `sqla-seqreserve repair`",
-        )
-    ]
-
-
-def _exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
-    if sequence.last_value is None or sequence.hands_out_nothing:
-        return []
-    low, high = type_bounds(column.type_name if column else None)
-    value = sequence.next_value
-    remedy = "widen the column and the sequence to bigint in a migration"
-    if (beyond := out_of_window(sequence)) is not None:
-        limit, remedy = beyond
-    elif value is None:
-        limit = f"it has reached its end, {sequence.last_value}"
-    elif not low <= value <= high and column:
-        limit = f"its next value {value} does not fit {column.column}, of type {column.type_name}"
-    else:
-        return []
-    return [
-        Finding(
-            "EXHAUSTED",
-            "HIGH",
-            f"{sequence.label} has no value left: {limit}",
+            f"{edge}: {gap} id{'' if gap == 1 else 's'} behind",
             remedy,
         )
     ]
 
 
-def _room(sequence: SequenceFacts, column: ColumnFacts | None, *, already: bool) -> list[Finding]:
-    used = None if sequence.hands_out_nothing else sequence.used_fraction(column)
+def _settings(sequence: SequenceFacts) -> list[Finding]:
     findings: list[Finding] = []
-    if used is not None and not already and not sequence.cycle:
-        for share, severity in _NEARLY_USED_UP:
-            if used >= share:
-                findings.append(
-                    Finding(
-                        "NEAR_EXHAUSTION",
-                        severity,
-                        f"{sequence.label} has used {used:.1%} of the ids that it and "
-                        f"{f'its {column.type_name} column' if column else 'its type'} can hold",
-                        "widen the column and the sequence to bigint in a migration",
-                    )
-                )
-                break
     if sequence.cycle:
         findings.append(
             Finding(
@@ -229,22 +205,20 @@ def _wiring(
             Finding(
                 "UNUSED",
                 "LOW",
-                f"no column owns {sequence.label} or draws its default from it",
+                f"no column is filled from {sequence.label}",
                 "nothing, if the application asks it for values itself",
             )
         ]
     place = f"{column.label}.{column.column}"
     findings: list[Finding] = []
     if drawn_from is not None:
-        findings.append(
-            Finding(
-                "DEFAULT_ELSEWHERE",
-                "HIGH",
-                f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}",
-                f"point the default at {sequence.label}, or the model at {drawn_from}",
-            )
-        )
-    elif not column.defaults and not identity:
+        said = f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}"
+        remedy = f"point the default at {sequence.label}, or the model at {drawn_from}"
+        if identity:
+            said = f"{place} is an identity, numbered by {drawn_from}; its model names another"
+            remedy = f"leave {sequence.label} out of the model"
+        findings.append(Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy))
+    elif column.kind in _TABLES and not column.defaults and not identity:
         expected = target is None or target.server_nextval or target.identity is not None
         findings.append(
             Finding(
@@ -256,7 +230,7 @@ def _wiring(
                 f"nextval('{sequence.label}')",
             )
         )
-    if not any(c.owns for c in sequence.columns):
+    if column.kind in _TABLES and not any(c.owns for c in sequence.columns):
         findings.append(
             Finding(
                 "NOT_OWNED",

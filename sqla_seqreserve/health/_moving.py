@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 
@@ -17,8 +17,10 @@ from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 from ._catalogue import furthest_id
 from ._connection import in_autocommit, locks_released, one_connection_per_node, sqlstate
 from ._facts import ColumnFacts, SequenceFacts
+from ._outliers import find_outliers, reason_of
+from .report import OutlyingIds
 
-__all__ = ["SequenceMover"]
+__all__ = ["Outcome", "SequenceMover"]
 
 # Each round that fails means that ids were imported between two statements.
 _ROUNDS = 20
@@ -49,42 +51,65 @@ _PAUSE = text("SELECT CAST(pg_sleep(0.01 + 0.04 * random()) AS text)")
 _UNTRANSLATED = {"schema_translate_map": None}
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where the sequence stands after the repair, or why it was not repaired."""
+
+    value: int | None = None
+    reason: str | None = None
+    outlying: OutlyingIds | None = None
+
+
 class SequenceMover:
     """Moves a sequence beyond the ids of all the columns that it fills, one table at a time."""
 
     def __init__(
-        self, connection: Connection, sequence: SequenceFacts, *, headroom: int, lock_timeout: float
+        self,
+        connection: Connection,
+        sequence: SequenceFacts,
+        *,
+        headroom: int,
+        lock_timeout: float,
+        allow_exhaustion: bool,
     ) -> None:
         self.connection = connection
         self.sequence = sequence
         self.headroom = headroom
         self.lock_timeout = lock_timeout
+        self.allow_exhaustion = allow_exhaustion
+        self._moved_to: int | None = None
         self._quote = connection.dialect.identifier_preparer.quote_identifier
 
-    def move(self) -> tuple[int | None, str | None]:
-        """Return where the sequence stands then, or ``None`` and why it could not be moved."""
+    def move(self) -> Outcome:
+        """Return where the sequence stands then, or why it could not be moved."""
         with read_only_told(self.connection, f"repairing {self.sequence.label}"):
             return self._move()
 
-    def _move(self) -> tuple[int | None, str | None]:
+    def _move(self) -> Outcome:
         self._require_transaction()
         places = sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column))
         with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):
             try:
                 for place in places:
-                    self._move_beyond(place)
+                    if (found := self._move_beyond(place)) is not None:
+                        return Outcome(reason=reason_of(self.sequence, found), outlying=found)
             except DBAPIError as error:
                 if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                     raise
-                return None, (
-                    f"the role may not repair {self.sequence.label}: {error.orig}; use the owner "
-                    "of the sequence, with the right to write to its table"
+                return Outcome(
+                    reason=f"the role may not repair {self.sequence.label}: {error.orig}; use the "
+                    "owner of the sequence, with the right to write to its table"
                 )
-        return self._glance().last_value, None
+        return Outcome(self._glance().last_value)
 
-    def _move_beyond(self, place: ColumnFacts) -> None:
+    def _move_beyond(self, place: ColumnFacts) -> OutlyingIds | None:
+        """Move beyond one table's ids; return those, imported meanwhile, that it must not pass."""
         for _ in range(_ROUNDS):
             edge = self._edge(place)
+            if not self.allow_exhaustion:
+                found = find_outliers(self.connection, self.sequence, edge, self.headroom)
+                if found is not None:
+                    return found
             if self._is_mine_to_move(edge):
                 self._under_lock(
                     self.sequence.label, self._lock_sequence, partial(self._jump, edge)
@@ -92,7 +117,7 @@ class SequenceMover:
             if self._under_lock(
                 place.label, partial(self._lock_table, place), partial(self._is_beyond, place)
             ):
-                return
+                return None
         raise LockTimeoutError(
             f"{self.sequence.label}: ids were imported into {place.label} faster than the sequence "
             f"could follow, in {_ROUNDS} attempts; repair again when the import is over"
@@ -112,7 +137,7 @@ class SequenceMover:
             if monotonic() >= deadline:
                 raise LockTimeoutError(
                     f"{self.sequence.label}: another repair moved it, has not committed, and it is "
-                    f"behind {self.lock_timeout:g} s later; it was not repaired. Let the other "
+                    f"behind {self.lock_timeout:g} s later; {self._standing_told()}. Let the other "
                     "transaction end, and repair again"
                 )
             self.connection.execute(_PAUSE)
@@ -124,8 +149,18 @@ class SequenceMover:
         value = standing.value_after(behind + self.headroom) if behind else None
         if value is not None:
             self.connection.execute(_SETVAL, {"oid": self.sequence.oid, "value": value})
+            self._moved_to = value
             sequence_moved()
         return value is not None
+
+    def _standing_told(self) -> str:
+        """Say what a repair that ends here has done, as no rollback undoes it."""
+        if self._moved_to is None:
+            return f"{self.sequence.label} was not moved"
+        return (
+            f"{self.sequence.label} was moved to {self._moved_to} and stays there; whether ids "
+            "beyond it were imported meanwhile was not confirmed"
+        )
 
     def _is_beyond(self, place: ColumnFacts) -> bool:
         return self._standing().gap_to(self._edge(place)) == 0
@@ -200,8 +235,8 @@ class SequenceMover:
                     )
                     raise LockTimeoutError(
                         f"{locked}: expected a lock within {self.lock_timeout:g} s to repair "
-                        f"{self.sequence.label}, and {who}; {self.sequence.label} was not "
-                        "repaired. Repair again later, or with a longer lock_timeout"
+                        f"{self.sequence.label}, and {who}; {self._standing_told()}. Repair again "
+                        "later, or with a longer lock_timeout"
                     ) from error
             self.connection.execute(_PAUSE)
 

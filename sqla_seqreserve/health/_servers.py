@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts
+from ._facts import ColumnFacts, SequenceFacts, Synchronisation
 from .report import Finding
 
-__all__ = ["coordinator_only", "not_replicated", "out_of_window", "refusal"]
+__all__ = ["coordinator_only", "out_of_window", "refusal", "replication"]
 
 
 def coordinator_only(sequence: SequenceFacts) -> list[Finding]:
@@ -40,25 +40,79 @@ def out_of_window(sequence: SequenceFacts) -> tuple[str, str] | None:
     return limit, remedy
 
 
-def not_replicated(
+def replication(
     sequence: SequenceFacts, column: ColumnFacts | None, gap: int, *, expected: bool
 ) -> list[Finding]:
-    """On a subscriber of a logical replication: why the sequence stays behind its table."""
-    subscribed = [c for c in sequence.columns if c.subscribed]
-    if not gap or not subscribed:
-        return []
-    place = column.label if column is not None and column in subscribed else subscribed[0].label
-    return [
-        Finding(
-            "NOT_REPLICATED",
-            "LOW",
-            f"{place} is filled by a subscription, and logical replication does not carry "
-            f"sequences: {sequence.label} stays where it was, {gap} ids behind"
-            + (", as expected on a subscriber" if expected else ""),
-            "repair_sequences() when this server takes over and the old one takes no more writes; "
-            "until then pass subscriber=True to the check",
-        )
+    """On a subscriber of a logical replication: why the sequence stays behind its table, or what
+    sets it.
+    """
+    findings = [
+        _carried(sequence, each) if each.ready else _not_synchronised(sequence, each)
+        for each in sequence.synchronisations
     ]
+    subscribed = [c for c in sequence.columns if c.subscribed]
+    if gap and subscribed:
+        place = column.label if column is not None and column in subscribed else subscribed[0].label
+        findings.append(_not_replicated(sequence, place, gap, expected=expected))
+    return findings
+
+
+def _not_replicated(sequence: SequenceFacts, place: str, gap: int, *, expected: bool) -> Finding:
+    why = "logical replication does not carry sequences"
+    remedy = (
+        "repair_sequences() when this server takes over and the old one takes no more writes; "
+        "until then pass subscriber=True (--subscriber) to the check, which knows this server's "
+        "own rows by track_commit_timestamp"
+    )
+    if sequence.synchronisations:
+        why = "a subscription copies a sequence when it is refreshed, and at no other time"
+        remedy = (
+            f"when this server takes over: {_take_over(sequence.synchronisations[0])}; until then "
+            "pass subscriber=True (--subscriber) to the check"
+        )
+    elif sequence.replicates_sequences:
+        why = f"no subscription carries {sequence.label}"
+        remedy += (
+            ". Or publish it, FOR ALL SEQUENCES, and ALTER SUBSCRIPTION .. REFRESH PUBLICATION"
+        )
+    return Finding(
+        "NOT_REPLICATED",
+        "LOW",
+        f"{place} is filled by a subscription, and {why}: {sequence.label} stays where it was, "
+        f"{gap} ids behind" + (", as expected on a subscriber" if expected else ""),
+        remedy,
+    )
+
+
+def _carried(sequence: SequenceFacts, found: Synchronisation) -> Finding:
+    return Finding(
+        "REPLICATED",
+        "LOW",
+        f"the subscription {found.subscription} sets {sequence.label} to its publisher's value, "
+        "backwards too, each time that its sequences are refreshed",
+        f"when this server takes over: {_take_over(found)}",
+    )
+
+
+def _not_synchronised(sequence: SequenceFacts, found: Synchronisation) -> Finding:
+    counted = "" if found.errors is None else f"; it counts {found.errors} errors of its sequences"
+    return Finding(
+        "NOT_SYNCHRONISED",
+        # The copy of a sequence that was just taken up is under way for a moment.
+        "LOW" if found.errors == 0 else "MEDIUM",
+        f"the subscription {found.subscription} has not copied {sequence.label} from its "
+        f"publisher{counted}",
+        f"give {sequence.label} the type, start, increment, bounds and CYCLE that it has on the "
+        "publisher (the server's log names what differs), then ALTER SUBSCRIPTION "
+        f"{found.subscription} REFRESH SEQUENCES",
+    )
+
+
+def _take_over(found: Synchronisation) -> str:
+    return (
+        f"stop the publisher's writes, ALTER SUBSCRIPTION {found.subscription} REFRESH SEQUENCES, "
+        f"DROP SUBSCRIPTION {found.subscription}, repair_sequences(), in this order"
+    )
 
 
 def refusal(sequence: SequenceFacts) -> str | None:

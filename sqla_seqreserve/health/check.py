@@ -10,7 +10,8 @@
 The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an
 iterable), or ``None`` for every sequence in the database, or in the ``schemas`` named. Four
 queries are sent, whatever their number (more above 500 sequences). Nothing is written, and no
-sequence stays locked.
+sequence stays locked; but one that the role has USAGE of and may not SELECT stays locked as by
+``nextval``, until the transaction ends.
 
 **Healthy** means that the value handed out next is beyond the largest id of every table which
 the sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
@@ -73,7 +74,9 @@ def check_sequences(
     :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
         system's.
     :param subscriber: sequences behind tables that a logical replication fills are expected here,
-        and remarked on rather than reported as in need of repair.
+        and remarked on rather than reported as in need of repair, but for ids that this server
+        itself has written: those of other tables and, with ``track_commit_timestamp``, those among
+        the newest 1,000 of the tables that are filled.
     """
     return report_on(examine(session_or_connection, source, schemas=schemas, subscriber=subscriber))
 
@@ -120,7 +123,7 @@ def examine(
 def _examine_database(
     connection: Connection, schemas: Sequence[str] | None, subscriber: bool
 ) -> list[Examined]:
-    facts = read_sequences(connection, find_sequences(connection, schemas))
+    facts = read_sequences(connection, find_sequences(connection, schemas), subscriber=subscriber)
     return _ordered(
         Examined(connection, sequence, judge(sequence, column, subscriber=subscriber))
         for sequence in facts.values()
@@ -133,7 +136,7 @@ def _examine_models(
 ) -> list[Examined]:
     translate = connection.get_execution_options().get("schema_translate_map") or {}
     wanted = [_wanted(target, translate) for target in targets]
-    found, resolved, facts = _look(connection, targets, wanted)
+    found, resolved, facts = _look(connection, targets, wanted, subscriber=subscriber)
     entries: dict[tuple[int, int, int], Examined] = {}
     absent: list[Examined] = []
     for target, names, column, oid in zip(targets, wanted, found, resolved, strict=True):
@@ -148,7 +151,7 @@ def _examine_models(
 
 
 def _look(
-    connection: Connection, targets: list[Target], wanted: list[Wanted]
+    connection: Connection, targets: list[Target], wanted: list[Wanted], *, subscriber: bool
 ) -> tuple[list[FoundColumn], list[int | None], dict[int, SequenceFacts]]:
     """Find the columns and read their sequences; again, if DDL took one away in between."""
     for _ in range(_LOOKS):
@@ -159,7 +162,7 @@ def _look(
             {
                 oid
                 for column, oid in zip(found, resolved, strict=True)
-                for oid in (oid, column.default_sequence)
+                for oid in (oid, *_others(column))
                 if oid is not None
             },
             (
@@ -167,10 +170,17 @@ def _look(
                 for column, oid in zip(found, resolved, strict=True)
                 if oid is not None and column.table_oid is not None and column.attnum is not None
             ),
+            subscriber=subscriber,
         )
         if all(oid is None or oid in facts for oid in resolved):
             break
     return found, resolved, facts
+
+
+def _others(column: FoundColumn) -> tuple[int | None, ...]:
+    """What else may number the column, for a finding to name it."""
+    identity = column.owned_sequence if column.identity else None
+    return column.default_sequence, column.default_declared_sequence, identity
 
 
 def _wanted(target: Target, translate: dict[str | None, str | None]) -> Wanted:
@@ -240,8 +250,10 @@ def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHeal
     table_found = column.attnum is not None
     if table_found and not target.required and not _assumed(target):
         return None
-    if column.relkind not in (None, "r", "p") and not target.required:
-        # A view or a foreign table: its ids are made elsewhere.
+    is_view = column.relkind not in (None, "r", "p")
+    if is_view and target.sequence is None:
+        # A view or a foreign table: its ids are made elsewhere, whatever the model says of them.
+        # Only a Sequence is asked for values by SQLAlchemy itself.
         return None
     sequence = names.sequence or names.default
     schema = names.sequence_schema if names.sequence else names.default_schema
@@ -251,6 +263,7 @@ def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHeal
         sequence=f"{schema}.{sequence}" if schema and sequence else sequence,
         table_found=table_found,
         required=target.required,
+        is_view=is_view,
     )
 
 

@@ -35,9 +35,13 @@ class SequenceHealthMixin:
         return entries[0]
 
     @classmethod
-    def repair_sequence(cls, session: Bind, dry_run: bool = False) -> RepairResult:
+    def repair_sequence(
+        cls, session: Bind, dry_run: bool = False, *, allow_exhaustion: bool = False
+    ) -> RepairResult:
         """Repair the sequence of the class's key; see :func:`~.repair.repair_sequences`."""
-        results = repair_sequences(session, cls, dry_run=dry_run).results
+        results = repair_sequences(
+            session, cls, dry_run=dry_run, allow_exhaustion=allow_exhaustion
+        ).results
         if not results:
             raise _without_sequence(cls)
         return results[0]

@@ -32,6 +32,11 @@ transaction is in its way. If none was granted within ``lock_timeout`` it raises
 ``LockTimeoutError``; the transaction stays usable, the sequences repaired before that one stay
 repaired, and the repair can be called again.
 
+**What it does not spend.** Where a few ids stand far ahead of all others, near the end of their
+type, a move beyond them could leave less than it passes over. Such a sequence is not moved; the
+result names the ids (:class:`~.report.OutlyingIds`), in a dry run too. ``allow_exhaustion=True``
+moves it.
+
 Sequences with ``CACHE`` above 1: sessions hand out the values that they hold before they see the
 move. Let them reconnect.
 """
@@ -47,8 +52,9 @@ from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._connection import Bind
-from ._facts import SequenceFacts, type_bounds
-from ._moving import SequenceMover
+from ._facts import SequenceFacts
+from ._moving import Outcome, SequenceMover
+from ._outliers import find_outliers, nothing_beyond, reason_of
 from ._servers import refusal
 from .check import Examined, examine
 from .report import RepairAction, RepairReport, RepairResult
@@ -66,6 +72,7 @@ def repair_sequences(
     headroom: int = 0,
     lock_timeout: float = 5.0,
     schemas: Sequence[str] | None = None,
+    allow_exhaustion: bool = False,
 ) -> RepairReport:
     """Move every sequence of the source that is behind beyond its tables; see this module's head.
 
@@ -73,6 +80,8 @@ def repair_sequences(
     :param dry_run: only say what would be done; takes no lock.
     :param headroom: values to leave out beyond the largest id, for importers still under way.
     :param lock_timeout: seconds to wait for each table and each sequence.
+    :param allow_exhaustion: move a sequence beyond a few ids far ahead of all others, too, if that
+        leaves it less than it passes over.
     """
     if type(headroom) is not int or headroom < 0:
         raise ConfigurationError(
@@ -81,22 +90,25 @@ def repair_sequences(
     if not lock_timeout > 0:
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
     entries = examine(session_or_connection, source, schemas=schemas, to_write=True)
-    outcomes: dict[tuple[int, int], _Outcome] = {}
+    outcomes: dict[tuple[int, int], Outcome] = {}
     # In the order of the oids: search_path changes the report's order, and not theirs.
     for entry in sorted(entries, key=lambda e: e.sequence.oid if e.sequence else 0):
         key = _key(entry)
         # Tables that share a sequence share its repair.
         if entry.sequence is not None and entry.health.gap and key not in outcomes:
-            outcomes[key] = _repair(entry, entry.sequence, headroom, lock_timeout, dry_run=dry_run)
+            outcomes[key] = _repair(
+                entry,
+                entry.sequence,
+                headroom,
+                lock_timeout,
+                dry_run=dry_run,
+                allow_exhaustion=allow_exhaustion,
+            )
             _tell_result(_result(entry, outcomes[key], dry_run=dry_run))
     results = tuple(_result(entry, outcomes.get(_key(entry)), dry_run=dry_run) for entry in entries)
     report = RepairReport(results=results, dry_run=dry_run, repaired_at=datetime.now(UTC))
     _tell_report(report)
     return report
-
-
-# Where the sequence stands after the repair, or why it was not repaired.
-_Outcome = tuple[int | None, str | None]
 
 
 def _repair(
@@ -106,25 +118,26 @@ def _repair(
     lock_timeout: float,
     *,
     dry_run: bool,
-) -> _Outcome:
+    allow_exhaustion: bool,
+) -> Outcome:
     if (reason := refusal(sequence)) is not None:
-        return None, reason
+        return Outcome(reason=reason)
+    if not allow_exhaustion:
+        found = find_outliers(entry.connection, sequence, sequence.edge, headroom)
+        if found is not None:
+            return Outcome(reason=reason_of(sequence, found), outlying=found)
     last = sequence.value_after(sequence.gap_to(sequence.edge) + headroom)
-    bounds = [type_bounds(column.type_name) for column in sequence.columns]
-    following = None if last is None else last + sequence.increment
-    if (
-        last is None
-        or following is None
-        or not sequence.minimum <= following <= sequence.maximum
-        or any(not low <= following <= high for low, high in bounds)
-    ):
-        return None, (
-            f"beyond {sequence.edge} there is no value that {sequence.label} may hand out and its "
-            "column can hold: widen both to bigint, or remove the outlying ids"
-        )
+    if last is None or sequence.room_beyond(sequence.edge) <= headroom:
+        return Outcome(reason=nothing_beyond(sequence))
     if dry_run:
-        return last, None
-    mover = SequenceMover(entry.connection, sequence, headroom=headroom, lock_timeout=lock_timeout)
+        return Outcome(last)
+    mover = SequenceMover(
+        entry.connection,
+        sequence,
+        headroom=headroom,
+        lock_timeout=lock_timeout,
+        allow_exhaustion=allow_exhaustion,
+    )
     return mover.move()
 
 
@@ -132,10 +145,10 @@ def _key(entry: Examined) -> tuple[int, int]:
     return id(entry.connection), entry.sequence.oid if entry.sequence else 0
 
 
-def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> RepairResult:
+def _result(entry: Examined, outcome: Outcome | None, *, dry_run: bool) -> RepairResult:
     health = entry.health
     action: RepairAction
-    new_value, reason = outcome or (None, None)
+    new_value, reason = (outcome.value, outcome.reason) if outcome else (None, None)
     if outcome is None:
         action = "HEALTHY"
         if health.status in ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE"):
@@ -160,6 +173,7 @@ def _result(entry: Examined, outcome: _Outcome | None, *, dry_run: bool) -> Repa
         gap_fixed=health.gap if moved else 0,
         table_max_id=health.table_max_id,
         reason=reason,
+        outlying=outcome.outlying if outcome else None,
     )
 
 

@@ -8,7 +8,7 @@ A :class:`SequenceHealth` speaks of one column and the sequence that fills it. I
     it is not: inserts fail now, or will. A repair helps; it creates no sequence that is missing.
 ``EXHAUSTED``
     there is no value to hand out, or none that the column can hold: inserts fail now, and only a
-    wider type helps.
+    wider type, or bound of the sequence, helps.
 ``WARNING``
     healthy today, with a finding of severity ``MEDIUM`` or above.
 ``UNREADABLE``
@@ -28,6 +28,7 @@ __all__ = [
     "Finding",
     "FindingCode",
     "HealthReport",
+    "OutlyingIds",
     "Refusal",
     "RepairAction",
     "RepairReport",
@@ -62,6 +63,8 @@ FindingCode = Literal[
     "NEAR_EXHAUSTION",
     "NOT_OWNED",
     "NOT_REPLICATED",
+    "NOT_SYNCHRONISED",
+    "REPLICATED",
     "SHARED",
     "START_DIFFERS",
     "TABLE_MISSING",
@@ -150,8 +153,27 @@ class HealthReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OutlyingIds:
+    """Ids far ahead of all others, beyond which a repair does not move their sequence unless asked.
+
+    They are :attr:`first` to :attr:`last`, in the sequence's direction; beyond them
+    :attr:`left` values would be left. :attr:`before` is the id before them that the sequence has
+    not passed, if there is one; without one it hands out :attr:`free` values until it meets them.
+    """
+
+    first: int
+    last: int
+    left: int
+    before: int | None
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What a repair did, or would do, to one sequence; values are its ``last_value``."""
+    """What a repair did, or would do, to one sequence; values are its ``last_value``.
+
+    :attr:`outlying`: the ids for which it was not moved.
+    """
 
     table: str | None
     column: str | None
@@ -162,6 +184,7 @@ class RepairResult:
     gap_fixed: int
     table_max_id: int | None
     reason: str | None = None
+    outlying: OutlyingIds | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result with the keys that fit its action."""
@@ -183,6 +206,8 @@ class RepairResult:
             values["current_value"] = self.new_value
         if self.reason is not None:
             values["reason"] = self.reason
+        if self.outlying is not None:
+            values["outlying"] = asdict(self.outlying)
         return values
 
 

@@ -81,10 +81,21 @@ def system_router(
     async def repair(
         session: Any = request_session,
         dry_run: bool = Query(default=False, description="Only say what would be done."),
+        allow_exhaustion: bool = Query(
+            default=False,
+            description="Move a sequence beyond a few ids far ahead of all others, too.",
+        ),
     ) -> dict[str, Any]:
         """Move every sequence that is behind its table beyond it, and none back."""
         async with committing(session):
-            report = await on(session, repair_sequences, source, dry_run=dry_run, schemas=schemas)
+            report = await on(
+                session,
+                repair_sequences,
+                source,
+                dry_run=dry_run,
+                schemas=schemas,
+                allow_exhaustion=allow_exhaustion,
+            )
         return report.to_dict()
 
     @router.get("/sequences", response_class=HTMLResponse)

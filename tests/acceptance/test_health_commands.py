@@ -57,6 +57,23 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     )
 
 
+def test_repair_leaves_ids_far_ahead_unless_asked(things: Engine, database_url: str) -> None:
+    """Ids near the end of their type are named in each output, and passed by --allow-exhaustion."""
+    import_up_to(things, 2147483640)
+    kept = command("repair", database_url)
+    assert kept.returncode == 1
+    assert "id 2147483640 of thing.id stands far ahead of the others" in kept.stdout
+    (found,) = [
+        r["outlying"]
+        for r in json.loads(command("repair", database_url, "--dry-run", "--json").stdout)[
+            "results"
+        ]
+        if r["sequence"] == "thing_id_seq"
+    ]
+    assert (found["first"], found["left"]) == (2147483640, 7)
+    assert command("repair", database_url, "--allow-exhaustion").returncode == 0
+
+
 def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
     """health finds, repair --dry-run tells, repair mends; the exit codes say the same."""
     assert command("health", database_url).returncode == 0

@@ -153,19 +153,19 @@ def test_a_reference_table_may_be_written_after(nodes: list[Engine]) -> None:
 
 
 def test_the_way_follows_the_number_of_rows(entries: Cluster) -> None:
-    """A few rows go as stock's, many by COPY; explain() says from
-    where and why, of this table alone.
+    """One row goes as stock's, a few with keys reserved, for one INSERT of them would open a
+    connection a shard, and many by COPY; explain() says from where and why, of this table alone.
     """
     for engine in entries.engines[:2]:
         with Session(engine) as session:
             reports: list[FlushReport] = []
             registration = register(session)
             registration.on_flush(reports.append)
-            for count in (1, 10, 400):
+            for count in (1, 10, 20, 400):
                 session.add_all(Entry(**row) for row in rows(count))
                 session.commit()
             found = [(r.entries[0].writer, r.entries[0].reserved) for r in reports]
-            assert found == [("insert", 0), ("insert", 0), ("copy", 400)]
+            assert found == [("insert", 0), ("insert", 10), ("insert", 20), ("copy", 400)]
             [entry, owner] = registration.explain(engine, [Entry, Owner])
             assert entry.path == owner.path == "copy"
             assert (entry.copy_from or 0) > 40
@@ -221,6 +221,55 @@ def test_upsert(entries: Cluster) -> None:
             given = [{"id": i, "owner_id": 0, "amount": 7} for i in [*ids, max(ids) + 10**9]]
             result = bulk_upsert(session, Entry, given, conflict="id")
             assert (result.inserted, result.updated) == (1, 20)
+            session.commit()
+
+
+class Reading(Base):
+    __tablename__ = "reading"
+    k: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    value: Mapped[int]
+
+
+@pytest.mark.parametrize("count", [3, 300])
+@pytest.mark.parametrize("returning", ["ids", "objects", None])
+@pytest.mark.parametrize("update_columns", [None, ()])
+def test_upsert_by_a_composite_key(
+    citus: Cluster, count: int, returning: Any, update_columns: Any
+) -> None:
+    """Rows of a key of two columns are inserted and updated, whatever is asked for of them, few or
+    many.
+    """
+    citus.run(
+        "CREATE TABLE reading (k bigint, id bigserial, value int NOT NULL, PRIMARY KEY (k, id))",
+        "SELECT create_distributed_table('reading', 'k')",
+    )
+    for engine in citus.engines[:2]:
+        with Session(engine) as session:
+            first = max(session.scalar(select(func.max(Reading.k))) or 0, 0) + 1
+            given = [{"k": first + n, "id": n + 1, "value": n} for n in range(count)]
+            result = bulk_upsert(
+                session,
+                Reading,
+                given,
+                conflict=["k", "id"],
+                update=update_columns,
+                returning=returning,
+            )
+            assert (result.inserted, result.updated) == (count, 0)
+            again = [{**row, "value": row["value"] + 1} for row in given]
+            result = bulk_upsert(
+                session,
+                Reading,
+                again,
+                conflict=["k", "id"],
+                update=update_columns,
+                returning=returning,
+            )
+            assert (result.inserted, result.updated) == (0, 0 if update_columns == () else count)
+            found = session.scalars(select(Reading.value).where(Reading.k >= first)).all()
+            shift = 0 if update_columns == () else 1
+            assert sorted(found) == [n + shift for n in range(count)]
             session.commit()
 
 

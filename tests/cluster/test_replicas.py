@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -81,3 +83,98 @@ def test_subscriber_excuses_no_table_of_its_own(servers: Replication) -> None:
         connection.execute(text("INSERT INTO own VALUES (5)"))
         found = check_sequences(connection, None, subscriber=True).sequences
     assert {e.table: e.status for e in found} == {"note": "OK", "own": "NEEDS_REPAIR"}
+
+
+UNLOGGED = (
+    "CREATE UNLOGGED TABLE scratch (id serial PRIMARY KEY)",
+    "CREATE TABLE parent (id serial)",
+    "CREATE UNLOGGED TABLE child () INHERITS (parent)",
+    "CREATE UNLOGGED SEQUENCE counter",
+    "CREATE TABLE counted (id int DEFAULT nextval('counter'))",
+    "CREATE UNLOGGED SEQUENCE unused",
+)
+
+
+def test_what_is_unlogged_cannot_be_read_on_a_standby(servers: Replication) -> None:
+    """Unlogged tables, children and sequences are an entry each, and the rest is checked."""
+    with servers.primary.begin() as connection:
+        for statement in UNLOGGED:
+            connection.execute(text(statement))
+        connection.execute(text("INSERT INTO scratch DEFAULT VALUES"))
+        assert check_sequences(connection, None).healthy
+    servers.wait()
+    with servers.standby.connect() as connection:
+        report = check_sequences(connection, None)
+        assert {e.sequence: e.status for e in report.sequences} == {
+            "note_id_seq": "OK",
+            "scratch_id_seq": "UNREADABLE",
+            "parent_id_seq": "UNREADABLE",
+            "counter": "UNREADABLE",
+            "unused": "UNREADABLE",
+        }
+        findings = [f for e in report.sequences for f in e.findings if f.code == "UNREADABLE"]
+        assert all("UNLOGGED" in f.message and "primary" in f.remedy for f in findings)
+        # The transaction goes on.
+        assert connection.scalar(text("SELECT 1")) == 1
+
+
+def test_subscriber_excuses_no_row_of_this_server(servers: Replication) -> None:
+    """Where commits are tracked, ids that this server wrote itself into a table that a subscription
+    fills are a gap like any other.
+    """
+    with servers.subscriber.begin() as connection:
+        connection.execute(text("INSERT INTO note VALUES (5000)"))
+        # Of this transaction too, which has not committed.
+        assert check_sequences(connection, Base, subscriber=True).sequences[0].gap == 5000
+    with servers.subscriber.begin() as connection:
+        (entry,) = check_sequences(connection, Base, subscriber=True).sequences
+        assert (entry.status, entry.gap) == ("NEEDS_REPAIR", 5000)
+        assert "note.id already reaches 5000" in entry.findings[0].message
+        repair_sequences(connection, Base)
+        assert check_sequences(connection, Base, subscriber=True).healthy
+
+
+def test_the_command_takes_the_option_that_its_remedy_names(servers: Replication) -> None:
+    """health --subscriber is healthy where health alone is not, and watch knows the option too."""
+    url = servers.subscriber.url.render_as_string(hide_password=False)
+
+    def code(*arguments: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "sqla_seqreserve", *arguments],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        ).returncode
+
+    assert (code("health", url), code("health", url, "--subscriber")) == (1, 0)
+    assert code("watch", "--subscriber", "--help") == 0
+
+
+def test_a_shared_sequence_is_excused_for_the_replicated_table_alone(servers: Replication) -> None:
+    """A sequence that fills a table of this server's own, too, is behind that one in earnest."""
+    with servers.subscriber.begin() as connection:
+        connection.execute(text("CREATE TABLE own (id int DEFAULT nextval('note_id_seq'))"))
+        connection.execute(text("INSERT INTO own VALUES (7)"))
+        found = check_sequences(connection, None, subscriber=True).sequences
+        assert {(e.status, e.gap) for e in found} == {("NEEDS_REPAIR", 7)}
+        assert "own.id already reaches 7" in found[0].findings[0].message
+
+
+def test_a_partitioned_table_is_filled_through_its_partitions(servers: Replication) -> None:
+    """A subscription lists the partitions, and the sequence is their parent's."""
+    tables = (
+        "CREATE TABLE parted (id bigserial, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)",
+        "CREATE TABLE parted1 PARTITION OF parted FOR VALUES IN (1)",
+    )
+    for engine in (servers.primary, servers.subscriber):
+        with engine.begin() as connection:
+            for statement in tables:
+                connection.execute(text(statement))
+    with servers.subscriber.execution_options(isolation_level="AUTOCOMMIT").connect() as c:
+        c.execute(text("ALTER SUBSCRIPTION s REFRESH PUBLICATION"))
+    with servers.primary.begin() as connection:
+        connection.execute(text("INSERT INTO parted (k) SELECT 1 FROM generate_series(1, 9)"))
+    servers.wait()
+    with servers.subscriber.connect() as connection:
+        found = check_sequences(connection, None, subscriber=True).sequences
+        assert {e.table: e.status for e in found} == {"note": "OK", "parted": "OK"}

@@ -148,7 +148,7 @@ def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> N
     session.add_all(notes(3))
     session.flush()
     assert audit() == [RESERVED, ("rows_written", "flush", "DEBUG"), FLUSHED]
-    reason = "few rows: COPY is asked for from 10 on"
+    reason = "few rows: fewer than copy_min_rows"
     assert (audit.records[1].writer, audit.records[1].reason) == ("insert", reason)
 
 

@@ -77,6 +77,7 @@ OWNERS = {
     "identity_map": SESSION.identity_map,
     "state": STATE,
     "column": parents.c.id,
+    "table": parents,
     "metadata": parents.metadata,
     "connection": CONNECTION,
     "engine": CONNECTION.engine,

@@ -141,6 +141,27 @@ async def test_a_bad_query_is_refused_without_repeating_it(client: httpx.AsyncCl
     assert "perhaps" not in answer.text
 
 
+async def test_ids_far_ahead_are_passed_over_on_request_alone(
+    client: httpx.AsyncClient, holding: Engine
+) -> None:
+    """A repair that would use a sequence up names the ids; ?allow_exhaustion=true does it."""
+    drift(holding)
+    with holding.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE holding_activity_log SET id = 9223372036854775800"
+                " WHERE id = (SELECT min(id) FROM holding_activity_log)"
+            )
+        )
+    for query in ({"dry_run": True}, {}):
+        kept = (await client.post(REPAIR, params=query)).json()
+        (refused,) = [r for r in kept["results"] if r["status"] == "NOT_REPAIRABLE"]
+        assert (kept["repair_completed"], refused["outlying"]["left"]) == (False, 7)
+        assert "9223372036854775800 of holding_activity_log.id stands far" in refused["reason"]
+    done = (await client.post(REPAIR, params={"allow_exhaustion": True})).json()
+    assert (done["repair_completed"], done["sequences_repaired"]) == (True, 1)
+
+
 async def test_a_conflict_is_a_409_without_sql_and_a_repair_ends_it(
     client: httpx.AsyncClient, holding: Engine
 ) -> None:

@@ -170,3 +170,19 @@ def test_returning_is_checked(session: Session) -> None:
     """What cannot be returned is named."""
     with pytest.raises(ConfigurationError, match="'ids' or 'objects'"):
         bulk_insert(session, Note, [], returning="rows")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "options", [{"query_cache_size": 0}, {"execution_options": {"compiled_cache": None}}]
+)
+def test_an_engine_that_caches_no_statements(engine: Engine, options: dict[str, object]) -> None:
+    """Rows that COPY refuses are written where no compiled statement is to be kept."""
+    Base.metadata.create_all(engine)
+    own = create_engine(engine.url, **options)  # type: ignore[arg-type]  # a test's parameters
+    east = dt.timezone(dt.timedelta(hours=1))
+    with Session(own) as session:
+        session.execute(text("SET TIME ZONE 3"))
+        rows = [{"body": "a", "seen": dt.datetime(2026, 1, 1, 1, tzinfo=east)} for _ in range(9)]
+        assert len(bulk_insert(session, Note, rows)) == 9
+        assert session.scalar(select(func.count(Note.seen))) == 9
+    own.dispose()

@@ -84,13 +84,16 @@ def test_health_and_repair(twin_urls: tuple[str, str], driver: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_ids_kept_ahead(twin_urls: tuple[str, str], driver: str) -> None:
-    """One reservation serves the saves that follow, until a repair makes kept ids invalid."""
+    """One reservation serves the saves that follow, until a repair makes kept ids invalid; asyncpg,
+    which could not compare their table without a round trip of its own, keeps none.
+    """
     way = Way("prefetch", {"prefetch": 10, "reserve": "always"}, rows=2)
     with prepared(twin_urls[1], way, Base, (), registered=True, driver=driver) as side:
         save(side)
         with record_statements(side.engine) as statements:
             ids = save(side) + save(side)
-        assert not [each for each in statements if "generate_series" in each.sql]
+        asked = [each for each in statements if "generate_series" in each.sql]
+        assert len(asked) == (2 if driver == "asyncpg" else 0)
         side.execute(*IMPORT)
 
         def mend(session: Session) -> None:

@@ -247,6 +247,25 @@ def test_an_error_tells_its_place_where_the_server_does(
     assert isinstance(error.__cause__, psycopg2.Error)
 
 
+def test_a_comment_behind_a_statement_reaches_no_further(engine: Engine, driver: Driver) -> None:
+    """Up to the end of its line, and the next statement is on another; the place of an error is
+    found as before.
+    """
+    tagged = f"{INSERT} -- from the shop"
+    inserts = [InsertMessage(tagged, named((n, "a"), (n + 1, "b")), returns=False) for n in (1, 3)]
+    with engine.connect() as connection:
+        driver.send(connection.connection, inserts)
+        found = connection.exec_driver_sql("SELECT id FROM item ORDER BY id").scalars().all()
+        assert found == [1, 2, 3, 4]
+        bad = [
+            InsertMessage(tagged, named((5, "a")), returns=False),
+            InsertMessage("INSERT INTO item (nothing) VALUES (1) -- c", [{}], returns=False),
+        ]
+        with pytest.raises(MessageError) as failed:
+            driver.send(connection.connection, bad)
+    assert (failed.value.position, failed.value.is_certain) == (1, True)
+
+
 def test_a_value_that_cannot_be_adapted_is_refused_before_anything_is_sent(
     engine: Engine, driver: Driver
 ) -> None:
@@ -281,13 +300,14 @@ def test_no_copy_with_a_wait_callback(engine: Engine, driver: Driver) -> None:
     """psycogreen and its like set a callback for the process, under which psycopg2 copies nothing:
     the driver says so before SQLAlchemy is asked.
     """
-    assert driver.refuses_copy() is None
+    with engine.connect() as connection:
+        assert driver.refuses_copy(connection.connection) is None
     extensions.set_wait_callback(psycopg2.extras.wait_select)
     try:
-        reason = driver.refuses_copy()
-        assert reason is not None
-        assert "wait callback" in reason
         with engine.connect() as connection:
+            reason = driver.refuses_copy(connection.connection)
+            assert reason is not None
+            assert "wait callback" in reason
             cursor: Any = connection.connection.cursor()
             cursor.execute("SELECT 1")
             rows = CopyRows(["id"], [[1]], [23], binary=False)

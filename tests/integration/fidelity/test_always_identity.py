@@ -11,7 +11,7 @@ import pytest
 from fixtures.sides import DRIVERS, WAYS, Side, Way, both, refusal
 from sqlalchemy import ForeignKey, Identity, String, func, insert, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqla_seqreserve import bulk_insert
 
@@ -49,6 +49,34 @@ class Child(Always):
     __tablename__ = "child"
     id: Mapped[int] = mapped_column(ForeignKey("always.id"), primary_key=True)
     toy: Mapped[str | None]
+
+
+class Branch(Base):
+    """It refers to its own table, so that its objects are written together."""
+
+    __tablename__ = "branch"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "sort", "polymorphic_identity": "branch"}
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    sort: Mapped[str]
+    name: Mapped[str | None] = mapped_column(String)
+    made: Mapped[int] = mapped_column(default=lambda: 5)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("branch.id"))
+    parent: Mapped[Branch | None] = relationship(remote_side="Branch.id")
+
+
+class Twig(Branch):
+    """A branch of another class, in the same table."""
+
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "twig"}
+
+
+class Toy(Always):
+    """Some of its rows go by INSERT: those that give a column with a default of the server's."""
+
+    __tablename__ = "toy"
+    id: Mapped[int] = mapped_column(ForeignKey("always.id"), primary_key=True)
+    kind: Mapped[str | None] = mapped_column(server_default="ball")
+    price: Mapped[int | None]
 
 
 def saving(model: type[Any], value: Any = "n", **session: Any) -> Any:
@@ -103,6 +131,72 @@ def test_saves_as_in_stock(
 def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: Way) -> None:
     """A two-phase session, which SQLAlchemy writes by itself, is refused no key."""
     both(twin_urls, Base, saving(model, twophase=True), way=way)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("value", [func.lower("SQL"), Word("sub"), Kind.GOOD])
+@pytest.mark.parametrize("where", ["root", "middle", "everywhere"])
+@pytest.mark.parametrize("settings", [{}, {"copy_min_rows": 1}], ids=str)
+def test_trees_with_a_value_that_copy_may_refuse(
+    twin_urls: tuple[str, str], settings: dict[str, Any], where: str, value: Any, driver: str
+) -> None:
+    """Children refer to their parents, also where the table numbers some of these by itself."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            root = Branch(name="root")
+            middle = [
+                (Twig if i % 3 else Branch)(name=f"middle {i}", parent=root) for i in range(20)
+            ]
+            leaves = [
+                (Branch if i % 2 else Twig)(name=f"leaf {i}", parent=middle[i // 4])
+                for i in range(80)
+            ]
+            chosen = {"root": [root], "middle": middle[3:6]}
+            for branch in chosen.get(where, [root, *middle[3:6], *leaves[10:12]]):
+                branch.name = value
+            session.add_all([*leaves, *middle, root])
+            try:
+                session.flush()
+            except SQLAlchemyError as error:
+                session.rollback()
+                return refusal(error)
+            query = """SELECT b.name, b.sort, b.made, p.name, p.sort FROM branch b
+                LEFT JOIN branch p ON p.id = b.parent_id ORDER BY 1, 2, 4, 5"""
+            stored = [tuple(row) for row in session.execute(text(query))]
+            fits = [one.parent_id == one.parent.id for one in [*middle, *leaves]]
+            session.rollback()
+            return stored, fits
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=Way(str(settings), settings), driver=driver)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("rows", [1, 60, 2000])
+@pytest.mark.parametrize("settings", [{}, {"copy_min_rows": 1}, {"reserve": "always"}], ids=str)
+def test_rows_of_a_subclass_that_copy_does_not_write(
+    twin_urls: tuple[str, str], settings: dict[str, Any], rows: int, driver: str
+) -> None:
+    """A subclass's row that goes by INSERT has the key with which COPY wrote that of the base."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            toys = [Toy(name=f"n{i}", price=i) for i in range(rows)]
+            for toy in toys[:3]:
+                toy.kind = "doll"
+            toys[-1].price = func.abs(-7)
+            session.add_all(toys)
+            session.flush()
+            found = text("SELECT name, kind, price FROM toy JOIN always USING (id) WHERE id = :id")
+            stored = [tuple(session.execute(found, {"id": toy.id}).one()) for toy in toys[-70:]]
+            session.rollback()
+            return stored
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=Way(str(settings), settings), driver=driver)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])

@@ -94,6 +94,12 @@ def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> A
         ("psycopg2", ONE, {"reserve": "always"}, 4),
         ("psycopg", THREE, {"prefetch": 50}, 2),
         ("psycopg2", THREE, {"prefetch": 50}, 3),
+        ("asyncpg", THREE, {"prefetch": 50}, 5),
+        ("psycopg", ONE, {"prefetch": 50}, 2),
+        ("psycopg2", ONE, {"prefetch": 50}, 3),
+        ("asyncpg", ONE, {"prefetch": 50}, 3),
+        ("psycopg", ONE, {"prefetch": 50, "reserve": "always"}, 2),
+        ("psycopg2", ONE, {"prefetch": 50, "reserve": "always"}, 3),
     ],
     ids=str,
 )

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, event, text
 from sqlalchemy.exc import OperationalError
 
+from sqla_seqreserve.errors import LockTimeoutError
 from sqla_seqreserve.health import repair_sequences
 
 TABLE = Table("t", MetaData(), Column("id", Integer, primary_key=True))
@@ -105,3 +106,22 @@ def test_what_others_drew_before_the_move_is_kept(engine: Engine) -> None:
     assert repair_with(engine, lambda sql: sql.startswith("ALTER SEQUENCE"), act) == 1
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT nextval('t_id_seq')")) == 1001
+
+
+def test_a_timeout_after_the_move_says_that_it_was_moved(engine: Engine) -> None:
+    """setval is not undone, so an error about the table's lock says where the sequence stands."""
+    with engine.connect() as other, engine.begin() as connection:
+        other.execute(text("LOCK TABLE t IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(LockTimeoutError, match="t_id_seq was moved to 20 and stays") as told:
+            repair_sequences(connection, TABLE, lock_timeout=0.1)
+        assert "not repaired" not in str(told.value)
+        other.rollback()
+        assert connection.scalar(text("SELECT nextval('t_id_seq')")) == 21
+
+
+def test_a_timeout_before_the_move_says_that_it_was_not_moved(engine: Engine) -> None:
+    """An error about the sequence's lock says that nothing has happened to it."""
+    with engine.connect() as other, engine.begin() as connection:
+        other.execute(text("SELECT nextval('t_id_seq')"))
+        with pytest.raises(LockTimeoutError, match="t_id_seq was not moved"):
+            repair_sequences(connection, TABLE, lock_timeout=0.1)

@@ -1,0 +1,87 @@
+"""An upsert whose rows are sent one by one, each as an INSERT .. ON CONFLICT of SQLAlchemy's with
+its values as parameters: where somebody may see, change or refuse what is inserted.
+
+The rows are staged all the same, for duplicates must be refused before anything is written, and
+rows that nothing was done for are looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Final
+
+from sqlalchemy import Boolean, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
+
+from .. import _host as host
+from .._rows.division import is_plain
+from ..errors import ConfigurationError
+from .given import NUMBER, Given
+from .update import Update
+from .upserting import Outcome, Upserting
+
+__all__ = ["OneByOne"]
+
+_NEW: Final = "sqla_seqreserve_new"
+
+
+class OneByOne(Upserting):
+    """The statements of one upsert.
+
+    :param records: the rows, column name -> value, with the defaults that were made for them.
+    """
+
+    def __init__(
+        self, given: Given, update: Update, records: Sequence[Mapping[str, Any]], reason: str
+    ) -> None:
+        super().__init__(given, None, update)
+        self._columns = [item.column for item in given.source.plan.columns]
+        self._records = records
+        for column in self._columns:
+            if self.plan.facts.columns[column.name].always_identity:
+                raise ConfigurationError(
+                    f"{column.name} of {self.plan.facts.name} is GENERATED ALWAYS, and the rows "
+                    f"give it; so they cannot go as INSERTs of SQLAlchemy's, as they must: {reason}"
+                )
+
+    @property
+    def _checks_first(self) -> bool:
+        return True
+
+    def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:  # noqa: ARG002  # each row is told of
+        outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
+        statement = self._statement()
+        known = self.given.found() if self._is_partitioned else {}
+        apart = host.autocommits(self.connection)
+        # One that is refused leaves none.
+        with nullcontext() if apart else self.connection.begin_nested():
+            for number in self._in_order():
+                record = self._records[number]
+                values = {item.key: record[item.name] for item in self._columns}
+                expressions = {k: v for k, v in values.items() if not is_plain(v)}
+                plain = {k: v for k, v in values.items() if k not in expressions}
+                one = statement.values(expressions) if expressions else statement
+                row = self.connection.execute(one, plain).one_or_none()
+                if row is None:
+                    continue
+                *key, new = (*row, number not in known) if self._is_partitioned else row
+                aligned[number] = tuple(key)
+                if new:
+                    outcome.inserted += 1
+                else:
+                    outcome.updated += 1
+                    outcome.changed.append(tuple(key))
+        return outcome, aligned
+
+    def _in_order(self) -> Sequence[int]:
+        """The numbers of the rows in the order of the arbiter, in which all upserts lock them."""
+        rows, names = self.given.rows, self.given.names
+        statement = select(rows.c[NUMBER]).order_by(*(rows.c[name] for name in names))
+        return self.connection.execute(statement).scalars().all()
+
+    def _statement(self) -> Any:
+        statement = self._on_conflict(insert(self.target))
+        if self._is_partitioned:
+            return statement.returning(*self.keys)
+        return statement.returning(*self.keys, literal_column("(xmax = 0)", Boolean).label(_NEW))

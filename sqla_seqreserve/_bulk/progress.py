@@ -1,0 +1,45 @@
+"""The user's function that hears how many rows were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.orm import Session
+
+from .. import _host as host
+from ..errors import ConfigurationError
+
+__all__ = ["Progress"]
+
+
+class _InCopyError(ConfigurationError, DontWrapMixin):
+    """The session was asked for something in the middle of a COPY."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """The function, and the session that it cannot use in the middle of a COPY."""
+
+    session: Session
+    connection: Connection
+    call: Callable[[int], object]
+
+    def sent(self, rows: int) -> None:
+        """Report rows that were sent while nothing else is under way."""
+        self.call(rows)
+
+    def in_copy(self, rows: int) -> None:
+        """Report rows in the middle of a COPY. A driver that is then asked for anything else waits
+        for ever, or loses the connection; so the session refuses it.
+        """
+        error = _InCopyError(
+            "progress() used the session in the middle of a COPY, during which its connection can "
+            "do nothing else. Expected a function that does not: use another session there, or "
+            "note what is to be done and do it when the rows are written. A generator of rows may "
+            "use the session, for it is asked between two COPYs"
+        )
+        with host.out_of_use(self.session, self.connection, error):
+            self.call(rows)

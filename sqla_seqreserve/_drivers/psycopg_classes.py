@@ -1,0 +1,66 @@
+"""Whether a connection of psycopg and its cursors are of psycopg's own classes, as it defined them.
+
+An agent puts a proxy in the place of a connection, gives it a class of cursors of its own, or wraps
+the methods of psycopg's class. An application names a class of its own, or one that binds
+parameters on the client's side.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any, Final
+
+from psycopg import (
+    AsyncClientCursor,
+    AsyncConnection,
+    AsyncCursor,
+    ClientCursor,
+    Connection,
+    Cursor,
+)
+
+from .wrapped import no_copy
+
+__all__ = ["ASYNC", "SYNC", "OwnClasses", "refused_cursor"]
+
+_BINDS_ITSELF: Final = (
+    "psycopg's ClientCursor writes values into the statement, where they have other types than "
+    "COPY gives them"
+)
+
+
+class OwnClasses:
+    """A class of connections and that of their cursors."""
+
+    __slots__ = ("_connection", "_cursor", "_methods")
+
+    def __init__(self, connection: Any, cursor: Any) -> None:
+        self._connection = connection
+        self._cursor = cursor
+        methods = (cursor.execute, cursor.executemany)
+        self._methods = methods if all(map(_is_psycopgs, methods)) else None
+
+    def has(self, connection: Any) -> bool:
+        """Whether psycopg's ``connection`` is of them, and no method was put in place of theirs."""
+        cursor = self._cursor
+        return (
+            type(connection) is self._connection
+            and connection.cursor_factory is cursor
+            and (cursor.execute, cursor.executemany) == self._methods
+        )
+
+
+def _is_psycopgs(method: Any) -> bool:
+    """Whether a method is psycopg's own: what wraps it is no function, or not of its module."""
+    return type(method) is FunctionType and method.__globals__["__package__"] == "psycopg"
+
+
+SYNC: Final = OwnClasses(Connection, Cursor)
+ASYNC: Final = OwnClasses(AsyncConnection, AsyncCursor)
+
+
+def refused_cursor(cursor: Any) -> str | None:
+    """Why a cursor of another class cannot be given a COPY; ``None`` if it can."""
+    if isinstance(cursor, ClientCursor | AsyncClientCursor):
+        return _BINDS_ITSELF
+    return None if hasattr(cursor, "copy") else no_copy(cursor)

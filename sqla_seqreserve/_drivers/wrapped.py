@@ -1,0 +1,133 @@
+"""A driver below a connection, or cursors, that are not of the driver's own classes.
+
+Agents (Datadog, New Relic, Elastic APM, OpenTelemetry) put proxies or subclasses in their place, an
+application may with ``connect_args={"cursor_factory": ..}`` or ``creator=``. What such a class
+does in ``execute()`` is its author's: it records statements, binds parameters on the client's side,
+writes to a log. So each statement is executed by the cursor that SQLAlchemy has, one at a time,
+and what they see is what they would see of SQLAlchemy alone. COPY goes through the same cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
+
+__all__ = ["Wrappable", "Wrapped", "no_copy", "take"]
+
+_INFO: Final = "sqla_seqreserve_no_copy"
+
+
+class Wrappable(Driver, Protocol):
+    """A driver that knows what is left of it below classes that are not its own."""
+
+    def refuses_wrapped(self, connection: Any) -> str | None:
+        """Why the pool's ``connection``, whose class or cursors are not the driver's own, cannot be
+        given a COPY; ``None`` if it can. No I/O happens.
+        """
+
+
+class Wrapped:
+    """What is left of a driver if every statement goes through the cursor's ``execute()``."""
+
+    begins_along = False
+    takes_scripts = False
+    sends_several = False
+    returns_each = False
+    times_begin = False
+
+    def __init__(self, driver: Wrappable) -> None:
+        self._driver = driver
+        self.types: TypeTable = driver.types
+        self.copy_round_trips = driver.copy_round_trips
+        self.copy_start = driver.copy_start
+        self.copy_row = driver.copy_row
+        self.insert_row = driver.insert_row
+        self.numbered_row = driver.numbered_row
+        self.executes_each = driver.executes_each
+        self.executed_row = driver.executed_row
+        self.statement = driver.statement
+        self.reservation = driver.reservation
+        self._takes_several = driver.types != "asyncpg"
+        """Whether ``execute()`` takes several statements without parameters."""
+        self.lock_round_trips = 1 if self._takes_several else 3
+
+    def on(self, connection: Any) -> Driver:
+        return self._driver.on(connection)
+
+    def state(self, connection: Any) -> State:
+        return self._driver.state(connection)
+
+    def setting(self, connection: Any, name: str) -> str | None:
+        return self._driver.setting(connection, name)
+
+    def refuses_copy(self, connection: Any) -> str | None:
+        reason = self._driver.refuses_copy(connection)
+        if reason is not None:
+            return reason
+        known: dict[str, str | None] = connection.info
+        if _INFO not in known:
+            known[_INFO] = self._driver.refuses_wrapped(connection)
+        return known[_INFO]
+
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+        return self._driver.refuses_types(connection, oids)
+
+    def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
+        """The BEGIN of such a cursor is not told apart."""
+
+    def begin_along(self, cursor: Any) -> None:
+        """The cursor begins the transaction as its class does."""
+
+    def query(
+        self,
+        cursor: Any,
+        lock: str | None,
+        statement: str,
+        parameters: Any,
+        types: Sequence[str] = (),  # noqa: ARG002  # executed as SQLAlchemy does, it knows them
+    ) -> list[Row]:
+        if lock is not None:
+            locking = guarded(lock)
+            take(cursor, [";".join(locking)] if self._takes_several else locking)
+        cursor.execute(statement, parameters)
+        return [tuple(row) for row in cursor.fetchall()]
+
+    def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        return self._driver.copy(cursor, statement, rows)
+
+    def send(
+        self,
+        connection: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None = None,
+    ) -> list[Returned]:
+        raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
+
+
+def no_copy(found: object) -> str:
+    """Why no COPY goes through a connection or cursor of this class."""
+    cls = type(found)
+    return f"{cls.__module__}.{cls.__qualname__}, in the place of the driver's own, has no COPY"
+
+
+def take(cursor: Any, locking: Sequence[str]) -> None:
+    """Take a lock by these statements, a savepoint's first, each executed by itself.
+
+    :raises LockRefusedError: it was not to be had; the transaction is as it was before.
+    """
+    for statement in locking:
+        try:
+            cursor.execute(statement)
+        except Exception as error:
+            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+            if state not in LOCK_REFUSED:
+                raise
+            for undoing in UNDO:
+                cursor.execute(undoing)
+            raise LockRefusedError from error

@@ -1,0 +1,38 @@
+"""What is done before a connection begins its next statement: before anybody hears of it.
+
+An event would come too late for that. Listeners to an ``Engine`` or to all of them are called
+before those of a connection, and ``do_execute`` comes after ``before_cursor_execute``. Every
+statement passes ``Connection._execute_context`` (read in 2.0.8, 2.0.58 and 2.1.9), which
+is looked up on the connection itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+__all__ = ["before_next_statement", "nothing_before_next_statement"]
+
+_NAME: Final = "_execute_context"
+
+
+def before_next_statement(connection: Connection, act: Callable[[], object]) -> None:
+    """Call ``act`` once, before the next statement of ``connection`` begins, in place of what was
+    to be done then.
+    """
+    nothing_before_next_statement(connection)
+    execute = getattr(connection, _NAME)
+
+    def act_first(*args: Any, **kwargs: Any) -> Any:
+        nothing_before_next_statement(connection)
+        act()
+        return execute(*args, **kwargs)
+
+    vars(connection)[_NAME] = act_first
+
+
+def nothing_before_next_statement(connection: Connection) -> None:
+    """Take back what was to be done, if anything was."""
+    vars(connection).pop(_NAME, None)

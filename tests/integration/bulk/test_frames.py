@@ -1,0 +1,216 @@
+"""Rows of frames, and what stands for a missing value in them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from fixtures.bulk_keys import DRIVERS
+from fixtures.bulk_keys import on_driver as on_driver
+from sqlalchemy import DateTime, Engine, Identity, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve import bulk_insert, bulk_upsert
+from sqla_seqreserve.errors import InvalidRowsError
+from sqla_seqreserve.testing import record_statements
+
+NAN = float("nan")
+NUMBER = Decimal("NaN")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Reading(Base):
+    __tablename__ = "reading"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    number: Mapped[int] = mapped_column(unique=True)
+    amount: Mapped[int | None]
+    at: Mapped[dt.datetime | None] = mapped_column(DateTime(timezone=True))
+    local: Mapped[dt.datetime | None]
+    day: Mapped[dt.date | None]
+    ratio: Mapped[float | None]
+
+
+@pytest.fixture(autouse=True)
+def tables(engine: Engine) -> Iterator[None]:
+    Base.metadata.create_all(engine)
+    yield
+
+
+def write(session: Session, function: str, rows: Any) -> None:
+    if function == "insert":
+        bulk_insert(session, Reading, rows)
+    else:
+        bulk_upsert(session, Reading, rows, conflict=["number"])
+
+
+def stored(session: Session, *names: str) -> list[tuple[Any, ...]]:
+    columns = [getattr(Reading, name) for name in names]
+    return [tuple(row) for row in session.execute(select(*columns).order_by(Reading.number))]
+
+
+def ids_taken(session: Session) -> Any:
+    return session.execute(text("SELECT last_value, is_called FROM reading_id_seq")).one()
+
+
+FRAME = pd.DataFrame({"number": range(40), "amount": [n * 10 for n in range(40)]})
+
+
+@pytest.mark.parametrize("function", ["insert", "upsert"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        FRAME[FRAME.number % 7 > 2],
+        FRAME.sort_values("number", key=lambda values: values % 7),
+        FRAME.set_index("number"),
+        FRAME[FRAME.number > 7].set_index("number").iloc[::-3],
+        FRAME.set_index(FRAME.amount.rename("not mapped")),
+        FRAME.set_index([FRAME.amount.rename(None), "number"]),
+    ],
+    ids=[
+        "filtered",
+        "sorted",
+        "index of the class",
+        "part of it",
+        "index that is not mapped",
+        "two indexes",
+    ],
+)
+def test_the_index_of_a_frame(on_driver: Any, function: str, frame: Any) -> None:
+    """An index that the class does not have is left out; one that it has is a column."""
+    is_index = "number" in frame.index.names
+    kept = frame.index.get_level_values("number") if is_index else frame.number
+    expected = [(n, n * 10) for n in sorted(kept)]
+
+    def scenario(session: Session) -> None:
+        write(session, function, frame)
+        assert stored(session, "number", "amount") == expected
+
+    on_driver("psycopg", scenario)
+
+
+def test_a_column_that_is_no_index(on_driver: Any) -> None:
+    """A column that the class does not have is refused, once, with the number of its rows."""
+
+    def scenario(session: Session) -> None:
+        with pytest.raises(InvalidRowsError) as refused:
+            bulk_insert(session, Reading, FRAME.assign(extra=1))
+        assert len(refused.value.problems) == 40
+        assert str(refused.value).splitlines() == [
+            "Reading: 40 of 40 rows cannot be written; nothing was reserved or written",
+            "  row 0, extra: Reading has no such column (40 rows: also 1, 2, 3, 4, 5, …)",
+        ]
+
+    on_driver("psycopg", scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("function", ["insert", "upsert"])
+@pytest.mark.parametrize("count", [3, 300])
+def test_gaps_in_columns(on_driver: Any, driver: str, function: str, count: int) -> None:
+    """NaN and NaT are NULL, and a float column of whole numbers is one of integers for COPY."""
+    numbers, gaps = list(range(count)), [n % 3 == 1 for n in range(count)]
+    moment = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+    amounts = [NAN if gap else float(n) for n, gap in enumerate(gaps)]
+    at = [None if gap else moment for gap in gaps]
+    columns: dict[str, Any] = {"number": numbers, "amount": amounts}
+    frame = pd.DataFrame({**columns, "at": at})
+    shapes: list[tuple[bool, Any]] = [
+        (False, frame),
+        (False, {name: frame[name] for name in frame}),
+        (True, {**columns, "at": [pd.NaT if when is None else when for when in at]}),
+        (True, pa.table({**columns, "at": at})),
+    ]
+
+    def scenario(session: Session) -> None:
+        for is_copied, rows in shapes:
+            with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
+                write(session, function, rows)
+            words = {str(statement).split()[0] for statement in sent}
+            assert "COPY" in words or not is_copied or function == "upsert"
+            assert stored(session, "number", "amount", "at") == [
+                (n, None if gap else n, at[n]) for n, gap in enumerate(gaps)
+            ]
+            session.query(Reading).delete()
+
+    on_driver(driver, scenario)
+
+
+@pytest.mark.parametrize("function", ["insert", "upsert"])
+def test_a_float_column_of_a_frame_goes_by_copy(on_driver: Any, function: str) -> None:
+    """What pandas makes of whole numbers with gaps needs no INSERT that casts it."""
+    frame = FRAME.assign(amount=[NAN, *map(float, range(39))])
+    frame = pd.concat([frame.assign(number=frame.number + 40 * n) for n in range(10)])
+
+    def scenario(session: Session) -> None:
+        with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
+            write(session, function, frame)
+        words = {str(statement).split()[0] for statement in sent}
+        assert "COPY" in words
+        assert function == "upsert" or "INSERT" not in words
+
+    on_driver("psycopg", scenario)
+
+
+def test_gaps_in_a_float_column(on_driver: Any) -> None:
+    """pandas' gaps are NULL; a list says NaN, and a column of floats holds it."""
+
+    def scenario(session: Session) -> None:
+        gap = pd.Series([NAN, 1.5])
+        for start, ratio in ((0, gap), (2, [NAN, 1.5]), (4, gap.astype("Float64"))):
+            bulk_insert(session, Reading, {"number": [start, start + 1], "ratio": ratio})
+        found = [repr(ratio) for (ratio,) in stored(session, "ratio")]
+        assert found == ["None", "1.5", "nan", "1.5", "None", "1.5"]
+
+    on_driver("psycopg", scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("function", ["insert", "upsert"])
+def test_rows_without_a_value_of_the_column(on_driver: Any, driver: str, function: str) -> None:
+    """Such a value in a row of its own is refused with the row named, before an id is taken."""
+    values = [("amount", NAN), ("amount", float("inf")), ("amount", pd.NA), ("amount", NUMBER)]
+    values += [("at", pd.NaT), ("local", pd.NaT), ("day", pd.NaT)]
+
+    def scenario(session: Session) -> None:
+        before = ids_taken(session)
+        for count in (20, 300):
+            for attribute, value in values:
+                rows: list[dict[str, Any]] = [{"number": n, attribute: None} for n in range(count)]
+                for index in (7, 15):
+                    rows[index][attribute] = value
+                for given in (rows, iter(rows)):
+                    with pytest.raises(InvalidRowsError) as refused:
+                        write(session, function, given)
+                    problems = [(each.index, each.attribute) for each in refused.value.problems]
+                    assert problems == [(7, attribute), (15, attribute)]
+                    assert len(str(refused.value)) < 400
+        assert ids_taken(session) == before
+
+    on_driver(driver, scenario)
+
+
+def test_an_error_is_short(on_driver: Any) -> None:
+    """However many rows are wrong in however many ways; each is among the error's problems."""
+
+    def scenario(session: Session) -> None:
+        rows = [{"number": n % 1000, f"column {n % 50}": 1} for n in range(3000)]
+        with pytest.raises(InvalidRowsError, match="3000 of 3000 rows") as refused:
+            bulk_insert(session, Reading, rows)
+        assert len(refused.value.problems) == 3000
+        assert len(str(refused.value)) < 2200
+        twice = [{"number": n % 1500} for n in range(3000)]
+        with pytest.raises(InvalidRowsError, match="1500 of 3000 rows") as refused:
+            bulk_upsert(session, Reading, twice, conflict=["number"])
+        assert len(refused.value.problems) == 1500
+        assert len(str(refused.value)) < 2200
+        assert "and 1490 more" in str(refused.value)
+
+    on_driver("psycopg", scenario)

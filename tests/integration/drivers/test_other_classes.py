@@ -1,0 +1,435 @@
+"""Connections and cursors that are not of the driver's own classes: proxies, as agents put them,
+subclasses, and psycopg's cursors that bind on the client's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import asyncpg
+import psycopg
+import psycopg2
+import psycopg2.extensions
+import pytest
+from sqlalchemy import Engine, ForeignKey, Numeric, create_engine, make_url, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqla_seqreserve import FlushReport, bulk_insert, register, reserve_ids
+from sqla_seqreserve.testing import round_trips
+
+REASON = "in the place of the driver's own, has no COPY"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Basket(Base):
+    __tablename__ = "basket"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    eggs: Mapped[list[Egg]] = relationship(order_by="Egg.id")
+
+
+class Egg(Base):
+    __tablename__ = "egg"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    basket_id: Mapped[int] = mapped_column(ForeignKey(Basket.id))
+    # A float over NUMERIC: how it is bound decides about its digits.
+    weight: Mapped[Any] = mapped_column(Numeric(asdecimal=False), nullable=True)
+    name: Mapped[str | None]
+
+
+class Proxy:
+    """An object that stands in another's place, and knows what it does itself."""
+
+    def __init__(self, below: Any, seen: list[str]) -> None:
+        self.__dict__.update(_below=below, _seen=seen)
+
+    @property  # type: ignore[misc]  # as proxies have it
+    def __class__(self) -> Any:
+        return self._below.__class__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._below, name, value)
+
+
+class ProxiedCursor(Proxy):
+    def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        self._seen.append(statement)
+        return self._below.execute(statement, *args, **kwargs)
+
+    def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        self._seen.append(statement)
+        return self._below.executemany(statement, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._below)
+
+
+class CursorWithoutCopy(ProxiedCursor):
+    def __getattr__(self, name: str) -> Any:
+        if name in {"copy", "copy_expert"}:
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+class ProxiedConnection(Proxy):
+    cursors: type[ProxiedCursor] = ProxiedCursor
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return type(self).cursors(self._below.cursor(*args, **kwargs), self._seen)
+
+
+class ConnectionWithoutCopy(ProxiedConnection):
+    cursors = CursorWithoutCopy
+
+
+def recording(cursor: Any, seen: list[str]) -> Any:
+    """A subclass of a driver's class of cursors that notes what it executes."""
+
+    class Recording(cursor):  # type: ignore[misc]  # of any driver
+        def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(statement)
+            return super().execute(statement, *args, **kwargs)
+
+        def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(statement)
+            return super().executemany(statement, *args, **kwargs)
+
+    return Recording
+
+
+def subclass(cls: Any) -> Any:
+    """A subclass of a driver's class that adds nothing."""
+    return type("Own", (cls,), {})
+
+
+def libpq(url: str) -> str:
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def sync_ways(driver: str, url: str, seen: list[str]) -> dict[str, dict[str, Any]]:
+    """Arguments of create_engine() for each kind of class."""
+    cursor = {"psycopg": psycopg.Cursor, "psycopg2": psycopg2.extensions.cursor}[driver]
+    connection = {"psycopg": psycopg.Connection, "psycopg2": psycopg2.extensions.connection}[driver]
+
+    def proxied(cls: type[ProxiedConnection]) -> Callable[[], Any]:
+        if driver == "psycopg":
+            return lambda: cls(psycopg.connect(libpq(url)), seen)
+
+        # What psycopg2 has in C takes no proxy of a connection.
+        class Proxying(psycopg2.extensions.connection):  # type: ignore[misc]  # without types
+            def cursor(self, *args: Any, **kwargs: Any) -> Any:
+                return cls.cursors(super().cursor(*args, **kwargs), seen)
+
+        return lambda: psycopg2.connect(libpq(url), connection_factory=Proxying)
+
+    def of_subclass() -> Any:
+        if driver == "psycopg2":
+            return psycopg2.connect(libpq(url), connection_factory=subclass(connection))
+        return subclass(connection).connect(libpq(url))
+
+    return {
+        "cursor_factory": {"connect_args": {"cursor_factory": recording(cursor, seen)}},
+        "proxies": {"creator": proxied(ProxiedConnection)},
+        "proxies without COPY": {"creator": proxied(ConnectionWithoutCopy)},
+        "subclass": {"creator": of_subclass},
+    }
+
+
+def batches() -> list[list[Basket]]:
+    """One object, few, parents with children, many."""
+    return [
+        [
+            Basket(number=number, eggs=[Egg(name=f"{number}") for _ in range(eggs)])
+            for number in range(baskets)
+        ]
+        for baskets, eggs in ((1, 0), (3, 0), (1, 2), (4, 3), (300, 0), (50, 2), (1, 0))
+    ]
+
+
+def save(session: Session) -> None:
+    for objects in batches():
+        session.add_all(objects)
+        session.commit()
+
+
+def inserts(seen: list[str]) -> list[str]:
+    """The INSERTs among statements."""
+    texts = [one.decode() if isinstance(one, bytes) else one for one in seen]
+    return [one for one in texts if "INSERT INTO" in one]
+
+
+def stored(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return [
+            connection.execute(text(f"SELECT {columns} FROM {table} ORDER BY 1, 2")).all()
+            for table, columns in (("basket", "number, 0"), ("egg", "name, weight"))
+        ]
+
+
+@pytest.fixture
+def tables(engine: Engine) -> Engine:
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def emptied(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE basket, egg RESTART IDENTITY"))
+
+
+WAYS = ["cursor_factory", "proxies", "proxies without COPY", "subclass"]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_stands_in_the_drivers_place_executes_each_statement(
+    tables: Engine, database_url: str, driver: str, way: str
+) -> None:
+    """A class of cursors that is not the driver's sees the same INSERTs of few rows as below plain
+    SQLAlchemy, and the rows are the same.
+    """
+    url = make_url(database_url).set(drivername=f"postgresql+{driver}")
+    found = []
+    for is_registered in (False, True):
+        emptied(tables)
+        seen: list[str] = []
+        engine = create_engine(url, **sync_ways(driver, database_url, seen)[way])
+        with Session(engine) as session:
+            register(session, mode="bulk" if is_registered else "off")
+            few: list[list[str]] = []
+            for objects in batches():
+                seen.clear()
+                session.add_all(objects)
+                session.commit()
+                if len(objects) < 50:
+                    few.append(inserts(seen))
+        engine.dispose()
+        found.append((few, stored(tables)))
+        assert all(not few for few in found[-1][0]) == (way == "subclass")
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("settings", [{"reserve": "always"}, {"copy_min_rows": 1}, {"prefetch": 9}])
+def test_every_setting_works_below_other_classes(
+    tables: Engine, database_url: str, driver: str, way: str, settings: dict[str, Any]
+) -> None:
+    """Keys reserved ahead, COPY from one row up, ids on their own and rows without objects."""
+    url = make_url(database_url).set(drivername=f"postgresql+{driver}")
+    engine = create_engine(url, **sync_ways(driver, database_url, [])[way])
+    reports: list[FlushReport] = []
+    with Session(engine) as session:
+        register(session, **settings).on_flush(reports.append)
+        save(session)
+        assert len(reserve_ids(session, Basket, 3)) == 3
+        assert len(bulk_insert(session, Basket, [{"number": n} for n in range(300)])) == 300
+        session.commit()
+    engine.dispose()
+    numbers, eggs = stored(tables)
+    assert (len(numbers), len(eggs)) == (660, 114)
+    entries = [entry for report in reports for entry in report.entries]
+    if "copy_min_rows" in settings:
+        assert {entry.writer for entry in entries} == {"orm" if "without" in way else "copy"}
+        assert "without" not in way or all(REASON in str(entry.reason) for entry in entries)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("way", ["cursor_factory", "proxies"])
+def test_few_rows_take_no_more_round_trips(
+    tables: Engine, database_url: str, driver: str, way: str
+) -> None:
+    """Below another class few rows take at most the round trips that plain SQLAlchemy takes."""
+    taken: list[list[int]] = []
+    with round_trips(database_url) as wire:
+        counted = wire.url
+        for is_registered in (False, True):
+            engine = create_engine(
+                make_url(counted).set(drivername=f"postgresql+{driver}"),
+                **sync_ways(driver, counted, [])[way],
+            )
+            with Session(engine) as session:
+                register(session, mode="bulk" if is_registered else "off")
+                save(session)
+                taken.append([])
+                for objects in (some for some in batches() if len(some) < 50):
+                    with wire.counting() as count:
+                        session.add_all(objects)
+                        session.commit()
+                    taken[-1].append(count.round_trips)
+            engine.dispose()
+    plain, ours = taken
+    assert [max(plain_, our) for plain_, our in zip(plain, ours, strict=True)] == plain
+
+
+def test_methods_in_place_of_psycopgs_execute_each_statement(
+    tables: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrapper around the method of psycopg's class sees every INSERT too."""
+    seen: list[str] = []
+    engine = create_engine(make_url(database_url))
+    with Session(engine) as session:
+        register(session, reserve="always")
+        # Before it, and after it, was looked at.
+        session.add(Basket(number=0))
+        session.commit()
+        plain = psycopg.Cursor.execute
+
+        @functools.wraps(plain)
+        def execute(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(statement)
+            return plain(self, statement, *args, **kwargs)
+
+        monkeypatch.setattr(psycopg.Cursor, "execute", execute)
+        session.add(Basket(number=1, eggs=[Egg()]))
+        session.commit()
+        assert len(inserts(seen)) == 2
+        monkeypatch.undo()
+        seen.clear()
+        session.add(Basket(number=2))
+        session.commit()
+        assert seen == []
+    engine.dispose()
+
+
+def test_a_pool_may_hold_connections_of_several_classes(tables: Engine, database_url: str) -> None:
+    """Each connection of an engine is used by what it is, not by what another one was."""
+    seen: list[str] = []
+    classes = iter([lambda below, _: below, ProxiedConnection] * 2)
+    engine = create_engine(
+        make_url(database_url),
+        creator=lambda: next(classes)(psycopg.connect(libpq(database_url)), seen),
+    )
+    with Session(engine) as one, Session(engine) as other:
+        register(one, reserve="always")
+        register(other, reserve="always")
+        for _ in range(2):
+            for session in (one, other):
+                session.add(Basket(number=1, eggs=[Egg()]))
+                seen.clear()
+                session.flush()
+                assert len(inserts(seen)) == (2 if session is other else 0)
+    engine.dispose()
+
+
+CLIENT_ROWS: list[dict[str, Any]] = [
+    {"weight": 0.1234567890123456789, "name": "a"},
+    {"weight": 1e20, "name": None},
+    {"weight": 12345678901234567.0, "name": "b"},
+]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 300])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_cursors_that_bind_by_themselves(
+    tables: Engine, database_url: str, rows: int, is_async: bool
+) -> None:
+    """Below psycopg's ClientCursor values are what SQLAlchemy's INSERT makes of them, and nothing
+    is prepared.
+    """
+    found, prepared = [], []
+    reports: list[FlushReport] = []
+
+    def saving(session: Session, is_registered: bool) -> None:
+        registration = register(session, mode="bulk" if is_registered else "off")
+        registration.on_flush(reports.append)
+        for _ in range(8):
+            basket = Basket(number=1)
+            basket.eggs = [Egg(**CLIENT_ROWS[n % len(CLIENT_ROWS)]) for n in range(rows)]
+            session.add(basket)
+            session.commit()
+        reserve_ids(session, Egg, 2)
+        if rows > 1:
+            basket_id = session.connection().scalar(text("SELECT min(id) FROM basket"))
+            bulk_insert(session, Egg, [row | {"basket_id": basket_id} for row in CLIENT_ROWS] * 30)
+        prepared.append(
+            session.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar()
+        )
+        session.commit()
+
+    async def in_async(is_registered: bool) -> None:
+        url = make_url(database_url)
+        args = {"cursor_factory": psycopg.AsyncClientCursor}
+        engine = create_async_engine(url, connect_args=args)
+        async with AsyncSession(engine) as session:
+            await session.run_sync(saving, is_registered)
+        await engine.dispose()
+
+    for is_registered in (False, True):
+        emptied(tables)
+        if is_async:
+            asyncio.run(in_async(is_registered))
+        else:
+            args = {"cursor_factory": psycopg.ClientCursor}
+            engine = create_engine(make_url(database_url), connect_args=args)
+            with Session(engine) as session:
+                saving(session, is_registered)
+            engine.dispose()
+        found.append(stored(tables))
+    assert found[0] == found[1]
+    assert prepared == [0, 0]
+    assert {entry.writer for report in reports for entry in report.entries} <= {"orm", "insert"}
+
+
+def test_explain_names_what_keeps_rows_from_copy(tables: Engine, database_url: str) -> None:
+    """explain() says which class stands in the driver's place, and what helps."""
+    url = make_url(database_url)
+    wayside = sync_ways("psycopg", database_url, [])["proxies without COPY"]
+    for arguments, reason in (
+        (wayside, REASON),
+        ({"connect_args": {"cursor_factory": psycopg.ClientCursor}}, "ClientCursor"),
+    ):
+        engine = create_engine(url, **arguments)
+        with Session(engine) as session:
+            explained = register(session).explain(engine, [Basket])[0]
+        engine.dispose()
+        assert reason in str(explained.reason)
+        assert explained.remedy
+
+
+class OwnConnection(asyncpg.Connection):  # type: ignore[misc]  # without types
+    pass
+
+
+class ProxyWithoutProtocol(Proxy):
+    def __getattr__(self, name: str) -> Any:
+        if name == "_protocol":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+@pytest.mark.parametrize("way", ["subclass", "proxy", "proxy without COPY"])
+async def test_asyncpg_below_another_class(tables: Engine, database_url: str, way: str) -> None:
+    """asyncpg's connections may be of another class, or be proxies; rows go by COPY where these
+    have it.
+    """
+    dsn = libpq(database_url)
+
+    async def connect(*_: Any, **__: Any) -> Any:
+        if way == "subclass":
+            return await asyncpg.connect(dsn, connection_class=OwnConnection)
+        cls = Proxy if way == "proxy" else ProxyWithoutProtocol
+        return cls(await asyncpg.connect(dsn), [])
+
+    url = make_url(database_url).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, async_creator=connect)
+    reports: list[FlushReport] = []
+    for settings in ({}, {"reserve": "always"}, {"copy_min_rows": 1}):
+        async with AsyncSession(engine) as session:
+            register(session, **settings).on_flush(reports.append)
+            await session.run_sync(save)
+    await engine.dispose()
+    numbers, eggs = stored(tables)
+    assert (len(numbers), len(eggs)) == (360 * 3, 114 * 3)
+    by_copy = any(entry.writer == "copy" for report in reports for entry in report.entries)
+    assert by_copy == (way != "proxy without COPY")

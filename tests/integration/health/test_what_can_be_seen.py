@@ -1,0 +1,135 @@
+"""Checks by a role with few rights, and of models of views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, Engine, Identity, Sequence, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqla_seqreserve.health import SequenceHealth, check_sequences, repair_sequences
+
+
+def run(connection: Connection, *statements: str) -> None:
+    for statement in statements:
+        connection.execute(text(statement))
+
+
+@pytest.fixture
+def reader(engine: Engine) -> Iterator[str]:
+    """A role that may read table t and, of its sequence, has USAGE alone."""
+    role = f"user_{engine.url.database}"
+    with engine.begin() as connection:
+        run(
+            connection,
+            "CREATE TABLE t (id serial PRIMARY KEY)",
+            f"CREATE ROLE {role}",
+            f"GRANT SELECT, INSERT ON t TO {role}",
+            f"GRANT USAGE ON t_id_seq TO {role}",
+        )
+    yield role
+    with engine.begin() as connection:
+        run(connection, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def entry_as(engine: Engine, role: str) -> SequenceHealth:
+    with engine.connect() as connection:
+        run(connection, f"SET LOCAL ROLE {role}")
+        (entry,) = check_sequences(connection, None).sequences
+    return entry
+
+
+def test_usage_of_a_sequence_shows_where_it_stands(engine: Engine, reader: str) -> None:
+    """What an application needs to insert is enough to check, once a value was handed out."""
+    with engine.begin() as connection:
+        run(connection, "INSERT INTO t DEFAULT VALUES")
+    entry = entry_as(engine, reader)
+    assert (entry.status, entry.last_value, entry.next_value) == ("OK", 1, 2)
+    with engine.begin() as connection:
+        run(connection, "INSERT INTO t VALUES (9)")
+    entry = entry_as(engine, reader)
+    assert (entry.status, entry.gap) == ("NEEDS_REPAIR", 8)
+
+
+def test_usage_of_a_sequence_does_not_show_where_it_begins(engine: Engine, reader: str) -> None:
+    """Nothing is claimed of a sequence that has handed out nothing, for setval may have moved
+    it.
+    """
+    with engine.begin() as connection:
+        run(connection, "SELECT setval('t_id_seq', 700, false)")
+    entry = entry_as(engine, reader)
+    assert (entry.status, entry.last_value) == ("UNREADABLE", None)
+    (finding,) = [f for f in entry.findings if f.code == "UNREADABLE"]
+    assert "has handed out nothing yet" in finding.message
+
+
+def test_usage_of_a_sequence_repairs_nothing(engine: Engine, reader: str) -> None:
+    """A repair says that the role may not, and the transaction goes on."""
+    with engine.begin() as connection:
+        run(connection, "INSERT INTO t DEFAULT VALUES", "INSERT INTO t VALUES (9)")
+    with engine.begin() as connection:
+        run(connection, f"SET LOCAL ROLE {reader}")
+        (result,) = repair_sequences(connection, None).results
+        assert result.action == "NOT_REPAIRABLE"
+        assert "may not repair" in (result.reason or "")
+        run(connection, "INSERT INTO t DEFAULT VALUES")
+
+
+def test_a_check_by_usage_locks_as_nextval_does(engine: Engine, reader: str) -> None:
+    """PostgreSQL keeps the lock of the function that shows the value until the transaction ends, a
+    savepoint or not: writers are not kept waiting, DDL is.
+    """
+    with engine.begin() as connection:
+        run(connection, "INSERT INTO t DEFAULT VALUES")
+    with engine.connect() as idle:
+        run(idle, f"SET LOCAL ROLE {reader}")
+        check_sequences(idle, None)
+        with engine.begin() as other:
+            run(other, "SET LOCAL lock_timeout = '1s'", "INSERT INTO t DEFAULT VALUES")
+        idle.rollback()
+        with engine.begin() as other:
+            run(other, "SET LOCAL lock_timeout = '1s'", "ALTER SEQUENCE t_id_seq CACHE 1")
+
+
+class Views(DeclarativeBase):
+    pass
+
+
+class ByIdentity(Views):
+    __tablename__ = "by_identity"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+
+
+class ByDefault(Views):
+    __tablename__ = "by_default"
+    id: Mapped[int] = mapped_column(server_default=text("nextval('t_id_seq')"), primary_key=True)
+
+
+class BySequence(Views):
+    __tablename__ = "by_sequence"
+    id: Mapped[int] = mapped_column(Sequence("t_id_seq"), primary_key=True)
+
+
+class ByMissing(Views):
+    __tablename__ = "by_missing"
+    id: Mapped[int] = mapped_column(Sequence("nowhere_s"), primary_key=True)
+
+
+def test_a_view_needs_no_sequence(engine: Engine) -> None:
+    """A model of a view hears of a sequence only if it names one that is not there."""
+    with engine.begin() as connection:
+        run(connection, "CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t DEFAULT VALUES")
+        for name in Views.metadata.tables:
+            run(connection, f"CREATE VIEW {name} AS SELECT id FROM t")
+    with Session(engine) as session:
+        assert check_sequences(session, [ByIdentity, ByDefault]).sequences == ()
+        (entry,) = check_sequences(session, BySequence).sequences
+        assert (entry.status, entry.sequence) == ("OK", "t_id_seq")
+        assert not [f for f in entry.findings if "ALTER" in f.remedy]
+        (entry,) = check_sequences(session, ByMissing).sequences
+        assert entry.status == "NEEDS_REPAIR"
+        assert "owned by" not in entry.findings[0].remedy
+        # Plain SQLAlchemy saves through the first of them.
+        session.add(ByIdentity())
+        session.commit()
