@@ -209,9 +209,13 @@ def _insert_batch(
 def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
     """Give the objects the defaults that were made for them."""
     for attribute, filled in batch.defaults.items():
-        for (state, row, _, _), value in zip(records, filled.values, strict=True):
-            row[attribute] = value
-            state.committed_state.pop(attribute, None)
+        nothing = filled.nothing
+        for (state, row, _, _), value, given in zip(
+            records, filled.values, filled.given, strict=True
+        ):
+            if given is nothing:
+                row[attribute] = value
+                state.committed_state.pop(attribute, None)
 
 
 def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
