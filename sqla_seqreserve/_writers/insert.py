@@ -278,7 +278,8 @@ class Outbox:
             letters[number].returned.append(back)
         for letter in letters[:failed]:
             letter.insert.end()
-            if letter.end <= failed:
+            # Nothing was sent if a driver could not write a value: there is nothing to keep.
+            if letter.end <= failed and (letter.returned or not letter.insert.returning):
                 yield letter
         if refusal is not None:
             self._refused(letters[failed], messages[refusal.position], refusal)
