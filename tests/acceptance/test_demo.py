@@ -11,6 +11,17 @@ from sqlalchemy import create_engine, make_url, text
 
 from sqla_seqreserve.embedded import EmbeddedServer
 
+PROGRESS = re.compile(r"(?:[a-z ]+: [\d,]+(?: of [\d,]+)? (?:rows|bulk saves), \d+ s\n)*")
+"""What a machine that takes its time is told meanwhile, beside the results."""
+
+ON_A_SLOW_MACHINE = """
+import sys
+from sqla_seqreserve.__main__ import main
+from sqla_seqreserve.cli import _progress
+_progress._SECONDS = 0.0
+sys.exit(main())
+"""
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -34,7 +45,7 @@ def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedSer
     """Every planned row is saved, stock is beside us, all is well, and the databases are gone."""
     done = run("--clients", "4", "--compare", "2", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    assert PROGRESS.fullmatch(done.stderr), done.stderr
     # 560 prices a client, an activity and a valuation each; a portfolio, a product and five funds.
     assert f"{4 * (2 * 560 + 7):,} rows" in done.stdout
     assert done.stdout.count("times as fast") == 2
@@ -42,6 +53,22 @@ def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedSer
     assert "OK  holding_activity_log.id" in done.stdout
     assert "conflicts" not in done.stdout
     assert databases(postgres_server) == set()
+
+
+def test_on_a_slow_machine_only_the_progress_is_added(postgres_server: EmbeddedServer) -> None:
+    """A demo that takes more than some seconds says how far it is, and nothing else, on stderr."""
+    options = ["--clients", "1", "--compare", "1", "--url", postgres_server.url]
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_SLOW_MACHINE, "demo", *options],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr
+    assert PROGRESS.fullmatch(done.stderr), done.stderr
+    assert "rows" in done.stderr
 
 
 def test_the_demo_shows_what_the_portal_asks_for(postgres_server: EmbeddedServer) -> None:
