@@ -280,7 +280,9 @@ def _after_copy(
     expired = [
         attribute
         for attribute, column in plan.source.items()
-        if not plan.reads_back and column in batch.omitted and column.server_default is not None
+        if column in batch.omitted
+        and column.server_default is not None
+        and not (plan.reads_back and column in plan.server_columns)
     ]
     if expired:
         for state, _, _, _ in records:
