@@ -125,14 +125,14 @@ def _names(fields: Sequence[str]) -> list[str]:
 
 def _delimiter(line: str, told: str) -> str:
     """What parts the header into the names that must be there."""
-    for delimiter in (*told, *_DELIMITERS):
+    for delimiter in told + _DELIMITERS:
         try:
             names = _names(next(csv.reader([line], delimiter=delimiter), []))
         except csv.Error:
             continue
         if set(_REQUIRED) <= set(names):
             return delimiter
-    return str(told or ",")
+    return told or ","
 
 
 def _check_text(line: str, number: int) -> None:
