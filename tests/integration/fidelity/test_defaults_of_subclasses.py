@@ -29,17 +29,36 @@ class Circle(Shape):
     colour: Mapped[str | None] = mapped_column(server_default="red")
 
 
+class Animal(Base):
+    """No default of the server's of its own."""
+
+    __tablename__ = "animal"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    tag: Mapped[str]
+
+
+class Cat(Animal):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "cat"}
+    lives: Mapped[int | None] = mapped_column(server_default="9")
+
+
+@pytest.mark.parametrize("classes", [(Shape, Circle), (Animal, Cat)])
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("way", [way for way in WAYS if not way.as_mappings], ids=str)
 def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
-    twin_urls: tuple[str, str], driver: str, way: Way
+    twin_urls: tuple[str, str],
+    driver: str,
+    way: Way,
+    classes: tuple[type[Any], type[Any]],
 ) -> None:
     """What is loaded and what is expired after a flush is the same, and so are the rows."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
-            items = [(Circle if n % 2 else Shape)(tag=f"t{n}") for n in range(2 * way.rows)]
-            alone = Circle(tag="alone")
+            items = [classes[n % 2](tag=f"t{n}") for n in range(2 * way.rows)]
+            alone = classes[1](tag="alone")
             found = []
             for some in (items, [alone]):
                 session.add_all(some)
@@ -52,7 +71,8 @@ def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
             session.commit()
             return found
 
-        rows = "SELECT tag, kind, state, area, colour FROM shape ORDER BY tag"
+        columns = ", ".join(c.name for c in inspect(classes[0]).local_table.c if c.name != "id")
+        rows = f"SELECT {columns} FROM {inspect(classes[0]).local_table.name} ORDER BY tag"
         return side.run(save), side.rows(rows)
 
     both(twin_urls, Base, trial, way=way, driver=driver)
