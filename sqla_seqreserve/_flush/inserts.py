@@ -95,7 +95,10 @@ def _insert_class(
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
         if own:
-            _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
+            attribute = run.keys.sources[mapper].key.attribute
+            for lacks_key, some in groupby(own, lambda record: record[1].get(attribute) is None):
+                reason = "no keys were reserved" if lacks_key else "the keys are the user's own"
+                _insert(base_mapper, mapper, table, list(some), uow, "orm", reason)
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
