@@ -36,6 +36,13 @@ WAYS: Final = (
     Way("copy of three, prefetch", {"copy_min_rows": 3, "prefetch": 5}),
 )
 LISTS_PER_BLUEPRINT: Final = 6
+REFUSALS: Final = {
+    "DataError",
+    "DBAPIError",
+    "IntegrityError",
+    "ProgrammingError",
+    "StatementError",
+}
 ATTEMPTS: Final = 3
 """How often plain SQLAlchemy is asked again before a difference is believed."""
 
@@ -101,8 +108,15 @@ class Report:
 class Sessions:
     """Engines of both sides on each driver, and the models of the blueprint of the moment."""
 
-    def __init__(self, urls: tuple[str, str], seed: int, drivers: Sequence[str] = DRIVERS) -> None:
-        self.urls, self.seed, self.drivers = urls, seed, drivers
+    def __init__(
+        self,
+        urls: tuple[str, str],
+        seed: int,
+        drivers: Sequence[str] = DRIVERS,
+        *,
+        simple: bool = False,
+    ) -> None:
+        self.urls, self.seed, self.drivers, self.simple = urls, seed, drivers, simple
         self.report = Report(seed)
         self._engines: list[Engine] = []
         self._sides: dict[tuple[str, str, bool], Side] = {}
@@ -131,7 +145,7 @@ class Sessions:
 
     def try_blueprint(self, seed: str, deadline: float, only: int | None = None) -> None:
         """Draw one set of models and some lists of operations; carry them out everywhere."""
-        blueprint = draw(Random(seed))
+        blueprint = draw(Random(seed), simple=self.simple)
         prefix = f"m{seed.replace('.', '_')}"
         models = build(blueprint, prefix)
         for engine in self._engines:
@@ -178,6 +192,9 @@ class Sessions:
         ours = self.play(case, models, registered=True, count=count)
         for step, (one, other) in enumerate(zip(plain, ours, strict=True)):
             place = f"after {case.step(step)}"
+            if {one["raised"], other["raised"]} <= REFUSALS and one["raised"] != other["raised"]:
+                # Of several faults of one flush, which is named first is not for us to choose.
+                return None
             for what in ("raised", "left", "warned", "session", "objects", "saw"):
                 if what == "left":
                     found = surplus(f"left {place}", other[what], one[what])
