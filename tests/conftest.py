@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "sqla_seqreserve.testing",
+    "fixtures.run_names",
     "fixtures.bulk_keys",
     "fixtures.cluster",
     "fixtures.portfolio_database",

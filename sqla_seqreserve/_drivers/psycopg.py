@@ -382,7 +382,7 @@ def _send(
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
-    from .psycopg_prepared import Statements, leave_pipeline, numbered
+    from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered
 
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
@@ -419,8 +419,16 @@ def _send(
     loading = Transformer(driver)
     pgconn.enter_pipeline_mode()
     try:
-        for send, *arguments in commands:
-            send(*arguments)
+        for queued, (send, *arguments) in enumerate(commands):
+            try:
+                send(*arguments)
+            except Exception as error:
+                done = yield from finish_queued(pgconn, queued)
+                for place, result in zip(places, done, strict=False):
+                    if result.status == ExecStatus.FATAL_ERROR:
+                        refusal = error_from_result(result, encoding)
+                        raise MessageError(*(place or (0, 0))) from refusal
+                raise MessageError(*(places[queued] or (0, 0))) from error
         pgconn.pipeline_sync()
         yield from generators.send(pgconn)
         for place in places:

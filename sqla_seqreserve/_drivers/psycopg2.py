@@ -189,7 +189,7 @@ class _Psycopg2:
                         if opens:
                             driver.rollback()
                         raise OutdatedError from error
-                    raise _placed(error, message, cursor.connection) from error
+                    raise _placed(error, message, cursor.connection, back) from error
                 if inserts[message[-1].position].returns:
                     found = back[message[-1].position]
                     found.oids = [column.type_code for column in cursor.description]
@@ -311,7 +311,9 @@ def _table(statement: str) -> str:
     return found["plain"] or found["quoted"].replace('""', '"').replace("%%", "%")
 
 
-def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> MessageError:
+def _placed(
+    error: Any, message: Sequence[_Statement], connection: Any, back: Sequence[Returned]
+) -> MessageError:
     """The error with its place, as far as the server tells: an offset in the text, or the table
     of a constraint. What a trigger's function did may be about any table.
     """
@@ -330,4 +332,4 @@ def _placed(error: Any, message: Sequence[_Statement], connection: Any) -> Messa
         table = error.diag.table_name
         candidates = [each for each in written if each.table == table] or candidates
     first = candidates[0]
-    return MessageError(first.position, first.row, is_certain=len(candidates) == 1)
+    return MessageError(first.position, first.row, back, is_certain=len(candidates) == 1)

@@ -31,7 +31,14 @@ from psycopg.pq import ExecStatus, Format, TransactionStatus
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
-__all__ = ["Statements", "begin_along", "leave_pipeline", "numbered", "query_prepared"]
+__all__ = [
+    "Statements",
+    "begin_along",
+    "finish_queued",
+    "leave_pipeline",
+    "numbered",
+    "query_prepared",
+]
 
 
 def begin_along(cursor: Any) -> None:
@@ -100,23 +107,30 @@ class _Beginning:
         step, name = prepared.get(sent, prepare)
         result_format = self.format if binary is None else Format(binary)
         pgconn.enter_pipeline_mode()
+        queued = 0
         try:
             pgconn.send_query_params(connection._get_tx_start_command(), None)
+            queued = 1
             took = _timing(connection)
-            if step is Prepare.NO:
-                pgconn.send_query_params(
-                    sent.query,
-                    sent.params,
-                    param_types=sent.types,
-                    param_formats=sent.formats,
-                    result_format=result_format,
-                )
-            else:
-                if step is Prepare.SHOULD:
-                    pgconn.send_prepare(name, sent.query, param_types=sent.types)
-                pgconn.send_query_prepared(
-                    name, sent.params, param_formats=sent.formats, result_format=result_format
-                )
+            try:
+                if step is Prepare.NO:
+                    pgconn.send_query_params(
+                        sent.query,
+                        sent.params,
+                        param_types=sent.types,
+                        param_formats=sent.formats,
+                        result_format=result_format,
+                    )
+                else:
+                    if step is Prepare.SHOULD:
+                        pgconn.send_prepare(name, sent.query, param_types=sent.types)
+                        queued = 2
+                    pgconn.send_query_prepared(
+                        name, sent.params, param_formats=sent.formats, result_format=result_format
+                    )
+            except Exception:
+                yield from finish_queued(pgconn, queued)
+                raise
             started = time.perf_counter()
             pgconn.pipeline_sync()
             yield from generators.send(pgconn)
@@ -222,6 +236,19 @@ class Statements:
             if prepared.maybe_add_to_cache(query, step, name) is not None:
                 prepared._rotate()
         yield from prepared.maintain_gen(self._connection)
+
+
+def finish_queued(pgconn: Any, queued: int) -> Generator[Any, Any, list[Any]]:
+    """Have the statements done that were queued before one with a value that libpq does not take
+    (a buffer that is not contiguous), so that the connection is as psycopg leaves it; return what
+    they brought.
+    """
+    pgconn.pipeline_sync()
+    yield from generators.send(pgconn)
+    results: list[Any] = []
+    for _ in range(queued + 1):
+        results += yield from generators.fetch_many(pgconn)
+    return results
 
 
 def leave_pipeline(pgconn: Any) -> None:

@@ -126,5 +126,7 @@ class GivenKeys:
             if (state, attribute) in self._had_none:
                 state.dict[attribute] = None
             else:
+                # SQLAlchemy's own steps may have noted the key as changed.
                 state.dict.pop(attribute, None)
+                state.committed_state.pop(attribute, None)
             self.reserved.discard(state)

@@ -103,7 +103,10 @@ def _insert_class(
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
         if own:
-            _insert(base_mapper, mapper, table, own, uow, "orm", "the keys are the user's own")
+            attribute = run.keys.sources[mapper].key.attribute
+            for lacks_key, some in groupby(own, lambda record: record[1].get(attribute) is None):
+                reason = "no keys were reserved" if lacks_key else "the keys are the user's own"
+                _insert(base_mapper, mapper, table, list(some), uow, "orm", reason)
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
@@ -276,9 +279,13 @@ def _insert_batch(
 def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
     """Give the objects the defaults that were made for them."""
     for attribute, filled in batch.defaults.items():
-        for (state, row, _, _), value in zip(records, filled.values, strict=True):
-            row[attribute] = value
-            state.committed_state.pop(attribute, None)
+        nothing = filled.nothing
+        for (state, row, _, _), value, given in zip(
+            records, filled.values, filled.given, strict=True
+        ):
+            if given is nothing:
+                row[attribute] = value
+                state.committed_state.pop(attribute, None)
 
 
 def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
@@ -343,7 +350,9 @@ def _after_copy(
     expired = [
         attribute
         for attribute, column in plan.source.items()
-        if not plan.reads_back and column in batch.omitted and column.server_default is not None
+        if column in batch.omitted
+        and column.server_default is not None
+        and not (plan.reads_back and column in plan.server_columns)
     ]
     if expired:
         for state, _, _, _ in records:

@@ -84,8 +84,13 @@ def attributes_to_columns(mapper: Mapper[Any], table: Table) -> Mapping[str, Any
 
 
 def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
-    """The columns that the database or an SQL expression may fill, in the table's order."""
-    columns = mapper._server_default_cols[table]
+    """The columns that the database or an SQL expression may fill, in the table's order: those that
+    SQLAlchemy reads back, which are of the class that the table was mapped for. Only where that
+    has none, they are those of a class that inherits the table, too: RETURNING is then left to
+    ``return_defaults()``, which without arguments takes all.
+    """
+    owner = mapper.base_mapper._sorted_tables.get(table, mapper)
+    columns = owner._server_default_cols[table] or mapper._server_default_cols[table]
     return [column for column in table.columns if column in columns]
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from .checks import (
     Check,
     between,
+    contiguous,
     exact_types,
     has_steady_offset,
     is_naive,
@@ -38,7 +39,7 @@ cannot send (citext, hstore).
 
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
-    "bytea": (frozenset({bytes, bytearray, memoryview}), None),
+    "bytea": (frozenset({bytes, bytearray, memoryview}), contiguous),
     "cidr": (frozenset({str}), None),
     "date": (frozenset({dt.date}), None),
     "float4": (frozenset({float}), single_precision),

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 __all__ = [
     "Check",
     "between",
+    "contiguous",
     "exact_types",
     "has_offset",
     "has_steady_offset",
@@ -47,6 +48,19 @@ def between(lowest: int, highest: int) -> Check:
         return not values or (lowest <= min(values) and max(values) <= highest)
 
     return check
+
+
+def contiguous(values: Sequence[Any]) -> bool:
+    """Whether no buffer has gaps between its bytes (a slice with a step), which drivers refuse."""
+    # psycopg2's Binary holds what it was given.
+    buffers = [getattr(value, "adapted", value) for value in values]
+    if set(map(type, buffers)) <= {bytes, bytearray}:
+        return True
+    try:
+        return all(memoryview(buffer).c_contiguous for buffer in buffers)
+    except (TypeError, ValueError):
+        # No buffer at all, or one that was released: whoever sends it says so.
+        return False
 
 
 def is_naive(values: Sequence[Any]) -> bool:

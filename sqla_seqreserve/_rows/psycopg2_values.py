@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from .checks import (
     Check,
     between,
+    contiguous,
     exact_types,
     has_steady_offset,
     is_naive,
@@ -62,7 +63,7 @@ def _is_numeric(values: Sequence[Any]) -> bool:
 
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
-    "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), None),
+    "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), contiguous),
     "date": (frozenset({dt.date}), None),
     "float4": (frozenset({float, int}), _rounds_once),
     "float8": (frozenset({float, int}), None),

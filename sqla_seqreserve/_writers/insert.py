@@ -311,7 +311,8 @@ class Outbox:
             if number:
                 letter.insert.begin()
             letter.insert.end()
-            if letter.end <= failed:
+            # Nothing was sent if a driver could not write a value: there is nothing to keep.
+            if letter.end <= failed and (letter.returned or not letter.insert.returning):
                 yield letter
         if refusal is not None:
             if failed:

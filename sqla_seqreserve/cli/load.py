@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from sqla_seqreserve.errors import InvalidRowsError, RowProblem
+from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProblem
 from sqla_seqreserve.registration import register
 
 from ._app import app
@@ -32,7 +33,9 @@ EXIT_NOTHING_LOADED, EXIT_SKIPPED = 1, 3
 def load(
     file: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file in UTF-8."),
+        typer.Argument(
+            exists=True, dir_okay=False, readable=True, help="A CSV file in UTF-8 or UTF-16."
+        ),
     ],
     url: Annotated[
         str | None,
@@ -92,10 +95,7 @@ def load(
 
         def work(connection: Connection) -> LoadReport:
             with ExitStack() as stack:
-                # What is not UTF-8 is a bad line, not the end of the load.
-                lines = stack.enter_context(
-                    file.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
-                )
+                lines = stack.enter_context(_open(file))
                 rejected = None
                 if skip_bad:
                     rejected = stack.enter_context(
@@ -123,6 +123,12 @@ def load(
 
         try:
             report = database.run(work)
+        except UnicodeDecodeError as error:
+            problems.end()
+            raise ConfigurationError(
+                f"{file} begins as {error.encoding.upper()}, and goes on as something else "
+                f"({error.reason}); save it as CSV UTF-8"
+            ) from error
         except InvalidRowsError as error:
             problems.end()
             # The others are on the screen already.
@@ -131,6 +137,16 @@ def load(
         problems.end()
         _print(report, rejects_path)
         raise typer.Exit(EXIT_SKIPPED if report.rejected else 0)
+
+
+def _open(file: Path) -> TextIO:
+    """The file as text: in UTF-16 where its mark says so, else in UTF-8."""
+    with file.open("rb") as beginning:
+        mark = beginning.read(2)
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return file.open(newline="", encoding="utf-16")
+    # What is not UTF-8 is a bad line, not the end of the load.
+    return file.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
 
 
 class _Problems:

@@ -1,11 +1,18 @@
-"""CSV as activities: the header, the lines, and the file of rejected ones. No database in here."""
+"""CSV as activities: the header, the lines, and the file of rejected ones. No database in here.
+
+Spreadsheets write CSV in their own ways. Taken is what leaves no doubt: semicolons, tabs or bars
+between the fields, where they part the header into the known names; Excel's first line ``sep=;``;
+names in capitals or with spaces; fields and lines that are empty to the end of the sheet.
+"""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from itertools import chain
+from typing import Final, TextIO
 
 from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProblem
 
@@ -17,6 +24,8 @@ __all__ = ["Line", "Rejects", "read_lines"]
 _OF_REJECTS = ("line", "problem")
 _REQUIRED = ("product_id", "portfolio_fund_id", "activity_type", "amount")
 _NOTHING = ActivityRow(None, None, None, None, None)
+_DELIMITERS: Final = ",;\t|"
+_SEP: Final = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +45,34 @@ def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
     :raises InvalidRowsError: while the records are read: a quote was left open, so that nobody can
         tell where its record ends
     """
-    reader = csv.reader(lines)
+    source = iter(lines)
+    first, before, told = next(source, ""), 0, ""
+    if (excels := _SEP.fullmatch(first.rstrip("\r\n"))) is not None:
+        first, before, told = next(source, ""), 1, str(excels[1])
+    _check_text(first, before + 1)
+    delimiter = _delimiter(first, told)
+    reader = csv.reader(chain([first], source), delimiter=delimiter)
     try:
-        header = [name.strip() for name in next(reader, [])]
+        header = _names(next(reader, []))
     except csv.Error as error:
-        raise ConfigurationError(f"Line 1 cannot be read as CSV: {error}") from error
-    _check_header(header)
+        raise ConfigurationError(f"Line {before + 1} cannot be read as CSV: {error}") from error
+    _check_header(header, before + 1)
 
     def records() -> Iterator[Line]:
         while True:
-            number = reader.line_num + 1
+            number = before + reader.line_num + 1
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                if reader.line_num > number:
-                    raise _left_open(number, reader.line_num) from error
+                if before + reader.line_num > number:
+                    raise _left_open(number, before + reader.line_num) from error
                 problem = RowProblem(number, "line", f"cannot be read as CSV: {error}")
                 yield Line(number, (), _NOTHING, (problem,))
                 continue
-            if fields:
-                yield _line(number, header, fields, spans=reader.line_num - number + 1)
+            if any(map(str.strip, fields)):
+                yield _line(number, header, fields, spans=before + reader.line_num - number + 1)
 
     return header, records()
 
@@ -86,6 +101,8 @@ def _left_open(number: int, seen: int) -> InvalidRowsError:
 
 
 def _line(number: int, header: Sequence[str], fields: Sequence[str], *, spans: int) -> Line:
+    if len(fields) > len(header) and not any(map(str.strip, fields[len(header) :])):
+        fields = fields[: len(header)]
     if len(fields) != len(header):
         problem = f"expected {len(header)} fields, as in the header, found {len(fields)}"
         if spans > 1:
@@ -98,7 +115,41 @@ def _line(number: int, header: Sequence[str], fields: Sequence[str], *, spans: i
     return Line(number, fields, activity, problems)
 
 
-def _check_header(header: Sequence[str]) -> None:
+def _names(fields: Sequence[str]) -> list[str]:
+    """The names of the columns, as far as there are any."""
+    names = [re.sub(r"[\s-]+", "_", field.strip()).lower() for field in fields]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _delimiter(line: str, told: str) -> str:
+    """What parts the header into the names that must be there."""
+    for delimiter in told + _DELIMITERS:
+        try:
+            names = _names(next(csv.reader([line], delimiter=delimiter), []))
+        except csv.Error:
+            continue
+        if set(_REQUIRED) <= set(names):
+            return delimiter
+    return told or ","
+
+
+def _check_text(line: str, number: int) -> None:
+    """Say what a file is that is no CSV, and what helps."""
+    found = None
+    if line.startswith("PK\x03\x04"):
+        found = "a workbook or another archive"
+    elif "\x00" in line:
+        found = "text in UTF-16, or no text"
+    if found is not None:
+        raise ConfigurationError(
+            f"Line {number} must name the columns, and the file is {found}; "
+            'save it as "CSV UTF-8 (comma delimited)"'
+        )
+
+
+def _check_header(header: Sequence[str], number: int) -> None:
     known = {*ActivityRow._fields, "month", *_OF_REJECTS}
     complaints = [f"lacks {name}" for name in _REQUIRED if name not in header]
     if not {"activity_timestamp", "month"} & set(header):
@@ -107,6 +158,7 @@ def _check_header(header: Sequence[str]) -> None:
     complaints.extend(f"has {name} twice" for name in sorted(known) if header.count(name) > 1)
     if complaints:
         raise ConfigurationError(
-            "Line 1 must name the columns product_id, portfolio_fund_id, activity_type, "
-            f"activity_timestamp (or month) and amount; it {', '.join(complaints)}"
+            f"Line {number} must name the columns product_id, portfolio_fund_id, activity_type, "
+            "activity_timestamp (or month) and amount, with commas, semicolons, tabs or bars "
+            f"between them; it {', '.join(complaints)}"
         )

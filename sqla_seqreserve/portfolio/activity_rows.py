@@ -86,7 +86,8 @@ def parse_amount(value: object) -> Decimal:
         # By its shortest text, so that 0.1 is 0.1. Underscores are Python's writing, not money's.
         amount = Decimal("_" if "_" in str(value) else str(value).strip())
     except InvalidOperation:
-        raise ValueError(f"expected a number, found {_shown(value)}") from None
+        comma = ", with a point before its decimals and no comma" if "," in str(value) else ""
+        raise ValueError(f"expected a number{comma}, found {_shown(value)}") from None
     if not amount.is_finite():
         raise ValueError(f"expected a finite number, found {_shown(value)}")
     if amount < 0:

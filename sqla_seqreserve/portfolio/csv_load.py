@@ -7,7 +7,8 @@
     session.commit()
 
 The first line names the columns: ``product_id``, ``portfolio_fund_id``, ``activity_type``,
-``activity_timestamp`` (or ``month``) and ``amount``, in any order. Values are those of
+``activity_timestamp`` (or ``month``) and ``amount``, in any order, with commas, semicolons, tabs or
+bars between them; Excel's line ``sep=;`` may stand before it. Values are those of
 :func:`~sqla_seqreserve.portfolio.activities.save_activities`, as text.
 
 1. The lines are read once, checked, and set aside in a temporary table. Every bad line is given to

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, text
 
 LONG = "a_table_whose_name_is_as_long_as_postgresql_lets_it_be_and_then"
@@ -151,22 +152,23 @@ def test_a_dry_run_begins_with_how_many_and_how_far(mixed: Engine, database_url:
 
 def test_equal_refusals_are_one(engine: Engine) -> None:
     """What a role may not repair is said once, with the names of all."""
+    reader = of_this_run("reader")
     with engine.begin() as connection:
         for statement in (
             *(f"CREATE TABLE t{number} (id serial)" for number in range(9)),
             *(f"INSERT INTO t{number} VALUES (7)" for number in range(9)),
-            "CREATE ROLE reader LOGIN PASSWORD 'reader'",
-            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
-            "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO reader",
+            f"CREATE ROLE {reader} LOGIN PASSWORD 'reader'",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
+            f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {reader}",
         ):
             connection.execute(text(statement))
     try:
-        url = engine.url.set(username="reader", password="reader")
+        url = engine.url.set(username=reader, password="reader")
         done = run("repair", url.render_as_string(hide_password=False))
     finally:
         with engine.begin() as connection:
-            connection.execute(text("DROP OWNED BY reader"))
-            connection.execute(text("DROP ROLE reader"))
+            connection.execute(text(f"DROP OWNED BY {reader}"))
+            connection.execute(text(f"DROP ROLE {reader}"))
 
     assert done.returncode == 1
     refusals = [line for line in done.stdout.splitlines() if line.startswith("NOT_REPAIRABLE")]

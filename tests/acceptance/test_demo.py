@@ -11,6 +11,17 @@ from sqlalchemy import create_engine, make_url, text
 
 from sqla_seqreserve.embedded import EmbeddedServer
 
+PROGRESS = re.compile(r"(?:[a-z ]+: [\d,]+(?: of [\d,]+)? (?:rows|bulk saves), \d+ s\n)*")
+"""What a machine that takes its time is told meanwhile, beside the results."""
+
+ON_A_SLOW_MACHINE = """
+import sys
+from sqla_seqreserve.__main__ import main
+from sqla_seqreserve.cli import _progress
+_progress._SECONDS = 0.0
+sys.exit(main())
+"""
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -32,16 +43,33 @@ def databases(server: EmbeddedServer) -> set[str]:
 
 def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedServer) -> None:
     """Every planned row is saved, stock is beside us, all is well, and the databases are gone."""
+    before = databases(postgres_server)
     done = run("--clients", "4", "--compare", "2", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    assert PROGRESS.fullmatch(done.stderr), done.stderr
     # 560 prices a client, an activity and a valuation each; a portfolio, a product and five funds.
     assert f"{4 * (2 * 560 + 7):,} rows" in done.stdout
     assert done.stdout.count("times as fast") == 2
     assert re.search(r"^8 sequences of .*: 8 are healthy$", done.stdout, re.MULTILINE)
     assert "OK  holding_activity_log.id" in done.stdout
     assert "conflicts" not in done.stdout
-    assert databases(postgres_server) == set()
+    assert databases(postgres_server) <= before
+
+
+def test_on_a_slow_machine_only_the_progress_is_added(postgres_server: EmbeddedServer) -> None:
+    """A demo that takes more than some seconds says how far it is, and nothing else, on stderr."""
+    options = ["--clients", "1", "--compare", "1", "--url", postgres_server.url]
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_SLOW_MACHINE, "demo", *options],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr
+    assert PROGRESS.fullmatch(done.stderr), done.stderr
+    assert "rows" in done.stderr
 
 
 def test_the_demo_shows_what_the_portal_asks_for(postgres_server: EmbeddedServer) -> None:
@@ -54,12 +82,13 @@ def test_the_demo_shows_what_the_portal_asks_for(postgres_server: EmbeddedServer
 
 def test_the_demo_can_keep_its_database(postgres_server: EmbeddedServer) -> None:
     """--keep leaves the database with its rows, and prints its URL without a password."""
+    before = databases(postgres_server)
     done = run("--clients", "1", "--compare", "0", "--keep", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"The database is kept: (\S+)", done.stdout.replace("\n", ""))
     assert found is not None
     name = make_url(found[1]).database
-    assert databases(postgres_server) == {name}
+    assert databases(postgres_server) - before == {name}
     engine = create_engine(postgres_server.database_url(str(name)))
     with engine.connect() as connection:
         rows = connection.scalar(text("SELECT count(*) FROM portfolio_fund_valuations"))

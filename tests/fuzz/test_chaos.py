@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.run_names import of_this_run
 from sqlalchemy import create_engine, text
 
+ROLE = of_this_run("chaos_saver")
 PROGRAM = Path(__file__).with_name("chaos.py")
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600")) / 4
 SHORT = 15.0
@@ -27,12 +29,12 @@ EXPECTED = {"40001", "42P01", "55P03"}
 def saver_role(url: str) -> Iterator[None]:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text("CREATE ROLE chaos_saver"))
+        connection.execute(text(f"CREATE ROLE {ROLE}"))
         try:
             yield
         finally:
-            connection.execute(text("DROP OWNED BY chaos_saver"))
-            connection.execute(text("DROP ROLE chaos_saver"))
+            connection.execute(text(f"DROP OWNED BY {ROLE}"))
+            connection.execute(text(f"DROP ROLE {ROLE}"))
     engine.dispose()
 
 
@@ -45,6 +47,7 @@ def let_loose(url: str, side: str, seconds: float) -> None:
             text=True,
             timeout=seconds + 120,
             check=False,
+            env={**os.environ, "CHAOS_ROLE": ROLE},
         )
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)

@@ -19,6 +19,7 @@ from fixtures.bulk_keys import (
     TwoGenerated,
 )
 from fixtures.bulk_keys import Base as Kinds
+from fixtures.run_names import of_this_run
 from sqlalchemy import Connection, Engine, ForeignKey, create_engine, func, select, text
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -310,11 +311,11 @@ def test_who_may_insert_in_stock_may_with_us(engine: Engine, coded: Connection, 
     """
     set_default(coded, "app.f()")
     coded.exec_driver_sql("REVOKE EXECUTE ON FUNCTION app.f() FROM PUBLIC")
-    coded.exec_driver_sql("DROP ROLE IF EXISTS evaluating")
-    coded.exec_driver_sql("CREATE ROLE evaluating LOGIN PASSWORD 'x'")
-    coded.exec_driver_sql("GRANT ALL ON coded, s TO evaluating")
-    coded.exec_driver_sql(f"GRANT {kept} TO evaluating")
-    theirs = create_engine(engine.url.set(username="evaluating", password="x"))
+    role = of_this_run("evaluating")
+    coded.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    coded.exec_driver_sql(f"GRANT ALL ON coded, s TO {role}")
+    coded.exec_driver_sql(f"GRANT {kept} TO {role}")
+    theirs = create_engine(engine.url.set(username=role, password="x"))
     outcomes = []
     try:
         for registered in (False, True):
@@ -333,8 +334,8 @@ def test_who_may_insert_in_stock_may_with_us(engine: Engine, coded: Connection, 
         assert outcomes == ["saved" if "EXECUTE" in kept else "42501"] * 2
     finally:
         theirs.dispose()
-        coded.exec_driver_sql("DROP OWNED BY evaluating")
-        coded.exec_driver_sql("DROP ROLE evaluating")
+        coded.exec_driver_sql(f"DROP OWNED BY {role}")
+        coded.exec_driver_sql(f"DROP ROLE {role}")
 
 
 def test_a_failed_flush_takes_off_what_it_gave(engine: Engine) -> None:

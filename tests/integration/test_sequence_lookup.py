@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.run_names import of_this_run
 from sqlalchemy import (
     BigInteger,
     Engine,
@@ -195,7 +196,7 @@ SEQUENCES = {
 @pytest.fixture(scope="module")
 def tables(postgres_server: EmbeddedServer) -> Iterator[Engine]:
     """An engine on a database that has the tables, for all tests of this file."""
-    engine = create_engine(postgres_server.create_database("sequence_lookup"))
+    engine = create_engine(postgres_server.create_database(of_this_run("sequence_lookup")))
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("CREATE SEQUENCE fetched_sequence START 51"))
@@ -204,7 +205,7 @@ def tables(postgres_server: EmbeddedServer) -> Iterator[Engine]:
         )
     yield engine
     engine.dispose()
-    postgres_server.drop_database("sequence_lookup")
+    postgres_server.drop_database(of_this_run("sequence_lookup"))
 
 
 @pytest.fixture

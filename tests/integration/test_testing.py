@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -40,7 +41,7 @@ def test_a_clone_holds_what_its_template_holds(
 
 def test_a_database_goes_although_it_is_in_use(postgres_server: EmbeddedServer) -> None:
     """Dropping ends open connections, takes any name, and does not mind a missing database."""
-    name = 'odd "name": 100%s'
+    name = of_this_run('odd "name": 100%s')
     engine = create_engine(postgres_server.create_database(name))
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT current_database()")) == name

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, inspect, make_url
 
 from sqla_seqreserve.embedded import URL_VARIABLE, EmbeddedServer
@@ -26,7 +27,7 @@ READ = Callable[[str], dict[str, list[tuple[Any, ...]]]]
 @pytest.fixture
 def oddly_named_url(postgres_server: EmbeddedServer) -> Iterator[str]:
     """A URL whose database and password hold the characters that URLs and Config escape."""
-    name = "50% of 100%(here)s @ home"
+    name = of_this_run("50% of 100%(here)s @ home")
     url = make_url(postgres_server.create_database(name))
     if url.password is None:
         # The server trusts its socket; the password is there to be carried along.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.bulk_keys import Base, ByAlways, ByIdentity, Natural
+from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
@@ -22,7 +23,7 @@ def tables(engine: Engine) -> Engine:
 
 @pytest.fixture
 def role(tables: Engine) -> Iterator[str]:
-    name = "bulk_writer"
+    name = of_this_run("bulk_writer")
     with tables.begin() as connection:
         connection.execute(text(f"CREATE ROLE {name}"))
     yield name

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 import pytest_asyncio
+from fixtures.run_names import of_this_run
 from sqlalchemy import BigInteger, Integer, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -156,21 +157,22 @@ async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
 
 async def test_insert_on_the_table_is_privilege_enough(engine: AsyncEngine) -> None:
     """Looking at the columns needs no SELECT, as the COPY needs none."""
+    role = of_this_run("only_insert")
     async with engine.begin() as connection:
-        await connection.execute(text("CREATE ROLE only_insert"))
-        await connection.execute(text("GRANT INSERT ON item TO only_insert"))
-        await connection.execute(text("GRANT USAGE ON SEQUENCE item_id_seq TO only_insert"))
+        await connection.execute(text(f"CREATE ROLE {role}"))
+        await connection.execute(text(f"GRANT INSERT ON item TO {role}"))
+        await connection.execute(text(f"GRANT USAGE ON SEQUENCE item_id_seq TO {role}"))
     try:
         async with AsyncSession(engine) as session:
             register(session, copy_min_rows=1)
-            await session.execute(text("SET LOCAL ROLE only_insert"))
+            await session.execute(text(f"SET LOCAL ROLE {role}"))
             session.add_all([Item(size=1), Item(size=2)])
             await session.commit()
         assert await stored(engine) == [1, 2]
     finally:
         async with engine.begin() as connection:
-            await connection.execute(text("DROP OWNED BY only_insert"))
-            await connection.execute(text("DROP ROLE only_insert"))
+            await connection.execute(text(f"DROP OWNED BY {role}"))
+            await connection.execute(text(f"DROP ROLE {role}"))
 
 
 async def test_other_tasks_run_during_a_long_copy(engine: AsyncEngine) -> None:

@@ -8,6 +8,7 @@ import contextlib
 from typing import Any
 
 import pytest
+from fixtures.run_names import of_this_run
 from fixtures.sides import ASYNC_DRIVERS, Side, Way, prepared
 from sqlalchemy import Identity, create_engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -135,7 +136,7 @@ def test_a_copy_on_the_wire(twin_urls: tuple[str, str], driver: str, expected: i
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_url_of_several_hosts(postgres_server: EmbeddedServer, driver: str) -> None:
     """The first host of the URL that answers is saved to, and COPY takes the rows."""
-    name = f"seqreserve_hosts_{driver}"
+    name = of_this_run(f"hosts_{driver}")
     url = make_url(postgres_server.create_database(name))
     engine = create_engine(url)
     host, port = url.host or url.query.get("host"), url.port or url.query.get("port")

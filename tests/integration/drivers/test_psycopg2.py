@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from fixtures.run_names import of_this_run
 from psycopg2 import extensions
 from sqlalchemy import Engine, create_engine, make_url
 
@@ -22,6 +23,7 @@ from sqla_seqreserve._drivers import (
 from sqla_seqreserve.embedded import EmbeddedServer
 
 LOCK = "LOCK TABLE item IN ROW EXCLUSIVE MODE"
+ON_COLUMNS = of_this_run("on_columns")
 SETUP = """
 CREATE TABLE item
     (id int PRIMARY KEY, name varchar(5) CHECK (name <> ''), by_default int DEFAULT 7);
@@ -30,23 +32,23 @@ CREATE TABLE audited (id int);
 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN INSERT INTO item (id) VALUES (NEW.id); RETURN NEW; END $$;
 CREATE TRIGGER audit AFTER INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audit();
-CREATE ROLE on_columns LOGIN;
-GRANT SELECT, INSERT (id) ON item TO on_columns;
+CREATE ROLE {role} LOGIN;
+GRANT SELECT, INSERT (id) ON item TO {role};
 """
 
 
 @pytest.fixture(scope="module")
 def url(postgres_server: EmbeddedServer) -> Iterator[str]:
-    url = postgres_server.create_database("psycopg2_driver")
+    url = postgres_server.create_database(of_this_run("psycopg2_driver"))
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.exec_driver_sql(SETUP.replace("%", "%%"))
+        connection.exec_driver_sql(SETUP.replace("{role}", ON_COLUMNS).replace("%", "%%"))
     engine.dispose()
     yield make_url(url).set(drivername="postgresql+psycopg2").render_as_string(False)
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP OWNED BY on_columns; DROP ROLE on_columns")
+        connection.exec_driver_sql(f"DROP OWNED BY {ON_COLUMNS}; DROP ROLE {ON_COLUMNS}")
     engine.dispose()
-    postgres_server.drop_database("psycopg2_driver")
+    postgres_server.drop_database(of_this_run("psycopg2_driver"))
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_a_lock_is_held_with_the_query_behind_it(
 @pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize(
     ("role", "lock"),
-    [("on_columns", LOCK), (None, "LOCK TABLE absent IN ROW EXCLUSIVE MODE")],
+    [(ON_COLUMNS, LOCK), (None, "LOCK TABLE absent IN ROW EXCLUSIVE MODE")],
     ids=["no privilege", "no table"],
 )
 def test_a_refused_lock_leaves_the_transaction_as_it_was(

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from fixtures.run_names import of_this_run
 from psycopg2 import extensions, extras
 from sqlalchemy import Engine, create_engine, make_url
 
@@ -85,9 +86,9 @@ VALUES = [
 
 @pytest.fixture(scope="module")
 def database(postgres_server: EmbeddedServer) -> Iterator[str]:
-    url = postgres_server.create_database("text_format")
+    url = postgres_server.create_database(of_this_run("text_format"))
     yield make_url(url).set(drivername="postgresql+psycopg2").render_as_string(False)
-    postgres_server.drop_database("text_format")
+    postgres_server.drop_database(of_this_run("text_format"))
 
 
 @pytest.fixture

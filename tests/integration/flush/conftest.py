@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fixtures.run_names import of_this_run
 from fixtures.shop import Base
 from sqlalchemy import Engine, create_engine, text
 
@@ -14,12 +15,12 @@ from sqla_seqreserve.embedded import EmbeddedServer
 @pytest.fixture(scope="module")
 def shop_url(postgres_server: EmbeddedServer) -> Iterator[str]:
     """The URL of a database that the tests of one file use one after the other."""
-    url = postgres_server.create_database("shop")
+    url = postgres_server.create_database(of_this_run("shop"))
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     engine.dispose()
     yield url
-    postgres_server.drop_database("shop")
+    postgres_server.drop_database(of_this_run("shop"))
 
 
 @pytest.fixture

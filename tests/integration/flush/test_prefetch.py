@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.run_names import of_this_run
 from fixtures.shop import Base, Customer, Order, Tag
 from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError
@@ -131,7 +132,7 @@ def test_another_search_path_has_ids_of_its_own(shop: Engine) -> None:
 
 def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: EmbeddedServer) -> None:
     """One factory on two databases keeps their ids apart: they are with the connection."""
-    url = postgres_server.create_database("second_shop")
+    url = postgres_server.create_database(of_this_run("second_shop"))
     second = create_engine(url)
     Base.metadata.create_all(second)
     try:
@@ -152,7 +153,7 @@ def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: Embe
         assert all(number <= 21 for number in ids[shop])
     finally:
         second.dispose()
-        postgres_server.drop_database("second_shop")
+        postgres_server.drop_database(of_this_run("second_shop"))
 
 
 def test_a_key_that_was_altered_is_looked_at_when_ids_are_fetched(target: Engine) -> None:

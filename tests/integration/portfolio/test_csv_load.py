@@ -220,6 +220,67 @@ def test_header_is_checked(session: Session, header: str, complaint: str) -> Non
         load_activities(session, csv_of(header=header))
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_the_header_says_what_stands_between_fields(holding: Holding, delimiter: str) -> None:
+    """Semicolons, tabs and bars are read like commas, and a decimal comma is named as such."""
+    rows = [
+        HEADER,
+        line(holding, "Investment", "2024-01-15", "10"),
+        line(holding, "Fee", "2024-01-16", "1"),
+    ]
+    rows = [row.replace(",", delimiter) for row in rows]
+    report = load_activities(holding.session, csv_of(*rows[1:], header=rows[0]))
+    assert (report.lines, report.saved) == (2, 2)
+    found: list[RowProblem] = []
+    bad = rows[1].replace(f"{delimiter}10", f"{delimiter}10,50")
+    with pytest.raises(InvalidRowsError):
+        load_activities(holding.session, csv_of(bad, header=rows[0]), on_problem=found.append)
+    assert "a point before its decimals and no comma, found '10,50'" in found[0].problem
+
+
+@pytest.mark.parametrize("mark", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;;;"])
+def test_excels_line_about_the_separator_is_no_header(holding: Holding, mark: str) -> None:
+    """A line ``sep=;`` before the header is taken at its word, and the lines keep their numbers."""
+    good = line(holding, "Investment", "2024-01-15", "10").replace(",", ";")
+    bad = line(holding, "Fee", "yesterday", "1").replace(",", ";")
+    found: list[RowProblem] = []
+    report = load_activities(
+        holding.session,
+        csv_of(HEADER.replace(",", ";"), good, bad, header=mark),
+        skip_bad=True,
+        on_problem=found.append,
+    )
+    assert (report.saved, report.rejected) == (1, 1)
+    assert [(problem.index, problem.attribute) for problem in found] == [(4, "activity_timestamp")]
+
+
+def test_what_a_sheet_adds_is_left_out(holding: Holding) -> None:
+    """Names in capitals or with spaces are known; empty columns and lines at its end are none."""
+    good = line(holding, "Investment", "2024-01-15", "10")
+    file = csv_of(
+        f"{good},,",
+        good,
+        f"{good},",
+        ",,,,",
+        ",,,,,,",
+        " ; ",
+        header=f"{HEADER.title().replace('_', ' ')},,",
+    )
+    report = load_activities(holding.session, file, skip_bad=True)
+    # One of the last is no line of commas.
+    assert (report.lines, report.saved, report.rejected) == (4, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "what"),
+    [("PK\x03\x04\x14\x00", "a workbook"), ("p\x00r\x00o\x00d\x00", "UTF-16")],
+)
+def test_what_is_no_csv_is_named(session: Session, begin: str, what: str) -> None:
+    """A workbook, and UTF-16 without its mark, are named, with what helps."""
+    with pytest.raises(ConfigurationError, match=rf"{what}.*CSV UTF-8"):
+        load_activities(session, csv_of(header=begin))
+
+
 def test_unreadable_csv_is_a_bad_line(holding: Holding) -> None:
     """What cannot be read as CSV is a bad line, and the next is read again."""
     file = csv_of(

@@ -105,6 +105,37 @@ def test_bad_lines(
     assert count(portfolio_engine) == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_the_mark_of_a_file_says_how_it_is_written(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path, encoding: str
+) -> None:
+    """UTF-16, which Excel calls Unicode Text, is read by its mark, and named where it has none."""
+    file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,9000")
+    held = file.read_text().replace("Investment", "Gebühr").replace(",", "\t")
+    file.write_text(held, encoding=encoding)
+    code, out, err = invoke(portfolio_url, file, "--unknown-types")
+    if encoding.endswith(("le", "be")):
+        assert (code, out) == (2, "")
+        assert "UTF-16" in err
+        assert "CSV UTF-8" in err
+        return
+    assert (code, err) == (0, "")
+    with Session(portfolio_engine) as session:
+        assert session.scalars(select(HoldingActivityLog.activity_type)).all() == ["Gebühr"]
+
+
+def test_a_file_that_goes_on_in_another_encoding(
+    committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
+) -> None:
+    """A file that begins as UTF-16 and is cut or glued ends in one line, and nothing is loaded."""
+    file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,9000")
+    file.write_bytes(file.read_text().encode("utf-16") + b"\xd8")
+    code, out, err = invoke(portfolio_url, file)
+    assert (code, out) == (2, "")
+    assert "begins as UTF-16" in err
+    assert count(portfolio_engine) == 0
+
+
 def test_rejects_must_not_be_the_file(
     committed: Holding, portfolio_url: str, tmp_path: Path
 ) -> None:

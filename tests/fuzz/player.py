@@ -1,0 +1,394 @@
+"""Who carries a session's operations out on one side, and says how all is after each."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from fuzz.operations import Operation
+from fuzz.shapes import GENERATED, Models
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
+
+__all__ = ["Player"]
+
+
+Unsaved = tuple[Any, dict[str, Any], dict[str, Any], set[str]]
+"""The state of an object without a row: values of its columns, what changed, what is expired."""
+
+
+@dataclass
+class Player:
+    """Carries operations out in one session; objects are known by the order of their making."""
+
+    session: Session
+    models: Models
+    made: list[Any] = field(default_factory=list)
+    savepoints: list[Any] = field(default_factory=list)
+    keys: dict[tuple[str, Any], str] = field(default_factory=dict)
+    """Whose key a value is: the class at the top and the value, with the object's tag."""
+
+    number: int = 0
+    seen: Any = None
+
+    def play(self, operation: Operation) -> dict[str, Any]:
+        """Carry it out; return what it raised, warned of and saw, and how all objects are after."""
+        raised, left = None, {}
+        self.seen = None
+        before = self.unsaved()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                getattr(self, operation.name.replace(" ", "_"))(*operation.arguments)
+            except Exception as error:
+                raised = type(error).__name__
+                if not isinstance(error, SQLAlchemyError):
+                    raised = f"{raised}, none of SQLAlchemy's"
+                self.recover(operation.after)
+                left = self.level(before)
+        return {
+            "raised": raised,
+            "left": left,
+            "warned": sorted({masked(str(w.message)) for w in caught}),
+            "saw": self.seen,
+            "session": self.session_state(),
+            "objects": self.pictures(),
+        }
+
+    def recover(self, after: str) -> None:
+        if after == "savepoint" and self.savepoints:
+            savepoint = self.savepoints.pop()
+            if savepoint.is_active or savepoint.nested:
+                try:
+                    savepoint.rollback()
+                except SQLAlchemyError:
+                    self.rollback()
+        elif after != "nothing":
+            self.rollback()
+
+    def unsaved(self) -> list[Unsaved]:
+        """The objects that have no row, with the values of their columns, and which of these are
+        changed and which expired.
+        """
+        states: list[Any] = [inspect(item) for item in self.made]
+        return [
+            (state, columns_of(state), dict(state.committed_state), set(state.expired_attributes))
+            for state in states
+            if state.key is None
+        ]
+
+    def level(self, before: list[Unsaved]) -> dict[str, Any]:
+        """Take away what a refused flush left on objects that have no row, and return it.
+
+        A flush of several statements leaves it on the objects of those that came before the refused
+        one, and which these are is no promise: one statement may write what plain SQLAlchemy writes
+        with several. So this is compared of foreign keys alone: they tell of another row.
+        """
+        self.learn()
+        left = {}
+        for state, values, changed, expired in before:
+            if state.key is not None:
+                continue
+            state.expired_attributes.intersection_update(expired)
+            state.committed_state.clear()
+            state.committed_state.update(changed)
+            now = columns_of(state)
+            if now == values:
+                continue
+            left[values.get("tag", "?")] = {
+                name: self.value_of(state, name, now[name])
+                for name in sorted(now)
+                if (name not in values or now[name] is not values[name])
+                and name != "id"
+                and state.mapper.columns[name].foreign_keys
+            }
+            for name in now:
+                del state.dict[name]
+            state.dict.update(values)
+        return left
+
+    def value_of(self, state: Any, name: str, value: Any) -> Any:
+        column = state.mapper.columns[name]
+        return self.known(column.table.name, column.name, value)
+
+    # What is done.
+
+    def tag(self) -> str:
+        self.number += 1
+        return f"t{self.number}"
+
+    def build(self, name: str, given: dict[str, Any], *, keyed: bool = False) -> Any:
+        tag = self.tag()
+        key = self.models.blueprint.root(name).key
+        more: dict[str, Any] = {}
+        if key in {"natural", "pair"}:
+            more["id"] = f"key of {tag}"
+        elif keyed and key not in {"always", "uuid", "server uuid"}:
+            more["id"] = -self.number
+        if key in {"tenant", "pair"}:
+            more["tenant"] = self.number % 2
+        item = self.models.classes[name](tag=tag, **more, **given)
+        self.made.append(item)
+        return item
+
+    def pick(self, number: int, kind: type[Any] | None = None) -> Any:
+        found = [item for item in self.made if kind is None or isinstance(item, kind)]
+        return found[number % len(found)] if found else None
+
+    def make(self, name: str, given: list[dict[str, Any]], how: str, times: int = 1) -> None:
+        items = [self.build(name, one, keyed=how == "key") for one in given * times]
+        if how != "leave":
+            self.session.add_all(items)
+
+    make_many = make
+
+    def set(self, number: int, name: str, attribute: str, value: Any) -> None:
+        item = self.pick(number, self.models.classes[name])
+        if item is not None:
+            setattr(item, attribute, value)
+
+    def change_in_place(self, number: int) -> None:
+        item = self.pick(number)
+        if item is not None and isinstance(getattr(item, "changing", None), dict):
+            item.changing["more"] = number
+
+    def relate(self, number: int, which: int, other: int) -> None:
+        """Set, unset, append or remove, as it comes."""
+        item = self.pick(number)
+        relations = sorted(inspect(item).mapper.relationships.keys()) if item is not None else []
+        if not relations:
+            return
+        relation = inspect(item).mapper.relationships[relations[which % len(relations)]]
+        target = self.pick(other, relation.mapper.class_)
+        if target is None:
+            return
+        value = getattr(item, relation.key)
+        if relation.uselist and target in value:
+            value.remove(target)
+        elif relation.uselist:
+            value.append(target)
+        else:
+            setattr(item, relation.key, None if value is target else target)
+
+    def add(self, number: int) -> None:
+        if self.made:
+            self.session.add(self.pick(number))
+
+    def add_all(self, *numbers: int) -> None:
+        if self.made:
+            self.session.add_all([self.pick(number) for number in numbers])
+
+    def delete(self, number: int) -> None:
+        if self.made:
+            self.session.delete(self.pick(number))
+
+    def merge(self, number: int, given: dict[str, Any]) -> None:
+        """A copy of an object, with other values."""
+        item = self.pick(number)
+        if item is None:
+            return
+        mapper, values = inspect(item).mapper, inspect(item).dict
+        names = [c.key for c in mapper.primary_key] + ["tag"]
+        copied = {name: values[name] for name in names if values.get(name) is not None}
+        columns = mapper.columns.keys()
+        changed = {name: value for name, value in given.items() if name in columns}
+        self.keep(self.session.merge(type(item)(**{**copied, **changed})))
+
+    def merge_anew(self, name: str, given: dict[str, Any], keyed: bool) -> None:
+        item = self.build(name, given, keyed=keyed)
+        self.made.pop()
+        self.keep(self.session.merge(item))
+
+    def same_key(self, number: int, given: dict[str, Any]) -> None:
+        """Another object with the key of one that is there."""
+        item = self.pick(number)
+        if item is not None and inspect(item).identity:
+            mapper = inspect(item).mapper
+            names = [column.key for column in mapper.primary_key]
+            columns = mapper.columns.keys()
+            values = {name: value for name, value in given.items() if name in columns}
+            key = dict(zip(names, inspect(item).identity, strict=True))
+            again = type(item)(**{"tag": self.tag(), **values, **key})
+            self.made.append(again)
+            self.session.add(again)
+
+    def keep(self, item: Any) -> None:
+        if not any(item is one for one in self.made):
+            self.made.append(item)
+
+    def expire(self, number: int) -> None:
+        if self.made:
+            self.session.expire(self.pick(number))
+
+    def expire_attribute(self, number: int, name: str, attribute: str, _value: Any) -> None:
+        item = self.pick(number, self.models.classes[name])
+        if item is not None:
+            self.session.expire(item, [attribute])
+
+    def refresh(self, number: int) -> None:
+        if self.made:
+            self.session.refresh(self.pick(number))
+
+    def expunge(self, number: int) -> None:
+        if self.made:
+            self.session.expunge(self.pick(number))
+
+    def make_transient(self, number: int) -> None:
+        if self.made:
+            item = self.pick(number)
+            if number % 3 and not inspect(item).transient:
+                make_transient(item)
+                if number % 3 == 1:
+                    key = self.models.blueprint.root(type(item).__name__).key
+                    if key in GENERATED:
+                        item.id = None
+            elif inspect(item).transient and item.__dict__.get("id") is not None:
+                make_transient_to_detached(item)
+
+    def read(self, number: int, which: int, _other: int) -> None:
+        item = self.pick(number)
+        if item is not None:
+            names = sorted(inspect(item).mapper.attrs.keys())
+            name = names[which % len(names)]
+            getattr(item, name)
+
+    def query(self, name: str) -> None:
+        model = self.models.classes[name]
+        found = self.session.scalars(select(model).order_by(model.tag)).all()
+        self.seen = [item.tag for item in found]
+        for item in found:
+            self.keep(item)
+
+    def delete_behind(self, number: int) -> None:
+        """A row goes that the session knows of."""
+        item = self.pick(number)
+        if item is None or "tag" not in inspect(item).dict:
+            return
+        tables = inspect(item).mapper.tables
+        tag = inspect(item).dict["tag"]
+        connection = self.session.connection()
+        found = f"SELECT id FROM {tables[0].name} WHERE tag = :tag"
+        for table in reversed(tables):
+            statement = text(f"DELETE FROM {table.name} WHERE id IN ({found})")
+            connection.execute(statement, {"tag": tag})
+
+    def flush(self) -> None:
+        self.session.flush()
+
+    def commit(self) -> None:
+        self.savepoints.clear()
+        self.session.commit()
+
+    def rollback(self) -> None:
+        self.savepoints.clear()
+        self.session.rollback()
+
+    def begin(self) -> None:
+        self.savepoints.append(self.session.begin_nested())
+
+    def release(self) -> None:
+        if self.savepoints:
+            self.savepoints.pop().commit()
+
+    def undo(self) -> None:
+        if self.savepoints:
+            self.savepoints.pop().rollback()
+
+    def look(self) -> None:
+        """The rows as the transaction sees them, whatever is pending."""
+        with self.session.no_autoflush:
+            self.seen = self.rows()
+
+    # What is seen.
+
+    def learn(self) -> None:
+        """Remember whose keys these are."""
+        for item in self.made:
+            values = item.__dict__
+            if values.get("id") is not None and values.get("tag") is not None:
+                root = self.models.blueprint.root(type(item).__name__).name
+                self.keys.setdefault((root, values["id"]), values["tag"])
+
+    def known(self, table: str, column: str, value: Any) -> Any:
+        """A value that can be compared: of a key, whose it is."""
+        root = self.models.refers.get((table, column))
+        if value is None or root is None or not self.models.is_generated(root):
+            return repr(value)
+        return f"key of {self.keys.get((root, value), '?')}"
+
+    def pictures(self) -> list[Any]:
+        """What each object ever made is now."""
+        self.learn()
+        return [self.picture(item) for item in self.made]
+
+    def picture(self, item: Any) -> list[Any]:
+        state: Any = inspect(item)
+        values = {}
+        for key, value in sorted(state.dict.items()):
+            if key == "_sa_instance_state":
+                continue
+            if key in state.mapper.relationships:
+                some = value if isinstance(value, list) else [value]
+                values[key] = [one and one.__dict__.get("tag", "?") for one in some]
+            else:
+                values[key] = self.value_of(state, key, value)
+        kind = next(
+            name
+            for name in ("transient", "pending", "persistent", "deleted", "detached")
+            if getattr(state, name)
+        )
+        return [
+            type(item).__name__,
+            kind,
+            values,
+            f"unloaded {sorted(state.unloaded)}",
+            f"expired {sorted(state.expired_attributes)}",
+            f"changed {sorted(state.committed_state)}",
+            f"modified {state.modified}, known {state.key is not None}, in {item in self.session}",
+        ]
+
+    def session_state(self) -> list[Any]:
+        session = self.session
+        return [
+            *(
+                sorted(str(item.__dict__.get("tag")) for item in some)
+                for some in (session.new, session.dirty, session.deleted)
+            ),
+            session.is_active,
+            session.in_transaction(),
+            session.in_nested_transaction(),
+        ]
+
+    def rows(self) -> dict[str, list[Any]]:
+        """The rows of all tables, keys by whose they are, in the order of their keys' making."""
+        connection = self.session.connection()
+        tables = self.models.metadata.sorted_tables
+        found = {table: connection.execute(select(table)).mappings().all() for table in tables}
+        for table, rows in found.items():
+            if "tag" in table.c:
+                for row in rows:
+                    root = self.models.refers[table.name, "id"]
+                    self.keys.setdefault((root, row["id"]), row["tag"])
+        return {
+            table.name: sorted(
+                str([f"{c.name} {self.known(table.name, c.name, row[c.name])}" for c in table.c])
+                for row in rows
+            )
+            for table, rows in found.items()
+        }
+
+
+def columns_of(state: Any) -> dict[str, Any]:
+    names = state.mapper.columns.keys()
+    return {name: value for name, value in state.dict.items() if name in names}
+
+
+def masked(message: str) -> str:
+    """A warning without what differs from run to run."""
+    message = re.sub(r"0x[0-9a-f]+", "0x", message)
+    return re.sub(r"\(Background on.*", "", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", message))[
+        :120
+    ]

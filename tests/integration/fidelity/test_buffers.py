@@ -1,0 +1,85 @@
+"""Objects with a buffer over ``bytea``: the row, or the error, of plain SQLAlchemy."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fixtures.sides import DRIVERS, Side, Way, both, refusal
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+WAYS = (
+    Way("default"),
+    Way("copy", {"copy_min_rows": 1}),
+    Way("reserve", {"mode": "reserve"}),
+    Way("always", {"reserve": "always"}),
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Page(Base):
+    __tablename__ = "page"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes | None]
+
+
+def released() -> memoryview:
+    view = memoryview(b"abc")
+    view.release()
+    return view
+
+
+BUFFERS: dict[str, Callable[[], Any]] = {
+    "bytearray": lambda: bytearray(b"abc"),
+    "view": lambda: memoryview(b"abc"),
+    "slice": lambda: memoryview(b"abcdef")[1:3],
+    "with a step": lambda: memoryview(b"abcdef")[::2],
+    "backwards": lambda: memoryview(b"abcdef")[::-1],
+    "empty, with a step": lambda: memoryview(b"")[::2],
+    "of integers": lambda: memoryview(array("i", [1, 2])),
+    "of two dimensions": lambda: memoryview(bytes(6)).cast("B", (2, 3)),
+    "array": lambda: array("B", [1, 2]),
+    "released": released,
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_buffer_is_stored_or_refused_as_by_insert(
+    twin_urls: tuple[str, str], driver: str, way: Way
+) -> None:
+    """Each kind of buffer ends as in plain SQLAlchemy, alone and among others, and what is refused
+    leaves the session and its connection good for the next flush.
+    """
+
+    def trial(side: Side) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def save(session: Session, make: Callable[[], Any], before: int) -> Any:
+            pages = [Page(content=b"before") for _ in range(before)] + [Page(content=make())]
+            session.add_all(pages)
+            try:
+                session.flush()
+            except Exception as error:
+                outcome: Any = refusal(error)
+                session.rollback()
+            else:
+                session.expire_all()
+                outcome = [page.content for page in pages]
+            session.add(Page(content=b"after"))
+            session.commit()
+            return outcome
+
+        for name, make in BUFFERS.items():
+            for before in (0, 2):
+                found[f"{name} after {before}"] = side.run(
+                    lambda session, make=make, before=before: save(session, make, before)
+                )
+        return found
+
+    both(twin_urls, Base, trial, way=way, driver=driver)

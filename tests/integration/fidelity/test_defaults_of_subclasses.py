@@ -1,0 +1,78 @@
+"""Columns that a class adds to a table that it inherits, where the database fills them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from fixtures.sides import DRIVERS, WAYS, Side, Way, both
+from sqlalchemy import Computed, Identity, inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Shape(Base):
+    __tablename__ = "shape"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "shape"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    tag: Mapped[str]
+    state: Mapped[str | None] = mapped_column(server_default="new")
+
+
+class Circle(Shape):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "circle"}
+    area: Mapped[int | None] = mapped_column(Computed("3 * 3"))
+    colour: Mapped[str | None] = mapped_column(server_default="red")
+
+
+class Animal(Base):
+    """No default of the server's of its own."""
+
+    __tablename__ = "animal"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    tag: Mapped[str]
+
+
+class Cat(Animal):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "cat"}
+    lives: Mapped[int | None] = mapped_column(server_default="9")
+
+
+@pytest.mark.parametrize("classes", [(Shape, Circle), (Animal, Cat)])
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", [way for way in WAYS if not way.as_mappings], ids=str)
+def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
+    twin_urls: tuple[str, str],
+    driver: str,
+    way: Way,
+    classes: tuple[type[Any], type[Any]],
+) -> None:
+    """What is loaded and what is expired after a flush is the same, and so are the rows."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            items = [classes[n % 2](tag=f"t{n}") for n in range(2 * way.rows)]
+            alone = classes[1](tag="alone")
+            found = []
+            for some in (items, [alone]):
+                session.add_all(some)
+                session.flush()
+                states: list[Any] = [inspect(item) for item in some]
+                found += [
+                    (sorted(state.dict), sorted(state.unloaded), sorted(state.expired_attributes))
+                    for state in states
+                ]
+            session.commit()
+            return found
+
+        columns = ", ".join(c.name for c in inspect(classes[0]).local_table.c if c.name != "id")
+        rows = f"SELECT {columns} FROM {inspect(classes[0]).local_table.name} ORDER BY tag"
+        return side.run(save), side.rows(rows)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
