@@ -99,7 +99,12 @@ class DecidingUnitOfWork(host.UOWTransaction):
                     action.__class__ = SaveAll
             self.execute()
             return
-        aside.flush(self, pending, super().execute)
+        with collector_paused(len(self.states)):
+            aside.flush(self, pending, super().execute)
+
+    def finalize_flush_changes(self) -> None:
+        with collector_paused(len(self.states)):
+            super().finalize_flush_changes()
 
 
 def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
