@@ -33,7 +33,6 @@ from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
-from ._flush.weighing import heed_messages
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
@@ -50,8 +49,6 @@ Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 """What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 
 Reserve: TypeAlias = Literal["auto", "always"]
-
-Messages: TypeAlias = Literal["auto", "single"]
 
 # How specific a target is, by its kind first and then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
@@ -76,7 +73,6 @@ def register(
     copy_min_rows: int | None = None,
     prefetch: int = 0,
     on_drift: OnDrift = "ignore",
-    messages: Messages = "auto",
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
@@ -92,16 +88,16 @@ def register(
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
         ``None``: where it pays on this driver and network; 1: whenever possible.
     :param prefetch: how many ids each database connection keeps ahead of each sequence, for the
-        next flush that has enough with them: it asks the database for none. 0: none are kept.
-        They are lost with the connection. A sequence is refused as exhausted while it still has so
-        many left. Where a table has no schema, ids are kept only if the server reports
-        ``search_path``, as PostgreSQL 18 does; an engine on which none are kept for that says so
-        once in the log. asyncpg and ``messages="single"``, which send one statement in a message,
-        keep none. The table is compared in the message that writes the rows: where it was altered,
-        or made anew, the kept ids are thrown away and the flush begins anew. A repair in this
-        process makes all kept ids invalid. What nobody can know here: a repair in another process
-        (the first duplicate key then throws kept ids away), and a sequence restarted while the
-        application runs. Not for databases where these happen.
+        next flush that has enough with them: it asks the database for none. 0: none are kept. They
+        are lost with the connection. A sequence is refused as exhausted while it still has so many
+        left. Where a table has no schema, ids are kept only if the server reports ``search_path``,
+        as PostgreSQL 18 does; an engine on which none are kept for that says so once in the log.
+        asyncpg, which sends one statement in a message, keeps none. The table is compared in the
+        message that writes the rows: where it was altered, or made anew, the kept ids are thrown
+        away and the flush begins anew. A repair in this process makes all kept ids invalid. What
+        nobody can know here: a repair in another process (the first duplicate key then throws kept
+        ids away), and a sequence restarted while the application runs. Not for databases where
+        these happen.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
         tables, looked for once an engine, in the first flush that inserts (four queries, whatever
         the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a
@@ -109,11 +105,6 @@ def register(
         :class:`.SequenceDriftError` before anything is written, in every flush until they are
         repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
         be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
-    :param messages: how statements travel. ``"auto"``: several in one message where the driver can.
-        ``"single"``: each by itself, BEGIN too, as SQLAlchemy sends them, and without libpq's
-        pipeline mode; for poolers and proxies that cannot take more. It is noted of each engine
-        that such a session flushes to, and of the one that the target is bound to; from then on it
-        holds for all that is done on that engine.
     :return: the registration. Registering a target again returns the same one with the new
         settings. Where several registered targets cover a session, the most specific one decides:
         the instance, then its factory, then its class.
@@ -123,11 +114,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
     return registration
 
 
@@ -146,7 +137,6 @@ class Registration:
         self.reserve: Reserve = "auto"
         self.copy_min_rows: int | None = None
         self.prefetch: int = 0
-        self.messages: Messages = "auto"
         self.drift_guard: DriftGuard | None = None
 
     def __repr__(self) -> str:
@@ -210,12 +200,6 @@ class Registration:
             return explain(bind, mappers, self.enrols, self, reason)
         with bind.connect() as connection:
             return explain(connection, mappers, self.enrols, self, reason)
-
-    def _bind(self) -> Any:
-        """The engine or connection that the target is bound to, where it names one."""
-        target = self._session_target()
-        found = target.kw.get("bind") if isinstance(target, sessionmaker) else None
-        return target.bind if isinstance(target, Session) else found
 
     def _session_reason(self) -> str | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
@@ -298,25 +282,19 @@ class Registration:
         copy_min_rows: int | None,
         prefetch: int,
         on_drift: OnDrift,
-        messages: Messages,
     ) -> None:
         if copy_min_rows is not None:
             _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
         checked_choice("reserve", reserve, get_args(Reserve))
-        checked_choice("messages", messages, get_args(Messages))
         ahead = _checked_int("prefetch", prefetch, 0)
         checked_choice("on_drift", on_drift, get_args(OnDrift))
         enrolled = None if classes is None else checked_classes(classes)
         self.mode = mode
         self.reserve = reserve
-        self.messages = messages
         self.copy_min_rows = copy_min_rows
         self.prefetch = ahead
         self._classes = enrolled
         self._enrolled.clear()
-        bind = self._bind()
-        if bind is not None:
-            heed_messages(self, bind.dialect)
         self.drift_guard = None if on_drift == "ignore" else DriftGuard(on_drift, enrolled)
 
 

@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Dialect
 
 from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
 from .locking import LockRefusedError, OutdatedError
-from .singly import Singly
 
 __all__ = [
     "Comparison",
@@ -28,8 +27,6 @@ __all__ = [
     "Row",
     "driver_of",
     "driver_on",
-    "send_singly",
-    "sends_rows_apart",
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
@@ -70,18 +67,3 @@ def driver_on(connection: Connection) -> Driver | None:
     if found is not driver:
         _drivers[dialect] = found
     return found
-
-
-def send_singly(dialect: Dialect) -> None:
-    """Have an engine send each statement by itself from now on: what is between it and the server
-    takes no other message.
-    """
-    driver = driver_of(dialect)
-    if driver is not None and not isinstance(driver, Singly):
-        _drivers[dialect] = Singly(driver)
-
-
-def sends_rows_apart(dialect: Dialect) -> bool:
-    """Whether the rows of an ``executemany()`` must be executed one by one on this engine."""
-    driver = _drivers.get(dialect)
-    return isinstance(driver, Singly) and driver.rows_apart

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .. import _host as host
-from . import driver_on, sends_rows_apart
+from . import driver_on
 
 __all__ = ["Job", "begin_along", "listen", "run_on_driver", "write_many_by"]
 
@@ -98,11 +98,7 @@ def _do_executemany(
     write = _writing.get(context.root_connection)
     if write is not None and write(cursor, statement, parameters, context):
         return True
-    if not sends_rows_apart(context.dialect):
-        return None
-    for row in parameters:
-        cursor.execute(statement, row)
-    return True
+    return None
 
 
 def _begin_along(

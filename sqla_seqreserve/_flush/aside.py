@@ -30,7 +30,7 @@ from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
 from .tally import tell_failed
-from .weighing import FlushSettings, chosen_route, heed_messages, is_plain, transaction_state
+from .weighing import FlushSettings, chosen_route, is_plain, transaction_state
 
 __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
@@ -153,7 +153,6 @@ def stay_out(
     if peeked is None:
         return None
     dialect, connection = peeked
-    heed_messages(settings, dialect)
     driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None

@@ -33,7 +33,6 @@ from .tally import Tally
 from .weighing import (
     FlushSettings,
     chosen_route,
-    heed_messages,
     hindrance,
     is_distributed,
     transaction_state,
@@ -91,7 +90,6 @@ class Reserving:
         :param may_restart: the flush can begin anew if its first message finds that kept keys are
             no longer good.
         """
-        heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)

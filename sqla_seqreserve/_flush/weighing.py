@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of, driver_on, send_singly
-from .._drivers.statements import listen
+from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
 from .._ids.distances import distance_to
 from .._ids.engine import engine_of
@@ -31,7 +30,6 @@ __all__ = [
     "class_reason",
     "copy_from",
     "fewest_of",
-    "heed_messages",
     "hindrance",
     "is_distributed",
     "is_plain",
@@ -66,8 +64,6 @@ class Settings(Protocol):
     def copy_min_rows(self) -> int | None: ...
     @property
     def prefetch(self) -> int: ...
-    @property
-    def messages(self) -> str: ...
 
 
 class FlushSettings(Settings, Protocol):
@@ -90,13 +86,6 @@ def is_plain(settings: FlushSettings) -> bool:
         and not settings.prefetch
         and settings.drift_guard is None
     )
-
-
-def heed_messages(settings: Settings, dialect: Dialect) -> None:
-    """Have the engine send each statement by itself, if that was asked for."""
-    if settings.messages == "single":
-        send_singly(dialect)
-        listen(dialect)
 
 
 def class_reason(
