@@ -21,10 +21,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
 from .._host import State
-from .._ids.distances import distance_to
 from .._ids.engine import engine_kind
 from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
@@ -161,7 +161,7 @@ def stay_out(
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()
     ]
-    distance = distance_to(dialect)
+    distance = database_of(dialect).distance
     key = (begun, driver, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import driver_of, driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.distances import distance_to
 from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
 from .._ids.insert_order import in_insert_order
@@ -118,12 +118,12 @@ class Reserving:
         route = chosen_route(
             tuple(weighed),
             driver,
-            distance_to(connection.dialect),
+            database_of(connection.dialect).distance,
             begun=state == "open",
             wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
-            aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
+            aside = Aside(driver, database_of(connection.dialect).distance, begun=state == "open")
             self.asides.update((mapper.base_mapper, aside) for mapper in may_copy)
             return
         for _ in range(_ATTEMPTS if route.reserve else 0):

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
-from .._ids.distances import distance_to
 from .._ids.engine import engine_of
 from .._ids.keys import generated_key
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
@@ -192,7 +192,7 @@ def copy_from(
     assert driver is not None
     found = copy_crossover(
         driver,
-        distance_to(connection.dialect).round_trip,
+        database_of(connection.dialect).distance.round_trip,
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,

@@ -15,13 +15,12 @@ queries of its own, once they have said that it is there.
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, text
 
+from .._database import database_of
 from .._drivers import driver_of
 
 __all__ = [
@@ -105,9 +104,6 @@ class Engine:
         return None
 
 
-_engines: MutableMapping[Dialect, Engine] = WeakKeyDictionary()
-
-
 def engine_of(connection: Connection) -> Engine:
     """The server behind a connection, as far as it is known. One that reports what only PostgreSQL
     14 and newer does is taken for that without asking; of any other, one query for each
@@ -116,7 +112,7 @@ def engine_of(connection: Connection) -> Engine:
     What the servers of one engine's URL have in common is remembered, and not what differs between
     a coordinator and its workers.
     """
-    known = _engines.get(connection.dialect)
+    known = database_of(connection.dialect).server
     if known is not None:
         return known
     driver = driver_of(connection.dialect)
@@ -131,14 +127,15 @@ def ask_engine(connection: Connection) -> Engine:
     are not reserved the log says so, once.
     """
     dialect = connection.dialect
-    known = _engines.get(dialect)
+    database = database_of(dialect)
+    known = database.server
     if known is None:
         if dialect.name == "postgresql":
             row = connection.execute(_ENGINE).one()
             known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
         else:
             known = Engine("other", dialect.name, has_xmin=False)
-        _engines[dialect] = known
+        database.server = known
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
@@ -146,7 +143,7 @@ def ask_engine(connection: Connection) -> Engine:
 
 def engine_kind(dialect: Dialect) -> Kind | None:
     """The kind of server behind an engine, ``None`` where it was not asked yet (no I/O)."""
-    known = _engines.get(dialect)
+    known = database_of(dialect).server
     return None if known is None else known.kind
 
 
