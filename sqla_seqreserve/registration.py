@@ -23,16 +23,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
+from ._flush.settings import Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
@@ -44,11 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Mode", "Registration", "register"]
 
 log = logging.getLogger("sqla_seqreserve.registration")
-
-Mode: TypeAlias = Literal["bulk", "reserve", "off"]
-"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
-
-Reserve: TypeAlias = Literal["auto", "always"]
 
 # How specific a target is, by its kind first and then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
@@ -126,45 +124,40 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        session_target, self._accepts, self._rank = _resolve_target(target)
+        session_target, self._accepts, rank = _resolve_target(target)
         self._key = ref(_identity(target))
         # The target's listener keeps the registration; it must not keep the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
-        self._mode: Mode = "bulk"
-        self._classes: tuple[type[Any], ...] | None = None
-        self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
-        self.reserve: Reserve = "auto"
-        self.copy_min_rows: int | None = None
-        self.prefetch: int = 0
-        self.drift_guard: DriftGuard | None = None
+        self._settings = Settings(rank=rank)
+        self._lock = Lock()
 
     def __repr__(self) -> str:
-        return f"<Registration of {self._session_target()!r}: mode {self._mode}>"
+        return f"<Registration of {self._session_target()!r}: mode {self.mode}>"
 
     @property
     def mode(self) -> Mode:
         """``"bulk"``, ``"reserve"`` or ``"off"``; assign to change it from the next flush on."""
-        return self._mode
+        return self._settings.mode
 
     @mode.setter
     def mode(self, mode: Mode) -> None:
         checked_choice("mode", mode, get_args(Mode))
-        self._mode = mode
+        self._set(mode=mode)
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
         """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that
-        removes it.
+        removes it. Both take effect at the next flush.
 
         The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
         the flush fail.
         """
         # Under a key of its own: the same callback may have been added before.
         key = object()
-        self._callbacks[key] = callback
+        self._set_callback(key, callback)
 
         def remove() -> None:
-            self._callbacks.pop(key, None)
+            self._set_callback(key, None)
 
         return remove
 
@@ -191,15 +184,16 @@ class Registration:
         # Here: an application asks while it is written, and not each time that it starts.
         from ._flush.explain import explain
 
+        settings = self._settings
         if classes is not None:
             mappers = [mapper_of(cls) for cls in classes]
         else:
-            mappers = [mapper for mapper in host.all_mappers() if self.enrols(mapper)]
+            mappers = [mapper for mapper in host.all_mappers() if settings.enrols(mapper)]
         reason = self._session_reason()
         if isinstance(bind, Connection):
-            return explain(bind, mappers, self.enrols, self, reason)
+            return explain(bind, mappers, settings.enrols, settings, reason)
         with bind.connect() as connection:
-            return explain(connection, mappers, self.enrols, self, reason)
+            return explain(connection, mappers, settings.enrols, settings, reason)
 
     def _session_reason(self) -> str | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
@@ -217,33 +211,12 @@ class Registration:
         key = self._key()
         if _known(key) is self:
             del _registrations[key]
-            event.remove(self._session_target(), "before_flush", self.before_flush)
+            event.remove(self._session_target(), "before_flush", self._before_flush)
             event.remove(self._session_target(), "after_begin", self._after_begin)
 
-    # What the flush asks for
+    # The events that we handle
 
-    def enrols(self, mapper: Mapper[Any]) -> bool:
-        """Whether objects of this class are ours to write."""
-        if self._classes is None:
-            return True
-        enrolled = self._enrolled.get(mapper)
-        if enrolled is None:
-            enrolled = self._enrolled[mapper] = issubclass(mapper.class_, self._classes)
-        return enrolled
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody is to be called after a flush."""
-        return bool(self._callbacks)
-
-    def flushed(self, report: FlushReport) -> None:
-        """Hand the report to the callbacks, in the order in which they were added."""
-        for callback in tuple(self._callbacks.values()):
-            callback(report)
-
-    # The event that we handle
-
-    def before_flush(
+    def _before_flush(
         self, session: Session | None = None, flush_context: Any = None, instances: Any = None
     ) -> None:
         """Have this flush run with our unit of work, unless a more specific registration has it
@@ -253,10 +226,11 @@ class Registration:
             return
         if self._accepts is not None and not self._accepts(session):
             return
-        owner = cast("Registration | None", flush.settings_of(flush_context))
-        if owner is not None and owner._rank >= self._rank:
+        settings = self._settings
+        owner = flush.settings_of(flush_context)
+        if owner is not None and owner.rank >= settings.rank:
             return
-        flush.take_over(flush_context, self, partial=instances is not None)
+        flush.take_over(flush_context, settings, partial=instances is not None)
 
     def _after_begin(
         self,
@@ -268,10 +242,10 @@ class Registration:
         if session is None or connection is None:
             return
         if self._accepts is None or self._accepts(session):
-            follow(connection, self)
+            follow(connection, lambda: self._settings)
 
     def _listen(self) -> None:
-        event.listen(self._session_target(), "before_flush", self.before_flush)
+        event.listen(self._session_target(), "before_flush", self._before_flush)
         event.listen(self._session_target(), "after_begin", self._after_begin)
 
     def _configure(
@@ -285,17 +259,33 @@ class Registration:
     ) -> None:
         if copy_min_rows is not None:
             _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
+        checked_choice("mode", mode, get_args(Mode))
         checked_choice("reserve", reserve, get_args(Reserve))
         ahead = _checked_int("prefetch", prefetch, 0)
         checked_choice("on_drift", on_drift, get_args(OnDrift))
         enrolled = None if classes is None else checked_classes(classes)
-        self.mode = mode
-        self.reserve = reserve
-        self.copy_min_rows = copy_min_rows
-        self.prefetch = ahead
-        self._classes = enrolled
-        self._enrolled.clear()
-        self.drift_guard = None if on_drift == "ignore" else DriftGuard(on_drift, enrolled)
+        self._set(
+            mode=mode,
+            reserve=reserve,
+            copy_min_rows=copy_min_rows,
+            prefetch=ahead,
+            classes=enrolled,
+            drift_guard=None if on_drift == "ignore" else DriftGuard(on_drift, enrolled),
+        )
+
+    def _set(self, **changes: Any) -> None:
+        """Have the flushes that begin from now on go by other settings."""
+        with self._lock:
+            self._settings = replace(self._settings, **changes)
+
+    def _set_callback(self, key: object, callback: Callable[[FlushReport], object] | None) -> None:
+        with self._lock:
+            if callback is None:
+                self._callbacks.pop(key, None)
+            else:
+                self._callbacks[key] = callback
+            callbacks = tuple(self._callbacks.values())
+            self._settings = replace(self._settings, callbacks=callbacks)
 
 
 def _asyncio() -> Any:

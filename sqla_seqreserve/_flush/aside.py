@@ -29,8 +29,9 @@ from .._ids.engine import engine_kind
 from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
+from .settings import Settings
 from .tally import tell_failed
-from .weighing import FlushSettings, chosen_route, is_plain, transaction_state
+from .weighing import chosen_route, transaction_state
 
 __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
@@ -131,7 +132,7 @@ _NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
 
 
 def stay_out(
-    uow: Any, settings: FlushSettings, pending: Mapping[Mapper[Any], Sequence[State]]
+    uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
 ) -> Aside | None:
     """How to stay out of the flush, ``None`` where something of it has to be ours; asked before it
     has its connection.
@@ -140,7 +141,7 @@ def stay_out(
     """
     if not pending:
         return _NOTHING_TO_INSERT
-    if not is_plain(settings) or uow.session.twophase:
+    if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
         if (

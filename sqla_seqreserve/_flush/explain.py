@@ -22,10 +22,10 @@ from .._rows.plan import insert_plan
 from .._writers.copy import refused_types
 from ..reports import Writer
 from .remedies import remedy_for
+from .settings import Settings
 from .weighing import (
     DISTRIBUTED,
     NOT_ENROLLED,
-    Settings,
     class_reason,
     copy_from,
     hindrance,

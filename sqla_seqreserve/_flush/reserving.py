@@ -29,9 +29,9 @@ from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .aside import Aside
 from .given import GivenKeys
+from .settings import Settings
 from .tally import Tally
 from .weighing import (
-    FlushSettings,
     chosen_route,
     hindrance,
     is_distributed,
@@ -60,7 +60,7 @@ class Reserving:
     the first INSERTs.
     """
 
-    def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
+    def __init__(self, settings: Settings, keys: GivenKeys, tally: Tally) -> None:
         self._settings = settings
         self._keys = keys
         self._tally = tally

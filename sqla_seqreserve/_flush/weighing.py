@@ -5,7 +5,7 @@ stands in the way of COPY on a connection, and from how many rows COPY pays.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
@@ -18,21 +18,17 @@ from .._ids.engine import engine_of
 from .._ids.keys import generated_key
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._writers.copy import no_copy_reason
-from ..reports import FlushReport
-from .drift import DriftGuard
+from .settings import Settings
 
 __all__ = [
     "DISTRIBUTED",
     "NOT_ENROLLED",
-    "FlushSettings",
-    "Settings",
     "chosen_route",
     "class_reason",
     "copy_from",
     "fewest_of",
     "hindrance",
     "is_distributed",
-    "is_plain",
     "transaction_state",
     "wishes_for",
 ]
@@ -51,41 +47,6 @@ DISTRIBUTED: Final = (
 )
 
 _NO_WISHES: Final = Wishes()
-
-
-class Settings(Protocol):
-    """What is asked of a registration."""
-
-    @property
-    def mode(self) -> str: ...
-    @property
-    def reserve(self) -> str: ...
-    @property
-    def copy_min_rows(self) -> int | None: ...
-    @property
-    def prefetch(self) -> int: ...
-
-
-class FlushSettings(Settings, Protocol):
-    """What the flush asks of a registration."""
-
-    @property
-    def drift_guard(self) -> DriftGuard | None: ...
-    @property
-    def is_watched(self) -> bool: ...
-    def enrols(self, mapper: Mapper[Any]) -> bool: ...
-    def flushed(self, report: FlushReport) -> None: ...
-
-
-def is_plain(settings: FlushSettings) -> bool:
-    """Whether nothing is asked for but what is cheapest."""
-    return (
-        settings.mode == "bulk"
-        and settings.reserve == "auto"
-        and settings.copy_min_rows is None
-        and not settings.prefetch
-        and settings.drift_guard is None
-    )
 
 
 def class_reason(
