@@ -23,17 +23,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _host as host
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
-from ._flush.weighing import heed_messages
+from ._flush.settings import Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from .errors import ConfigurationError
@@ -45,13 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Mode", "Registration", "register"]
 
 log = logging.getLogger("sqla_seqreserve.registration")
-
-Mode: TypeAlias = Literal["bulk", "reserve", "off"]
-"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
-
-Reserve: TypeAlias = Literal["auto", "always"]
-
-Messages: TypeAlias = Literal["auto", "single"]
 
 # How specific a target is, by its kind first and then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
@@ -76,7 +71,6 @@ def register(
     copy_min_rows: int | None = None,
     prefetch: int = 0,
     on_drift: OnDrift = "ignore",
-    messages: Messages = "auto",
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
@@ -92,16 +86,16 @@ def register(
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
         ``None``: where it pays on this driver and network; 1: whenever possible.
     :param prefetch: how many ids each database connection keeps ahead of each sequence, for the
-        next flush that has enough with them: it asks the database for none. 0: none are kept.
-        They are lost with the connection. A sequence is refused as exhausted while it still has so
-        many left. Where a table has no schema, ids are kept only if the server reports
-        ``search_path``, as PostgreSQL 18 does; an engine on which none are kept for that says so
-        once in the log. asyncpg and ``messages="single"``, which send one statement in a message,
-        keep none. The table is compared in the message that writes the rows: where it was altered,
-        or made anew, the kept ids are thrown away and the flush begins anew. A repair in this
-        process makes all kept ids invalid. What nobody can know here: a repair in another process
-        (the first duplicate key then throws kept ids away), and a sequence restarted while the
-        application runs. Not for databases where these happen.
+        next flush that has enough with them: it asks the database for none. 0: none are kept. They
+        are lost with the connection. A sequence is refused as exhausted while it still has so many
+        left. Where a table has no schema, ids are kept only if the server reports ``search_path``,
+        as PostgreSQL 18 does; an engine on which none are kept for that says so once in the log.
+        asyncpg, which sends one statement in a message, keeps none. The table is compared in the
+        message that writes the rows: where it was altered, or made anew, the kept ids are thrown
+        away and the flush begins anew. A repair in this process makes all kept ids invalid. What
+        nobody can know here: a repair in another process (the first duplicate key then throws kept
+        ids away), and a sequence restarted while the application runs. Not for databases where
+        these happen.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
         tables, looked for once an engine, in the first flush that inserts (four queries, whatever
         the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a
@@ -109,11 +103,6 @@ def register(
         :class:`.SequenceDriftError` before anything is written, in every flush until they are
         repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
         be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
-    :param messages: how statements travel. ``"auto"``: several in one message where the driver can.
-        ``"single"``: each by itself, BEGIN too, as SQLAlchemy sends them, and without libpq's
-        pipeline mode; for poolers and proxies that cannot take more. It is noted of each engine
-        that such a session flushes to, and of the one that the target is bound to; from then on it
-        holds for all that is done on that engine.
     :return: the registration. Registering a target again returns the same one with the new
         settings. Where several registered targets cover a session, the most specific one decides:
         the instance, then its factory, then its class.
@@ -123,11 +112,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, messages)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
     return registration
 
 
@@ -135,46 +124,40 @@ class Registration:
     """The extension on one target. Made by :func:`register`."""
 
     def __init__(self, target: Any) -> None:
-        session_target, self._accepts, self._rank = _resolve_target(target)
+        session_target, self._accepts, rank = _resolve_target(target)
         self._key = ref(_identity(target))
         # The target's listener keeps the registration; it must not keep the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
-        self._mode: Mode = "bulk"
-        self._classes: tuple[type[Any], ...] | None = None
-        self._enrolled: WeakKeyDictionary[Mapper[Any], bool] = WeakKeyDictionary()
-        self.reserve: Reserve = "auto"
-        self.copy_min_rows: int | None = None
-        self.prefetch: int = 0
-        self.messages: Messages = "auto"
-        self.drift_guard: DriftGuard | None = None
+        self._settings = Settings(rank=rank)
+        self._lock = Lock()
 
     def __repr__(self) -> str:
-        return f"<Registration of {self._session_target()!r}: mode {self._mode}>"
+        return f"<Registration of {self._session_target()!r}: mode {self.mode}>"
 
     @property
     def mode(self) -> Mode:
         """``"bulk"``, ``"reserve"`` or ``"off"``; assign to change it from the next flush on."""
-        return self._mode
+        return self._settings.mode
 
     @mode.setter
     def mode(self, mode: Mode) -> None:
         checked_choice("mode", mode, get_args(Mode))
-        self._mode = mode
+        self._set(mode=mode)
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
         """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that
-        removes it.
+        removes it. Both take effect at the next flush.
 
         The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
         the flush fail.
         """
         # Under a key of its own: the same callback may have been added before.
         key = object()
-        self._callbacks[key] = callback
+        self._set_callback(key, callback)
 
         def remove() -> None:
-            self._callbacks.pop(key, None)
+            self._set_callback(key, None)
 
         return remove
 
@@ -201,21 +184,16 @@ class Registration:
         # Here: an application asks while it is written, and not each time that it starts.
         from ._flush.explain import explain
 
+        settings = self._settings
         if classes is not None:
             mappers = [mapper_of(cls) for cls in classes]
         else:
-            mappers = [mapper for mapper in host.all_mappers() if self.enrols(mapper)]
+            mappers = [mapper for mapper in host.all_mappers() if settings.enrols(mapper)]
         reason = self._session_reason()
         if isinstance(bind, Connection):
-            return explain(bind, mappers, self.enrols, self, reason)
+            return explain(bind, mappers, settings.enrols, settings, reason)
         with bind.connect() as connection:
-            return explain(connection, mappers, self.enrols, self, reason)
-
-    def _bind(self) -> Any:
-        """The engine or connection that the target is bound to, where it names one."""
-        target = self._session_target()
-        found = target.kw.get("bind") if isinstance(target, sessionmaker) else None
-        return target.bind if isinstance(target, Session) else found
+            return explain(connection, mappers, settings.enrols, settings, reason)
 
     def _session_reason(self) -> str | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
@@ -233,33 +211,12 @@ class Registration:
         key = self._key()
         if _known(key) is self:
             del _registrations[key]
-            event.remove(self._session_target(), "before_flush", self.before_flush)
+            event.remove(self._session_target(), "before_flush", self._before_flush)
             event.remove(self._session_target(), "after_begin", self._after_begin)
 
-    # What the flush asks for
+    # The events that we handle
 
-    def enrols(self, mapper: Mapper[Any]) -> bool:
-        """Whether objects of this class are ours to write."""
-        if self._classes is None:
-            return True
-        enrolled = self._enrolled.get(mapper)
-        if enrolled is None:
-            enrolled = self._enrolled[mapper] = issubclass(mapper.class_, self._classes)
-        return enrolled
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody is to be called after a flush."""
-        return bool(self._callbacks)
-
-    def flushed(self, report: FlushReport) -> None:
-        """Hand the report to the callbacks, in the order in which they were added."""
-        for callback in tuple(self._callbacks.values()):
-            callback(report)
-
-    # The event that we handle
-
-    def before_flush(
+    def _before_flush(
         self, session: Session | None = None, flush_context: Any = None, instances: Any = None
     ) -> None:
         """Have this flush run with our unit of work, unless a more specific registration has it
@@ -269,10 +226,11 @@ class Registration:
             return
         if self._accepts is not None and not self._accepts(session):
             return
-        owner = cast("Registration | None", flush.settings_of(flush_context))
-        if owner is not None and owner._rank >= self._rank:
+        settings = self._settings
+        owner = flush.settings_of(flush_context)
+        if owner is not None and owner.rank >= settings.rank:
             return
-        flush.take_over(flush_context, self, partial=instances is not None)
+        flush.take_over(flush_context, settings, partial=instances is not None)
 
     def _after_begin(
         self,
@@ -284,10 +242,10 @@ class Registration:
         if session is None or connection is None:
             return
         if self._accepts is None or self._accepts(session):
-            follow(connection, self)
+            follow(connection, lambda: self._settings)
 
     def _listen(self) -> None:
-        event.listen(self._session_target(), "before_flush", self.before_flush)
+        event.listen(self._session_target(), "before_flush", self._before_flush)
         event.listen(self._session_target(), "after_begin", self._after_begin)
 
     def _configure(
@@ -298,26 +256,36 @@ class Registration:
         copy_min_rows: int | None,
         prefetch: int,
         on_drift: OnDrift,
-        messages: Messages,
     ) -> None:
         if copy_min_rows is not None:
             _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
+        checked_choice("mode", mode, get_args(Mode))
         checked_choice("reserve", reserve, get_args(Reserve))
-        checked_choice("messages", messages, get_args(Messages))
         ahead = _checked_int("prefetch", prefetch, 0)
         checked_choice("on_drift", on_drift, get_args(OnDrift))
         enrolled = None if classes is None else checked_classes(classes)
-        self.mode = mode
-        self.reserve = reserve
-        self.messages = messages
-        self.copy_min_rows = copy_min_rows
-        self.prefetch = ahead
-        self._classes = enrolled
-        self._enrolled.clear()
-        bind = self._bind()
-        if bind is not None:
-            heed_messages(self, bind.dialect)
-        self.drift_guard = None if on_drift == "ignore" else DriftGuard(on_drift, enrolled)
+        self._set(
+            mode=mode,
+            reserve=reserve,
+            copy_min_rows=copy_min_rows,
+            prefetch=ahead,
+            classes=enrolled,
+            drift_guard=None if on_drift == "ignore" else DriftGuard(on_drift, enrolled),
+        )
+
+    def _set(self, **changes: Any) -> None:
+        """Have the flushes that begin from now on go by other settings."""
+        with self._lock:
+            self._settings = replace(self._settings, **changes)
+
+    def _set_callback(self, key: object, callback: Callable[[FlushReport], object] | None) -> None:
+        with self._lock:
+            if callback is None:
+                self._callbacks.pop(key, None)
+            else:
+                self._callbacks[key] = callback
+            callbacks = tuple(self._callbacks.values())
+            self._settings = replace(self._settings, callbacks=callbacks)
 
 
 def _asyncio() -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Connection, Dialect, literal_column, text
+from sqlalchemy import ColumnElement, Connection, literal_column, text
 from sqlalchemy.orm import Mapper
 
+from .._database import database_of
 from .._ids.fetch import IndexFacts
 from ..errors import ConfigurationError
 
@@ -100,10 +100,6 @@ _MOST_KNOWN: Final = 256
 
 _Conflict: TypeAlias = str | tuple[str, ...]
 
-_cache: MutableMapping[Dialect, dict[tuple[Mapper[Any], str, _Conflict], Arbiter]] = (
-    WeakKeyDictionary()
-)
-
 
 def _conflict_key(conflict: str | Iterable[str]) -> _Conflict:
     return conflict if isinstance(conflict, str) else tuple(conflict)
@@ -115,7 +111,7 @@ def known_arbiter(
     """What :func:`find_arbiter` found for these before; whoever uses it must have the database
     compare its facts.
     """
-    known = _cache.get(connection.dialect, {})
+    known = database_of(connection.dialect).arbiters
     return known.get((mapper, table, _conflict_key(conflict)))
 
 
@@ -155,7 +151,7 @@ def find_arbiter(
             row.collated,
             IndexFacts(table, row.oid, row.definition),
         )
-        known = _cache.setdefault(connection.dialect, {})
+        known = database_of(connection.dialect).arbiters
         if len(known) >= _MOST_KNOWN:
             known.clear()
         known[mapper, table, _conflict_key(conflict)] = arbiter

@@ -67,7 +67,6 @@ class ChunkInsert:
         """The positions of rows of which some of the key was reserved."""
         self.always: tuple[Sequence[int], Sequence[str]] = ((), ())
         """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
-        self.keys: list[Any] = []
         self.inserted: dict[int, dict[str, Any] | None] = {}
         self.numbered: dict[str, Sequence[int]] = {}
         """The attributes of the key, each with the positions of the rows that it is reserved for.

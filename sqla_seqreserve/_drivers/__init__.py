@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect
 
+from .._database import database_of
 from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
 from .locking import LockRefusedError, OutdatedError
-from .singly import Singly
 
 __all__ = [
     "Comparison",
@@ -28,8 +27,6 @@ __all__ = [
     "Row",
     "driver_of",
     "driver_on",
-    "send_singly",
-    "sends_rows_apart",
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
@@ -40,48 +37,27 @@ _FILES: Final = {
     "psycopg_async": "psycopg",
 }
 
-_drivers: WeakKeyDictionary[Dialect, Driver | None] = WeakKeyDictionary()
-
 
 def driver_of(dialect: Dialect) -> Driver | None:
     """What is known of the driver below ``dialect``; ``None``: nothing beyond SQLAlchemy's own use
     of it. It is the driver as it was below the connection that was looked at last.
     """
-    try:
-        return _drivers[dialect]
-    except KeyError:
-        pass
-    driver: Driver | None = None
-    if dialect.name == "postgresql" and dialect.driver in _FILES:
-        driver = import_module(f".{_FILES[dialect.driver]}", __name__).make_driver(dialect)
-    _drivers[dialect] = driver
-    return driver
+    database = database_of(dialect)
+    if not database.driver_is_known:
+        if dialect.name == "postgresql" and dialect.driver in _FILES:
+            file = import_module(f".{_FILES[dialect.driver]}", __name__)
+            database.driver = file.make_driver(dialect)
+        database.driver_is_known = True
+    return database.driver
 
 
 def driver_on(connection: Connection) -> Driver | None:
     """What is known of the driver below ``connection``, whose class, or that of its cursors, may be
     an agent's or the application's. Whoever sends something, or chooses a way, asks here.
     """
-    dialect = connection.dialect
-    driver = driver_of(dialect)
+    database = database_of(connection.dialect)
+    driver = database.driver if database.driver_is_known else driver_of(connection.dialect)
     if driver is None:
         return None
-    found = driver.on(connection.connection)
-    if found is not driver:
-        _drivers[dialect] = found
+    database.driver = found = driver.on(connection.connection)
     return found
-
-
-def send_singly(dialect: Dialect) -> None:
-    """Have an engine send each statement by itself from now on: what is between it and the server
-    takes no other message.
-    """
-    driver = driver_of(dialect)
-    if driver is not None and not isinstance(driver, Singly):
-        _drivers[dialect] = Singly(driver)
-
-
-def sends_rows_apart(dialect: Dialect) -> bool:
-    """Whether the rows of an ``executemany()`` must be executed one by one on this engine."""
-    driver = _drivers.get(dialect)
-    return isinstance(driver, Singly) and driver.rows_apart

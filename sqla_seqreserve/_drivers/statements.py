@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .. import _host as host
-from . import driver_on, sends_rows_apart
+from .._database import database_of
+from . import driver_on
 
 __all__ = ["Job", "begin_along", "listen", "run_on_driver", "write_many_by"]
 
@@ -35,7 +36,6 @@ Took: TypeAlias = Callable[[float], object] | None
 WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], bool]
 """Is asked to execute a statement for many rows; says whether it did."""
 
-_listening: WeakSet[Dialect] = WeakSet()
 _beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary()
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -83,13 +83,14 @@ def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> N
 
 def listen(dialect: Dialect) -> None:
     """Have the dialect ask us before it sends a statement."""
-    if dialect not in _listening:
+    database = database_of(dialect)
+    if not database.listens:
         with _lock:
-            if dialect not in _listening:
+            if not database.listens:
                 host.OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
-                _listening.add(dialect)
+                database.listens = True
 
 
 def _do_executemany(
@@ -98,11 +99,7 @@ def _do_executemany(
     write = _writing.get(context.root_connection)
     if write is not None and write(cursor, statement, parameters, context):
         return True
-    if not sends_rows_apart(context.dialect):
-        return None
-    for row in parameters:
-        cursor.execute(statement, row)
-    return True
+    return None
 
 
 def _begin_along(

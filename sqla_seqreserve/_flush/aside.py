@@ -21,16 +21,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
 from .._host import State
-from .._ids.distances import distance_to
 from .._ids.engine import engine_kind
 from .._ids.keys import lacks_key
 from .._routes import Distance, Pending
 from .refusal import note_refusal
+from .settings import Settings
 from .tally import tell_failed
-from .weighing import FlushSettings, chosen_route, heed_messages, is_plain, transaction_state
+from .weighing import chosen_route, transaction_state
 
 __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
@@ -131,7 +132,7 @@ _NOTHING_TO_INSERT: Final = Aside(None, Distance(), begun=False)
 
 
 def stay_out(
-    uow: Any, settings: FlushSettings, pending: Mapping[Mapper[Any], Sequence[State]]
+    uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
 ) -> Aside | None:
     """How to stay out of the flush, ``None`` where something of it has to be ours; asked before it
     has its connection.
@@ -140,7 +141,7 @@ def stay_out(
     """
     if not pending:
         return _NOTHING_TO_INSERT
-    if not is_plain(settings) or uow.session.twophase:
+    if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
         if (
@@ -153,7 +154,6 @@ def stay_out(
     if peeked is None:
         return None
     dialect, connection = peeked
-    heed_messages(settings, dialect)
     driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
@@ -162,7 +162,7 @@ def stay_out(
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()
     ]
-    distance = distance_to(dialect)
+    distance = database_of(dialect).distance
     key = (begun, driver, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:

@@ -19,17 +19,17 @@ lock held across the queries would stop an event loop.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
+from .._database import database_of
 from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
 
 _Key: TypeAlias = tuple["DriftGuard", frozenset[tuple[Any, Any]]]
 
-# One dialect for each create_engine(), whatever execution_options() make of the engine.
-_settled: MutableMapping[Dialect, set[_Key]] = WeakKeyDictionary()
 _settling = Lock()
 
 
@@ -62,7 +60,7 @@ class DriftGuard:
         for connection in connections:
             translate = connection.get_execution_options().get("schema_translate_map") or {}
             key = (self, frozenset(translate.items()))
-            if key not in _settled.get(connection.dialect, ()):
+            if key not in database_of(connection.dialect).without_drift:
                 self._examine(session, connection, key)
 
     def _examine(self, session: Session, connection: Connection, key: _Key) -> None:
@@ -85,7 +83,7 @@ class DriftGuard:
         if drifted and self.on_drift == "repair":
             kept = _repair(connection, drifted)
         with _settling:
-            settled = _settled.setdefault(connection.dialect, set())
+            settled = database_of(connection.dialect).without_drift
             first = key not in settled
             settled.add(key)
         if drifted and self.on_drift == "warn" and first:

@@ -22,13 +22,12 @@ from .._rows.plan import insert_plan
 from .._writers.copy import refused_types
 from ..reports import Writer
 from .remedies import remedy_for
+from .settings import Settings
 from .weighing import (
     DISTRIBUTED,
     NOT_ENROLLED,
-    Settings,
     class_reason,
     copy_from,
-    heed_messages,
     hindrance,
     is_distributed,
     transaction_state,
@@ -145,7 +144,6 @@ def explain(
     if connection.dialect.name != "postgresql":
         reason = f"the database is {connection.dialect.name}"
         return Explanations(_explanation(mapper, "orm", None, reason) for mapper in mappers)
-    heed_messages(settings, connection.dialect)
     begun = connection.in_transaction()
     state = transaction_state(connection)
     try:

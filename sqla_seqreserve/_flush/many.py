@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from .. import _host as host
 from .._drivers import driver_on
 from .._drivers.statements import begin_along, write_many_by
-from .weighing import FlushSettings
+from .settings import Settings
 
 __all__ = ["follow"]
 
 
-def follow(connection: Connection, settings: FlushSettings) -> None:
+def follow(connection: Connection, current: Callable[[], Settings]) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the
-    settings say so; and the BEGIN of its transaction with its first statement, whatever that is.
+    current settings say so; and the BEGIN of its transaction with its first statement, whatever
+    that is.
     """
-    if settings.mode != "bulk":
+    if current().mode != "bulk":
         return
     driver = driver_on(connection)
     if driver is None:
@@ -28,6 +29,7 @@ def follow(connection: Connection, settings: FlushSettings) -> None:
         begin_along(connection, None)
 
     def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+        settings = current()
         if settings.mode != "bulk":
             return False
         # Here: an application asks while it runs, and not each time that it starts.

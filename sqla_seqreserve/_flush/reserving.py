@@ -13,11 +13,11 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import driver_of, driver_on
 from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.distances import distance_to
 from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
 from .._ids.insert_order import in_insert_order
@@ -29,11 +29,10 @@ from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .aside import Aside
 from .given import GivenKeys
+from .settings import Settings
 from .tally import Tally
 from .weighing import (
-    FlushSettings,
     chosen_route,
-    heed_messages,
     hindrance,
     is_distributed,
     transaction_state,
@@ -61,7 +60,7 @@ class Reserving:
     the first INSERTs.
     """
 
-    def __init__(self, settings: FlushSettings, keys: GivenKeys, tally: Tally) -> None:
+    def __init__(self, settings: Settings, keys: GivenKeys, tally: Tally) -> None:
         self._settings = settings
         self._keys = keys
         self._tally = tally
@@ -91,7 +90,6 @@ class Reserving:
         :param may_restart: the flush can begin anew if its first message finds that kept keys are
             no longer good.
         """
-        heed_messages(self._settings, connection.dialect)
         state = transaction_state(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
@@ -120,12 +118,12 @@ class Reserving:
         route = chosen_route(
             tuple(weighed),
             driver,
-            distance_to(connection.dialect),
+            database_of(connection.dialect).distance,
             begun=state == "open",
             wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
-            aside = Aside(driver, distance_to(connection.dialect), begun=state == "open")
+            aside = Aside(driver, database_of(connection.dialect).distance, begun=state == "open")
             self.asides.update((mapper.base_mapper, aside) for mapper in may_copy)
             return
         for _ in range(_ATTEMPTS if route.reserve else 0):

@@ -25,10 +25,10 @@ from .cycles import Cycle
 from .given import GivenKeys
 from .refusal import note_refusal
 from .reserving import Reserving
+from .settings import Settings
 from .synchronize import Copied
 from .tally import FEW, Tally, tell_failed
 from .weighing import (
-    FlushSettings,
     class_reason,
     fewest_of,
     transaction_state,
@@ -40,7 +40,7 @@ __all__ = ["FlushRun"]
 class FlushRun:
     """One flush of one session."""
 
-    def __init__(self, settings: FlushSettings, partial: bool) -> None:
+    def __init__(self, settings: Settings, partial: bool) -> None:
         self.settings = settings
         self.partial = partial
         self.aside: Aside | None = None

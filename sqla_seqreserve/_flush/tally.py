@@ -10,7 +10,7 @@ from typing import Any, Final
 from .. import _audit as audit
 from .._host import State
 from ..reports import FlushEntry, FlushReport, Writer
-from .weighing import FlushSettings
+from .settings import Settings
 
 __all__ = ["FEW", "Tally", "is_told", "tell_failed"]
 
@@ -32,7 +32,7 @@ class _Sum:
     seconds: float = 0.0
 
 
-def is_told(settings: FlushSettings) -> bool:
+def is_told(settings: Settings) -> bool:
     """Whether anybody is told what a flush inserts."""
     return settings.is_watched or audit.is_heard(log)
 
@@ -45,7 +45,7 @@ def tell_failed(error: BaseException) -> None:
 class Tally:
     """What one flush inserted so far."""
 
-    def __init__(self, settings: FlushSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sums: dict[tuple[type[Any], Writer, str | None], _Sum] = {}
 

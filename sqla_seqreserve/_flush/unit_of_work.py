@@ -38,9 +38,9 @@ from .cycles import find_cycle
 from .given import Record
 from .inserts import insert_records
 from .run import FlushRun
+from .settings import Settings
 from .synchronize import ProcessAll
 from .tally import is_told
-from .weighing import FlushSettings
 
 __all__ = ["ReservingUnitOfWork", "settings_of", "take_over"]
 
@@ -54,7 +54,7 @@ _DELETED: Final = (True, False)
 _FEW: Final = 100
 
 
-def take_over(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
+def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
     """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if something of
     it proves to be worth it.
 
@@ -67,14 +67,14 @@ def take_over(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
         uow.settings = settings
 
 
-def settings_of(uow: Any) -> FlushSettings | None:
+def settings_of(uow: Any) -> Settings | None:
     """Of the registration that has this flush; ``None``: none has."""
     if isinstance(uow, DecidingUnitOfWork):
         return uow.settings
     return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None
 
 
-def _reserve_in(uow: Any, settings: FlushSettings, *, partial: bool) -> None:
+def _reserve_in(uow: Any, settings: Settings, *, partial: bool) -> None:
     uow.__class__ = ReservingUnitOfWork
     uow.seqreserve = FlushRun(settings, partial)
     uow.pending = host.pending_states(uow.session)
@@ -85,7 +85,7 @@ class DecidingUnitOfWork(host.UOWTransaction):
     it stays so, or becomes a :class:`ReservingUnitOfWork`.
     """
 
-    settings: FlushSettings
+    settings: Settings
 
     def execute(self) -> None:
         aside, pending = None, pending_by_mapper(self)

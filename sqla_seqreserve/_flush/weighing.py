@@ -5,36 +5,30 @@ stands in the way of COPY on a connection, and from how many rows COPY pays.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
-from .._drivers import Driver, driver_of, driver_on, send_singly
-from .._drivers.statements import listen
+from .._database import database_of
+from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
-from .._ids.distances import distance_to
 from .._ids.engine import engine_of
 from .._ids.keys import generated_key
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._writers.copy import no_copy_reason
-from ..reports import FlushReport
-from .drift import DriftGuard
+from .settings import Settings
 
 __all__ = [
     "DISTRIBUTED",
     "NOT_ENROLLED",
-    "FlushSettings",
-    "Settings",
     "chosen_route",
     "class_reason",
     "copy_from",
     "fewest_of",
-    "heed_messages",
     "hindrance",
     "is_distributed",
-    "is_plain",
     "transaction_state",
     "wishes_for",
 ]
@@ -53,50 +47,6 @@ DISTRIBUTED: Final = (
 )
 
 _NO_WISHES: Final = Wishes()
-
-
-class Settings(Protocol):
-    """What is asked of a registration."""
-
-    @property
-    def mode(self) -> str: ...
-    @property
-    def reserve(self) -> str: ...
-    @property
-    def copy_min_rows(self) -> int | None: ...
-    @property
-    def prefetch(self) -> int: ...
-    @property
-    def messages(self) -> str: ...
-
-
-class FlushSettings(Settings, Protocol):
-    """What the flush asks of a registration."""
-
-    @property
-    def drift_guard(self) -> DriftGuard | None: ...
-    @property
-    def is_watched(self) -> bool: ...
-    def enrols(self, mapper: Mapper[Any]) -> bool: ...
-    def flushed(self, report: FlushReport) -> None: ...
-
-
-def is_plain(settings: FlushSettings) -> bool:
-    """Whether nothing is asked for but what is cheapest."""
-    return (
-        settings.mode == "bulk"
-        and settings.reserve == "auto"
-        and settings.copy_min_rows is None
-        and not settings.prefetch
-        and settings.drift_guard is None
-    )
-
-
-def heed_messages(settings: Settings, dialect: Dialect) -> None:
-    """Have the engine send each statement by itself, if that was asked for."""
-    if settings.messages == "single":
-        send_singly(dialect)
-        listen(dialect)
 
 
 def class_reason(
@@ -203,7 +153,7 @@ def copy_from(
     assert driver is not None
     found = copy_crossover(
         driver,
-        distance_to(connection.dialect).round_trip,
+        database_of(connection.dialect).distance.round_trip,
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,

@@ -85,18 +85,6 @@ class InsertContext:
         self.context = context
 
     @property
-    def statement(self) -> str:
-        """The text, with the driver's placeholders."""
-        statement: str = self.context.statement
-        return statement
-
-    @property
-    def parameters(self) -> Sequence[Any]:
-        """The bound parameters of each row, as the driver takes them."""
-        parameters: Sequence[Any] = self.context.parameters
-        return parameters
-
-    @property
     def returning(self) -> Sequence[Any]:
         """The columns that come back."""
         columns: Sequence[Any] = self.context.compiled.effective_returning

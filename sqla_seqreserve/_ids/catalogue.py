@@ -1,8 +1,8 @@
 """What PostgreSQL's catalogue says about a table, read once per database and checked again whenever
 it is used.
 
-A :class:`TableFacts` is cached per dialect (one for each ``create_engine()``), under the table's
-name as the connection writes it. Names resolve through ``search_path``, tables are altered while an
+A :class:`TableFacts` is kept with its engine's database (``_database``), under the table's name as
+the connection writes it. Names resolve through ``search_path``, tables are altered while an
 application runs, and an engine may even connect to several databases; so whoever uses cached facts
 sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer
 hold are read again. The fingerprint is made of the ``xmin`` of every catalogue row that the facts
@@ -13,15 +13,15 @@ triggers' and its rules'.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, Table, text
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
+from .._database import database_of
 from .defaults import DEFAULT, DefaultFacts, default_of
 from .engine import IS_DISTRIBUTED
 from .numbering import NUMBERED_BY
@@ -219,10 +219,6 @@ _SEQUENCE = text(
 _DOUBTED_AFTER: Final = 20_000
 """SQLAlchemy sends so many rows in twenty statements, and takes half a second for them."""
 
-_passed: MutableMapping[Dialect, dict[TableName, int]] = WeakKeyDictionary()
-_cache: MutableMapping[Dialect, dict[TableName, TableFacts]] = WeakKeyDictionary()
-_sequence_cache: MutableMapping[Dialect, dict[str, SequenceFacts]] = WeakKeyDictionary()
-
 
 def table_name(connection: Connection, table: Table) -> TableName:
     """The name of ``table`` as SQL on this connection, its ``schema_translate_map`` applied."""
@@ -273,7 +269,7 @@ def table_facts(
     """The facts of each named table, ``None`` where the database has no such table. One query,
     if any is not cached.
     """
-    known = _cache.setdefault(connection.dialect, {})
+    known = database_of(connection.dialect).tables
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in known]
     if missing:
@@ -285,7 +281,7 @@ def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
     """Whether to ask if facts still hold that keep so many more rows from their keys or from COPY:
     once for each :data:`_DOUBTED_AFTER` rows that were written without.
     """
-    passed = _passed.setdefault(connection.dialect, {})
+    passed = database_of(connection.dialect).rows_passed
     passed[facts.name] = passed.get(facts.name, 0) + rows
     if passed[facts.name] <= _DOUBTED_AFTER:
         return False
@@ -295,21 +291,22 @@ def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
 
 def cached_facts(connection: Connection, names: Iterable[TableName]) -> list[TableFacts]:
     """The facts that are known of these tables; nothing is read."""
-    known = _cache.get(connection.dialect, {})
+    known = database_of(connection.dialect).tables
     return [known[name] for name in names if name in known]
 
 
 def forget(connection: Connection, names: Iterable[TableName]) -> None:
     """Have the facts of these tables read again at their next use."""
-    known = _cache.get(connection.dialect, {})
-    forgotten = [known.pop(name, None) for name in names]
+    database = database_of(connection.dialect)
+    forgotten = [database.tables.pop(name, None) for name in names]
     if forgotten:
-        _sequence_cache.pop(connection.dialect, None)
+        # Another thread may be about to read from those that were.
+        database.sequences = {}
 
 
 def distrust(connection: Connection, facts: TableFacts, column: str, problem: str) -> None:
     """Have a default not evaluated again for as long as these facts hold, for what it gave."""
-    known = _cache.get(connection.dialect, {})
+    known = database_of(connection.dialect).tables
     found = facts.columns[column]
     if known.get(facts.name) is facts and found.default is not None:
         refused = replace(found, default=replace(found.default, problem=problem))
@@ -320,7 +317,7 @@ def renew(connection: Connection, names: Iterable[TableName]) -> None:
     """Read the facts of these tables now, in one query. Those that still hold stay the same
     object, for ids are kept and plans are made by it.
     """
-    known = _cache.setdefault(connection.dialect, {})
+    known = database_of(connection.dialect).tables
     wanted = list(dict.fromkeys(names))
     before = {name: known[name] for name in wanted if name in known}
     forget(connection, wanted)
@@ -331,7 +328,7 @@ def renew(connection: Connection, names: Iterable[TableName]) -> None:
 
 def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
     """The sequence of this name (as SQL), ``None`` where the database has none."""
-    known = _sequence_cache.setdefault(connection.dialect, {})
+    known = database_of(connection.dialect).sequences
     if name not in known:
         row = connection.execute(_SEQUENCE, {"name": name}).one_or_none()
         if row is None:

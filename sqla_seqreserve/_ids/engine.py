@@ -3,7 +3,7 @@ its protocol.
 
 Three things differ between them that matter here. Each node of a Citus cluster numbers within a
 window of its own (:func:`window_of`), and writes to tables whose rows live elsewhere
-(:data:`IS_DISTRIBUTED`, :func:`distributions`). Other engines lack the ``xmin`` of catalogue rows,
+(:data:`IS_DISTRIBUTED`). Other engines lack the ``xmin`` of catalogue rows,
 by which cached facts are compared, or hand out ids in ways of their own; there
 :attr:`Engine.reason` says why nothing is to be reserved.
 
@@ -15,22 +15,19 @@ queries of its own, once they have said that it is there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Dialect, bindparam, text
+from sqlalchemy import Connection, Dialect, text
 
+from .._database import database_of
 from .._drivers import driver_of
 
 __all__ = [
     "IS_CITUS",
     "IS_DISTRIBUTED",
-    "Distribution",
     "Engine",
     "ask_engine",
-    "distributions",
     "engine_called",
     "engine_kind",
     "engine_of",
@@ -41,11 +38,6 @@ __all__ = [
 log = logging.getLogger("sqla_seqreserve")
 
 Kind: TypeAlias = Literal["postgresql", "citus", "other"]
-
-Distribution: TypeAlias = Literal["hash", "range", "append", "reference", "schema", "local"]
-"""How Citus holds a table: rows spread over shards, a copy on every node, one shard of a schema
-that is distributed as a whole, or a table of one node that Citus knows of.
-"""
 
 IS_CITUS: Final = (
     "EXISTS (SELECT 1 FROM pg_catalog.pg_proc x WHERE x.proname = 'citus_truncate_trigger')"
@@ -70,20 +62,6 @@ _ENGINE = text(
                      AND a.attname = 'xmin') AS has_xmin
     """  # noqa: S608  # the expression above, no input
 )
-
-_DISTRIBUTIONS = text(
-    """
-    SELECT CAST(CAST(p.logicalrelid AS oid) AS bigint) AS oid,
-           CASE WHEN p.partmethod = 'h' THEN 'hash'
-                WHEN p.partmethod = 'r' THEN 'range'
-                WHEN p.partmethod = 'a' THEN 'append'
-                WHEN p.repmodel = 't' THEN 'reference'
-                WHEN p.colocationid <> 0 THEN 'schema'
-                ELSE 'local' END AS distribution
-    FROM pg_catalog.pg_dist_partition p
-    WHERE CAST(CAST(p.logicalrelid AS oid) AS bigint) = ANY (CAST(:oids AS bigint[]))
-    """
-).bindparams(bindparam("oids", type_=ARRAY(BigInteger)))
 
 # What version() says of engines that took over PostgreSQL's protocol, and their names.
 _OTHERS: Final = {
@@ -126,9 +104,6 @@ class Engine:
         return None
 
 
-_engines: MutableMapping[Dialect, Engine] = WeakKeyDictionary()
-
-
 def engine_of(connection: Connection) -> Engine:
     """The server behind a connection, as far as it is known. One that reports what only PostgreSQL
     14 and newer does is taken for that without asking; of any other, one query for each
@@ -137,7 +112,7 @@ def engine_of(connection: Connection) -> Engine:
     What the servers of one engine's URL have in common is remembered, and not what differs between
     a coordinator and its workers.
     """
-    known = _engines.get(connection.dialect)
+    known = database_of(connection.dialect).server
     if known is not None:
         return known
     driver = driver_of(connection.dialect)
@@ -152,14 +127,15 @@ def ask_engine(connection: Connection) -> Engine:
     are not reserved the log says so, once.
     """
     dialect = connection.dialect
-    known = _engines.get(dialect)
+    database = database_of(dialect)
+    known = database.server
     if known is None:
         if dialect.name == "postgresql":
             row = connection.execute(_ENGINE).one()
             known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
         else:
             known = Engine("other", dialect.name, has_xmin=False)
-        _engines[dialect] = known
+        database.server = known
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
@@ -167,7 +143,7 @@ def ask_engine(connection: Connection) -> Engine:
 
 def engine_kind(dialect: Dialect) -> Kind | None:
     """The kind of server behind an engine, ``None`` where it was not asked yet (no I/O)."""
-    known = _engines.get(dialect)
+    known = database_of(dialect).server
     return None if known is None else known.kind
 
 
@@ -177,12 +153,6 @@ def engine_called(version: str, *, citus: bool, has_xmin: bool = True) -> Engine
         if mark in version:
             return Engine("other", name, has_xmin)
     return Engine("citus" if citus else "postgresql", "Citus" if citus else "PostgreSQL", has_xmin)
-
-
-def distributions(connection: Connection, oids: Iterable[int]) -> Mapping[int, Distribution]:
-    """How Citus holds those of the tables that it manages; only to be asked on a node of Citus."""
-    rows = connection.execute(_DISTRIBUTIONS, {"oids": list(oids)})
-    return {row.oid: row.distribution for row in rows}
 
 
 def window_of(group: int, data_type: str) -> tuple[int, int] | None:

@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, TextClause
+from sqlalchemy import Connection, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _host as host
+from .._database import database_of
 from .._drivers import (
     Comparison,
     Driver,
@@ -45,7 +45,6 @@ from .._drivers.statements import run_on_driver
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
-from .distances import distance_to
 from .engine import on_this_node
 from .keys import KeySequence
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
@@ -64,7 +63,6 @@ __all__ = [
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 _MOST_TEXTS: Final = 256
-_compiled: Final[WeakKeyDictionary[Dialect, dict[TextClause, str]]] = WeakKeyDictionary()
 
 _SEQUENCE_LIMIT_EXCEEDED = "2200H"
 _INT4_MAXIMUM: Final = 2**31 - 1
@@ -180,7 +178,7 @@ def comparison_of(connection: Connection, kept: Sequence[KeySequence]) -> Compar
     """What is to go before INSERTs whose keys were kept, in their message. No I/O happens."""
     statement = _Statement(connection, (), {}, (), kept)
     query = comparison(statement.branches, statement.is_present)
-    texts = _compiled.setdefault(connection.dialect, {})
+    texts = database_of(connection.dialect).comparisons
     sent = texts.get(query)
     if sent is None:
         if len(texts) >= _MOST_TEXTS:
@@ -335,7 +333,7 @@ def _query(
 ) -> list[Row]:
     rows: list[Row] = []
     refused: LockRefusedError | None = None
-    distance = distance_to(connection.dialect)
+    distance = database_of(connection.dialect).distance
 
     def query(cursor: Any, sql: str, bound: Any) -> None:
         nonlocal refused

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Computed,
     Connection,
-    Dialect,
     Enum,
     Integer,
     Sequence,
@@ -35,6 +33,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
 from .. import _host as host
+from .._database import database_of
 from ..errors import SequenceNotFoundError, UnmappedClassError
 from . import catalogue
 from .defaults import DefaultFacts
@@ -229,10 +228,6 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
     return isinstance(getattr(type_, "impl_instance", type_), Integer)
 
 
-# Of each engine, sequences by oid, with the largest value of the type that their ids are beyond.
-_outgrown: WeakKeyDictionary[Dialect, set[tuple[int, int]]] = WeakKeyDictionary()
-
-
 def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
     """Whether ids, in order if they are a sequence's, are beyond the type of the key in the model,
     and not beyond that of the column. INSERT casts a key that it is given to the model's type, and
@@ -246,8 +241,8 @@ def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) 
     if not source.model_maximum < largest <= source.maximum:
         return False
     if source.sequence is not None:
-        known = _outgrown.setdefault(connection.dialect, set())
-        known.add((source.sequence.oid, source.model_maximum))
+        outgrown = database_of(connection.dialect).outgrown
+        outgrown.add((source.sequence.oid, source.model_maximum))
     return True
 
 
@@ -336,7 +331,7 @@ def _resolve_one(
         and sequence is not None
         and (
             sequence.minimum > model_maximum
-            or (sequence.oid, model_maximum) in _outgrown.get(connection.dialect, ())
+            or (sequence.oid, model_maximum) in database_of(connection.dialect).outgrown
         )
     ):
         return KeySequence(

@@ -27,11 +27,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
-from weakref import WeakSet
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from .._database import database_of
 from .._drivers import driver_of
 from . import catalogue
 from .fetch import sqlstate
@@ -46,7 +46,7 @@ _INFO: Final = "sqla_seqreserve_kept_ids"
 
 _UNIQUE_VIOLATION: Final = "23505"
 
-_warned: Final[WeakSet[Dialect]] = WeakSet()
+_WARNING: Final = "prefetch keeps no ids"
 
 
 @dataclass(slots=True, eq=False)
@@ -124,9 +124,10 @@ def _warn(connection: Connection, source: KeySequence) -> None:
     """Say once an engine that nothing is kept, and what would help: nothing else would, for all
     works.
     """
-    if connection.dialect in _warned:
+    warned = database_of(connection.dialect).warned
+    if _WARNING in warned:
         return
-    _warned.add(connection.dialect)
+    warned.add(_WARNING)
     log.warning(
         "prefetch keeps no ids for %s on this engine: its table or sequence has no schema, and the "
         "server does not report search_path (PostgreSQL 18 does, a pooler may not). Name the "

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from typing import Any, Final
-from weakref import WeakSet
 
 from sqlalchemy import Connection, Dialect
 
+from .._database import database_of
 from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
@@ -21,7 +21,7 @@ __all__ = ["copy_rows", "copy_statement", "no_copy_reason", "refused_types", "wa
 
 log = logging.getLogger("sqla_seqreserve")
 
-_warned: Final[WeakSet[Dialect]] = WeakSet()
+_WARNING: Final = "no driver of ours"
 
 
 def no_copy_reason(connection: Connection) -> str | None:
@@ -43,9 +43,12 @@ def _no_driver(dialect: Dialect) -> str:
 
 def warn_of_driver(dialect: Dialect) -> None:
     """Tell once an engine that its driver has no fast path: nothing else would, for it works."""
-    if dialect in _warned or dialect.name != "postgresql" or driver_of(dialect) is not None:
+    if dialect.name != "postgresql" or driver_of(dialect) is not None:
         return
-    _warned.add(dialect)
+    warned = database_of(dialect).warned
+    if _WARNING in warned:
+        return
+    warned.add(_WARNING)
     log.warning("nothing is gained by register() on this engine: %s", _no_driver(dialect))
 
 

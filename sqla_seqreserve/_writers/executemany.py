@@ -20,12 +20,12 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.distances import distance_to
 from .._rows.arrays import ArrayText, array_text
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
@@ -72,7 +72,7 @@ def write_many(
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
-    if fewest is None and not _pays(driver, rows, distance_to(context.dialect).round_trip):
+    if fewest is None and not _pays(driver, rows, database_of(context.dialect).distance.round_trip):
         return "few rows"
     if fewest is not None and rows < fewest:
         return "few rows"

@@ -21,8 +21,8 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
+from .._database import database_of
 from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
-from .._ids.distances import distance_to
 from .._ids.engine import engine_of
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
@@ -322,7 +322,7 @@ class Outbox:
     def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
         """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
         if rows <= _FEW and engine_of(self._connection).kind != "citus":
-            distance_to(self._connection.dialect).note_bound(seconds, round_trips)
+            database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
 
     def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
         states = [command[0] for command in letter.commands]

@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from .._ids.distances import distance_to
+from .._database import database_of
 from .._ids.fetch import sqlstate
 
 __all__ = ["REFUSED_BY_CITUS", "RefusedByCitusError", "shard_by_shard"]
@@ -61,7 +61,7 @@ def shard_by_shard(connection: Connection, *, distributed: bool) -> Iterator[Non
         started = time.perf_counter()
         connection.execute(_SEQUENTIAL)
         # Of all that is sent here, the one statement that no other node hears of.
-        distance_to(connection.dialect).note(time.perf_counter() - started)
+        database_of(connection.dialect).distance.note(time.perf_counter() - started)
         yield
         connection.execute(_AS_BEFORE)
     except DBAPIError as error:

@@ -20,7 +20,6 @@ from sqla_seqreserve import reserve_ids
 pytestmark = pytest.mark.usefixtures("role")
 DRIVERS = ["psycopg", "psycopg2", "asyncpg"]
 FEW, COPY, MAPPINGS = WAYS[1], WAYS[3], WAYS[6]
-SINGLE = Way("single messages", {"copy_min_rows": 1, "messages": "single"})
 ALWAYS = Way("reserve first", {"reserve": "always"}, rows=3)
 
 
@@ -79,7 +78,7 @@ BECOME = f"SET LOCAL ROLE {ROLE}"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS, SINGLE], ids=str)
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS], ids=str)
 @pytest.mark.parametrize("grant", list(GRANTS))
 @pytest.mark.parametrize("opened", [False, True], ids=["new", "open"])
 def test_what_a_role_may(
@@ -103,7 +102,7 @@ def test_what_a_role_may(
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS, SINGLE], ids=str)
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS], ids=str)
 @pytest.mark.parametrize("left", ["columns", "no insert"])
 def test_a_revoke_beside_what_is_known(
     twin_urls: tuple[str, str], left: str, way: Way, driver: str
@@ -159,7 +158,7 @@ AFTER = "CREATE TRIGGER counted AFTER INSERT ON item FOR EACH STATEMENT EXECUTE 
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS, SINGLE], ids=str)
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS], ids=str)
 @pytest.mark.parametrize("warm", [False, True], ids=["there", "made beside"])
 @pytest.mark.parametrize("watching", [RULE, NOTHING, AFTER], ids=["rule", "condition", "trigger"])
 def test_the_lock_wakes_nobody(
@@ -197,7 +196,7 @@ def test_a_trigger_for_statements_fires_once_a_statement(
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS, SINGLE], ids=str)
+@pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS, ALWAYS], ids=str)
 def test_a_default_that_the_role_may_not_compute(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.shop import Base, Customer, Order, Tag, customers
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.orm import Session
 
 from sqla_seqreserve import FlushEntry, FlushReport, Registration, register
@@ -365,3 +365,49 @@ def test_a_reason_is_the_same_each_time(shop: Engine) -> None:
     finally:
         with shop.begin() as connection:
             connection.execute(text("DROP FUNCTION same CASCADE"))
+
+
+def test_what_is_set_during_a_flush_holds_from_the_next_one_on(shop: Engine) -> None:
+    """A flush goes by the settings that it began with: mode, callbacks and all that register() sets
+    anew.
+    """
+    with Session(shop) as session:
+        registration, reports = registered(session, copy_min_rows=1)
+        later: list[FlushReport] = []
+
+        @event.listens_for(session, "before_flush")
+        def set_others(*_: Any) -> None:
+            registration.mode = "off"
+            registration.on_flush(later.append)
+            register(session, mode="off", copy_min_rows=None)
+
+        session.add_all([Tag(word=f"{number}") for number in range(12)])
+        session.flush()
+        assert [entry.writer for entry in reports[0].entries] == ["copy"]
+        assert (registration.mode, later) == ("off", [])
+        session.add(Tag(word="another"))
+        session.flush()
+        assert [entry.writer for entry in later[0].entries] == ["orm"]
+
+
+def test_the_same_callback_may_be_added_twice(shop: Engine) -> None:
+    """Each on_flush() has its own removal, and callbacks are called in the order of on_flush()."""
+    called: list[str] = []
+
+    def first(_: FlushReport) -> None:
+        called.append("first")
+
+    with Session(shop) as session:
+        registration = register(session)
+        remove = registration.on_flush(first)
+        registration.on_flush(lambda _: called.append("second"))
+        registration.on_flush(first)
+        session.add(Tag(word="a"))
+        session.flush()
+        assert called == ["first", "second", "first"]
+        called.clear()
+        remove()
+        remove()
+        session.add(Tag(word="b"))
+        session.flush()
+        assert called == ["second", "first"]

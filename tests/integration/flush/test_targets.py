@@ -206,7 +206,7 @@ def test_a_refused_setting_changes_nothing() -> None:
     for bad in ({"mode": "x"}, {"copy_min_rows": 0}, {"classes": [1]}):
         with pytest.raises(ConfigurationError):
             register(session, **{"mode": "off", "copy_min_rows": 9, **bad})  # type: ignore[arg-type]  # what the test is about
-    assert (registration.mode, registration.copy_min_rows) == ("reserve", 5)
+    assert (registration.mode, registration._settings.copy_min_rows) == ("reserve", 5)
 
 
 def test_a_refused_target_is_not_remembered(shop: Engine) -> None:

@@ -1,0 +1,64 @@
+"""The settings of a registration, as one value: a flush goes by the one that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy.orm import Mapper
+
+from ..reports import FlushReport
+from .drift import DriftGuard
+
+__all__ = ["Mode", "Reserve", "Settings"]
+
+Mode: TypeAlias = Literal["bulk", "reserve", "off"]
+"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
+
+Reserve: TypeAlias = Literal["auto", "always"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a registration at one time.
+
+    :param classes: those enrolled, subclasses included; ``None``: every class.
+    :param callbacks: what is called with the report of a flush, in this order.
+    :param rank: how specific the registration's target is; of several the largest decides.
+    """
+
+    mode: Mode = "bulk"
+    reserve: Reserve = "auto"
+    copy_min_rows: int | None = None
+    prefetch: int = 0
+    classes: tuple[type[Any], ...] | None = None
+    drift_guard: DriftGuard | None = None
+    callbacks: tuple[Callable[[FlushReport], object], ...] = ()
+    rank: tuple[int, int] = (0, 0)
+    is_plain: bool = field(init=False)
+    """Whether nothing is asked for but what is cheapest."""
+
+    def __post_init__(self) -> None:
+        is_plain = (
+            self.mode == "bulk"
+            and self.reserve == "auto"
+            and self.copy_min_rows is None
+            and not self.prefetch
+            and self.drift_guard is None
+        )
+        object.__setattr__(self, "is_plain", is_plain)
+
+    def enrols(self, mapper: Mapper[Any]) -> bool:
+        """Whether objects of this class are ours to write."""
+        return self.classes is None or issubclass(mapper.class_, self.classes)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is to be called after a flush."""
+        return bool(self.callbacks)
+
+    def flushed(self, report: FlushReport) -> None:
+        """Hand the report to the callbacks."""
+        for callback in self.callbacks:
+            callback(report)

@@ -1,0 +1,51 @@
+"""What is remembered of an engine's database: one object an engine, and only while there is one."""
+
+from __future__ import annotations
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from sqlalchemy import Dialect, create_engine
+
+from sqla_seqreserve import _database
+from sqla_seqreserve._database import database_of
+
+URL = "postgresql+psycopg://nowhere.invalid/x"
+
+
+def test_an_engine_and_its_copies_with_options_share_a_database() -> None:
+    """``execution_options()`` makes another engine of the same database; ``create_engine()`` of the
+    same URL makes another database.
+    """
+    engine = create_engine(URL)
+    copy = engine.execution_options(isolation_level="AUTOCOMMIT")
+    assert database_of(copy.dialect) is database_of(engine.dialect)
+    assert database_of(create_engine(URL).dialect) is not database_of(engine.dialect)
+
+
+def test_a_database_is_forgotten_with_its_engine() -> None:
+    """An application that makes engines and lets them go does not fill the memory."""
+    gc.collect()
+    before = len(_database._databases)
+    engines = [create_engine(URL) for _ in range(20)]
+    for engine in engines:
+        database_of(engine.dialect)
+    assert len(_database._databases) == before + 20
+    del engine, engines
+    gc.collect()
+    assert len(_database._databases) == before
+
+
+def test_threads_that_ask_first_at_once_get_the_same_database() -> None:
+    """What one thread remembers is not lost to another that asked at the same time."""
+    threads = 8
+
+    def ask(dialect: Dialect, start: Barrier) -> int:
+        start.wait()
+        return id(database_of(dialect))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(50):
+            dialect, start = create_engine(URL).dialect, Barrier(threads)
+            assert len(set(pool.map(ask, [dialect] * threads, [start] * threads))) == 1
