@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._host import State
 from .._writers.refusal import error_fields, line_in
@@ -26,7 +27,11 @@ _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> None:
     """Note on the error which of the objects it is about, where that can be told."""
-    note = _described(error, table, states)
+    try:
+        note = _described(error, table, states)
+    except Exception:
+        # A value of the user's that cannot be printed must not hide what was refused.
+        return
     if note is not None:
         error.add_note(note)
 
@@ -60,8 +65,12 @@ def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | 
         return None
     for position, state in enumerate(states):
         mapper: Mapper[Any] = state.manager.mapper
-        found = [state.dict.get(mapper.get_property_by_column(table.c[name]).key) for name in names]
-        if [str(value) for value in found] == values:
+        try:
+            keys = [mapper.get_property_by_column(table.c[name]).key for name in names]
+        except UnmappedColumnError:
+            # The error is about a sibling.
+            continue
+        if [str(state.dict.get(key)) for key in keys] == values:
             return position
     return None
 

@@ -198,15 +198,25 @@ class ReservingUnitOfWork(host.UOWTransaction):
         try:
             with collector_paused(len(self.states)):
                 try:
-                    super().execute()
-                    self.seqreserve.drain()
+                    self._execute()
                 except OutdatedError:
                     self.seqreserve.begin_again()
-                    super().execute()
-                    self.seqreserve.drain()
+                    self._execute()
         except BaseException as error:
             self.seqreserve.failed(error)
             raise
+
+    def _execute(self) -> None:
+        try:
+            super().execute()
+        except OutdatedError:
+            raise
+        except Exception:
+            # What waits SQLAlchemy has sent before it comes so far, and may have been refused: it
+            # finds circles of objects only when nothing else is left to do.
+            self.seqreserve.drain()
+            raise
+        self.seqreserve.drain()
 
     def finalize_flush_changes(self) -> None:
         if self.seqreserve.aside is not None:

@@ -66,12 +66,14 @@ def emit_insert_statements(
     commands: Sequence[tuple[Any, ...]],
     made: MadeValues | None = None,
 ) -> None:
-    """Send INSERTs as SQLAlchemy does.
+    """Send INSERTs as SQLAlchemy does: of objects of ``mapper``, as the class that the table was
+    mapped for, whose server defaults alone are read back.
 
     :param made: what the types' bind processors made of these rows already.
     """
     options = {} if made is None else {"compiled_cache": compiled_cache(base_mapper, made)}
-    _emit_insert_statements(base_mapper, uow, mapper, table, commands, execution_options=options)
+    owner = base_mapper._sorted_tables.get(table, mapper)
+    _emit_insert_statements(base_mapper, uow, owner, table, commands, execution_options=options)
 
 
 ROWS_COUNTED: Final = "sqla_seqreserve_rows_counted"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 from fixtures.sides import DRIVERS, WAYS, Side, Way, both
-from sqlalchemy import Computed, Identity, inspect
+from sqlalchemy import Computed, Identity, Sequence, func, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 
@@ -30,7 +30,7 @@ class Circle(Shape):
 
 
 class Animal(Base):
-    """No default of the server's of its own."""
+    """No default of the server's of its own, but its key."""
 
     __tablename__ = "animal"
     __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
@@ -44,9 +44,59 @@ class Cat(Animal):
     lives: Mapped[int | None] = mapped_column(server_default="9")
 
 
-@pytest.mark.parametrize("classes", [(Shape, Circle), (Animal, Cat)])
+class Plant(Base):
+    """Not even its key has one."""
+
+    __tablename__ = "plant"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "plant"}
+    id: Mapped[int] = mapped_column(Sequence("plant_numbers"), primary_key=True)
+    kind: Mapped[str]
+    tag: Mapped[str]
+
+
+class Tree(Plant):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "tree"}
+    rings: Mapped[int | None] = mapped_column(server_default="9")
+    name: Mapped[str | None] = mapped_column(default=func.upper("oak"))
+
+
+class Ship(Base):
+    """Counts its versions."""
+
+    __tablename__ = "ship"
+    id: Mapped[int] = mapped_column(Sequence("ship_numbers"), primary_key=True)
+    kind: Mapped[str]
+    tag: Mapped[str]
+    flag: Mapped[str] = mapped_column(server_default="red")
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "ship",
+        "version_id_col": version,
+    }
+
+
+class Ferry(Ship):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "ferry"}
+    name: Mapped[str | None] = mapped_column(default=func.upper("abc"))
+    cars: Mapped[int | None] = mapped_column(server_default="9")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [(Shape, Circle), (Animal, Cat), (Plant, Tree), (Ship, Ferry)],
+    ids=lambda pair: pair[0].__name__,
+)
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", [way for way in WAYS if not way.as_mappings], ids=str)
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(way for way in WAYS if not way.as_mappings),
+        Way("always", {"reserve": "always"}, rows=3),
+        Way("prefetch", {"prefetch": 50, "copy_min_rows": 5}, rows=3),
+    ],
+    ids=str,
+)
 def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
     twin_urls: tuple[str, str],
     driver: str,
@@ -59,8 +109,9 @@ def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
         def save(session: Session) -> Any:
             items = [classes[n % 2](tag=f"t{n}") for n in range(2 * way.rows)]
             alone = classes[1](tag="alone")
+            together = [classes[1](tag=f"u{n}") for n in range(way.rows)]
             found = []
-            for some in (items, [alone]):
+            for some in (items, [alone], together):
                 session.add_all(some)
                 session.flush()
                 states: list[Any] = [inspect(item) for item in some]

@@ -1,0 +1,106 @@
+"""What goes wrong on the way after an INSERT that waits to be sent: the INSERT is refused first."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Never
+
+import pytest
+from fixtures.sides import DRIVERS, Side, Way, both, refusal
+from sqlalchemy import CheckConstraint, ForeignKey, Identity
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+WAYS = (
+    Way("default"),
+    Way("copy", {"copy_min_rows": 1}),
+    Way("always", {"reserve": "always"}),
+    Way("reserve", {"mode": "reserve"}),
+    Way("prefetch", {"prefetch": 5, "copy_min_rows": 5}),
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Node(Base):
+    __tablename__ = "node"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "node"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    size: Mapped[int] = mapped_column(CheckConstraint("size > 0"), default=1)
+    above_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    below: Mapped[list[Node]] = relationship(back_populates="above")
+    above: Mapped[Node | None] = relationship(back_populates="below", remote_side="Node.id")
+
+
+class Leaf(Node):
+    __tablename__ = "leaf"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "leaf"}
+    id: Mapped[int] = mapped_column(ForeignKey("node.id"), primary_key=True)
+
+
+class Loud(Base):
+    """A default of it cannot be made."""
+
+    __tablename__ = "loud"
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("node.id"))
+    node: Mapped[Node] = relationship()
+
+    @staticmethod
+    def _shout() -> Never:
+        raise RuntimeError("no default")
+
+    shout: Mapped[int] = mapped_column(default=_shout)
+
+
+def shape(items: list[Any]) -> list[Any]:
+    return [(item.__dict__.get("id") is None, item.__dict__.get("above_id")) for item in items]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("size", [1, -1], ids=["good", "refused"])
+def test_an_object_that_is_its_own_parent(
+    twin_urls: tuple[str, str], way: Way, driver: str, size: int
+) -> None:
+    """A circle is found when the objects outside of it are written, or one of them is refused."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            own = Leaf()
+            session.add(own)
+            session.flush()
+            own.above = own
+            others = [Node(size=size), Leaf()]
+            session.add_all(others)
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            session.rollback()
+            return refusal(error.value)
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("size", [1, -1], ids=["good", "refused"])
+def test_a_default_that_raises(
+    twin_urls: tuple[str, str], way: Way, driver: str, size: int
+) -> None:
+    """A default of a later class is made when the rows of the earlier one are written."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            session.add(Loud(node=Node(size=size)))
+            with pytest.raises((SQLAlchemyError, RuntimeError)) as error:
+                session.flush()
+            session.rollback()
+            return refusal(error.value)
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
