@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import Delete, Insert, Table, Update
+from sqlalchemy import Connection, Delete, Insert, Table, Update
 from sqlalchemy.types import TypeEngine
 
 from .mapping import casts_each, insert_cast
@@ -87,6 +87,13 @@ def compiled_many(context: Any) -> CompiledMany | None:
     return CompiledMany(
         kind, statement.table, context.statement, tuple(placeholders), positions is None
     )
+
+
+def is_in_schemas_of(connection: Connection, context: Any) -> bool:
+    """Whether a statement has its connection's ``schema_translate_map``, and none of its own."""
+    name = "schema_translate_map"
+    own: object = context.execution_options.get(name)
+    return own == connection.get_execution_options().get(name)
 
 
 _APART: Final = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%%"

@@ -25,6 +25,7 @@ from .._database import database_of
 from .defaults import DEFAULT, DefaultFacts, default_of
 from .engine import IS_DISTRIBUTED
 from .numbering import NUMBERED_BY
+from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
 
 __all__ = [
     "ACTION_FINGERPRINT",
@@ -95,8 +96,11 @@ class ColumnFacts:
 @dataclass(frozen=True, slots=True)
 class TableFacts:
     """One table as the database has it now; ``distributed``: Citus manages it, so its rows live in
-    shards. ``watched``: which of insert, update and delete a rule or a statement trigger looks at,
-    so that one statement for many rows is another thing than one a row.
+    shards. ``watched``: which of insert, update and delete a rule or a trigger looks at, so that
+    one statement for many rows is another thing than one a row; ``inherited``: other tables inherit
+    from it. ``row_lockable``: the role may lock the table as any of the three does, and its rows.
+    ``unique_columns``: what its unique indexes and exclusion constraints, or its partitions', look
+    at; ``unique_indexes`` tells those apart.
     """
 
     name: TableName
@@ -113,6 +117,10 @@ class TableFacts:
     references_itself: bool
     distributed: bool
     watched: frozenset[str]
+    inherited: bool
+    row_lockable: bool
+    unique_indexes: str
+    unique_columns: frozenset[str]
     columns: Mapping[str, ColumnFacts]
 
 
@@ -131,13 +139,6 @@ ACTION_FINGERPRINT: Final = """ROW(
 """What differs once a trigger or rule of a table that has any, or a trigger of a partition, was
 made, altered or dropped. PostgreSQL takes longer to plan it than all the rest of a reservation.
 """
-
-_TRIGGERS: Final = """EXISTS (SELECT FROM pg_trigger t
-                    WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN
-                           (SELECT relid FROM pg_partition_tree(c.oid)))
-                      AND NOT t.tgisinternal AND t.tgenabled <> 'D'
-                      AND t.tgtype & {mask} = {bits})"""
-# tgtype: 1 for each row, 2 before, 4 on INSERT.
 
 INSERT_RULES: Final = (
     "EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = {table} AND r.ev_type = '3')"
@@ -159,20 +160,19 @@ _FACTS = text(
            c.relkind IN ('r', 'p')
                AND has_table_privilege(c.oid, 'INSERT') AS lockable,
            {INSERT_RULES.format(table="c.oid")} AS insert_rules,
-           {_TRIGGERS.format(mask=4, bits=4)} AS insert_triggers,
-           {_TRIGGERS.format(mask=7, bits=7)} AS before_insert_triggers,
-           {_TRIGGERS.format(mask=5, bits=4)} AS statement_triggers,
+           {TRIGGERS.format(mask=4, bits=4)} AS insert_triggers,
+           {TRIGGERS.format(mask=7, bits=7)} AS before_insert_triggers,
+           {TRIGGERS.format(mask=5, bits=4)} AS statement_triggers,
            EXISTS (SELECT FROM pg_constraint k
                     WHERE k.conrelid = c.oid AND k.confrelid = c.oid
                       AND k.contype = 'f') AS references_itself,
            {IS_DISTRIBUTED} AS distributed,
-           ARRAY(SELECT k.kind
-                   FROM (VALUES ('insert', 5, 4, '3'), ('update', 17, 16, '2'),
-                                ('delete', 9, 8, '4')) k (kind, mask, bits, event)
-                  WHERE {_TRIGGERS.format(mask="k.mask", bits="k.bits")}
-                     OR EXISTS (SELECT FROM pg_rewrite r
-                                 WHERE r.ev_class = c.oid AND r.ev_type = k.event::"char"))
-               AS watched,
+           {WATCHED} AS watched,
+           {IS_INHERITED} AS inherited,
+           {MAY_LOCK_ROWS} AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+               AS row_lockable,
+           {UNIQUE_INDEXES} AS unique_indexes,
+           {IS_UNIQUE} AS is_unique,
            a.attname::text AS column_name, {COLUMN_FINGERPRINT} AS column_fingerprint,
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
            format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
@@ -339,9 +339,12 @@ def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
 
 def _read(connection: Connection, names: list[TableName]) -> dict[TableName, TableFacts]:
     columns: dict[int, dict[str, ColumnFacts]] = {}
+    unique: dict[int, set[str]] = {}
     tables = {}
     for row in connection.execute(_FACTS, {"names": names}):
         tables[row.slot] = row
+        if row.is_unique:
+            unique.setdefault(row.slot, set()).add(row.column_name)
         columns.setdefault(row.slot, {})[row.column_name] = ColumnFacts(
             name=row.column_name,
             fingerprint=row.column_fingerprint,
@@ -384,6 +387,10 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
             references_itself=row.references_itself,
             distributed=row.distributed,
             watched=frozenset(row.watched),
+            inherited=row.inherited,
+            row_lockable=row.row_lockable,
+            unique_indexes=row.unique_indexes,
+            unique_columns=frozenset(unique.get(slot, ())),
             columns=columns[slot],
         )
         for slot, row in tables.items()

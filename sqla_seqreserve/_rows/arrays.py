@@ -13,15 +13,19 @@ from __future__ import annotations
 import datetime as dt
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import NoneType
 from typing import Any, Final
 
+from .._drivers.driver import TypeTable
 from .checks import has_offset, has_steady_offset, is_naive
 
-__all__ = ["ArrayText", "array_text"]
+__all__ = ["ArrayText", "array_text", "distinguished"]
+
+_TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
+"""Types to which different strings are different."""
 
 _LIMITS: Final[Mapping[str, int]] = {"SMALLINT": 2**15, "INTEGER": 2**31, "BIGINT": 2**63}
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
@@ -37,22 +41,31 @@ class ArrayText:
 
 
 def array_text(
-    values: Sequence[Any], cast: str | None, stored: str | None, *, has_ends: bool = False
+    values: Sequence[Any],
+    cast: str | None,
+    driver: TypeTable,
+    stored: str | None,
+    *,
+    is_alone: bool,
 ) -> ArrayText | None:
     """The values as an array; ``None``: it might not mean what they mean one by one.
 
     :param cast: what SQLAlchemy casts each to, as SQL.
+    :param driver: what the values are sent by.
     :param stored: the type of untyped strings, as SQL, where there is no cast.
-    :param has_ends: the driver makes infinity of Python's first and last day (asyncpg).
+    :param is_alone: a value is assigned to a column, or compared with it, as it is.
     """
+    if cast is None and driver != "text":
+        # The driver, or the server, knows the parameter's type.
+        return None
     kinds = set(map(type, values))
     has_null = NoneType in kinds
     kinds.discard(NoneType)
     if len(kinds) > 1:
         return None
     if not kinds:
-        element = cast or stored
-        if element is None:
+        element = cast or (stored if is_alone else None)
+        if element is None or element.endswith("]"):
             return None
         return ArrayText("{" + ",".join(["NULL"] * len(values)) + "}", element)
     [kind] = kinds
@@ -60,22 +73,52 @@ def array_text(
     if known is None:
         return None
     given = [value for value in values if value is not None] if has_null else values
-    if has_ends and issubclass(kind, dt.date) and not _ENDS.isdisjoint(map(_day, given)):
+    if driver == "asyncpg" and issubclass(kind, dt.date) and not _ENDS.isdisjoint(map(_day, given)):
+        # asyncpg makes infinity of Python's first and last day.
         return None
     if kind is str:
         if "\0" in "".join(given):
             return None
         element = cast or stored
+    elif cast is None and not is_alone and kind in _LITERALS:
+        element = _LITERALS[kind](given)
     else:
         element = known.element(cast, given)
     if element is None or element.endswith("]"):
         return None
     write = known.write
+    if kind is dt.timedelta and driver == "text":
+        write = _interval_literal
     if has_null:
         texts = ["NULL" if value is None else write(value) for value in values]
     else:
         texts = list(map(write, values))
     return ArrayText("{" + ",".join(texts) + "}", element)
+
+
+def distinguished(
+    values: Sequence[Any], element: str, column: str | None
+) -> Sequence[Hashable] | None:
+    """Values that differ where the server finds different rows by these; ``None``: they might not.
+
+    :param element: the type of the parameter, as SQL.
+    :param column: the name of the type of the column that it is compared with.
+    """
+    kind = next((type(value) for value in values if value is not None), None)
+    if "(" in element and not (kind is str and column in _TEXTS):
+        # Two may be rounded to the same.
+        return None
+    if kind is float and any(value != value for value in values):
+        return None
+    if kind is str:
+        if column == "uuid" and element == "UUID":
+            try:
+                return [value and uuid.UUID(value) for value in values]
+            except ValueError:
+                return None
+        if column not in _TEXTS:
+            return None
+    return values
 
 
 def _day(value: dt.date) -> tuple[int, int, int]:
@@ -151,6 +194,12 @@ def _bytes(value: bytes) -> str:
 
 
 def _interval(value: dt.timedelta) -> str:
+    # Without a sign of its own, the sign of the days is that of the seconds to IntervalStyle
+    # sql_standard; psycopg2's literal is without.
+    return f'"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"'
+
+
+def _interval_literal(value: dt.timedelta) -> str:
     return f'"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"'
 
 
@@ -164,6 +213,22 @@ def _float(value: float) -> str:
     # The literal -0.0 is the numeric 0.0 to SQL; as a parameter it keeps its sign.
     return repr(value)
 
+
+def _whole_literal(values: Sequence[int]) -> str | None:
+    """What SQL takes a whole number for: an integer if it is one."""
+    limit = _LIMITS["INTEGER"]
+    return "INTEGER" if all(-limit < value < limit for value in values) else None
+
+
+def _nothing(values: Sequence[Any]) -> None:
+    """SQL takes 5 for an integer, and 5.0 for a numeric."""
+
+
+_LITERALS: Final[Mapping[type, Callable[[Sequence[Any]], str | None]]] = {
+    int: _whole_literal,
+    Decimal: _nothing,
+}
+"""The type of a number that is a part of an expression, where it is a literal."""
 
 _KINDS: Final[Mapping[type, _Kind]] = {
     bool: _Kind({True: "t", False: "f"}.__getitem__, _one_of("BOOLEAN")),

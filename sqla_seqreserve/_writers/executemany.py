@@ -23,10 +23,11 @@ from .. import _host as host
 from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
+from .._host import statements
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._rows.arrays import ArrayText, array_text
+from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
 from .copy import copy_statement, no_copy_reason
@@ -83,12 +84,17 @@ def write_many(
         return "the statement is more than its table, its values and its key"
     if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
         return "nothing can be compared in this transaction"
+    if not statements.is_in_schemas_of(connection, context):
+        return "the statement has a schema_translate_map of its own"
     name = catalogue.table_name(connection, rewriting.many.table)
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None:
         return "the database has no such table"
-    reason = _table_reason(facts, rewriting.many.kind)
+    kind = rewriting.many.kind
+    reason = _table_reason(facts, kind) or _order_reason(facts, rewriting)
     if reason is not None:
+        if catalogue.is_in_doubt(connection, facts, rows):
+            catalogue.forget(connection, [name])
         return reason
     copied: CopyRows | None = None
     if rewriting.is_row and (fewest is not None or rows >= _COPIED):
@@ -101,9 +107,11 @@ def write_many(
     failure = context.dialect.loaded_dbapi.Error
     try:
         if copied is None:
-            driver.script(cursor, [*comparison(facts), many_statement(rewriting, arrays, facts)])
+            driver.script(
+                cursor, [*comparison(facts, kind), many_statement(rewriting, arrays, facts)]
+            )
         else:
-            driver.script(cursor, comparison(facts))
+            driver.script(cursor, comparison(facts, kind))
             driver.copy(cursor, copy_statement(facts.name, copied), copied)
     except failure as error:
         if not _was_compared(driver, cursor, error, failure):
@@ -161,7 +169,21 @@ def _table_reason(facts: TableFacts, kind: Kind) -> str | None:
     if facts.distributed:
         return "Citus distributes the table"
     if kind in facts.watched:
-        return f"{facts.name} has a rule or a statement trigger on {kind.upper()}"
+        return f"{facts.name} has a rule or a trigger on {kind.upper()}"
+    if facts.inherited:
+        return f"other tables inherit from {facts.name}"
+    if not (facts.lockable if kind == "insert" else facts.row_lockable):
+        return f"the role may not lock {facts.name} or its rows"
+    return None
+
+
+def _order_reason(facts: TableFacts, rewriting: Rewriting) -> str | None:
+    """Why the order of the rows, or what is checked between them, may matter."""
+    if rewriting.many.kind != "update":
+        return f"rows of {facts.name} refer to each other" if facts.references_itself else None
+    unique = facts.unique_columns & rewriting.assigned
+    if unique:
+        return f"a unique index looks at {', '.join(sorted(unique))}"
     return None
 
 
@@ -183,21 +205,28 @@ def _arrays(
         other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
             return f"the driver has an adapter of its user's for {other.__name__}"
+        column = facts.columns.get(rewriting.columns.get(each.key, ""))
         stored = None
-        if each.cast is None and driver.types == "text":
-            column = facts.columns.get(rewriting.columns.get(each.key, ""))
-            if column is not None and column.type_name in _UNTYPED:
-                stored = "TEXT"
-        array = array_text(values, each.cast, stored, has_ends=driver.types == "asyncpg")
+        if column is not None and not types:
+            stored = column.type_text
+        elif column is not None and column.type_name in _UNTYPED:
+            stored = "TEXT"
+        array = array_text(
+            values, each.cast, driver.types, stored, is_alone=each.key in rewriting.columns
+        )
         if array is None:
             return "a parameter holds values that an array might not hold exactly"
         arrays[each.key] = array
-    keys = [values_of[key] for key in rewriting.keys]
-    if rewriting.many.kind != "insert" and (
-        not keys or len(set(zip(*keys, strict=True))) < len(parameters)
-    ):
+    if rewriting.many.kind == "insert":
+        return arrays
+    keys = []
+    for key in rewriting.keys:
+        column = facts.columns.get(rewriting.columns.get(key, ""))
+        named = None if column is None else column.type_name
+        keys.append(distinguished(values_of[key], arrays[key].element, named))
+    if not keys or None in keys or len(set(zip(*keys, strict=True))) < len(parameters):
         # One statement a row lets the last win.
-        return "two rows are for the same key"
+        return "two rows may be for the same key"
     return arrays
 
 

@@ -7,6 +7,8 @@
                      ORDER BY sent.number FOR NO KEY UPDATE OF item)
     UPDATE item SET price=locked.c0 FROM locked WHERE item.id = locked.c1
 
+(All names that are ours begin with ``sqla_seqreserve_``.)
+
 The text of SET, VALUES and WHERE is SQLAlchemy's, with a column in place of each placeholder. The
 rows are locked in the order of the parameters first, as one statement a row would lock them: a join
 takes them in any order, and two flushes of the same objects would wait for each other in a circle.
@@ -21,10 +23,12 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from .._drivers.text_format import literal
-from .._host.statements import CompiledMany, compiled_many, replaced
+from .._host.statements import CompiledMany, Kind, compiled_many, replaced
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts, quoted
+from .._ids.together import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
 from .._rows.arrays import ArrayText
+from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words
 
 __all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "comparison", "many_statement", "rewriting_of"]
 
@@ -36,9 +40,10 @@ _SAVEPOINT: Final = "sqla_seqreserve_many"
 UNDO: Final = (f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", f"RELEASE SAVEPOINT {_SAVEPOINT}")
 """What undoes a failed comparison; refused where it was the statement behind it that failed."""
 
-_SENT: Final = "sqla_seqreserve_sent"
-_LOCKED: Final = "sqla_seqreserve_locked"
-_NUMBER: Final = "number"
+_OURS: Final = "sqla_seqreserve_"
+_SENT: Final = f"{_OURS}sent"
+_LOCKED: Final = f"{_OURS}locked"
+_NUMBER: Final = f"{_OURS}number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,9 @@ class Rewriting:
 
     :param head: up to its WHERE; of an INSERT up to its VALUES.
     :param condition: its WHERE; of an INSERT the row in its VALUES.
-    :param keys: placeholders of the condition.
+    :param keys: placeholders of the condition that find rows by what the statement does not set:
+        where they differ, so do the rows.
+    :param assigned: the columns that an UPDATE sets.
     :param columns: of a placeholder that stands for a column's own value, the column's name.
     :param is_row: of an INSERT: its values are those of the columns, and no expression.
     """
@@ -56,6 +63,7 @@ class Rewriting:
     head: str
     condition: str
     keys: tuple[str | int, ...]
+    assigned: frozenset[str]
     columns: Mapping[str | int, str]
     is_row: bool = False
 
@@ -76,10 +84,18 @@ def rewriting_of(context: Any, statement: str) -> Rewriting | None:
 
 _APART: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bWHERE\b|\bVALUES\b")
 _WORDS: Final = frozenset({"WHERE", "VALUES"})
+_SET: Final = re.compile(r"\bSET ")
+
+
+def _column(number: int) -> str:
+    return f"{_OURS}c{number}"
 
 
 def _taken_apart(many: CompiledMany) -> Rewriting | None:
-    names = {each.key: f"c{number}" for number, each in enumerate(many.placeholders)}
+    bare = words(many.text)
+    if bare is None or _OURS in many.text:
+        return None
+    names = {each.key: _column(number) for number, each in enumerate(many.placeholders)}
     inserts = many.kind == "insert"
     source = _SENT if inserts else _LOCKED
     whole = replaced(many, {key: f"{source}.{name}" for key, name in names.items()})
@@ -96,20 +112,37 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
         if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
             return None
         condition = condition[1:-1]
+        if not sees_nothing_else(words(condition) or "("):
+            return None
         columns = _inserted(head)
         values = ", ".join(f"{source}.{name}" for name in names.values())
         is_row = condition == values and len(columns) == len(names)
-        return Rewriting(many, head, condition, (), dict(zip(names, columns, strict=False)), is_row)
+        by_key = dict(zip(names, columns, strict=True)) if is_row else {}
+        return Rewriting(many, head, condition, (), frozenset(), by_key, is_row)
+    assigned = frozenset[str]()
+    if many.kind == "update":
+        before_where = words(head) or ""
+        set_ = _SET.search(before_where)
+        if set_ is None or not sees_nothing_else(before_where[set_.end() :]):
+            return None
+        assigned = assigned_columns(head)
+    compared = columns_compared(condition, source)
+    if compared is None:
+        return None
     keys = tuple(
-        key for key, name in names.items() if re.search(rf"\b{source}\.{name}\b", condition)
+        key for key, name in names.items() if name in compared and compared[name] not in assigned
     )
-    return Rewriting(many, head, condition, keys, _columns(many))
+    return Rewriting(many, head, condition, keys, assigned, _columns(many))
 
 
 def _inserted(head: str) -> list[str]:
     """The columns that an INSERT names, as the table has them."""
     names = re.findall(r'"((?:[^"]|"")+)"|([^\s",()]+)', head[head.rindex(" (") :])
     return [plain or quoted.replace('""', '"') for quoted, plain in names]
+
+
+_END: Final = r"(?=,|\)|$|\s+(?:WHERE|AND)\b)"
+"""What is behind a value that is no part of an expression."""
 
 
 def _columns(many: CompiledMany) -> dict[str | int, str]:
@@ -119,29 +152,33 @@ def _columns(many: CompiledMany) -> dict[str | int, str]:
     found = {}
     for each in many.placeholders:
         match = re.search(
-            rf'(?:"((?:[^"]|"")+)"|(\w+)) ?= ?{re.escape(each.text)}(?![\w:])', many.text
+            rf'(?:"((?:[^"]|"")+)"|(\w+)) ?= ?{re.escape(each.text)}{_END}', many.text
         )
         if match is not None:
             found[each.key] = match[2] or match[1].replace('""', '"').replace("%%", "%")
     return found
 
 
-def comparison(facts: TableFacts) -> tuple[str, ...]:
+def comparison(facts: TableFacts, kind: Kind) -> tuple[str, ...]:
     """Statements that lock the table and fail unless what is known of it still holds, with a
     savepoint around them.
     """
     return (
         f"SAVEPOINT {_SAVEPOINT}",
         f"LOCK TABLE ONLY {facts.name} IN ROW EXCLUSIVE MODE",
-        _compared(facts),
+        _compared(facts, kind),
         f"RELEASE SAVEPOINT {_SAVEPOINT}",
     )
 
 
-def _compared(facts: TableFacts) -> str:
+def _compared(facts: TableFacts, kind: Kind) -> str:
     holds = f"{catalogue.FINGERPRINT} = {literal(facts.fingerprint)}"
     if facts.action_fingerprint is not None:
         holds += f" AND {catalogue.ACTION_FINGERPRINT} = {literal(facts.action_fingerprint)}"
+    if kind == "update":
+        holds += f" AND {UNIQUE_INDEXES} = {literal(facts.unique_indexes)}"
+    if kind != "insert":
+        holds += f" AND NOT {IS_INHERITED} AND {MAY_LOCK_ROWS}"
     return (
         f"SELECT 1 / count(*) FROM pg_catalog.pg_class c "  # noqa: S608  # quoted names and literals
         f"WHERE c.oid = to_regclass({literal(facts.name)}) AND {holds}"
@@ -152,7 +189,7 @@ def many_statement(
     rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
 ) -> str:
     """The statement for all rows."""
-    names = [f"c{number}" for number in range(len(arrays))]
+    names = [_column(number) for number in range(len(arrays))]
     values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
     sent = (
         f"SELECT * FROM unnest({', '.join(values)}) WITH ORDINALITY "  # noqa: S608  # as above

@@ -1,0 +1,93 @@
+"""Reads the text of a compiled UPDATE, DELETE or INSERT, as far as one must to know that it means
+the same for all rows at once: that no row of parameters can see, or touch, what another one wrote.
+
+Nothing here understands SQL. What is not of the few shapes below is left to be executed row by row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["assigned_columns", "columns_compared", "name_of", "sees_nothing_else", "words"]
+
+_NAME: Final = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
+_COLUMN: Final = rf"(?:{_NAME}\.)*(?P<column>{_NAME})"
+_TOKEN: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_ASSIGNED: Final = re.compile(rf"(?:\bSET |, )({_NAME})=")
+_UNREADABLE: Final = re.compile(r"--|/\*|\$[\w$]*\$|\b[EeUu]&?''")
+_CALL: Final = re.compile(r"([\w\"\].]+)\s*\(")
+_SEEING: Final = re.compile(r"\b(?:SELECT|TABLE|DEFAULT|OVER|CURRENT\s+OF)\b", re.IGNORECASE)
+
+_KNOWN: Final = frozenset(
+    word
+    for line in (
+        "and or not in when then else case end cast as interval values any all row between is like",
+        "ilike varchar char character varying numeric decimal timestamp time bit float zone",
+        "abs btrim cardinality ceil ceiling coalesce concat date_trunc extract floor greatest",
+        "initcap least left length lower ltrim mod now nullif power replace right round rtrim sign",
+        "sqrt substr substring timezone trim trunc upper array_append array_cat array_prepend",
+        "array_remove gen_random_uuid jsonb_build_object jsonb_set",
+    )
+    for word in line.split()
+)
+"""Keywords and types that stand before a bracket, and functions of PostgreSQL's that look at nothing
+but what they are given.
+"""
+
+
+def words(text: str) -> str | None:
+    """The text with nothing within its strings and quoted names; ``None``: it cannot be told where
+    these end.
+    """
+    for token in _TOKEN.finditer(text):
+        if token[0][0] == "'" and "\\" in token[0]:
+            # What a backslash means is a setting of the session.
+            return None
+    bare = _TOKEN.sub(lambda found: found[0][0] * 2, text)
+    if _UNREADABLE.search(bare) or bare.count("'") % 2 or bare.count('"') % 2:
+        return None
+    return bare
+
+
+def sees_nothing_else(expressions: str) -> bool:
+    """Whether nothing in the expressions, within whose strings is nothing, may look at another row
+    or depend on the order of the rows: no query, and no function but those that are known here.
+    """
+    if _SEEING.search(expressions):
+        return False
+    return all(found[1].lower() in _KNOWN for found in _CALL.finditer(expressions))
+
+
+def name_of(identifier: str) -> str:
+    """The name that an identifier of SQL is for."""
+    return identifier[1:-1].replace('""', '"') if identifier[0] == '"' else identifier
+
+
+def assigned_columns(head: str) -> frozenset[str]:
+    """The columns that an UPDATE sets, as SQLAlchemy writes it: ``SET a=..., b=...``."""
+    blank = _blanked_strings(head)
+    return frozenset(map(name_of, _ASSIGNED.findall(blank)))
+
+
+def _blanked_strings(text: str) -> str:
+    return _TOKEN.sub(lambda found: "''" if found[0][0] == "'" else found[0], text)
+
+
+def columns_compared(condition: str, source: str) -> Mapping[str, str] | None:
+    """The columns that a WHERE compares with a placeholder each, by the placeholder's name;
+    ``None``: it does more than that, and compare others with NULL.
+
+    :param source: the name before that of each placeholder.
+    """
+    equal = re.compile(rf"{_COLUMN} = {re.escape(source)}\.(?P<name>\w+)")
+    null = re.compile(rf"{_COLUMN} IS (?:NOT )?NULL")
+    found: dict[str, str] = {}
+    for term in condition.split(" AND "):
+        match = equal.fullmatch(term)
+        if match is not None:
+            found[match["name"]] = name_of(match["column"])
+        elif null.fullmatch(term) is None:
+            return None
+    return found
