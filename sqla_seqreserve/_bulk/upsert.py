@@ -20,6 +20,7 @@ from .one_by_one import OneByOne
 from .rows import chunks, within
 from .sending import may_copy, send
 from .staging import staged_plan
+from .syncing import Syncing
 from .update import Update
 from .upserting import Outcome, Upserting
 
@@ -48,11 +49,13 @@ def upsert(
     changed: bool,
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
+    sync: Syncing | None = None,
 ) -> tuple[int, Outcome]:
     """Upsert the rows; return how many there were, and what became of them.
 
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
+    :param sync: what becomes of the table's other rows, if that is of interest.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -65,7 +68,10 @@ def upsert(
         )
     if first is None:
         _checked_update(mapper, update, ())
+        if sync is not None:
+            sync.clear(whole)
         return 0, Outcome(0, 0)
+    what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
     name = catalogue.table_name(connection, whole.tables[0])
     arbiter = known_arbiter(connection, mapper, name, conflict)
@@ -78,7 +84,7 @@ def upsert(
     if plan is None:
         raise ConfigurationError(f"The database has no table {name}")
     if arbiter is None or not compared:
-        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
     first = whole.filled(first)
     given = given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
@@ -89,6 +95,8 @@ def upsert(
         sequence = (source.key.column, source.sequence.name)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
+    if sync is not None and not arbiter.nulls_alike:
+        required += [name for name in staged_columns if name not in required]
     check_alike(whole, first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
@@ -97,12 +105,18 @@ def upsert(
 
     def write(source: Source, total: int) -> tuple[int, Outcome]:
         rows = Given(source, plan, arbiter, total)
-        change = Update(overwritten, where)
-        if interference is None:
-            upserting = Upserting(rows, sequence, change)
-        else:
-            upserting = OneByOne(rows, change, sent, interference)
-        return total, upserting.run(keys=keys, changed=changed)
+
+        def run(where: Any) -> Outcome:
+            change = Update(overwritten, where)
+            if interference is None:
+                upserting = Upserting(rows, sequence, change)
+            else:
+                upserting = OneByOne(rows, change, sent, interference)
+            return upserting.run(keys=keys, changed=changed)
+
+        if sync is not None:
+            return total, sync.run(whole, rows, overwritten, run)
+        return total, run(where)
 
     by_copy = may_copy(whole, staged, pinned=pinned, reason=interference)
     total, outcome = send(
