@@ -15,7 +15,16 @@ from .reports import FlushEntry, FlushReport
 
 if TYPE_CHECKING:
     from ._flush.explain import Explanation
-    from .bulk import UpsertResult, bulk_insert, bulk_upsert
+    from .bulk import (
+        SyncResult,
+        UpdateResult,
+        UpsertResult,
+        bulk_delete,
+        bulk_insert,
+        bulk_sync,
+        bulk_update,
+        bulk_upsert,
+    )
     from .health import (
         HealthReport,
         RepairReport,
@@ -39,9 +48,14 @@ __all__ = [
     "SeqReserveError",
     "SequenceHealth",
     "SequenceHealthMixin",
+    "SyncResult",
+    "UpdateResult",
     "UpsertResult",
     "assign_ids",
+    "bulk_delete",
     "bulk_insert",
+    "bulk_sync",
+    "bulk_update",
     "bulk_upsert",
     "check_sequences",
     "register",
@@ -51,7 +65,16 @@ __all__ = [
 
 _HOMES: Final = {
     "_flush.explain": ("Explanation",),
-    "bulk": ("UpsertResult", "bulk_insert", "bulk_upsert"),
+    "bulk": (
+        "SyncResult",
+        "UpdateResult",
+        "UpsertResult",
+        "bulk_delete",
+        "bulk_insert",
+        "bulk_sync",
+        "bulk_update",
+        "bulk_upsert",
+    ),
     "health": (
         "HealthReport",
         "RepairReport",

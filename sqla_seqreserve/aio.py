@@ -25,7 +25,7 @@ from sqlalchemy.util import await_only
 from . import bulk, health, reservation
 from ._flush.explain import Explanation
 from ._mistakes import require_async
-from .bulk import Rows, UpsertResult
+from .bulk import Rows, SyncResult, UpdateResult, UpsertResult
 from .errors import ConfigurationError
 from .health import HealthReport, RepairReport
 from .registration import Registration
@@ -33,7 +33,10 @@ from .reservation import ReservedIds
 
 __all__ = [
     "assign_ids",
+    "bulk_delete",
     "bulk_insert",
+    "bulk_sync",
+    "bulk_update",
     "bulk_upsert",
     "check_sequences",
     "explain",
@@ -168,6 +171,85 @@ async def bulk_upsert(
             update=update,
             where=where,
             returning=returning,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+    )
+    return found
+
+
+async def bulk_update(
+    session: AsyncSession,
+    model: type[_T],
+    rows: Rows | Any,
+    *,
+    key: str | Iterable[str] | None = None,
+    columns: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpdateResult[_T]:
+    """See :func:`sqla_seqreserve.bulk_update`; ``rows`` may be an asynchronous iterable too."""
+    require_async("bulk_update", session)
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: UpdateResult[_T] = await session.run_sync(
+        lambda sync: bulk.bulk_update(
+            sync,
+            model,
+            given,
+            key=key,
+            columns=columns,
+            where=where,
+            returning=returning,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+    )
+    return found
+
+
+async def bulk_delete(
+    session: AsyncSession,
+    model: type[Any],
+    keys: Iterable[Any] | AsyncIterable[Any],
+    *,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> int:
+    """See :func:`sqla_seqreserve.bulk_delete`; ``keys`` may be an asynchronous iterable too."""
+    require_async("bulk_delete", session)
+    given = _awaited(keys) if isinstance(keys, AsyncIterable) else keys
+    found: int = await session.run_sync(
+        lambda sync: bulk.bulk_delete(sync, model, given, progress=progress, chunk_rows=chunk_rows)
+    )
+    return found
+
+
+async def bulk_sync(
+    session: AsyncSession,
+    model: type[Any],
+    rows: Rows | Any,
+    *,
+    key: str | Iterable[str],
+    scope: ColumnElement[bool],
+    update: str | Iterable[str] | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> SyncResult:
+    """See :func:`sqla_seqreserve.bulk_sync`; ``rows`` may be an asynchronous iterable too."""
+    require_async("bulk_sync", session)
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    found: SyncResult = await session.run_sync(
+        lambda sync: bulk.bulk_sync(
+            sync,
+            model,
+            given,
+            key=key,
+            scope=scope,
+            update=update,
+            dry_run=dry_run,
             progress=progress,
             chunk_rows=chunk_rows,
         )

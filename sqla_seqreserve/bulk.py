@@ -27,6 +27,17 @@ chunk and, unless ``returning=None``, what is returned.
 
 :func:`bulk_upsert` inserts the rows that are not there and updates the others, told apart by a
 unique index. ``None`` is NULL there, and every row must give the same attributes.
+
+::
+
+    done = bulk_update(session, Price, rows, key=["fund", "day"])
+    done.updated, done.missing
+    count = bulk_delete(session, Price, [17, 21, 34])
+    done = bulk_sync(session, Price, rows, key=["fund", "day"], scope=Price.fund == 4)
+    done.inserted, done.updated, done.unchanged, done.deleted
+
+:func:`bulk_update` changes the rows that are there, :func:`bulk_delete` deletes them by their keys,
+and :func:`bulk_sync` makes the rows of a scope the given ones.
 """
 
 from __future__ import annotations
@@ -47,6 +58,7 @@ from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
 from ._bulk.rows import chunks, within
 from ._bulk.upsert import upsert
+from ._bulk_changes import SyncResult, UpdateResult, bulk_delete, bulk_sync, bulk_update
 from ._host.collector import collector_paused
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
@@ -54,7 +66,17 @@ from .errors import ConfigurationError
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
 
-__all__ = ["Rows", "UpsertResult", "bulk_insert", "bulk_upsert"]
+__all__ = [
+    "Rows",
+    "SyncResult",
+    "UpdateResult",
+    "UpsertResult",
+    "bulk_delete",
+    "bulk_insert",
+    "bulk_sync",
+    "bulk_update",
+    "bulk_upsert",
+]
 
 log = logging.getLogger("sqla_seqreserve.bulk")
 

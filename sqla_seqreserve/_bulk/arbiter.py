@@ -116,15 +116,20 @@ def known_arbiter(
 
 
 def find_arbiter(
-    connection: Connection, mapper: Mapper[Any], table: str, conflict: str | Iterable[str]
+    connection: Connection,
+    mapper: Mapper[Any],
+    table: str,
+    conflict: str | Iterable[str],
+    what: str = "conflict",
 ) -> Arbiter:
     """The unique index of ``table`` that ``conflict`` names: by its name or that of its constraint,
     or by the attribute keys of its columns.
 
+    :param what: the argument that named it, for errors.
     :raises ConfigurationError: there is none, or it is checked too late to tell.
     """
     found = connection.execute(_INDEXES, {"table": table}).all()
-    wanted = _columns(mapper, conflict)
+    wanted = _columns(mapper, conflict, what)
     for row in found:
         by_name = isinstance(conflict, str) and row.name == conflict
         by_columns = wanted is not None and row.predicate is None and set(row.columns) == wanted
@@ -158,18 +163,18 @@ def find_arbiter(
         return arbiter
     has = "; ".join(f"{row.name} ({', '.join(row.elements)})" for row in found) or "none"
     raise ConfigurationError(
-        f"conflict={conflict!r} names no unique index of {table}. Expected the attribute keys of "
+        f"{what}={conflict!r} names no unique index of {table}. Expected the attribute keys of "
         f"one that holds every row, or the name of one. It has: {has}"
     )
 
 
-def _columns(mapper: Mapper[Any], conflict: str | Iterable[str]) -> set[str] | None:
+def _columns(mapper: Mapper[Any], conflict: str | Iterable[str], what: str) -> set[str] | None:
     """The names of the columns that the attribute keys stand for; ``None``: they are no keys."""
     keys: Sequence[str] = [conflict] if isinstance(conflict, str) else list(conflict)
     known = {prop.key: prop.columns[0].name for prop in mapper.column_attrs}
     unknown = [key for key in keys if key not in known]
     if unknown and not isinstance(conflict, str):
         raise ConfigurationError(
-            f"conflict={conflict!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
+            f"{what}={conflict!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
         )
     return None if unknown or not keys else {known[key] for key in keys}

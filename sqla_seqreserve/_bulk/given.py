@@ -140,6 +140,13 @@ class Given:
         existing = [self.existing.c[name] for name in self.names]
         return and_(self.rows.c[HELD], *self._are_same(self.rows, existing))
 
+    def is_same_row(self) -> ColumnElement[bool]:
+        """The same of a row of the target's own, and not of its elements."""
+        conditions = self._are_same(self.rows, self._target_elements())
+        if self.arbiter.predicate is not None:
+            conditions.append(self._holds())
+        return and_(self.rows.c[HELD], *conditions)
+
     def _are_same(self, rows: Any, elements: Iterable[Any]) -> list[ColumnElement[bool]]:
         """Whether a row's elements are these, one by one.
 

@@ -25,7 +25,7 @@ from .. import _host as host
 from .._rows.table import ColumnRows
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
-__all__ = ["Chunk", "chunks", "parts_of", "within"]
+__all__ = ["STREAMED", "Chunk", "chunks", "parts_of", "within"]
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, text
@@ -11,18 +10,17 @@ from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._ids import catalogue
-from .._rows.division import divide
 from .._rows.plan import Absent, InsertPlan
-from .._rows.table import ColumnRows
-from .._writers.copy import no_copy_reason, refused_types
-from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from ..errors import ConfigurationError
+from .alike import check_alike, given_by
 from .arbiter import Arbiter, find_arbiter, known_arbiter
-from .few import FEW, few_rows
 from .given import Given, Source
 from .inserting import Inserting
 from .one_by_one import OneByOne
-from .rows import Chunk, chunks, within
-from .staging import are_cast, staged_plan, staging
+from .rows import chunks, within
+from .sending import may_copy, send
+from .staging import staged_plan
+from .syncing import Syncing
 from .update import Update
 from .upserting import Outcome, Upserting
 
@@ -51,11 +49,13 @@ def upsert(
     changed: bool,
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
+    sync: Syncing | None = None,
 ) -> tuple[int, Outcome]:
     """Upsert the rows; return how many there were, and what became of them.
 
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
+    :param sync: what becomes of the table's other rows, if that is of interest.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -68,7 +68,10 @@ def upsert(
         )
     if first is None:
         _checked_update(mapper, update, ())
+        if sync is not None:
+            sync.clear(whole)
         return 0, Outcome(0, 0)
+    what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
     name = catalogue.table_name(connection, whole.tables[0])
     arbiter = known_arbiter(connection, mapper, name, conflict)
@@ -81,9 +84,9 @@ def upsert(
     if plan is None:
         raise ConfigurationError(f"The database has no table {name}")
     if arbiter is None or not compared:
-        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict)
+        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
     first = whole.filled(first)
-    given = _given(first)
+    given = given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = None
@@ -92,7 +95,9 @@ def upsert(
         sequence = (source.key.column, source.sequence.name)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
-    _check(whole, first, 0, given, required, why)
+    if sync is not None and not arbiter.nulls_alike:
+        required += [name for name in staged_columns if name not in required]
+    check_alike(whole, first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
     interference = host.interference(connection)
@@ -100,52 +105,36 @@ def upsert(
 
     def write(source: Source, total: int) -> tuple[int, Outcome]:
         rows = Given(source, plan, arbiter, total)
-        change = Update(overwritten, where)
-        if interference is None:
-            upserting = Upserting(rows, sequence, change)
-        else:
-            upserting = OneByOne(rows, change, sent, interference)
-        return total, upserting.run(keys=keys, changed=changed)
 
-    by_copy = (
-        pinned
-        and interference is None
-        and no_copy_reason(connection) is None
-        and refused_types(connection, staged) is None
+        def run(where: Any) -> Outcome:
+            change = Update(overwritten, where)
+            if interference is None:
+                upserting = Upserting(rows, sequence, change)
+            else:
+                upserting = OneByOne(rows, change, sent, interference)
+            return upserting.run(keys=keys, changed=changed)
+
+        if sync is not None:
+            return total, sync.run(whole, rows, overwritten, run)
+        return total, run(where)
+
+    by_copy = may_copy(whole, staged, pinned=pinned, reason=interference)
+    total, outcome = send(
+        whole,
+        staged,
+        first,
+        stream,
+        write,
+        by_copy=by_copy,
+        check=lambda chunk, start: check_alike(whole, chunk, start, given, required, why),
+        few=not (computed or arbiter.collated),
+        computed=computed,
+        kept=sent if interference is not None else None,
     )
-    division = None
-    if by_copy and len(first) <= FEW and not (computed or arbiter.collated):
-        division = divide(staged, first, connection)
-        following = next(stream, None)
-        found = None
-        if following is None and not are_cast(staged, division):
-            found = few_rows(staged, division)
-        if found is not None:
-            if whole.progress is not None:
-                whole.progress.sent(len(first))
-            return write(Source(connection, found, staged, is_table=False), len(first))
-        stream = chain([following] if following is not None else [], stream)
-    with staging(connection, staged, computed, by_copy=by_copy) as table:
-        if interference is not None:
-            table.kept = sent
-        table.add(first, 0, whole.progress, division)
-        total = len(first)
-        for chunk in map(whole.filled, stream):
-            _check(whole, chunk, total, given, required, why)
-            table.add(chunk, total, whole.progress)
-            total += len(chunk)
-        total, outcome = write(table.source, total)
     if by_copy:
         outcome.writer = "copy"
     outcome.reason = interference
     return total, outcome
-
-
-def _given(rows: Chunk) -> frozenset[str]:
-    if isinstance(rows, ColumnRows):
-        return frozenset(rows.columns)
-    found: Any = rows[0]
-    return frozenset(found) if isinstance(found, Mapping) else frozenset()
 
 
 def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
@@ -153,36 +142,6 @@ def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
     if polymorphic is None or polymorphic in given:
         return {}
     return {polymorphic: mapper.polymorphic_identity}
-
-
-def _check(
-    whole: Inserting,
-    rows: Chunk,
-    start: int,
-    given: frozenset[str],
-    required: Sequence[str],
-    why: Mapping[str, str],
-) -> None:
-    """Refuse rows that no INSERT could take, and those that give other attributes than the first:
-    what would become of the others in a row that is there?
-    """
-    whole.check(rows, start, required, why)
-    if isinstance(rows, ColumnRows):
-        alike = rows.columns.keys() == given
-    else:
-        alike = all(map(given.__eq__, map(frozenset, rows)))
-    if alike:
-        return
-    problems = [
-        RowProblem(index, key, "is given by some rows and not by others: expected all or none")
-        for index, row in enumerate(rows, start)
-        for key in sorted(given.symmetric_difference(row))
-    ]
-    raise InvalidRowsError(
-        f"{whole.mapper.class_.__name__}: rows must give the same attributes as row 0 "
-        "does; nothing was written",
-        problems,
-    )
 
 
 def _needed(

@@ -117,6 +117,7 @@ from .session import (
     register_deleted,
     register_inserted,
     register_persistent,
+    remove_deleted,
 )
 from .unit_of_work import (
     HISTORY_BLANK,
@@ -212,6 +213,7 @@ __all__ = [
     "register_inserted",
     "register_persistent",
     "registry_of",
+    "remove_deleted",
     "result_processor",
     "rollback_adapted",
     "save_in_order",

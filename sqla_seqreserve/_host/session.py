@@ -230,3 +230,10 @@ def expire_unmodified(
         if state is not None:
             attributes = {prop.key for prop in state.manager.mapper.attrs}
             state._expire_attributes(state.dict, attributes.difference(state.committed_state))
+
+
+def remove_deleted(session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> None:
+    """Take the objects of these keys out of the session, for their row was deleted."""
+    identity_class, known = mapper._identity_class, session.identity_map._dict
+    states = (known.get((identity_class, key, None)) for key in keys)
+    session._remove_newly_deleted([state for state in states if state is not None])

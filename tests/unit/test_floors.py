@@ -46,7 +46,7 @@ UPPER_FLOORS = {
 
 # The core's floors, from the top down: a module imports from its own floor and from those below.
 CORE_FLOORS = (
-    ("registration", "bulk", "aio"),
+    ("registration", "bulk", "_bulk_changes", "aio"),
     ("reservation",),
     ("_bulk",),
     ("_flush",),

@@ -1,0 +1,198 @@
+"""What ``bulk_delete`` does with the keys that it is given: staged, found and locked in order, and
+deleted from each table, those of subclasses first, within one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, func, select
+from sqlalchemy import delete as core_delete
+from sqlalchemy.orm import Mapper, Session
+
+from .. import _host as host
+from .._ids import catalogue
+from .._rows.plan import InsertPlan, insert_plan
+from .._rows.table import ColumnRows
+from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from ..reports import Writer
+from .given import Source, named
+from .inserting import Inserting
+from .matching import Matching
+from .rows import STREAMED, Chunk, within
+from .sending import may_copy, send
+from .singly import execute_singly
+from .target import Target
+
+__all__ = ["Deleted", "delete_found", "delete_rows", "tables_of"]
+
+
+@dataclass(slots=True, eq=False)
+class Deleted:
+    """How many rows were deleted; as asked for, their ``keys``."""
+
+    rows: int = 0
+    writer: Writer = "insert"
+    reason: str | None = None
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def delete_rows(
+    session: Session,
+    connection: Connection,
+    mapper: Mapper[Any],
+    keys: Any,
+    *,
+    wanted: bool,
+    progress: Callable[[int], object] | None,
+    chunk_rows: int | None,
+) -> Deleted:
+    """Delete the rows of these keys.
+
+    :param wanted: whether the keys of the rows that were deleted are.
+    """
+    whole = Inserting(session, connection, mapper, None, progress)
+    stream = within(session, keys, _chunks(keys, chunk_rows, whole))
+    first = next(stream, None)
+    if first is None:
+        return Deleted()
+    pinned = whole.pin() is not None
+    if not pinned:
+        whole.look()
+    target = Target(whole, "bulk_delete()")
+    tables = tables_of(connection, target)
+    why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")
+    whole.check(first, 0, whole.attributes, why)
+    staged = target.staged(whole.attributes, {})
+    interference = host.interference(connection)
+    reason = interference or _row_by_row_reason(tables)
+    by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
+
+    def write(source: Source, total: int) -> Deleted:
+        plans = {item.attribute: item for item in source.plan.columns}
+        matching = Matching(source, target, [plans[name] for name in whole.attributes], total)
+        # One row alone is locked in any order.
+        found = matching.found(locked=target.lockable(connection) if total > 1 else ())
+        return delete_found(
+            connection,
+            list(tables.items()),
+            matching.keys_of(found),
+            wanted=wanted,
+            singly=bool(reason),
+        )
+
+    outcome = send(
+        whole,
+        staged,
+        first,
+        stream,
+        write,
+        by_copy=by_copy,
+        check=lambda chunk, start: whole.check(chunk, start, whole.attributes, why),
+    )
+    outcome.writer = "copy" if by_copy else "insert"
+    outcome.reason = reason
+    return outcome
+
+
+def _chunks(keys: Any, chunk_rows: int | None, whole: Inserting) -> Iterator[Chunk]:
+    """The keys as rows of the key's attributes, chunk by chunk."""
+    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
+        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
+    if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
+        raise ConfigurationError(
+            "keys must be an iterable of keys, a tuple for one of several columns, found "
+            f"{type(keys).__name__}"
+        )
+    most = chunk_rows or (len(keys) if isinstance(keys, Sequence) else STREAMED)
+    return _by_column(iter(keys), max(most, 1), whole)
+
+
+def _by_column(keys: Iterator[Any], most: int, whole: Inserting) -> Iterator[Chunk]:
+    attributes, start = whole.attributes, 0
+    while chunk := list(islice(keys, most)):
+        if len(attributes) == 1:
+            columns: list[Sequence[Any]] = [chunk]
+        else:
+            _check_tuples(chunk, start, whole)
+            columns = list(zip(*chunk, strict=True))
+        yield ColumnRows(dict(zip(attributes, columns, strict=True)), len(chunk))
+        start += len(chunk)
+
+
+def _check_tuples(keys: Sequence[Any], start: int, whole: Inserting) -> None:
+    width, name = len(whole.attributes), ", ".join(whole.attributes)
+    problems = [
+        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}")
+        for index, key in enumerate(keys, start)
+        if isinstance(key, str | bytes) or not isinstance(key, Sequence) or len(key) != width
+    ]
+    if problems:
+        raise InvalidRowsError(
+            f"{whole.mapper.class_.__name__}: {len(problems)} keys are none of its; nothing was "
+            "deleted",
+            problems,
+        )
+
+
+def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]:
+    """The tables that rows of the class have a part in, those of subclasses first."""
+    mapper = target.mapper
+    classes = list(mapper.self_and_descendants)
+    found: dict[Table, InsertPlan] = {}
+    for table, _ in host.tables_in_order(mapper.base_mapper):
+        owner = next((each for each in classes if host.writes_to(each, table)), None)
+        if owner is None:
+            continue
+        name = catalogue.table_name(connection, table)
+        facts = catalogue.table_facts(connection, [name])[name]
+        if facts is None:
+            raise ConfigurationError(f"The database has no table {name}")
+        found[table] = insert_plan(owner, table, facts, connection.dialect)
+    return dict(reversed(found.items()))
+
+
+def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> str | None:
+    for plan in tables.values():
+        if "delete" in plan.facts.watched and plan.facts.kind in {"r", "p"}:
+            return f"{plan.facts.name} has a rule or a statement trigger on DELETE"
+    return None
+
+
+def delete_found(
+    connection: Connection,
+    plans: Sequence[tuple[Table, InsertPlan]],
+    keys: Sequence[Any],
+    *,
+    wanted: bool,
+    singly: bool,
+) -> Deleted:
+    """Delete rows that a statement finds.
+
+    :param plans: the tables, those of subclasses first.
+    :param keys: the columns of the key in a CTE that finds the rows, and locks them.
+    :param wanted: whether the keys of the rows that were deleted are.
+    :param singly: by a statement a row.
+    """
+    if singly:
+        rows = [tuple(row) for row in connection.execute(select(*keys).distinct())]
+        count = len(rows)
+        for table, plan in plans:
+            stored = host.key_columns(plan.mapper, table)
+            count = execute_singly(connection, core_delete(table), stored, rows)
+        return Deleted(count, keys=rows)
+    written: list[Any] = []
+    for index, (table, plan) in enumerate(plans):
+        stored = host.key_columns(plan.mapper, table)
+        same = and_(*(a == b for a, b in zip(stored, keys, strict=True)))
+        statement = core_delete(table).where(same).returning(*stored)
+        written.append(statement.cte(named(f"deleted_{index}")))
+    *others, last = written
+    if not wanted:
+        counted = select(func.count()).select_from(last).add_cte(*others)
+        return Deleted(connection.execute(counted).scalar_one())
+    rows = [tuple(row) for row in connection.execute(select(*last.c).add_cte(*others))]
+    return Deleted(len(rows), keys=rows)

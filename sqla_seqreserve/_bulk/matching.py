@@ -1,0 +1,126 @@
+"""Rows beside those of a class's tables that they are for, found by a key and locked in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Table,
+    and_,
+    exists,
+    false,
+    func,
+    literal,
+    select,
+    true,
+)
+
+from .._rows.plan import ColumnPlan
+from ..errors import InvalidRowsError, RowProblem
+from .given import NUMBER, Source, key_label, named
+from .target import Target
+
+__all__ = ["FITS", "STALE", "Matching"]
+
+FITS: Final = "sqla_seqreserve_fits"
+"""The column that tells whether the condition holds for a row that was found."""
+
+STALE: Final = "sqla_seqreserve_stale"
+"""The column that tells whether a row that was found has another version than the given one."""
+
+
+class Matching:
+    """The rows that are given, and those of the tables that have their key.
+
+    :param by: the columns of the key, as they are staged.
+    """
+
+    def __init__(self, source: Source, target: Target, by: Sequence[ColumnPlan], total: int):
+        self.source = source
+        self.target = target
+        self.total = total
+        self.by = by
+        given = select(source.table)
+        name = named("given")
+        self.rows: Any = given.subquery(name) if source.is_table else given.cte(name)
+
+    def is_same(self) -> ColumnElement[bool]:
+        """Whether a row of the tables is the one that a given row is for."""
+        pairs = [item.column == self.rows.c[item.column.name] for item in self.by]
+        return and_(*pairs, *self.target.is_of_class())
+
+    def found(
+        self,
+        columns: Sequence[str] = (),
+        *,
+        where: ColumnElement[bool] | None = None,
+        version: Any = None,
+        locked: Sequence[Table] = (),
+        key_share: bool = False,
+    ) -> Any:
+        """The rows that are there, locked in the order of their key: CTE of number and key.
+
+        :param columns: those of the given rows that are wanted too.
+        :param where: tells which of them are meant: :data:`FITS`.
+        :param version: a column that must be as it is given: :data:`STALE`.
+        :param locked: the tables whose rows are locked.
+        :param key_share: whether other transactions may still refer to them.
+        """
+        rows, target = self.rows, self.target
+        fits = true() if where is None else func.coalesce(target.plainly(where, rows), false())
+        stale = false() if version is None else version.is_distinct_from(rows.c[version.name])
+        labelled = [key.label(key_label(index)) for index, key in enumerate(target.keys)]
+        statement = select(
+            rows.c[NUMBER],
+            *labelled,
+            *(rows.c[name] for name in columns),
+            fits.cast(Boolean).label(FITS),
+            stale.cast(Boolean).label(STALE),
+        ).select_from(target.mapper.persist_selectable.join(rows, self.is_same()))
+        statement = statement.order_by(*target.keys)
+        if locked:
+            statement = statement.with_for_update(of=list(locked), key_share=key_share)
+        return statement.cte(named("found"))
+
+    def keys_of(self, found: Any) -> list[Any]:
+        """The key in what was found."""
+        return [found.c[key_label(index)] for index in range(len(self.target.keys))]
+
+    # Duplicates
+
+    def _groups(self, *columns: Any) -> Any:
+        return (
+            select(*columns)
+            .select_from(self.rows)
+            .group_by(*(self.rows.c[item.column.name] for item in self.by))
+            .having(func.count() > 1)
+        )
+
+    def has_duplicates(self) -> ColumnElement[bool]:
+        """Whether two rows are for one and the same row of the tables."""
+        return exists(self._groups(literal(1)).correlate(None))
+
+    def refuse_duplicates(self) -> None:
+        """Refuse rows that are for one and the same row of the tables.
+
+        :raises InvalidRowsError: naming each with the first of them.
+        """
+        number = self.rows.c[NUMBER]
+        attributes = ", ".join(str(item.attribute) for item in self.by)
+        problems = [
+            RowProblem(each, attributes, f"is the same row as row {first}")
+            for first, numbers in self.source.connection.execute(
+                self._groups(func.min(number), func.array_agg(number))
+            )
+            for each in sorted(numbers)[1:]
+        ]
+        if problems:
+            problems.sort(key=lambda problem: problem.index)
+            raise InvalidRowsError(
+                f"{self.target.name}: {len(problems)} of {self.total} rows are for a row that "
+                f"another one is for, by {attributes}; nothing was written",
+                problems,
+            )

@@ -1,0 +1,308 @@
+"""What ``bulk_sync`` does beside an upsert: rows of the scope that are not given are deleted, those
+that are as they are given are left alone, and the rest is the upsert's.
+
+Two of the same scope wait for each other by an advisory lock of the transaction: each deletes what
+the other inserts, and would wait for it in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final
+from zlib import crc32
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    and_,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy import delete as core_delete
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.sql import Select, visitors
+from sqlalchemy.types import UserDefinedType
+
+from .. import _host as host
+from .._ids.catalogue import ColumnFacts
+from .._rows.plan import InsertPlan
+from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from .deleting import delete_found, tables_of
+from .given import NUMBER, Given, key_label, named
+from .inserting import Inserting
+from .target import Target
+from .upserting import Outcome
+
+__all__ = ["Syncing"]
+
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")
+
+_COMPARED: Final = frozenset(
+    {
+        *("bool", "date", "float4", "float8", "int2", "int4", "int8", "jsonb", "numeric"),
+        *("time", "timestamp", "timestamptz", "uuid"),
+    }
+)
+"""Types of which equal values are the same value."""
+
+_COLLATED: Final = frozenset({"text", "varchar"})
+
+
+class _Record(UserDefinedType[Any]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "record"
+
+
+@dataclass(slots=True, eq=False)
+class Syncing:
+    """One ``bulk_sync``.
+
+    :param scope: which rows of the table are to become the given ones.
+    :param dry_run: count, and write nothing.
+    :param wanted: whether the keys of rows that were deleted are.
+    :param inserted: how many rows are new, as far as they were compared; ``updated`` likewise.
+    :param removed: the keys of rows that were deleted.
+    """
+
+    scope: ColumnElement[bool]
+    dry_run: bool
+    wanted: bool
+    deleted: int = 0
+    inserted: int = 0
+    updated: int = 0
+    removed: list[tuple[Any, ...]] = field(default_factory=list)
+    _is_certain: bool = False
+
+    def run(
+        self,
+        whole: Inserting,
+        given: Given,
+        columns: Sequence[Column[Any]],
+        upsert: Callable[[Any], Outcome],
+    ) -> Outcome:
+        """Make the rows of the scope the given ones.
+
+        :param columns: those to overwrite in a row that is there.
+        :param upsert: inserts and updates, on the condition that it is given.
+        """
+        target = _target(whole)
+        connection = whole.connection
+        if not self.dry_run:
+            self._lock(connection, given.plan, target)
+        where = self._compare(given, target, columns)
+        if self.dry_run:
+            return Outcome(self.inserted, self.updated)
+        outcome = Outcome(0, 0)
+        undone = nullcontext() if self._is_certain or host.autocommits(connection) else None
+        with undone or host.savepoint(whole.session, connection):
+            if self.deleted:
+                singly = _goes_singly(connection, given.plan)
+                self._delete(
+                    connection, given.plan, target, self._not_given(given, target), singly=singly
+                )
+            if self.inserted or self.updated:
+                self._leave_alone(given, target, columns)
+                outcome = upsert(where)
+                self._check_written(given, target)
+        return outcome
+
+    def clear(self, whole: Inserting) -> None:
+        """Delete all rows of the scope, for none is given."""
+        connection = whole.connection
+        target = _target(whole)
+        [(_, plan)] = target.plans.items()
+        condition = self._scope(target)
+        if self.dry_run:
+            counted = select(func.count()).select_from(plan.table).where(condition)
+            self.deleted = connection.execute(counted).scalar_one()
+            return
+        self._lock(connection, plan, target)
+        singly = _goes_singly(connection, plan)
+        self._delete(connection, plan, target, condition, singly=singly)
+
+    def _lock(self, connection: Connection, plan: InsertPlan, target: Target) -> None:
+        """Wait for another of the same scope."""
+        compiled = self._scope(target).compile(dialect=connection.dialect)
+        scope = crc32(f"{compiled} {sorted(compiled.params.items())!r}".encode())
+        connection.execute(_LOCK, {"table": _signed(plan.facts.oid), "scope": _signed(scope)})
+
+    def _compare(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> Any:
+        """Compare the rows with those of the table; return the condition on which a row that is
+        there is updated.
+
+        :param columns: those to overwrite.
+        :raises InvalidRowsError: two rows are for one, or a row is outside the scope.
+        """
+        connection, plan = given.source.connection, given.plan
+        rows, scope = given.rows, self._scope(target)
+        differing = _differ(plan.facts.columns, [(c, rows.c[c.name]) for c in columns])
+        matched = (
+            select(rows.c[NUMBER], func.coalesce(scope, false()).label("within"))
+            .add_columns(differing.label("differs"))
+            .select_from(given.target.join(rows, given.is_same_row()))
+            .cte(named("matched"))
+        )
+        extra = select(func.count()).select_from(given.target).where(self._not_given(given, target))
+        outside = select(func.array_agg(rows.c[NUMBER])).where(self._is_outside(given, target))
+        counts: list[Any] = [
+            select(func.count()).select_from(matched).scalar_subquery(),
+            select(func.count()).where(matched.c.differs, matched.c.within).scalar_subquery(),
+            select(func.array_agg(matched.c[NUMBER])).where(~matched.c.within).scalar_subquery(),
+            outside.scalar_subquery(),
+            extra.scalar_subquery(),
+            given.has_duplicates(),
+        ]
+        there, differ, elsewhere, out, self.deleted, twice = connection.execute(
+            select(*counts)
+        ).one()
+        if twice:
+            given.refuse_duplicates()
+        found = dict.fromkeys(out or (), "is outside the scope")
+        found.update((n, "is a row of the table outside the scope") for n in elsewhere or ())
+        self._refuse(given, target, found)
+        self.inserted, self.updated = given.total - there, differ
+        excluded = pg_insert(given.target).excluded
+        return _differ(plan.facts.columns, [(c, excluded[c.key]) for c in columns])
+
+    def _leave_alone(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> None:
+        """Take the rows out that are as they are given: of staged ones the upsert sees no more."""
+        if not given.source.is_table:
+            return
+        rows = given.rows
+        pairs = [(c, rows.c[c.name]) for c in columns]
+        same = (
+            select(rows.c[NUMBER])
+            .select_from(given.target.join(rows, given.is_same_row()))
+            .where(self._scope(target), ~_differ(given.plan.facts.columns, pairs))
+        )
+        staged: Any = given.source.table
+        given.source.connection.execute(core_delete(staged).where(staged.c[NUMBER].in_(same)))
+
+    def _check_written(self, given: Given, target: Target) -> None:
+        """Refuse rows that are not in the scope now that they are written."""
+        if self._is_certain:
+            return
+        rows = given.rows
+        is_within = exists(
+            select(literal(1))
+            .select_from(given.target)
+            .where(given.is_same_row(), self._scope(target))
+            .correlate(rows)
+        )
+        found = given.source.connection.execute(select(rows.c[NUMBER]).where(~is_within))
+        self._refuse(given, target, dict.fromkeys(found.scalars(), "is outside the scope"))
+
+    def _scope(self, target: Target) -> ColumnElement[bool]:
+        scope: ColumnElement[bool] = target.plainly(self.scope)
+        return and_(scope, *target.is_of_class())
+
+    def _not_given(self, given: Given, target: Target) -> ColumnElement[bool]:
+        rows = given.rows
+        is_given = exists(
+            select(literal(1)).select_from(rows).where(given.is_same_row()).correlate(given.target)
+        )
+        return and_(self._scope(target), ~is_given)
+
+    def _is_outside(self, given: Given, target: Target) -> ColumnElement[bool]:
+        """Whether a given row is outside the scope, if that is certain."""
+        scope, staged = target.plainly(self.scope), given.source.plan.columns
+        names = {item.column: item.column.name for item in staged if item.default is None}
+        for element in visitors.iterate(scope):
+            is_column = isinstance(element, Column)
+            if isinstance(element, Select) or (is_column and element not in names):
+                return false()
+        self._is_certain = True
+
+        def replaced(element: Any, **_: Any) -> Any:
+            return given.rows.c[names[element]] if isinstance(element, Column) else None
+
+        inside = visitors.replacement_traverse(scope, {}, replaced)
+        return ~func.coalesce(inside, false())
+
+    def _refuse(self, given: Given, target: Target, found: Mapping[int, str]) -> None:
+        if found:
+            attributes = ", ".join(
+                sorted({str(c.key) for c in visitors.iterate(self.scope) if isinstance(c, Column)})
+            )
+            raise InvalidRowsError(
+                f"{target.name}: {len(found)} of {given.total} rows are not in the scope that they "
+                "are given for; nothing was written",
+                [RowProblem(number, attributes, found[number]) for number in sorted(found)],
+            )
+
+    def _delete(
+        self,
+        connection: Connection,
+        plan: InsertPlan,
+        target: Target,
+        condition: ColumnElement[bool],
+        *,
+        singly: bool,
+    ) -> None:
+        labelled = [key.label(key_label(index)) for index, key in enumerate(target.keys)]
+        found: Any = select(*labelled).select_from(plan.table).where(condition)
+        found = found.order_by(*target.keys)
+        locked = target.lockable(connection)
+        found = (found.with_for_update(of=locked) if locked else found).cte(named("found"))
+        keys = [found.c[key_label(index)] for index in range(len(target.keys))]
+        done = delete_found(
+            connection, [(plan.table, plan)], keys, wanted=self.wanted, singly=singly
+        )
+        self.deleted, self.removed = done.rows, done.keys
+
+
+def _differ(
+    facts: Mapping[str, ColumnFacts], pairs: Iterable[tuple[Any, Any]]
+) -> ColumnElement[bool]:
+    """Whether one of the pairs is not the same value. Types in which values that are equal may be
+    written otherwise (citext, box, interval), or that know no equality (json), are compared byte by
+    byte.
+    """
+    found: list[ColumnElement[bool]] = []
+    for stored, given in pairs:
+        known = facts[stored.name]
+        if known.type_name in _COMPARED or known.is_enum:
+            found.append(stored.is_distinct_from(given))
+        elif known.type_name in _COLLATED:
+            found.append(stored.collate("C").is_distinct_from(given.collate("C")))
+        else:
+            # Without the cast PostgreSQL compares what the rows are made of.
+            left, right = (cast(func.row(each), _Record()) for each in (stored, given))
+            found.append(left.op("*<>", is_comparison=True)(right))
+    return or_(false(), *found)
+
+
+def _target(whole: Inserting) -> Target:
+    """The class's table, if it has one alone.
+
+    :raises ConfigurationError: subclasses have tables of their own.
+    """
+    target = Target(whole, "bulk_sync()")
+    tables = tables_of(whole.connection, target)
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables)
+        raise ConfigurationError(
+            f"Objects of {target.name} are stored in several tables ({names}), and bulk_sync() "
+            "is about one. Use bulk_upsert() or bulk_update(), and bulk_delete()"
+        )
+    return target
+
+
+def _goes_singly(connection: Connection, plan: InsertPlan) -> bool:
+    """Whether each row is deleted by a statement of its own."""
+    return host.interference(connection) is not None or "delete" in plan.facts.watched
+
+
+def _signed(number: int) -> int:
+    return number - 2**32 if number >= 2**31 else number

@@ -1,0 +1,184 @@
+"""The tables of a class of which rows are updated or deleted, and the columns that are staged for
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, Connection, Table, text
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import visitors
+
+from .. import _host as host
+from .._ids import catalogue
+from .._ids.catalogue import quoted
+from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from ..errors import ConfigurationError
+from .given import named
+from .inserting import Inserting
+
+__all__ = ["Target"]
+
+_MAY_LOCK: Final = text(
+    """
+    SELECT has_any_column_privilege(given.oid, 'UPDATE')
+      FROM unnest(CAST(:tables AS oid[])) WITH ORDINALITY AS given (oid, slot)
+     ORDER BY given.slot
+    """
+)
+
+
+class Target:
+    """The tables of one class in one database, parents first.
+
+    :param whole: knows the tables and what is known of them.
+    :param what: the function that is called, as errors name it.
+    """
+
+    def __init__(self, whole: Inserting, what: str) -> None:
+        self.mapper = whole.mapper
+        self.what = what
+        self.plans: dict[Table, InsertPlan] = {}
+        for table, plan in whole.plans.items():
+            if plan is None:
+                name = catalogue.table_name(whole.connection, table)
+                raise ConfigurationError(f"The database has no table {name}")
+            if plan.facts.distributed:
+                raise ConfigurationError(
+                    f"Citus distributes {plan.facts.name}, and joins it with no rows of {what}. "
+                    f"Use session.execute() with SQLAlchemy's own statement and a list of rows"
+                )
+            self.plans[table] = plan
+        self.keys: list[Any] = list(self.mapper.primary_key)
+
+    @property
+    def name(self) -> str:
+        """Of the class."""
+        return self.mapper.class_.__name__
+
+    def column_plan(self, attribute: str) -> ColumnPlan | None:
+        """How the attribute's column is written: the parent's where tables share it."""
+        for plan in self.plans.values():
+            for item in plan.columns:
+                if item.attribute == attribute:
+                    return item
+        return None
+
+    def row_by_row_reason(self, kind: str) -> str | None:
+        """Why one statement for all rows is another thing than one a row: a rule or a trigger of
+        the statement looks at it.
+        """
+        for plan in self.plans.values():
+            if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:
+                return f"{plan.facts.name} has a rule or a statement trigger on {kind.upper()}"
+        return None
+
+    @property
+    def stored(self) -> list[Table]:
+        """The tables whose rows can be locked before they are written: no views."""
+        return [table for table, plan in self.plans.items() if plan.facts.kind in {"r", "p"}]
+
+    def lockable(self, connection: Connection) -> list[Table]:
+        """Those of which the role may lock a row: DELETE alone does not allow it."""
+        tables = self.stored
+        if not tables:
+            return []
+        oids = [self.plans[table].facts.oid for table in tables]
+        allowed = connection.execute(_MAY_LOCK, {"tables": oids}).scalars()
+        return [table for table, may in zip(tables, allowed, strict=True) if may]
+
+    def is_of_class(self) -> list[ColumnElement[bool]]:
+        """Whether a row of a table that several classes share is one of this class."""
+        mapper: Mapper[Any] = self.mapper
+        if not mapper.single or mapper.polymorphic_on is None:
+            return []
+        identities = [each.polymorphic_identity for each in mapper.self_and_descendants]
+        return [self.plainly(mapper.polymorphic_on).in_(identities)]
+
+    def plainly(self, expression: Any, given: Any = None) -> Any:
+        """An expression of the class's attributes as one of its tables' columns; and
+        ``insert(Model).excluded`` as the columns of the given rows.
+
+        :param given: the rows; ``None``: every column is that of the row that is given.
+        """
+        columns = {column: column for table in self.plans for column in table.columns}
+
+        def replaced(element: Any, **_: Any) -> Any:
+            if not isinstance(element, Column):
+                return None
+            if getattr(element.table, "name", None) == "excluded" and given is not None:
+                return given.c[element.name]
+            return columns.get(element)
+
+        return visitors.replacement_traverse(expression, {}, replaced)
+
+    def staged(
+        self, attributes: Iterable[str], made: Mapping[Column[Any], Callable[[], Any]]
+    ) -> InsertPlan:
+        """How rows that give these attributes are staged.
+
+        :param made: columns that a function makes a value for in each row.
+        """
+        chosen: list[ColumnPlan] = []
+        for attribute in sorted(attributes):
+            item = self.column_plan(attribute)
+            if item is None:
+                raise ConfigurationError(
+                    f"{self.what} writes columns, and {self.name}.{attribute} is none that can be "
+                    "written"
+                )
+            chosen.append(
+                replace(
+                    item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
+                )
+            )
+        for plan in self.plans.values():
+            chosen += [
+                replace(
+                    item,
+                    attribute=None,
+                    absent=Absent.DEFAULT,
+                    default=_calls(made[item.column]),
+                    plain_default=None,
+                    is_version=False,
+                    is_of_class=True,
+                )
+                for item in plan.columns
+                if item.column in made
+            ]
+        first = next(iter(self.plans.values()))
+        plan = replace(
+            first, reason=None, columns=tuple(chosen), context_default=None, sentinel=None
+        )
+        return plan if len(self.plans) == 1 else self._of_several(plan)
+
+    def _of_several(self, plan: InsertPlan) -> InsertPlan:
+        """The plan with the facts of columns of several tables as those of one."""
+        owners = {item.column.name: self.plans[item.column.table] for item in plan.columns}
+        if len(owners) < len(plan.columns):
+            raise ConfigurationError(
+                f"{self.what}: several tables of {self.name} have a column of one name, and rows "
+                "give both. Expected one of them at a time"
+            )
+        names = [f"{owner.facts.name}.{quoted(name)}" for name, owner in owners.items()]
+        tables = ", ".join(each.facts.name for each in self.plans.values())
+        facts = replace(
+            plan.facts,
+            name=f"(SELECT {', '.join(names)} FROM {tables}) AS {named('tables')}",  # noqa: S608  # quoted names
+            fingerprint=" ".join(each.facts.fingerprint for each in self.plans.values()),
+            columns={name: owner.facts.columns[name] for name, owner in owners.items()},
+        )
+        return replace(plan, facts=facts)
+
+    def table_keys(self, table: Table) -> list[Any]:
+        """The columns of one of the tables that are equal to the class's key, in its order."""
+        keys = list(host.key_columns(self.mapper, table))
+        assert len(keys) == len(self.keys)
+        return keys
+
+
+def _calls(call: Callable[[], Any]) -> Callable[[Any], Any]:
+    return lambda _: call()

@@ -1,0 +1,357 @@
+"""What ``bulk_update`` does with the rows that it is given: checked, staged, and joined with the
+tables' own in one statement.
+
+The rows that are there are found by the key and locked in the order of their primary key, as a
+flush locks them; then each table is updated from what was found, all within one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, Connection, Integer, Table, and_, exists, func, select
+from sqlalchemy import update as core_update
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from .. import _host as host
+from ..errors import ConfigurationError
+from ..reports import Writer
+from .alike import check_alike, given_by
+from .given import NUMBER, Source, named
+from .inserting import Inserting
+from .matching import FITS, STALE, Matching
+from .rows import chunks, within
+from .sending import may_copy, send
+from .singly import execute_singly
+from .target import Target
+
+__all__ = ["Updated", "update_rows"]
+
+_MOST_NAMED: Final = 5
+
+
+@dataclass(slots=True, eq=False)
+class Updated:
+    """What became of the rows; as asked for, the ``keys`` of those that were found, by number, and
+    of those ``changed``, as they were.
+    """
+
+    total: int = 0
+    updated: int = 0
+    found: int = 0
+    missing: Sequence[int] = ()
+    writer: Writer = "insert"
+    reason: str | None = None
+    keys: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    changed: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def update_rows(
+    session: Session,
+    connection: Connection,
+    mapper: Mapper[Any],
+    rows: Any,
+    *,
+    key: str | Iterable[str] | None,
+    columns: str | Iterable[str] | None,
+    where: ColumnElement[bool] | None,
+    keys: bool,
+    progress: Callable[[int], object] | None,
+    chunk_rows: int | None,
+) -> Updated:
+    """Update the rows that are there.
+
+    :param keys: whether the keys of the rows that are found are wanted.
+    """
+    stream = within(session, rows, chunks(rows, chunk_rows, mapper))
+    first = next(stream, None)
+    whole = Inserting(session, connection, mapper, None, progress)
+    by = _named(mapper, "key", whole.attributes if key is None else key)
+    if not by:
+        raise ConfigurationError("key=() finds no row: expected the attributes of a key")
+    chosen = None if columns is None else _named(mapper, "columns", columns)
+    if first is None:
+        return Updated()
+    pinned = whole.pin() is not None
+    if not pinned:
+        whole.look()
+    target = Target(whole, "bulk_update()")
+    first = whole.filled(first)
+    given = given_by(first)
+    required = list(by)
+    why = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
+    if isinstance(first[0], Mapping):
+        # Else the check names the row.
+        change = _Change(target, given, by, chosen)
+        required += [item for item in change.required if item not in required]
+    check_alike(whole, first, 0, given, required, why)
+    staged = target.staged(given, change.made)
+    interference = host.interference(connection)
+    reason = interference or target.row_by_row_reason("update")
+    kept: list[Mapping[str, Any]] = []
+    by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
+
+    def write(source: Source, total: int) -> Updated:
+        plans = {item.attribute: item for item in source.plan.columns}
+        matching = Matching(source, target, [plans[attribute] for attribute in by], total)
+        if reason is not None:
+            return change.write_singly(matching, where, kept)
+        return change.write(matching, where, keys=keys)
+
+    outcome = send(
+        whole,
+        staged,
+        first,
+        stream,
+        write,
+        by_copy=by_copy,
+        check=lambda chunk, start: check_alike(whole, chunk, start, given, required, why),
+        kept=kept if reason is not None else None,
+    )
+    outcome.writer = "copy" if by_copy else "insert"
+    outcome.reason = reason
+    return outcome
+
+
+def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[str]:
+    chosen = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    unknown = [name for name in chosen if name not in mapper.column_attrs]
+    if unknown:
+        raise ConfigurationError(
+            f"{what}={names!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
+        )
+    return chosen
+
+
+class _Change:
+    """What the rows change.
+
+    :param given: the attributes that each row gives.
+    :param by: those of the key.
+    :param chosen: those to set; ``None``: all but the key's.
+    """
+
+    def __init__(
+        self, target: Target, given: frozenset[str], by: list[str], chosen: list[str] | None
+    ) -> None:
+        self.target = target
+        version = target.mapper.version_id_col
+        plans = {name: target.column_plan(name) for name in given}
+        fixed = {*by, *(a for a, item in plans.items() if item and item.column in self._keys())}
+        self.stale: Column[Any] | None = None
+        for name, item in plans.items():
+            if item is not None and item.column is version and name not in (chosen or ()):
+                fixed.add(name)
+                self.stale = item.column if name not in by else None
+        if chosen is None:
+            chosen = sorted(given - fixed)
+        lacking = sorted(set(chosen) - given)
+        if lacking:
+            raise ConfigurationError(
+                f"columns={chosen!r}: the rows do not give {', '.join(lacking)}. Expected "
+                "attributes that every row gives"
+            )
+        if not chosen:
+            raise ConfigurationError(
+                "The rows give no attribute to set, but those of the key. Expected one or more"
+            )
+        items = [item for item in map(target.column_plan, chosen) if item is not None]
+        # Of a column that cannot be written the staging says so.
+        self.columns = [item.column for item in items]
+        self.required = [
+            str(item.attribute)
+            for item in items
+            if not item.column.nullable and not item.evaluates_none
+        ]
+        if len(target.plans) > 1 and any(column in self._keys() for column in self.columns):
+            raise ConfigurationError(
+                f"{target.name} is stored in several tables, and bulk_update() changes no key that "
+                "they share. Change the objects, and flush()"
+            )
+        tables = {column.table for column in self.columns}
+        if version is not None:
+            tables.add(version.table)
+        self.tables = [table for table in target.plans if table in tables]
+        self.made: dict[Column[Any], Callable[[], Any]] = {}
+        self.set: dict[Table, dict[Any, Any]] = {table: {} for table in self.tables}
+        for table in self.tables:
+            self._on_update(table)
+
+    def _keys(self) -> set[Any]:
+        mapper, plans = self.target.mapper, self.target.plans
+        return {key for table in plans for key in host.key_columns(mapper, table)}
+
+    def _on_update(self, table: Table) -> None:
+        """What is set in a table beside what the rows give: a version, and by ``onupdate``."""
+        mapper = self.target.mapper
+        version, generator = mapper.version_id_col, mapper.version_id_generator
+        columns, staged = set(self.columns), {item.column for item in self._plans(table)}
+        for item in table.columns:
+            onupdate: Any = item.onupdate
+            if item in columns:
+                continue
+            if item is version and generator:
+                counted = isinstance(item.type, Integer)
+                made: Any = generator
+                self.set[table][item] = item + 1 if counted else made(None)
+            elif onupdate is None:
+                continue
+            elif onupdate.is_clause_element or onupdate.is_scalar:
+                self.set[table][item] = onupdate.arg
+            else:
+                call = host.plain_callable(onupdate)
+                if call is None:
+                    raise ConfigurationError(
+                        f"{table.name}.{item.name} has an onupdate= that looks at the row, which "
+                        "one statement for all rows cannot give it. Expected a function without "
+                        "arguments, a value or an SQL expression; or give its value in every row"
+                    )
+                if item in staged:
+                    self.made[item] = call
+                else:
+                    self.set[table][item] = call()
+
+    def _plans(self, table: Table) -> Iterable[Any]:
+        return self.target.plans[table].columns
+
+    def _from_rows(self, table: Table) -> list[Column[Any]]:
+        """The columns of a table whose value is that of the row."""
+        return [c for c in (*self.columns, *self.made) if c.table is table]
+
+    def _found(self, matching: Matching, where: Any, columns: Iterable[str] = ()) -> Any:
+        return matching.found(
+            list(dict.fromkeys(columns)),
+            where=where,
+            version=self.stale,
+            locked=[table for table in self.tables if table in self.target.stored],
+            key_share=True,
+        )
+
+    # One statement
+
+    def write(self, matching: Matching, where: Any, *, keys: bool) -> Updated:
+        """Update all rows by one statement."""
+        target = self.target
+        names = [c.name for table in self.tables for c in self._from_rows(table)]
+        found = self._found(matching, where, names)
+        allowed = [found.c[FITS]]
+        if self.stale is not None:
+            known = found.alias(named("stale"))
+            allowed.append(~exists(select(known.c[NUMBER]).where(known.c[STALE])))
+        if matching.total > 1:
+            allowed.append(~matching.has_duplicates())
+        all_written: list[Any] = []
+        for index, table in enumerate(self.tables):
+            stored = target.table_keys(table)
+            same = [a == b for a, b in zip(stored, matching.keys_of(found), strict=True)]
+            values = {c: found.c[c.name] for c in self._from_rows(table)}
+            statement = core_update(table).where(and_(*same, *allowed))
+            all_written.append(
+                statement.values({**self.set[table], **values})
+                .returning(found.c[NUMBER], *stored)
+                .cte(named(f"written_{index}"))
+            )
+        return self._read(matching, found, all_written, keys=keys)
+
+    def _read(
+        self, matching: Matching, found: Any, all_written: Sequence[Any], *, keys: bool
+    ) -> Updated:
+        connection, outcome = matching.source.connection, Updated(matching.total)
+        rows, (*others, written) = matching.rows, all_written
+        stale: list[int] = []
+        if keys:
+            new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
+            statement = select(
+                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *matching.keys_of(found), *new
+            ).select_from(found.outerjoin(written, found.c[NUMBER] == written.c[NUMBER]))
+            width = len(new)
+            for number, is_stale, done, *both in connection.execute(statement.add_cte(*others)):
+                old, now = tuple(both[:width]), tuple(both[width:])
+                outcome.keys[number] = old if done is None else now
+                if done is not None:
+                    outcome.changed.append(old)
+                if is_stale:
+                    stale.append(number)
+            outcome.found, outcome.updated = len(outcome.keys), len(outcome.changed)
+            if outcome.found < matching.total:
+                outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
+        else:
+            is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
+            counts: list[Any] = [
+                select(func.count()).select_from(found).scalar_subquery(),
+                select(func.count()).select_from(written).scalar_subquery(),
+                select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery(),
+                select(func.array_agg(found.c[NUMBER])).where(found.c[STALE]).scalar_subquery(),
+            ]
+            row = connection.execute(select(*counts).add_cte(*others)).one()
+            outcome.found, outcome.updated = row[0], row[1]
+            outcome.missing, stale = sorted(row[2] or ()), list(row[3] or ())
+        if not outcome.updated and matching.total > 1:
+            matching.refuse_duplicates()
+        self._refuse_stale(stale)
+        return outcome
+
+    def _refuse_stale(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
+        ordered = sorted(numbers)
+        shown = ", ".join(map(str, ordered[:_MOST_NAMED]))
+        more = ", …" if len(ordered) > _MOST_NAMED else ""
+        raise StaleDataError(
+            f"{self.target.name}: {len(ordered)} rows give another version than the database has "
+            f"(rows {shown}{more}); nothing was written"
+        )
+
+    # Row by row
+
+    def write_singly(
+        self, matching: Matching, where: Any, records: Sequence[Mapping[str, Any]]
+    ) -> Updated:
+        """Update each row by a statement of SQLAlchemy's own, its values as parameters."""
+        connection, outcome = matching.source.connection, Updated(matching.total)
+        matching.refuse_duplicates()
+        found = self._found(matching, where)
+        there = select(found.c[NUMBER], found.c[FITS], found.c[STALE], *matching.keys_of(found))
+        meant, stale = list[tuple[int, tuple[Any, ...]]](), list[int]()
+        for number, fits, is_stale, *key in connection.execute(there):
+            outcome.keys[number] = tuple(key)
+            if is_stale:
+                stale.append(number)
+            if fits:
+                meant.append((number, tuple(key)))
+        self._refuse_stale(stale)
+        outcome.found, outcome.updated = len(outcome.keys), len(meant)
+        outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
+        outcome.changed = [key for _, key in meant]
+        for table in self.tables:
+            stored, columns = self.target.table_keys(table), self._from_rows(table)
+            values = [{c: records[number][c.name] for c in columns} for number, _ in meant]
+            done = execute_singly(
+                connection,
+                core_update(table).values(self.set[table])
+                if self.set[table]
+                else core_update(table),
+                stored,
+                outcome.changed,
+                values,
+            )
+            outcome.updated = min(outcome.updated, done)
+        self._note_new_keys(outcome, meant, records)
+        return outcome
+
+    def _note_new_keys(
+        self,
+        outcome: Updated,
+        meant: Sequence[tuple[int, tuple[Any, ...]]],
+        records: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Where the rows change their primary key, what it is then."""
+        names = {i: k.name for i, k in enumerate(self.target.keys) if k in set(self.columns)}
+        for number, key in meant if names else ():
+            record = records[number]
+            outcome.keys[number] = tuple(
+                record[names[i]] if i in names else value for i, value in enumerate(key)
+            )

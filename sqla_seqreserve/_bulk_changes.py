@@ -1,0 +1,293 @@
+"""Update, delete and synchronize rows that are given as data: ``bulk_update``, ``bulk_delete`` and
+``bulk_sync`` of :mod:`sqla_seqreserve.bulk`, which says what they have in common.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Mapper, Session, scoped_session
+
+from . import _audit as audit
+from . import _host as host
+from ._bulk.deleting import delete_rows
+from ._bulk.loading import loaded
+from ._bulk.syncing import Syncing
+from ._bulk.updating import Updated, update_rows
+from ._bulk.upsert import upsert
+from ._ids.keys import mapper_of
+from ._ids.read_only import read_only_told
+from .errors import ConfigurationError
+from .reports import FlushEntry, Writer
+from .reservation import ReservedIds, connection_of
+
+__all__ = ["SyncResult", "UpdateResult", "bulk_delete", "bulk_sync", "bulk_update"]
+
+log = logging.getLogger("sqla_seqreserve.bulk")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult(Generic[_T]):
+    """What :func:`bulk_update` did.
+
+    :param updated: rows that were there and were overwritten; with the same values too.
+    :param unchanged: rows that were there and were left alone: ``where`` did not hold, or a trigger
+        suppressed the change.
+    :param missing: the positions of the rows whose key the table does not have, in order.
+    :param ids: the primary keys, aligned with the rows, under ``returning="ids"``; ``None`` for a
+        row that is missing.
+    :param objects: the rows as the database has them, aligned, under ``returning="objects"``;
+        ``None`` for one that is missing.
+    """
+
+    updated: int
+    unchanged: int
+    missing: tuple[int, ...]
+    ids: ReservedIds = field(default_factory=ReservedIds)
+    objects: list[_T | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What :func:`bulk_sync` did, or would do under ``dry_run``: numbers of rows.
+
+    :param inserted: given rows that were not there.
+    :param updated: given rows that were there with other values.
+    :param unchanged: given rows that were there as they are given, or that ``update=()`` leaves.
+    :param deleted: rows of the scope that are not given.
+    """
+
+    inserted: int
+    updated: int
+    unchanged: int
+    deleted: int
+
+
+def bulk_update(
+    session: Session | scoped_session[Any],
+    model: type[_T],
+    rows: Any,
+    *,
+    key: str | Iterable[str] | None = None,
+    columns: str | Iterable[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+    returning: Literal["ids", "objects"] | None = None,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> UpdateResult[_T]:
+    """Update the rows of the table that have the key of a given one: by COPY into a temporary
+    table, then one ``UPDATE .. FROM``; up to 200 rows of plain types within that statement.
+
+    Rows are locked in the order of their primary key, as a flush does it, so two updates of the
+    same rows wait for each other and do not dead-lock. What the rows do not give gets its
+    ``onupdate``, and a version is counted up. Of a class of several tables each that changes is
+    updated. Objects of the session whose row was updated are expired, but for what was changed in
+    them and not flushed.
+
+    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
+        NULL, and all rows give the same attributes. A version that they give must be the one that
+        the row has.
+    :param key: attribute keys that find the row; ``None``: those of the primary key. No two rows
+        give the same.
+    :param columns: attribute keys to set. ``None``: all that the rows give, but those of ``key``,
+        of the primary key and a version.
+    :param where: which rows to update: the class's attributes are the row that is there,
+        ``postgresql.insert(Model).excluded`` is the one that is given.
+    :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
+    :param progress: called with the number of rows sent since the last call, in the middle of a
+        COPY too, where it cannot use the session.
+    :param chunk_rows: the most rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, or that have the same key, each listed;
+        nothing was written.
+    :raises ConfigurationError: ``key`` or ``columns`` name no attribute that the rows give; Citus
+        distributes the table; the session is two-phase.
+    :raises sqlalchemy.orm.exc.StaleDataError: rows give another version than the table has.
+    :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    """
+    if returning not in {"ids", "objects", None}:
+        raise ConfigurationError(
+            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
+        )
+    mapper, target = _opened(session, model, "bulk_update()")
+    connection = connection_of(session, mapper)
+    held = host.persistent_of(target, mapper)
+    started = time.perf_counter()
+    told = read_only_told(connection, "bulk_update()", [mapper.class_.__name__])
+    with audit.failures_told(log), told:
+        done = update_rows(
+            target,
+            connection,
+            mapper,
+            rows,
+            key=key,
+            columns=columns,
+            where=where,
+            keys=held or returning is not None,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+        if held:
+            host.expire_unmodified(target, mapper, done.changed)
+        ids, objects = ReservedIds[Any](), list[_T | None]()
+        if returning == "ids":
+            single = len(mapper.primary_key) == 1
+            ids = ReservedIds(_key(done, number, single=single) for number in range(done.total))
+        elif returning == "objects":
+            found = dict(
+                zip(done.keys, loaded(target, mapper, list(done.keys.values())), strict=True)
+            )
+            objects = [found.get(number) for number in range(done.total)]
+    _tell(model, done.updated, done.writer, done.reason, started)
+    unchanged = done.found - done.updated
+    return UpdateResult(done.updated, unchanged, tuple(done.missing), ids, objects)
+
+
+def bulk_delete(
+    session: Session | scoped_session[Any],
+    model: type[Any],
+    keys: Iterable[Any],
+    *,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> int:
+    """Delete the rows of these primary keys, and return how many there were: by COPY into a
+    temporary table, then one ``DELETE .. USING``; up to 200 keys of plain types within that
+    statement.
+
+    Rows are locked in the order of the key. Of a class of several tables those of subclasses come
+    first. What refers to the rows is the database's business (``ON DELETE``), as with SQLAlchemy's
+    own ``delete(Model)``; objects of the session whose row was deleted leave it.
+
+    :param keys: values of the key, a tuple in key order for one of several columns; of a stream
+        too, memory holds one chunk. One that is there twice, or in no row, is no error.
+    :param progress: called with the number of keys sent since the last call, in the middle of a
+        COPY too, where it cannot use the session.
+    :param chunk_rows: the most keys that are checked and sent at once.
+    :raises InvalidRowsError: what is no key, each listed; nothing was deleted.
+    :raises ConfigurationError: Citus distributes the table; the session is two-phase.
+    :raises sqlalchemy.exc.DBAPIError: the database refused it: a row of another table refers to one
+        of these, say.
+    """
+    mapper, target = _opened(session, model, "bulk_delete()")
+    connection = connection_of(session, mapper)
+    held = host.persistent_of(target, mapper)
+    started = time.perf_counter()
+    told = read_only_told(connection, "bulk_delete()", [mapper.class_.__name__])
+    with audit.failures_told(log), told:
+        done = delete_rows(
+            target,
+            connection,
+            mapper,
+            keys,
+            wanted=held,
+            progress=progress,
+            chunk_rows=chunk_rows,
+        )
+        if held:
+            host.remove_deleted(target, mapper, done.keys)
+    _tell(model, done.rows, done.writer, done.reason, started)
+    return done.rows
+
+
+def bulk_sync(
+    session: Session | scoped_session[Any],
+    model: type[Any],
+    rows: Any,
+    *,
+    key: str | Iterable[str],
+    scope: ColumnElement[bool],
+    update: str | Iterable[str] | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], object] | None = None,
+    chunk_rows: int | None = None,
+) -> SyncResult:
+    """Make the rows of a scope the given ones: insert those that are missing, update those of which
+    a column differs, delete those that are not given.
+
+    Ids are taken from the sequence for new rows alone. Rows that are as they are given are neither
+    written nor locked. Two of the same scope wait for each other. Objects of the session whose row
+    was updated are expired, and those whose row was deleted leave it. No rows at all empty the
+    scope.
+
+    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
+        NULL, and all rows give the same attributes.
+    :param key: attribute keys of the columns of a unique constraint or index that holds every row,
+        or its name: it tells which row of the table a given one is.
+    :param scope: a condition on the class's attributes; ``sqlalchemy.true()`` for the whole table.
+    :param update: attribute keys to compare and overwrite. ``None``: all that the rows give, but
+        those of ``key`` and of the primary key; ``()``: none.
+    :param dry_run: count what would be done; nothing is written, and no id is taken.
+    :param progress: called with the number of rows sent since the last call, in the middle of a
+        COPY too, where it cannot use the session.
+    :param chunk_rows: the most rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, that are for the same row of the table or
+        that are not in the scope, each listed; nothing was written.
+    :raises ConfigurationError: ``key`` names no unique index, or rows do not give what it looks at;
+        the class is stored in several tables; Citus distributes the table; the session is
+        two-phase.
+    :raises sqlalchemy.exc.DBAPIError: the database refused a row.
+    """
+    mapper, target = _opened(session, model, "bulk_sync()")
+    connection = connection_of(session, mapper)
+    held = host.persistent_of(target, mapper)
+    started = time.perf_counter()
+    told = read_only_told(connection, "bulk_sync()", [mapper.class_.__name__])
+    sync = Syncing(scope, dry_run, held)
+    with audit.failures_told(log), told:
+        total, done = upsert(
+            target,
+            connection,
+            mapper,
+            rows,
+            conflict=key,
+            update=update,
+            where=None,
+            keys=False,
+            changed=held,
+            progress=progress,
+            chunk_rows=chunk_rows,
+            sync=sync,
+        )
+        if held:
+            host.expire_unmodified(target, mapper, done.changed)
+            host.remove_deleted(target, mapper, sync.removed)
+    written = done.inserted + done.updated
+    if not dry_run:
+        _tell(model, written + sync.deleted, done.writer, done.reason, started)
+    return SyncResult(done.inserted, done.updated, total - written, sync.deleted)
+
+
+def _opened(
+    session: Session | scoped_session[Any], model: type[Any], what: str
+) -> tuple[Mapper[Any], Session]:
+    """The class's mapper, and the session itself.
+
+    :raises ConfigurationError: the session is two-phase.
+    """
+    mapper = mapper_of(model)
+    target: Session = session() if isinstance(session, scoped_session) else session
+    if getattr(target, "twophase", False):
+        raise ConfigurationError(
+            f"{what} needs a temporary table, which a transaction that is to be prepared may not "
+            "have. Use a session without twophase=True"
+        )
+    return mapper, target
+
+
+def _key(done: Updated, number: int, *, single: bool) -> Any:
+    key = done.keys.get(number)
+    return key[0] if single and key is not None else key
+
+
+def _tell(model: type[Any], rows: int, writer: Writer, reason: str | None, started: float) -> None:
+    if rows:
+        seconds = time.perf_counter() - started
+        entry = FlushEntry(model, rows, 0, writer, reason, seconds)
+        audit.rows_written(log, entry, fallback=reason is not None)
