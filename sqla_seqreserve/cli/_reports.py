@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sqla_seqreserve.health import HealthReport, RepairReport, SequenceHealth
+from sqla_seqreserve.health._room import percent
 from sqla_seqreserve.health.report import RepairResult
 
 __all__ = ["count", "print_health", "print_repair"]
@@ -43,11 +44,11 @@ _SAID = {
 
 def print_health(console: Console, report: HealthReport, place: str) -> None:
     """Print a check of the database at ``place``: the sum, what is well, and what is not."""
-    found = Counter[str](entry.status for entry in report.sequences)
+    found = Counter[str](_worst(entries).status for entries in report.by_sequence.values())
     said = ", ".join(f"{found[s]} {_SAID[s][found[s] != 1]}" for s in _ORDER if found[s])
     _line(
         console,
-        f"{count(len(report.sequences), 'sequence')} of {place}, checked "
+        f"{count(len(report.by_sequence), 'sequence')} of {place}, checked "
         f"{report.checked_at:%F %T} UTC: {said}",
     )
     for status in reversed(_ORDER):
@@ -69,14 +70,16 @@ def print_health(console: Console, report: HealthReport, place: str) -> None:
 
 def print_repair(console: Console, report: RepairReport, place: str) -> None:
     """Print a repair: how many moved and by how much, then each; equal refusals as one."""
-    moved = [r for r in report.results if r.action in ("REPAIRED", "WOULD_REPAIR")]
-    refused = [r for r in report.results if r.action == "NOT_REPAIRABLE"]
-    healthy = len(report.results) - len(moved) - len(refused)
+    # Columns that share a sequence share its repair.
+    results = list({r.sequence or f"{r.table}.{r.column}": r for r in report.results}.values())
+    moved = [r for r in results if r.action in ("REPAIRED", "WOULD_REPAIR")]
+    refused = [r for r in results if r.action == "NOT_REPAIRABLE"]
+    healthy = len(results) - len(moved) - len(refused)
     verb = "would move" if report.dry_run else "moved"
     by = f" by {count(sum(r.gap_fixed for r in moved), 'id')} in all" if moved else ""
     _line(
         console,
-        f"{len(moved)} of {count(len(report.results), 'sequence')} of {place} {verb}{by}"
+        f"{len(moved)} of {count(len(results), 'sequence')} of {place} {verb}{by}"
         f"{f', {len(refused)} cannot be repaired' if refused else ''}, {healthy} "
         f"{'was' if healthy == 1 else 'were'} healthy",
     )
@@ -109,15 +112,28 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def _worst(entries: Iterable[SequenceHealth]) -> SequenceHealth:
+    return min(entries, key=lambda entry: _ORDER.index(entry.status))
+
+
 def _facts(entry: SequenceHealth) -> str:
+    used = entry.used_fraction or 0.0
     facts = [
         f"next {entry.next_value}" if entry.next_value is not None else "",
         f"largest id {entry.table_max_id}" if entry.table_max_id is not None else "",
         f"{entry.gap} behind" if entry.gap else "",
         # Most use next to nothing, and it is news where one does not.
-        f"{entry.used_fraction:.1%} used" if (entry.used_fraction or 0) >= 0.001 else "",
+        f"{percent(used)} used" if used >= 0.001 else "",
+        *_outlook(entry),
     ]
     return ": ".join(filter(None, [_place(entry), ", ".join(filter(None, facts))]))
+
+
+def _outlook(entry: SequenceHealth) -> Iterator[str]:
+    if entry.ids_left and (entry.ends_at is not None or (entry.used_fraction or 0) >= 0.5):
+        yield f"{count(entry.ids_left, 'id')} left"
+    if entry.ids_left and entry.ends_at is not None:
+        yield f"the last on {entry.ends_at:%F}"
 
 
 def _print_findings(console: Console, entry: SequenceHealth) -> None:
@@ -125,6 +141,8 @@ def _print_findings(console: Console, entry: SequenceHealth) -> None:
         mark = "" if finding.severity == "LOW" else f" ({finding.severity})"
         _line(console, f"  cause:  {finding.message}{mark}")
         _line(console, f"  remedy: {finding.remedy}")
+        if finding.sql is not None and finding.sql not in finding.remedy:
+            _line(console, f"  sql:    {finding.sql};")
 
 
 def _place(entry: SequenceHealth | RepairResult) -> str:

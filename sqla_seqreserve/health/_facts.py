@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from sqla_seqreserve._ids.engine import window_of
 
+from ._names import quoted
+
 __all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "Synchronisation", "type_bounds"]
 
 _TYPE_BOUNDS = {
@@ -43,8 +45,8 @@ _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 class ColumnFacts:
     """A column that a sequence fills.
 
-    ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
-    out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
+    ``may_own``: it may be made the sequence's owner. ``edge`` is its id furthest in the sequence's
+    direction, among those that the sequence can hand out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
     writes to the table, and ``local_edge`` the furthest id of this server's own among its newest;
     ``unlogged``: some of it is, and this is a standby, which has no copy.
     """
@@ -61,11 +63,22 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    may_own: bool = False
     kind: str = "r"
     subscribed: bool = False
     unlogged: bool = False
     edge: int | None = None
     local_edge: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The column as SQL names it."""
+        return f"{self.label}.{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The column's name, in quotes where it needs them."""
+        return quoted(self.column)
 
     @property
     def has_ids(self) -> bool:
@@ -79,7 +92,7 @@ class ColumnFacts:
             reason = f"rows of {self.label} are UNLOGGED, and a standby has none of them"
             return Blindness(reason, _ON_PRIMARY)
         if not self.readable:
-            return Blindness(f"the role may not SELECT {self.label}.{self.column}", _BY_ROLE)
+            return Blindness(f"the role may not SELECT {self.place}", _BY_ROLE)
         if self.rows_hidden:
             reason = f"row-level security hides rows of {self.label} from the role"
             return Blindness(reason, _BY_ROLE)
@@ -122,6 +135,8 @@ class SequenceFacts:
     readable: bool
     usable: bool = False
     unlogged: bool = False
+    database: str = ""
+    role: str = ""
     server: str = "PostgreSQL"
     replicates_sequences: bool = False
     synchronisations: tuple[Synchronisation, ...] = ()
@@ -244,6 +259,16 @@ class SequenceFacts:
             else max([self.minimum, *(low for low, _ in bounds)])
         )
         return max(0, (end - first) // step + 1)
+
+    def ids_left(self, column: ColumnFacts | None) -> int | None:
+        """Return how many values beyond all ids it has that the column can hold.
+
+        ``None``: it cannot be known, or there is no end.
+        """
+        if self.last_value is None or self.hands_out_nothing or self.cycle:
+            return None
+        here = self.columns if column is None else (column,)
+        return replace(self, columns=here).room_beyond(self.edge)
 
     def value_after(self, count: int) -> int | None:
         """Return the last of the next ``count`` values, ``None`` if the sequence ends before it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts
-from ._room import exhausted, room
+from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._names import literal
+from ._room import exhausted, room, widening, widening_sql
 from ._servers import coordinator_only, replication
 from ._source import Target
 from .report import Finding, SequenceHealth, Severity, Status, worst
@@ -68,7 +69,7 @@ def judge(
         status = "OK"
     return SequenceHealth(
         table=column.label if column else None,
-        column=column.column if column else None,
+        column=column.name if column else None,
         sequence=sequence.label,
         last_value=sequence.last_value,
         next_value=None if spent else sequence.next_value,
@@ -79,6 +80,11 @@ def judge(
         severity=severity_of(gap) if gap else worst(finding.severity for finding in findings),
         used_fraction=sequence.used_fraction(column),
         findings=tuple(findings),
+        database=sequence.database,
+        schema=column.schema if column else sequence.schema,
+        ids_left=0 if spent else sequence.ids_left(column),
+        more_ids=None if sequence.cycle else widening(sequence, column),
+        more_ids_sql=None if sequence.cycle else widening_sql(sequence, column),
     )
 
 
@@ -89,6 +95,8 @@ def judge_absent(
     sequence: str | None,
     table_found: bool,
     required: bool,
+    database: str | None = None,
+    schema: str | None = None,
     is_view: bool = False,
 ) -> SequenceHealth:
     """Judge a column whose table, or whose sequence, the database does not have."""
@@ -133,6 +141,8 @@ def judge_absent(
         severity=finding.severity,
         used_fraction=None,
         findings=(finding,),
+        database=database,
+        schema=schema,
     )
 
 
@@ -151,7 +161,7 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
         (e for e in (sequence.edge, sequence.own_edge) if sequence.gap_to(e) == gap), sequence.edge
     )
     furthest = next((c for c in sequence.columns if edge in (c.edge, c.local_edge)), column)
-    where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
+    where = furthest.place if furthest else "its table"
     remedy = "repair_sequences(), or the command `sqla-seqreserve repair`"
     if (left := sequence.room_beyond(sequence.edge)) < gap:
         remedy += (
@@ -178,6 +188,7 @@ def _settings(sequence: SequenceFacts) -> list[Finding]:
                 "MEDIUM",
                 f"{sequence.label} is set to CYCLE: after its last value it hands out old ids",
                 f"ALTER SEQUENCE {sequence.label} NO CYCLE",
+                f"ALTER SEQUENCE {sequence.label} NO CYCLE",
             )
         )
     if sequence.cache > 1:
@@ -188,6 +199,7 @@ def _settings(sequence: SequenceFacts) -> list[Finding]:
                 f"{sequence.label} has CACHE {sequence.cache}: sessions hold values of their own, "
                 "which no check sees and no repair takes back",
                 "reconnect the application's sessions after a repair, or set CACHE 1",
+                f"ALTER SEQUENCE {sequence.label} CACHE 1",
             )
         )
     return findings
@@ -209,7 +221,11 @@ def _wiring(
                 "nothing, if the application asks it for values itself",
             )
         ]
-    place = f"{column.label}.{column.column}"
+    place = column.place
+    set_default = (
+        f"ALTER TABLE {column.label} ALTER {column.name} SET DEFAULT "
+        f"nextval({literal(sequence.label)})"
+    )
     findings: list[Finding] = []
     if drawn_from is not None:
         said = f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}"
@@ -217,7 +233,11 @@ def _wiring(
         if identity:
             said = f"{place} is an identity, numbered by {drawn_from}; its model names another"
             remedy = f"leave {sequence.label} out of the model"
-        findings.append(Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy))
+        # A sequence that is behind is repaired first, or the default would hand out ids twice.
+        safe = not identity and not sequence.gap_to(sequence.edge)
+        findings.append(
+            Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy, set_default if safe else None)
+        )
     elif column.kind in _TABLES and not column.defaults and not identity:
         expected = target is None or target.server_nextval or target.identity is not None
         findings.append(
@@ -226,18 +246,23 @@ def _wiring(
                 "MEDIUM" if expected else "LOW",
                 f"{place} has no default that draws from {sequence.label}: an INSERT "
                 "without the id fails",
-                f"ALTER TABLE {column.label} ALTER {column.column} SET DEFAULT "
-                f"nextval('{sequence.label}')",
+                set_default,
+                set_default,
             )
         )
-    if column.kind in _TABLES and not any(c.owns for c in sequence.columns):
+    # A sequence that several columns share outlives each of them, and is nobody's to drop or to
+    # restart: TRUNCATE .. RESTART IDENTITY of its owner would set it back under the others.
+    alone = len(sequence.columns) == 1
+    if column.kind in _TABLES and alone and not column.owns:
+        owned_by = f"ALTER SEQUENCE {sequence.label} OWNED BY {place}"
         findings.append(
             Finding(
                 "NOT_OWNED",
                 "LOW",
                 f"no column owns {sequence.label}: it outlives {place}, and reset "
                 "helpers pass it over",
-                f"ALTER SEQUENCE {sequence.label} OWNED BY {place}",
+                f"if nothing else is filled from it: {owned_by}",
+                owned_by if column.may_own else None,
             )
         )
     return findings
@@ -258,7 +283,13 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 "INCREMENT_DIFFERS",
                 "MEDIUM",
                 f"{sequence.label} steps by {sequence.increment}, its model by {step}",
-                f"ALTER SEQUENCE {sequence.label} INCREMENT BY {step}, or change the model",
+                *_alter_or_model(
+                    sequence,
+                    f"INCREMENT BY {step}",
+                    # A smaller step enters the blocks that other programs make of a larger one, and
+                    # another direction the ids that are there.
+                    harmless=step * sequence.increment > 0 and abs(step) > abs(sequence.increment),
+                ),
             )
         )
     # Citus starts the sequences of its workers where their numbers begin.
@@ -269,7 +300,11 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 "MEDIUM",
                 f"{sequence.label} starts with {sequence.start}, in its model with "
                 f"{declared.start}",
-                f"ALTER SEQUENCE {sequence.label} START WITH {declared.start}, or change the model",
+                *_alter_or_model(
+                    sequence,
+                    f"START WITH {declared.start}",
+                    harmless=sequence.minimum <= declared.start <= sequence.maximum,
+                ),
             )
         )
     if declared.cycle is not None and declared.cycle != sequence.cycle:
@@ -280,7 +315,7 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                 "MEDIUM",
                 f"{sequence.label} is set to {kinds[sequence.cycle]}, in its model to "
                 f"{kinds[declared.cycle]}",
-                f"ALTER SEQUENCE {sequence.label} {kinds[declared.cycle]}, or change the model",
+                *_alter_or_model(sequence, kinds[declared.cycle], harmless=not declared.cycle),
             )
         )
     data_type = getattr(declared, "data_type", None)
@@ -292,10 +327,24 @@ def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                     "TYPE_DIFFERS",
                     "MEDIUM",
                     f"{sequence.label} is of type {sequence.data_type}, in its model {expected}",
-                    f"ALTER SEQUENCE {sequence.label} AS {expected}, or change the model",
+                    *_alter_or_model(
+                        sequence,
+                        f"AS {expected}",
+                        harmless=type_bounds(expected)[1] > type_bounds(sequence.data_type)[1],
+                    ),
                 )
             )
     return findings
+
+
+def _alter_or_model(
+    sequence: SequenceFacts, change: str, *, harmless: bool
+) -> tuple[str, str | None]:
+    """Return a remedy and its statement: the database is changed only where that does no harm."""
+    if not harmless:
+        return "change the model", None
+    sql = f"ALTER SEQUENCE {sequence.label} {change}"
+    return f"{sql}, or change the model", sql
 
 
 def _identity_kind(
@@ -307,15 +356,16 @@ def _identity_kind(
     expected = "ALWAYS" if target.identity.always else "BY DEFAULT"
     if found == expected:
         return []
-    place = f"{column.label}.{column.column}"
+    place = column.place
+    sql = f"ALTER TABLE {column.label} ALTER {column.name} SET GENERATED {expected}"
     return [
         Finding(
             "IDENTITY_DIFFERS",
             "MEDIUM",
             f"{place} is GENERATED {found}, in its model {expected}: the database "
             f"{'refuses' if found == 'ALWAYS' else 'takes'} ids that an INSERT gives",
-            f"ALTER TABLE {column.label} ALTER {column.column} SET GENERATED {expected}, or change "
-            "the model",
+            f"{sql}, or change the model",
+            sql,
         )
     ]
 
@@ -333,7 +383,7 @@ def _type_name(visit_name: str) -> str | None:
 
 def _sharing(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
     others = [
-        f"{c.label}.{c.column}"
+        c.place
         for c in sequence.columns
         if column is None or (c.table_oid, c.attnum) != (column.table_oid, column.attnum)
     ]
