@@ -51,9 +51,12 @@ def print_health(console: Console, report: HealthReport, place: str) -> None:
         f"{count(len(report.by_sequence), 'sequence')} of {place}, checked "
         f"{report.checked_at:%F %T} UTC: {said}",
     )
+    closed = [entry for entry in report.sequences if _is_closed(entry)]
     for status in reversed(_ORDER):
+        if status == "UNREADABLE" and closed:
+            _print_closed(console, closed, report)
         for entry in report.sequences:
-            if entry.status == status:
+            if entry.status == status and entry not in closed:
                 _line(console, f"{status}  {_facts(entry)}", status)
                 if status != "OK":
                     _print_findings(console, entry)
@@ -110,6 +113,23 @@ def print_repair(console: Console, report: RepairReport, place: str) -> None:
 def count(number: int, noun: str) -> str:
     """Return the number with its noun in the singular or plural."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _is_closed(entry: SequenceHealth) -> bool:
+    """Whether nothing is known of it but that the role lacks a privilege."""
+    return entry.status == "UNREADABLE" and all(
+        finding.severity == "LOW" or (finding.code == "UNREADABLE" and finding.sql is not None)
+        for finding in entry.findings
+    )
+
+
+def _print_closed(console: Console, closed: list[SequenceHealth], report: HealthReport) -> None:
+    names = ", ".join(dict.fromkeys(map(_place, closed)))
+    _line(console, f"UNREADABLE  {names}", "UNREADABLE")
+    lacking = [each.lacking for each in closed if each.lacking is not None]
+    _line(console, f"  cause:  the role {lacking[0].role} may not read all that a check compares")
+    _line(console, "  remedy: check with another role, or let the owner grant this one")
+    _line(console, f"  sql:    {report.grant};")
 
 
 def _worst(entries: Iterable[SequenceHealth]) -> SequenceHealth:

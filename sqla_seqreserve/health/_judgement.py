@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts, type_bounds
-from ._names import literal
+from dataclasses import replace
+
+from ._facts import Blindness, ColumnFacts, SequenceFacts
+from ._model import identity_kind, shape
+from ._names import literal, quoted
 from ._room import exhausted, room, widening, widening_sql
 from ._servers import coordinator_only, replication
 from ._source import Target
-from .report import Finding, SequenceHealth, Severity, Status, worst
+from .report import Finding, Privileges, SequenceHealth, Severity, Status, worst
 
 __all__ = ["judge", "judge_absent", "severity_of"]
 
@@ -52,8 +55,8 @@ def judge(
         *room(sequence, column, already=bool(spent)),
         *_settings(sequence),
         *_wiring(sequence, column, target, identity, drawn_from),
-        *_shape(sequence, target),
-        *_identity_kind(column, target, identity),
+        *shape(sequence, target),
+        *identity_kind(column, target, identity),
         *_sharing(sequence, column),
     ]
     status: Status
@@ -82,6 +85,7 @@ def judge(
         findings=tuple(findings),
         database=sequence.database,
         schema=column.schema if column else sequence.schema,
+        lacking=_lacking(sequence),
         ids_left=0 if spent else sequence.ids_left(column),
         more_ids=None if sequence.cycle else widening(sequence, column),
         more_ids_sql=None if sequence.cycle else widening_sql(sequence, column),
@@ -146,11 +150,26 @@ def judge_absent(
     )
 
 
+def _blind(sequence: SequenceFacts) -> list[Blindness]:
+    found = (sequence.blind, *(column.blind for column in sequence.columns))
+    return [blind for blind in found if blind is not None]
+
+
+def _lacking(sequence: SequenceFacts) -> Privileges | None:
+    lacking = Privileges.together(b.privileges for b in _blind(sequence) if b.privileges)
+    return lacking and replace(lacking, role=quoted(sequence.role))
+
+
 def _blindness(sequence: SequenceFacts) -> list[Finding]:
     return [
-        Finding("UNREADABLE", "MEDIUM", f"could not tell: {blind.reason}", blind.remedy)
-        for blind in (sequence.blind, *(c.blind for c in sequence.columns))
-        if blind is not None
+        Finding(
+            "UNREADABLE",
+            "MEDIUM",
+            f"could not tell: {blind.reason}",
+            blind.remedy,
+            replace(blind.privileges, role=quoted(sequence.role)).sql if blind.privileges else None,
+        )
+        for blind in _blind(sequence)
     ]
 
 
@@ -266,119 +285,6 @@ def _wiring(
             )
         )
     return findings
-
-
-def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
-    """Compare with what the model says; a setting that it leaves out, other than the step, may be
-    any.
-    """
-    declared = target and (target.sequence or target.identity or target.default_sequence)
-    if not declared:
-        return []
-    findings: list[Finding] = []
-    step = declared.increment or 1
-    if step != sequence.increment:
-        findings.append(
-            Finding(
-                "INCREMENT_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} steps by {sequence.increment}, its model by {step}",
-                *_alter_or_model(
-                    sequence,
-                    f"INCREMENT BY {step}",
-                    # A smaller step enters the blocks that other programs make of a larger one, and
-                    # another direction the ids that are there.
-                    harmless=step * sequence.increment > 0 and abs(step) > abs(sequence.increment),
-                ),
-            )
-        )
-    # Citus starts the sequences of its workers where their numbers begin.
-    if declared.start is not None and declared.start != sequence.start and not sequence.node:
-        findings.append(
-            Finding(
-                "START_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} starts with {sequence.start}, in its model with "
-                f"{declared.start}",
-                *_alter_or_model(
-                    sequence,
-                    f"START WITH {declared.start}",
-                    harmless=sequence.minimum <= declared.start <= sequence.maximum,
-                ),
-            )
-        )
-    if declared.cycle is not None and declared.cycle != sequence.cycle:
-        kinds = ("NO CYCLE", "CYCLE")
-        findings.append(
-            Finding(
-                "CYCLE_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} is set to {kinds[sequence.cycle]}, in its model to "
-                f"{kinds[declared.cycle]}",
-                *_alter_or_model(sequence, kinds[declared.cycle], harmless=not declared.cycle),
-            )
-        )
-    data_type = getattr(declared, "data_type", None)
-    if data_type is not None:
-        expected = _type_name(data_type.__visit_name__)
-        if expected is not None and expected != sequence.data_type:
-            findings.append(
-                Finding(
-                    "TYPE_DIFFERS",
-                    "MEDIUM",
-                    f"{sequence.label} is of type {sequence.data_type}, in its model {expected}",
-                    *_alter_or_model(
-                        sequence,
-                        f"AS {expected}",
-                        harmless=type_bounds(expected)[1] > type_bounds(sequence.data_type)[1],
-                    ),
-                )
-            )
-    return findings
-
-
-def _alter_or_model(
-    sequence: SequenceFacts, change: str, *, harmless: bool
-) -> tuple[str, str | None]:
-    """Return a remedy and its statement: the database is changed only where that does no harm."""
-    if not harmless:
-        return "change the model", None
-    sql = f"ALTER SEQUENCE {sequence.label} {change}"
-    return f"{sql}, or change the model", sql
-
-
-def _identity_kind(
-    column: ColumnFacts | None, target: Target | None, identity: str
-) -> list[Finding]:
-    if column is None or target is None or target.identity is None or not identity:
-        return []
-    found = "ALWAYS" if identity == "a" else "BY DEFAULT"
-    expected = "ALWAYS" if target.identity.always else "BY DEFAULT"
-    if found == expected:
-        return []
-    place = column.place
-    sql = f"ALTER TABLE {column.label} ALTER {column.name} SET GENERATED {expected}"
-    return [
-        Finding(
-            "IDENTITY_DIFFERS",
-            "MEDIUM",
-            f"{place} is GENERATED {found}, in its model {expected}: the database "
-            f"{'refuses' if found == 'ALWAYS' else 'takes'} ids that an INSERT gives",
-            f"{sql}, or change the model",
-            sql,
-        )
-    ]
-
-
-def _type_name(visit_name: str) -> str | None:
-    names = {
-        "small_integer": "smallint",
-        "smallint": "smallint",
-        "integer": "integer",
-        "big_integer": "bigint",
-        "bigint": "bigint",
-    }
-    return names.get(visit_name.lower())
 
 
 def _sharing(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:

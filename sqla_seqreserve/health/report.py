@@ -29,6 +29,7 @@ __all__ = [
     "FindingCode",
     "HealthReport",
     "OutlyingIds",
+    "Privileges",
     "Refusal",
     "RepairAction",
     "RepairReport",
@@ -91,6 +92,40 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Privileges:
+    """What a role has to be granted before a check can read all that it wants to: SELECT of
+    relations, tables and sequences alike, and USAGE of their schemas.
+    """
+
+    relations: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    role: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in words."""
+        return "check with a role that may read it, or grant this one SELECT"
+
+    @property
+    def sql(self) -> str:
+        """The statements: one, and another where a schema is closed."""
+        statements = [f"GRANT SELECT ON {', '.join(self.relations)} TO {self.role}"]
+        if self.schemas:
+            statements.append(f"GRANT USAGE ON SCHEMA {', '.join(self.schemas)} TO {self.role}")
+        return "; ".join(statements)
+
+    @staticmethod
+    def together(lacking: Iterable[Privileges]) -> Privileges | None:
+        """Return all of one role's as one, each relation once; None: nothing is lacking."""
+        found = list(lacking)
+        if not found:
+            return None
+        relations = dict.fromkeys(name for each in found for name in each.relations)
+        schemas = dict.fromkeys(name for each in found for name in each.schemas)
+        return Privileges(tuple(relations), tuple(schemas), found[0].role)
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceHealth:
     """One column and its sequence.
 
@@ -109,6 +144,7 @@ class SequenceHealth:
     type can hold, and :attr:`ids_left` how many ids are left; ``None`` where that cannot be known,
     and under CYCLE, which has no end. :attr:`more_ids` says what gives it more,
     :attr:`more_ids_sql` has the statements, where there are any.
+    :attr:`lacking` are the privileges without which it cannot be read.
     :attr:`ids_a_day` is the rate that earlier checks have seen, and :attr:`ends_at` the moment at
     which the last id is handed out at that rate; ``None`` where no earlier check is remembered,
     nothing was handed out since, or the end is more than a hundred years away.
@@ -133,6 +169,7 @@ class SequenceHealth:
     ends_at: datetime | None = None
     more_ids: str | None = None
     more_ids_sql: str | None = None
+    lacking: Privileges | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ``sequence_value`` repeating :attr:`last_value` for dashboards."""
@@ -140,7 +177,7 @@ class SequenceHealth:
         values["findings"] = [asdict(finding) for finding in self.findings]
         values["sequence_value"] = self.last_value
         # Of a sequence near its end, its finding says it.
-        del values["more_ids"], values["more_ids_sql"]
+        del values["more_ids"], values["more_ids_sql"], values["lacking"]
         values["ends_at"] = None if self.ends_at is None else self.ends_at.isoformat()
         return values
 
@@ -156,6 +193,18 @@ class HealthReport:
     def healthy(self) -> bool:
         """Whether every sequence was seen, and is ahead of its table."""
         return all(entry.is_healthy for entry in self.sequences)
+
+    @property
+    def grant(self) -> str | None:
+        """The statements that let the role read what it could not, ready to paste for the owner of
+        all of it; ``None`` where no privilege is lacking.
+        """
+        roles: dict[tuple[str | None, str], list[Privileges]] = {}
+        for entry in self.sequences:
+            if entry.lacking is not None:
+                roles.setdefault((entry.database, entry.lacking.role), []).append(entry.lacking)
+        together = filter(None, map(Privileges.together, roles.values()))
+        return "; ".join(each.sql for each in together) or None
 
     @property
     def by_sequence(self) -> dict[tuple[str | None, ...], tuple[SequenceHealth, ...]]:
@@ -179,6 +228,7 @@ class HealthReport:
             "overall_health": "HEALTHY" if self.healthy else "UNHEALTHY",
             "sequences": [entry.to_dict() for entry in self.sequences],
             "checked_at": self.checked_at.isoformat(),
+            "grant": self.grant,
             "total_sequences": len(self.by_sequence),
             "healthy_sequences": sum(
                 all(entry.is_healthy for entry in entries) for entries in self.by_sequence.values()

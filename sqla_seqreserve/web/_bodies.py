@@ -60,6 +60,7 @@ class HealthBody(BaseModel):
     overall_health: Literal["HEALTHY", "UNHEALTHY"]
     sequences: list[SequenceBody]
     checked_at: datetime
+    grant: str | None
     total_sequences: int
     healthy_sequences: int
 
