@@ -17,10 +17,13 @@ metric                                      type      labels and meaning
 ``seqreserve_flush_seconds``                histogram time that a flush spent writing its rows
 ``seqreserve_errors_total``                 counter   error: flushes, bulk inserts and
                                                       reservations that failed, by exception
-``seqreserve_sequence_healthy``             gauge     table, column, sequence: 1 ahead of its
-                                                      table
+``seqreserve_sequence_healthy``             gauge     database, schema, table, column, sequence:
+                                                      1 ahead of its table
 ``seqreserve_sequence_gap``                 gauge     the same: ids by which it is behind
 ``seqreserve_sequence_used_ratio``          gauge     the same: share used of what it can hand out
+``seqreserve_sequence_ids_left``            gauge     the same: ids that are left
+``seqreserve_sequence_seconds_left``        gauge     the same: seconds until the last one, where a
+                                                      rate was seen
 ``seqreserve_check_timestamp_seconds``      gauge     when the last check succeeded
 ``seqreserve_check_failures_total``         counter   checks that the database did not answer
 =========================================== ========= ============================================
@@ -49,7 +52,7 @@ from .health import HealthReport
 
 __all__ = ["HealthMetrics", "LibraryMetrics", "serve_metrics"]
 
-_LABELS = ("table", "column", "sequence")
+_LABELS = ("database", "schema", "table", "column", "sequence")
 
 
 class HealthMetrics:
@@ -78,6 +81,18 @@ class HealthMetrics:
             _LABELS,
             registry=registry,
         )
+        self._left = Gauge(
+            "seqreserve_sequence_ids_left",
+            "Ids that the sequence can still hand out and its column hold",
+            _LABELS,
+            registry=registry,
+        )
+        self._seconds_left = Gauge(
+            "seqreserve_sequence_seconds_left",
+            "Seconds until the last id at the rate seen, if one was seen",
+            _LABELS,
+            registry=registry,
+        )
         self._checked = Gauge(
             "seqreserve_check_timestamp_seconds",
             "When the last check succeeded, in seconds since the epoch",
@@ -91,14 +106,20 @@ class HealthMetrics:
 
     def observe(self, report: HealthReport) -> None:
         """Expose a report."""
-        for gauge in (self._healthy, self._gap, self._used):
+        for gauge in (self._healthy, self._gap, self._used, self._left, self._seconds_left):
             gauge.clear()
         for entry in report.sequences:
-            labels = (entry.table or "", entry.column or "", entry.sequence or "")
+            names = (entry.database, entry.schema, entry.table, entry.column, entry.sequence)
+            labels = [name or "" for name in names]
             self._healthy.labels(*labels).set(entry.is_healthy)
             self._gap.labels(*labels).set(entry.gap)
             if entry.used_fraction is not None:
                 self._used.labels(*labels).set(entry.used_fraction)
+            if entry.ids_left is not None:
+                self._left.labels(*labels).set(entry.ids_left)
+            if entry.ends_at is not None:
+                seconds = (entry.ends_at - report.checked_at).total_seconds()
+                self._seconds_left.labels(*labels).set(seconds)
         self._checked.set(report.checked_at.timestamp())
 
     def failed(self) -> None:

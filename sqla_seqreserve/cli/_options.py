@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,9 +19,12 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._target import EXIT_UNKNOWN
 
 __all__ = [
+    "AlertDaysOption",
+    "AlertUsedOption",
     "JsonOption",
     "PortOption",
     "SchemaOption",
+    "StateOption",
     "SubscriberOption",
     "TargetArgument",
     "UrlOption",
@@ -56,6 +60,23 @@ SubscriberOption = Annotated[
         "--subscriber",
         help="This server is filled by a logical replication: sequences behind the tables that it "
         "fills are as they should be.",
+    ),
+]
+AlertUsedOption = Annotated[
+    float,
+    typer.Option(help="Percentage of its ids used from which a sequence is near its end."),
+]
+AlertDaysOption = Annotated[
+    float,
+    typer.Option(min=0, help="Days until its last id from which a sequence is near its end."),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        dir_okay=False,
+        help="A file that keeps what was seen, to tell by the next checks when ids run out.",
+        show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

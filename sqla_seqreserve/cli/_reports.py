@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sqla_seqreserve.health import HealthReport, RepairReport, SequenceHealth
+from sqla_seqreserve.health._room import percent
 from sqla_seqreserve.health.report import RepairResult
 
 __all__ = ["count", "print_health", "print_repair"]
@@ -43,16 +44,19 @@ _SAID = {
 
 def print_health(console: Console, report: HealthReport, place: str) -> None:
     """Print a check of the database at ``place``: the sum, what is well, and what is not."""
-    found = Counter[str](entry.status for entry in report.sequences)
+    found = Counter[str](_worst(entries).status for entries in report.by_sequence.values())
     said = ", ".join(f"{found[s]} {_SAID[s][found[s] != 1]}" for s in _ORDER if found[s])
     _line(
         console,
-        f"{count(len(report.sequences), 'sequence')} of {place}, checked "
+        f"{count(len(report.by_sequence), 'sequence')} of {place}, checked "
         f"{report.checked_at:%F %T} UTC: {said}",
     )
+    closed = [entry for entry in report.sequences if _is_closed(entry)]
     for status in reversed(_ORDER):
+        if status == "UNREADABLE" and closed:
+            _print_closed(console, closed, report)
         for entry in report.sequences:
-            if entry.status == status:
+            if entry.status == status and entry not in closed:
                 _line(console, f"{status}  {_facts(entry)}", status)
                 if status != "OK":
                     _print_findings(console, entry)
@@ -69,14 +73,16 @@ def print_health(console: Console, report: HealthReport, place: str) -> None:
 
 def print_repair(console: Console, report: RepairReport, place: str) -> None:
     """Print a repair: how many moved and by how much, then each; equal refusals as one."""
-    moved = [r for r in report.results if r.action in ("REPAIRED", "WOULD_REPAIR")]
-    refused = [r for r in report.results if r.action == "NOT_REPAIRABLE"]
-    healthy = len(report.results) - len(moved) - len(refused)
+    # Columns that share a sequence share its repair.
+    results = list({r.sequence or f"{r.table}.{r.column}": r for r in report.results}.values())
+    moved = [r for r in results if r.action in ("REPAIRED", "WOULD_REPAIR")]
+    refused = [r for r in results if r.action == "NOT_REPAIRABLE"]
+    healthy = len(results) - len(moved) - len(refused)
     verb = "would move" if report.dry_run else "moved"
     by = f" by {count(sum(r.gap_fixed for r in moved), 'id')} in all" if moved else ""
     _line(
         console,
-        f"{len(moved)} of {count(len(report.results), 'sequence')} of {place} {verb}{by}"
+        f"{len(moved)} of {count(len(results), 'sequence')} of {place} {verb}{by}"
         f"{f', {len(refused)} cannot be repaired' if refused else ''}, {healthy} "
         f"{'was' if healthy == 1 else 'were'} healthy",
     )
@@ -109,15 +115,45 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def _is_closed(entry: SequenceHealth) -> bool:
+    """Whether nothing is known of it but that the role lacks a privilege."""
+    return entry.status == "UNREADABLE" and all(
+        finding.severity == "LOW" or (finding.code == "UNREADABLE" and finding.sql is not None)
+        for finding in entry.findings
+    )
+
+
+def _print_closed(console: Console, closed: list[SequenceHealth], report: HealthReport) -> None:
+    names = ", ".join(dict.fromkeys(map(_place, closed)))
+    _line(console, f"UNREADABLE  {names}", "UNREADABLE")
+    lacking = [each.lacking for each in closed if each.lacking is not None]
+    _line(console, f"  cause:  the role {lacking[0].role} may not read all that a check compares")
+    _line(console, "  remedy: check with another role, or let the owner grant this one")
+    _line(console, f"  sql:    {report.grant};")
+
+
+def _worst(entries: Iterable[SequenceHealth]) -> SequenceHealth:
+    return min(entries, key=lambda entry: _ORDER.index(entry.status))
+
+
 def _facts(entry: SequenceHealth) -> str:
+    used = entry.used_fraction or 0.0
     facts = [
         f"next {entry.next_value}" if entry.next_value is not None else "",
         f"largest id {entry.table_max_id}" if entry.table_max_id is not None else "",
         f"{entry.gap} behind" if entry.gap else "",
         # Most use next to nothing, and it is news where one does not.
-        f"{entry.used_fraction:.1%} used" if (entry.used_fraction or 0) >= 0.001 else "",
+        f"{percent(used)} used" if used >= 0.001 else "",
+        *_outlook(entry),
     ]
     return ": ".join(filter(None, [_place(entry), ", ".join(filter(None, facts))]))
+
+
+def _outlook(entry: SequenceHealth) -> Iterator[str]:
+    if entry.ids_left and (entry.ends_at is not None or (entry.used_fraction or 0) >= 0.5):
+        yield f"{count(entry.ids_left, 'id')} left"
+    if entry.ids_left and entry.ends_at is not None:
+        yield f"the last on {entry.ends_at:%F}"
 
 
 def _print_findings(console: Console, entry: SequenceHealth) -> None:
@@ -125,6 +161,8 @@ def _print_findings(console: Console, entry: SequenceHealth) -> None:
         mark = "" if finding.severity == "LOW" else f" ({finding.severity})"
         _line(console, f"  cause:  {finding.message}{mark}")
         _line(console, f"  remedy: {finding.remedy}")
+        if finding.sql is not None and finding.sql not in finding.remedy:
+            _line(console, f"  sql:    {finding.sql};")
 
 
 def _place(entry: SequenceHealth | RepairResult) -> str:

@@ -1,17 +1,19 @@
-"""What changed since the last look, and when a sequence will run out (no I/O)."""
+"""What changed since the last look, and which sequences will run out (no I/O)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqla_seqreserve.health import HealthReport, SequenceHealth
+from sqla_seqreserve.health._outlook import Limits
 
 __all__ = ["HORIZON", "Change", "Watcher"]
 
 DATABASE = "database"
 HORIZON = timedelta(days=90)
+_SLACK = 1.25
 
 _Key = tuple[str, str, str]
 
@@ -53,15 +55,14 @@ class Change:
 class _State:
     status: str
     alerting: bool
-    first_seen: datetime
-    first_used: float | None
     running_out: bool = False
 
 
 class Watcher:
     """Remembers the state of every sequence, and of the database itself."""
 
-    def __init__(self, *, alert_gap: int) -> None:
+    def __init__(self, *, alert_gap: int = 0, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         self.alert_gap = alert_gap
         self._states: dict[_Key, _State] = {}
         self._reachable = True
@@ -76,6 +77,9 @@ class Watcher:
         for entry in report.sequences:
             key = _key(entry)
             before = self._states.get(key)
+            if before is not None and self._is_nearly(entry, before, report.checked_at):
+                seen[key] = before
+                continue
             alerting = self._is_alerting(entry)
             # A healthy sequence seen for the first time is no news.
             status, was_alerting = (before.status, before.alerting) if before else (None, False)
@@ -90,11 +94,8 @@ class Watcher:
                         _message(entry),
                     )
                 )
-            if before is None or entry.gap or before.status == "NEEDS_REPAIR":
-                # An import or a repair is a jump, and says nothing about the rate.
-                seen[key] = _State(entry.status, alerting, report.checked_at, entry.used_fraction)
-            else:
-                seen[key] = replace(before, status=entry.status, alerting=alerting)
+            told = before is not None and before.running_out
+            seen[key] = _State(entry.status, alerting, running_out=told)
         self._states = seen
         return changes
 
@@ -109,28 +110,30 @@ class Watcher:
         """Return, once, each sequence that ends within the horizon at the rate seen, and when."""
         news: list[tuple[SequenceHealth, timedelta]] = []
         for entry in report.sequences:
-            left = self.runs_out_in(entry, report.checked_at)
+            left = entry.ends_at - report.checked_at if entry.ends_at is not None else None
             soon = left is not None and left < HORIZON
             state = self._states[_key(entry)]
-            if soon and not state.running_out and left is not None:
+            # An alert says it too.
+            if soon and not (state.running_out or state.alerting) and left is not None:
                 news.append((entry, left))
             state.running_out = soon
         return news
 
-    def runs_out_in(self, entry: SequenceHealth, now: datetime) -> timedelta | None:
-        """Estimate from the share used since the first look when none will be left."""
-        state = self._states.get(_key(entry))
-        if state is None or state.first_used is None or entry.used_fraction is None:
-            return None
-        used = entry.used_fraction - state.first_used
-        elapsed = (now - state.first_seen).total_seconds()
-        if used <= 0 or elapsed <= 0:
-            return None
-        seconds = (1 - entry.used_fraction) * elapsed / used
-        return timedelta(seconds=min(seconds, timedelta.max.total_seconds() / 2))
+    def _is_nearly(self, entry: SequenceHealth, before: _State, now: datetime) -> bool:
+        """Whether an alert that the end is near goes on. A rate goes up and down, so it ends at a
+        good distance from where it began.
+        """
+        return (
+            entry.status == "OK"
+            and (before.status, before.alerting) == ("WARNING", True)
+            and entry.ends_at is not None
+            and entry.ends_at - now <= timedelta(days=self.limits.days * _SLACK)
+        )
 
     def _is_alerting(self, entry: SequenceHealth) -> bool:
         if entry.status == "EXHAUSTED":
+            return True
+        if entry.status == "WARNING" and entry.severity == "HIGH":
             return True
         # A sequence that is missing has no gap, and is no better for it.
         return entry.status == "NEEDS_REPAIR" and not 0 < entry.gap <= self.alert_gap

@@ -8,14 +8,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from sqlalchemy import Connection
 
-from sqla_seqreserve.health import HealthReport, check_sequences
+from sqla_seqreserve.health import HealthReport
 
 from ._app import app
+from ._looking import history_in, limits_of, look
 from ._options import (
+    AlertDaysOption,
+    AlertUsedOption,
     JsonOption,
     SchemaOption,
+    StateOption,
     SubscriberOption,
     TargetArgument,
     UrlOption,
@@ -46,22 +49,20 @@ def health(
     fail_on: Annotated[
         FailOn, typer.Option(help="The mildest verdict that makes the exit code 1.")
     ] = FailOn.NEEDS_REPAIR,
+    alert_used: AlertUsedOption = 80,
+    alert_days: AlertDaysOption = 30,
+    state: StateOption = None,
 ) -> None:
     """Check every sequence against its table.
 
-    Reads only. Exit code 0: healthy; 1: not; 2: could not tell, or nothing to check.
+    Reads only. Exit code 0: healthy; 1: not, or a finding of severity HIGH, such as a sequence
+    near its end; 2: could not tell, or nothing to check.
     """
     be_quiet()
     with errors_as_exit_codes():
         resolved = resolve(target, url, schema)
-
-        def check(connection: Connection) -> HealthReport:
-            resolved.require_schemas(connection)
-            return check_sequences(
-                connection, resolved.source, schemas=resolved.schemas, subscriber=subscriber
-            )
-
-        report = resolved.database.run(check)
+        limits = limits_of(alert_used, alert_days)
+        report = look(resolved, history_in(state), limits, subscriber=subscriber).report
         resolved.require_sequences(report)
         if as_json:
             typer.echo(json.dumps(report.to_dict(), indent=2))
@@ -75,8 +76,9 @@ def exit_code(report: HealthReport, fail_on: FailOn) -> int:
     if fail_on is FailOn.NEVER:
         return EXIT_HEALTHY
     statuses = {entry.status for entry in report.sequences}
-    if statuses & {"NEEDS_REPAIR", "EXHAUSTED"} or (
-        fail_on is FailOn.WARNING and "WARNING" in statuses
+    if statuses & {"NEEDS_REPAIR", "EXHAUSTED"} or any(
+        entry.status == "WARNING" and (fail_on is FailOn.WARNING or entry.severity == "HIGH")
+        for entry in report.sequences
     ):
         return EXIT_UNHEALTHY
     return EXIT_UNKNOWN if "UNREADABLE" in statuses else EXIT_HEALTHY

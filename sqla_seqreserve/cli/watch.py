@@ -10,17 +10,20 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError, SeqReserveError
-from sqla_seqreserve.health import HealthReport, check_sequences
+from sqla_seqreserve.health._history import HealthHistory
 
 from ._alerts import Alerts
 from ._app import app
+from ._looking import history_in, limits_of, look
 from ._options import (
+    AlertDaysOption,
+    AlertUsedOption,
     SchemaOption,
+    StateOption,
     SubscriberOption,
     TargetArgument,
     UrlOption,
@@ -48,7 +51,9 @@ def watch(
     every: Annotated[str, typer.Option(help="Time between two checks: 30s, 5m, 1h.")] = "5m",
     alert_gap: Annotated[
         int, typer.Option(min=0, help="Alert when a sequence is behind by more than this.")
-    ] = 10,
+    ] = 0,
+    alert_used: AlertUsedOption = 80,
+    alert_days: AlertDaysOption = 30,
     alert_command: Annotated[
         str | None,
         typer.Option(
@@ -62,10 +67,11 @@ def watch(
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1.")
     ] = None,
+    state: StateOption = None,
 ) -> None:
     """Check every sequence on schedule, until SIGTERM or Ctrl-C.
 
-    Logs each change of state once, alerts when a sequence falls behind or runs out and when it is
+    Logs each change of state once, alerts when a sequence is behind or near its end and when it is
     well again, and estimates when each one will run out. Outlives restarts of the database.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -82,9 +88,10 @@ def watch(
         alerts = Alerts(command=alert_command, webhook=alert_webhook)
         rounds = _Rounds(
             resolve(target, url, schema),
-            Watcher(alert_gap=alert_gap),
+            Watcher(alert_gap=alert_gap, limits=limits_of(alert_used, alert_days)),
             alerts,
             metrics_port,
+            history=history_in(state),
             subscriber=subscriber,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,9 +114,11 @@ class _Rounds:
         alerts: Alerts,
         metrics_port: int | None,
         *,
+        history: HealthHistory | None = None,
         subscriber: bool = False,
     ) -> None:
         self.target = target
+        self.history = history or history_in(None)
         self.subscriber = subscriber
         self.watcher = watcher
         self.alerts = alerts
@@ -124,19 +133,12 @@ class _Rounds:
             except (OSError, OverflowError) as error:
                 raise ConfigurationError(f"--metrics-port {metrics_port}: {error}") from error
 
-    def _check(self, connection: Connection) -> HealthReport:
-        self.target.require_schemas(connection)
-        return check_sequences(
-            connection,
-            self.target.source,
-            schemas=self.target.schemas,
-            subscriber=self.subscriber,
-        )
-
     def look(self) -> None:
         """Check once and tell of what changed."""
         try:
-            report = self.target.database.run(self._check)
+            report = look(
+                self.target, self.history, self.watcher.limits, subscriber=self.subscriber
+            ).report
         except SeqReserveError:
             # Wrongly called: the next round would be no better.
             raise

@@ -32,6 +32,7 @@ from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
 
 from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._names import label_of
 from ._subscriptions import with_local_edges, with_synchronisations
 
 __all__ = ["furthest_id", "read_sequences"]
@@ -77,25 +78,26 @@ _SEQUENCES = text(
     )
     SELECT
         CAST(s.oid AS bigint) AS oid, sn.nspname AS schema, s.relname AS name,
-        CASE WHEN pg_catalog.pg_table_is_visible(s.oid) THEN s.relname
-             ELSE sn.nspname || '.' || s.relname END AS label,
+        pg_catalog.pg_table_is_visible(s.oid) AS visible,
+        pg_catalog.current_database() AS database, CURRENT_USER AS role,
         pg_catalog.pg_get_userbyid(s.relowner) AS owner,
         pg_catalog.format_type(q.seqtypid, NULL) AS data_type,
         q.seqstart AS start, q.seqincrement AS increment, q.seqmin AS minimum,
         q.seqmax AS maximum, q.seqcache AS cache, q.seqcycle AS cycle,
         pg_catalog.has_sequence_privilege(s.oid, 'SELECT')
             AND pg_catalog.has_schema_privilege(sn.oid, 'USAGE') AS readable,
+        pg_catalog.has_schema_privilege(sn.oid, 'USAGE') AS schema_usable,
+        pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS table_schema_usable,
         pg_catalog.has_sequence_privilege(s.oid, 'USAGE') AS usable,
         s.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery() AS sequence_unlogged,
         CAST(t.oid AS bigint) AS table_oid, a.attnum, tn.nspname AS table_schema,
-        t.relname AS table_name,
-        CASE WHEN pg_catalog.pg_table_is_visible(t.oid) THEN t.relname
-             ELSE tn.nspname || '.' || t.relname END AS table_label,
+        t.relname AS table_name, pg_catalog.pg_table_is_visible(t.oid) AS table_visible,
         a.attname AS column_name, pg_catalog.format_type(y.oid, NULL) AS type_name,
         u.owns, u.defaults,
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
         pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
+        t.relowner = s.relowner AND t.relnamespace = s.relnamespace AS may_own,
         -- To read a table is to read those that inherit from it.
         CASE WHEN pg_catalog.pg_is_in_recovery() THEN EXISTS (
             WITH RECURSIVE below (oid) AS (
@@ -201,7 +203,9 @@ def _settings(
             oid=row["oid"],
             schema=row["schema"],
             name=row["name"],
-            label=row["label"],
+            label=label_of(row["schema"], row["name"], visible=row["visible"]),
+            database=row["database"],
+            role=row["role"],
             owner=row["owner"],
             data_type=row["data_type"],
             start=row["start"],
@@ -212,6 +216,7 @@ def _settings(
             cycle=row["cycle"],
             readable=row["readable"],
             usable=row["usable"],
+            schema_usable=row["schema_usable"],
             unlogged=row["sequence_unlogged"],
             server=server.name,
             replicates_sequences=_major_version(row["version"]) >= 19,
@@ -238,15 +243,17 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         attnum=row["attnum"],
         schema=row["table_schema"],
         table=row["table_name"],
-        label=row["table_label"],
+        label=label_of(row["table_schema"], row["table_name"], visible=row["table_visible"]),
         column=row["column_name"],
         type_name=row["type_name"],
         owns=row["owns"],
         defaults=row["defaults"],
         readable=row["column_readable"],
+        schema_usable=row["table_schema_usable"],
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
         kind=row["kind"],
+        may_own=row["may_own"],
         unlogged=row["unlogged"],
         subscribed=row["subscribed"],
     )

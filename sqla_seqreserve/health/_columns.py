@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
+from ._names import label_of
+
 __all__ = ["FoundColumn", "Wanted", "find_columns", "find_sequences"]
 
 
@@ -32,7 +34,10 @@ class FoundColumn:
     """What a wanted column is in the database; ``None`` where there is no such thing."""
 
     table_oid: int | None
-    label: str | None
+    database: str
+    schema: str | None
+    name: str | None
+    visible: bool | None
     attnum: int | None
     relkind: str | None
     identity: str
@@ -41,6 +46,13 @@ class FoundColumn:
     default_declared_sequence: int | None
     owned_sequence: int | None
     default_sequence: int | None
+
+    @property
+    def label(self) -> str | None:
+        """The table as SQL names it."""
+        if self.schema is None or self.name is None:
+            return None
+        return label_of(self.schema, self.name, visible=bool(self.visible))
 
 
 # Where each wanted column is, and which sequences it could draw from.
@@ -79,8 +91,8 @@ _COLUMNS = text(
     )
     SELECT
         CAST(t.oid AS bigint) AS table_oid,
-        CASE WHEN pg_catalog.pg_table_is_visible(t.oid) THEN t.relname
-             ELSE n.nspname || '.' || t.relname END AS label,
+        pg_catalog.current_database() AS database, n.nspname AS schema, t.relname AS name,
+        pg_catalog.pg_table_is_visible(t.oid) AS visible,
         a.attnum,
         CAST(t.relkind AS text) AS relkind,
         coalesce(CAST(a.attidentity AS text), '') AS identity,

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 from sqla_seqreserve._ids.engine import window_of
 
+from ._names import quoted
+from .report import Privileges
+
 __all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "Synchronisation", "type_bounds"]
 
 _TYPE_BOUNDS = {
@@ -29,13 +32,16 @@ def type_bounds(type_name: str | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Blindness:
-    """Why something cannot be read, or not in full, and what to do about it."""
+    """Why something cannot be read, or not in full, and what to do about it: the privileges that
+    help, if they do.
+    """
 
     reason: str
     remedy: str
+    privileges: Privileges | None = None
 
 
-_BY_ROLE = "check with a role that may read it, or grant SELECT (BYPASSRLS for hidden rows)"
+_BYPASS = "check with a role that its policies let see all rows, or that has BYPASSRLS"
 _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 
 
@@ -43,10 +49,11 @@ _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 class ColumnFacts:
     """A column that a sequence fills.
 
-    ``edge`` is its id furthest in the sequence's direction, among those that the sequence can hand
-    out; ``kind`` is the relation's relkind; ``subscribed``: a logical replication's subscription
-    writes to the table, and ``local_edge`` the furthest id of this server's own among its newest;
-    ``unlogged``: some of it is, and this is a standby, which has no copy.
+    ``may_own``: it may be made the sequence's owner. ``edge`` is its id furthest in the sequence's
+    direction, among those that the sequence can hand out; ``kind`` is the relation's relkind;
+    ``subscribed``: a logical replication's subscription writes to the table, and ``local_edge`` the
+    furthest id of this server's own among its newest; ``unlogged``: some of it is, and this is a
+    standby, which has no copy.
     """
 
     table_oid: int
@@ -61,11 +68,23 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    may_own: bool = False
+    schema_usable: bool = True
     kind: str = "r"
     subscribed: bool = False
     unlogged: bool = False
     edge: int | None = None
     local_edge: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The column as SQL names it."""
+        return f"{self.label}.{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The column's name, in quotes where it needs them."""
+        return quoted(self.column)
 
     @property
     def has_ids(self) -> bool:
@@ -79,10 +98,13 @@ class ColumnFacts:
             reason = f"rows of {self.label} are UNLOGGED, and a standby has none of them"
             return Blindness(reason, _ON_PRIMARY)
         if not self.readable:
-            return Blindness(f"the role may not SELECT {self.label}.{self.column}", _BY_ROLE)
+            lacking = Privileges(
+                (self.label,), () if self.schema_usable else (quoted(self.schema),)
+            )
+            return Blindness(f"the role may not SELECT {self.place}", lacking.remedy, lacking)
         if self.rows_hidden:
             reason = f"row-level security hides rows of {self.label} from the role"
-            return Blindness(reason, _BY_ROLE)
+            return Blindness(reason, _BYPASS)
         return None
 
 
@@ -121,7 +143,10 @@ class SequenceFacts:
     cycle: bool
     readable: bool
     usable: bool = False
+    schema_usable: bool = True
     unlogged: bool = False
+    database: str = ""
+    role: str = ""
     server: str = "PostgreSQL"
     replicates_sequences: bool = False
     synchronisations: tuple[Synchronisation, ...] = ()
@@ -140,13 +165,15 @@ class SequenceFacts:
             return Blindness(reason, _ON_PRIMARY)
         if self.readable or self.last_value is not None:
             return None
+        lacking = Privileges((self.label,), () if self.schema_usable else (quoted(self.schema),))
         if self.usable:
             reason = (
                 f"the role may not SELECT the sequence {self.label}, which has handed out nothing "
                 "yet, and USAGE shows no more than the last value handed out"
             )
-            return Blindness(reason, _BY_ROLE)
-        return Blindness(f"the role may not SELECT the sequence {self.label}", _BY_ROLE)
+            return Blindness(reason, lacking.remedy, lacking)
+        reason = f"the role may not SELECT the sequence {self.label}"
+        return Blindness(reason, lacking.remedy, lacking)
 
     def on_node(self, group: int) -> SequenceFacts:
         """The same sequence, shared with other nodes of Citus, as the node of this group has it."""
@@ -244,6 +271,16 @@ class SequenceFacts:
             else max([self.minimum, *(low for low, _ in bounds)])
         )
         return max(0, (end - first) // step + 1)
+
+    def ids_left(self, column: ColumnFacts | None) -> int | None:
+        """Return how many values beyond all ids it has that the column can hold.
+
+        ``None``: it cannot be known, or there is no end.
+        """
+        if self.last_value is None or self.hands_out_nothing or self.cycle:
+            return None
+        here = self.columns if column is None else (column,)
+        return replace(self, columns=here).room_beyond(self.edge)
 
     def value_after(self, count: int) -> int | None:
         """Return the last of the next ``count`` values, ``None`` if the sequence ends before it."""

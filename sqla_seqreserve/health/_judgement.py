@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from ._facts import ColumnFacts, SequenceFacts
-from ._room import exhausted, room
+from dataclasses import replace
+
+from ._facts import Blindness, ColumnFacts, SequenceFacts
+from ._model import identity_kind, shape
+from ._names import literal, quoted
+from ._room import exhausted, room, widening, widening_sql
 from ._servers import coordinator_only, replication
 from ._source import Target
-from .report import Finding, SequenceHealth, Severity, Status, worst
+from .report import Finding, Privileges, SequenceHealth, Severity, Status, worst
 
 __all__ = ["judge", "judge_absent", "severity_of"]
 
@@ -51,8 +55,8 @@ def judge(
         *room(sequence, column, already=bool(spent)),
         *_settings(sequence),
         *_wiring(sequence, column, target, identity, drawn_from),
-        *_shape(sequence, target),
-        *_identity_kind(column, target, identity),
+        *shape(sequence, target),
+        *identity_kind(column, target, identity),
         *_sharing(sequence, column),
     ]
     status: Status
@@ -68,7 +72,7 @@ def judge(
         status = "OK"
     return SequenceHealth(
         table=column.label if column else None,
-        column=column.column if column else None,
+        column=column.name if column else None,
         sequence=sequence.label,
         last_value=sequence.last_value,
         next_value=None if spent else sequence.next_value,
@@ -79,6 +83,12 @@ def judge(
         severity=severity_of(gap) if gap else worst(finding.severity for finding in findings),
         used_fraction=sequence.used_fraction(column),
         findings=tuple(findings),
+        database=sequence.database,
+        schema=column.schema if column else sequence.schema,
+        lacking=_lacking(sequence),
+        ids_left=0 if spent else sequence.ids_left(column),
+        more_ids=None if sequence.cycle else widening(sequence, column),
+        more_ids_sql=None if sequence.cycle else widening_sql(sequence, column),
     )
 
 
@@ -89,6 +99,8 @@ def judge_absent(
     sequence: str | None,
     table_found: bool,
     required: bool,
+    database: str | None = None,
+    schema: str | None = None,
     is_view: bool = False,
 ) -> SequenceHealth:
     """Judge a column whose table, or whose sequence, the database does not have."""
@@ -133,14 +145,31 @@ def judge_absent(
         severity=finding.severity,
         used_fraction=None,
         findings=(finding,),
+        database=database,
+        schema=schema,
     )
+
+
+def _blind(sequence: SequenceFacts) -> list[Blindness]:
+    found = (sequence.blind, *(column.blind for column in sequence.columns))
+    return [blind for blind in found if blind is not None]
+
+
+def _lacking(sequence: SequenceFacts) -> Privileges | None:
+    lacking = Privileges.together(b.privileges for b in _blind(sequence) if b.privileges)
+    return lacking and replace(lacking, role=quoted(sequence.role))
 
 
 def _blindness(sequence: SequenceFacts) -> list[Finding]:
     return [
-        Finding("UNREADABLE", "MEDIUM", f"could not tell: {blind.reason}", blind.remedy)
-        for blind in (sequence.blind, *(c.blind for c in sequence.columns))
-        if blind is not None
+        Finding(
+            "UNREADABLE",
+            "MEDIUM",
+            f"could not tell: {blind.reason}",
+            blind.remedy,
+            replace(blind.privileges, role=quoted(sequence.role)).sql if blind.privileges else None,
+        )
+        for blind in _blind(sequence)
     ]
 
 
@@ -151,7 +180,7 @@ def _behind(sequence: SequenceFacts, column: ColumnFacts | None, gap: int) -> li
         (e for e in (sequence.edge, sequence.own_edge) if sequence.gap_to(e) == gap), sequence.edge
     )
     furthest = next((c for c in sequence.columns if edge in (c.edge, c.local_edge)), column)
-    where = f"{furthest.label}.{furthest.column}" if furthest else "its table"
+    where = furthest.place if furthest else "its table"
     remedy = "repair_sequences(), or the command `sqla-seqreserve repair`"
     if (left := sequence.room_beyond(sequence.edge)) < gap:
         remedy += (
@@ -178,6 +207,7 @@ def _settings(sequence: SequenceFacts) -> list[Finding]:
                 "MEDIUM",
                 f"{sequence.label} is set to CYCLE: after its last value it hands out old ids",
                 f"ALTER SEQUENCE {sequence.label} NO CYCLE",
+                f"ALTER SEQUENCE {sequence.label} NO CYCLE",
             )
         )
     if sequence.cache > 1:
@@ -188,6 +218,7 @@ def _settings(sequence: SequenceFacts) -> list[Finding]:
                 f"{sequence.label} has CACHE {sequence.cache}: sessions hold values of their own, "
                 "which no check sees and no repair takes back",
                 "reconnect the application's sessions after a repair, or set CACHE 1",
+                f"ALTER SEQUENCE {sequence.label} CACHE 1",
             )
         )
     return findings
@@ -209,7 +240,11 @@ def _wiring(
                 "nothing, if the application asks it for values itself",
             )
         ]
-    place = f"{column.label}.{column.column}"
+    place = column.place
+    set_default = (
+        f"ALTER TABLE {column.label} ALTER {column.name} SET DEFAULT "
+        f"nextval({literal(sequence.label)})"
+    )
     findings: list[Finding] = []
     if drawn_from is not None:
         said = f"{place} belongs to {sequence.label}, and its default draws from {drawn_from}"
@@ -217,7 +252,11 @@ def _wiring(
         if identity:
             said = f"{place} is an identity, numbered by {drawn_from}; its model names another"
             remedy = f"leave {sequence.label} out of the model"
-        findings.append(Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy))
+        # A sequence that is behind is repaired first, or the default would hand out ids twice.
+        safe = not identity and not sequence.gap_to(sequence.edge)
+        findings.append(
+            Finding("DEFAULT_ELSEWHERE", "HIGH", said, remedy, set_default if safe else None)
+        )
     elif column.kind in _TABLES and not column.defaults and not identity:
         expected = target is None or target.server_nextval or target.identity is not None
         findings.append(
@@ -226,114 +265,31 @@ def _wiring(
                 "MEDIUM" if expected else "LOW",
                 f"{place} has no default that draws from {sequence.label}: an INSERT "
                 "without the id fails",
-                f"ALTER TABLE {column.label} ALTER {column.column} SET DEFAULT "
-                f"nextval('{sequence.label}')",
+                set_default,
+                set_default,
             )
         )
-    if column.kind in _TABLES and not any(c.owns for c in sequence.columns):
+    # A sequence that several columns share outlives each of them, and is nobody's to drop or to
+    # restart: TRUNCATE .. RESTART IDENTITY of its owner would set it back under the others.
+    alone = len(sequence.columns) == 1
+    if column.kind in _TABLES and alone and not column.owns:
+        owned_by = f"ALTER SEQUENCE {sequence.label} OWNED BY {place}"
         findings.append(
             Finding(
                 "NOT_OWNED",
                 "LOW",
                 f"no column owns {sequence.label}: it outlives {place}, and reset "
                 "helpers pass it over",
-                f"ALTER SEQUENCE {sequence.label} OWNED BY {place}",
+                f"if nothing else is filled from it: {owned_by}",
+                owned_by if column.may_own else None,
             )
         )
     return findings
-
-
-def _shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
-    """Compare with what the model says; a setting that it leaves out, other than the step, may be
-    any.
-    """
-    declared = target and (target.sequence or target.identity or target.default_sequence)
-    if not declared:
-        return []
-    findings: list[Finding] = []
-    step = declared.increment or 1
-    if step != sequence.increment:
-        findings.append(
-            Finding(
-                "INCREMENT_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} steps by {sequence.increment}, its model by {step}",
-                f"ALTER SEQUENCE {sequence.label} INCREMENT BY {step}, or change the model",
-            )
-        )
-    # Citus starts the sequences of its workers where their numbers begin.
-    if declared.start is not None and declared.start != sequence.start and not sequence.node:
-        findings.append(
-            Finding(
-                "START_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} starts with {sequence.start}, in its model with "
-                f"{declared.start}",
-                f"ALTER SEQUENCE {sequence.label} START WITH {declared.start}, or change the model",
-            )
-        )
-    if declared.cycle is not None and declared.cycle != sequence.cycle:
-        kinds = ("NO CYCLE", "CYCLE")
-        findings.append(
-            Finding(
-                "CYCLE_DIFFERS",
-                "MEDIUM",
-                f"{sequence.label} is set to {kinds[sequence.cycle]}, in its model to "
-                f"{kinds[declared.cycle]}",
-                f"ALTER SEQUENCE {sequence.label} {kinds[declared.cycle]}, or change the model",
-            )
-        )
-    data_type = getattr(declared, "data_type", None)
-    if data_type is not None:
-        expected = _type_name(data_type.__visit_name__)
-        if expected is not None and expected != sequence.data_type:
-            findings.append(
-                Finding(
-                    "TYPE_DIFFERS",
-                    "MEDIUM",
-                    f"{sequence.label} is of type {sequence.data_type}, in its model {expected}",
-                    f"ALTER SEQUENCE {sequence.label} AS {expected}, or change the model",
-                )
-            )
-    return findings
-
-
-def _identity_kind(
-    column: ColumnFacts | None, target: Target | None, identity: str
-) -> list[Finding]:
-    if column is None or target is None or target.identity is None or not identity:
-        return []
-    found = "ALWAYS" if identity == "a" else "BY DEFAULT"
-    expected = "ALWAYS" if target.identity.always else "BY DEFAULT"
-    if found == expected:
-        return []
-    place = f"{column.label}.{column.column}"
-    return [
-        Finding(
-            "IDENTITY_DIFFERS",
-            "MEDIUM",
-            f"{place} is GENERATED {found}, in its model {expected}: the database "
-            f"{'refuses' if found == 'ALWAYS' else 'takes'} ids that an INSERT gives",
-            f"ALTER TABLE {column.label} ALTER {column.column} SET GENERATED {expected}, or change "
-            "the model",
-        )
-    ]
-
-
-def _type_name(visit_name: str) -> str | None:
-    names = {
-        "small_integer": "smallint",
-        "smallint": "smallint",
-        "integer": "integer",
-        "big_integer": "bigint",
-        "bigint": "bigint",
-    }
-    return names.get(visit_name.lower())
 
 
 def _sharing(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
     others = [
-        f"{c.label}.{c.column}"
+        c.place
         for c in sequence.columns
         if column is None or (c.table_oid, c.attnum) != (column.table_oid, column.attnum)
     ]

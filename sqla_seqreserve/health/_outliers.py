@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._names import literal
 from ._room import widening
 from .report import OutlyingIds
 
@@ -116,11 +117,12 @@ def reason_of(sequence: SequenceFacts, found: OutlyingIds) -> str:
     low, high = sorted((found.first, found.last))
     one = low == high
     ids = f"id {low}" if one else f"ids {low} to {high}"
-    where = ", ".join(f"{c.label}.{c.column}" for c in sequence.columns if c.edge == sequence.edge)
+    where = ", ".join(c.place for c in sequence.columns if c.edge == sequence.edge)
     beyond = ""
     if found.before is not None:
         beyond = (
-            f"; SELECT setval('{sequence.label}', {found.before}) takes it beyond all the others"
+            f"; SELECT setval({literal(sequence.label)}, {found.before}) takes it beyond all the "
+            "others"
         )
     if not found.left:
         return f"{nothing_beyond(sequence)}, or delete or renumber {ids} of {where}{beyond}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._facts import ColumnFacts, SequenceFacts, Synchronisation
+from ._names import literal, quoted
 from .report import Finding
 
 __all__ = ["coordinator_only", "out_of_window", "refusal", "replication"]
@@ -35,7 +36,7 @@ def out_of_window(sequence: SequenceFacts) -> tuple[str, str] | None:
     )
     remedy = (
         "no repair moves a sequence back: while nothing inserts through this node, set it to this "
-        f"node's largest id, SELECT setval('{sequence.label}', {back})"
+        f"node's largest id, SELECT setval({literal(sequence.label)}, {back})"
     )
     return limit, remedy
 
@@ -104,14 +105,15 @@ def _not_synchronised(sequence: SequenceFacts, found: Synchronisation) -> Findin
         f"publisher{counted}",
         f"give {sequence.label} the type, start, increment, bounds and CYCLE that it has on the "
         "publisher (the server's log names what differs), then ALTER SUBSCRIPTION "
-        f"{found.subscription} REFRESH SEQUENCES",
+        f"{quoted(found.subscription)} REFRESH SEQUENCES",
     )
 
 
 def _take_over(found: Synchronisation) -> str:
+    name = quoted(found.subscription)
     return (
-        f"stop the publisher's writes, ALTER SUBSCRIPTION {found.subscription} REFRESH SEQUENCES, "
-        f"DROP SUBSCRIPTION {found.subscription}, repair_sequences(), in this order"
+        f"stop the publisher's writes, ALTER SUBSCRIPTION {name} REFRESH SEQUENCES, "
+        f"DROP SUBSCRIPTION {name}, repair_sequences(), in this order"
     )
 
 

@@ -39,6 +39,7 @@ from ._columns import FoundColumn, Wanted, find_columns, find_sequences
 from ._connection import Bind, group_by_connection, plain_connection
 from ._facts import ColumnFacts, SequenceFacts
 from ._judgement import judge, judge_absent
+from ._names import label_of, quoted
 from ._source import Target, targets_of
 from .report import HealthReport, SequenceHealth
 
@@ -258,13 +259,19 @@ def _absence(target: Target, names: Wanted, column: FoundColumn) -> SequenceHeal
     sequence = names.sequence or names.default
     schema = names.sequence_schema if names.sequence else names.default_schema
     return judge_absent(
-        column.label or (f"{names.schema}.{names.table}" if names.schema else names.table),
-        names.column,
-        sequence=f"{schema}.{sequence}" if schema and sequence else sequence,
+        column.label or _named(names.schema, names.table),
+        quoted(names.column),
+        sequence=_named(schema, sequence) if sequence else None,
+        database=column.database,
+        schema=column.schema or names.schema,
         table_found=table_found,
         required=target.required,
         is_view=is_view,
     )
+
+
+def _named(schema: str | None, name: str) -> str:
+    return label_of(schema or "", name, visible=not schema)
 
 
 def _assumed(target: Target) -> bool:

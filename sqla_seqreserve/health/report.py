@@ -29,6 +29,7 @@ __all__ = [
     "FindingCode",
     "HealthReport",
     "OutlyingIds",
+    "Privileges",
     "Refusal",
     "RepairAction",
     "RepairReport",
@@ -77,12 +78,51 @@ FindingCode = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about a sequence: what was found, and what to do about it."""
+    """One thing to know about a sequence: what was found, and what to do about it.
+
+    :attr:`sql`: statements that do it, ready to paste; ``None`` where no statement alone does, or
+    where one could do harm.
+    """
 
     code: FindingCode
     severity: Severity
     message: str
     remedy: str
+    sql: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What a role has to be granted before a check can read all that it wants to: SELECT of
+    relations, tables and sequences alike, and USAGE of their schemas.
+    """
+
+    relations: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    role: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in words."""
+        return "check with a role that may read it, or grant this one SELECT"
+
+    @property
+    def sql(self) -> str:
+        """The statements: one, and another where a schema is closed."""
+        statements = [f"GRANT SELECT ON {', '.join(self.relations)} TO {self.role}"]
+        if self.schemas:
+            statements.append(f"GRANT USAGE ON SCHEMA {', '.join(self.schemas)} TO {self.role}")
+        return "; ".join(statements)
+
+    @staticmethod
+    def together(lacking: Iterable[Privileges]) -> Privileges | None:
+        """Return all of one role's as one, each relation once; None: nothing is lacking."""
+        found = list(lacking)
+        if not found:
+            return None
+        relations = dict.fromkeys(name for each in found for name in each.relations)
+        schemas = dict.fromkeys(name for each in found for name in each.schemas)
+        return Privileges(tuple(relations), tuple(schemas), found[0].role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +130,8 @@ class SequenceHealth:
     """One column and its sequence.
 
     :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them
-    without.
+    without; they and :attr:`column` are as SQL takes them, in quotes where they need them.
+    :attr:`schema` is the table's, or the sequence's if no column uses it, without quotes.
     :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
     :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next
     (``None``: nothing).
@@ -100,7 +141,13 @@ class SequenceHealth:
     :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables
     that use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
     :attr:`used_fraction` is the share already consumed of what the sequence and the column's
-    type can hold.
+    type can hold, and :attr:`ids_left` how many ids are left; ``None`` where that cannot be known,
+    and under CYCLE, which has no end. :attr:`more_ids` says what gives it more,
+    :attr:`more_ids_sql` has the statements, where there are any.
+    :attr:`lacking` are the privileges without which it cannot be read.
+    :attr:`ids_a_day` is the rate that earlier checks have seen, and :attr:`ends_at` the moment at
+    which the last id is handed out at that rate; ``None`` where no earlier check is remembered,
+    nothing was handed out since, or the end is more than a hundred years away.
     """
 
     table: str | None
@@ -115,12 +162,23 @@ class SequenceHealth:
     severity: Severity
     used_fraction: float | None
     findings: tuple[Finding, ...] = ()
+    database: str | None = None
+    schema: str | None = None
+    ids_left: int | None = None
+    ids_a_day: float | None = None
+    ends_at: datetime | None = None
+    more_ids: str | None = None
+    more_ids_sql: str | None = None
+    lacking: Privileges | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ``sequence_value`` repeating :attr:`last_value` for dashboards."""
         values = asdict(self)
         values["findings"] = [asdict(finding) for finding in self.findings]
         values["sequence_value"] = self.last_value
+        # Of a sequence near its end, its finding says it.
+        del values["more_ids"], values["more_ids_sql"], values["lacking"]
+        values["ends_at"] = None if self.ends_at is None else self.ends_at.isoformat()
         return values
 
 
@@ -137,6 +195,29 @@ class HealthReport:
         return all(entry.is_healthy for entry in self.sequences)
 
     @property
+    def grant(self) -> str | None:
+        """The statements that let the role read what it could not, ready to paste for the owner of
+        all of it; ``None`` where no privilege is lacking.
+        """
+        roles: dict[tuple[str | None, str], list[Privileges]] = {}
+        for entry in self.sequences:
+            if entry.lacking is not None:
+                roles.setdefault((entry.database, entry.lacking.role), []).append(entry.lacking)
+        together = filter(None, map(Privileges.together, roles.values()))
+        return "; ".join(each.sql for each in together) or None
+
+    @property
+    def by_sequence(self) -> dict[tuple[str | None, ...], tuple[SequenceHealth, ...]]:
+        """The entries of each sequence: one, or as many as columns share it."""
+        found: dict[tuple[str | None, ...], tuple[SequenceHealth, ...]] = {}
+        for entry in self.sequences:
+            key: tuple[str | None, ...] = (entry.database, entry.sequence)
+            if entry.sequence is None:
+                key = (entry.database, None, entry.table, entry.column)
+            found[key] = (*found.get(key, ()), entry)
+        return found
+
+    @property
     def behind(self) -> tuple[SequenceHealth, ...]:
         """The entries that need a repair."""
         return tuple(entry for entry in self.sequences if entry.status == "NEEDS_REPAIR")
@@ -147,8 +228,11 @@ class HealthReport:
             "overall_health": "HEALTHY" if self.healthy else "UNHEALTHY",
             "sequences": [entry.to_dict() for entry in self.sequences],
             "checked_at": self.checked_at.isoformat(),
-            "total_sequences": len(self.sequences),
-            "healthy_sequences": sum(entry.is_healthy for entry in self.sequences),
+            "grant": self.grant,
+            "total_sequences": len(self.by_sequence),
+            "healthy_sequences": sum(
+                all(entry.is_healthy for entry in entries) for entries in self.by_sequence.values()
+            ),
         }
 
 
@@ -272,7 +356,7 @@ class RepairReport:
         return {
             "repair_completed": self.repair_completed,
             "dry_run": self.dry_run,
-            "sequences_repaired": len(self.repaired),
+            "sequences_repaired": len({result.sequence for result in self.repaired}),
             "sequences_moved": len(self.moves),
             "ids_moved": sum(self.moves.values()),
             "refusals": [

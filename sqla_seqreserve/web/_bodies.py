@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ..health._history import Point
 from ..health.report import RepairAction, Severity, Status
-from ._history import Point
 
 __all__ = [
+    "FindingBody",
     "HealthBody",
     "PageBody",
     "RefusalBody",
@@ -19,6 +20,16 @@ __all__ = [
     "SequenceBody",
     "refusals",
 ]
+
+
+class FindingBody(BaseModel):
+    """One thing to know about a sequence, and what to do about it."""
+
+    code: str
+    severity: Severity
+    message: str
+    remedy: str
+    sql: str | None
 
 
 class SequenceBody(BaseModel):
@@ -32,6 +43,15 @@ class SequenceBody(BaseModel):
     gap: int
     status: Status
     severity: Severity
+    database: str | None
+    schema_: str | None = Field(alias="schema")
+    column: str | None
+    next_value: int | None
+    used_fraction: float | None
+    ids_left: int | None
+    ids_a_day: float | None
+    ends_at: datetime | None
+    findings: list[FindingBody]
 
 
 class HealthBody(BaseModel):
@@ -40,6 +60,7 @@ class HealthBody(BaseModel):
     overall_health: Literal["HEALTHY", "UNHEALTHY"]
     sequences: list[SequenceBody]
     checked_at: datetime
+    grant: str | None
     total_sequences: int
     healthy_sequences: int
 
@@ -69,13 +90,6 @@ class RepairBody(BaseModel):
     repaired_at: datetime
 
 
-class _FindingBody(BaseModel):
-    code: str
-    severity: Severity
-    message: str
-    remedy: str
-
-
 class _PlaceBody(BaseModel):
     name: str
     host: str | None
@@ -83,10 +97,6 @@ class _PlaceBody(BaseModel):
 
 
 class _PageSequenceBody(SequenceBody):
-    column: str | None
-    next_value: int | None
-    used_fraction: float | None
-    findings: list[_FindingBody]
     history: list[Point]
 
 

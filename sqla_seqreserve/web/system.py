@@ -15,11 +15,12 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from ..health import HealthReport, check_sequences, repair_sequences
+from ..health._history import HealthHistory, Point, SequenceKey, key_of
+from ..health._outlook import with_outlook
+from ..health._place import Place, places_of
 from ._bodies import HealthBody, PageBody, RepairBody, refusals
-from ._history import HealthHistory, Point, SequenceKey, key_of
 from ._origin import same_origin
 from ._page import page_response
-from ._place import Place, places_of
 from ._refusals import SafeRoute
 from ._sessions import Dependency, checked_dependency, checked_source, committing, on
 
@@ -69,7 +70,7 @@ def system_router(
     async def sequence_health(session: Any = request_session) -> dict[str, Any]:
         """Check whether every sequence is ahead of its table."""
         report, places = await on(session, look)
-        await run_in_threadpool(past.add, _name(places), report)
+        report = await run_in_threadpool(_remembered, past, report, places)
         return report.to_dict()
 
     @router.post(
@@ -121,11 +122,17 @@ def _name(places: list[Place]) -> str:
     return "; ".join(map(str, places))
 
 
-def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> str:
+def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) -> HealthReport:
+    """Return the report with its forecasts, and keep what it saw for those of the next ones."""
     past.add(_name(places), report)
+    return with_outlook(report, past.seen(_name(places)))
+
+
+def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> str:
+    report = _remembered(past, report, places)
     points: dict[SequenceKey, list[Point]] = past.points(_name(places))
     body = report.to_dict()
     body["databases"] = [asdict(place) for place in places]
     for entry, values in zip(report.sequences, body["sequences"], strict=True):
         values["history"] = points.get(key_of(entry), [])
-    return PageBody.model_validate(body).model_dump_json()
+    return PageBody.model_validate(body).model_dump_json(by_alias=True)

@@ -214,3 +214,21 @@ def test_the_database_may_be_named_as_elsewhere(how: str, mixed: Engine) -> None
 
     assert done.returncode == 1, done.stderr
     assert str(mixed.url.database) in done.stdout.splitlines()[0]
+
+
+def test_what_a_role_lacks_is_said_once(engine: Engine) -> None:
+    """Nine tables that a role may not read are one line, with one GRANT to paste."""
+    with engine.begin() as connection:
+        for number in range(9):
+            connection.execute(text(f"CREATE TABLE t{number} (id serial)"))
+        connection.execute(text("CREATE ROLE stranger LOGIN PASSWORD 'stranger'"))
+    try:
+        url = engine.url.set(username="stranger", password="stranger")
+        done = run("health", url.render_as_string(hide_password=False))
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP ROLE stranger"))
+
+    assert done.returncode == 2
+    assert done.stdout.count("UNREADABLE  ") == done.stdout.count("GRANT SELECT ON ") == 1
+    assert all(f"t{number}.id" in done.stdout for number in range(9))

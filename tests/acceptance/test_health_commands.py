@@ -270,7 +270,10 @@ def test_watch_serves_metrics(
         except OSError:
             return False
 
-    labels = '{column="id",sequence="thing_id_seq",table="thing"}'
+    labels = (
+        f'{{column="id",database="{things.url.database}",schema="public",'
+        'sequence="thing_id_seq",table="thing"}'
+    )
     try:
         wait_until(lambda: exposed(f"seqreserve_sequence_healthy{labels} 1.0"), "a healthy check")
         import_up_to(things, 40)
@@ -296,3 +299,71 @@ def rename_database(postgres_url: str, name: str, new_name: str) -> None:
                 # A check is connected at the moment.
                 time.sleep(0.05)
     admin.dispose()
+
+
+def test_a_sequence_near_its_end_fails_health(engine: Engine, database_url: str) -> None:
+    """A few hundred ids left are exit code 1 by default, with what is left and what helps; the
+    limits can be set.
+    """
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE thing (id smallserial PRIMARY KEY)"))
+        connection.execute(text("SELECT setval('thing_id_seq', 32367)"))
+    shown = command("health", database_url)
+    assert shown.returncode == 1
+    assert "98.8% used, 400 ids left" in shown.stdout
+    assert "has used 98.8% of its ids, 400 are left (HIGH)" in shown.stdout
+    assert command("health", database_url, "--fail-on", "never").returncode == 0
+    assert command("health", database_url, "--alert-used", "99").returncode == 0
+    assert command("health", database_url, "--alert-used", "0").returncode == 2
+
+
+def test_health_forecasts_from_its_state_file(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """--state keeps what was seen from one run to the next, and --alert-days judges by it."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE thing (id smallserial PRIMARY KEY)"))
+    state = ("--state", str(tmp_path / "state"))
+    assert command("health", database_url, *state).returncode == 0
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO thing SELECT FROM generate_series(1, 5000)"))
+    assert command("health", database_url).returncode == 0
+    found = command("health", database_url, "--json", *state)
+    assert found.returncode == 1
+    (entry,) = json.loads(found.stdout)["sequences"]
+    # 5,000 in less than an hour count as an hour's.
+    assert entry["ids_a_day"] == pytest.approx(120_000)
+    assert entry["ids_left"] == 27_767
+    assert entry["ends_at"] is not None
+    quiet = command("health", database_url, "--alert-days", "0.1", *state)
+    assert (quiet.returncode, "27767 ids left, the last on 2" in quiet.stdout) == (0, True)
+    unusable = command("health", database_url, "--state", str(tmp_path))
+    assert unusable.returncode == 2
+
+
+def test_watch_alerts_near_the_end(
+    engine: Engine, database_url: str, tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]]
+) -> None:
+    """A sequence near its end is an alert at the first look, and one id behind is one too."""
+    url, received = webhook
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE near (id smallserial PRIMARY KEY)"))
+        connection.execute(text("SELECT setval('near_id_seq', 32367)"))
+        connection.execute(text("CREATE TABLE behind (id serial PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO behind VALUES (1)"))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sqla_seqreserve", "watch", database_url),
+            *("--every", "0.2s", "--alert-webhook", url),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: len(received) == 2, "both alerts")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert {(r["subject"], r["now"], r["alert"]) for r in received} == {
+        ("near_id_seq", "WARNING", "firing"),
+        ("behind_id_seq", "NEEDS_REPAIR", "firing"),
+    }

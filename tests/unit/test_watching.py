@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -72,25 +73,21 @@ def test_a_lost_database_is_told_once() -> None:
     assert (back.subject, back.now, back.worth_an_alert) == ("database", "back", True)
 
 
-def test_the_end_is_estimated_from_the_rate() -> None:
-    """Ten percent in ten hours leave eighty hours for the last eighty percent; told once."""
-    watcher = Watcher(alert_gap=10)
-    watcher.observe(report(0, used=0.1))
-    later = report(10, used=0.2)
-    watcher.observe(later)
-    left = watcher.runs_out_in(later.sequences[0], later.checked_at)
-    assert left is not None
-    assert round(left.total_seconds() / 3600) == 80
+def test_an_end_within_the_horizon_is_told_once() -> None:
+    """A sequence that runs out later than an alert's limit is told of once, and is no alert."""
+    watcher = Watcher()
+    (entry,) = report(0).sequences
+    later = replace(
+        report(0), sequences=(replace(entry, ends_at=START + timedelta(days=60), ids_left=5),)
+    )
+    assert watcher.observe(later) == []
     assert [len(watcher.running_out(later)) for _ in range(2)] == [1, 0]
 
 
-def test_a_repair_is_no_rate() -> None:
-    """The jump of a repair does not count as consumption."""
-    watcher = Watcher(alert_gap=10)
-    watcher.observe(report(0, gap=500, used=0.1))
-    mended = report(1, used=0.5)
-    watcher.observe(mended)
-    assert watcher.running_out(mended) == []
+@pytest.mark.parametrize(("gap", "alerts"), [(1, 1), (0, 0)])
+def test_any_gap_alerts_by_default(gap: int, alerts: int) -> None:
+    """The next INSERT fails where a sequence is one id behind."""
+    assert len([c for c in Watcher().observe(report(0, gap=gap)) if c.worth_an_alert]) == alerts
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.health._history import HealthHistory, outlived
 from sqla_seqreserve.health.report import HealthReport, SequenceHealth
 from sqla_seqreserve.web import health_app
-from sqla_seqreserve.web._history import HealthHistory, outlived
 
 STATE = "/system/sequences/state"
 DAY = 24 * 3600.0

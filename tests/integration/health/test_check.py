@@ -467,7 +467,11 @@ def test_names_are_quoted_and_schemas_respected(connection: Connection) -> None:
         Column("I d", Integer, primary_key=True, key="key"),
     )
     entry = check_one(connection, odd)
-    assert (entry.table, entry.column, entry.gap) == ("Odd %s: name.Select", "I d", 4)
+    assert (entry.table, entry.column, entry.gap) == (
+        '"Odd %s: name"."Select"',
+        '"I d"',
+        4,
+    )
 
     plain = serial("t")
     assert check_one(connection, plain).gap == 0

@@ -13,7 +13,13 @@ def test_a_report_becomes_gauges(engine: Engine) -> None:
     """Health, gap and share of each sequence are exposed; what is gone from the report goes too."""
     registry = CollectorRegistry()
     metrics = HealthMetrics(registry)
-    labels = {"table": "t", "column": "id", "sequence": "t_id_seq"}
+    labels = {
+        "database": str(engine.url.database),
+        "schema": "public",
+        "table": "t",
+        "column": "id",
+        "sequence": "t_id_seq",
+    }
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (id serial)"))
         connection.execute(text("INSERT INTO t VALUES (30)"))

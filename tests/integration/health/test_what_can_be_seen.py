@@ -133,3 +133,41 @@ def test_a_view_needs_no_sequence(engine: Engine) -> None:
         # Plain SQLAlchemy saves through the first of them.
         session.add(ByIdentity())
         session.commit()
+
+
+def test_one_grant_for_all_that_a_role_lacks(engine: Engine) -> None:
+    """The report has one GRANT for all tables and sequences, and one for schemas; run as it is by
+    their owner, all can be read.
+    """
+    role = f"Odd {engine.url.database}"
+    with engine.begin() as connection:
+        run(
+            connection,
+            f'CREATE ROLE "{role}"',
+            'CREATE SCHEMA "Shut"',
+            'CREATE TABLE "Shut"."T" ("Id" serial)',
+            *(f"CREATE TABLE t{number} (id serial)" for number in range(5)),
+            "CREATE SEQUENCE shared",
+            *(f"CREATE TABLE u{n} (id int DEFAULT nextval('shared'))" for n in range(2)),
+            f'GRANT SELECT ON t0 TO "{role}"',
+        )
+    try:
+        with engine.connect() as connection:
+            run(connection, f'SET LOCAL ROLE "{role}"')
+            report = check_sequences(connection, None)
+        assert {entry.status for entry in report.sequences} == {"UNREADABLE"}
+        assert report.grant is not None
+        select, usage = report.grant.split("; ")
+        assert select.count("GRANT") == select.count('"Shut"."T"') == select.count("shared") == 1
+        assert " t0," not in select
+        assert usage == f'GRANT USAGE ON SCHEMA "Shut" TO "{role}"'
+        assert report.to_dict()["grant"] == report.grant
+        with engine.begin() as connection:
+            run(connection, report.grant)
+            run(connection, f'SET LOCAL ROLE "{role}"')
+            report = check_sequences(connection, None)
+        assert {entry.status for entry in report.sequences} == {"OK"}
+        assert report.grant is None
+    finally:
+        with engine.begin() as connection:
+            run(connection, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')

@@ -1,5 +1,5 @@
-"""The past checks of each sequence, for the page's charts: in memory, or in a file that outlives
-the process.
+"""The past checks of each sequence, for the page's charts and for forecasts: in memory, or in a
+file that outlives the process.
 
 The nearer the past, the closer the checks that are kept: five seconds apart at first, an eighth of
 their age later, and none older than thirty days. That is some 150 checks. The file is a SQLite
@@ -22,12 +22,15 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from ..errors import ConfigurationError
-from ..health import HealthReport, SequenceHealth
+from .report import HealthReport, SequenceHealth
 
-__all__ = ["HealthHistory", "Point", "key_of", "outlived"]
+__all__ = ["HealthHistory", "Point", "Seen", "SequenceKey", "key_of", "outlived"]
 
 Point: TypeAlias = tuple[str, int | None, int]
 """When, the sequence's own value, and the gap."""
+
+Seen: TypeAlias = tuple[float, int, int]
+"""When, in seconds since 1970, how many ids were left, and the gap."""
 
 SequenceKey: TypeAlias = tuple[str | None, str | None, str | None]
 
@@ -36,10 +39,10 @@ _STEPS_AN_OCTAVE = 8
 _LONGEST = 30 * 24 * 3600.0
 _MOST_SEQUENCES = 2_000
 
-_log = logging.getLogger("sqla_seqreserve.web")
+_log = logging.getLogger("sqla_seqreserve.health")
 
 # One row a check: place names the database, at is seconds since 1970, and seen is a JSON array of
-# [table, column, sequence, last value, gap].
+# [table, column, sequence, last value, gap, ids left]; files from before forecasts lack the last.
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS health_checks"
     " (place TEXT NOT NULL, at REAL NOT NULL, seen TEXT NOT NULL, PRIMARY KEY (place, at))"
@@ -56,10 +59,13 @@ class HealthHistory:
 
     :param file: where to keep it, made if it is not there; None: in memory, until the process
         ends.
+    :param option: what the user calls the file, for the error.
     :raises ConfigurationError: the file cannot be made or is no history
     """
 
-    def __init__(self, file: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, file: str | os.PathLike[str] | None = None, *, option: str = "history"
+    ) -> None:
         self._file = None if file is None else os.fspath(file)
         self._lock = threading.Lock()
         self._memory: sqlite3.Connection | None = None
@@ -73,7 +79,7 @@ class HealthHistory:
                 store.execute("COMMIT")
         except sqlite3.Error as error:
             raise ConfigurationError(
-                f"history: {self._file} cannot be used ({error}); name a file in a folder that "
+                f"{option}: {self._file} cannot be used ({error}); name a file in a folder that "
                 "may be written to, or one that this option has made"
             ) from error
 
@@ -85,7 +91,7 @@ class HealthHistory:
         if len(report.sequences) > _MOST_SEQUENCES:
             return
         at = report.checked_at.timestamp()
-        seen = json.dumps([[*key_of(e), e.last_value, e.gap] for e in report.sequences])
+        seen = json.dumps([[*key_of(e), e.last_value, e.gap, e.ids_left] for e in report.sequences])
         with self._forgiven(), self._connection() as store:
             store.execute("BEGIN IMMEDIATE")
             times = [time for (time,) in store.execute(_TIMES, (place,))]
@@ -101,17 +107,28 @@ class HealthHistory:
         Of checks in a row that saw the same, the first and the last.
         """
         points: dict[SequenceKey, list[Point]] = {}
-        rows: list[tuple[float, str]] = []
-        with self._forgiven(), self._connection() as store:
-            rows = store.execute(_ALL, (place,)).fetchall()
-        for at, seen in rows:
+        for at, seen in self._rows(place):
             moment = datetime.fromtimestamp(at, UTC).isoformat()
-            for table, column, sequence, value, gap in json.loads(seen):
+            for table, column, sequence, value, gap, *_ in json.loads(seen):
                 past = points.setdefault((table, column, sequence), [])
                 if len(past) > 1 and past[-1][1:] == past[-2][1:] == (value, gap):
                     past.pop()
                 past.append((moment, value, gap))
         return points
+
+    def seen(self, place: str) -> dict[SequenceKey, list[Seen]]:
+        """Return how many ids the checks saw left of each sequence, the oldest first."""
+        found: dict[SequenceKey, list[Seen]] = {}
+        for at, seen in self._rows(place):
+            for table, column, sequence, _, gap, *left in json.loads(seen):
+                if left and left[0] is not None:
+                    found.setdefault((table, column, sequence), []).append((at, left[0], gap))
+        return found
+
+    def _rows(self, place: str) -> list[tuple[float, str]]:
+        with self._forgiven(), self._connection() as store:
+            return store.execute(_ALL, (place,)).fetchall()
+        return []
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

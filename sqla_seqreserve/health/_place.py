@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
 
-from ..health._connection import group_by_connection, plain_connection
-from ..health._source import targets_of
+from ._connection import Bind, group_by_connection, plain_connection
+from ._source import targets_of
 
 __all__ = ["Place", "places_of"]
 
@@ -31,7 +30,7 @@ class Place:
         return f"{self.name} on {host or 'this machine'}" + (f":{self.port}" if self.port else "")
 
 
-def places_of(session: Session, source: Any) -> list[Place]:
+def places_of(session: Bind, source: Any) -> list[Place]:
     """Return the databases in which the session looks for the source, each once."""
     if source is None:
         connections = [plain_connection(session)]
