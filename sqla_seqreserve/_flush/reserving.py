@@ -212,7 +212,7 @@ class Reserving:
             return False
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
         requests, shelves = [], []
-        unsure: dict[str, KeySequence] = {}
+        unsure: dict[tuple[str, int], KeySequence] = {}
         travels = driver is not None and driver.sends_several
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
@@ -221,17 +221,20 @@ class Reserving:
             count = shelf.lacking(
                 sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
             )
-            requests.append(IdRequest(source, count))
+            requests.append(IdRequest(source, count, is_kept=bool(shelf.ahead)))
             shelves.append(shelf)
-            unsure.update((one.facts.name, one) for one in sharing if one.facts is not None)
+            number = len(shelves) - 1
+            unsure.update(((one.facts.name, number), one) for one in sharing if one.facts)
         asked = any(request.count for request in requests)
         sent = list(compared.values()) if is_free or pinned or doubted or asked else []
-        for request in requests:
-            if request.count and request.source.facts is not None:
-                unsure.pop(request.source.facts.name, None)
-        for facts in sent:
-            unsure.pop(facts.name, None)
-        kept = list(unsure.values())
+        names = {facts.name for facts in sent}
+        kept = [
+            one
+            for (name, number), one in unsure.items()
+            # With ids that are asked for it is compared what their sequence counts in, too.
+            if not requests[number].count
+            or name not in {*names, getattr(requests[number].source.facts, "name", None)}
+        ]
         if is_idle:
             drop_snapshot(connection)
         later = may_restart and not sent and not asked

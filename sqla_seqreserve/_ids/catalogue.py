@@ -57,7 +57,8 @@ TableName: TypeAlias = str
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
     """The sequence that fills a column: its name as SQL, with its schema, how it counts, and
-    whether the role of the time may take values from it.
+    whether the role of the time may take values from it. ``file``: where it counts, which is
+    another once it was restarted.
     """
 
     name: str
@@ -67,6 +68,7 @@ class SequenceFacts:
     maximum: int
     cycle: bool
     usable: bool
+    file: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ _FACTS = text(
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
-           s.sequence_usable, v.expression, v.is_fresh, v.is_allowed
+           s.sequence_usable, s.sequence_file, v.expression, v.is_fresh, v.is_allowed
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
       JOIN pg_class c ON c.oid = to_regclass(wanted.name)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -192,7 +194,8 @@ _FACTS = text(
       LEFT JOIN LATERAL (
           SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
                  q.oid AS sequence_oid, p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
-                 has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable
+                 has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable,
+                 pg_relation_filenode(q.oid) AS sequence_file
             FROM ({NUMBERED_BY}) f
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
@@ -208,7 +211,7 @@ _SEQUENCE = text(
     """
     SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), q.oid,
            p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
-           has_sequence_privilege(q.oid, 'USAGE, UPDATE')
+           has_sequence_privilege(q.oid, 'USAGE, UPDATE'), pg_relation_filenode(q.oid)
       FROM pg_class q
       JOIN pg_namespace n ON n.oid = q.relnamespace
       JOIN pg_sequence p ON p.seqrelid = q.oid
@@ -366,6 +369,7 @@ def _read(connection: Connection, names: list[TableName]) -> dict[TableName, Tab
                 row.seqmax,
                 row.seqcycle,
                 row.sequence_usable,
+                row.sequence_file,
             )
             if row.sequence_name
             else None,

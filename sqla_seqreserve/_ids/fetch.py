@@ -70,10 +70,13 @@ _INT4_MAXIMUM: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class IdRequest:
-    """How many ids are wanted from the sequence, or the default, of one key column."""
+    """How many ids are wanted from the sequence, or the default, of one key column; ``is_kept``: to
+    go with others that were kept before.
+    """
 
     source: KeySequence
     count: int
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +252,8 @@ class _Statement:
             else:
                 guard = self._guard_key(request.source, slot)
             self.names.append(facts.name)
-            branches.append(Branch(guard, declared, expression, type_name))
+            is_kept = request.is_kept and self._guard_file(request.source, slot)
+            branches.append(Branch(guard, declared, expression, type_name, is_kept))
         for slot, facts in enumerate(guarded.values(), len(requests)):
             self.names.append(facts.name)
             branches.append(Branch(self._guard_table(facts, slot)))
@@ -266,7 +270,7 @@ class _Statement:
             self.names.append(facts.name)
             whole = facts.kind == "p"
             guard = self._guard_table(facts, slot) if whole else self._guard_key(source, slot)
-            branches.append(Branch(guard))
+            branches.append(Branch(guard, is_kept=self._guard_file(source, slot)))
         self.tables = list(dict.fromkeys([*filter(locked.__contains__, order), *locked]))
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
@@ -287,6 +291,15 @@ class _Statement:
         self.parameters[f"column_{slot}"] = known.name
         self.parameters[f"print_{slot}"] = known.fingerprint
         return Guard.KEY
+
+    def _guard_file(self, source: KeySequence, slot: int) -> bool:
+        """Whether it can be compared that the sequence was not restarted."""
+        sequence = source.sequence
+        if sequence is None or sequence.file is None:
+            return False
+        self.parameters[f"kept_{slot}"] = sequence.oid
+        self.parameters[f"file_{slot}"] = sequence.file
+        return True
 
     def _guard_table(self, facts: TableFacts, slot: int) -> Guard:
         self.parameters[f"table_{slot}"] = facts.name

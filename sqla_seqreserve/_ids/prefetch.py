@@ -13,8 +13,8 @@ message would need a round trip for that, which is what keeping ids saves: there
 A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
 of this process makes all kept ids invalid at once (``_ids.moves``). One of another process cannot
 be known here without asking the database, and no catalogue row tells of it either: the first
-duplicate key throws away what its connection keeps. Nor can it be known that the sequence was
-restarted.
+duplicate key throws away what its connection keeps. A sequence that was restarted (``TRUNCATE ..
+RESTART IDENTITY``, ``ALTER SEQUENCE .. RESTART``) counts in another file, which is compared, too.
 
 A table's name without a schema means whatever ``search_path`` says at the moment. Its ids are kept
 only where the server tells of every change of ``search_path`` (PostgreSQL 18), under the path of
@@ -94,16 +94,16 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
         if path is None:
             _warn(connection, source)
             return Shelf()
-    shelves: dict[Any, tuple[catalogue.TableFacts, int, Shelf]]
+    shelves: dict[Any, tuple[catalogue.TableFacts, int | None, int, Shelf]]
     shelves = connection.info.setdefault(_INFO, {})
     place = (path, facts.name, sequence.name)
     # Before any id is fetched: a repair from now on makes those of this flush invalid as well.
     moved = moves()
-    known, moved_then, shelf = shelves.get(place, (None, 0, Shelf()))
-    if known is not facts or moved_then != moved:
-        # The table was altered, or is another; or some sequence was moved.
+    known, file, moved_then, shelf = shelves.get(place, (None, None, 0, Shelf()))
+    if known is not facts or file != sequence.file or moved_then != moved:
+        # The table was altered, or is another; or some sequence was restarted, or moved.
         shelf = Shelf()
-        shelves[place] = facts, moved, shelf
+        shelves[place] = facts, sequence.file, moved, shelf
     shelf.ahead = ahead
     return shelf
 

@@ -47,13 +47,21 @@ _PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
 
 
 class Branch(NamedTuple):
-    """How the ids of one request are taken, or one table is compared."""
+    """How the ids of one request are taken, or one table is compared; ``is_kept``: for ids that
+    were kept, so that the sequence must not have been restarted since.
+    """
 
     guard: Guard
     declared: bool = False
     expression: str = ""
     type_name: str = ""
+    is_kept: bool = False
 
+
+# A function, for it sees what is committed now, whatever the transaction's snapshot.
+_SAME_FILE: Final = (
+    " AND pg_relation_filenode(CAST(:kept_{slot} AS oid)) = CAST(:file_{slot} AS oid)"
+)
 
 _SAME_DEFAULT: Final = (
     " AND (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute x "
@@ -122,6 +130,8 @@ def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> s
     longer what it was.
     """
     holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+    if branch.is_kept:
+        holds += _SAME_FILE.format(slot=slot)
     if branch.expression:
         oid = "a.attrelid" if branch.guard is Guard.KEY else "c.oid"
         return f"SELECT CAST({oid} AS bigint) {holds}" + _SAME_DEFAULT.format(oid=oid, slot=slot)

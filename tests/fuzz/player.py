@@ -85,7 +85,9 @@ class Player:
 
         A flush of several statements leaves it on the objects of those that came before the refused
         one, and which these are is no promise: one statement may write what plain SQLAlchemy writes
-        with several. So this is compared of foreign keys alone: they tell of another row.
+        with several. So this is compared of foreign keys alone: they tell of another row. NULL
+        tells of none: of an object that was its own parent, plain SQLAlchemy leaves it or not, by
+        the order of a set.
         """
         self.learn()
         left = {}
@@ -101,7 +103,8 @@ class Player:
             left[values.get("tag", "?")] = {
                 name: self.value_of(state, name, now[name])
                 for name in sorted(now)
-                if (name not in values or now[name] is not values[name])
+                if now[name] is not None
+                and (name not in values or now[name] is not values[name])
                 and name != "id"
                 and state.mapper.columns[name].foreign_keys
             }

@@ -108,15 +108,8 @@ class Report:
 class Sessions:
     """Engines of both sides on each driver, and the models of the blueprint of the moment."""
 
-    def __init__(
-        self,
-        urls: tuple[str, str],
-        seed: int,
-        drivers: Sequence[str] = DRIVERS,
-        *,
-        simple: bool = False,
-    ) -> None:
-        self.urls, self.seed, self.drivers, self.simple = urls, seed, drivers, simple
+    def __init__(self, urls: tuple[str, str], seed: int, drivers: Sequence[str] = DRIVERS) -> None:
+        self.urls, self.seed, self.drivers = urls, seed, drivers
         self.report = Report(seed)
         self._engines: list[Engine] = []
         self._sides: dict[tuple[str, str, bool], Side] = {}
@@ -145,7 +138,7 @@ class Sessions:
 
     def try_blueprint(self, seed: str, deadline: float, only: int | None = None) -> None:
         """Draw one set of models and some lists of operations; carry them out everywhere."""
-        blueprint = draw(Random(seed), simple=self.simple)
+        blueprint = draw(Random(seed))
         prefix = f"m{seed.replace('.', '_')}"
         models = build(blueprint, prefix)
         for engine in self._engines:

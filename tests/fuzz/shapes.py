@@ -114,20 +114,14 @@ class Blueprint:
         return (*(self.columns(shape.parent) if shape.parent else ()), *shape.columns)
 
 
-def draw(chance: Random, *, simple: bool = False) -> Blueprint:
-    """One to four roots, some with subclasses, with relationships between them.
-
-    :param simple: no trees, and no subclass without a table, where differences are known still.
-    """
+def draw(chance: Random) -> Blueprint:
+    """One to four roots, some with subclasses, with relationships between them."""
     shapes: list[Shape] = []
     for name in "ABCD"[: chance.choice((1, 1, 2, 2, 3, 4))]:
         used = chance.sample(list(KINDS), chance.randint(0, 4))
         inherits = chance.random() < 1 / 3
         key = chance.choice(KEYS)
-        if inherits and key == "always":
-            key = "identity"
         tree = chance.choice(CASCADES) if key not in COMPOSITE and chance.random() < 1 / 3 else None
-        tree = None if simple else tree
         shapes.append(
             Shape(
                 name,
@@ -145,8 +139,6 @@ def draw(chance: Random, *, simple: bool = False) -> Blueprint:
                 more = chance.sample(rest, chance.randint(0, 2))
                 rest = [kind for kind in rest if kind not in more]
                 joined = key not in COMPOSITE and chance.random() < 2 / 3
-                if simple and not joined:
-                    continue
                 if not joined:
                     # A column of some rows only is nullable, whatever its kind says.
                     more = [kind for kind in more if kind not in {"needed", "counted"}]

@@ -17,8 +17,8 @@ def seed() -> int:
     return int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
 
 
-def look(urls: tuple[str, str], seconds: float, *, simple: bool = False) -> None:
-    with Sessions(urls, seed(), simple=simple) as sessions:
+def look(urls: tuple[str, str], seconds: float) -> None:
+    with Sessions(urls, seed()) as sessions:
         report = sessions.run(seconds)
     print(report)
     assert report.cases
@@ -28,7 +28,7 @@ def look(urls: tuple[str, str], seconds: float, *, simple: bool = False) -> None
 
 def test_some_seconds_of_sessions(twin_urls: tuple[str, str]) -> None:
     """After each operation objects are as with plain SQLAlchemy; at the end the rows are."""
-    look(twin_urls, SHORT, simple=True)
+    look(twin_urls, SHORT)
 
 
 @pytest.mark.fuzz

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from fixtures.sides import Side, Way, both, refusal
+from fixtures.sides import DRIVERS, Side, Way, both, refusal
+from sqlalchemy import Sequence, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -108,3 +109,105 @@ def test_kept_ids_were_kept(twin_urls: tuple[str, str]) -> None:
         return first == second if side.registered else True
 
     assert both(twin_urls, Base, trial, way=KEEPING)
+
+
+RESTARTS = (
+    "TRUNCATE entry RESTART IDENTITY",
+    "TRUNCATE entry; ALTER SEQUENCE entry_id_seq RESTART WITH 100",
+    "DELETE FROM entry; ALTER SEQUENCE entry_id_seq RESTART",
+)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", [KEEPING, KEEPING_AND_COPYING], ids=str)
+@pytest.mark.parametrize("restart", RESTARTS)
+@pytest.mark.parametrize("inside", [False, True], ids=["between", "in the transaction"])
+def test_a_sequence_that_was_restarted(
+    twin_urls: tuple[str, str], way: Way, driver: str, restart: str, inside: bool
+) -> None:
+    """Ids that were kept before a restart are thrown away, so that nobody gets them twice."""
+
+    def trial(side: Side) -> Any:
+        before = save(side)
+
+        def restarting(session: Session) -> None:
+            for statement in restart.split("; "):
+                session.execute(text(statement))
+            side.write(session, Entry, [{"name": "n"}] * way.rows)
+            session.commit()
+
+        if inside:
+            side.run(restarting)
+        else:
+            side.execute(*restart.split("; "))
+        after = save(side)
+        side.execute("INSERT INTO entry (name) SELECT 'beside' FROM generate_series(1, 200)")
+        return before, after, side.rows("SELECT min(id), count(*) FROM entry")
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+@pytest.mark.parametrize("way", [KEEPING, KEEPING_AND_COPYING], ids=str)
+def test_a_restart_that_is_rolled_back(twin_urls: tuple[str, str], way: Way) -> None:
+    """What was restarted, and counts on as before, gives no id twice either."""
+
+    def trial(side: Side) -> Any:
+        before = save(side)
+
+        def restarting(session: Session) -> None:
+            session.execute(text("TRUNCATE entry RESTART IDENTITY"))
+            side.write(session, Entry, [{"name": "n"}] * way.rows)
+            session.rollback()
+
+        side.run(restarting)
+        after = save(side)
+        side.execute("INSERT INTO entry (name) SELECT 'beside' FROM generate_series(1, 200)")
+        return before, after, side.rows("SELECT min(id), count(*) FROM entry")
+
+    both(twin_urls, Base, trial, way=way)
+
+
+ROW_SECURITY = ("ALTER TABLE entry ENABLE ROW LEVEL SECURITY",)
+
+
+class Pair(Base):
+    """Two sequences number it."""
+
+    __tablename__ = "pair"
+    __table_args__: ClassVar[Any] = {"schema": "public"}
+    left: Mapped[int] = mapped_column(Sequence("lefts", schema="public"), primary_key=True)
+    right: Mapped[int] = mapped_column(Sequence("rights", schema="public"), primary_key=True)
+
+
+@pytest.mark.parametrize("way", [KEEPING, KEEPING_AND_COPYING], ids=str)
+@pytest.mark.parametrize("restarted", ["lefts", "rights"])
+def test_one_of_two_sequences_that_was_restarted(
+    twin_urls: tuple[str, str], way: Way, restarted: str
+) -> None:
+    """Each sequence of a key is looked at."""
+
+    def trial(side: Side) -> Any:
+        def saving(session: Session) -> None:
+            session.add_all([Pair() for _ in range(3)])
+            session.commit()
+
+        side.run(saving)
+        side.execute(f"ALTER SEQUENCE {restarted} RESTART WITH 1000")
+        side.run(saving)
+        return side.rows(f'SELECT count(*) FROM pair WHERE "{restarted[:-1]}" >= 1000')
+
+    both(twin_urls, Base, trial, way=way)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_restart_beside_row_security(twin_urls: tuple[str, str], driver: str) -> None:
+    """So it is where COPY was chosen and cannot write the table."""
+
+    def trial(side: Side) -> Any:
+        before = save(side), save(side)
+        side.execute("TRUNCATE entry RESTART IDENTITY")
+        after = save(side)
+        side.execute("INSERT INTO entry (name) SELECT 'beside' FROM generate_series(1, 200)")
+        return before, after, side.rows("SELECT min(id), count(*) FROM entry")
+
+    both(twin_urls, Base, trial, way=KEEPING_AND_COPYING, driver=driver, ddl=ROW_SECURITY)
