@@ -43,6 +43,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    generate_latest,
     start_http_server,
 )
 
@@ -50,7 +51,7 @@ from . import _audit as audit
 from .errors import ConfigurationError
 from .health import HealthReport
 
-__all__ = ["HealthMetrics", "LibraryMetrics", "serve_metrics"]
+__all__ = ["HealthMetrics", "LibraryMetrics", "health_text", "serve_metrics"]
 
 _LABELS = ("database", "schema", "table", "column", "sequence")
 
@@ -192,6 +193,13 @@ def _once(name: str) -> Iterator[None]:
             f"{name}(): this registry has these metrics already ({error}). One serves the whole "
             "process: keep the first, or give another registry"
         ) from error
+
+
+def health_text(report: HealthReport) -> str:
+    """Return a report's metrics as text, for a file that a textfile collector reads."""
+    registry = CollectorRegistry()
+    HealthMetrics(registry).observe(report)
+    return generate_latest(registry).decode()
 
 
 def serve_metrics(port: int, registry: CollectorRegistry = REGISTRY) -> None:

@@ -4,13 +4,24 @@ file per command.
 
 from __future__ import annotations
 
-from . import bench, demo, guide, health, load, repair, serve, watch
+from . import (
+    bench,
+    dashboard,
+    demo,
+    guide,
+    health,
+    load,
+    repair,
+    rules,
+    serve,
+    watch,
+)
 from ._app import app
 
 __all__ = ["app", "main"]
 
 # Importing a command's module registers it.
-_COMMANDS = (bench, demo, guide, health, load, repair, serve, watch)
+_COMMANDS = (bench, dashboard, demo, guide, health, load, repair, rules, serve, watch)
 
 
 def main() -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from http.client import HTTPException
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -15,27 +18,111 @@ from urllib.request import Request, urlopen
 from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError
 
+from ._database import Database
 from ._watching import Change
 
-__all__ = ["Alerts"]
+__all__ = ["AlertFormat", "Alerts"]
 
 _log = logging.getLogger("sqla_seqreserve.watch")
 
 _SECONDS = 30
 
 
+class AlertFormat(StrEnum):
+    """The shape of an alert: our own JSON, a message for Slack, or what Alertmanager takes."""
+
+    JSON = "json"
+    SLACK = "slack"
+    ALERTMANAGER = "alertmanager"
+
+
+def _place_of(database: Database | None) -> dict[str, Any]:
+    place = database.place if database is not None else (None, None, None)
+    return dict(zip(("database", "host", "port"), place, strict=True))
+
+
+def _summary(alert: dict[str, Any]) -> str:
+    where = (
+        f"{alert['database'] or 'the default database'} on {alert['host'] or 'the default host'}"
+    )
+    tables = f" ({', '.join(alert['tables'])})" if alert["tables"] else ""
+    return f"{alert['subject']}{tables} of {where}: {alert['now']}"
+
+
+def _slack(alert: dict[str, Any]) -> dict[str, Any]:
+    mark = ":red_circle:" if alert["alert"] == "firing" else ":large_green_circle:"
+    lines = [f"{mark} {alert['alert']}, {alert['severity']}: {_summary(alert)}", alert["message"]]
+    lines += [f"What to do: {finding['remedy']}" for finding in alert["findings"]]
+    lines += [f"```{finding['sql']};```" for finding in alert["findings"] if finding["sql"]]
+    lines.append(f"since {alert['since']}")
+    text = "\n".join(lines)
+    # The three characters that Slack gives a meaning to.
+    return {"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
+
+
+def _alertmanager(alert: dict[str, Any]) -> list[dict[str, Any]]:
+    labels = {
+        "alertname": "SequenceAlert" if alert["sequence"] else "SequenceDatabaseAway",
+        "severity": "critical",
+        "database": alert["database"],
+        "host": alert["host"],
+        "schema": alert["schema"],
+        "table": ",".join(alert["tables"]),
+        "column": alert["column"],
+        "sequence": alert["sequence"],
+    }
+    remedies = "; ".join(finding["sql"] or finding["remedy"] for finding in alert["findings"])
+    annotations = {
+        "summary": _summary(alert),
+        "description": alert["message"],
+        "remedy": remedies,
+    }
+    found: dict[str, Any] = {
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": annotations,
+        "startsAt": alert["since"],
+    }
+    if alert["alert"] == "resolved":
+        found["endsAt"] = alert["at"]
+    return [found]
+
+
+_BODIES: dict[AlertFormat, Callable[[dict[str, Any]], Any]] = {
+    AlertFormat.JSON: lambda alert: alert,
+    AlertFormat.SLACK: _slack,
+    AlertFormat.ALERTMANAGER: _alertmanager,
+}
+
+
 class Alerts:
     """Sends a change by every way configured; one that fails is logged, and ends no watch."""
 
-    def __init__(self, *, command: str | None, webhook: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        command: str | None,
+        webhook: str | None,
+        shape: AlertFormat = AlertFormat.JSON,
+        database: Database | None = None,
+    ) -> None:
         self._command = command
+        self._body = _BODIES[shape]
+        self._place = _place_of(database)
+        # Alertmanager takes an alert for ended that is not sent again.
+        self._repeats = shape is AlertFormat.ALERTMANAGER
         if webhook and urlsplit(webhook).scheme not in ("http", "https"):
             raise ConfigurationError("--alert-webhook: expected a URL that begins with http(s)://")
         self._webhook = webhook
 
+    def repeat(self, changes: Sequence[Change]) -> None:
+        """Send again what has not ended, to those that want it."""
+        if self._repeats:
+            for change in changes:
+                self.send(change)
+
     def send(self, change: Change) -> None:
         """Tell of a change."""
-        body = json.dumps(change.to_dict()).encode()
+        body = json.dumps(self._body(change.to_dict() | self._place)).encode()
         if self._command:
             self._run(self._command, body)
         if self._webhook:

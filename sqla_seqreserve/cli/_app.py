@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sqla_seqreserve import __version__
 
-__all__ = ["app"]
+__all__ = ["DEVELOP", "LEARN", "OPERATE", "app"]
+
+# What --help puts together.
+OPERATE = "Operate a database"
+LEARN = "See it work, read about it"
+DEVELOP = "Import data, measure speed"
+
+_ORDER = (
+    *("health", "repair", "watch", "serve", "rules", "dashboard"),
+    *("demo", "guide"),
+    *("load", "bench"),
+)
+
+
+class _Commands(TyperGroup):
+    """The commands in the order in which --help shows them, the operator's first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
 
 app = typer.Typer(
     name="sqla-seqreserve",
     help="Reserved ids and healthy sequences for SQLAlchemy on PostgreSQL.",
+    cls=_Commands,
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # it joins the lines of a paragraph, and keeps [brackets]
     pretty_exceptions_show_locals=False,  # they would show URLs, and their passwords
 )
 

@@ -50,8 +50,9 @@ class Database:
         """Whether the driver is asynchronous."""
         return bool(self.url.get_dialect().is_async)
 
-    def __str__(self) -> str:
-        """The database and its host, without who signs in."""
+    @property
+    def place(self) -> tuple[str | None, str | None, str | None]:
+        """The database, its host and port, without who signs in; None: the driver's default."""
         parts = self.connect_args
         environment = os.environ.get
         name = self.url.database or parts.get("dbname") or environment("PGDATABASE")
@@ -61,8 +62,19 @@ class Database:
             host, port = environment("PGHOST"), port or environment("PGPORT")
         elif isinstance(host, tuple):
             host = ", ".join(host)
+        return name, host, str(port) if port else None
+
+    def __str__(self) -> str:
+        """The database and its host, without who signs in."""
+        name, host, port = self.place
         place = f"{host or 'the default host'}{f':{port}' if port else ''}"
         return f"{name or 'the default database'} on {place}"
+
+    def named(self, name: str) -> Database:
+        """Return the database of this name on the same server."""
+        if self.url.database is None and "dbname" in self.connect_args:
+            return Database(self.url, {**self.connect_args, "dbname": name})
+        return Database(self.url.set(database=name), self.connect_args)
 
     def engine(self) -> Engine | AsyncEngine:
         """Return an engine that keeps a connection, and notices when a restart has cut it."""

@@ -19,8 +19,10 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._target import EXIT_UNKNOWN
 
 __all__ = [
+    "TARGET_HELP",
     "AlertDaysOption",
     "AlertUsedOption",
+    "AllDatabasesOption",
     "JsonOption",
     "PortOption",
     "SchemaOption",
@@ -35,15 +37,12 @@ __all__ = [
     "reason_of",
 ]
 
-TargetArgument = Annotated[
-    str | None,
-    typer.Argument(
-        help="A database URL or libpq string: every sequence in it. Or module:Base: the "
-        "application's models, in the database that --url or the environment "
-        "(SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters) names.",
-        show_default=False,
-    ),
-]
+TARGET_HELP = (
+    "A database URL or libpq string: every sequence in it. Or module:Base: the application's "
+    "models, in the database that --url or the environment (SQLA_SEQRESERVE_URL, DATABASE_URL, "
+    "PGHOST and its sisters) names."
+)
+TargetArgument = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
 UrlOption = Annotated[
     str | None,
     typer.Option("--url", help="The database of module:Base. [env: SQLA_SEQRESERVE_URL]"),
@@ -77,6 +76,13 @@ StateOption = Annotated[
         dir_okay=False,
         help="A file that keeps what was seen, to tell by the next checks when ids run out.",
         show_default=False,
+    ),
+]
+AllDatabasesOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-databases",
+        help="Every database of the server that the role may connect to, beside the one named.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -42,8 +42,10 @@ _SAID = {
 }
 
 
-def print_health(console: Console, report: HealthReport, place: str) -> None:
-    """Print a check of the database at ``place``: the sum, what is well, and what is not."""
+def print_health(
+    console: Console, report: HealthReport, place: str, *, only_problems: bool = False
+) -> None:
+    """Print a check of the database at ``place``: the sum, then each, the worst first."""
     found = Counter[str](_worst(entries).status for entries in report.by_sequence.values())
     said = ", ".join(f"{found[s]} {_SAID[s][found[s] != 1]}" for s in _ORDER if found[s])
     _line(
@@ -52,21 +54,21 @@ def print_health(console: Console, report: HealthReport, place: str) -> None:
         f"{report.checked_at:%F %T} UTC: {said}",
     )
     closed = [entry for entry in report.sequences if _is_closed(entry)]
-    for status in reversed(_ORDER):
-        if status == "UNREADABLE" and closed:
-            _print_closed(console, closed, report)
-        for entry in report.sequences:
-            if entry.status == status and entry not in closed:
-                _line(console, f"{status}  {_facts(entry)}", status)
-                if status != "OK":
-                    _print_findings(console, entry)
+    if closed:
+        _print_closed(console, closed, report)
+    for entry in sorted(report.sequences, key=lambda entry: entry.worse):
+        if entry in closed or (only_problems and entry.status == "OK"):
+            continue
+        _line(console, f"{entry.status}  {_facts(entry)}", entry.status)
+        if entry.status != "OK":
+            _print_findings(console, entry)
     remarks = Counter(
         finding.code
         for entry in report.sequences
         if entry.status == "OK"
         for finding in entry.findings
     )
-    if remarks:
+    if remarks and not only_problems:
         listed = ", ".join(f"{code} ({number})" for code, number in sorted(remarks.items()))
         _line(console, f"Remarks on healthy ones, which --json gives in full: {listed}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +18,11 @@ __all__ = ["EXIT_HEALTHY", "EXIT_UNHEALTHY", "EXIT_UNKNOWN", "Target", "resolve"
 
 EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN = 0, 1, 2
 
+_DATABASES = text(
+    "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate "
+    "AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -27,6 +32,16 @@ class Target:
     source: Any
     schemas: list[str] | None
     name: str | None = None
+
+    def each_database(self) -> list[Target]:
+        """Return a target for every database of the server that this role may connect to."""
+
+        def names(connection: Connection) -> list[str]:
+            return list(connection.scalars(_DATABASES))
+
+        return [
+            replace(self, database=self.database.named(name)) for name in self.database.run(names)
+        ]
 
     def require_schemas(self, connection: Connection) -> None:
         """Refuse schemas that the database does not have: a misspelt one would look healthy.

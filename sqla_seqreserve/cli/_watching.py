@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqla_seqreserve.health import HealthReport, SequenceHealth
 from sqla_seqreserve.health._outlook import Limits
+from sqla_seqreserve.health.report import JSON_VERSION
 
 __all__ = ["HORIZON", "Change", "Watcher"]
 
@@ -15,12 +16,15 @@ DATABASE = "database"
 HORIZON = timedelta(days=90)
 _SLACK = 1.25
 
-_Key = tuple[str, str, str]
+_Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state that differs from the last look; ``alerting`` as it is now."""
+    """A state that differs from the last look; ``alerting`` as it is now, ``since`` when.
+
+    ``entries`` are those of the sequence, the worst first; none is the database itself.
+    """
 
     subject: str
     before: str | None
@@ -28,6 +32,9 @@ class Change:
     alerting: bool
     was_alerting: bool
     message: str
+    at: datetime
+    since: datetime
+    entries: tuple[SequenceHealth, ...] = ()
 
     def __str__(self) -> str:
         if self.subject == DATABASE:
@@ -41,13 +48,29 @@ class Change:
         return self.alerting is not self.was_alerting
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the body of an alert."""
+        """Return what an alert says, without the database that it is about."""
+        worst = self.entries[0] if self.entries else None
+        findings = [f for f in worst.findings if f.severity != "LOW"] if worst else []
+        if worst and not findings:
+            findings = [f for f in worst.findings if f.code == "BEHIND"]
         return {
+            "version": JSON_VERSION,
+            "alert": "firing" if self.alerting else "resolved",
             "subject": self.subject,
             "before": self.before,
             "now": self.now,
-            "alert": "firing" if self.alerting else "resolved",
+            "severity": worst.severity if worst else "HIGH" if self.alerting else "LOW",
             "message": self.message,
+            "at": self.at.isoformat(),
+            "since": self.since.isoformat(),
+            "schema": worst.schema if worst else None,
+            "tables": list(dict.fromkeys(e.table for e in self.entries if e.table is not None)),
+            "column": worst.column if worst else None,
+            "sequence": worst.sequence if worst else None,
+            "gap": worst.gap if worst else None,
+            "ids_left": worst.ids_left if worst else None,
+            "ends_at": worst.ends_at.isoformat() if worst and worst.ends_at else None,
+            "findings": [asdict(finding) for finding in findings],
         }
 
 
@@ -55,6 +78,8 @@ class Change:
 class _State:
     status: str
     alerting: bool
+    since: datetime
+    firing: Change | None = None
     running_out: bool = False
 
 
@@ -65,54 +90,69 @@ class Watcher:
         self.limits = limits or Limits()
         self.alert_gap = alert_gap
         self._states: dict[_Key, _State] = {}
-        self._reachable = True
+        self._lost: Change | None = None
+
+    @property
+    def firing(self) -> list[Change]:
+        """The alerts that have begun and not ended."""
+        found = [state.firing for state in self._states.values() if state.firing is not None]
+        return found if self._lost is None else [self._lost]
 
     def observe(self, report: HealthReport) -> list[Change]:
         """Return what the report changes, each state once."""
         changes: list[Change] = []
-        if not self._reachable:
-            self._reachable = True
-            changes.append(Change(DATABASE, "away", "back", False, True, "answers again"))
+        now = report.checked_at
+        if self._lost is not None:
+            since, self._lost = self._lost.since, None
+            changes.append(
+                Change(DATABASE, "away", "back", False, True, "answers again", now, since)
+            )
         seen: dict[_Key, _State] = {}
-        for entry in report.sequences:
-            key = _key(entry)
+        for key, sharing in report.by_sequence.items():
+            entries = tuple(sorted(sharing, key=lambda entry: entry.worse))
+            entry = entries[0]
             before = self._states.get(key)
-            if before is not None and self._is_nearly(entry, before, report.checked_at):
+            if before is not None and self._is_nearly(entry, before, now):
                 seen[key] = before
                 continue
             alerting = self._is_alerting(entry)
             # A healthy sequence seen for the first time is no news.
             status, was_alerting = (before.status, before.alerting) if before else (None, False)
+            since = before.since if before and before.alerting else now
+            change = Change(
+                entry.sequence or f"{entry.table}.{entry.column}",
+                status,
+                entry.status,
+                alerting,
+                was_alerting,
+                _message(entry),
+                now,
+                since,
+                entries,
+            )
             if (status or "OK", was_alerting) != (entry.status, alerting):
-                changes.append(
-                    Change(
-                        entry.sequence or f"{entry.table}.{entry.column}",
-                        status,
-                        entry.status,
-                        alerting,
-                        was_alerting,
-                        _message(entry),
-                    )
-                )
+                changes.append(change)
             told = before is not None and before.running_out
-            seen[key] = _State(entry.status, alerting, running_out=told)
+            seen[key] = _State(entry.status, alerting, since, change if alerting else None, told)
         self._states = seen
         return changes
 
     def lost(self, reason: str) -> list[Change]:
         """Return the news that the database does not answer, once."""
-        if not self._reachable:
+        if self._lost is not None:
             return []
-        self._reachable = False
-        return [Change(DATABASE, "back", "away", True, False, f"does not answer: {reason}")]
+        now = datetime.now(UTC)
+        message = f"does not answer: {reason}"
+        self._lost = Change(DATABASE, "back", "away", True, False, message, now, now)
+        return [self._lost]
 
     def running_out(self, report: HealthReport) -> list[tuple[SequenceHealth, timedelta]]:
         """Return, once, each sequence that ends within the horizon at the rate seen, and when."""
         news: list[tuple[SequenceHealth, timedelta]] = []
-        for entry in report.sequences:
+        for key, (entry, *_) in report.by_sequence.items():
             left = entry.ends_at - report.checked_at if entry.ends_at is not None else None
             soon = left is not None and left < HORIZON
-            state = self._states[_key(entry)]
+            state = self._states[key]
             # An alert says it too.
             if soon and not (state.running_out or state.alerting) and left is not None:
                 news.append((entry, left))
@@ -137,10 +177,6 @@ class Watcher:
             return True
         # A sequence that is missing has no gap, and is no better for it.
         return entry.status == "NEEDS_REPAIR" and not 0 < entry.gap <= self.alert_gap
-
-
-def _key(entry: SequenceHealth) -> _Key:
-    return entry.table or "", entry.column or "", entry.sequence or ""
 
 
 def _message(entry: SequenceHealth) -> str:

@@ -32,7 +32,7 @@ from sqla_seqreserve.bench.grid import ROWS
 from sqla_seqreserve.bench.heat_map import draw_heat_map
 from sqla_seqreserve.errors import ConfigurationError
 
-from ._app import app
+from ._app import DEVELOP, app
 from ._bench_progress import steps
 from ._bench_table import bench_table, machine_line
 from ._grid_table import glance_table, grid_tables
@@ -47,7 +47,7 @@ _GRID_ROUNDS = 15
 _NAMES = ", ".join(work.name for work in WORKS)
 
 
-@app.command()
+@app.command(rich_help_panel=DEVELOP)
 def bench(
     only: Annotated[
         list[str] | None,

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ._app import app
+from ._app import LEARN, app
 from ._options import PortOption, be_quiet, errors_as_exit_codes, make_console, needs_extra
 
 __all__ = ["demo"]
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN)
 def demo(
     clients: Annotated[
         int, typer.Option(min=1, help="How many clients have a monthly plan in each share.")

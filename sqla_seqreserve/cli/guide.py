@@ -12,7 +12,7 @@ from rich.markdown import Markdown
 import sqla_seqreserve
 from sqla_seqreserve.errors import ConfigurationError
 
-from ._app import app
+from ._app import LEARN, app
 from ._options import errors_as_exit_codes, make_console
 
 __all__ = ["guide"]
@@ -20,7 +20,7 @@ __all__ = ["guide"]
 _INDEX = "index"
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN)
 def guide(
     name: Annotated[
         str | None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from rich.console import Console
 
 from sqla_seqreserve.health import HealthReport
 
-from ._app import app
+from ._app import OPERATE, app
+from ._formats import HealthFormat, as_json, as_nagios, together
 from ._looking import history_in, limits_of, look
 from ._options import (
     AlertDaysOption,
     AlertUsedOption,
+    AllDatabasesOption,
     JsonOption,
     SchemaOption,
     StateOption,
@@ -24,6 +27,8 @@ from ._options import (
     UrlOption,
     be_quiet,
     errors_as_exit_codes,
+    needs_extra,
+    reason_of,
 )
 from ._reports import print_health
 from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN, resolve
@@ -39,13 +44,21 @@ class FailOn(StrEnum):
     NEVER = "never"
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def health(
     target: TargetArgument = None,
     url: UrlOption = None,
     schema: SchemaOption = None,
     subscriber: SubscriberOption = False,
-    as_json: JsonOption = False,
+    all_databases: AllDatabasesOption = False,
+    output: Annotated[
+        HealthFormat,
+        typer.Option("--format", help="nagios has its own exit codes: 0, 1, 2, and 3 for unknown."),
+    ] = HealthFormat.TEXT,
+    json_wanted: JsonOption = False,
+    only_problems: Annotated[
+        bool, typer.Option("--only-problems", help="Leave out what is well.")
+    ] = False,
     fail_on: Annotated[
         FailOn, typer.Option(help="The mildest verdict that makes the exit code 1.")
     ] = FailOn.NEEDS_REPAIR,
@@ -59,16 +72,45 @@ def health(
     near its end; 2: could not tell, or nothing to check.
     """
     be_quiet()
-    with errors_as_exit_codes():
-        resolved = resolve(target, url, schema)
+    output = HealthFormat.JSON if json_wanted else output
+    with errors_as_exit_codes(), _unknown_to_nagios(output):
         limits = limits_of(alert_used, alert_days)
-        report = look(resolved, history_in(state), limits, subscriber=subscriber).report
+        resolved = resolve(target, url, schema)
+        history = history_in(state)
+        targets = resolved.each_database() if all_databases else [resolved]
+        looks = [look(each, history, limits, subscriber=subscriber) for each in targets]
+        report = together(looks)
         resolved.require_sequences(report)
-        if as_json:
-            typer.echo(json.dumps(report.to_dict(), indent=2))
+        if output is HealthFormat.NAGIOS:
+            line, code = as_nagios(report, alert_used)
+            typer.echo(line)
+            raise typer.Exit(code)
+        if output is HealthFormat.JSON:
+            typer.echo(as_json(looks, only_problems=only_problems))
+        elif output is HealthFormat.PROMETHEUS_TEXTFILE:
+            with needs_extra("metrics"):
+                from sqla_seqreserve.metrics import health_text
+            typer.echo(health_text(report), nl=False)
         else:
-            print_health(Console(), report, str(resolved.database))
+            for each, looked in zip(targets, looks, strict=True):
+                print_health(
+                    Console(), looked.report, str(each.database), only_problems=only_problems
+                )
         raise typer.Exit(exit_code(report, fail_on))
+
+
+@contextmanager
+def _unknown_to_nagios(output: HealthFormat) -> Iterator[None]:
+    """Say what went wrong as a plugin does: on standard output, with 3, for 2 is critical there."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if output is not HealthFormat.NAGIOS:
+            raise
+        typer.echo(f"SEQUENCES UNKNOWN - {reason_of(error)}")
+        raise typer.Exit(3) from error
 
 
 def exit_code(report: HealthReport, fail_on: FailOn) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProblem
 from sqla_seqreserve.registration import register
 
-from ._app import app
+from ._app import DEVELOP, app
 from ._database import find_database
 from ._options import errors_as_exit_codes, make_console, needs_extra
 from ._progress import progress
@@ -29,7 +29,7 @@ __all__ = ["load"]
 EXIT_NOTHING_LOADED, EXIT_SKIPPED = 1, 3
 
 
-@app.command()
+@app.command(rich_help_panel=DEVELOP)
 def load(
     file: Annotated[
         Path,

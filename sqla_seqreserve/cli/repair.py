@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from sqla_seqreserve.health import RepairReport, repair_sequences
 
-from ._app import app
+from ._app import OPERATE, app
 from ._options import (
     JsonOption,
     SchemaOption,
@@ -26,7 +26,7 @@ from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
 __all__ = ["repair"]
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def repair(
     target: TargetArgument = None,
     url: UrlOption = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ._app import app
+from ._app import OPERATE, app
 from ._options import (
     PortOption,
     SchemaOption,
@@ -22,7 +22,7 @@ from ._target import resolve
 __all__ = ["serve"]
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def serve(
     target: TargetArgument = None,
     url: UrlOption = None,

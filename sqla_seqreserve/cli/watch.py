@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import threading
+from dataclasses import replace
 from types import FrameType
 from typing import Annotated
 
@@ -14,18 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sqla_seqreserve import _audit as audit
 from sqla_seqreserve.errors import ConfigurationError, SeqReserveError
+from sqla_seqreserve.health import HealthReport
 from sqla_seqreserve.health._history import HealthHistory
 
-from ._alerts import Alerts
-from ._app import app
+from ._alerts import AlertFormat, Alerts
+from ._app import OPERATE, app
 from ._looking import history_in, limits_of, look
 from ._options import (
+    TARGET_HELP,
     AlertDaysOption,
     AlertUsedOption,
+    AllDatabasesOption,
     SchemaOption,
     StateOption,
     SubscriberOption,
-    TargetArgument,
     UrlOption,
     errors_as_exit_codes,
     needs_extra,
@@ -42,12 +45,16 @@ _log = logging.getLogger("sqla_seqreserve.watch")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATE)
 def watch(
-    target: TargetArgument = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{TARGET_HELP} May be several.", show_default=False),
+    ] = None,
     url: UrlOption = None,
     schema: SchemaOption = None,
     subscriber: SubscriberOption = False,
+    all_databases: AllDatabasesOption = False,
     every: Annotated[str, typer.Option(help="Time between two checks: 30s, 5m, 1h.")] = "5m",
     alert_gap: Annotated[
         int, typer.Option(min=0, help="Alert when a sequence is behind by more than this.")
@@ -64,6 +71,9 @@ def watch(
     alert_webhook: Annotated[
         str | None, typer.Option(help="URL to post the alert to, as JSON.", show_envvar=True)
     ] = None,
+    alert_format: Annotated[
+        AlertFormat, typer.Option(help="The shape of an alert; guide operating has them.")
+    ] = AlertFormat.JSON,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1.")
     ] = None,
@@ -85,23 +95,63 @@ def watch(
 
     with errors_as_exit_codes():
         seconds = _seconds(every)
-        alerts = Alerts(command=alert_command, webhook=alert_webhook)
-        rounds = _Rounds(
-            resolve(target, url, schema),
-            Watcher(alert_gap=alert_gap, limits=limits_of(alert_used, alert_days)),
-            alerts,
-            metrics_port,
-            history=history_in(state),
-            subscriber=subscriber,
-        )
+        limits = limits_of(alert_used, alert_days)
+        history = history_in(state)
+        named: list[str | None] = [*targets] if targets else [None]
+        found = [resolve(target, url, schema) for target in named]
+        if all_databases:
+            found = [each for target in found for each in target.each_database()]
+        metrics = None if metrics_port is None else _Metrics(metrics_port)
+        rounds = [
+            _Rounds(
+                target,
+                Watcher(alert_gap=alert_gap, limits=limits),
+                Alerts(
+                    command=alert_command,
+                    webhook=alert_webhook,
+                    shape=alert_format,
+                    database=target.database,
+                ),
+                metrics,
+                history=history,
+                subscriber=subscriber,
+            )
+            for target in found
+        ]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        _log.info("watching %s every %s", rounds.target.database, every)
+        watched = ", ".join(str(target.database) for target in found)
+        _log.info("watching %s every %s", watched, every)
         while True:
-            rounds.look()
+            for each in rounds:
+                each.look()
             if stop.wait(seconds):
                 break
     _log.info("stopped")
+
+
+class _Metrics:
+    """The last report of each database, as one exposition."""
+
+    def __init__(self, port: int) -> None:
+        with needs_extra("metrics"):
+            from sqla_seqreserve.metrics import HealthMetrics, serve_metrics
+        self._metrics = HealthMetrics()
+        self._reports: dict[str, HealthReport] = {}
+        try:
+            serve_metrics(port)
+        except (OSError, OverflowError) as error:
+            raise ConfigurationError(f"--metrics-port {port}: {error}") from error
+
+    def observe(self, target: Target, report: HealthReport) -> None:
+        """Expose a report beside those of the other databases."""
+        self._reports[str(target.database)] = report
+        entries = (entry for each in self._reports.values() for entry in each.sequences)
+        self._metrics.observe(replace(report, sequences=tuple(entries)))
+
+    def failed(self) -> None:
+        """Count a check that the database did not answer; what it said before is shown on."""
+        self._metrics.failed()
 
 
 class _Rounds:
@@ -112,7 +162,7 @@ class _Rounds:
         target: Target,
         watcher: Watcher,
         alerts: Alerts,
-        metrics_port: int | None,
+        metrics: _Metrics | None,
         *,
         history: HealthHistory | None = None,
         subscriber: bool = False,
@@ -123,15 +173,7 @@ class _Rounds:
         self.watcher = watcher
         self.alerts = alerts
         self._nothing_told = False
-        self.metrics = None
-        if metrics_port is not None:
-            with needs_extra("metrics"):
-                from sqla_seqreserve.metrics import HealthMetrics, serve_metrics
-            self.metrics = HealthMetrics()
-            try:
-                serve_metrics(metrics_port)
-            except (OSError, OverflowError) as error:
-                raise ConfigurationError(f"--metrics-port {metrics_port}: {error}") from error
+        self.metrics = metrics
 
     def look(self) -> None:
         """Check once and tell of what changed."""
@@ -152,7 +194,7 @@ class _Rounds:
             self._nothing_told = True
             _log.warning("nothing to check yet: %s", self.target.why_nothing())
         if self.metrics is not None:
-            self.metrics.observe(report)
+            self.metrics.observe(self.target, report)
         self._tell(self.watcher.observe(report))
         for entry, left in self.watcher.running_out(report):
             audit.emit(
@@ -182,6 +224,8 @@ class _Rounds:
             )
             if change.worth_an_alert:
                 self.alerts.send(change)
+        begun = [change.subject for change in changes]
+        self.alerts.repeat([c for c in self.watcher.firing if c.subject not in begun])
 
 
 def _seconds(text: str) -> float:

@@ -10,7 +10,7 @@ __all__ = ["identity_kind", "shape"]
 
 
 def shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
-    """Compare a sequence's settings with what the model says; one that it leaves out, other than the
+    """Compare a sequence's settings with the model's; one that it leaves out, other than the
     step, may be any.
     """
     declared = target and (target.sequence or target.identity or target.default_sequence)

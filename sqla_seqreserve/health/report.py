@@ -40,6 +40,9 @@ __all__ = [
     "worst",
 ]
 
+JSON_VERSION = 1
+"""Of the JSON of checks, repairs and alerts: higher where a key has gone or changed its meaning."""
+
 Severity = Literal["LOW", "MEDIUM", "HIGH"]
 """How bad a finding is; of a gap: up to 10 ids, up to 100, more."""
 
@@ -172,14 +175,22 @@ class SequenceHealth:
     lacking: Privileges | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ``sequence_value`` repeating :attr:`last_value` for dashboards."""
+        """Return plain values; :attr:`last_value` is named ``sequence_value``, as dashboards do."""
         values = asdict(self)
         values["findings"] = [asdict(finding) for finding in self.findings]
-        values["sequence_value"] = self.last_value
+        values["sequence_value"] = values.pop("last_value")
         # Of a sequence near its end, its finding says it.
         del values["more_ids"], values["more_ids_sql"], values["lacking"]
         values["ends_at"] = None if self.ends_at is None else self.ends_at.isoformat()
         return values
+
+    @property
+    def worse(self) -> tuple[int, int, float]:
+        """What sorts entries from the worst to the best: verdict, gap, share used."""
+        order = ("NEEDS_REPAIR", "EXHAUSTED", "", "UNREADABLE", "WARNING", "OK")
+        severe = self.status == "WARNING" and self.severity == "HIGH"
+        rank = 2 if severe else order.index(self.status)
+        return rank, -self.gap, -(self.used_fraction or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +236,7 @@ class HealthReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""
         return {
+            "version": JSON_VERSION,
             "overall_health": "HEALTHY" if self.healthy else "UNHEALTHY",
             "sequences": [entry.to_dict() for entry in self.sequences],
             "checked_at": self.checked_at.isoformat(),
@@ -354,6 +366,7 @@ class RepairReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""
         return {
+            "version": JSON_VERSION,
             "repair_completed": self.repair_completed,
             "dry_run": self.dry_run,
             "sequences_repaired": len({result.sequence for result in self.repaired}),

@@ -57,6 +57,7 @@ class SequenceBody(BaseModel):
 class HealthBody(BaseModel):
     """A check of every sequence."""
 
+    version: int
     overall_health: Literal["HEALTHY", "UNHEALTHY"]
     sequences: list[SequenceBody]
     checked_at: datetime
@@ -84,6 +85,7 @@ class RepairResultBody(BaseModel):
 class RepairBody(BaseModel):
     """A repair, or a dry run of one."""
 
+    version: int
     repair_completed: bool
     sequences_repaired: int
     results: list[RepairResultBody]

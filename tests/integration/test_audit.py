@@ -304,7 +304,7 @@ def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
         failed,
     ]
     with engine.begin() as connection:
-        connection.execute(text("SELECT setval('note_id_seq', 1000000000)"))
+        connection.execute(text("SELECT setval('note_id_seq', 1500000)"))
     watch.look()
     watch.look()
     assert [entry for entry in audit() if entry[1] == "watch"] == [

@@ -99,7 +99,7 @@ def test_the_alert_command_goes_through_a_shell(
 ) -> None:
     """Pipes are a shell's, the alert is on standard input, and how the command ended is logged."""
     caplog.set_level(logging.INFO, "sqla_seqreserve")
-    change = Change("s", "OK", "NEEDS_REPAIR", True, False, "5 behind")
+    change = Change("s", "OK", "NEEDS_REPAIR", True, False, "5 behind", START, START)
 
     Alerts(command=f"cat | cat > '{tmp_path}/alert' ; {ending}", webhook=None).send(change)
 

@@ -1,0 +1,210 @@
+"""What health and watch give to other programs: Nagios, Prometheus, Slack, Alertmanager, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+
+KEYS = {
+    "version", "alert", "subject", "before", "now", "severity", "message", "at", "since",
+    "database", "host", "port", "schema", "tables", "column", "sequence", "gap", "ids_left",
+    "ends_at", "findings",
+}  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sqla_seqreserve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def mixed(engine: Engine) -> Engine:
+    """A sequence that is well, one near its end, and one that is behind under two tables."""
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE TABLE fine (id serial)",
+            "CREATE TABLE near (id smallserial)",
+            "SELECT setval('near_id_seq', 32367)",
+            "CREATE SEQUENCE shared",
+            *(f"CREATE TABLE {t} (id int DEFAULT nextval('shared'))" for t in ("a", "b")),
+            "INSERT INTO b VALUES (150)",
+        ):
+            connection.execute(text(statement))
+    return engine
+
+
+def test_problems_alone_worst_first(mixed: Engine, database_url: str) -> None:
+    """--only-problems leaves out what is well, in text and JSON; the sums are of all."""
+    lines = run("health", database_url, "--only-problems").stdout.splitlines()
+    assert lines[0].endswith(": 1 needs repair, 1 has a warning, 1 is healthy")
+    verdicts = [line.partition("  ")[0] for line in lines[1:] if not line.startswith(" ")]
+    assert verdicts == ["NEEDS_REPAIR", "NEEDS_REPAIR", "WARNING"]
+    found = json.loads(run("health", database_url, "--only-problems", "--json").stdout)
+    assert [entry["sequence"] for entry in found["sequences"]] == [
+        "shared",
+        "shared",
+        "near_id_seq",
+    ]
+    assert (found["version"], found["total_sequences"], found["healthy_sequences"]) == (1, 3, 2)
+    assert [place["name"] for place in found["databases"]] == [mixed.url.database]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "code", "state"),
+    [
+        ("SELECT setval('near_id_seq', 1), setval('shared', 150)", 0, "OK"),
+        ("ALTER SEQUENCE near_id_seq CYCLE; SELECT setval('shared', 150)", 1, "WARNING"),
+        ("SELECT setval('shared', 150)", 2, "CRITICAL"),
+        ("SELECT setval('near_id_seq', 1)", 2, "CRITICAL"),
+    ],
+)
+def test_nagios(mixed: Engine, database_url: str, sequences: str, code: int, state: str) -> None:
+    """One line, performance data after a bar, and the exit codes of a plugin."""
+    with mixed.begin() as connection:
+        for statement in sequences.split("; "):
+            connection.execute(text(statement))
+    done = run("health", database_url, "--format", "nagios")
+    assert (done.returncode, done.stderr) == (code, "")
+    line, _, data = done.stdout.rstrip("\n").partition(" | ")
+    assert line.startswith(f"SEQUENCES {state} - 3 checked: ")
+    assert "\n" not in done.stdout.rstrip("\n")
+    labels = re.findall(r"'([^']+)'=[\d.]+%?;;[\d.]*;0(?:;100)?(?: |$)", data)
+    prefix = f"{mixed.url.database}."
+    assert set(labels) == {
+        f"{prefix}{name} {kind}"
+        for name in ("shared", "fine_id_seq", "near_id_seq")
+        for kind in ("used", "gap")
+    }
+
+
+def test_nagios_gets_what_could_not_be_told_as_unknown() -> None:
+    """On standard output, with exit code 3 and no password."""
+    done = run("health", "postgresql://u:s3cret@127.0.0.1:1/x", "--format", "nagios")
+    assert done.returncode == 3
+    assert done.stdout.startswith("SEQUENCES UNKNOWN - ")
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_textfile_for_prometheus(mixed: Engine, database_url: str) -> None:
+    """The gauges as text, each with its database and schema."""
+    done = run("health", database_url, "--format", "prometheus-textfile")
+    assert done.returncode == 1
+    line = (
+        f'seqreserve_sequence_ids_left{{column="id",database="{mixed.url.database}",'
+        'schema="public",sequence="near_id_seq",table="near"} 400.0'
+    )
+    assert line in done.stdout.splitlines()
+
+
+def test_all_databases_of_a_server(mixed: Engine, database_url: str) -> None:
+    """--all-databases checks each that the role may connect to, and one bad one fails it."""
+    other = f"{mixed.url.database}_other"
+    admin = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{other}"'))
+    try:
+        url = make_url(database_url).set(database=other).render_as_string(hide_password=False)
+        done = run("health", url, "--all-databases", "--json")
+        assert done.returncode == 1, done.stderr
+        found = json.loads(done.stdout)
+        names = {place["name"] for place in found["databases"]}
+        assert names >= {other, mixed.url.database, "postgres"}
+        first = found["sequences"][0]
+        assert (first["database"], first["sequence"]) == (mixed.url.database, "shared")
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f'DROP DATABASE "{other}" WITH (FORCE)'))
+        admin.dispose()
+
+
+def watched(tmp_path: Path, *arguments: str, until: int) -> list[Any]:
+    """Return the alerts of a watch, as its command gets them, once there are so many."""
+    file = tmp_path / "alerts"
+    file.touch()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sqla_seqreserve", "watch", "--every", "0.2s"),
+            *("--alert-command", f"(cat; echo) >> '{file}'"),
+            *arguments,
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+
+    def lines() -> list[str]:
+        return [line for line in file.read_text().splitlines() if line]
+
+    try:
+        deadline = time.monotonic() + 60
+        while len(lines()) < until:
+            assert time.monotonic() < deadline, lines()
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    return [json.loads(line) for line in lines()]
+
+
+def test_an_alert_says_all_that_is_known(mixed: Engine, database_url: str, tmp_path: Path) -> None:
+    """Database, tables, how bad, since when and what to do; one alert for a shared sequence."""
+    found = watched(tmp_path, database_url, until=2)
+    alerts = {alert["subject"]: alert for alert in found}
+    assert [len(found), set(alerts)] == [2, {"shared", "near_id_seq"}]
+    assert all(alert.keys() == KEYS for alert in found)
+    shared = alerts["shared"]
+    assert (shared["database"], shared["schema"]) == (mixed.url.database, "public")
+    assert sorted(shared["tables"]) == ["a", "b"]
+    assert (shared["gap"], shared["severity"], shared["version"]) == (150, "HIGH", 1)
+    assert shared["since"] <= shared["at"]
+    assert "repair" in shared["findings"][0]["remedy"]
+    near = alerts["near_id_seq"]
+    assert near["findings"][0]["sql"].startswith("ALTER TABLE near ALTER id TYPE bigint")
+
+
+def test_slack_gets_a_text(mixed: Engine, database_url: str, tmp_path: Path) -> None:
+    """One key, text, with what is wrong and what to do."""
+    found = watched(tmp_path, database_url, "--alert-format", "slack", until=2)
+    assert [set(alert) for alert in found] == [{"text"}] * 2
+    said = "\n".join(alert["text"] for alert in found)
+    assert f"shared (a, b) of {mixed.url.database} on " in said
+    assert "What to do: " in said
+
+
+def test_alertmanager_gets_its_alerts_again(
+    mixed: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """A list of alerts with labels and annotations, sent at each look while it lasts."""
+    found = watched(tmp_path, database_url, "--alert-format", "alertmanager", until=6)
+    for (alert,) in found:
+        assert set(alert) == {"labels", "annotations", "startsAt"}
+        assert all(isinstance(value, str) for value in alert["labels"].values())
+        assert alert["labels"]["database"] == mixed.url.database
+        assert alert["annotations"]["remedy"]
+    begins = {(alert["labels"]["sequence"], alert["startsAt"]) for (alert,) in found}
+    assert len(begins) == 2
+
+
+def test_one_watch_of_several_databases(mixed: Engine, database_url: str, tmp_path: Path) -> None:
+    """Each alert names its database, and one that does not answer hides no other."""
+    away = "postgresql://nobody@127.0.0.1:1/away"
+    found = watched(tmp_path, away, database_url, until=3)
+    assert {(alert["database"], alert["subject"]) for alert in found} == {
+        ("away", "database"),
+        (mixed.url.database, "shared"),
+        (mixed.url.database, "near_id_seq"),
+    }
+    assert os.linesep not in found[0]["message"]
