@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Integer, Table, and_, exists, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    select,
+)
 from sqlalchemy import update as core_update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -251,7 +262,7 @@ class _Change:
             statement = core_update(table).where(and_(*same, *allowed))
             all_written.append(
                 statement.values({**self.set[table], **values})
-                .returning(found.c[NUMBER], *stored)
+                .returning(found.c[NUMBER], *(stored if keys else ()))
                 .cte(named(f"written_{index}"))
             )
         return self._read(matching, found, all_written, keys=keys)
@@ -280,15 +291,21 @@ class _Change:
                 outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
         else:
             is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
+            there = select(func.count()).select_from(found).scalar_subquery()
+            missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
             counts: list[Any] = [
-                select(func.count()).select_from(found).scalar_subquery(),
+                there,
                 select(func.count()).select_from(written).scalar_subquery(),
-                select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery(),
-                select(func.array_agg(found.c[NUMBER])).where(found.c[STALE]).scalar_subquery(),
+                # Not looked for where there is none.
+                case((there < matching.total, missing)),
             ]
+            if self.stale is not None:
+                stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
+                counts.append(stale_rows.scalar_subquery())
             row = connection.execute(select(*counts).add_cte(*others)).one()
             outcome.found, outcome.updated = row[0], row[1]
-            outcome.missing, stale = sorted(row[2] or ()), list(row[3] or ())
+            outcome.missing = sorted(row[2] or ())
+            stale = list(row[3] or ()) if self.stale is not None else []
         if not outcome.updated and matching.total > 1:
             matching.refuse_duplicates()
         self._refuse_stale(stale)

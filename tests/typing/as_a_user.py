@@ -26,10 +26,15 @@ from sqla_seqreserve import (
     FlushReport,
     Registration,
     ReservedIds,
+    SyncResult,
+    UpdateResult,
     UpsertResult,
     aio,
     assign_ids,
+    bulk_delete,
     bulk_insert,
+    bulk_sync,
+    bulk_update,
     bulk_upsert,
     register,
     reserve_ids,
@@ -103,6 +108,21 @@ def upserting(session: Session, rows: Iterator[dict[str, Any]]) -> None:
     done.inserted = 1  # type: ignore[misc]  # frozen
 
 
+def changing(session: Session, rows: Iterator[dict[str, Any]]) -> None:
+    done = bulk_update(session, Order, rows, key="id", where=Order.id > 1, returning="objects")
+    assert_type(done, UpdateResult[Order])
+    assert_type(done.updated + done.unchanged, int)
+    assert_type(done.missing, tuple[int, ...])
+    assert_type(done.objects, list[Order | None])
+    assert_type(bulk_delete(session, Order, [1, 2], progress=print), int)
+    assert_type(bulk_delete(session, Order, reserve_ids(session, Order, 2)), int)
+    assert_type(bulk_sync(session, Order, rows, key="id", scope=Order.id > 1), SyncResult)
+
+    bulk_update(session, Order, rows, ["id"])  # type: ignore[call-arg]  # options are keywords
+    bulk_delete(session, Order, 1)  # type: ignore[arg-type]  # one key
+    bulk_sync(session, Order, rows, key="id")  # type: ignore[call-arg]  # of which rows?
+
+
 async def asynchronously(session: AsyncSession) -> None:
     await session.run_sync(lambda sync: assign_ids(sync, [Order()]))
     assert_type(await session.run_sync(lambda sync: reserve_ids(sync, Order, 50)), ReservedIds)
@@ -113,6 +133,10 @@ async def asynchronously(session: AsyncSession) -> None:
 
     assert_type(await aio.bulk_insert(session, Order, rows(), returning=None), int)
     assert_type(await aio.bulk_upsert(session, Order, rows(), conflict="id"), UpsertResult[Order])
+    assert_type(await aio.bulk_update(session, Order, rows()), UpdateResult[Order])
+    assert_type(await aio.bulk_delete(session, Order, [1]), int)
+    scope = Order.id > 1
+    assert_type(await aio.bulk_sync(session, Order, rows(), key="id", scope=scope), SyncResult)
 
 
 def registration(engine: Engine) -> None:
