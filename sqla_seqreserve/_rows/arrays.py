@@ -77,7 +77,8 @@ def array_text(
         # asyncpg makes infinity of Python's first and last day.
         return None
     if kind is str:
-        if "\0" in "".join(given):
+        together = "".join(given)
+        if "\0" in together or not _is_text(together):
             return None
         element = cast or stored
     elif cast is None and not is_alone and kind in _LITERALS:
@@ -119,6 +120,14 @@ def distinguished(
         if column not in _TEXTS:
             return None
     return values
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no half of a character, at which asyncpg gives up a connection."""
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _day(value: dt.date) -> tuple[int, int, int]:

@@ -95,6 +95,24 @@ def _multiranges(name: str) -> Check:
     return check
 
 
+_ANY_FORMAT: Final = 0
+
+_PARAMETERS: Final[Mapping[type, Sequence[int]]] = {
+    bool: [16],
+    bytes: [17],
+    Decimal: [1700],
+    dt.date: [1082],
+    dt.datetime: [1114, 1184],
+    dt.time: [1083, 1266],
+    dt.timedelta: [1186],
+    float: [700, 701],
+    int: [20, 21, 23, 1700],
+    str: [25, 1043],
+    uuid.UUID: [2950],
+}
+"""The oids of the types to which SQLAlchemy casts parameters of a Python type."""
+
+
 class _Asyncpg:
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
@@ -146,12 +164,19 @@ class _Asyncpg:
         return Codec(column.type_oid, frozenset({list}), check=check)
 
     def adapted_otherwise(
-        self,
-        connection: Connection,  # noqa: ARG002  # the protocol's
-        codec: Codec,  # noqa: ARG002  # as above
-        types: Iterable[type],  # noqa: ARG002  # as above
+        self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
-        """Nothing is: COPY and INSERT share the connection's codecs."""
+        """A type that the connection's user has encoded otherwise where it is a parameter; COPY
+        and INSERT share the connection's codecs.
+        """
+        if codec.oid:
+            return None
+        driver: Any = connection.connection.driver_connection
+        codec_of = driver.get_settings().get_data_codec
+        for type_ in types:
+            for oid in _PARAMETERS.get(type_, ()):
+                if codec_of(oid, _ANY_FORMAT) is not codec_of(oid, _ANY_FORMAT, True):
+                    return type_
         return None
 
 

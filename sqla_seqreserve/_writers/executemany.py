@@ -211,9 +211,9 @@ def _arrays(
             stored = column.type_text
         elif column is not None and column.type_name in _UNTYPED:
             stored = "TEXT"
-        array = array_text(
-            values, each.cast, driver.types, stored, is_alone=each.key in rewriting.columns
-        )
+        # What is made of a number for these depends on what kind of number it is.
+        is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
+        array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
         if array is None:
             return "a parameter holds values that an array might not hold exactly"
         arrays[each.key] = array

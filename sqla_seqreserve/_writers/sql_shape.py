@@ -32,7 +32,7 @@ _KNOWN: Final = frozenset(
     )
     for word in line.split()
 )
-"""Keywords and types that stand before a bracket, and functions of PostgreSQL's that look at nothing
+"""Keywords and types that stand before a bracket, and functions of PostgreSQL that look at nothing
 but what they are given.
 """
 

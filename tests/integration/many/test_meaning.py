@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.util import await_only
 
 DRIVERS = (*SYNC_DRIVERS, "asyncpg")
 EVERY = pytest.mark.parametrize("driver", DRIVERS)
@@ -527,3 +528,46 @@ def test_odd_names(twin_urls: tuple[str, str], driver: str, name: str) -> None:
         return [tuple(row) for row in session.execute(select(table).order_by(table.c.key))]
 
     compared(twin_urls, driver, act, tables=(), base=Own)
+
+
+def test_codecs_of_asyncpg_users(twin_urls: tuple[str, str]) -> None:
+    """What the user had asyncpg encode otherwise is encoded so in statements for many rows."""
+
+    def act(session: Session) -> None:
+        driver: Any = session.connection().connection.driver_connection
+        session.execute(insert(Priced), [{"price": Decimal(i)} for i in (1, 7)])
+        for name, encode in (("numeric", lambda _: "7"), ("interval", lambda _: "7 days")):
+            await_only(
+                driver.set_type_codec(
+                    name, encoder=encode, decoder=str, schema="pg_catalog", format="text"
+                )
+            )
+        for place in filled(session):
+            place.span = dt.timedelta(place.id)
+        session.commit()
+        table: Any = Priced.__table__
+        session.execute(
+            update(table).where(table.c.price == bindparam("p")).values(value=1),
+            [{"p": Decimal(i)} for i in range(5)],
+        )
+        session.commit()
+
+    compared(twin_urls, "asyncpg", act, tables=("place", "priced"))
+
+
+def test_dumpers_of_psycopg_users(twin_urls: tuple[str, str]) -> None:
+    """What the user had psycopg write otherwise is written so in statements for many rows."""
+    from psycopg.types.string import StrDumper
+
+    class Loud(StrDumper):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.upper())
+
+    def act(session: Session) -> None:
+        driver: Any = session.connection().connection.driver_connection
+        driver.adapters.register_dumper(str, Loud)
+        for place in filled(session):
+            place.name = f"quiet {place.id}"
+        session.commit()
+
+    compared(twin_urls, "psycopg", act)

@@ -1,0 +1,68 @@
+"""Every type through statements for many rows, by chance: rows, counts, errors and warnings are
+those of plain SQLAlchemy, which executes row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pytest
+from fuzz.harness import Case
+from fuzz.kinds import KINDS
+from fuzz.many import MANY_DRIVERS, WAYS, ManyHarness
+from fuzz.test_values import SECONDS, seed
+
+SHORT: Final = 20.0
+
+FOUND: Final = (
+    # psycopg2 writes a whole number as a literal, which is an integer where it fits.
+    ("oid", "oid", [-(2**31), -1]),
+    # asyncpg closes a connection whose statement it cannot encode.
+    ("varchar(3)", "name", ["Meh", "\ud800"]),
+    ("integer[]", "integer[]", [None, None]),
+    ("numeric(6,2)", "numeric", [None, None]),
+)
+
+
+def look(urls: tuple[str, str], seconds: float, **settings: Any) -> None:
+    with ManyHarness(urls, seed(), MANY_DRIVERS).ready() as harness:
+        report = harness.run(seconds, **settings)
+    print(report)
+    assert report.cases
+    assert not report.differences, str(report)
+
+
+def test_a_short_look(twin_urls: tuple[str, str]) -> None:
+    """Values of each type over its own column are changed, found and deleted as in plain."""
+    look(twin_urls, SHORT, moods=["good", "mixed"], drifted=False)
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(SECONDS + 300)
+def test_a_long_look(twin_urls: tuple[str, str]) -> None:
+    """The same for all pairs and nasty values, again and again until the time is up."""
+    look(twin_urls, SECONDS, rounds=1000)
+
+
+@pytest.fixture(scope="module")
+def harness(twin_urls: tuple[str, str]) -> Iterator[ManyHarness]:
+    with ManyHarness(twin_urls, 0, MANY_DRIVERS).ready() as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"), FOUND, ids=[f"{name} over {column}" for name, column, _ in FOUND]
+)
+def test_what_was_found_is_right(
+    harness: ManyHarness, name: str, column: str, values: Sequence[Any]
+) -> None:
+    """Each batch that once made a difference makes none on any driver, and the connection that
+    refused it is of use.
+    """
+    [kind] = [kind for kind in KINDS if kind.name == name]
+    for driver in MANY_DRIVERS:
+        for way in WAYS:
+            case = Case(kind, column, values, "America/New_York", False, driver, way)
+            difference = harness.compare(case)
+            assert difference is None, str(difference)
