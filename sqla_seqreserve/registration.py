@@ -30,12 +30,14 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Mapper, Session, scoped_session, sessionmaker
 
 from . import _host as host
+from . import _reasons as why
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
 from ._flush.weighing import heed_messages
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
+from ._reasons import Reason
 from .errors import ConfigurationError
 from .reports import FlushReport
 
@@ -217,16 +219,16 @@ class Registration:
         found = target.kw.get("bind") if isinstance(target, sessionmaker) else None
         return target.bind if isinstance(target, Session) else found
 
-    def _session_reason(self) -> str | None:
+    def _session_reason(self) -> Reason | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
         target = self._session_target()
         if isinstance(target, Session):
             if host.is_sharded(target):
-                return "the session is sharded"
+                return why.SHARDED
             is_two_phase = target.twophase
         else:
             is_two_phase = isinstance(target, sessionmaker) and bool(target.kw.get("twophase"))
-        return "the session is two-phase" if is_two_phase else None
+        return why.TWO_PHASE if is_two_phase else None
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""

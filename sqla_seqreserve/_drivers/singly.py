@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from .._reasons import Reason
 from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import guarded
 from .wrapped import take
@@ -69,10 +70,10 @@ class Singly:
     def setting(self, connection: Any, name: str) -> str | None:
         return self._driver.setting(connection, name)
 
-    def refuses_copy(self, connection: Any) -> str | None:
+    def refuses_copy(self, connection: Any) -> Reason | None:
         return self._driver.refuses_copy(connection)
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         return self._driver.refuses_types(connection, oids)
 
     def begin_along(self, cursor: Any) -> None:

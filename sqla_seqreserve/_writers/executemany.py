@@ -20,12 +20,15 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from .. import _host as host
+from .. import _reasons as why
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.distances import distance_to
+from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.arrays import ArrayText, array_text
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
@@ -58,7 +61,7 @@ _ANYTHING: Final = Codec(oid=0)
 
 def write_many(
     cursor: Any, statement: str, parameters: Sequence[Any], context: Any, fewest: int | None
-) -> str | None:
+) -> Reason | None:
     """Execute the statement for all rows at once; or say why it must be executed row by row.
 
     :param parameters: of each row, as the driver takes them.
@@ -67,36 +70,36 @@ def write_many(
     connection = context.root_connection
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
-        return f"driver {context.dialect.driver} has no fast path here"
+        return why.no_fast_path(context.dialect.driver)
     elsewhere = host.execution_elsewhere(context.dialect)
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
     if fewest is None and not _pays(driver, rows, distance_to(context.dialect).round_trip):
-        return "few rows"
+        return of_rows.FEW
     if fewest is not None and rows < fewest:
-        return "few rows"
+        return of_rows.FEW
     if statement is not context.statement or parameters is not context.parameters:
-        return "a listener of the engine changed the statement"
+        return of_rows.STATEMENT_CHANGED
     rewriting = rewriting_of(context, statement)
     if rewriting is None:
-        return "the statement is more than its table, its values and its key"
+        return of_rows.NOT_PLAIN
     if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
-        return "nothing can be compared in this transaction"
+        return why.NOT_COMPARABLE
     name = catalogue.table_name(connection, rewriting.many.table)
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None:
-        return "the database has no such table"
+        return why.NO_TABLE
     reason = _table_reason(facts, rewriting.many.kind)
     if reason is not None:
         return reason
     copied: CopyRows | None = None
     if rewriting.is_row and (fewest is not None or rows >= _COPIED):
         copied = _copy_rows(connection, rewriting, parameters, facts)
-    arrays: Mapping[str | int, ArrayText] | str = {}
+    arrays: Mapping[str | int, ArrayText] | Reason = {}
     if copied is None:
         arrays = _arrays(connection, rewriting, parameters, facts, driver)
-    if isinstance(arrays, str):
+    if isinstance(arrays, Reason):
         return arrays
     failure = context.dialect.loaded_dbapi.Error
     try:
@@ -109,7 +112,7 @@ def write_many(
         if not _was_compared(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
-        return "the table was altered meanwhile, or cannot be locked"
+        return of_rows.ALTERED
     return None
 
 
@@ -131,7 +134,7 @@ def _copy_rows(
             return None
         values = [row[each.key] for row in parameters]
         ready = for_copy(codec, by_name[name], values, connection, {})
-        if isinstance(ready, str):
+        if isinstance(ready, Reason):
             return None
         converted, is_text = ready
         binary = binary and not is_text
@@ -153,15 +156,15 @@ def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
 
-def _table_reason(facts: TableFacts, kind: Kind) -> str | None:
+def _table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
     if facts.kind not in {"r", "p"}:
-        return f"{facts.name} is not a table"
+        return why.not_a_table(facts.name)
     if facts.row_security:
-        return f"{facts.name} has row-level security"
+        return why.row_security(facts.name)
     if facts.distributed:
-        return "Citus distributes the table"
+        return of_rows.DISTRIBUTED_STATEMENT
     if kind in facts.watched:
-        return f"{facts.name} has a rule or a statement trigger on {kind.upper()}"
+        return of_rows.watched_statement(facts.name, kind.upper())
     return None
 
 
@@ -171,7 +174,7 @@ def _arrays(
     parameters: Sequence[Any],
     facts: TableFacts,
     driver: Driver,
-) -> Mapping[str | int, ArrayText] | str:
+) -> Mapping[str | int, ArrayText] | Reason:
     """A column of values for each placeholder; or why there is none."""
     arrays = {}
     values_of: dict[str | int, list[Any]] = {}
@@ -182,7 +185,7 @@ def _arrays(
         types = set(map(type, values)) - {type(None)}
         other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
-            return f"the driver has an adapter of its user's for {other.__name__}"
+            return of_rows.adapted(str(each.key), other.__name__)
         stored = None
         if each.cast is None and driver.types == "text":
             column = facts.columns.get(rewriting.columns.get(each.key, ""))
@@ -190,14 +193,14 @@ def _arrays(
                 stored = "TEXT"
         array = array_text(values, each.cast, stored, has_ends=driver.types == "asyncpg")
         if array is None:
-            return "a parameter holds values that an array might not hold exactly"
+            return of_rows.NOT_AN_ARRAY
         arrays[each.key] = array
     keys = [values_of[key] for key in rewriting.keys]
     if rewriting.many.kind != "insert" and (
         not keys or len(set(zip(*keys, strict=True))) < len(parameters)
     ):
         # One statement a row lets the last win.
-        return "two rows are for the same key"
+        return of_rows.SAME_KEY
     return arrays
 
 

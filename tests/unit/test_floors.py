@@ -57,7 +57,7 @@ CORE_FLOORS = (
     ("_drivers",),
     ("_host",),
     ("_audit",),
-    ("reports", "errors"),
+    ("reports", "errors", "_reasons"),
 )
 
 # Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.
@@ -251,12 +251,11 @@ def test_importing_the_package_imports_no_option() -> None:
 # What register() needs; everything else waits until it is asked for.
 AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
-    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_host", "_audit", "_mistakes")),
+    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_host", "_audit", "_mistakes", "_reasons")),
     *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors")),
 )
 LATER = (
     f"{PACKAGE}._flush.explain",
-    f"{PACKAGE}._flush.remedies",
     *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
     *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
 )
