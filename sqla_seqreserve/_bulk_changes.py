@@ -22,6 +22,7 @@ from ._bulk.updating import Updated, update_rows
 from ._bulk.upsert import upsert
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
+from ._reasons import Reason
 from .errors import ConfigurationError
 from .reports import FlushEntry, Writer
 from .reservation import ReservedIds, connection_of
@@ -286,8 +287,10 @@ def _key(done: Updated, number: int, *, single: bool) -> Any:
     return key[0] if single and key is not None else key
 
 
-def _tell(model: type[Any], rows: int, writer: Writer, reason: str | None, started: float) -> None:
+def _tell(
+    model: type[Any], rows: int, writer: Writer, reason: Reason | None, started: float
+) -> None:
     if rows:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, rows, 0, writer, reason, seconds)
+        entry = FlushEntry(model, rows, 0, writer, None if reason is None else reason.text, seconds)
         audit.rows_written(log, entry, fallback=reason is not None)

@@ -269,8 +269,9 @@ def bulk_upsert(
     written = outcome.inserted + outcome.updated
     if written:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, written, 0, outcome.writer, outcome.reason, seconds)
-        audit.rows_written(log, entry, fallback=outcome.reason is not None)
+        reason = None if outcome.reason is None else outcome.reason.text
+        entry = FlushEntry(model, written, 0, outcome.writer, reason, seconds)
+        audit.rows_written(log, entry, fallback=reason is not None)
     return UpsertResult(
         outcome.inserted,
         outcome.updated,

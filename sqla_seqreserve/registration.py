@@ -32,12 +32,14 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _host as host
+from . import _reasons as why
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
 from ._flush.settings import Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
+from ._reasons import Reason
 from .errors import ConfigurationError
 from .reports import FlushReport
 
@@ -195,16 +197,16 @@ class Registration:
         with bind.connect() as connection:
             return explain(connection, mappers, settings.enrols, settings, reason)
 
-    def _session_reason(self) -> str | None:
+    def _session_reason(self) -> Reason | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
         target = self._session_target()
         if isinstance(target, Session):
             if host.is_sharded(target):
-                return "the session is sharded"
+                return why.SHARDED
             is_two_phase = target.twophase
         else:
             is_two_phase = isinstance(target, sessionmaker) and bool(target.kw.get("twophase"))
-        return "the session is two-phase" if is_two_phase else None
+        return why.TWO_PHASE if is_two_phase else None
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""

@@ -14,9 +14,12 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
+from .. import _reasons as why
 from .._drivers import CopyRows
 from .._flush.weighing import fewest_of
 from .._ids.keys import generated_key
+from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.division import Batch, Division, divide, is_plain, values_of
 from .._rows.foresight import note_refusal, refusal_of
 from .._rows.plan import Absent, InsertPlan
@@ -26,7 +29,7 @@ from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
 from .._writers.rows import RowInserts
-from .._writers.shards import REFUSED_BY_CITUS, RefusedByCitusError, shard_by_shard
+from .._writers.shards import RefusedByCitusError, shard_by_shard
 from .rows import Chunk
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ class ChunkInsert:
         """The attributes of the key, each with the positions of the rows that it is reserved for.
         """
         self.pinned = False
-        self.refusal: str | None = None
+        self.refusal: Reason | None = None
         """Why COPY will not write the rows, so that they are numbered as they are inserted."""
 
     def number(self) -> None:
@@ -166,13 +169,13 @@ class ChunkInsert:
         if reason is None:
             reason = self.refusal
         if reason is None and not self.pinned:
-            reason = "nothing can be compared in this transaction"
+            reason = why.NOT_COMPARABLE
         for plan in whole.plans.values():
             if plan is not None and reason is None:
                 reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
             if plan is not None and reason is None and plan.facts.distributed:
                 few = len(self.rows) < fewest_of(plan.facts)
-                reason = "few rows for many shards" if few else None
+                reason = of_rows.FEW_FOR_SHARDS if few else None
         if reason is not None:
             self._insert(everything, reason)
             return self._written()
@@ -204,7 +207,7 @@ class ChunkInsert:
         own = set(everything).difference(self.always[0])
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
-            self._insert(everything, "keys are the user's own")
+            self._insert(everything, why.KEYS_OF_THE_USER)
             return self._written()
         ordered = any(plan.keeps_order for plan, _ in divisions)
         if cast or (refused and (len(whole.tables) > 1 or ordered)):
@@ -230,7 +233,7 @@ class ChunkInsert:
                     self._copy(batches, len(self.rows) - len(refused))
             except RefusedByCitusError:
                 self.batches.clear()
-                self._insert(everything, REFUSED_BY_CITUS)
+                self._insert(everything, why.REFUSED_BY_CITUS)
                 return self._written()
             if refused:
                 self._insert(sorted(refused), next(iter(refused.values())))
@@ -293,7 +296,7 @@ class ChunkInsert:
                 )
             whole.note("copy", None, rows, reserved, time.perf_counter() - started)
 
-    def _insert(self, positions: Iterable[int], reason: str) -> None:
+    def _insert(self, positions: Iterable[int], reason: Reason) -> None:
         """Write rows that COPY does not take by INSERT. Some of a chunk keep the keys that are
         reserved; a whole one is numbered by the server: an INSERT with known keys may cast the
         values otherwise.

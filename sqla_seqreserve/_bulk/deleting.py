@@ -15,6 +15,8 @@ from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
 from .._ids import catalogue
+from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
@@ -36,7 +38,7 @@ class Deleted:
 
     rows: int = 0
     writer: Writer = "insert"
-    reason: str | None = None
+    reason: Reason | None = None
     keys: list[tuple[Any, ...]] = field(default_factory=list)
 
 
@@ -155,10 +157,10 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
     return dict(reversed(found.items()))
 
 
-def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> str | None:
+def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> Reason | None:
     for plan in tables.values():
         if "delete" in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-            return f"{plan.facts.name} has a rule or a statement trigger on DELETE"
+            return of_rows.watched_statement(plan.facts.name, "DELETE")
     return None
 
 

@@ -17,6 +17,7 @@ from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, IndexFacts, take_ids
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
+from .._reasons import Reason
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from ..reports import FlushEntry, Writer
@@ -70,7 +71,7 @@ class Inserting:
         ]
         self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
         self.source = KeySequence(generated_key(mapper))
-        self.tallies: dict[tuple[Writer, str | None], _Tally] = {}
+        self.tallies: dict[tuple[Writer, Reason | None], _Tally] = {}
         self.look()
 
     def look(self) -> list[TableFacts]:
@@ -210,7 +211,9 @@ class Inserting:
             guard.enter_context(host.savepoint(self.session, self.connection))
         return chunk.write()
 
-    def note(self, writer: Writer, reason: str | None, rows: int, reserved: int, s: float) -> None:
+    def note(
+        self, writer: Writer, reason: Reason | None, rows: int, reserved: int, s: float
+    ) -> None:
         """Count rows as written."""
         tally = self.tallies.setdefault((writer, reason), _Tally())
         tally.rows += rows
@@ -222,5 +225,10 @@ class Inserting:
         for (writer, reason), tally in self.tallies.items():
             if tally.rows:
                 yield FlushEntry(
-                    self.mapper.class_, tally.rows, tally.reserved, writer, reason, tally.seconds
+                    self.mapper.class_,
+                    tally.rows,
+                    tally.reserved,
+                    writer,
+                    None if reason is None else reason.text,
+                    tally.seconds,
                 )

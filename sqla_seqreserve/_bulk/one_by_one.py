@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from .. import _host as host
+from .._reasons import Reason
 from .._rows.division import is_plain
 from ..errors import ConfigurationError
 from .given import NUMBER, Given
@@ -33,7 +34,7 @@ class OneByOne(Upserting):
     """
 
     def __init__(
-        self, given: Given, update: Update, records: Sequence[Mapping[str, Any]], reason: str
+        self, given: Given, update: Update, records: Sequence[Mapping[str, Any]], reason: Reason
     ) -> None:
         super().__init__(given, None, update)
         self._columns = [item.column for item in given.source.plan.columns]

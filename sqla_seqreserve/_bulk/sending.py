@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
+from .._reasons import Reason
 from .._rows.division import divide
 from .._rows.plan import InsertPlan
 from .._writers.copy import no_copy_reason, refused_types
@@ -24,7 +25,7 @@ _T = TypeVar("_T")
 _NOTHING: Mapping[str, str] = {}
 
 
-def may_copy(whole: Inserting, plan: InsertPlan, *, pinned: bool, reason: str | None) -> bool:
+def may_copy(whole: Inserting, plan: InsertPlan, *, pinned: bool, reason: Reason | None) -> bool:
     """Whether rows may be staged by COPY, or sent as arrays.
 
     :param pinned: whether what is known of the table was compared and holds.

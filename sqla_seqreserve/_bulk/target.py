@@ -15,6 +15,8 @@ from sqlalchemy.sql import visitors
 from .. import _host as host
 from .._ids import catalogue
 from .._ids.catalogue import quoted
+from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from ..errors import ConfigurationError
 from .given import named
@@ -67,13 +69,13 @@ class Target:
                     return item
         return None
 
-    def row_by_row_reason(self, kind: str) -> str | None:
+    def row_by_row_reason(self, kind: str) -> Reason | None:
         """Why one statement for all rows is another thing than one a row: a rule or a trigger of
         the statement looks at it.
         """
         for plan in self.plans.values():
             if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-                return f"{plan.facts.name} has a rule or a statement trigger on {kind.upper()}"
+                return of_rows.watched_statement(plan.facts.name, kind.upper())
         return None
 
     @property

@@ -28,6 +28,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from .. import _host as host
+from .._reasons import Reason
 from ..errors import ConfigurationError
 from ..reports import Writer
 from .alike import check_alike, given_by
@@ -55,7 +56,7 @@ class Updated:
     found: int = 0
     missing: Sequence[int] = ()
     writer: Writer = "insert"
-    reason: str | None = None
+    reason: Reason | None = None
     keys: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
 

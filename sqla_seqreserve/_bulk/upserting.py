@@ -33,6 +33,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import FlushError
 
+from .._reasons import Reason
 from .._rows.plan import Absent
 from ..reports import Writer
 from .given import NUMBER, Given, key_label, named
@@ -54,7 +55,7 @@ class Outcome:
     inserted: int
     updated: int
     writer: Writer = "insert"
-    reason: str | None = None
+    reason: Reason | None = None
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     changed: list[tuple[Any, ...]] = field(default_factory=list)
 

@@ -29,10 +29,11 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Dialect
 
 from .. import _host as host
+from .._reasons import Reason, no_binary_codec, no_copy_through
 from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import literal
-from .wrapped import Wrapped, no_copy
+from .wrapped import Wrapped
 
 __all__ = ["make_driver"]
 
@@ -78,9 +79,9 @@ class _Asyncpg:
         cls = type(connection.driver_connection)
         return self if cls is Connection or cls is PoolConnectionProxy else self._wrapped
 
-    def refuses_wrapped(self, connection: Any) -> str | None:
+    def refuses_wrapped(self, connection: Any) -> Reason | None:
         driver = connection.driver_connection
-        return None if hasattr(driver, "_protocol") else no_copy(driver)
+        return None if hasattr(driver, "_protocol") else no_copy_through(type(driver))
 
     def state(self, connection: Any) -> State:
         if connection.dbapi_connection.autocommit:
@@ -91,14 +92,14 @@ class _Asyncpg:
         value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
         return value
 
-    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         codec_of = connection.driver_connection.get_settings().get_data_codec
         for oid in oids:
             if codec_of(oid, _BINARY) is None and codec_of(oid) is not None:
-                return f"asyncpg has no binary codec for the type with oid {oid} here"
+                return no_binary_codec(oid)
         return None
 
     def begin_along(self, cursor: Any) -> None:

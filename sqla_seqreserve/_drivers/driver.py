@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from .._reasons import Reason
+
 __all__ = [
     "Comparison",
     "CopyRows",
@@ -168,12 +170,12 @@ class Driver(Protocol):
         does not, or where the driver keeps it to itself. No I/O happens.
         """
 
-    def refuses_copy(self, connection: Any) -> str | None:
+    def refuses_copy(self, connection: Any) -> Reason | None:
         """Why no COPY can be sent just now on the pool's ``connection``, ``None`` if one can. No
         I/O happens.
         """
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,
         ``None`` if it can. No I/O happens.
         """

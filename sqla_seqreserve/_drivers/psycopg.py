@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .. import _host as host
+from .._reasons import Reason
 from .driver import (
     Comparison,
     CopyRows,
@@ -58,7 +59,7 @@ class _Psycopg(Wrappable):
     def on(self, connection: Any) -> Driver:
         return self if self._has(connection.driver_connection) else self._wrapped
 
-    def refuses_wrapped(self, connection: Any) -> str | None:
+    def refuses_wrapped(self, connection: Any) -> Reason | None:
         from .psycopg_classes import refused_cursor
 
         with closing(connection.cursor()) as cursor:
@@ -88,10 +89,10 @@ class _Psycopg(Wrappable):
         """The driver's cursor below SQLAlchemy's."""
         raise NotImplementedError
 
-    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Dialect
 
+from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
 from .driver import (
     Comparison,
     CopyRows,
@@ -30,7 +31,7 @@ from .driver import (
 )
 from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
-from .wrapped import Wrapped, no_copy
+from .wrapped import Wrapped
 
 __all__ = ["make_driver"]
 
@@ -71,9 +72,9 @@ class _Psycopg2:
             return self
         return self._wrapped
 
-    def refuses_wrapped(self, connection: Any) -> str | None:
+    def refuses_wrapped(self, connection: Any) -> Reason | None:
         with closing(connection.cursor()) as cursor:
-            return None if hasattr(cursor, "copy_expert") else no_copy(cursor)
+            return None if hasattr(cursor, "copy_expert") else no_copy_through(type(cursor))
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
@@ -85,14 +86,14 @@ class _Psycopg2:
         value: str | None = connection.driver_connection.get_parameter_status(name)
         return value
 
-    def refuses_copy(self, connection: Any) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
         from psycopg2.extensions import get_wait_callback
 
         if get_wait_callback() is not None:
-            return "psycopg2 takes no COPY while a wait callback is set (psycogreen, gevent)"
+            return WAIT_CALLBACK
         return None
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
     def begin_along(self, cursor: Any) -> None:

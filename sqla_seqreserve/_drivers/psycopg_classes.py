@@ -19,14 +19,9 @@ from psycopg import (
     Cursor,
 )
 
-from .wrapped import no_copy
+from .._reasons import CLIENT_CURSOR, Reason, no_copy_through
 
 __all__ = ["ASYNC", "SYNC", "OwnClasses", "refused_cursor"]
-
-_BINDS_ITSELF: Final = (
-    "psycopg's ClientCursor writes values into the statement, where they have other types than "
-    "COPY gives them"
-)
 
 
 class OwnClasses:
@@ -59,8 +54,8 @@ SYNC: Final = OwnClasses(Connection, Cursor)
 ASYNC: Final = OwnClasses(AsyncConnection, AsyncCursor)
 
 
-def refused_cursor(cursor: Any) -> str | None:
+def refused_cursor(cursor: Any) -> Reason | None:
     """Why a cursor of another class cannot be given a COPY; ``None`` if it can."""
     if isinstance(cursor, ClientCursor | AsyncClientCursor):
-        return _BINDS_ITSELF
-    return None if hasattr(cursor, "copy") else no_copy(cursor)
+        return CLIENT_CURSOR
+    return None if hasattr(cursor, "copy") else no_copy_through(type(cursor))

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from .._reasons import Reason
 from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
-__all__ = ["Wrappable", "Wrapped", "no_copy", "take"]
+__all__ = ["Wrappable", "Wrapped", "take"]
 
 _INFO: Final = "sqla_seqreserve_no_copy"
 
@@ -23,7 +24,7 @@ _INFO: Final = "sqla_seqreserve_no_copy"
 class Wrappable(Driver, Protocol):
     """A driver that knows what is left of it below classes that are not its own."""
 
-    def refuses_wrapped(self, connection: Any) -> str | None:
+    def refuses_wrapped(self, connection: Any) -> Reason | None:
         """Why the pool's ``connection``, whose class or cursors are not the driver's own, cannot be
         given a COPY; ``None`` if it can. No I/O happens.
         """
@@ -63,16 +64,16 @@ class Wrapped:
     def setting(self, connection: Any, name: str) -> str | None:
         return self._driver.setting(connection, name)
 
-    def refuses_copy(self, connection: Any) -> str | None:
+    def refuses_copy(self, connection: Any) -> Reason | None:
         reason = self._driver.refuses_copy(connection)
         if reason is not None:
             return reason
-        known: dict[str, str | None] = connection.info
+        known: dict[str, Reason | None] = connection.info
         if _INFO not in known:
             known[_INFO] = self._driver.refuses_wrapped(connection)
         return known[_INFO]
 
-    def refuses_types(self, connection: Any, oids: Iterable[int]) -> str | None:
+    def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         return self._driver.refuses_types(connection, oids)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
@@ -108,12 +109,6 @@ class Wrapped:
         first: Comparison | None = None,
     ) -> list[Returned]:
         raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
-
-
-def no_copy(found: object) -> str:
-    """Why no COPY goes through a connection or cursor of this class."""
-    cls = type(found)
-    return f"{cls.__module__}.{cls.__qualname__}, in the place of the driver's own, has no COPY"
 
 
 def take(cursor: Any, locking: Sequence[str]) -> None:

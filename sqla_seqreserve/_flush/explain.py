@@ -14,18 +14,17 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .. import _reasons as why
 from .._ids import catalogue
 from .._ids.engine import engine_of
 from .._ids.keys import KeySequence, generated_key, resolve
+from .._reasons import Reason
 from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
 from .._writers.copy import refused_types
 from ..reports import Writer
-from .remedies import remedy_for
 from .settings import Settings
 from .weighing import (
-    DISTRIBUTED,
-    NOT_ENROLLED,
     class_reason,
     copy_from,
     hindrance,
@@ -133,7 +132,7 @@ def explain(
     mappers: Sequence[Mapper[Any]],
     enrols: Callable[[Mapper[Any]], bool],
     settings: Settings,
-    session_reason: str | None,
+    session_reason: Reason | None,
 ) -> Explanations:
     """Explain each class on this connection's database.
 
@@ -142,7 +141,7 @@ def explain(
     :param session_reason: why no session of the registration uses COPY.
     """
     if connection.dialect.name != "postgresql":
-        reason = f"the database is {connection.dialect.name}"
+        reason = why.not_postgresql(connection.dialect.name)
         return Explanations(_explanation(mapper, "orm", None, reason) for mapper in mappers)
     begun = connection.in_transaction()
     state = transaction_state(connection)
@@ -180,39 +179,39 @@ def _explain_one(
     enrols: Callable[[Mapper[Any]], bool],
     settings: Settings,
     state: str,
-    held: str | None,
+    held: Reason | None,
 ) -> Explanation:
     sequence = ", ".join(part.origin for part in source.parts) or None
     reason = class_reason(settings, mapper.base_mapper, connection)
     if not enrols(mapper):
-        return _explanation(mapper, "orm", None, reason or NOT_ENROLLED)
+        return _explanation(mapper, "orm", None, reason or why.NOT_ENROLLED)
     reason = reason or host.interference(connection) or held
     for table in mapper.tables:
         if reason is None and isinstance(table, Table):
             name = catalogue.table_name(connection, table)
             facts = catalogue.table_facts(connection, [name])[name]
             if facts is None:
-                reason = "the database has no such table"
+                reason = why.NO_TABLE
             else:
                 plan = insert_plan(mapper, table, facts, connection.dialect)
                 reason = foreseen_reason(plan, source) or refused_types(connection, plan)
     if reason is not None:
         return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
-    notes = [] if source.reason is None else [f"no id is reserved: {source.reason}"]
+    notes = [] if source.reason is None else [why.not_reserved(source.reason)]
     if is_distributed(connection, mapper):
-        notes.append(DISTRIBUTED)
+        notes.append(why.DISTRIBUTED)
     # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
     always = source.refuses_keys and settings.reserve == "always"
     return Explanation(
         mapper.class_,
         "copy",
         sequence,
-        "; ".join(notes) or None,
+        "; ".join(note.text for note in notes) or None,
         1 if always else copy_from(settings, connection, mapper, begun=state == "open"),
     )
 
 
 def _explanation(
-    mapper: Mapper[Any], path: Writer, sequence: str | None, reason: str
+    mapper: Mapper[Any], path: Writer, sequence: str | None, reason: Reason
 ) -> Explanation:
-    return Explanation(mapper.class_, path, sequence, reason, None, remedy_for(reason))
+    return Explanation(mapper.class_, path, sequence, reason.text, None, reason.remedy)

@@ -20,19 +20,21 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
+from .. import _reasons as why
 from .._drivers import CopyRows
+from .._reasons import Reason
 from .._rows import foresight
-from .._rows.division import FEW, Batch, divide, runs_in_order
+from .._rows import reasons as of_rows
+from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
-from .._writers.shards import REFUSED_BY_CITUS, RefusedByCitusError, shard_by_shard
+from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .given import Record
 from .refusal import note_refusal
 from .run import FlushRun
-from .weighing import NOT_ENROLLED
 
 __all__ = ["insert_records"]
 
@@ -82,7 +84,7 @@ def _insert_class(
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
     if not run.settings.enrols(mapper):
-        _insert(base_mapper, mapper, table, records, uow, "orm", NOT_ENROLLED)
+        _insert(base_mapper, mapper, table, records, uow, "orm", why.NOT_ENROLLED)
         return
     facts = run.pinned(connection, table) if run.copies(mapper) else None
     if facts is None:
@@ -105,7 +107,7 @@ def _insert_class(
         if own:
             attribute = run.keys.sources[mapper].key.attribute
             for lacks_key, some in groupby(own, lambda record: record[1].get(attribute) is None):
-                reason = "no keys were reserved" if lacks_key else "the keys are the user's own"
+                reason = why.NO_KEYS_RESERVED if lacks_key else why.KEYS_OF_THE_USER
                 _insert(base_mapper, mapper, table, list(some), uow, "orm", reason)
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
@@ -129,9 +131,9 @@ def _insert_class(
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
-    few = [records[position] for position in division.elsewhere.get(FEW, ())]
+    few = [records[position] for position in division.elsewhere.get(of_rows.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
-    released: str | None = None
+    released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
     releases = run.numbers(mapper, table) and (casts or is_whole)
     if always and run.taken_out is not None:
@@ -146,7 +148,7 @@ def _insert_class(
             return
     if releases:
         # Without keys, none of them can go by COPY.
-        reason = refused[0] if refused else "some rows hold values of several types"
+        reason = refused[0] if refused else of_rows.SEVERAL_TYPES
         released = reason if run.keys.release(records) else None
         foresight.note_refusal(plan)
     for part, positions in runs:
@@ -157,7 +159,7 @@ def _insert_class(
             if refusal is None:
                 continue
         reason = refusal or reasons[part - len(batches)]
-        writer = "insert" if reason == FEW else "orm"
+        writer = "insert" if reason == of_rows.FEW_OF_THEIR_KIND else "orm"
         chosen = [records[position] for position in positions]
         if refusal is not None:
             _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
@@ -212,7 +214,7 @@ def _insert(
     records: list[Record],
     uow: Any,
     writer: Writer,
-    reason: str,
+    reason: Reason,
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
@@ -233,7 +235,7 @@ def _insert_batch(
     batch: Batch,
     records: list[Record],
     uow: Any,
-    reason: str,
+    reason: Reason,
 ) -> None:
     """Write a batch that COPY refuses, with the values that were made for it: neither a default nor
     a type is asked a second time.
@@ -299,7 +301,7 @@ def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: A
                 refresh_flush(state, uow, made)
 
 
-def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> str | None:
+def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Reason | None:
     """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would; or say why it must
     be written by INSERT after all.
     """
@@ -323,7 +325,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> st
                 )
             _after_copy(plan, batch, chosen, connection, uow)
     except RefusedByCitusError:
-        return REFUSED_BY_CITUS
+        return why.REFUSED_BY_CITUS
     _written(run, plan.table, chosen, "copy", None, time.perf_counter() - started)
     return None
 
@@ -367,7 +369,7 @@ def _written(
     table: Table,
     records: list[Record],
     writer: Writer,
-    reason: str | None,
+    reason: Reason | None,
     seconds: float,
 ) -> None:
     states = [record[0] for record in records]

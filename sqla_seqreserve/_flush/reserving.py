@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import driver_of, driver_on
 from .._host import State
@@ -23,6 +24,7 @@ from .._ids.fetch import IdRequest, drop_snapshot, take_ids
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
+from .._reasons import Reason
 from .._routes import Pending, Route
 from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
@@ -47,8 +49,6 @@ _expired: Final = attrgetter("expired_attributes")
 _ATTEMPTS: Final = 10
 """How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
 
-_RESTLESS: Final = "its tables are altered faster than they can be looked at"
-
 
 class Reserving:
     """What was decided of one flush.
@@ -67,7 +67,7 @@ class Reserving:
         self.asides: dict[Mapper[Any], Aside] = {}
         self.copied: set[Mapper[Any]] = set()
         self.pinned: dict[Connection, dict[str, TableFacts]] = {}
-        self.barred: dict[Mapper[Any], str] = {}
+        self.barred: dict[Mapper[Any], Reason] = {}
         self.kept: dict[Connection, list[KeySequence]] = {}
 
     def reserve_on(
@@ -77,7 +77,7 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
-        interference: str | None = None,
+        interference: Reason | None = None,
         may_restart: bool,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
@@ -136,7 +136,7 @@ class Reserving:
         for number, mapper in enumerate(pending):
             if number in route.copies:
                 # Without a lock, or without a look at the present: SQLAlchemy writes.
-                self.barred.setdefault(mapper, held or _RESTLESS)
+                self.barred.setdefault(mapper, held or why.RESTLESS)
 
     def _try_to_reserve(
         self,
@@ -345,7 +345,7 @@ class Reserving:
             for table in tables:
                 one = facts[names[table]]
                 if one is None:
-                    self.barred[mapper] = "the database has no such table"
+                    self.barred[mapper] = why.NO_TABLE
                     break
                 plan = insert_plan(mapper, table, one, connection.dialect)
                 if plan.reason is not None:

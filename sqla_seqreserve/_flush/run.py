@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _host as host
+from .. import _reasons as why
 from .._drivers import driver_on
 from .._host import State
 from .._ids import catalogue
@@ -17,6 +18,8 @@ from .._ids.catalogue import TableFacts
 from .._ids.engine import Engine, ask_engine
 from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
+from .._reasons import Reason
+from .._rows.reasons import FEW
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import Writer
@@ -27,7 +30,7 @@ from .refusal import note_refusal
 from .reserving import Reserving
 from .settings import Settings
 from .synchronize import Copied
-from .tally import FEW, Tally, tell_failed
+from .tally import Tally, tell_failed
 from .weighing import (
     class_reason,
     fewest_of,
@@ -57,7 +60,7 @@ class FlushRun:
         self._outboxes: dict[Connection, Outbox] = {}
         self.saves_at_once = False
         """Whether a circle is taken out of the flush's order."""
-        self._interference: tuple[Connection, str | None] | None = None
+        self._interference: tuple[Connection, Reason | None] | None = None
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
         self.taken_out: Cycle | None = None
@@ -202,7 +205,7 @@ class FlushRun:
         asked = self.settings.copy_min_rows
         return fewest_of(facts) if asked is None else asked
 
-    def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, str]:
+    def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, Reason]:
         """Who is said to write rows that COPY does not, and why it does not."""
         barred = self._reserving.barred.get(mapper)
         return ("insert", FEW) if barred is None else ("orm", barred)
@@ -253,23 +256,23 @@ class FlushRun:
             and all(state.key is not None for state in states)
         )
 
-    def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> str | None:
+    def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> Reason | None:
         """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
         if self.settings.mode == "off":
-            return "mode is off"
+            return why.MODE_OFF
         if host.is_sharded(uow.session):
-            return "the session is sharded"
+            return why.SHARDED
         if uow.session.twophase:
-            return "the session is two-phase"
+            return why.TWO_PHASE
         if self.partial:
-            return "flush(objects) was called"
+            return why.PARTIAL
         connection = self.connection_for(uow, base_mapper)
         if self.settings.mode == "bulk":
             warn_of_driver(connection.dialect)
         reason = class_reason(self.settings, base_mapper, connection)
         return reason or self.interference(connection)
 
-    def interference(self, connection: Connection) -> str | None:
+    def interference(self, connection: Connection) -> Reason | None:
         """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
         for once.
         """
@@ -293,7 +296,7 @@ class FlushRun:
         self._written.append(states)
 
     def inserted(
-        self, states: Sequence[State], writer: Writer, reason: str | None, seconds: float
+        self, states: Sequence[State], writer: Writer, reason: Reason | None, seconds: float
     ) -> None:
         """Count objects of one class as inserted by ``writer``."""
         reserved = len(self.keys.reserved.intersection(states))

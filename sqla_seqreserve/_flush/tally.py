@@ -5,24 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from .. import _audit as audit
 from .._host import State
+from .._reasons import Reason
+from .._rows.reasons import FEW, FEWER_THAN_ASKED
 from ..reports import FlushEntry, FlushReport, Writer
 from .settings import Settings
 
-__all__ = ["FEW", "Tally", "is_told", "tell_failed"]
+__all__ = ["Tally", "is_told", "tell_failed"]
 
 log = logging.getLogger("sqla_seqreserve.flush")
-
-FEW: Final = "few rows"
-"""The reason of rows that an INSERT was cheaper for. How many are few is ``explain()``'s to say: a
-reason is the same each time, so that reports can be added up.
-"""
-
-FEWER_THAN_ASKED: Final = "few rows: fewer than copy_min_rows"
-"""The same where that was asked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +41,7 @@ class Tally:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._sums: dict[tuple[type[Any], Writer, str | None], _Sum] = {}
+        self._sums: dict[tuple[type[Any], Writer, Reason | None], _Sum] = {}
 
     @property
     def is_told(self) -> bool:
@@ -59,7 +53,7 @@ class Tally:
         states: Sequence[State],
         reserved: int,
         writer: Writer,
-        reason: str | None,
+        reason: Reason | None,
         seconds: float,
     ) -> None:
         """Count objects of one class as inserted by ``writer``.
@@ -83,8 +77,8 @@ class Tally:
         self._settings.flushed(report)
         audit.flushed(log, report)
 
-    def _told(self, reason: str | None) -> str | None:
+    def _told(self, reason: Reason | None) -> str | None:
         """A reason as it is reported."""
         if reason == FEW and self._settings.copy_min_rows is not None:
-            return FEWER_THAN_ASKED
-        return reason
+            reason = FEWER_THAN_ASKED
+        return None if reason is None else reason.text

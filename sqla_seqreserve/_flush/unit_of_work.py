@@ -33,6 +33,7 @@ from .. import _host as host
 from .._drivers import OutdatedError
 from .._host import State
 from .._host.collector import collector_paused
+from .._reasons import Reason
 from .aside import pending_by_mapper, stay_out
 from .cycles import find_cycle
 from .given import Record
@@ -304,7 +305,9 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     _finalize(base_mapper, uow, inserts, updates)
 
 
-def _save_stock(base_mapper: Mapper[Any], states: Sequence[State], uow: Any, reason: str) -> None:
+def _save_stock(
+    base_mapper: Mapper[Any], states: Sequence[State], uow: Any, reason: Reason
+) -> None:
     run: FlushRun = uow.seqreserve
     run.drain()
     pending = [state for state in states if state.key is None]

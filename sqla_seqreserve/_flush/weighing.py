@@ -11,18 +11,18 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _host as host
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
 from .._ids.engine import engine_of
 from .._ids.keys import generated_key
+from .._reasons import Reason
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._writers.copy import no_copy_reason
 from .settings import Settings
 
 __all__ = [
-    "DISTRIBUTED",
-    "NOT_ENROLLED",
     "chosen_route",
     "class_reason",
     "copy_from",
@@ -39,31 +39,24 @@ FEWEST: Final = 8
 _FEWEST_SPREAD: Final = 50
 """The same where they go to many shards: a COPY goes from one to the next."""
 
-NOT_ENROLLED: Final = "the class is not enrolled"
-
-DISTRIBUTED: Final = (
-    "Citus distributes the table: each INSERT travels to its shard and COPY goes from shard to "
-    "shard, so COPY pays from more rows on"
-)
-
 _NO_WISHES: Final = Wishes()
 
 
 def class_reason(
     settings: Settings, base_mapper: Mapper[Any], connection: Connection
-) -> str | None:
+) -> Reason | None:
     """Why SQLAlchemy must save a whole hierarchy itself on this connection; ``None``: COPY may."""
     if settings.mode == "off":
-        return "mode is off"
+        return why.MODE_OFF
     if not base_mapper.batch:
-        return "the mapper has batch=False"
+        return why.NOT_BATCHED
     if connection.dialect.name != "postgresql":
-        return f"the database is {connection.dialect.name}"
+        return why.not_postgresql(connection.dialect.name)
     reason = engine_of(connection).reason
     if reason is not None:
         return reason
     if settings.mode == "reserve":
-        return "mode is reserve"
+        return why.MODE_RESERVE
     return no_copy_reason(connection)
 
 
@@ -73,16 +66,16 @@ def transaction_state(connection: Connection) -> str:
     return driver.state(connection.connection) if driver is not None else "open"
 
 
-def hindrance(connection: Connection, state: str) -> str | None:
+def hindrance(connection: Connection, state: str) -> Reason | None:
     """Why no table could be locked, or compared with what is known of it, on a connection whose
     transaction is in this state.
     """
     if state == "autocommit":
-        return "the connection is in autocommit"
+        return why.AUTOCOMMIT
     if host.sees_the_present(connection):
         return None
     if state == "open" or driver_of(connection.dialect) is None:
-        return "the transaction sees an old snapshot (REPEATABLE READ or SERIALIZABLE)"
+        return why.OLD_SNAPSHOT
     return None
 
 

@@ -18,6 +18,9 @@ from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, Dialect, Insert
 
+from .. import _reasons as why
+from .._reasons import Reason
+
 _ADD_COMMENTS: Final = ("google.cloud.sqlcommenter.", "opentelemetry.instrumentation.sqlalchemy.")
 """Modules whose listeners are registered as such that may change a statement, and add a comment to
 it at most.
@@ -38,7 +41,7 @@ OURS: Final = set[Any]()
 """Our own listeners to what a dialect executes."""
 
 
-def interference(connection: Connection) -> str | None:
+def interference(connection: Connection) -> Reason | None:
     """Why rows on this connection must go by SQLAlchemy's own INSERT: somebody could see, change,
     replace or refuse the statement there. ``None``: nobody could.
     """
@@ -46,17 +49,17 @@ def interference(connection: Connection) -> str | None:
         dispatch = connection.dispatch
         if dispatch.before_execute or dispatch.after_execute:
             name = "before_execute" if dispatch.before_execute else "after_execute"
-            return f"a listener to {name} may see, change or refuse each INSERT"
+            return why.listener_to(name)
         for listener in dispatch.before_cursor_execute:
             if not _lets_pass(listener):
-                return "a listener to before_cursor_execute with retval=True may change each INSERT"
+                return why.CHANGING_LISTENER
     for element in (Insert, BindParameter):
         if "_compiler_dispatcher" in element.__dict__ and _is_compiled_otherwise(element):
-            return f"@compiles({element.__name__}) of the application may write another INSERT"
+            return why.compiled_otherwise(element.__name__)
     return execution_elsewhere(connection.dialect)
 
 
-def execution_elsewhere(dialect: Dialect) -> str | None:
+def execution_elsewhere(dialect: Dialect) -> Reason | None:
     """Why a statement may be made or executed by somebody else than SQLAlchemy and its driver, so
     that nothing can be done in its place; ``None``: it is not.
     """
@@ -67,18 +70,18 @@ def execution_elsewhere(dialect: Dialect) -> str | None:
         ("do_executemany", dispatch.do_executemany),
     ):
         if listeners.parent_listeners or not OURS.issuperset(listeners.listeners):
-            return f"a listener to {name} may execute each INSERT by itself"
+            return why.executing_listener_to(name)
     parts: Any = (dialect.__class__, dialect.statement_compiler, dialect.execution_ctx_cls)
     return _foreign(*parts)
 
 
 @cache
-def _foreign(cls: Any, *parts: Any) -> str | None:
+def _foreign(cls: Any, *parts: Any) -> Reason | None:
     """Whether a dialect is another one than SQLAlchemy's, in what is of interest here."""
     owners = [next((one for one in cls.__mro__ if name in vars(one)), cls) for name in _SENDING]
     for one in (*owners, *parts):
         if not one.__module__.startswith(_STOCK):
-            return f"{one.__name__} makes or executes statements in its own way"
+            return why.own_way(one.__name__)
     return None
 
 

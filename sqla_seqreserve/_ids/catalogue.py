@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
 from .._database import database_of
+from .._reasons import Reason
 from .defaults import DEFAULT, DefaultFacts, default_of
 from .engine import IS_DISTRIBUTED
 from .numbering import NUMBERED_BY
@@ -307,7 +308,7 @@ def forget(connection: Connection, names: Iterable[TableName]) -> None:
         database.sequences = {}
 
 
-def distrust(connection: Connection, facts: TableFacts, column: str, problem: str) -> None:
+def distrust(connection: Connection, facts: TableFacts, column: str, problem: Reason) -> None:
     """Have a default not evaluated again for as long as these facts hold, for what it gave."""
     known = database_of(connection.dialect).tables
     found = facts.columns[column]

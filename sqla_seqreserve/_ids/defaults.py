@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .. import _reasons as why
+from .._reasons import Reason
+
 __all__ = ["BARE_NEXTVAL", "DEFAULT", "DefaultFacts", "default_of"]
 
 
@@ -22,7 +25,7 @@ class DefaultFacts:
     """
 
     expression: str
-    problem: str | None
+    problem: Reason | None
 
 
 BARE_NEXTVAL: Final = r"'^(pg_catalog\.)?(worker_)?nextval\(''[^'']*(''''[^'']*)*''::regclass\)$'"
@@ -76,5 +79,5 @@ def default_of(row: Any) -> DefaultFacts | None:
         return None
     problem = None
     if not row.is_allowed:
-        problem = f"the role may not use all that the default of {row.column_name} calls"
+        problem = why.default_not_allowed(row.column_name)
     return DefaultFacts(row.expression, problem)

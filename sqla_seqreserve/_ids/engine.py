@@ -20,8 +20,10 @@ from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Dialect, text
 
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import driver_of
+from .._reasons import Reason
 
 __all__ = [
     "IS_CITUS",
@@ -92,15 +94,12 @@ class Engine:
     has_xmin: bool = True
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> Reason | None:
         """Why SQLAlchemy writes alone here, as ``explain`` and the log say it."""
         if self.kind == "other":
-            return f"{self.name} is not PostgreSQL, and reserving ids was not tried on it"
+            return why.other_engine(self.name)
         if not self.has_xmin:
-            return (
-                f"the catalogue of this {self.name} has no xmin, so nobody can tell whether what "
-                "is known of a table still holds"
-            )
+            return why.no_xmin(self.name)
         return None
 
 

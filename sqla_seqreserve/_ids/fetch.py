@@ -32,6 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _host as host
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import (
     Comparison,
@@ -42,6 +43,7 @@ from .._drivers import (
     driver_on,
 )
 from .._drivers.statements import run_on_driver
+from .._reasons import Reason
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
@@ -190,19 +192,19 @@ def comparison_of(connection: Connection, kept: Sequence[KeySequence]) -> Compar
     return Comparison(statement.locking(), sent, statement.parameters)
 
 
-def _problem_of(source: KeySequence, values: Sequence[Any]) -> str | None:
+def _problem_of(source: KeySequence, values: Sequence[Any]) -> Reason | None:
     """What tells that INSERT would have had other values of a default."""
     if None in values:
-        return f"its default {source.origin} gave NULL"
+        return why.default_gave(source.origin, "NULL")
     if len(set(values)) < len(values):
-        return f"its default {source.origin} gave one value twice"
+        return why.default_gave(source.origin, "one value twice")
     if any(type(value) is str and value.endswith(" ") for value in values):
         # varchar(n) takes them off where there are too many.
-        return f"its default {source.origin} gave a text with spaces at its end"
+        return why.default_gave(source.origin, "a text with spaces at its end")
     return None
 
 
-def _distrust(connection: Connection, source: KeySequence, problem: str) -> None:
+def _distrust(connection: Connection, source: KeySequence, problem: Reason) -> None:
     assert source.facts is not None
     assert source.key.column is not None
     column = catalogue.stored_name(source.key.column.name)

@@ -24,8 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import ARRAY, TypeEngine
 
 from .. import _host as host
+from .. import _reasons as why
 from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
+from .._reasons import Reason
 from .checks import Check
 
 __all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "is_uniform", "value_table"]
@@ -128,7 +130,7 @@ class Refusal:
     the column's, and not in every form of INSERT, so that SQLAlchemy must number the rows.
     """
 
-    reason: str
+    reason: Reason
     casts: bool = True
 
 
@@ -218,13 +220,13 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
     """
     table = value_table(dialect)
     if table is None:
-        return Refusal(f"driver {dialect.driver} has no COPY here", False)
+        return Refusal(why.no_fast_path(dialect.driver), False)
     if column.is_unknown_domain:
-        return Refusal(f"column {column.name} is a domain over a domain", False)
+        return Refusal(why.domain_over_domain(column.name), False)
     try:
         cast = host.insert_cast(type_, dialect).lower()
     except SQLAlchemyError:
-        return Refusal(f"column {column.name} has no type in the model", False)
+        return Refusal(why.no_model_type(column.name), False)
     modelled = Modelled(_name(cast), _size(cast), column)
     found = _found(table, modelled, _implementation(type_, dialect))
     each = host.casts_each(type_, dialect)
@@ -240,7 +242,7 @@ def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
     if column.is_enum:
         if isinstance(implementation, Enum) and _is_enum_of(implementation, column.type_text):
             return table.scalar(modelled)
-        return Refusal(f"column {column.name} is an enum in the database, not in the model")
+        return Refusal(why.other_type(column.name, modelled.name, column.type_text))
     return _mismatch(modelled, column.type_name) or table.scalar(modelled)
 
 
@@ -254,15 +256,13 @@ def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
     column, element = modelled.column, modelled.column.element_type
     assert element is not None
     if not isinstance(implementation, ARRAY) or not modelled.name.endswith("[]"):
-        return Refusal(
-            f"column {column.name} is {modelled.name} in the model, {element}[] in the database"
-        )
+        return Refusal(why.other_type(column.name, modelled.name, f"{element}[]"))
     inner = Modelled(modelled.name.rstrip("[]"), modelled.size, column)
     if column.element_is_enum:
         item = implementation.item_type
         if isinstance(item, Enum) and _is_enum_of(item, column.type_text):
             return table.array(inner)
-        return Refusal(f"column {column.name} is an array of an enum, not so in the model")
+        return Refusal(why.other_type(column.name, modelled.name, column.type_text))
     return _mismatch(inner, element) or table.array(inner)
 
 
@@ -281,7 +281,7 @@ def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
     """Why INSERT's cast makes something else of a value than the column alone would."""
     model, column = modelled.name, modelled.column
     if type_name not in _FAMILIES.get(model, {model}):
-        return Refusal(f"column {column.name} is {model} in the model, {type_name} in the database")
+        return Refusal(why.other_type(column.name, model, type_name))
     if type_name in STRINGS:
         # Only psycopg2's and psycopg's casts of several rows know CHAR without a length.
         # An array is always cast, and char takes the blanks off that other strings keep.
@@ -295,10 +295,7 @@ def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
         narrows = bool(modelled.size) and modelled.size != _size(column.type_text)
     if narrows:
         size = f"({modelled.size})" if modelled.size else ""
-        return Refusal(
-            f"column {column.name} is {model}{size} in the model, to which INSERT casts, "
-            f"{column.type_text} in the database"
-        )
+        return Refusal(why.narrowing_type(column.name, f"{model}{size}", column.type_text))
     return None
 
 

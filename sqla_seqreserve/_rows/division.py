@@ -20,14 +20,15 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Column, Connection
 from sqlalchemy.sql import ClauseElement
 
+from .. import _reasons as why
+from .._reasons import Reason
+from . import reasons as of_rows
 from .codecs import Codec, is_utc, naive_utc, value_table
 from .defaults import DefaultContext, FilledValues, Missing
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
 __all__ = [
-    "CONTEXT",
-    "FEW",
     "Batch",
     "Division",
     "divide",
@@ -37,15 +38,6 @@ __all__ = [
     "runs_in_order",
     "values_of",
 ]
-
-FEW: Final = "few rows of their kind"
-"""The reason of rows for which a COPY of their own is not worth it."""
-
-CONTEXT: Final = (
-    "the rows give different columns, and the default of {} takes a context: by it the default may "
-    "look at the rows before"
-)
-"""The reason of rows that SQLAlchemy writes in several statements, one after the other."""
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
@@ -76,7 +68,7 @@ class Batch:
     given: list[Sequence[Any]]
     values: list[Sequence[Any]]
     copy_values: list[Sequence[Any]]
-    copy_reason: str | None
+    copy_reason: Reason | None
     binary: bool
     defaults: dict[str, FilledValues]
     omitted: list[Column[Any]]
@@ -90,7 +82,7 @@ class Division:
     """
 
     batches: list[Batch] = field(default_factory=list)
-    elsewhere: dict[str, list[int]] = field(default_factory=dict)
+    elsewhere: dict[Reason, list[int]] = field(default_factory=dict)
 
 
 def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:
@@ -132,7 +124,8 @@ def divide(
         len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
     ):
         # SQLAlchemy writes them in several statements, and each may look at those before.
-        division.elsewhere[CONTEXT.format(plan.context_default)] = list(range(len(rows)))
+        reason = of_rows.context_default(plan.context_default)
+        division.elsewhere[reason] = list(range(len(rows)))
         return division
     kinds: Iterable[Sequence[int]] = groups.values()
     if plan.keeps_order and len(groups) + len(elsewhere) > 1:
@@ -141,7 +134,7 @@ def divide(
     for positions in kinds:
         # Before any default is computed, for who writes the row will compute it.
         if len(positions) < fewest:
-            elsewhere.setdefault(FEW, []).extend(positions)
+            elsewhere.setdefault(of_rows.FEW_OF_THEIR_KIND, []).extend(positions)
             continue
         whole = len(positions) == len(rows)
         chosen = [
@@ -182,19 +175,19 @@ def _collect(
     given: Mapping[str, Sequence[Any]],
     used: Container[str] | None,
     kinds: _Types,
-) -> tuple[list[Sequence[Any]], dict[str, list[int]], dict[Any, Sequence[int]]]:
+) -> tuple[list[Sequence[Any]], dict[Reason, list[int]], dict[Any, Sequence[int]]]:
     """Every column's values; the positions to be written elsewhere; and the others grouped
     by the columns that they omit.
     """
     collected: list[Sequence[Any]] = []
-    refused: dict[int, str] = {}
+    refused: dict[int, Reason] = {}
     omissions: list[list[bool]] = []
     for column in plan.columns:
         attribute, absent = column.attribute, column.absent
         if column.is_version or attribute is None:
             collected.append([None] * len(rows))
             if absent is Absent.ELSEWHERE:
-                reason = f"the default of {column.column.name} is an SQL expression"
+                reason = why.sql_default(column.column.name)
                 for position in range(len(rows)):
                     refused.setdefault(position, reason)
             continue
@@ -208,15 +201,16 @@ def _collect(
         types = set(map(type, values))
         kinds[id(values)] = values, types
         if any(is_sql(type_) for type_ in types):
+            reason = of_rows.sql_expression(attribute)
             for position, value in enumerate(values):
                 if is_sql(type(value)):
-                    refused.setdefault(position, f"{attribute} is an SQL expression")
+                    refused.setdefault(position, reason)
         if type(nothing) in types:
             if absent is Absent.ELSEWHERE:
                 reason = (
-                    f"{attribute} has no value"
+                    of_rows.no_value(attribute)
                     if column.column.primary_key
-                    else f"the default of {attribute} is an SQL expression"
+                    else why.sql_default(attribute)
                 )
                 for position, value in enumerate(values):
                     if value is nothing:
@@ -227,7 +221,7 @@ def _collect(
                 else:
                     omissions.append([value is nothing for value in values])
         collected.append(values)
-    elsewhere: dict[str, list[int]] = {}
+    elsewhere: dict[Reason, list[int]] = {}
     for position, reason in refused.items():
         elsewhere.setdefault(reason, []).append(position)
     if not refused and not omissions:
@@ -259,7 +253,7 @@ def _batch(
     connection: Connection,
     types: _Types,
     reserved: Mapping[str, Container[int]],
-) -> Batch | str:
+) -> Batch | Reason:
     """The batch of these rows, or the reason why SQLAlchemy must write them."""
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
@@ -270,7 +264,8 @@ def _batch(
             omitted.append(plan.column)
             continue
         if plan.codec is None:
-            return plan.reason or f"{plan.column.name} cannot be written by COPY"
+            assert plan.reason is not None
+            return plan.reason
         ready.append((plan, values))
     # What the user gave is processed before any default is computed: where that fails, SQLAlchemy
     # meets the same value, and a default must not be asked for twice.
@@ -280,7 +275,7 @@ def _batch(
             try:
                 processed[index] = _processed(plan, values)
             except Exception as error:
-                return f"{plan.column.name} cannot be processed ({type(error).__name__})"
+                return of_rows.not_processed(plan.column.name, type(error).__name__)
     defaults: dict[str, FilledValues] = {}
     context = DefaultContext(connection, ready, positions, reserved)
     before, ready = ready, context.filled()
@@ -324,7 +319,7 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         if batch.copy_reason is not None and plan.codec.casts_each:
             continue
         outcome = for_copy(plan.codec, plan.column, values, connection, types)
-        if isinstance(outcome, str):
+        if isinstance(outcome, Reason):
             batch.copy_reason, batch.copy_values = batch.copy_reason or outcome, []
             batch.casts = batch.casts or not plan.codec.casts_each
             continue
@@ -351,7 +346,7 @@ def for_copy(
     values: Sequence[Any],
     connection: Connection,
     types: _Types,
-) -> tuple[Sequence[Any], bool] | str:
+) -> tuple[Sequence[Any], bool] | Reason:
     """The values as COPY takes them, and whether they must go as text; or why COPY cannot write
     them as INSERT would.
     """
@@ -360,7 +355,7 @@ def for_copy(
     exact = found - {NoneType}
     given, adapted = values, exact
     if len(exact) > 1 and not codec.mixes(exact):
-        return f"{name} holds values of several types, which INSERT may cast to one of them"
+        return of_rows.several_types(name)
     if not exact <= codec.binary:
         converters = {
             type_: convert for type_ in exact if (convert := codec.converter(type_)) is not None
@@ -375,7 +370,7 @@ def for_copy(
     is_text = not exact <= codec.binary
     if is_text and not exact <= codec.text:
         names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return f"{name} holds {names} for a column of type {column.type!r}"
+        return of_rows.unknown_types(name, names, repr(column.type))
     if exact and not codec.accepts(values, found):
         if codec.as_utc and is_utc(connection):
             try:
@@ -383,16 +378,16 @@ def for_copy(
                     value if type(value) is not datetime else naive_utc(value) for value in values
                 ]
             except (OverflowError, TypeError, ValueError):
-                return f"{name} holds a time that is no naive one in UTC"
+                return of_rows.not_in_utc(name)
         elif codec.accepts_as_text(values, found):
             is_text = True
         else:
-            return f"{name} holds a value that the server would cast or refuse"
+            return of_rows.cast_or_refused(name)
     table = value_table(connection.dialect)
     assert table is not None
     if codec.inner is not None:
         adapted = adapted | codec.inner(given)
     other = table.adapted_otherwise(connection, codec, adapted)
     if other is not None:
-        return f"{name} holds {other.__name__}, for which the driver has an adapter of its user's"
+        return of_rows.adapted(name, other.__name__)
     return values, is_text or not codec.binary

@@ -12,10 +12,13 @@ from typing import Any, Final
 from sqlalchemy import Column
 
 from .. import _host as host
+from .. import _reasons as why
 from .._ids.keys import KeySequence, may_be_generated
+from .._reasons import Reason
+from . import reasons as of_rows
 from .codecs import Codec
 from .defaults import Missing
-from .division import CONTEXT, is_sql, values_of
+from .division import is_sql, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
 __all__ = ["foreseen_reason", "note_refusal", "refusal_of"]
@@ -26,7 +29,7 @@ look at all would take a tenth of the time of a large flush.
 """
 
 
-def foreseen_reason(plan: InsertPlan, source: KeySequence) -> str | None:
+def foreseen_reason(plan: InsertPlan, source: KeySequence) -> Reason | None:
     """Why COPY would not write a row of the plan's class; ``None``: it would.
 
     :param source: the sequence that numbers the class, or why none does.
@@ -40,19 +43,19 @@ def foreseen_reason(plan: InsertPlan, source: KeySequence) -> str | None:
     return None
 
 
-def _reason_of(plan: ColumnPlan, whole: InsertPlan, source: KeySequence) -> str | None:
+def _reason_of(plan: ColumnPlan, whole: InsertPlan, source: KeySequence) -> Reason | None:
     column: Column[object] = plan.column
     if plan.absent is Absent.OMITTED:
         return None
     if plan.absent is Absent.ELSEWHERE:
         if not column.primary_key:
-            return f"the default of {plan.attribute or column.name} is an SQL expression"
+            return why.sql_default(plan.attribute or column.name)
         if (
-            not source.is_reservable
+            source.reason is not None
             and column in whole.mapper.primary_key
             and may_be_generated(column)
         ):
-            return f"no id is reserved: {source.reason}"
+            return why.not_reserved(source.reason)
     return plan.reason if plan.codec is None else None
 
 
@@ -60,7 +63,7 @@ def refusal_of(
     plan: InsertPlan,
     count: int,
     rows_at: Callable[[slice], Sequence[Mapping[str, Any]]],
-) -> str | None:
+) -> Reason | None:
     """Why none of so many rows, attribute key -> value, can go by COPY, as far as the types of
     their values tell; ``None``: some may, or nobody knows yet. No value is changed or asked for its
     processor.
@@ -82,9 +85,9 @@ def note_refusal(plan: InsertPlan) -> None:
     host.kept_with(plan.mapper)[refusal_of] = True
 
 
-def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> str | None:
+def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
     is_mixed = gives_some = False
-    several: str | None = None
+    several: Reason | None = None
     for column in plan.columns:
         attribute, codec = column.attribute, column.codec
         if attribute is None or column.is_version:
@@ -92,42 +95,37 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> str | None:
         nothing = Missing.MISSING if column.evaluates_none else None
         looks = plan.context_default is not None and column.absent is not Absent.NULL
         if codec is None and column.absent is not Absent.OMITTED:
-            return column.reason or f"{column.column.name} cannot be written by COPY"
+            return column.reason
         may_omit = column.absent is Absent.OMITTED
         if not (looks or may_omit) and codec is not None and column.processor is not None:
             continue
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
         if types and all(map(is_sql, types)):
-            return f"{attribute} is an SQL expression"
+            return of_rows.sql_expression(attribute)
         if (
             column.absent is Absent.ELSEWHERE
             and not column.column.primary_key
             and types == {type(nothing)}
         ):
-            return f"the default of {attribute} is an SQL expression"
+            return why.sql_default(attribute)
         gives_some = gives_some or (may_omit and some_lack and len(types) > 1)
         is_mixed = is_mixed or any(map(is_sql, types)) or (looks and some_lack and len(types) > 1)
         if codec is None:
             if not some_lack:
-                return column.reason or f"{column.column.name} cannot be written by COPY"
+                return column.reason
         elif column.processor is not None:
             continue
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
-            several = (
-                f"{column.column.name} holds {names} for a column of type {column.column.type!r}"
-            )
+            several = of_rows.unknown_types(column.column.name, names, repr(column.column.type))
             # Where each value is cast by itself, rows without such a value may still go by COPY.
             if not codec.casts_each or unknown == types:
                 return several
         elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
-            several = (
-                f"{column.column.name} holds values of several types, which INSERT may cast to one "
-                "of them"
-            )
+            several = of_rows.several_types(column.column.name)
     if is_mixed and plan.context_default is not None:
-        return CONTEXT.format(plan.context_default)
+        return of_rows.context_default(plan.context_default)
     # Rows that omit other columns go by a COPY of their own, and may hold other types.
     return several if not gives_some or _was_refused(plan) else None
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._reasons import Reason
 from .division import is_plain, values_of
 from .plan import ColumnPlan, InsertPlan
+from .reasons import may_be_cast
 
 __all__ = ["cast_reason"]
 
 
-def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> str | None:
+def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
     """Why the rows, attribute key -> value, must be numbered by the database; ``None``: an INSERT
     with known keys writes the same.
     """
@@ -31,9 +33,7 @@ def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> str | No
             continue
         values = [value for value in values_of(rows, column.attribute) if is_plain(value)]
         if not _is_the_same(column, values):
-            return (
-                f"{column.attribute} holds values that an INSERT with known keys may cast otherwise"
-            )
+            return may_be_cast(column.attribute)
     return None
 
 

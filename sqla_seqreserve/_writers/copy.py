@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect
 
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
+from .._reasons import Reason
 from .._rows.plan import InsertPlan
 
 __all__ = ["copy_rows", "copy_statement", "no_copy_reason", "refused_types", "warn_of_driver"]
@@ -24,21 +26,14 @@ log = logging.getLogger("sqla_seqreserve")
 _WARNING: Final = "no driver of ours"
 
 
-def no_copy_reason(connection: Connection) -> str | None:
+def no_copy_reason(connection: Connection) -> Reason | None:
     """Why this connection cannot be given a COPY, for its driver or what stands in the driver's
     place; ``None`` if it can.
     """
     driver = driver_on(connection)
     if driver is not None:
         return driver.refuses_copy(connection.connection)
-    return _no_driver(connection.dialect)
-
-
-def _no_driver(dialect: Dialect) -> str:
-    return (
-        f"driver {dialect.driver} has no fast path here; use psycopg, psycopg2 or asyncpg "
-        "(the part of the URL after postgresql+)"
-    )
+    return why.no_fast_path(connection.dialect.driver)
 
 
 def warn_of_driver(dialect: Dialect) -> None:
@@ -49,10 +44,11 @@ def warn_of_driver(dialect: Dialect) -> None:
     if _WARNING in warned:
         return
     warned.add(_WARNING)
-    log.warning("nothing is gained by register() on this engine: %s", _no_driver(dialect))
+    reason = why.no_fast_path(dialect.driver)
+    log.warning("nothing is gained by register() on this engine: %s", reason)
 
 
-def refused_types(connection: Connection, plan: InsertPlan) -> str | None:
+def refused_types(connection: Connection, plan: InsertPlan) -> Reason | None:
     """Why this connection cannot be given a COPY by the plan, for types of its columns; ``None`` if
     it can. The driver's settings may differ from connection to connection.
     """

@@ -20,6 +20,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from .. import _host as host
+from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
@@ -27,6 +28,8 @@ from .._host import statements
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
+from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
@@ -59,7 +62,7 @@ _ANYTHING: Final = Codec(oid=0)
 
 def write_many(
     cursor: Any, statement: str, parameters: Sequence[Any], context: Any, fewest: int | None
-) -> str | None:
+) -> Reason | None:
     """Execute the statement for all rows at once; or say why it must be executed row by row.
 
     :param parameters: of each row, as the driver takes them.
@@ -68,28 +71,28 @@ def write_many(
     connection = context.root_connection
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
-        return f"driver {context.dialect.driver} has no fast path here"
+        return why.no_fast_path(context.dialect.driver)
     elsewhere = host.execution_elsewhere(context.dialect)
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
     if fewest is None and not _pays(driver, rows, database_of(context.dialect).distance.round_trip):
-        return "few rows"
+        return of_rows.FEW
     if fewest is not None and rows < fewest:
-        return "few rows"
+        return of_rows.FEW
     if statement is not context.statement or parameters is not context.parameters:
-        return "a listener of the engine changed the statement"
+        return of_rows.STATEMENT_CHANGED
     rewriting = rewriting_of(context, statement)
     if rewriting is None:
-        return "the statement is more than its table, its values and its key"
+        return of_rows.NOT_PLAIN
     if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
-        return "nothing can be compared in this transaction"
+        return why.NOT_COMPARABLE
     if not statements.is_in_schemas_of(connection, context):
-        return "the statement has a schema_translate_map of its own"
+        return of_rows.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None:
-        return "the database has no such table"
+        return why.NO_TABLE
     kind = rewriting.many.kind
     reason = _table_reason(facts, kind) or _order_reason(facts, rewriting)
     if reason is not None:
@@ -99,10 +102,10 @@ def write_many(
     copied: CopyRows | None = None
     if rewriting.is_row and (fewest is not None or rows >= _COPIED):
         copied = _copy_rows(connection, rewriting, parameters, facts)
-    arrays: Mapping[str | int, ArrayText] | str = {}
+    arrays: Mapping[str | int, ArrayText] | Reason = {}
     if copied is None:
         arrays = _arrays(connection, rewriting, parameters, facts, driver)
-    if isinstance(arrays, str):
+    if isinstance(arrays, Reason):
         return arrays
     failure = context.dialect.loaded_dbapi.Error
     try:
@@ -117,7 +120,7 @@ def write_many(
         if not _was_compared(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
-        return "the table was altered meanwhile, or cannot be locked"
+        return of_rows.ALTERED
     return None
 
 
@@ -139,7 +142,7 @@ def _copy_rows(
             return None
         values = [row[each.key] for row in parameters]
         ready = for_copy(codec, by_name[name], values, connection, {})
-        if isinstance(ready, str):
+        if isinstance(ready, Reason):
             return None
         converted, is_text = ready
         binary = binary and not is_text
@@ -161,29 +164,29 @@ def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
 
-def _table_reason(facts: TableFacts, kind: Kind) -> str | None:
+def _table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
     if facts.kind not in {"r", "p"}:
-        return f"{facts.name} is not a table"
+        return why.not_a_table(facts.name)
     if facts.row_security:
-        return f"{facts.name} has row-level security"
+        return why.row_security(facts.name)
     if facts.distributed:
-        return "Citus distributes the table"
+        return of_rows.DISTRIBUTED_STATEMENT
     if kind in facts.watched:
-        return f"{facts.name} has a rule or a trigger on {kind.upper()}"
+        return of_rows.watched_statement(facts.name, kind.upper())
     if facts.inherited:
-        return f"other tables inherit from {facts.name}"
+        return of_rows.inherited(facts.name)
     if not (facts.lockable if kind == "insert" else facts.row_lockable):
-        return f"the role may not lock {facts.name} or its rows"
+        return of_rows.not_lockable(facts.name)
     return None
 
 
-def _order_reason(facts: TableFacts, rewriting: Rewriting) -> str | None:
+def _order_reason(facts: TableFacts, rewriting: Rewriting) -> Reason | None:
     """Why the order of the rows, or what is checked between them, may matter."""
     if rewriting.many.kind != "update":
-        return f"rows of {facts.name} refer to each other" if facts.references_itself else None
+        return of_rows.rows_refer(facts.name) if facts.references_itself else None
     unique = facts.unique_columns & rewriting.assigned
     if unique:
-        return f"a unique index looks at {', '.join(sorted(unique))}"
+        return of_rows.unique_columns(", ".join(sorted(unique)))
     return None
 
 
@@ -193,7 +196,7 @@ def _arrays(
     parameters: Sequence[Any],
     facts: TableFacts,
     driver: Driver,
-) -> Mapping[str | int, ArrayText] | str:
+) -> Mapping[str | int, ArrayText] | Reason:
     """A column of values for each placeholder; or why there is none."""
     arrays = {}
     values_of: dict[str | int, list[Any]] = {}
@@ -204,7 +207,7 @@ def _arrays(
         types = set(map(type, values)) - {type(None)}
         other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
-            return f"the driver has an adapter of its user's for {other.__name__}"
+            return of_rows.adapted(str(each.key), other.__name__)
         column = facts.columns.get(rewriting.columns.get(each.key, ""))
         stored = None
         if column is not None and not types:
@@ -215,7 +218,7 @@ def _arrays(
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
         if array is None:
-            return "a parameter holds values that an array might not hold exactly"
+            return of_rows.NOT_AN_ARRAY
         arrays[each.key] = array
     if rewriting.many.kind == "insert":
         return arrays
@@ -226,7 +229,7 @@ def _arrays(
         keys.append(distinguished(values_of[key], arrays[key].element, named))
     if not keys or None in keys or len(set(zip(*keys, strict=True))) < len(parameters):
         # One statement a row lets the last win.
-        return "two rows may be for the same key"
+        return of_rows.SAME_KEY
     return arrays
 
 

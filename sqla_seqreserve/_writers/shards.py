@@ -21,9 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from .._database import database_of
 from .._ids.fetch import sqlstate
 
-__all__ = ["REFUSED_BY_CITUS", "RefusedByCitusError", "shard_by_shard"]
-
-REFUSED_BY_CITUS: Final = "Citus refused the COPY"
+__all__ = ["RefusedByCitusError", "shard_by_shard"]
 
 _OF_ROWS: Final = ("XX000", "22", "23")
 """How SQLSTATEs begin that are about the rows: of shards on other nodes the first, of those on this

@@ -27,16 +27,14 @@ def test_an_engine_is_known_by_its_version(version: str) -> None:
     engine = engine_called(version, citus=False)
     assert (engine.kind, engine.name) == VERSIONS[version]
     assert (engine.reason is None) == (engine.kind == "postgresql")
-    assert engine.reason is None or engine.name in engine.reason
+    assert engine.reason is None or engine.name in engine.reason.text
 
 
 def test_citus_is_no_reason_and_a_catalogue_without_xmin_is() -> None:
     """Ids are reserved on Citus; not where nobody could tell that a table was altered."""
     assert engine_called("PostgreSQL 15.20", citus=True).kind == "citus"
     assert engine_called("PostgreSQL 15.20", citus=True).reason is None
-    assert "no xmin" in (
-        engine_called("PostgreSQL 15.20", citus=False, has_xmin=False).reason or ""
-    )
+    assert "no xmin" in str(engine_called("PostgreSQL 15.20", citus=False, has_xmin=False).reason)
 
 
 def test_the_windows_of_the_nodes_do_not_meet() -> None:

@@ -59,7 +59,7 @@ CORE_FLOORS = (
     ("_database",),
     ("_routes",),
     ("_audit",),
-    ("reports", "errors"),
+    ("reports", "errors", "_reasons"),
 )
 
 # It holds what the floors above find out, and may name the types of that: no import at run time.
@@ -265,12 +265,11 @@ def test_importing_the_package_imports_no_option() -> None:
 AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
     *(f"{PACKAGE}.{room}" for room in ("_drivers", "_host", "_database")),
-    *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes")),
+    *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons")),
     *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors")),
 )
 LATER = (
     f"{PACKAGE}._flush.explain",
-    f"{PACKAGE}._flush.remedies",
     *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
     *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
 )

@@ -84,7 +84,7 @@ def test_a_dumper_of_the_connection_decides(twins: Twins) -> None:
             assert found == ["infinity", "2024-01-01"]
             if engine is twins.ours:
                 assert reasons == [
-                    "until holds date, for which the driver has an adapter of its user's"
+                    "until holds date, for which the application has an adapter of its own"
                 ]
 
 
