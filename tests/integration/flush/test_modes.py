@@ -119,7 +119,7 @@ def test_one_round_trip_reserves_for_the_whole_flush(shop: Engine, mode: Mode) -
         # Orders are written with their server defaults read back: at once by RETURNING, after COPY
         # by one query.
         extra = ["SELECT"] if mode == "bulk" else []
-        assert Counter(first) == Counter(["SELECT", writes, writes, writes, *extra])
+        assert Counter(first) == Counter(["WITH", writes, writes, writes, *extra])
         assert {cls: entry.reserved for cls, entry in entries(reports[1]).items()} == {
             Tag: 20,
             Customer: 20,
