@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
@@ -240,7 +240,7 @@ def bulk_sync(
     held = host.persistent_of(target, mapper)
     started = time.perf_counter()
     told = read_only_told(connection, "bulk_sync()", [mapper.class_.__name__])
-    sync = Syncing(scope, dry_run, held)
+    sync = Syncing(and_(scope), dry_run, held)
     with audit.failures_told(log), told:
         total, done = upsert(
             target,

@@ -70,7 +70,9 @@ class Matching:
         :param key_share: whether other transactions may still refer to them.
         """
         rows, target = self.rows, self.target
-        fits = true() if where is None else func.coalesce(target.plainly(where, rows), false())
+        fits: Any = true()
+        if where is not None:
+            fits = func.coalesce(target.plainly(and_(where), rows), false())
         stale = false() if version is None else version.is_distinct_from(rows.c[version.name])
         labelled = [key.label(key_label(index)) for index, key in enumerate(target.keys)]
         statement = select(
