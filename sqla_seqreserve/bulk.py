@@ -247,7 +247,7 @@ def bulk_upsert(
     written = outcome.inserted + outcome.updated
     if written:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, written, 0, outcome.writer, outcome.reason, seconds)
+        entry = FlushEntry(model, "insert", written, 0, outcome.writer, outcome.reason, seconds)
         audit.rows_written(log, entry, fallback=outcome.reason is not None)
     return UpsertResult(
         outcome.inserted,

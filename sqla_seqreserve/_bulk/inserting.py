@@ -222,5 +222,11 @@ class Inserting:
         for (writer, reason), tally in self.tallies.items():
             if tally.rows:
                 yield FlushEntry(
-                    self.mapper.class_, tally.rows, tally.reserved, writer, reason, tally.seconds
+                    self.mapper.class_,
+                    "insert",
+                    tally.rows,
+                    tally.reserved,
+                    writer,
+                    reason,
+                    tally.seconds,
                 )

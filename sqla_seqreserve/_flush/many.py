@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from .. import _host as host
 from .._drivers import driver_on
-from .._drivers.statements import begin_along, write_many_by
+from .._drivers.statements import Many, begin_along, write_many_by
 from .weighing import FlushSettings
 
 __all__ = ["follow"]
@@ -27,17 +27,19 @@ def follow(connection: Connection, settings: FlushSettings) -> None:
     if driver.begins_along and driver.state(connection.connection) == "idle":
         begin_along(connection, None)
 
-    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> Many:
         if settings.mode != "bulk":
-            return False
+            return Many(0, f"mode is {settings.mode}")
         # Here: an application asks while it runs, and not each time that it starts.
         from .._writers.executemany import write_many
 
-        if write_many(cursor, statement, parameters, context, settings.copy_min_rows) is None:
-            return True
-        if not context.execution_options.get(host.ROWS_COUNTED):
-            return False
-        return _count(cursor, statement, parameters, context)
+        found = write_many(cursor, statement, parameters, context, settings.copy_min_rows)
+        if not isinstance(found, str):
+            return Many(found)
+        counted = context.execution_options.get(host.ROWS_COUNTED)
+        if not (counted and _count(cursor, statement, parameters, context)):
+            return Many(0, found)
+        return Many(len(parameters), found)
 
     write_many_by(connection, write)
 

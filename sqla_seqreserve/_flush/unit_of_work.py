@@ -191,7 +191,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         try:
-            with collector_paused(len(self.states)):
+            with collector_paused(len(self.states)), self.seqreserve.listening(self):
                 try:
                     super().execute()
                     self.seqreserve.drain()
