@@ -39,11 +39,11 @@ event                      logger          level   fields
 ========================== =============== ======= ===============================================
 
 The field ``model`` is the name of the class; of link rows (``kind`` is ``link`` or ``unlink``) that
-of their table. A row is in one of ``rows_written`` and ``fallback``, once, when its flush has succeeded; whether
-the transaction commits is the application's business. A fallback is what SQLAlchemy writes because
-COPY could not or must not (writer ``orm``); rows for which an INSERT is cheaper are none
-(``insert``). Reserving is told when it happens, for a reserved id is used up whatever
-becomes of its row.
+of their table. A row is in one of ``rows_written`` and ``fallback``, once, when its flush has
+succeeded; whether the transaction commits is the application's business. A fallback is what
+SQLAlchemy writes because COPY could not or must not, or because rows could not travel together
+(writer ``orm``); rows for which a statement of SQLAlchemy's is cheaper are none (``insert``).
+Reserving is told when it happens, for a reserved id is used up whatever becomes of its row.
 
 The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`
 counts them.
