@@ -11,11 +11,12 @@ never a row's value, a key, a URL or a database's message about a row.
 event                      logger          level   fields
 ========================== =============== ======= ===============================================
 ``ids_reserved``           ``reservation`` INFO    model, sequence, count
-``rows_written``           ``flush``       INFO,   model, rows, reserved, writer, reason, seconds;
-                                           DEBUG   DEBUG for the few rows of an INSERT
+``rows_written``           ``flush``       INFO,   model, kind, rows, reserved, writer, reason,
+                                           DEBUG   seconds; DEBUG for the few rows of an INSERT
 ``rows_written``           ``bulk``        INFO    the same
 ``fallback``               ``flush``,      INFO    the same; ``reason`` says why COPY could not
-                           ``bulk``                write these rows
+                           ``bulk``                write these rows, or they could not travel
+                                                   together
 ``flushed``                ``flush``       DEBUG   rows, seconds
 ``failed``                 ``flush``,      INFO    error (its class), sqlstate; the caller has the
                            ``bulk``,               exception itself
@@ -37,11 +38,12 @@ event                      logger          level   fields
                                                    words)
 ========================== =============== ======= ===============================================
 
-A row is in one of ``rows_written`` and ``fallback``, once, when its flush has succeeded; whether
-the transaction commits is the application's business. A fallback is what SQLAlchemy writes because
-COPY could not or must not (writer ``orm``); rows for which an INSERT is cheaper are none
-(``insert``). Reserving is told when it happens, for a reserved id is used up whatever
-becomes of its row.
+The field ``model`` is the name of the class; of link rows (``kind`` is ``link`` or ``unlink``) that
+of their table. A row is in one of ``rows_written`` and ``fallback``, once, when its flush has
+succeeded; whether the transaction commits is the application's business. A fallback is what
+SQLAlchemy writes because COPY could not or must not, or because rows could not travel together
+(writer ``orm``); rows for which a statement of SQLAlchemy's is cheaper are none (``insert``).
+Reserving is told when it happens, for a reserved id is used up whatever becomes of its row.
 
 The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`
 counts them.
@@ -52,12 +54,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import class_mapper
 
-from .reports import FlushEntry, FlushReport
+from .reports import FlushEntry, FlushReport, Kind
 
 __all__ = [
     "Observer",
@@ -110,23 +113,36 @@ def is_heard(logger: logging.Logger) -> bool:
     return bool(_observers) or logger.isEnabledFor(logging.INFO)
 
 
+_DONE: Final[Mapping[Kind, str]] = {
+    "insert": "wrote",
+    "update": "updated",
+    "delete": "deleted",
+    "link": "added",
+    "unlink": "removed",
+}
+
+
 def rows_written(logger: logging.Logger, entry: FlushEntry, *, fallback: bool) -> None:
-    """Tell that rows of a class were written.
+    """Tell that rows of a class, or of a link table, were written.
 
     :param fallback: COPY was meant to write them, and could not.
     """
-    table: Any = class_mapper(entry.model).local_table
+    table: Any = entry.model
+    if not isinstance(table, Table):
+        table = class_mapper(table).local_table
     routine = entry.writer == "insert" and not fallback
     emit(
         logger,
         logging.DEBUG if routine else logging.INFO,
         "fallback" if fallback else "rows_written",
-        "%s wrote %d rows of %s%s",
+        "%s %s %d rows of %s%s",
         entry.writer,
+        _DONE[entry.kind],
         entry.rows,
         getattr(table, "name", table),
         f": {entry.reason}" if entry.reason is not None else "",
-        model=entry.model.__name__,
+        model=entry.name,
+        kind=entry.kind,
         rows=entry.rows,
         reserved=entry.reserved,
         writer=entry.writer,

@@ -24,7 +24,7 @@ from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
 from ._reasons import Reason
 from .errors import ConfigurationError
-from .reports import FlushEntry, Writer
+from .reports import FlushEntry, Kind, Writer
 from .reservation import ReservedIds, connection_of
 
 __all__ = ["SyncResult", "UpdateResult", "bulk_delete", "bulk_sync", "bulk_update"]
@@ -145,7 +145,7 @@ def bulk_update(
                 zip(done.keys, loaded(target, mapper, list(done.keys.values())), strict=True)
             )
             objects = [found.get(number) for number in range(done.total)]
-    _tell(model, done.updated, done.writer, done.reason, started)
+    _tell(model, "update", done.updated, done.writer, done.reason, started)
     unchanged = done.found - done.updated
     return UpdateResult(done.updated, unchanged, tuple(done.missing), ids, objects)
 
@@ -193,7 +193,7 @@ def bulk_delete(
         )
         if held:
             host.remove_deleted(target, mapper, done.keys)
-    _tell(model, done.rows, done.writer, done.reason, started)
+    _tell(model, "delete", done.rows, done.writer, done.reason, started)
     return done.rows
 
 
@@ -261,7 +261,8 @@ def bulk_sync(
             host.remove_deleted(target, mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
-        _tell(model, written + sync.deleted, done.writer, done.reason, started)
+        _tell(model, "update", written, done.writer, done.reason, started)
+        _tell(model, "delete", sync.deleted, done.writer, done.reason, started)
     return SyncResult(done.inserted, done.updated, total - written, sync.deleted)
 
 
@@ -288,9 +289,14 @@ def _key(done: Updated, number: int, *, single: bool) -> Any:
 
 
 def _tell(
-    model: type[Any], rows: int, writer: Writer, reason: Reason | None, started: float
+    model: type[Any],
+    kind: Kind,
+    rows: int,
+    writer: Writer,
+    reason: Reason | None,
+    started: float,
 ) -> None:
     if rows:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, rows, 0, writer, None if reason is None else reason.text, seconds)
+        entry = FlushEntry(model, kind, rows, 0, writer, reason and reason.text, seconds)
         audit.rows_written(log, entry, fallback=reason is not None)

@@ -270,7 +270,7 @@ def bulk_upsert(
     if written:
         seconds = time.perf_counter() - started
         reason = None if outcome.reason is None else outcome.reason.text
-        entry = FlushEntry(model, written, 0, outcome.writer, reason, seconds)
+        entry = FlushEntry(model, "insert", written, 0, outcome.writer, reason, seconds)
         audit.rows_written(log, entry, fallback=reason is not None)
     return UpsertResult(
         outcome.inserted,

@@ -11,9 +11,11 @@
 metric                                      type      labels and meaning
 =========================================== ========= ============================================
 ``seqreserve_ids_reserved_total``           counter   model: ids taken from its sequence
-``seqreserve_rows_total``                   counter   model, writer: rows by copy, insert or orm
-``seqreserve_fallback_rows_total``          counter   model, reason: those that COPY could not
-                                                      write
+``seqreserve_rows_total``                   counter   model, kind, writer: rows by copy, insert or
+                                                      orm; kind: insert, update, delete, link,
+                                                      unlink (model: the link table)
+``seqreserve_fallback_rows_total``          counter   model, kind, reason: those that could not be
+                                                      written by COPY, or travel together
 ``seqreserve_flush_seconds``                histogram time that a flush spent writing its rows
 ``seqreserve_errors_total``                 counter   error: flushes, bulk inserts and
                                                       reservations that failed, by exception
@@ -144,12 +146,12 @@ class LibraryMetrics:
             "seqreserve_ids_reserved", "Ids taken from sequences", ["model"], registry=registry
         )
         self._rows = Counter(
-            "seqreserve_rows", "Rows written", ["model", "writer"], registry=registry
+            "seqreserve_rows", "Rows written", ["model", "kind", "writer"], registry=registry
         )
         self._fallbacks = Counter(
             "seqreserve_fallback_rows",
-            "Rows that COPY could not write",
-            ["model", "reason"],
+            "Rows that could not be written by COPY, or travel together",
+            ["model", "kind", "reason"],
             registry=registry,
         )
         self._seconds = Histogram(
@@ -174,9 +176,10 @@ class LibraryMetrics:
         if event == "ids_reserved":
             self._reserved.labels(fields["model"]).inc(fields["count"])
         elif event in ("rows_written", "fallback"):
-            self._rows.labels(fields["model"], fields["writer"]).inc(fields["rows"])
+            of = fields["model"], fields["kind"]
+            self._rows.labels(*of, fields["writer"]).inc(fields["rows"])
             if event == "fallback":
-                self._fallbacks.labels(fields["model"], fields["reason"]).inc(fields["rows"])
+                self._fallbacks.labels(*of, fields["reason"]).inc(fields["rows"])
         elif event == "flushed":
             self._seconds.observe(fields["seconds"])
         elif event == "failed":

@@ -226,6 +226,7 @@ class Inserting:
             if tally.rows:
                 yield FlushEntry(
                     self.mapper.class_,
+                    "insert",
                     tally.rows,
                     tally.reserved,
                     writer,

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, TextClause, event
@@ -19,9 +22,20 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .. import _host as host
 from .._database import database_of
+from .._reasons import Reason
 from . import driver_on
 
-__all__ = ["Job", "begin_along", "listen", "run_on_driver", "write_many_by"]
+__all__ = [
+    "Job",
+    "Listener",
+    "Many",
+    "begin_along",
+    "count_message",
+    "listen",
+    "listened_to_by",
+    "run_on_driver",
+    "write_many_by",
+]
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -33,12 +47,42 @@ Job: TypeAlias = Callable[[Any, str, Any], None]
 Took: TypeAlias = Callable[[float], object] | None
 """Is called with the seconds that a round trip took, if anybody asks."""
 
-WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], bool]
-"""Is asked to execute a statement for many rows; says whether it did."""
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What became of a statement for many rows.
+
+    :param round_trips: that it took to execute it; 0: it was not executed.
+    :param reason: why the rows did not travel together; ``None``: they did, or nobody tried.
+    """
+
+    round_trips: int
+    reason: Reason | None = None
+
+
+WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], Many]
+"""Is asked to execute a statement for many rows."""
+
+
+class Listener(Protocol):
+    """Who is told of each statement that is executed on certain connections."""
+
+    def listens_to(self, context: ExecutionContext) -> bool: ...
+
+    def executed(self, context: ExecutionContext, seconds: float) -> None: ...
+
+    def executed_many(self, context: ExecutionContext, many: Many, seconds: float) -> None: ...
+
+    def sent(self, round_trips: int) -> None: ...
+
 
 _beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary()
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
+
+_listener: ContextVar[Listener | None] = ContextVar("sqla_seqreserve_listener", default=None)
+_told: set[object] = set()
+"""One member for each block of :func:`listened_to_by`: empty, nobody has to be looked for."""
 
 
 def run_on_driver(
@@ -93,13 +137,95 @@ def listen(dialect: Dialect) -> None:
                 database.listens = True
 
 
+@contextmanager
+def listened_to_by(listener: Listener) -> Iterator[None]:
+    """Tell a listener of the statements that this task, or thread, executes in the block."""
+    token = _listener.set(listener)
+    member = object()
+    _told.add(member)
+    try:
+        yield
+    finally:
+        _told.discard(member)
+        _listener.reset(token)
+
+
+def _listening_to(context: ExecutionContext) -> Listener | None:
+    listener = _listener.get()
+    return listener if listener is not None and listener.listens_to(context) else None
+
+
+def count_message(connection: Connection, round_trips: int) -> None:
+    """Tell whoever listens of a message that was sent beside SQLAlchemy's cursors; called before it
+    is sent.
+    """
+    if _told and (listener := _listener.get()) is not None:
+        listener.sent(round_trips + _begins_apart(connection))
+
+
+def _begins_apart(connection: Connection) -> int:
+    """The round trips of a BEGIN that is about to be sent by itself."""
+    driver = driver_on(connection)
+    if driver is None or driver.state(connection.connection) != "idle":
+        return 0
+    return 0 if driver.begins_along else 1
+
+
 def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
     write = _writing.get(context.root_connection)
-    if write is not None and write(cursor, statement, parameters, context):
+    if _told and (listener := _listening_to(context)) is not None:
+        return _execute_many_told(listener, write, cursor, statement, parameters, context)
+    if write is not None and write(cursor, statement, parameters, context).round_trips:
         return True
     return None
+
+
+def _execute_many_told(
+    listener: Listener,
+    write: WriteMany | None,
+    cursor: DBAPICursor,
+    statement: str,
+    parameters: Any,
+    context: ExecutionContext,
+) -> bool | None:
+    """The same for a listener, which wants to know how long it took."""
+    listener.sent(_begins_apart(context.root_connection))
+    started = time.perf_counter()
+    many = Many(0) if write is None else write(cursor, statement, parameters, context)
+    done = bool(many.round_trips)
+    if not done and len(context.dialect.dispatch.do_executemany) == 1:
+        context.dialect.do_executemany(cursor, statement, parameters, context)
+        done = True
+    listener.executed_many(context, many, time.perf_counter() - started if done else 0.0)
+    return done or None
+
+
+def _execute_told(
+    listener: Listener,
+    cursor: DBAPICursor,
+    statement: str,
+    parameters: Any,
+    context: ExecutionContext,
+) -> bool | None:
+    """Execute one statement for a listener, which wants to know how long it took."""
+    connection = context.root_connection
+    job: Job | None = context.execution_options.get(_OPTION)
+    listener.sent(_begins_apart(connection))
+    started = time.perf_counter()
+    done = None
+    if job is not None:
+        job(cursor, statement, parameters)
+        done = True
+    elif connection in _beginning:
+        done = _begin_along(cursor, statement, parameters, context)
+    if not done and len(context.dialect.dispatch.do_execute) == 1:
+        context.dialect.do_execute(cursor, statement, parameters, context)
+        done = True
+    # Somebody else's listener executes it where ours is not the only one.
+    listener.executed(context, time.perf_counter() - started if done else 0.0)
+    return done
 
 
 def _begin_along(
@@ -126,6 +252,8 @@ def _begin_along(
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
+    if _told and (listener := _listening_to(context)) is not None:
+        return _execute_told(listener, cursor, statement, parameters, context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         if _beginning and context.root_connection in _beginning:

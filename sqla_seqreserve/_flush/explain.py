@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, overload
 
 from sqlalchemy import Connection, Table
@@ -15,13 +15,19 @@ from sqlalchemy.orm import Mapper
 
 from .. import _host as host
 from .. import _reasons as why
+from .._database import database_of
+from .._drivers import driver_on
+from .._host.changes import returns_each_update
+from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.engine import engine_of
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._reasons import Reason
+from .._rows import reasons as of_rows
 from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
 from .._writers.copy import refused_types
+from .._writers.executemany import fewest_together, table_reason
 from ..reports import Writer
 from .settings import Settings
 from .weighing import (
@@ -55,6 +61,15 @@ class Explanation:
         this driver and at the distance to the server that is known now; ``None``: never. Fewer
         rows go by INSERT, which is cheaper.
     :param remedy: what can be done about the reason.
+    :param many_from: from how many rows changed objects, and deleted ones, are written by one
+        statement over all rows of a kind (UPDATE, DELETE), where their values allow it; ``None``:
+        never. Fewer are sent as SQLAlchemy sends them, which is cheaper.
+    :param many_reason: why not; where ``many_from`` is a number it concerns one of the two, and
+        says which.
+    :param many_remedy: what can be done about that.
+    :param round_trip: seconds to the server and back, as ``copy_from`` and ``many_from`` assume;
+        ``None``: not measured yet, and the two are for a server that is 0.3 ms away. It is measured
+        by the first flushes of an engine.
     """
 
     model: type[Any]
@@ -63,13 +78,19 @@ class Explanation:
     reason: str | None
     copy_from: int | None = None
     remedy: str | None = None
+    many_from: int | None = None
+    many_reason: str | None = None
+    many_remedy: str | None = None
+    round_trip: float | None = None
 
 
 class Explanations(Sequence[Explanation]):
     """The explanations of several classes; ``str()`` is a table of them."""
 
-    def __init__(self, explanations: Iterable[Explanation]) -> None:
+    def __init__(self, explanations: Iterable[Explanation], round_trip: str | None = None) -> None:
         self._explanations = tuple(explanations)
+        self._round_trip = round_trip
+        """In words; ``None``: nothing depends on it."""
 
     @overload
     def __getitem__(self, index: int) -> Explanation: ...
@@ -89,20 +110,22 @@ class Explanations(Sequence[Explanation]):
 
     def _lines(self) -> Iterator[str]:
         """A line a class, what is to be said of it below."""
-        rows = [("class", "path", "copy from", "sequence")]
+        rows = [("class", "path", "copy from", "many from", "sequence")]
         rows += [
             (
                 item.model.__name__,
                 item.path,
                 "-" if item.copy_from is None else f"{item.copy_from:,}",
+                "-" if item.many_from is None else f"{item.many_from:,}",
                 item.sequence or "-",
             )
             for item in self._explanations
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        fits = sum(widths) + 2 * 3 <= _WIDTH
-        for number, (name, path, rows_from, sequence) in enumerate(rows):
-            cells = [name.ljust(widths[0]), path.ljust(widths[1]), rows_from.rjust(widths[2])]
+        fits = sum(widths) + 2 * 4 <= _WIDTH
+        for number, (name, path, *numbers, sequence) in enumerate(rows):
+            cells = [name.ljust(widths[0]), path.ljust(widths[1])]
+            cells += [text.rjust(width) for text, width in zip(numbers, widths[2:4], strict=True)]
             yield "  ".join([*cells, sequence] if fits else cells).rstrip()
             if number == 0:
                 continue
@@ -113,6 +136,14 @@ class Explanations(Sequence[Explanation]):
                 yield from _below("why", item.reason)
             if item.remedy is not None:
                 yield from _below("remedy", item.remedy)
+            if item.many_reason is not None and item.many_reason != item.reason:
+                yield from _below("why not many", item.many_reason)
+                if item.many_remedy is not None:
+                    yield from _below("remedy", item.many_remedy)
+        counts = {item.copy_from or item.many_from for item in self._explanations}
+        if self._round_trip is not None and counts != {None}:
+            yield ""
+            yield f"round trip to the server: {self._round_trip}"
 
 
 def _below(title: str, words: str) -> list[str]:
@@ -163,9 +194,22 @@ def explain(
         if begun:
             state = transaction_state(connection)
         held = session_reason or hindrance(connection, state)
-        return Explanations(
+        distance = database_of(connection.dialect).distance
+        found = [
             _explain_one(connection, mapper, sources[mapper], enrols, settings, state, held)
             for mapper in mappers
+        ]
+        round_trip = distance.round_trip / 1e6 if distance.is_measured else None
+        return Explanations(
+            [
+                replace(
+                    each,
+                    **_explain_many(connection, mapper, settings, hindrance(connection, state)),
+                    round_trip=round_trip,
+                )
+                for each, mapper in zip(found, mappers, strict=True)
+            ],
+            _in_words(round_trip) if settings.copy_min_rows is None else None,
         )
     finally:
         if not begun:
@@ -197,7 +241,9 @@ def _explain_one(
                 reason = foreseen_reason(plan, source) or refused_types(connection, plan)
     if reason is not None:
         return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
-    notes = [] if source.reason is None else [why.not_reserved(source.reason)]
+    notes = []
+    if source.reason is not None and not _makes_keys(mapper):
+        notes.append(why.not_reserved(source.reason))
     if is_distributed(connection, mapper):
         notes.append(why.DISTRIBUTED)
     # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
@@ -215,3 +261,85 @@ def _explanation(
     mapper: Mapper[Any], path: Writer, sequence: str | None, reason: Reason
 ) -> Explanation:
     return Explanation(mapper.class_, path, sequence, reason.text, None, reason.remedy)
+
+
+def _makes_keys(mapper: Mapper[Any]) -> bool:
+    """Whether the model makes the keys of its objects, so that none has to be reserved."""
+    return all(
+        column.default is not None and (column.default.is_callable or column.default.is_scalar)
+        for column in mapper.primary_key
+    )
+
+
+def _in_words(round_trip: float | None) -> str:
+    if round_trip is None:
+        return "not measured yet, 0.3 ms is assumed"
+    return f"{round_trip * 1_000:.1f} ms"
+
+
+def _explain_many(
+    connection: Connection, mapper: Mapper[Any], settings: Settings, held: Reason | None
+) -> dict[str, Any]:
+    """From how many rows changed and deleted objects of a class are written by one statement."""
+    driver = driver_on(connection)
+    reason = _reason_of_many(connection, settings, held)
+    reasons: dict[Kind, Reason | None] = {"update": reason, "delete": reason}
+    if reason is None:
+        reasons["update"] = _mapper_reason(mapper)
+        names = [
+            catalogue.table_name(connection, table)
+            for table in mapper.tables
+            if isinstance(table, Table)
+        ]
+        for facts in catalogue.table_facts(connection, names).values():
+            for kind, known in reasons.items():
+                if facts is None:
+                    reasons[kind] = known or why.NO_TABLE
+                else:
+                    reasons[kind] = known or table_reason(facts, kind)
+    told = list(dict.fromkeys(found for found in reasons.values() if found is not None))
+    remedies = dict.fromkeys(found.remedy for found in told)
+    sentences = [found.text for found in told]
+    if len(set(reasons.values())) > 1:
+        sentences = [
+            f"{kind.upper()}: {found.text}" for kind, found in reasons.items() if found is not None
+        ]
+    fewest = settings.copy_min_rows
+    if None in reasons.values():
+        assert driver is not None
+        if fewest is None:
+            fewest = fewest_together(driver, database_of(connection.dialect).distance.round_trip)
+        else:
+            # One row has a statement to itself.
+            fewest = max(fewest, 2)
+    else:
+        fewest = None
+    return {
+        "many_from": fewest,
+        "many_reason": "; ".join(sentences) or None,
+        "many_remedy": "; ".join(remedies) or None,
+    }
+
+
+def _reason_of_many(
+    connection: Connection, settings: Settings, held: Reason | None
+) -> Reason | None:
+    """Why no rows travel together on a connection."""
+    if settings.mode != "bulk":
+        return why.MODE_OFF if settings.mode == "off" else why.MODE_RESERVE
+    driver = driver_on(connection)
+    if driver is None or not driver.takes_scripts:
+        return why.no_fast_path(connection.dialect.driver)
+    return host.execution_elsewhere(connection.dialect) or held
+
+
+def _mapper_reason(mapper: Mapper[Any]) -> Reason | None:
+    """Why SQLAlchemy sends an UPDATE an object, whatever it holds."""
+    base_mapper = mapper.base_mapper
+    if not base_mapper.batch:
+        return why.NOT_BATCHED
+    if mapper.version_id_col is not None and mapper.version_id_generator is False:
+        return why.VERSION_BY_DATABASE
+    if returns_each_update(mapper):
+        return of_rows.VALUES_COME_BACK
+    return None

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from .. import _host as host
 from .._drivers import driver_on
-from .._drivers.statements import begin_along, write_many_by
+from .._drivers.statements import Many, begin_along, write_many_by
+from .._reasons import MODE_OFF, MODE_RESERVE, Reason
 from .settings import Settings
 
 __all__ = ["follow"]
@@ -28,18 +29,20 @@ def follow(connection: Connection, current: Callable[[], Settings]) -> None:
     if driver.begins_along and driver.state(connection.connection) == "idle":
         begin_along(connection, None)
 
-    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> Many:
         settings = current()
         if settings.mode != "bulk":
-            return False
+            return Many(0, MODE_OFF if settings.mode == "off" else MODE_RESERVE)
         # Here: an application asks while it runs, and not each time that it starts.
         from .._writers.executemany import write_many
 
-        if write_many(cursor, statement, parameters, context, settings.copy_min_rows) is None:
-            return True
-        if not context.execution_options.get(host.ROWS_COUNTED):
-            return False
-        return _count(cursor, statement, parameters, context)
+        found = write_many(cursor, statement, parameters, context, settings.copy_min_rows)
+        if not isinstance(found, Reason):
+            return Many(found)
+        counted = context.execution_options.get(host.ROWS_COUNTED)
+        if not (counted and _count(cursor, statement, parameters, context)):
+            return Many(0, found)
+        return Many(len(parameters), found)
 
     write_many_by(connection, write)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -290,6 +291,15 @@ class FlushRun:
             host.save_obj(base_mapper, states, uow)
 
     # Reporting
+
+    def listening(self, uow: Any) -> AbstractContextManager[None]:
+        """Listen to the statements of the flush while it executes, if anybody is told of it."""
+        if not self.tally.is_told:
+            return nullcontext()
+        # Here: an application asks while it runs, and not each time that it starts.
+        from .changes import listening
+
+        return listening(uow, self)
 
     def numbered(self, states: Sequence[State]) -> None:
         """Note that these objects have their row, and with it their key."""

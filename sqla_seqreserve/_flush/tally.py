@@ -1,4 +1,4 @@
-"""Counts what a flush inserted and by which writer, and reports it to whoever asked."""
+"""Counts what a flush wrote and by which writer, and reports it to whoever asked."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Table
+
 from .. import _audit as audit
 from .._host import State
 from .._reasons import Reason
 from .._rows.reasons import FEW, FEWER_THAN_ASKED
-from ..reports import FlushEntry, FlushReport, Writer
+from ..reports import FlushEntry, FlushReport, Kind, Writer
 from .settings import Settings
 
 __all__ = ["Tally", "is_told", "tell_failed"]
@@ -27,7 +29,7 @@ class _Sum:
 
 
 def is_told(settings: Settings) -> bool:
-    """Whether anybody is told what a flush inserts."""
+    """Whether anybody is told what a flush writes."""
     return settings.is_watched or audit.is_heard(log)
 
 
@@ -37,15 +39,17 @@ def tell_failed(error: BaseException) -> None:
 
 
 class Tally:
-    """What one flush inserted so far."""
+    """What one flush wrote so far."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._sums: dict[tuple[type[Any], Writer, Reason | None], _Sum] = {}
+        self._sums: dict[tuple[type[Any] | Table, Kind, Writer, Reason | None], _Sum] = {}
+        self.messages = 0
+        """Round trips, as far as they are counted: only where somebody is told."""
 
     @property
     def is_told(self) -> bool:
-        """Whether anybody is told what was inserted."""
+        """Whether anybody is told what was written."""
         return is_told(self._settings)
 
     def add(
@@ -60,24 +64,45 @@ class Tally:
 
         :param reserved: how many of them had a key that was reserved.
         """
-        found = self._sums.setdefault((states[0].class_, writer, reason), _Sum())
-        found.rows += len(states)
+        self.count("insert", states[0].class_, len(states), reserved, writer, reason, seconds)
+
+    def count(
+        self,
+        kind: Kind,
+        model: type[Any] | Table,
+        rows: int,
+        reserved: int,
+        writer: Writer,
+        reason: Reason | None,
+        seconds: float,
+    ) -> None:
+        """Count objects of one class, or rows of one link table."""
+        found = self._sums.setdefault((model, kind, writer, reason), _Sum())
+        found.rows += rows
         found.reserved += reserved
         found.seconds += seconds
 
     def report(self) -> None:
-        """Hand the report to the registration, if anything was inserted."""
+        """Hand the report to the registration, if anything was written."""
         if not self._sums or not self.is_told:
             return
         entries = tuple(
-            FlushEntry(model, found.rows, found.reserved, writer, self._told(reason), found.seconds)
-            for (model, writer, reason), found in self._sums.items()
+            FlushEntry(
+                model,
+                kind,
+                found.rows,
+                found.reserved,
+                writer,
+                self.told(reason),
+                found.seconds,
+            )
+            for (model, kind, writer, reason), found in self._sums.items()
         )
-        report = FlushReport(entries)
+        report = FlushReport(entries, self.messages)
         self._settings.flushed(report)
         audit.flushed(log, report)
 
-    def _told(self, reason: Reason | None) -> str | None:
+    def told(self, reason: Reason | None) -> str | None:
         """A reason as it is reported."""
         if reason == FEW and self._settings.copy_min_rows is not None:
             reason = FEWER_THAN_ASKED

@@ -197,7 +197,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         try:
-            with collector_paused(len(self.states)):
+            with collector_paused(len(self.states)), self.seqreserve.listening(self):
                 try:
                     self._execute()
                 except OutdatedError:

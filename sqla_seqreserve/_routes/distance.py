@@ -60,6 +60,11 @@ class Distance:
         each time the network is a little slower or faster.
         """
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is more than what a server is taken for at first."""
+        return bool(self._recent)
+
     def keep(self, key: Any, choice: _T) -> _T:
         """Remember what was chosen; however many kinds of flushes there are, not all of it."""
         if len(self.chosen) >= _MOST_CHOSEN:

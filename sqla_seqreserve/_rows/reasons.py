@@ -15,7 +15,8 @@ _ONE_TYPE: Final = "give all rows values of one Python type in this column"
 
 FEW: Final = Reason(
     "few rows",
-    "nothing: INSERT is cheaper; copy_from of explain() says from how many rows COPY is cheaper",
+    "nothing: INSERT is cheaper; copy_from of explain() says from how many rows COPY is cheaper, "
+    "many_from from how many changed or deleted objects one statement for all is",
 )
 FEWER_THAN_ASKED: Final = Reason(
     "few rows: fewer than copy_min_rows", "leave copy_min_rows out, to have it chosen by cost"
@@ -113,6 +114,18 @@ ALTERED: Final = Reason(
     "the table was altered meanwhile, or cannot be locked",
     "nothing: the next statement finds the table as it is now",
 )
+VALUES_COME_BACK: Final = Reason(
+    "values of the database come back with each row",
+    "leave eager_defaults=True out, if they need not be there at once",
+)
+EXPRESSION_SET: Final = Reason(
+    "an SQL expression is set", "nothing: each object has a statement of its own"
+)
+VERSION_ALONE: Final = Reason("SQLAlchemy compares each version by itself", _NOTHING)
+REGISTERED_LATE: Final = Reason(
+    "the session was registered within its transaction", "register it before it is used"
+)
+IN_PAGES: Final = Reason("SQLAlchemy sends many rows in one statement", _NOTHING)
 DISTRIBUTED_STATEMENT: Final = Reason("Citus distributes the table", _NOTHING)
 
 

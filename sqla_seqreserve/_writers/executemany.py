@@ -43,7 +43,7 @@ from .many_sql import (
     rewriting_of,
 )
 
-__all__ = ["write_many"]
+__all__ = ["COPIED_FROM", "fewest_together", "table_reason", "write_many"]
 
 _FIXED: Final = 350.0
 """Microseconds that the server takes to plan such a statement, beside its rows."""
@@ -51,7 +51,7 @@ _FIXED: Final = 350.0
 _ARRAY_ROW: Final = 8.0
 """Microseconds of a row that travels in arrays."""
 
-_COPIED: Final = 200
+COPIED_FROM: Final = 200
 """So many new rows are written faster by COPY than from arrays."""
 
 _UNTYPED: Final = frozenset({"text", "varchar"})
@@ -62,8 +62,9 @@ _ANYTHING: Final = Codec(oid=0)
 
 def write_many(
     cursor: Any, statement: str, parameters: Sequence[Any], context: Any, fewest: int | None
-) -> Reason | None:
-    """Execute the statement for all rows at once; or say why it must be executed row by row.
+) -> int | Reason:
+    """Execute the statement for all rows at once, and say in how many round trips; or why it must
+    be executed row by row.
 
     :param parameters: of each row, as the driver takes them.
     :param fewest: the smallest number of rows to do so for; ``None``: where it pays.
@@ -94,13 +95,13 @@ def write_many(
     if facts is None:
         return why.NO_TABLE
     kind = rewriting.many.kind
-    reason = _table_reason(facts, kind) or _order_reason(facts, rewriting)
+    reason = table_reason(facts, kind) or _order_reason(facts, rewriting)
     if reason is not None:
         if catalogue.is_in_doubt(connection, facts, rows):
             catalogue.forget(connection, [name])
         return reason
     copied: CopyRows | None = None
-    if rewriting.is_row and (fewest is not None or rows >= _COPIED):
+    if rewriting.is_row and (fewest is not None or rows >= COPIED_FROM):
         copied = _copy_rows(connection, rewriting, parameters, facts)
     arrays: Mapping[str | int, ArrayText] | Reason = {}
     if copied is None:
@@ -121,7 +122,7 @@ def write_many(
             raise
         catalogue.forget(connection, [name])
         return of_rows.ALTERED
-    return None
+    return 1 if copied is None else 1 + driver.copy_round_trips
 
 
 def _copy_rows(
@@ -164,7 +165,16 @@ def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
 
-def _table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
+def fewest_together(driver: Driver, round_trip: float) -> int | None:
+    """From how many rows one statement over all of them costs less than one a row; ``None``: never.
+
+    :param round_trip: to the server, in microseconds.
+    """
+    return next((rows for rows in range(2, 1_000) if _pays(driver, rows, round_trip)), None)
+
+
+def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
+    """Why the rows of a statement must be executed one by one, as far as their table tells."""
     if facts.kind not in {"r", "p"}:
         return why.not_a_table(facts.name)
     if facts.row_security:

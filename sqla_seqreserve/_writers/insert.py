@@ -23,6 +23,7 @@ from sqlalchemy.orm.exc import FlushError
 from .. import _host as host
 from .._database import database_of
 from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
+from .._drivers.statements import count_message
 from .._ids.engine import engine_of
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
@@ -287,6 +288,9 @@ class Outbox:
                 places.append(number)
         first = comparison_of(self._connection, self._kept) if self._kept else None
         self._kept = ()
+        # A driver that hands on what the last one returned sends those that return one by one.
+        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
+        count_message(self._connection, max(apart, 1))
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
@@ -301,8 +305,6 @@ class Outbox:
         except BaseException as error:
             letters[0].insert.raise_error(error)
         rows = sum(len(message.parameters) for message in messages)
-        # A driver that hands on what the last one returned sends those that return one by one.
-        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
         self._note_distance(rows, max(apart, 1), time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         for number, back in zip(places, returned, strict=False):

@@ -34,7 +34,7 @@ from sqla_seqreserve.errors import (
 
 SECRET = "s3cret-of-the-row"
 
-WRITTEN = {"model", "rows", "reserved", "writer", "reason", "seconds"}
+WRITTEN = {"model", "kind", "rows", "reserved", "writer", "reason", "seconds"}
 FIELDS = {
     "ids_reserved": {"model", "sequence", "count"},
     "rows_written": WRITTEN,
@@ -181,13 +181,32 @@ def test_a_flush_that_fails(session: Session, audit: Audit) -> None:
     assert (audit.records[1].error, audit.records[1].sqlstate) == ("IntegrityError", "23505")
 
 
-def test_a_flush_without_inserts_is_no_event(session: Session, audit: Audit) -> None:
-    """An UPDATE is SQLAlchemy's own."""
+def test_changed_objects_are_an_event(session: Session, audit: Audit) -> None:
+    """Those that travel together are told as those that COPY wrote, few as routine; each with its
+    kind.
+    """
+    found = notes(20)
+    session.add_all(found)
+    session.flush()
+    audit()
+    for number, note in enumerate(found):
+        note.body = f"{SECRET} changed {number}"
+    session.flush()
+    assert audit() == [COPIED, FLUSHED]
+    assert (audit.records[0].kind, audit.records[0].rows) == ("update", 20)
+    session.delete(found[0])
+    session.flush()
+    assert audit() == [("rows_written", "flush", "DEBUG"), FLUSHED]
+    assert (audit.records[0].kind, audit.records[0].writer) == ("delete", "insert")
+
+
+def test_a_flush_that_writes_nothing_is_no_event(session: Session, audit: Audit) -> None:
+    """An object that is as it was is not written, and nothing is told."""
     (note,) = notes(1)
     session.add(note)
     session.flush()
     audit()
-    note.body = SECRET
+    note.body = str(note.body)
     session.flush()
     assert audit() == []
 

@@ -63,11 +63,11 @@ def test_flushes_are_counted(session: Session, value: Value) -> None:
     session.add_all(measured(3, start=50))
     session.flush()
     assert value("ids_reserved_total", model="Measured") == 24
-    assert value("rows_total", model="Measured", writer="copy") == 20
-    assert value("rows_total", model="Measured", writer="insert") == 3
-    assert value("rows_total", model="Measured", writer="orm") == 1
+    assert value("rows_total", model="Measured", kind="insert", writer="copy") == 20
+    assert value("rows_total", model="Measured", kind="insert", writer="insert") == 3
+    assert value("rows_total", model="Measured", kind="insert", writer="orm") == 1
     reason = "body is an SQL expression"
-    assert value("fallback_rows_total", model="Measured", reason=reason) == 1
+    assert value("fallback_rows_total", model="Measured", kind="insert", reason=reason) == 1
     assert value("flush_seconds_count") == 2
     assert (value("flush_seconds_sum") or 0) > 0
 
@@ -77,7 +77,7 @@ def test_what_happens_outside_of_flushes_is_counted(session: Session, value: Val
     reserve_ids(session, Measured, 7)
     bulk_insert(session, Measured, [{"body": f"s3cret {number}"} for number in range(20)])
     assert value("ids_reserved_total", model="Measured") == 27
-    assert value("rows_total", model="Measured", writer="copy") == 20
+    assert value("rows_total", model="Measured", kind="insert", writer="copy") == 20
     assert value("flush_seconds_count") == 0
 
 
@@ -93,7 +93,7 @@ def test_errors_are_counted(session: Session, value: Value, registry: CollectorR
         bulk_insert(session, Measured, [{"body": "s3cret"}] * 2)
     assert value("errors_total", error="InvalidCountError") == 1
     assert value("errors_total", error="IntegrityError") == 2
-    assert value("rows_total", model="Measured", writer="copy") is None
+    assert value("rows_total", model="Measured", kind="insert", writer="copy") is None
     assert b"s3cret" not in generate_latest(registry)
 
 
@@ -110,6 +110,7 @@ def test_close_ends_the_counting(session: Session, registry: CollectorRegistry) 
             "seqreserve_rows_total",
             {
                 "model": "Measured",
+                "kind": "insert",
                 "writer": "copy",
             },
         )

@@ -139,6 +139,7 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (UOW, "session"),
         (UOW, "mappers"),
         (UOW, "states"),
+        (UOW, "deps"),
         (UOW, "postsort_actions"),
         (Session, "_register_persistent"),
         (Session, "_remove_newly_deleted"),

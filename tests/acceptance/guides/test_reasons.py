@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from copy import copy
 from decimal import Decimal
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fixtures.reasons import EVERY
 from psycopg.types.datetime import DateDumper
-from sqlalchemy import Engine, Numeric, event, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import (
+    JSON,
+    Column,
+    Engine,
+    ForeignKey,
+    Numeric,
+    Table,
+    create_engine,
+    event,
+    func,
+)
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 import sqla_seqreserve
 from sqla_seqreserve import FlushReport, register
@@ -63,6 +76,14 @@ class Base(DeclarativeBase):
     pass
 
 
+LINKS = Table(
+    "links",
+    Base.metadata,
+    Column("a", ForeignKey("entries.id"), primary_key=True),
+    Column("b", ForeignKey("entries.id"), primary_key=True),
+)
+
+
 class Entry(Base):
     __tablename__ = "entries"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -70,6 +91,17 @@ class Entry(Base):
     at: Mapped[dt.datetime | None]
     on: Mapped[dt.date | None]
     note: Mapped[str | None] = mapped_column(server_default="-")
+    data: Mapped[Any] = mapped_column(JSON, default=0)
+    others: Mapped[list[Any]] = relationship(
+        "Entry", secondary=LINKS, primaryjoin=id == LINKS.c.a, secondaryjoin=id == LINKS.c.b
+    )
+
+
+class Counted(Base):
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
 
 
 class Code(Base):
@@ -161,3 +193,118 @@ def test_a_report_gives_the_reasons_of_the_guide(tables: Engine, reason: str) ->
 def test_the_guide_names_the_reasons_of_reports() -> None:
     """The reasons that the flushes above gave stand in the guide's part about reports."""
     assert sorted(MADE.keys() - set(REPORTED)) == []
+
+
+def setting(**values: Any) -> Callable[[Session], None]:
+    """Change so many entries."""
+
+    def act(session: Session) -> None:
+        found = [Entry(amount=Decimal(1)) for _ in range(5)]
+        session.add_all(found)
+        session.flush()
+        for entry in found:
+            for name, value in values.items():
+                setattr(entry, name, value)
+
+    return act
+
+
+def link(session: Session) -> None:
+    found = [Entry(amount=Decimal(1)) for _ in range(5)]
+    session.add_all(found)
+    session.flush()
+    with session.no_autoflush:
+        for entry in found:
+            entry.others.append(found[0])
+
+
+def delete_counted(session: Session) -> None:
+    found = [Counted() for _ in range(5)]
+    session.add_all(found)
+    session.flush()
+    for counted in found:
+        session.delete(counted)
+
+
+def parameters_changed(engine: Engine) -> None:
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def copied(*arguments: Any) -> Any:
+        return arguments[2], copy(arguments[3])
+
+
+def dates_adapted(engine: Engine) -> None:
+    event.listen(
+        engine, "connect", lambda found, _: found.adapters.register_dumper(dt.date, OurDates)
+    )
+
+
+CHANGES: dict[str, tuple[str, Callable[[Session], None], Callable[[Engine], None] | None]] = {
+    "an SQL expression is set": ("psycopg", setting(amount=Entry.amount + 1), None),
+    "a parameter holds values that an array might not hold exactly": (
+        "asyncpg",
+        setting(amount=Decimal("NaN")),
+        None,
+    ),
+    "on holds date, for which the application has an adapter of its own": (
+        "psycopg",
+        setting(on=dt.date(2026, 1, 1)),
+        dates_adapted,
+    ),
+    "a listener of the engine changed the statement": (
+        "psycopg",
+        setting(note="changed"),
+        parameters_changed,
+    ),
+    "SQLAlchemy sends many rows in one statement": ("psycopg2", link, None),
+    "SQLAlchemy compares each version by itself": ("asyncpg", delete_counted, None),
+}
+LATE = "the session was registered within its transaction"
+
+
+@pytest.mark.parametrize("reason", CHANGES)
+def test_a_report_of_changes_gives_the_reasons_of_the_guide(tables: Engine, reason: str) -> None:
+    """What is told of changed and deleted objects and link rows is told in the guide's words."""
+    driver, act, prepare = CHANGES[reason]
+    reports: list[FlushReport] = []
+    url = tables.url.set(drivername=f"postgresql+{driver}")
+
+    async def run() -> None:
+        engine = create_async_engine(url)
+        async with AsyncSession(engine) as session:
+            register(session, **ALWAYS).on_flush(reports.append)
+            await session.run_sync(act)
+            await session.flush()
+        await engine.dispose()
+
+    if driver == "asyncpg":
+        asyncio.run(run())
+    else:
+        engine = create_engine(url)
+        if prepare is not None:
+            prepare(engine)
+        with Session(engine) as session:
+            register(session, **ALWAYS).on_flush(reports.append)
+            act(session)
+            session.flush()
+        engine.dispose()
+    assert reports[-1].entries[-1].reason == reason
+
+
+def test_a_session_that_is_registered_late_says_so(tables: Engine) -> None:
+    """Rows do not travel together in a transaction that began before the session was registered."""
+    reports: list[FlushReport] = []
+    with Session(tables) as session:
+        found = [Entry(amount=Decimal(1)) for _ in range(5)]
+        session.add_all(found)
+        session.flush()
+        register(session, **ALWAYS).on_flush(reports.append)
+        for entry in found:
+            entry.note = "changed"
+        session.flush()
+    assert reports[-1].entries[-1].reason == LATE
+
+
+def test_the_guide_names_the_reasons_of_changes() -> None:
+    """The reasons that the changes above gave stand in the guide."""
+    listed = {reason for reason, _ in LISTED}
+    assert sorted({*CHANGES, LATE} - listed) == []

@@ -74,9 +74,12 @@ class Recorder:
 
     def _count(self, report: Any) -> None:
         for entry in report.entries:
-            self._rows[entry.writer] += entry.rows
+            # That COPY takes rows is judged by new objects alone.
+            kind = getattr(entry, "kind", "insert")
+            writer = entry.writer if kind == "insert" else f"{kind} by {entry.writer}"
+            self._rows[writer] += entry.rows
             if entry.writer != "copy":
-                self._reasons[f"{entry.writer}: {entry.reason}"] += entry.rows
+                self._reasons[f"{writer}: {entry.reason}"] += entry.rows
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

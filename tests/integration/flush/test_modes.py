@@ -246,7 +246,7 @@ def test_orphans_reserve_nothing(shop: Engine, settings: dict[str, Any]) -> None
 
 
 def test_a_flush_without_inserts_sends_nothing_more(shop: Engine) -> None:
-    """Updates and deletes alone reserve nothing and report nothing."""
+    """Updates and deletes alone reserve nothing; the report has them, and an empty flush none."""
     with Session(shop) as session:
         _, reports = registered(session, copy_min_rows=1)
         tags = [Tag(word=str(number)) for number in range(3)]
@@ -258,10 +258,14 @@ def test_a_flush_without_inserts_sends_nothing_more(shop: Engine) -> None:
         with record_statements(shop) as statements:
             session.flush()
         assert [statement.sql.split()[0] for statement in statements] == ["UPDATE", "DELETE"]
+        assert [(entry.kind, entry.rows, entry.reserved) for entry in reports[0].entries] == [
+            ("update", 1, 0),
+            ("delete", 1, 0),
+        ]
         with record_statements(shop) as statements:
             session.flush()
         assert statements == []
-        assert reports == []
+        assert len(reports) == 1
 
 
 def test_only_enrolled_classes_are_ours(shop: Engine) -> None:

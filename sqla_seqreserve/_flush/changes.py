@@ -1,0 +1,279 @@
+"""Counts what a flush writes beside new objects: changed and deleted objects, and link rows.
+
+SQLAlchemy decides what these are while it executes the flush, so its statements are listened to
+(``_drivers.statements``), and only where somebody is told of the flush. A statement says its table
+and, by its parameters, the keys of its rows; the objects of the flush say which class each is of.
+So an object is counted once, whatever the number of tables that it has rows in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper
+
+from .. import _host as host
+from .. import _reasons as why
+from .._drivers import driver_on
+from .._drivers.statements import Many, listen, listened_to_by
+from .._host import changes
+from .._reasons import Reason
+from .._rows import reasons as of_rows
+from .._writers.executemany import COPIED_FROM
+from ..reports import Kind, Writer
+from .settings import Settings
+from .tally import Tally
+
+__all__ = ["listening"]
+
+_RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
+
+
+@contextmanager
+def listening(uow: Any, run: Any) -> Iterator[None]:
+    """Listen to the statements of a flush while it executes, and count them if it succeeds."""
+    if not host.is_sharded(uow.session):
+        for base_mapper in {
+            mapper.base_mapper
+            for mapper, states in uow.mappers.items()
+            if any(not is_listed for _, is_listed in map(uow.states.__getitem__, states))
+        }:
+            listen(run.connection_for(uow, base_mapper).dialect)
+    found = _Changes(uow, run.settings)
+    with listened_to_by(found):
+        yield
+    found.count(run.tally)
+
+
+@dataclass(slots=True, eq=False)
+class _Statement:
+    """An executed UPDATE, DELETE or INSERT.
+
+    :param base_mapper: ``None``: of a link table.
+    :param keys: of its objects; of link rows nothing but their number.
+    :param reason: of a single row: why it was sent by itself, if there are others.
+    :param is_barred: no rows of the session travel together.
+    """
+
+    kind: Kind
+    table: Table
+    base_mapper: Mapper[Any] | None
+    keys: list[Any]
+    writer: Writer
+    reason: Reason | None
+    seconds: float
+    is_single: bool = False
+    is_barred: bool = False
+
+
+class _Changes:
+    """The statements of one flush."""
+
+    def __init__(self, uow: Any, settings: Settings) -> None:
+        self._uow = uow
+        self._settings = settings
+        self._connections: dict[Connection, bool] = {}
+        self._mappers = changes.mappers_by_cache(uow)
+        self._statements: list[_Statement] = []
+        self._page_of: Any = None
+        self._messages = 0
+
+    # What is listened to
+
+    def listens_to(self, context: Any) -> bool:
+        connection = context.root_connection
+        known = self._connections.get(connection)
+        if known is None:
+            known = self._connections[connection] = changes.uses(self._uow, connection)
+        return known
+
+    def sent(self, round_trips: int) -> None:
+        self._messages += round_trips
+
+    def executed(self, context: Any, seconds: float) -> None:
+        if context.statement.startswith("COPY ") and context.compiled is None:
+            driver = driver_on(context.root_connection)
+            self._messages += 1 if driver is None else driver.copy_round_trips
+            return
+        self._messages += 1
+        if context is self._page_of:
+            # SQLAlchemy makes several statements of one INSERT with many rows.
+            self._statements[-1].seconds += seconds
+            return
+        writer: Writer = "orm"
+        reason = None
+        if changes.changed_table(context) is not None and changes.rows_of(context) > 1:
+            writer, reason = self._in_pages(context)
+        self._page_of = context if self._note(context, writer, reason, seconds) else None
+
+    def executed_many(self, context: Any, many: Many, seconds: float) -> None:
+        rows = changes.rows_of(context)
+        driver = driver_on(context.root_connection)
+        each = driver is not None and driver.executes_each
+        self._messages += many.round_trips or (rows if each else 1)
+        if many.round_trips and many.reason is None:
+            self._note(context, "copy", None, seconds)
+            return
+        reason = many.reason or self._barred(context)
+        reason = reason or of_rows.REGISTERED_LATE
+        if reason == of_rows.FEW:
+            self._note(context, "insert", self._few(rows), seconds)
+        else:
+            self._note(context, "orm", reason, seconds)
+
+    def _in_pages(self, context: Any) -> tuple[Writer, Reason]:
+        """Why new rows go in statements of many rows, as SQLAlchemy makes them for psycopg2."""
+        barred = self._barred(context)
+        if barred is not None:
+            return "orm", barred
+        asked = self._settings.copy_min_rows
+        rows = changes.rows_of(context)
+        if rows < (COPIED_FROM if asked is None else asked):
+            return "insert", self._few(rows)
+        return "orm", of_rows.IN_PAGES
+
+    def _note(self, context: Any, writer: Writer, reason: Reason | None, seconds: float) -> bool:
+        table = changes.changed_table(context)
+        if table is None:
+            return False
+        base_mapper = self._mappers.get(id(context.execution_options.get("compiled_cache")))
+        keys: list[Any] | None = None
+        kind: Kind
+        if base_mapper is None:
+            if table not in changes.link_tables(self._uow):
+                return False
+            kind = "link" if context.isinsert else "unlink" if context.isdelete else "update"
+        elif context.isinsert:
+            return False
+        else:
+            kind = "update" if context.isupdate else "delete"
+            keys = changes.keys_of(base_mapper, table, context)
+        is_single = reason is None and writer == "orm"
+        barred = self._barred(context) if is_single else None
+        if is_single:
+            reason = barred or self._single(context, base_mapper)
+        if keys is None:
+            keys = [object() for _ in range(changes.rows_of(context))]
+        self._statements.append(
+            _Statement(
+                kind,
+                table,
+                base_mapper,
+                keys,
+                writer,
+                reason,
+                seconds,
+                is_single,
+                barred is not None,
+            )
+        )
+        return True
+
+    def _barred(self, context: Any) -> Reason | None:
+        """Why no rows of the session travel together."""
+        if context.dialect.name != "postgresql":
+            return why.not_postgresql(context.dialect.name)
+        if self._settings.mode != "bulk":
+            return why.MODE_OFF if self._settings.mode == "off" else why.MODE_RESERVE
+        if driver_on(context.root_connection) is None:
+            return why.no_fast_path(context.dialect.driver)
+        return None
+
+    def _single(self, context: Any, base_mapper: Mapper[Any] | None) -> Reason | None:
+        """Why SQLAlchemy sends one statement a row, if there are several."""
+        if changes.returns_rows(context):
+            return of_rows.VALUES_COME_BACK
+        if context.isupdate and changes.has_expressions(context):
+            return of_rows.EXPRESSION_SET
+        if base_mapper is not None and base_mapper.version_id_col is not None:
+            return of_rows.VERSION_ALONE
+        return None
+
+    # What is counted
+
+    def count(self, tally: Tally) -> None:
+        """Add what was executed to the flush's tally."""
+        tally.messages += self._messages
+        alone = Counter[tuple[Kind, Table]]()
+        for each in self._statements:
+            alone[each.kind, each.table] += len(each.keys)
+        objects: dict[tuple[Kind, Mapper[Any] | None, Any], _Fate] = {}
+        for each in self._statements:
+            writer, reason = each.writer, each.reason
+            if each.is_single:
+                writer, reason = self._of_one(each, alone[each.kind, each.table])
+            if each.base_mapper is None:
+                tally.count(each.kind, each.table, len(each.keys), 0, writer, reason, each.seconds)
+                continue
+            share = each.seconds / len(each.keys)
+            for key in each.keys:
+                fate = objects.get((each.kind, each.base_mapper, key))
+                if fate is None:
+                    objects[each.kind, each.base_mapper, key] = _Fate(
+                        each.table, writer, reason, share
+                    )
+                    continue
+                fate.seconds += share
+                if _RANK[writer] > _RANK[fate.writer]:
+                    fate.writer, fate.reason = writer, reason
+        classes = _Classes(self._uow)
+        for (kind, base_mapper, key), fate in objects.items():
+            assert base_mapper is not None
+            model = classes.of(base_mapper, key, fate.table)
+            tally.count(kind, model, 1, 0, fate.writer, fate.reason, fate.seconds)
+
+    def _of_one(self, statement: _Statement, rows: int) -> tuple[Writer, Reason]:
+        """Who is said to write a row that was sent by itself, and why."""
+        reason = statement.reason
+        if reason is not None and (rows > 1 or statement.is_barred):
+            return "orm", reason
+        return "insert", self._few(1) if rows == 1 else of_rows.FEW_OF_THEIR_KIND
+
+    def _few(self, rows: int) -> Reason:
+        asked = self._settings.copy_min_rows
+        return of_rows.FEWER_THAN_ASKED if asked is not None and rows < asked else of_rows.FEW
+
+
+@dataclass(slots=True, eq=False)
+class _Fate:
+    """How an object's rows were written; of several tables, the way that is farthest from COPY."""
+
+    table: Table
+    writer: Writer
+    reason: Reason | None
+    seconds: float
+
+
+class _Classes:
+    """The classes of a flush's objects, by their keys."""
+
+    def __init__(self, uow: Any) -> None:
+        self._mappers: dict[Mapper[Any], list[Mapper[Any]]] = {}
+        for mapper, states in uow.mappers.items():
+            if states:
+                self._mappers.setdefault(mapper.base_mapper, []).append(mapper)
+        self._uow = uow
+        self._by_key: dict[Mapper[Any], dict[Any, type[Any]]] = {}
+
+    def of(self, base_mapper: Mapper[Any], key: Any, table: Table) -> type[Any]:
+        mappers = self._mappers.get(base_mapper, [])
+        if len(mappers) == 1:
+            cls: type[Any] = mappers[0].class_
+            return cls
+        by_key = self._by_key.get(base_mapper)
+        if by_key is None:
+            by_key = self._by_key[base_mapper] = {
+                changes.identity_of(state): mapper.class_
+                for mapper in mappers
+                for state in self._uow.mappers[mapper]
+            }
+        found = by_key.get(key)
+        if found is not None:
+            return found
+        owners = dict(host.tables_in_order(base_mapper))
+        return owners[table].class_

@@ -1,0 +1,464 @@
+"""What a FlushReport says of changed and deleted objects, and of link rows."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Table,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqla_seqreserve import FlushReport, register
+from sqla_seqreserve.metrics import LibraryMetrics
+from sqla_seqreserve.testing import round_trips
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+LINKS = Table(
+    "links",
+    Base.metadata,
+    Column("left_id", ForeignKey("node.id"), primary_key=True),
+    Column("right_id", ForeignKey("node.id"), primary_key=True),
+)
+
+
+class Node(Base):
+    __tablename__ = "node"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=0)
+    name: Mapped[str | None]
+    others: Mapped[list[Node]] = relationship(
+        secondary=LINKS, primaryjoin=id == LINKS.c.left_id, secondaryjoin=id == LINKS.c.right_id
+    )
+
+
+class Animal(Base):
+    __tablename__ = "animal"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str] = mapped_column(default="")
+
+
+class Bird(Animal):
+    __tablename__ = "bird"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
+    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    wings: Mapped[int] = mapped_column(default=2)
+
+
+class Counted(Base):
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
+
+
+class Stamped(Base):
+    """The database's value comes back with each UPDATE."""
+
+    __tablename__ = "stamped"
+    __mapper_args__: ClassVar[Any] = {"eager_defaults": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(default=0)
+    at: Mapped[dt.datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+DRIVERS = pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+FEW, MANY = 3, 400
+ASKED = "few rows: fewer than copy_min_rows"
+
+Line = tuple[str, str, int, str, str | None]
+Act = Callable[[Session], Any]
+
+
+@pytest.fixture
+def tables(engine: Engine) -> Engine:
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def run(url: Any, driver: str, act: Act, **settings: Any) -> list[FlushReport]:
+    """The reports of what is done in a session on a driver."""
+    url = url.set(drivername=f"postgresql+{driver}")
+    reports: list[FlushReport] = []
+
+    async def run_async() -> None:
+        engine = create_async_engine(url)
+        async with AsyncSession(engine) as session:
+            register(session, **settings).on_flush(reports.append)
+            await session.run_sync(act)
+        await engine.dispose()
+
+    if driver == "asyncpg":
+        asyncio.run(run_async())
+        return reports
+    engine = create_engine(url)
+    with Session(engine) as session:
+        register(session, **settings).on_flush(reports.append)
+        act(session)
+    engine.dispose()
+    return reports
+
+
+def lines(report: FlushReport) -> set[Line]:
+    """What the entries say, time and reserved ids aside; each class once a kind, writer, reason."""
+    found = [(e.name, e.kind, e.rows, e.writer, e.reason) for e in report.entries]
+    assert len(set(found)) == len(found)
+    for entry in report.entries:
+        assert entry.seconds > 0
+        assert entry.kind == "insert" or entry.reserved == 0
+    return set(found)
+
+
+def saved(session: Session, model: type[Any], count: int) -> list[Any]:
+    """New objects, saved and loaded again; those of ``Node`` with their links."""
+    made = [model() for _ in range(count)]
+    session.add_all(made)
+    session.commit()
+    keys = [item.id for item in made]
+    found = list(session.scalars(select(model).where(model.id.in_(keys)).order_by(model.id)))
+    for item in found if model is Node else ():
+        assert item.others == []
+    return found
+
+
+def everything(count: int) -> Act:
+    """Change, link, unlink and delete so many objects, a flush each."""
+
+    def act(session: Session) -> None:
+        nodes = saved(session, Node, count)
+        for node in nodes:
+            node.number += 1
+        session.flush()
+        with session.no_autoflush:
+            for number, node in enumerate(nodes):
+                node.others.append(nodes[number - 1])
+            session.flush()
+            for node in nodes:
+                node.others.clear()
+            session.flush()
+            for node in nodes:
+                session.delete(node)
+            session.flush()
+
+    return act
+
+
+@DRIVERS
+def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str) -> None:
+    """Changed and deleted objects and removed links are written as one statement, of psycopg and
+    asyncpg added links too; psycopg2's go as SQLAlchemy sends them, with the reason.
+    """
+    _, updated, linked, unlinked, deleted = run(tables.url, driver, everything(MANY))
+    assert lines(updated) == {("Node", "update", MANY, "copy", None)}
+    pages = ("orm", "SQLAlchemy sends many rows in one statement")
+    writer = pages if driver == "psycopg2" else ("copy", None)
+    assert lines(linked) == {("links", "link", MANY, *writer)}
+    assert lines(unlinked) == {("links", "unlink", MANY, "copy", None)}
+    assert lines(deleted) == {("Node", "delete", MANY, "copy", None)}
+    assert linked.entries[0].model is LINKS
+    assert updated.entries[0].model is Node
+
+
+@DRIVERS
+@pytest.mark.parametrize("count", [1, FEW])
+def test_few_rows_say_so(tables: Engine, driver: str, count: int) -> None:
+    """What is few is no fallback: the writer is "insert", as of few new objects."""
+    asked = run(tables.url, driver, everything(count), copy_min_rows=10)[1:]
+    kinds = ["update", "link", "unlink", "delete"]
+    for report, kind in zip(asked, kinds, strict=True):
+        name = "links" if kind.endswith("link") else "Node"
+        assert lines(report) == {(name, kind, count, "insert", ASKED)}
+
+
+@DRIVERS
+def test_an_object_of_several_tables_is_counted_once(tables: Engine, driver: str) -> None:
+    """Joined inheritance: one entry a class, whichever of its tables an object has changes in."""
+
+    def act(session: Session) -> None:
+        birds, animals = saved(session, Bird, MANY), saved(session, Animal, MANY)
+        for number, bird in enumerate(birds):
+            if number < 150:
+                bird.name = "parent's table"
+            if number >= 50:
+                bird.wings = 4
+        for animal in animals:
+            animal.name = "changed"
+        session.flush()
+        for item in [*birds, *animals]:
+            session.delete(item)
+        session.flush()
+
+    *_, updated, deleted = run(tables.url, driver, act)
+    assert lines(updated) == {
+        ("Bird", "update", MANY, "copy", None),
+        ("Animal", "update", MANY, "copy", None),
+    }
+    assert lines(deleted) == {
+        ("Bird", "delete", MANY, "copy", None),
+        ("Animal", "delete", MANY, "copy", None),
+    }
+
+
+@DRIVERS
+def test_one_flush_reports_all_kinds(tables: Engine, driver: str) -> None:
+    """New, changed and deleted objects and link rows of one flush are entries of one report."""
+
+    def act(session: Session) -> None:
+        nodes = saved(session, Node, MANY)
+        gone = saved(session, Counted, MANY)
+        with session.no_autoflush:
+            for node in nodes:
+                node.number += 1
+            nodes[0].others.append(nodes[1])
+            for counted in gone:
+                session.delete(counted)
+        session.add_all(Bird() for _ in range(2))
+        session.flush()
+
+    report = run(tables.url, driver, act, copy_min_rows=2)[-1]
+    assert {(line[0], line[1], line[2]) for line in lines(report)} == {
+        ("Bird", "insert", 2),
+        ("Node", "update", MANY),
+        ("Counted", "delete", MANY),
+        ("links", "link", 1),
+    }
+    assert report.rows == 2 + 2 * MANY + 1
+
+
+def change(session: Session, model: type[Any]) -> None:
+    for item in saved(session, model, 20):
+        item.number += 1
+    session.flush()
+
+
+@DRIVERS
+def test_versions_compared_together(tables: Engine, driver: str) -> None:
+    """Changed objects that count their versions are one entry, though SQLAlchemy sends each."""
+    report = run(tables.url, driver, lambda session: change(session, Counted), copy_min_rows=1)[-1]
+    assert lines(report) == {("Counted", "update", 20, "copy", None)}
+
+
+@DRIVERS
+def test_a_reason_why_rows_go_one_by_one(tables: Engine, driver: str) -> None:
+    """Where SQLAlchemy sends a statement a row, the report says why, as a fallback."""
+    report = run(tables.url, driver, lambda session: change(session, Stamped), copy_min_rows=1)[-1]
+    reason = "values of the database come back with each row"
+    assert lines(report) == {("Stamped", "update", 20, "orm", reason)}
+
+    def expressions(session: Session) -> None:
+        for node in saved(session, Node, 20):
+            node.number = Node.number + 1
+        session.flush()
+
+    report = run(tables.url, driver, expressions, copy_min_rows=1)[-1]
+    assert lines(report) == {("Node", "update", 20, "orm", "an SQL expression is set")}
+
+    def mixed(session: Session) -> None:
+        for number, node in enumerate(saved(session, Node, 20)):
+            if number % 2:
+                node.name = "changed"
+            else:
+                node.number += 1
+        session.flush()
+
+    report = run(tables.url, driver, mixed, copy_min_rows=1)[-1]
+    assert lines(report) == {("Node", "update", 20, "insert", "few rows of their kind")}
+
+
+@DRIVERS
+def test_a_reason_of_the_table(tables: Engine, driver: str) -> None:
+    """What write_many() says of a table stands in the report, in its words."""
+    with tables.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN RETURN NULL; END'"
+            )
+        )
+        connection.execute(text("CREATE TRIGGER t AFTER UPDATE ON node EXECUTE FUNCTION nothing()"))
+    report = run(tables.url, driver, lambda session: change(session, Node), copy_min_rows=1)[-1]
+    [(*_, writer, reason)] = lines(report)
+    assert writer == "orm"
+    assert reason is not None
+    assert reason.endswith("node has a rule or a statement trigger on UPDATE")
+
+
+@DRIVERS
+@pytest.mark.parametrize("mode", ["reserve", "off"])
+def test_the_mode_is_a_reason(tables: Engine, driver: str, mode: str) -> None:
+    """A registration that may write nothing itself still reports, and says so."""
+    reports = run(tables.url, driver, everything(FEW), mode=mode)[1:]
+    assert [(line[1], line[2:]) for report in reports for line in lines(report)] == [
+        (kind, (FEW, "orm", f"mode is {mode}")) for kind in ("update", "link", "unlink", "delete")
+    ]
+
+
+def test_a_flush_that_writes_nothing_is_not_reported(tables: Engine) -> None:
+    """An object that was touched and is as before has no UPDATE, and no report."""
+
+    def act(session: Session) -> None:
+        [node] = saved(session, Node, 1)
+        node.number = node.number + 0
+        session.flush()
+        node.name = "a"
+        node.name = None
+        session.flush()
+
+    assert len(run(tables.url, "psycopg", act)) == 1
+
+
+def test_a_statement_of_the_applications_own_is_not_the_flushs(tables: Engine) -> None:
+    """What a listener executes within the flush is no entry."""
+
+    @event.listens_for(Node, "before_update")
+    def note(_mapper: Any, connection: Any, _node: Any) -> None:
+        connection.execute(Counted.__table__.delete())
+        connection.execute(Node.__table__.update().values(name="x"))
+
+    try:
+        report = run(tables.url, "psycopg", lambda session: change(session, Node))[-1]
+    finally:
+        event.remove(Node, "before_update", note)
+    assert {line[:3] for line in lines(report)} == {("Node", "update", 20)}
+
+
+def test_an_object_that_changes_its_key(tables: Engine) -> None:
+    """It is counted with the class that it is of, by the key that it had."""
+
+    def act(session: Session) -> None:
+        [animal], [bird] = saved(session, Animal, 1), saved(session, Bird, 1)
+        animal.id += 1_000
+        bird.name = "b"
+        session.flush()
+
+    report = run(tables.url, "psycopg", act)[-1]
+    assert {line[:3] for line in lines(report)} == {("Bird", "update", 1), ("Animal", "update", 1)}
+
+
+def test_it_prints_as_a_table(tables: Engine) -> None:
+    """A line an entry, the numbers under each other, and what they add up to."""
+    _, updated, *_ = run(tables.url, "psycopg", everything(MANY))
+    head, line, total = str(updated).splitlines()
+    assert head == "class  kind    rows  reserved  writer  seconds  reason"
+    assert line.startswith("Node   update   400         0  copy    ")
+    assert total.startswith("total           400         0          ")
+    assert total.endswith("1 round trip")
+
+
+@DRIVERS
+@pytest.mark.parametrize("count", [FEW, MANY])
+def test_round_trips_are_those_on_the_wire(tables: Engine, driver: str, count: int) -> None:
+    """A report's ``messages`` are the round trips of its flush, by the third time on an engine,
+    BEGIN included where it travels by itself.
+    """
+    with round_trips(tables.url.render_as_string(hide_password=False)) as wire:
+        counted: list[tuple[int, int]] = []
+
+        def flush(session: Session, reports: list[FlushReport]) -> None:
+            with wire.counting() as found:
+                session.flush()
+            counted.append((reports[-1].messages, found.round_trips))
+
+        def act(session: Session) -> None:
+            reports: list[FlushReport] = []
+            register(session).on_flush(reports.append)
+            for _ in range(3):
+                counted.clear()
+                nodes = [Node() for _ in range(count)]
+                session.add_all(nodes)
+                flush(session, reports)
+                for node in nodes:
+                    node.number += 1
+                flush(session, reports)
+                for node in nodes:
+                    node.others = [nodes[0]]
+                flush(session, reports)
+                for node in nodes:
+                    node.others = []
+                flush(session, reports)
+                for node in nodes:
+                    session.delete(node)
+                flush(session, reports)
+                session.rollback()
+
+        run(wire.url, driver, act)
+    assert [told for told, _ in counted] == [sent for _, sent in counted]
+
+
+@pytest.fixture
+def metrics() -> Iterator[CollectorRegistry]:
+    registry = CollectorRegistry()
+    measured = LibraryMetrics(registry)
+    yield registry
+    measured.close()
+
+
+def test_metrics_and_log_have_the_kind(
+    tables: Engine, metrics: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The label and the field ``kind``; link rows by the name of their table."""
+    caplog.set_level(logging.DEBUG, "sqla_seqreserve")
+    run(tables.url, "psycopg", everything(MANY))
+    expected = [
+        ("Node", "insert"), ("Node", "update"), ("links", "link"), ("links", "unlink"),
+        ("Node", "delete"),
+    ]  # fmt: skip
+    for model, kind in expected:
+        labels = {"model": model, "kind": kind, "writer": "copy"}
+        assert metrics.get_sample_value("seqreserve_rows_total", labels) == MANY
+    records: list[Any] = [r for r in caplog.records if getattr(r, "event", "") == "rows_written"]
+    assert [(record.model, record.kind) for record in records] == expected
+    assert [record.getMessage() for record in records] == [
+        "copy wrote 400 rows of node",
+        "copy updated 400 rows of node",
+        "copy added 400 rows of links",
+        "copy removed 400 rows of links",
+        "copy deleted 400 rows of node",
+    ]
+
+
+def test_when_nobody_asks_nothing_is_listened_to(
+    tables: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that nobody is told of makes no listener, whatever it writes."""
+    from sqla_seqreserve._flush import changes
+
+    made: list[Any] = []
+    plain = changes._Changes
+
+    def counting(*arguments: Any) -> Any:
+        made.append(arguments)
+        return plain(*arguments)
+
+    monkeypatch.setattr(changes, "_Changes", counting)
+    with Session(tables) as session:
+        registration = register(session)
+        everything(FEW)(session)
+        assert made == []
+        registration.on_flush(lambda report: None)
+        everything(FEW)(session)
+        assert len(made) == 5
+        assert inspect(Node).class_ is Node
