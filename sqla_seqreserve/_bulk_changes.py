@@ -298,5 +298,7 @@ def _tell(
 ) -> None:
     if rows:
         seconds = time.perf_counter() - started
-        entry = FlushEntry(model, kind, rows, 0, writer, reason and reason.text, seconds)
+        entry = FlushEntry(
+            model, kind, rows, 0, writer, None if reason is None else reason.text, seconds
+        )
         audit.rows_written(log, entry, fallback=reason is not None)

@@ -6,7 +6,7 @@
 
     registration = register(sessionmaker_or_session_or_class)
     registration.mode = "reserve"          # the feature flag, from the next flush on
-    remove = registration.on_flush(print)  # a FlushReport after each flush that inserted
+    remove = registration.on_flush(print)  # a FlushReport after each flush that wrote
     print(registration.explain(engine))    # how each class is written, and why not faster
 
 Nothing else in an application changes: ``session.add_all(objects); session.commit()``.
@@ -148,7 +148,7 @@ class Registration:
         self._set(mode=mode)
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
-        """Call ``callback(FlushReport)`` after each flush that inserted; returns a function that
+        """Call ``callback(FlushReport)`` after each flush that wrote; returns a function that
         removes it. Both take effect at the next flush.
 
         The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
@@ -167,7 +167,7 @@ class Registration:
         self, bind: Engine | Connection, classes: Iterable[type[Any]] | None = None
     ) -> Sequence[Explanation]:
         """How the next flush would write each class to the database of ``bind``: from how many
-        rows by COPY, the sequence of its ids, and reason and remedy where not by COPY. The
+        rows by COPY, and changed ones together, the sequence of its ids, reason and remedy. The
         catalogue is read anew; no id is taken, and no transaction is left that was not there.
 
         :param bind: an engine tells of a session that begins its transaction by the flush, a
