@@ -67,7 +67,8 @@ class _Psycopg(Wrappable):
 
     def state(self, connection: Any) -> State:
         driver = connection.driver_connection
-        if driver.autocommit:
+        # Within pipeline() a message holds one statement, and what it brings comes later.
+        if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
             return "autocommit"
         return "idle" if _is_idle(driver) else "open"
 

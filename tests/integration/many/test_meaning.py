@@ -571,3 +571,27 @@ def test_dumpers_of_psycopg_users(twin_urls: tuple[str, str]) -> None:
         session.commit()
 
     compared(twin_urls, "psycopg", act)
+
+
+def test_within_a_pipeline_of_the_user(twin_urls: tuple[str, str]) -> None:
+    """Within psycopg's pipeline mode a list is inserted, and the rows of an UPDATE are not known,
+    as in plain.
+    """
+
+    def inserts(session: Session) -> None:
+        filled(session)
+        driver: Any = session.connection().connection.driver_connection
+        with driver.pipeline():
+            session.execute(insert(Place), [{"id": i} for i in range(10, 15)])
+        session.commit()
+
+    def updates(session: Session) -> None:
+        filled(session)
+        driver: Any = session.connection().connection.driver_connection
+        with driver.pipeline():
+            session.execute(update(Place), [{"id": i, "number": 7} for i in range(1, 5)])
+        session.commit()
+
+    outcome, _, _ = compared(twin_urls, "psycopg", inserts)
+    assert outcome is None
+    compared(twin_urls, "psycopg", updates)
