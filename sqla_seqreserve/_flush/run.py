@@ -225,6 +225,12 @@ class FlushRun:
         for outbox in self._outboxes.values():
             outbox.drain()
 
+    def send_waiting(self) -> None:
+        """Send the INSERTs that wait, and ask nothing else: the flush has failed."""
+        for outbox in self._outboxes.values():
+            if outbox.waits():
+                outbox.drain()
+
     def copy_keys_again(self) -> None:
         """Fill in the foreign keys of a circle anew, if the database has numbered objects of it
         otherwise than was foreseen.

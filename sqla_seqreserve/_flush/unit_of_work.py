@@ -215,7 +215,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
         except Exception:
             # What waits SQLAlchemy has sent before it comes so far, and may have been refused: it
             # finds circles of objects only when nothing else is left to do.
-            self.seqreserve.drain()
+            self.seqreserve.send_waiting()
             raise
         self.seqreserve.drain()
 

@@ -243,6 +243,10 @@ class Outbox:
             for some in together
         ]
 
+    def waits(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._letters)
+
     def drain(self) -> None:
         """Send what waits, in one message.
 

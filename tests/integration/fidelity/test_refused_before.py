@@ -55,10 +55,6 @@ class Loud(Base):
     shout: Mapped[int] = mapped_column(default=_shout)
 
 
-def shape(items: list[Any]) -> list[Any]:
-    return [(item.__dict__.get("id") is None, item.__dict__.get("above_id")) for item in items]
-
-
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("size", [1, -1], ids=["good", "refused"])
@@ -79,6 +75,35 @@ def test_an_object_that_is_its_own_parent(
                 session.flush()
             session.rollback()
             return refusal(error.value)
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("model", [Node, Leaf])
+def test_what_a_circle_leaves(
+    twin_urls: tuple[str, str], way: Way, driver: str, model: type[Any]
+) -> None:
+    """Objects outside of the circle have the key of their parent, which was written."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            own = model()
+            session.add(own)
+            session.flush()
+            own.above = own
+            parent = model()
+            children = [model(above=parent) for _ in range(3)]
+            session.add_all([*children, parent])
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            session.rollback()
+            key = vars(parent).get("id")
+            left = [vars(child).get("above_id") for child in children]
+            return refusal(error.value), key is not None, [one == key for one in left]
 
         return side.run(save)
 
