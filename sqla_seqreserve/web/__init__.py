@@ -11,6 +11,7 @@ In an application on FastAPI::
 ====== =========================== =================================================================
 GET    /system/sequence-health     the check, as JSON
 POST   /system/repair-sequences    the repair; with ``?dry_run=true`` what it would do
+GET    /system/metrics             the check, for Prometheus (extra ``[metrics]``)
 GET    /system/sequences           the page: state, cause and remedy, history; offers the repair
 ====== =========================== =================================================================
 

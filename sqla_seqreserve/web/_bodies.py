@@ -106,6 +106,7 @@ class PageBody(HealthBody):
     """What the page shows: the check, of which databases, with findings and history."""
 
     databases: list[_PlaceBody]
+    metrics: bool
     sequences: list[_PageSequenceBody]  # type: ignore[assignment]  # narrower, and only read
 
 

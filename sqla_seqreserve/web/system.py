@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from os import PathLike
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from sqlalchemy.orm import Session
 
 from ..health import HealthReport, check_sequences, repair_sequences
@@ -25,6 +26,9 @@ from ._refusals import SafeRoute
 from ._sessions import Dependency, checked_dependency, checked_source, committing, on
 
 __all__ = ["system_router"]
+
+# The extra [metrics].
+_HAS_METRICS = find_spec("prometheus_client") is not None
 
 
 def system_router(
@@ -104,6 +108,17 @@ def system_router(
         """Show the page."""
         return page_response()
 
+    if _HAS_METRICS:
+
+        @router.get("/metrics", response_class=PlainTextResponse, responses=refusals(500, 503))
+        async def metrics(session: Any = request_session) -> Response:
+            """Check, and return the sequences' state as Prometheus metrics."""
+            from ..metrics import health_text
+
+            report, places = await on(session, look)
+            report = await run_in_threadpool(_remembered, past, report, places)
+            return PlainTextResponse(health_text(report))
+
     @router.get("/sequences/state", response_model=PageBody, responses=refusals(500, 503))
     async def page_state(session: Any = request_session) -> Response:
         """Check, and return all that the page shows."""
@@ -133,6 +148,7 @@ def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> st
     points: dict[SequenceKey, list[Point]] = past.points(_name(places))
     body = report.to_dict()
     body["databases"] = [asdict(place) for place in places]
+    body["metrics"] = _HAS_METRICS
     for entry, values in zip(report.sequences, body["sequences"], strict=True):
         values["history"] = points.get(key_of(entry), [])
     return PageBody.model_validate(body).model_dump_json(by_alias=True)

@@ -107,6 +107,8 @@ def test_the_distributions_hold_what_they_need(distributions: dict[str, Path]) -
         "sqla_seqreserve/py.typed",
         "sqla_seqreserve/guides/index.md",
         "sqla_seqreserve/web/page.html",
+        "sqla_seqreserve/cli/rules.yml",
+        "sqla_seqreserve/cli/dashboard.json",
         "sqla_seqreserve/portfolio/migrations/env.py",
     ):
         assert name in wheel

@@ -280,6 +280,7 @@ PATHS = [
     ("POST", BULK),
     ("GET", HEALTH),
     ("POST", REPAIR),
+    ("GET", "/system/metrics"),
     ("GET", "/system/sequences"),
     ("GET", "/system/sequences/state"),
     ("GET", "/system/sequences/may-repair"),

@@ -20,6 +20,7 @@ OPERATIONS = [
     ("/holding_activity_logs/bulk", "POST"),
     ("/system/sequence-health", "GET"),
     ("/system/repair-sequences", "POST"),
+    ("/system/metrics", "GET"),
     ("/system/sequences", "GET"),
     ("/system/sequences/state", "GET"),
     ("/system/sequences/may-repair", "GET"),

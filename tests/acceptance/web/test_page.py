@@ -250,6 +250,40 @@ def test_what_has_run_out_has_no_repair(portfolio_url: str, holding: Engine, new
         expect(page.get_by_role("button", name="Repair…")).to_be_hidden()
 
 
+def test_what_is_wrong_comes_first(database_url: str, new_page: Any, engine: Engine) -> None:
+    """Behind, then without ids, then near the end, then warnings, then the healthy; a sequence near
+    its end is red, with what is left, until when, and the statement that helps.
+    """
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE TABLE a_fine (id serial)",
+            "CREATE TABLE b_warned (id serial)",
+            "ALTER SEQUENCE b_warned_id_seq CYCLE",
+            "CREATE TABLE c_near (id smallserial)",
+            "CREATE TABLE d_ended (id smallserial)",
+            "SELECT setval('d_ended_id_seq', 32767)",
+            "CREATE TABLE e_behind (id serial)",
+            "INSERT INTO e_behind VALUES (3)",
+        ):
+            connection.execute(text(statement))
+    with serving(health_app(database_url, authorise=everybody)) as address:
+        page = new_page(address, sequences=5)
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO c_near SELECT FROM generate_series(1, 32000)"))
+        with page.expect_response("**/sequences/state"):
+            page.get_by_role("button", name="Check now").click()
+        near = page.locator("#sequences tbody.bad").nth(2)
+        expect(near).to_contain_text("Near its end")
+        expect(near).to_contain_text("767 left")
+        expect(near).to_contain_text("until ")
+        expect(near.get_by_text("ALTER TABLE c_near ALTER id TYPE bigint")).to_be_visible()
+        names = page.locator("#sequences tbody th > div:first-child").all_text_contents()
+        assert names == ["e_behind", "d_ended", "c_near", "b_warned", "a_fine"]
+        expect(page.get_by_role("heading", level=1)).to_have_text("3 sequences need attention")
+        expect(page.get_by_role("link", name="JSON")).to_be_visible()
+        expect(page.get_by_role("link", name="Prometheus metrics")).to_be_visible()
+
+
 def test_nothing_found_is_not_all_well(database_url: str, new_page: Any) -> None:
     """An empty database is told as such, and is not green."""
     with serving(health_app(database_url, authorise=everybody)) as address:
