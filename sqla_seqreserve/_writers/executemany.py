@@ -39,7 +39,7 @@ from .many_sql import (
     rewriting_of,
 )
 
-__all__ = ["write_many"]
+__all__ = ["pays", "write_many"]
 
 _FIXED: Final = 350.0
 """Microseconds that the server takes to plan such a statement, beside its rows."""
@@ -72,9 +72,7 @@ def write_many(
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
-    if fewest is None and not _pays(driver, rows, distance_to(context.dialect).round_trip):
-        return "few rows"
-    if fewest is not None and rows < fewest:
+    if not pays(driver, rows, connection, fewest):
         return "few rows"
     if statement is not context.statement or parameters is not context.parameters:
         return "a listener of the engine changed the statement"
@@ -147,7 +145,14 @@ def _copy_rows(
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
-def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
+def pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) -> bool:
+    """Whether so many rows are written as one statement.
+
+    :param fewest: the smallest number of rows to do so for; ``None``: where it costs less.
+    """
+    if fewest is not None:
+        return rows >= fewest
+    round_trip = distance_to(connection.dialect).round_trip
     spared = driver.executed_row - _ARRAY_ROW
     trips = rows - 1 if driver.executes_each else 0
     return rows > 1 and trips * round_trip + rows * spared > _FIXED

@@ -27,7 +27,7 @@ from sqlalchemy.sql import util as sql_util
 from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _host as host
-from sqla_seqreserve._host.engine import InsertContext
+from sqla_seqreserve._host.engine import StatementContext
 
 LINE = sqlalchemy.__version__
 
@@ -90,8 +90,8 @@ OWNERS = {
     "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
     "batch": None,
     # Our own.
-    "self": InsertContext(CONNECTION, None),
-    "insert": InsertContext(CONNECTION, None),
+    "self": StatementContext(CONNECTION, None),
+    "insert": StatementContext(CONNECTION, None),
     "dispatch": Child.id.dispatch,  # type: ignore[attr-defined]  # put there by map_imperatively()
 }
 
