@@ -14,6 +14,8 @@ What is used, and why no public name would do:
     The actions that insert and update. An action asked for a second time is looked up in
     ``postsort_actions`` by its class and arguments, so a subclass registered there under the stock
     key is executed in place of the stock action.
+``DeleteAll``, ``PostUpdateAll``, ``ManyToManyDP._run_crud`` and the steps of a DELETE
+    Deleted objects and link rows travel with the other statements of a flush (``changes``).
 ``persistence``
     ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
     replace the one that collects and sends the INSERT.

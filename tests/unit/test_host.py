@@ -145,6 +145,11 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (host.SaveUpdateAll, "execute"),
         (host.SaveUpdateAll, "per_state_flush_actions"),
         (host.SaveUpdateState, "execute_aggregate"),
+        (host.DeleteAll, "execute"),
+        (host.PostUpdateAll, "execute"),
+        (host.ManyToMany, "_run_crud"),
+        (host.ManyToMany, "process_saves"),
+        (host.ManyToMany, "process_deletes"),
         (STATE, "manager"),
         (STATE, "committed_state"),
         (STATE, "insert_order"),
@@ -163,6 +168,12 @@ def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
         (host.collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
         (host.collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
         (host.finalize_saved, ["base_mapper", "uowtransaction", "states"]),
+        (host.delete_obj, ["base_mapper", "states", "uowtransaction"]),
+        (host.organize_states_for_delete, ["base_mapper", "states", "uowtransaction"]),
+        (
+            host.collect_delete_commands,
+            ["base_mapper", "uowtransaction", "table", "states_to_delete"],
+        ),
     ],
 )
 def test_a_step_takes_what_we_give_it(function: object, parameters: list[str]) -> None:
