@@ -76,8 +76,8 @@ class Comparison:
 
 @dataclass(slots=True, eq=False)
 class InsertMessage:
-    """One INSERT of a message: its text with the driver's placeholders, the parameters of each of
-    its rows, and whether each row comes back with values (RETURNING).
+    """One INSERT, UPDATE or DELETE of a message: its text with the driver's placeholders, the
+    parameters of each of its rows, and whether each row comes back with values (RETURNING).
     """
 
     statement: str
@@ -87,10 +87,13 @@ class InsertMessage:
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What an INSERT of a message brought back: rows, and the type oid of each of their columns."""
+    """What a statement of a message brought back: rows, the type oid of each of their columns, and
+    how many rows of its table it concerned.
+    """
 
     rows: list[Row]
     oids: Sequence[int] = ()
+    count: int = 0
 
 
 class MessageError(Exception):
@@ -225,8 +228,9 @@ class Driver(Protocol):
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
     ) -> list[Returned]:
-        """Send INSERTs in one message, the BEGIN of the transaction included; return per INSERT
-        the rows that came back.
+        """Send statements in one message, the BEGIN of the transaction included; return per
+        statement what came back. One that cannot be sent ends the message: those before it are
+        executed.
 
         :param connection: the pool's.
         :param first: goes before them in the same message.

@@ -402,6 +402,9 @@ def _send(
         calls = statements.comparing(first, opens=opens)
         commands += calls
         places += [_FIRST] * len(calls)
+    # Everything is in its bytes before anything is sent: what cannot be dumped is refused here, and
+    # what stands before it is sent, as by itself.
+    refused: tuple[int, int, Exception] | None = None
     for position, insert in enumerate(inserts):
         text, names = numbered(insert.statement, encoding)
         formats = [PyFormat.AUTO] * len(names)
@@ -410,12 +413,16 @@ def _send(
             try:
                 values = dumping.dump_sequence([parameters[name] for name in names], formats)
             except Exception as error:
-                raise MessageError(position, row) from error
+                refused = position, row, error
+                break
             types = dumping.types or ()
             calls = statements.commands(text, values, types, dumping.formats, many=many)
             commands += calls
             places += [(position, row)] * len(calls)
-    # Everything is in its bytes before anything is sent: what cannot be dumped is refused here.
+        if refused is not None:
+            break
+    if refused is not None and refused[:2] == (0, 0):
+        raise MessageError(0, 0) from refused[2]
     back = [Returned([]) for _ in inserts]
     failure: tuple[tuple[int, int] | None, Any] | None = None
     loading = Transformer(driver)
@@ -442,6 +449,9 @@ def _send(
                     if not found.oids:
                         found.oids = [result.ftype(column) for column in range(result.nfields)]
                     found.rows.extend(loading.load_rows(0, result.ntuples, tuple))
+                    found.count += result.ntuples
+                elif result.status == ExecStatus.COMMAND_OK and place and place is not _FIRST:
+                    back[place[0]].count += result.command_tuples or 0
                 elif result.status == ExecStatus.FATAL_ERROR and failure is None:
                     failure = place, error_from_result(result, encoding)
         yield from generators.fetch_many(pgconn)
@@ -449,6 +459,8 @@ def _send(
         leave_pipeline(pgconn)
     if failure is None:
         yield from statements.keep()
+        if refused is not None:
+            raise MessageError(*refused[:2], back) from refused[2]
     else:
         place, refusal = failure
         if place is _FIRST and refusal.sqlstate in OUTDATED:

@@ -34,6 +34,7 @@ __all__ = [
     "listen",
     "listened_to_by",
     "run_on_driver",
+    "tell_travelled",
     "write_many_by",
 ]
 
@@ -72,6 +73,8 @@ class Listener(Protocol):
     def executed(self, context: ExecutionContext, seconds: float) -> None: ...
 
     def executed_many(self, context: ExecutionContext, many: Many, seconds: float) -> None: ...
+
+    def travelled(self, context: ExecutionContext, seconds: float) -> None: ...
 
     def sent(self, round_trips: int) -> None: ...
 
@@ -161,6 +164,12 @@ def count_message(connection: Connection, round_trips: int) -> None:
     """
     if _told and (listener := _listener.get()) is not None:
         listener.sent(round_trips + _begins_apart(connection))
+
+
+def tell_travelled(context: ExecutionContext, seconds: float) -> None:
+    """Tell whoever listens of a statement that was carried out within a message of several."""
+    if _told and (listener := _listening_to(context)) is not None:
+        listener.travelled(context, seconds)
 
 
 def _begins_apart(connection: Connection) -> int:

@@ -17,7 +17,7 @@ from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import driver_on
-from .._host.changes import returns_each_update
+from .._host.executed import returns_each_update
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.engine import engine_of

@@ -26,6 +26,7 @@ from .._writers.insert import Outbox
 from ..reports import Writer
 from .aside import Aside, pending_by_mapper, stay_out
 from .cycles import Cycle
+from .gathering import may_gather
 from .given import GivenKeys
 from .refusal import note_refusal
 from .reserving import Reserving
@@ -49,6 +50,10 @@ class FlushRun:
         self.partial = partial
         self.aside: Aside | None = None
         """Set where the whole flush is SQLAlchemy's."""
+        self.gathers = False
+        """Whether its statements travel in one message, where SQLAlchemy would send one after the
+        other.
+        """
         self._connections: dict[Mapper[Any], Connection] = {}
         self._is_again = False
         self._begin()
@@ -96,6 +101,7 @@ class FlushRun:
             self.saves_at_once = needed
         every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
+            self.gathers = may_gather(uow, self.settings, every)
             self.aside = stay_out(uow, self.settings, every)
             if self.aside is not None:
                 return
@@ -131,6 +137,7 @@ class FlushRun:
             and not self._is_again
             and not any(map(host.watches_insert, pending))
             and not any(map(host.watches_update, uow.mappers))
+            and not any(map(host.watches_delete, uow.mappers))
             and host.has_one_bind(uow)
         )
 
@@ -212,23 +219,47 @@ class FlushRun:
         return ("insert", FEW) if barred is None else ("orm", barred)
 
     def outbox(self, connection: Connection, uow: Any) -> Outbox:
-        """The INSERTs that wait on a connection."""
+        """The statements that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
             driver = driver_on(connection)
-            outbox = Outbox(connection, driver, uow, self._refused, lambda: len(self.copied))
+            outbox = Outbox(
+                connection,
+                driver,
+                uow,
+                self._refused,
+                lambda: len(self.copied),
+                self.settings.copy_min_rows,
+            )
+            outbox.gathers = self.gathers
             self._outboxes[connection] = outbox
         return outbox
 
     def drain(self) -> None:
-        """Send the INSERTs that wait, before anything else is sent or looked at."""
+        """Send the statements that wait, before anything else is sent or looked at."""
         for outbox in self._outboxes.values():
             outbox.drain()
 
     def send_waiting(self) -> None:
-        """Send the INSERTs that wait, and ask nothing else: the flush has failed."""
+        """Send the statements that wait, and ask nothing else: the flush has failed."""
         for outbox in self._outboxes.values():
             if outbox.waits():
+                outbox.drain()
+
+    def settle(self, *mappers: Mapper[Any]) -> None:
+        """Send what waits if objects of these classes lack their keys until then; of none: if
+        objects lack anything.
+        """
+        for outbox in self._outboxes.values():
+            for mapper in mappers or (None,):
+                outbox.settle(mapper)
+
+    def settle_comparison(self) -> None:
+        """Send what waits if kept keys are compared with it, after which the flush may begin
+        anew.
+        """
+        for outbox in self._outboxes.values():
+            if outbox.compares:
                 outbox.drain()
 
     def copy_keys_again(self) -> None:

@@ -12,6 +12,7 @@ attributes that somebody listens to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,7 +22,15 @@ from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 from .. import _host as host
 from .._host import State
 
-__all__ = ["Copied", "Copying", "ProcessAll", "copy_key", "copying_of"]
+__all__ = [
+    "Copied",
+    "Copying",
+    "LinkProcessor",
+    "PostUpdateAll",
+    "ProcessAll",
+    "copy_key",
+    "copying_of",
+]
 
 
 Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
@@ -39,20 +48,45 @@ class ProcessAll(host.ProcessAll):
 
     def execute(self, uow: Any) -> None:
         processor = self.dependency_processor
+        if not any(True for _ in self._elements(uow)):
+            return
+        if processor.direction is MANYTOMANY:
+            links = link_processor(processor)
+            if links is not None:
+                # Rows that tell of two keys; what was processed is not processed again.
+                uow.seqreserve.settle(processor.parent, processor.mapper)
+                uow.seqreserve.settle_comparison()
+                process = links.process_deletes if self.isdelete else links.process_saves
+                process(uow, self._elements(uow))
+                return
         copying = None
         if not self.isdelete and self.fromparent:
             copying = copying_of(processor, uow.seqreserve.copied)
         if copying is None:
-            # What it sets could not be taken off again, should an INSERT that waits be refused. Of
-            # rows of its own that it writes, those that wait go first anyway.
-            if processor.direction is not MANYTOMANY:
+            # What it sets could not be taken off again, should a statement that waits be refused.
+            # Of deleted objects that refer to one nothing is set.
+            if not self.isdelete or processor.direction is not MANYTOONE or processor.post_update:
                 uow.seqreserve.drain()
             super().execute(uow)
             return
-        rest = [state for state in self._elements(uow) if not copy_key(copying, state, uow)]
+        rest = [
+            state
+            for state in self._elements(uow)
+            if not (copy_key(copying, state, uow) or _is_untouched(copying, state))
+        ]
         if rest:
             uow.seqreserve.drain()
             processor.process_saves(uow, rest)
+
+
+class PostUpdateAll(host.PostUpdateAll):
+    """Writes foreign keys once the rows that they refer to are written."""
+
+    __slots__ = ()
+
+    def execute(self, uow: Any) -> None:
+        uow.seqreserve.drain()
+        super().execute(uow)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +142,65 @@ class Copying:
             self.copied.append((row, right, before, source))
             row[right] = value
         return True
+
+
+class LinkProcessor(host.ManyToMany):
+    """Processes a many-to-many relationship as SQLAlchemy does, with link rows that travel with the
+    next message.
+    """
+
+    def _run_crud(
+        self,
+        uowcommit: Any,
+        secondary_insert: list[dict[str, Any]],
+        secondary_update: list[dict[str, Any]],
+        secondary_delete: list[dict[str, Any]],
+    ) -> None:
+        run = uowcommit.seqreserve
+        connection = host.connection_for(uowcommit, self.mapper)
+        outbox = run.outbox(connection, uowcommit)
+        kinds: tuple[tuple[host.LinkKind, list[dict[str, Any]]], ...] = (
+            ("delete", secondary_delete),
+            ("update", secondary_update),
+            ("insert", secondary_insert),
+        )
+        for kind, rows in kinds:
+            if rows and not outbox.link(self.secondary, kind, rows):
+                none: list[dict[str, Any]] = []
+                super()._run_crud(
+                    uowcommit,
+                    rows if kind == "insert" else none,
+                    rows if kind == "update" else none,
+                    rows if kind == "delete" else none,
+                )
+
+
+def link_processor(processor: Any) -> LinkProcessor | None:
+    """The processor of a many-to-many relationship whose link rows travel with others; ``None``
+    where it is not SQLAlchemy's own. Made once.
+    """
+    if type(processor) is not host.ManyToMany:
+        return None
+    kept = host.kept_with(processor.parent)
+    found: LinkProcessor | None = kept.get(processor)
+    if found is None:
+        twin: Any = copy(processor)
+        twin.__class__ = LinkProcessor
+        found = kept[processor] = twin
+    return found
+
+
+def _is_untouched(copying: Copying, state: State) -> bool:
+    """Whether nothing is copied of an object that has its row, for neither its relationship nor its
+    key was changed.
+    """
+    if state.key is None or copying.key in host.pending_mutations(state):
+        return False
+    changed = state.committed_state
+    return copying.key not in changed and (
+        copying.processor.direction is MANYTOONE
+        or all(left not in changed for left, _ in copying.pairs)
+    )
 
 
 def copy_key(copying: Copying, state: State, uow: Any) -> bool:

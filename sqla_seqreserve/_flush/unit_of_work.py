@@ -36,11 +36,13 @@ from .._host.collector import collector_paused
 from .._reasons import Reason
 from .aside import pending_by_mapper, stay_out
 from .cycles import find_cycle
+from .deleting import DeleteAll
+from .gathering import may_gather
 from .given import Record
 from .inserts import insert_records
 from .run import FlushRun
 from .settings import Settings
-from .synchronize import ProcessAll
+from .synchronize import PostUpdateAll, ProcessAll
 from .tally import is_told
 
 __all__ = ["ReservingUnitOfWork", "settings_of", "take_over"]
@@ -90,14 +92,17 @@ class DecidingUnitOfWork(host.UOWTransaction):
 
     def execute(self) -> None:
         aside, pending = None, pending_by_mapper(self)
-        if not (_may_go_round(self, pending) or _counts_versions(self)):
+        if not (
+            _may_go_round(self, pending)
+            or _counts_versions(self)
+            or may_gather(self, self.settings, pending)
+        ):
             aside = stay_out(self, self.settings, pending)
         if aside is None:
             settings = self.settings
             _reserve_in(self, settings, partial=False)
             for action in self.postsort_actions.values():
-                if action.__class__ is host.SaveUpdateAll:
-                    action.__class__ = SaveAll
+                _take_over_action(action)
             self.execute()
             return
         with collector_paused(len(self.states)):
@@ -139,7 +144,8 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None:
         super()._per_mapper_flush_actions(mapper)
-        self.postsort_actions[host.SaveUpdateAll, mapper.base_mapper].__class__ = SaveAll
+        for kind in (host.SaveUpdateAll, host.DeleteAll):
+            _take_over_action(self.postsort_actions[kind, mapper.base_mapper])
 
     def register_object(
         self,
@@ -189,10 +195,12 @@ class ReservingUnitOfWork(host.UOWTransaction):
         if cycle is not None and run.saves_at_once and cycle.save_at_once():
             run.taken_out = cycle
         actions = super()._generate_actions()
-        if self.seqreserve.aside is None:
+        if self.seqreserve.aside is None or self.seqreserve.gathers:
             for action in actions:
                 if action.__class__ is host.ProcessAll:
                     action.__class__ = ProcessAll
+                elif action.__class__ is host.PostUpdateAll:
+                    action.__class__ = PostUpdateAll
         return actions
 
     def execute(self) -> None:
@@ -250,6 +258,19 @@ class SaveAll(host.SaveUpdateAll):
             yield action
 
 
+_OURS: Final[Mapping[type[Any], type[Any]]] = {
+    host.SaveUpdateAll: SaveAll,
+    host.DeleteAll: DeleteAll,
+}
+
+
+def _take_over_action(action: Any) -> None:
+    """Have an action of SQLAlchemy's executed in our way, if it is one of those."""
+    ours = _OURS.get(action.__class__)
+    if ours is not None:
+        action.__class__ = ours
+
+
 class SaveSome(host.SaveUpdateState):
     """Saves objects of a cyclic graph, those that are ready together at once."""
 
@@ -266,7 +287,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     run: FlushRun = uow.seqreserve
     states = list(states)
     aside = run.aside_of(base_mapper)
-    if aside is not None and not run.updates_together(base_mapper, states):
+    if aside is not None and not run.gathers and not run.updates_together(base_mapper, states):
         run.drain()
         aside.save(base_mapper, states, uow)
         return
@@ -274,6 +295,11 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     if reason is not None:
         _save_stock(base_mapper, states, uow, reason)
         return
+    if any(
+        host.watches_insert(mapper) or host.watches_update(mapper)
+        for mapper in {state.manager.mapper for state in states}
+    ):
+        run.settle()
     updates: list[Any] = []
     inserts = _organize_reserved(base_mapper, states, uow)
     if inserts is None:
@@ -295,14 +321,16 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
             inserts.sort(key=lambda record: run.keys.order(record[0]))
     for table, mapper in host.tables_in_order(base_mapper):
         if updates:
-            run.drain()
             commands = host.collect_update_commands(uow, table, updates)
-            host.emit_update_statements(
-                base_mapper, uow, mapper, table, commands, together=run.settings.mode == "bulk"
+            run.outbox(updates[0][3], uow).update(
+                base_mapper, mapper, table, commands, together=run.settings.mode == "bulk"
             )
         if inserts:
             insert_records(base_mapper, table, inserts, uow)
     _finalize(base_mapper, uow, inserts, updates)
+    if uow.cycles:
+        # SQLAlchemy's own actions for single objects come next.
+        run.settle()
 
 
 def _save_stock(
@@ -350,7 +378,9 @@ def _finalize(
     """SQLAlchemy's last pass: ``after_insert``, ``after_update``, expiry of what the database
     computes.
     """
-    if updates or any(map(host.has_work_after_insert, {record[2] for record in inserts})):
+    if any(map(host.has_work_after_insert, {record[2] for record in inserts})) or any(
+        map(host.has_work_after_update, {record[2] for record in updates})
+    ):
         uow.seqreserve.drain()
         host.finalize_saved(
             base_mapper,

@@ -1,112 +1,195 @@
-"""What SQLAlchemy executes for the changed and deleted objects and the link rows of a flush."""
+"""The steps of an UPDATE, a DELETE and of link rows, and the words with which SQLAlchemy says that
+rows were not found.
+
+Read in SQLAlchemy 2.0.58 and 2.1.9: ``_emit_update_statements``, ``_emit_delete_statements`` and
+``_delete_obj`` of ``persistence``, ``_run_crud`` of a many-to-many relationship's processor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Table
-from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy import Connection, Delete, Insert, Table, Update, and_, bindparam
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import persistence as _persistence
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.util import warn
 
-from .unit_of_work import State, UOWTransaction
+from .engine import StatementContext
+from .lines import either
+from .unit_of_work import UOWTransaction
 
-__all__ = [
-    "changed_table",
-    "has_expressions",
-    "identity_of",
-    "keys_of",
-    "link_tables",
-    "mappers_by_cache",
-    "returns_each_update",
-    "returns_rows",
-    "rows_of",
-    "uses",
-]
+_postfetch: Callable[..., None] = _persistence._postfetch
 
+delete_obj: Callable[..., None] = either(_persistence, "delete_obj")
 
-def uses(uow: UOWTransaction, connection: Connection) -> bool:
-    """Whether the connection is one of the session's transaction."""
-    transaction = uow.transaction
-    while transaction is not None:
-        if connection in transaction._connections:
-            return True
-        transaction = transaction._parent
-    return False
+organize_states_for_delete: Callable[..., Iterator[tuple[Any, ...]]] = (
+    _persistence._organize_states_for_delete
+)
+
+collect_delete_commands: Callable[..., Iterator[tuple[dict[str, Any], Connection]]] = (
+    _persistence._collect_delete_commands
+)
+
+_emit_delete_statements: Callable[..., None] = _persistence._emit_delete_statements
 
 
-def link_tables(uow: UOWTransaction) -> set[Any]:
-    """The tables of the many-to-many relationships that the flush looks at."""
-    found = {processor.secondary for every in cast("Any", uow).deps.values() for processor in every}
-    found.discard(None)
-    return found
+def tell_deleted(records: Sequence[tuple[Any, ...]]) -> None:
+    """Tell the listeners of deleted objects."""
+    for state, _, mapper, connection, _ in records:
+        mapper.dispatch.after_delete(mapper, connection, state)
 
 
-def mappers_by_cache(uow: UOWTransaction) -> Mapping[int, Mapper[Any]]:
-    """The base mappers of a flush by the identity of the cache of their compiled statements, which
-    an UPDATE, DELETE or INSERT of their objects is executed with, and no other statement.
+def update_kind(command: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What SQLAlchemy groups changed rows by: the connection, the columns given, whether there are
+    SQL expressions, and what need not come back: defaults, keys.
     """
-    return {id(mapper.base_mapper._compiled_cache): mapper.base_mapper for mapper in uow.mappers}
+    return command[4], set(command[2]), bool(command[5]), command[6], command[7]
 
 
-def changed_table(context: Any) -> Table | None:
-    """The table that a compiled INSERT, UPDATE or DELETE writes; ``None``: it is none of these."""
-    if context.compiled is None or not (context.isinsert or context.isupdate or context.isdelete):
-        return None
-    table = getattr(context.compiled.statement, "table", None)
-    return table if isinstance(table, Table) else None
-
-
-def rows_of(context: DefaultExecutionContext) -> int:
-    """For how many rows a statement is executed."""
-    return len(context.compiled_parameters)
-
-
-def returns_rows(context: Any) -> bool:
-    """Whether values come back from each row."""
-    return bool(context.compiled.effective_returning)
-
-
-def returns_each_update(mapper: Mapper[Any]) -> bool:
-    """Whether SQLAlchemy sends an UPDATE an object, for what the database computes is to come back
-    with it.
-    """
-    return mapper.base_mapper.eager_defaults is True and any(
-        mapper._server_onupdate_default_cols[table]
-        for table in mapper.tables
-        if table in mapper._pks_by_table
+def update_brings_back(mapper: Mapper[Any], *, has_defaults: bool, has_keys: bool) -> bool:
+    """Whether an UPDATE has to bring something back (RETURNING)."""
+    return (
+        not has_keys
+        or (mapper.base_mapper.eager_defaults is True and not has_defaults)
+        or bool(mapper._version_id_has_server_side_value)
     )
 
 
-def has_expressions(context: Any) -> bool:
-    """Whether an UPDATE sets SQL expressions."""
-    return bool(getattr(context.compiled.statement, "_values", None))
+def has_version(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether an UPDATE or DELETE in the table finds its row by key and version."""
+    version = mapper.version_id_col
+    return version is not None and version in mapper._cols_by_table[table]
 
 
-def keys_of(base_mapper: Mapper[Any], table: Table, context: Any) -> list[tuple[Any, ...]] | None:
-    """The primary key of each object whose row an UPDATE or DELETE of a flush finds, as its
-    identity has it; ``None`` where the statement does not tell.
+def update_statement(base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table) -> Update:
+    """The UPDATE that SQLAlchemy makes of objects of a class; made once."""
+
+    def make() -> Update:
+        found = _identifying(mapper, table)
+        return table.update().where(
+            and_(*(column == bindparam(column._label, type_=column.type) for column in found))
+        )
+
+    made: Update = base_mapper._memo(("sqla_seqreserve update", table), make)
+    return made
+
+
+def delete_statement(base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table) -> Delete:
+    """The DELETE that SQLAlchemy makes of objects of a class; made once."""
+
+    def make() -> Delete:
+        found = _identifying(mapper, table)
+        return table.delete().where(
+            and_(*(column == bindparam(column.key, type_=column.type) for column in found))
+        )
+
+    made: Delete = base_mapper._memo(("sqla_seqreserve delete", table), make)
+    return made
+
+
+def _identifying(mapper: Mapper[Any], table: Table) -> list[Any]:
+    columns: list[Any] = list(mapper._pks_by_table[table])
+    if has_version(mapper, table):
+        columns.append(mapper.version_id_col)
+    return columns
+
+
+def emit_delete_statements(
+    base_mapper: Mapper[Any],
+    uow: UOWTransaction,
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[tuple[dict[str, Any], Connection]],
+) -> None:
+    """Send DELETEs as SQLAlchemy does."""
+    _emit_delete_statements(base_mapper, uow, mapper, table, commands)
+
+
+class _Result:
+    """What ``_postfetch`` asks of a result."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+
+def postfetch_update(
+    uow: UOWTransaction,
+    table: Table,
+    command: tuple[Any, ...],
+    update: StatementContext,
+) -> None:
+    """Leave a changed object as SQLAlchemy leaves it. Of rows that are executed together it takes
+    what Python filled in from the first, which so do we.
     """
-    mapper = base_mapper._sorted_tables.get(table)
-    if mapper is None:
-        return None
-    keys = {mapper._columntoproperty[column].key: column for column in mapper._pks_by_table[table]}
-    names = []
-    for key in mapper.primary_key:
-        column = keys.get(mapper._columntoproperty[key].key)
-        if column is None:
-            return None
-        bind = context.compiled.binds.get(column._label if context.isupdate else column.key)
-        if bind is None:
-            return None
-        names.append(context.compiled.bind_names[bind])
-    return [tuple([row[name] for name in names]) for row in context.compiled_parameters]
+    state, row, _, mapper, _, expressions, *_ = command
+    _postfetch(
+        mapper,
+        uow,
+        table,
+        state,
+        row,
+        _Result(update.context),
+        update.compiled_parameters(0),
+        expressions,
+        True,
+        None,
+    )
 
 
-def identity_of(state: State) -> tuple[Any, ...]:
-    """The primary key of an object, as the database has it before the flush."""
-    if state.key is not None:
-        identity: tuple[Any, ...] = state.key[1]
-        return identity
-    mapper = state.manager.mapper
-    return tuple(state.dict.get(mapper._columntoproperty[c].key) for c in mapper.primary_key)
+def check_updated(table: Table, expected: int, found: int) -> None:
+    """Raise what SQLAlchemy raises if changed rows were not all found."""
+    if found != expected:
+        raise StaleDataError(
+            f"UPDATE statement on table '{table.description}' expected to "
+            f"update {expected} row(s); {found} were matched."
+        )
+
+
+def check_deleted(
+    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, expected: int, found: int
+) -> None:
+    """Raise what SQLAlchemy raises, or warn as it warns, if deleted rows were not all found."""
+    if not base_mapper.confirm_deleted_rows or expected == found:
+        return
+    said = (
+        f"DELETE statement on table '{table.description}' expected to "
+        f"delete {expected} row(s); {found} were matched.  Please set "
+        "confirm_deleted_rows=False within the mapper "
+        "configuration to prevent this warning."
+    )
+    if has_version(mapper, table):
+        raise StaleDataError(said)
+    warn(said)
+
+
+LinkKind: TypeAlias = Literal["delete", "update", "insert"]
+
+
+def link_statement(
+    secondary: Table, kind: LinkKind, row: dict[str, Any]
+) -> Insert | Update | Delete:
+    """The statement that SQLAlchemy makes of link rows that have these columns."""
+    if kind == "insert":
+        return secondary.insert()
+    prefix = "old_" if kind == "update" else ""
+    found = and_(
+        *(
+            column == bindparam(prefix + column.key, type_=column.type)
+            for column in secondary.c
+            if column.key in row
+        )
+    )
+    return secondary.delete().where(found) if kind == "delete" else secondary.update().where(found)
+
+
+def check_links(secondary: Table, kind: LinkKind, expected: int, found: int) -> None:
+    """Raise what SQLAlchemy raises if link rows were not all found."""
+    if kind != "insert" and found != expected:
+        raise StaleDataError(
+            f"{kind.upper()} statement on table '{secondary.description}' expected to {kind} "
+            f"{expected} row(s); Only {found} were matched."
+        )

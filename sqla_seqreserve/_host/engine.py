@@ -1,4 +1,4 @@
-"""What lies below ``Connection.execute()``: contexts of INSERTs, their events, and the driver.
+"""What lies below ``Connection.execute()``: contexts of statements, their events, and the driver.
 
 ``Connection`` runs a statement in one go: compile, make a context, send, read. To send several in
 one message we make the contexts as it does, and run what stands around the sending ourselves: the
@@ -17,7 +17,7 @@ from inspect import signature
 from types import NoneType
 from typing import Any, Final, NoReturn
 
-from sqlalchemy import Connection, Insert, __version__
+from sqlalchemy import Connection, Delete, Insert, Update, __version__
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import util as _sql_util
@@ -75,8 +75,8 @@ def sends_as_it_is(connection: Connection) -> bool:
     return interference(connection) is None
 
 
-class InsertContext:
-    """One INSERT that is ready to be sent: SQLAlchemy's execution context of it."""
+class StatementContext:
+    """One INSERT, UPDATE or DELETE that is ready to be sent: SQLAlchemy's execution context."""
 
     __slots__ = ("_connection", "context")
 
@@ -123,7 +123,11 @@ class InsertContext:
                 schema_translate_map=None,
             )
             return
-        if not (context.executemany and context.dialect.use_insertmanyvalues_wo_returning):
+        if not (
+            context.executemany
+            and context.isinsert
+            and context.dialect.use_insertmanyvalues_wo_returning
+        ):
             yield context.statement, context.parameters
             return
         # As ``Connection._exec_insertmany_context`` does.
@@ -255,7 +259,7 @@ def _is_of_several(values: Iterable[Any]) -> bool:
 
 
 def raise_as_sqlalchemy(
-    connection: Connection, error: BaseException, insert: InsertContext
+    connection: Connection, error: BaseException, insert: StatementContext
 ) -> NoReturn:
     """Raise a driver's error as SQLAlchemy raises it: wrapped, told to ``handle_error``, the
     connection invalidated where it is lost.
@@ -337,21 +341,22 @@ def compiled_cache(of: Mapper[Any] | Connection, made: MadeValues | None) -> Any
     return cache if made is None else _Made(cache, made)
 
 
-def insert_context(
+def statement_context(
     connection: Connection,
-    base_mapper: Mapper[Any],
-    statement: Insert,
+    of: Mapper[Any] | Connection,
+    statement: Insert | Update | Delete,
     parameters: Sequence[Mapping[str, Any]],
     *,
     made: MadeValues | None = None,
-) -> InsertContext:
-    """Compile an INSERT with the mapper's own cache, and bind these rows to it.
+) -> StatementContext:
+    """Compile a statement with the cache of a base mapper, or of a connection, and bind these rows
+    to it.
 
     :param made: what the types' bind processors made of these rows already.
     """
     dialect = connection.dialect
     rows = list(parameters)
-    cache = compiled_cache(base_mapper, made)
+    cache = compiled_cache(of, made)
     options = statement._execution_options.merge_with(
         connection._execution_options, {"compiled_cache": cache}
     )
@@ -380,4 +385,4 @@ def insert_context(
         )
     except BaseException as error:
         connection._handle_dbapi_exception(error, str(compiled), rows, None, None)
-    return InsertContext(connection, context)
+    return StatementContext(connection, context)

@@ -149,11 +149,29 @@ def watches_update(mapper: Mapper[Any]) -> bool:
     return bool(mapper.dispatch.before_update)
 
 
+def watches_delete(mapper: Mapper[Any]) -> bool:
+    """Whether somebody listens for objects of ``mapper`` that are about to be deleted."""
+    return bool(mapper.dispatch.before_delete)
+
+
+def watches_deleted(mapper: Mapper[Any]) -> bool:
+    """Whether somebody listens for objects of ``mapper`` that were deleted."""
+    return bool(mapper.dispatch.after_delete)
+
+
+def has_work_after_update(mapper: Mapper[Any]) -> bool:
+    """Whether SQLAlchemy's last pass over changed objects of ``mapper`` does anything."""
+    return bool(mapper.dispatch.after_update or _has_work_after(mapper))
+
+
 def has_work_after_insert(mapper: Mapper[Any]) -> bool:
     """Whether SQLAlchemy's last pass over inserted objects of ``mapper`` does anything."""
+    return bool(mapper.dispatch.after_insert or _has_work_after(mapper))
+
+
+def _has_work_after(mapper: Mapper[Any]) -> bool:
     return bool(
-        mapper.dispatch.after_insert
-        or mapper._readonly_props
+        mapper._readonly_props
         or mapper.base_mapper.eager_defaults is True
         or (mapper.version_id_col is not None and mapper.version_id_generator is False)
     )

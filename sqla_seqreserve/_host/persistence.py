@@ -13,7 +13,7 @@ from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 from sqlalchemy.orm.exc import StaleDataError
 
-from .engine import InsertContext, MadeValues, compiled_cache
+from .engine import MadeValues, StatementContext, compiled_cache
 from .lines import either
 from .unit_of_work import State, UOWTransaction
 
@@ -117,7 +117,7 @@ def emit_update_statements(
                 ROWS_COUNTED: True,
             },
         )
-        for state, row, _, found, _, expressions, *_ in alike:
+        for position, (state, row, _, found, _, expressions, *_) in enumerate(alike):
             _postfetch(
                 found,
                 uow,
@@ -125,7 +125,8 @@ def emit_update_statements(
                 state,
                 row,
                 result,
-                result.context.compiled_parameters[0],
+                # Each has a version of its own.
+                result.context.compiled_parameters[position],
                 expressions,
                 True,
                 None,
@@ -169,7 +170,7 @@ def postfetch(
     table: Table,
     state: State,
     row: dict[str, Any],
-    insert: InsertContext,
+    insert: StatementContext,
     position: int,
     expressions: Any,
     returned: Sequence[Any] | None,

@@ -43,6 +43,20 @@ def peek_connection(
     return (bind.dialect, None) if transaction is None else None
 
 
+def peek_dialect(uow: UOWTransaction) -> Dialect | None:
+    """The dialect that objects of the flush go to; ``None`` where that is not told at a glance."""
+    session = uow.session
+    if type(session).get_bind is not Session.get_bind:
+        return None
+    return session.get_bind(next(iter(uow.mappers)).base_mapper).dialect
+
+
+def pending_mutations(state: State) -> Collection[str]:
+    """The keys of collections that were changed without being loaded."""
+    found: Collection[str] = state.__dict__.get("_pending_mutations", ())
+    return found
+
+
 def has_one_bind(uow: UOWTransaction) -> bool:
     """Whether all objects of the flush go to one database, as far as it is told at a glance."""
     session = uow.session

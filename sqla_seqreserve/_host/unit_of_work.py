@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sqlalchemy import Table
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm import attributes as _attributes
+from sqlalchemy.orm import dependency as _dependency
 from sqlalchemy.orm import unitofwork as _unitofwork
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.util import topological as _topological
@@ -58,6 +60,30 @@ if TYPE_CHECKING:
     class SaveUpdateAll(_SaveAction):
         def per_state_flush_actions(self, uow: UOWTransaction) -> Iterator[Any]: ...
 
+    class DeleteAll(_SaveAction):
+        pass
+
+    class PostUpdateAll:
+        mapper: Mapper[Any]
+
+        def execute(self, uow: UOWTransaction) -> None: ...
+
+    class ManyToMany:
+        parent: Mapper[Any]
+        mapper: Mapper[Any]
+        secondary: Table
+
+        def process_deletes(self, uowcommit: UOWTransaction, states: Iterable[State]) -> None: ...
+        def process_saves(self, uowcommit: UOWTransaction, states: Iterable[State]) -> None: ...
+
+        def _run_crud(
+            self,
+            uowcommit: UOWTransaction,
+            secondary_insert: list[dict[str, Any]],
+            secondary_update: list[dict[str, Any]],
+            secondary_delete: list[dict[str, Any]],
+        ) -> None: ...
+
     class ProcessAll:
         dependency_processor: Any
         isdelete: bool
@@ -73,6 +99,9 @@ if TYPE_CHECKING:
 
 else:
     UOWTransaction = _unitofwork.UOWTransaction
+    DeleteAll = either(_unitofwork, "DeleteAll")
+    ManyToMany = either(_dependency, "ManyToManyDP")
+    PostUpdateAll = either(_unitofwork, "PostUpdateAll")
     ProcessAll = either(_unitofwork, "ProcessAll")
     SaveUpdateAll = either(_unitofwork, "SaveUpdateAll")
     SaveUpdateState = either(_unitofwork, "SaveUpdateState")

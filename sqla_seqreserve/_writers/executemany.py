@@ -43,7 +43,7 @@ from .many_sql import (
     rewriting_of,
 )
 
-__all__ = ["COPIED_FROM", "fewest_together", "table_reason", "write_many"]
+__all__ = ["COPIED_FROM", "fewest_together", "pays", "table_reason", "write_many"]
 
 _FIXED: Final = 350.0
 """Microseconds that the server takes to plan such a statement, beside its rows."""
@@ -77,9 +77,7 @@ def write_many(
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
-    if fewest is None and not _pays(driver, rows, database_of(context.dialect).distance.round_trip):
-        return of_rows.FEW
-    if fewest is not None and rows < fewest:
+    if not pays(driver, rows, connection, fewest):
         return of_rows.FEW
     if statement is not context.statement or parameters is not context.parameters:
         return of_rows.STATEMENT_CHANGED
@@ -159,7 +157,17 @@ def _copy_rows(
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
-def _pays(driver: Driver, rows: int, round_trip: float) -> bool:
+def pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) -> bool:
+    """Whether so many rows are written as one statement.
+
+    :param fewest: the smallest number of rows to do so for; ``None``: where it costs less.
+    """
+    if fewest is not None:
+        return rows >= fewest
+    return _costs_less(driver, rows, database_of(connection.dialect).distance.round_trip)
+
+
+def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:
     spared = driver.executed_row - _ARRAY_ROW
     trips = rows - 1 if driver.executes_each else 0
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
@@ -170,7 +178,7 @@ def fewest_together(driver: Driver, round_trip: float) -> int | None:
 
     :param round_trip: to the server, in microseconds.
     """
-    return next((rows for rows in range(2, 1_000) if _pays(driver, rows, round_trip)), None)
+    return next((rows for rows in range(2, 1_000) if _costs_less(driver, rows, round_trip)), None)
 
 
 def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:

@@ -1,40 +1,40 @@
-"""Writes rows with INSERTs that travel in one message, whatever the number of tables.
+"""Writes rows with statements that travel in one message, whatever the number of tables.
 
-SQLAlchemy sends an INSERT and waits for it before it makes the next. Where every key is known
-nothing has to be waited for: the INSERTs of a flush are collected in an :class:`Outbox` and sent
-together, in SQLAlchemy's order. What becomes of a row is decided by SQLAlchemy's own steps, a
-statement is made by its own compiler and context, and what comes back goes to its ``_postfetch``.
+SQLAlchemy sends a statement and waits for it before it makes the next. Where every key is known
+nothing has to be waited for: the INSERTs, UPDATEs, DELETEs and link rows of a flush are collected
+in an :class:`Outbox` and sent together, in SQLAlchemy's order. What becomes of a row is decided by
+SQLAlchemy's own steps, a statement is made by its own compiler and context, and what comes back
+goes to its ``_postfetch`` (:mod:`sqla_seqreserve._writers.letters`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.exc import FlushError
 
 from .. import _host as host
 from .._database import database_of
 from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
-from .._drivers.statements import count_message
+from .._drivers.statements import count_message, tell_travelled
 from .._ids.engine import engine_of
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
+from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
 
 __all__ = ["Outbox"]
 
-Command = tuple[Any, ...]
-"""What ``_collect_insert_commands`` yields of a row."""
-
 Refused = Callable[[DBAPIError, Table, Sequence[host.State], int], None]
 """Is told that the server refused one of these objects, and the mark of its statement."""
+
+_FEW_NUMBERED: Final = 20
+"""So many rows bring their keys back one by one in about the time of one INSERT of all."""
 
 _FEW: Final = 5
 """A message of so many rows takes little work beside its round trip."""
@@ -49,26 +49,13 @@ class _Batch:
     written: Callable[[float], object]
 
 
-@dataclass(slots=True, eq=False)
-class _Letter:
-    """One INSERT: its context, the commands of its rows, and what it brought back."""
-
-    insert: host.InsertContext
-    commands: Sequence[Command]
-    mapper: Mapper[Any]
-    table: Table
-    of_several: bool
-    mark: int
-    end: int = 0
-    """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
-    returned: list[Returned] = field(default_factory=list)
-
-
 class Outbox:
-    """The INSERTs of one flush on one connection that wait to be sent.
+    """The statements of one flush on one connection that wait to be sent.
 
     :param refused: is told of a refusal.
-    :param mark: how far the flush has come, asked when an INSERT is made.
+    :param mark: how far the flush has come, asked when a statement is made.
+    :param fewest: the smallest number of rows that one statement is to write together, if that was
+        asked for.
     """
 
     def __init__(
@@ -78,21 +65,31 @@ class Outbox:
         uow: Any,
         refused: Refused,
         mark: Callable[[], int],
+        fewest: int | None = None,
     ) -> None:
         self._connection = connection
         self._driver = driver
         self._uow = uow
         self._tell_refused = refused
         self._mark = mark
-        self._letters: list[_Letter] = []
+        self._fewest = fewest
+        self._letters: list[Letter] = []
         self._batches: list[_Batch] = []
         self._kept: Sequence[KeySequence] = ()
+        self._unnumbered: set[Mapper[Any]] = set()
+        self.gathers = False
+        """Whether keys that an INSERT brings back may wait, too, until somebody needs them."""
 
     def compare_first(self, kept: Sequence[KeySequence]) -> None:
         """Have what is known of keys that were kept compared before the first INSERT, in its
         message.
         """
         self._kept = kept
+
+    @property
+    def compares(self) -> bool:
+        """Whether kept keys are compared in the next message."""
+        return bool(self._kept)
 
     def add(
         self,
@@ -155,10 +152,20 @@ class Outbox:
                 if self._letters:
                     # A default of the next may look at the rows before.
                     host.before_next_statement(self._connection, self.drain)
-                letters = self._letters_for(base_mapper, mapper, table, alike, made)
+                letters = inserts(
+                    self._connection,
+                    self._uow,
+                    base_mapper,
+                    mapper,
+                    table,
+                    alike,
+                    made,
+                    self._mark(),
+                )
                 self._letters += letters
                 for letter in letters:
                     letter.end = len(self._letters)
+                    letter.fills = letter.fills and self.gathers
                 needs_keys = needs_keys or not alike[0][6]
             else:
                 self.drain()
@@ -169,10 +176,107 @@ class Outbox:
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
-        if needs_keys or not self._letters or host.hands_on_keys(mapper, table):
+        waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
+        if not waits or not self._letters or host.hands_on_keys(mapper, table):
             self.drain()
         else:
+            if needs_keys:
+                self._unnumbered.add(base_mapper)
             host.before_next_statement(self._connection, self.drain)
+
+    # UPDATE, DELETE and link rows
+
+    def update(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        commands: Iterable[Command],
+        *,
+        together: bool,
+    ) -> None:
+        """Change rows: with the next message where nothing has to come back but their count, else
+        at once.
+
+        :param together: many rows may be written by one statement.
+        """
+        for kind, group in groupby(commands, host.update_kind):
+            alike = list(group)
+            _, _, _, has_defaults, has_keys = kind
+            if host.update_brings_back(
+                mapper, has_defaults=has_defaults, has_keys=has_keys
+            ) or not self._may_gather(len(alike)):
+                self.drain()
+                host.emit_update_statements(
+                    base_mapper, self._uow, mapper, table, alike, together=together
+                )
+                continue
+            connection, mark = self._connection, self._mark()
+            for letter in updates(connection, self._uow, base_mapper, mapper, table, alike, mark):
+                self._put(letter)
+        if host.hands_on_keys(mapper, table):
+            self.drain()
+
+    def delete(
+        self,
+        base_mapper: Mapper[Any],
+        mapper: Mapper[Any],
+        table: Table,
+        commands: Sequence[tuple[dict[str, Any], Connection]],
+        states: Sequence[host.State],
+    ) -> None:
+        """Delete rows of these objects with the next message, or at once where they are many."""
+        if not self._may_gather(len(commands)):
+            self.drain()
+            host.emit_delete_statements(base_mapper, self._uow, mapper, table, commands)
+            return
+        rows = [row for row, _ in commands]
+        mark = self._mark()
+        for letter in deletes(self._connection, base_mapper, mapper, table, rows, states, mark):
+            self._put(letter)
+
+    def link(self, secondary: Table, kind: host.LinkKind, rows: Sequence[dict[str, Any]]) -> bool:
+        """Write link rows with the next message; false where SQLAlchemy must, for they are many."""
+        if not self._may_gather(len(rows)):
+            return False
+        self._put(links(self._connection, secondary, kind, rows, self._mark()))
+        return True
+
+    def _may_gather(self, rows: int) -> bool:
+        """Whether so many rows are few, and their statement may wait."""
+        driver = self._driver
+        if (
+            driver is None
+            or not (driver.sends_several and driver.returns_each)
+            or driver.state(self._connection.connection) == "autocommit"
+            or not host.sends_as_it_is(self._connection)
+        ):
+            return False
+        if rows == 1:
+            return True
+        # Here: an application asks while it runs, and not each time that it starts.
+        from .executemany import pays
+
+        return not pays(driver, rows, self._connection, self._fewest)
+
+    def _put(self, letter: Letter) -> None:
+        self._letters.append(letter)
+        letter.end = len(self._letters)
+        # A default of the next may look at the rows before.
+        host.before_next_statement(self._connection, self.drain)
+
+    def settle(self, mapper: Mapper[Any] | None = None) -> None:
+        """Send what waits if objects lack something until then: keys, of a hierarchy; or whatever
+        it may be.
+        """
+        if mapper is None:
+            owes = any(letter.fills for letter in self._letters)
+        else:
+            owes = mapper.base_mapper in self._unnumbered
+        if owes:
+            self.drain()
+
+    # Sending
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
         """Whether rows of a kind are sent here, and not by SQLAlchemy itself."""
@@ -183,65 +287,11 @@ class Outbox:
             and table.implicit_returning
             and host.sends_as_it_is(self._connection)
             and (
-                driver.returns_each
+                (driver.returns_each and (not self.gathers or len(commands) <= _FEW_NUMBERED))
                 or len(commands) == 1
-                or self._is_plain(mapper, table, commands[0])
+                or is_plain(self._connection, mapper, table, commands[0])
             )
         )
-
-    def _is_plain(self, mapper: Mapper[Any], table: Table, command: Command) -> bool:
-        """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back"."""
-        _, _, _, _, _, expressions, has_keys, has_defaults = command
-        return (
-            has_keys
-            and not expressions
-            and (
-                has_defaults
-                or not host.prefers_eager_defaults(mapper, self._connection.dialect, table)
-            )
-        )
-
-    def _letters_for(
-        self,
-        base_mapper: Mapper[Any],
-        mapper: Mapper[Any],
-        table: Table,
-        commands: list[Command],
-        made: host.MadeValues | None,
-    ) -> Sequence[_Letter]:
-        if self._is_plain(mapper, table, commands[0]):
-            statement = host.insert_statement(base_mapper, table, ())
-            rows = [command[2] for command in commands]
-            insert = host.insert_context(self._connection, base_mapper, statement, rows, made=made)
-            return [_Letter(insert, commands, mapper, table, len(commands) > 1, self._mark())]
-        has_defaults = commands[0][7]
-        returned: list[Any] = []
-        if not has_defaults and host.prefers_eager_defaults(
-            mapper, self._connection.dialect, table
-        ):
-            returned += host.server_default_columns(mapper, table)
-        if mapper.version_id_col is not None:
-            returned.append(mapper.version_id_col)
-        several = len(commands) > 1 and not commands[0][5]
-        statement = host.insert_statement(base_mapper, table, tuple(returned), several=several)
-        together = [commands] if several else [[command] for command in commands]
-        return [
-            _Letter(
-                host.insert_context(
-                    self._connection,
-                    base_mapper,
-                    _with(statement, some[0][5]),
-                    [command[2] for command in some],
-                    made=made,
-                ),
-                some,
-                mapper,
-                table,
-                len(commands) > 1,
-                self._mark(),
-            )
-            for some in together
-        ]
 
     def waits(self) -> bool:
         """Whether anything waits to be sent."""
@@ -260,13 +310,14 @@ class Outbox:
             if not take_ids(self._connection, (), kept=kept).holds:
                 raise OutdatedError
         letters, self._letters = self._letters, []
+        self._unnumbered.clear()
         host.nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
         started = time.perf_counter()
         sent = 0
         try:
             for letter in self._send(letters) if letters else ():
-                self._keep(letter)
+                letter.keep(letter)
                 sent += 1
         finally:
             # What was sent before a refusal is written, as far as SQLAlchemy would have got.
@@ -276,7 +327,7 @@ class Outbox:
                 if batch.end <= sent:
                     batch.written(seconds * batch.rows / rows)
 
-    def _send(self, letters: Sequence[_Letter]) -> Iterator[_Letter]:
+    def _send(self, letters: Sequence[Letter]) -> Iterator[Letter]:
         """Send the letters; yield each that was written, with what it brought back.
 
         Listeners hear of one statement after the other, as if each were sent by itself: of the
@@ -285,10 +336,12 @@ class Outbox:
         assert self._driver is not None
         messages: list[InsertMessage] = []
         places: list[int] = []
-        letters[0].insert.begin()
+        letters[0].statement.begin()
         for number, letter in enumerate(letters):
-            for statement, parameters in letter.insert.messages():
-                messages.append(InsertMessage(statement, parameters, bool(letter.insert.returning)))
+            for statement, parameters in letter.statement.messages():
+                messages.append(
+                    InsertMessage(statement, parameters, bool(letter.statement.returning))
+                )
                 places.append(number)
         first = comparison_of(self._connection, self._kept) if self._kept else None
         self._kept = ()
@@ -302,27 +355,29 @@ class Outbox:
             returned = self._driver.send(self._connection.connection, messages, first)
         except OutdatedError:
             # It was sent, and not carried out.
-            letters[0].insert.end()
+            letters[0].statement.end()
             raise
         except MessageError as error:
             refusal, returned = error, error.returned
         except BaseException as error:
-            letters[0].insert.raise_error(error)
+            letters[0].statement.raise_error(error)
         rows = sum(len(message.parameters) for message in messages)
         self._note_distance(rows, max(apart, 1), time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
+        share = (time.perf_counter() - started) / len(letters)
         for number, back in zip(places, returned, strict=False):
             letters[number].returned.append(back)
         for number, letter in enumerate(letters[:failed]):
             if number:
-                letter.insert.begin()
-            letter.insert.end()
+                letter.statement.begin()
+            letter.statement.end()
+            tell_travelled(letter.statement.context, share)
             # Nothing was sent if a driver could not write a value: there is nothing to keep.
-            if letter.end <= failed and (letter.returned or not letter.insert.returning):
+            if letter.end <= failed and (letter.returned or not letter.statement.returning):
                 yield letter
         if refusal is not None:
             if failed:
-                letters[failed].insert.begin()
+                letters[failed].statement.begin()
             self._refused(letters[failed], messages[refusal.position], refusal)
 
     def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
@@ -330,8 +385,8 @@ class Outbox:
         if rows <= _FEW and engine_of(self._connection).kind != "citus":
             database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
 
-    def _refused(self, letter: _Letter, message: InsertMessage, error: MessageError) -> None:
-        states = [command[0] for command in letter.commands]
+    def _refused(self, letter: Letter, message: InsertMessage, error: MessageError) -> None:
+        states = list(letter.states)
         if not error.is_certain:
             states = []
         elif len(message.parameters) == len(states):
@@ -339,62 +394,15 @@ class Outbox:
         cause = error.__cause__
         assert cause is not None
         try:
-            letter.insert.raise_error(cause)
+            letter.statement.raise_error(cause)
         except DBAPIError as wrapped:
             self._tell_refused(wrapped, letter.table, states, letter.mark)
             raise
-
-    def _keep(self, letter: _Letter) -> None:
-        """Leave the objects of an INSERT as SQLAlchemy leaves them."""
-        insert, mapper, table = letter.insert, letter.mapper, letter.table
-        if not insert.returning:
-            for position, (state, row, *_) in enumerate(letter.commands):
-                host.postfetch(self._uow, table, state, row, insert, position, {}, None)
-            return
-        # The rows of one statement come in no order; behind their values stands their key.
-        rows = [row for back in letter.returned for row in _in_order(back.rows)]
-        if len(rows) != len(letter.commands):
-            found = letter.commands[0][3]
-            raise FlushError((_MANY_LOST if letter.of_several else _ONE_LOST).format(found))
-        processors = insert.processors(letter.returned[0].oids)
-        for position, (command, came_back) in enumerate(zip(letter.commands, rows, strict=True)):
-            state, row, _, found, _, expressions, *_ = command
-            values = [
-                processor(value) if processor is not None else value
-                for value, processor in zip(came_back, processors, strict=False)
-            ]
-            came = dict(zip(insert.returning, values, strict=True))
-            given = insert.compiled_parameters(position)
-            for column in host.key_columns(mapper, table):
-                attribute = found.get_property_by_column(column).key
-                if column in expressions or row.get(attribute) is None:
-                    row[attribute] = came[column] if column in came else given.get(str(column.key))
-            host.postfetch(self._uow, table, state, row, insert, position, expressions, values)
-
-
-_ONE_LOST: Final = (
-    "Single-row INSERT statement for {} did not produce a new primary key result being invoked.  "
-    "Ensure there are no triggers or special driver issues preventing INSERT from functioning "
-    "properly."
-)
-_MANY_LOST: Final = (
-    "Multi-row INSERT statement for {} did not produce the correct number of INSERTed rows for "
-    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from "
-    "functioning properly."
-)
 
 
 def _kind(command: Command) -> tuple[Any, ...]:
     """What SQLAlchemy groups rows by: the columns given, and what has to come back."""
     return set(command[2]), bool(command[5]), command[6], command[7]
-
-
-def _with(statement: Insert, expressions: Any) -> Insert:
-    return statement.values(expressions) if expressions else statement
-
-
-def _in_order(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-    return rows if len(rows) < 2 else sorted(rows, key=itemgetter(-1))
 
 
 def _nothing(seconds: float) -> None:

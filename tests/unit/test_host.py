@@ -27,7 +27,7 @@ from sqlalchemy.sql import util as sql_util
 from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _host as host
-from sqla_seqreserve._host.engine import InsertContext
+from sqla_seqreserve._host.engine import StatementContext
 
 LINE = sqlalchemy.__version__
 
@@ -90,8 +90,8 @@ OWNERS = {
     "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
     "batch": None,
     # Our own.
-    "self": InsertContext(CONNECTION, None),
-    "insert": InsertContext(CONNECTION, None),
+    "self": StatementContext(CONNECTION, None),
+    "insert": StatementContext(CONNECTION, None),
     "dispatch": Child.id.dispatch,  # type: ignore[attr-defined]  # put there by map_imperatively()
 }
 
@@ -146,6 +146,11 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (host.SaveUpdateAll, "execute"),
         (host.SaveUpdateAll, "per_state_flush_actions"),
         (host.SaveUpdateState, "execute_aggregate"),
+        (host.DeleteAll, "execute"),
+        (host.PostUpdateAll, "execute"),
+        (host.ManyToMany, "_run_crud"),
+        (host.ManyToMany, "process_saves"),
+        (host.ManyToMany, "process_deletes"),
         (STATE, "manager"),
         (STATE, "committed_state"),
         (STATE, "insert_order"),
@@ -164,6 +169,12 @@ def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
         (host.collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
         (host.collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
         (host.finalize_saved, ["base_mapper", "uowtransaction", "states"]),
+        (host.delete_obj, ["base_mapper", "states", "uowtransaction"]),
+        (host.organize_states_for_delete, ["base_mapper", "states", "uowtransaction"]),
+        (
+            host.collect_delete_commands,
+            ["base_mapper", "uowtransaction", "table", "states_to_delete"],
+        ),
     ],
 )
 def test_a_step_takes_what_we_give_it(function: object, parameters: list[str]) -> None:

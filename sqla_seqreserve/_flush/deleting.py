@@ -1,0 +1,55 @@
+"""Deletes objects as SQLAlchemy does, with DELETEs that travel with the other statements of the
+flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+
+from .. import _host as host
+from .._host import State
+from .run import FlushRun
+
+__all__ = ["DeleteAll"]
+
+
+class DeleteAll(host.DeleteAll):
+    """Deletes every object of an inheritance hierarchy that is to be deleted."""
+
+    __slots__ = ()
+
+    def execute(self, uow: Any) -> None:
+        _delete(self.mapper, uow.states_for_mapper_hierarchy(self.mapper, True, False), uow)
+
+
+def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
+    """SQLAlchemy's ``delete_obj``, step by step; the DELETEs travel with the next message."""
+    run: FlushRun = uow.seqreserve
+    states = list(states)
+    if not states:
+        return
+    mappers = {state.manager.mapper for state in states}
+    if (not run.gathers and run.aside_of(base_mapper) is not None) or run.stock_reason(
+        uow, base_mapper
+    ) is not None:
+        run.drain()
+        host.delete_obj(base_mapper, states, uow)
+        return
+    if any(map(host.watches_delete, mappers)):
+        run.settle()
+    records = list(host.organize_states_for_delete(base_mapper, states, uow))
+    for table, mapper in reversed(list(host.tables_in_order(base_mapper))):
+        if mapper.inherits and mapper.passive_deletes:
+            continue
+        concerned = [record for record in records if host.writes_to(record[2], table)]
+        commands = list(host.collect_delete_commands(base_mapper, uow, table, concerned))
+        if commands:
+            run.outbox(commands[0][1], uow).delete(
+                base_mapper, mapper, table, commands, [record[0] for record in concerned]
+            )
+    if any(map(host.watches_deleted, mappers)):
+        run.drain()
+        host.tell_deleted(records)

@@ -1,0 +1,278 @@
+"""Statements that wait for the message that they travel in, and what is done once one is executed.
+
+What becomes of a row is decided by SQLAlchemy's own steps; what comes back of a statement goes to
+its ``_postfetch``, and the rows that an UPDATE or DELETE found are counted as it counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Connection, Insert, Table
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import FlushError
+
+from .. import _host as host
+from .._drivers import Returned
+
+__all__ = ["Command", "Letter", "deletes", "inserts", "is_plain", "links", "updates"]
+
+Command: TypeAlias = tuple[Any, ...]
+"""What ``_collect_insert_commands`` or ``_collect_update_commands`` yields of a row."""
+
+Keep: TypeAlias = Callable[["Letter"], None]
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """One statement: its context, the objects of its rows, and what it brought back.
+
+    :param keep: leaves the objects as SQLAlchemy leaves them, and checks what came back.
+    :param mark: how far the flush had come when it was made.
+    :param fills: the objects lack something until it is executed.
+    """
+
+    statement: host.StatementContext
+    table: Table
+    states: Sequence[host.State]
+    keep: Keep
+    mark: int
+    fills: bool = True
+    end: int = 0
+    """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
+    returned: list[Returned] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many rows of the table it concerned."""
+        return sum(back.count for back in self.returned)
+
+
+# INSERT
+
+
+def is_plain(connection: Connection, mapper: Mapper[Any], table: Table, command: Command) -> bool:
+    """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back"."""
+    _, _, _, _, _, expressions, has_keys, has_defaults = command
+    return (
+        has_keys
+        and not expressions
+        and (has_defaults or not host.prefers_eager_defaults(mapper, connection.dialect, table))
+    )
+
+
+def inserts(
+    connection: Connection,
+    uow: Any,
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[Command],
+    made: host.MadeValues | None,
+    mark: int,
+) -> list[Letter]:
+    """The INSERTs that SQLAlchemy makes of rows of a kind.
+
+    :param made: what the types' bind processors made of these rows already.
+    """
+    returned: list[Any] = []
+    plain, several = is_plain(connection, mapper, table, commands[0]), False
+    if not plain:
+        has_defaults = commands[0][7]
+        if not has_defaults and host.prefers_eager_defaults(mapper, connection.dialect, table):
+            returned += host.server_default_columns(mapper, table)
+        if mapper.version_id_col is not None:
+            returned.append(mapper.version_id_col)
+        several = len(commands) > 1 and not commands[0][5]
+    statement = host.insert_statement(base_mapper, table, tuple(returned), several=several)
+    of_several = len(commands) > 1
+    groups = [commands] if plain or several else [[command] for command in commands]
+    return [
+        Letter(
+            host.statement_context(
+                connection,
+                base_mapper,
+                _with(statement, some[0][5]),
+                [command[2] for command in some],
+                made=made,
+            ),
+            table,
+            [command[0] for command in some],
+            partial(_keep_inserted, uow, mapper, some, of_several),
+            mark,
+            fills=not plain,
+        )
+        for some in groups
+    ]
+
+
+def _with(statement: Insert, expressions: Any) -> Insert:
+    return statement.values(expressions) if expressions else statement
+
+
+def _keep_inserted(
+    uow: Any,
+    mapper: Mapper[Any],
+    commands: Sequence[Command],
+    of_several: bool,
+    letter: Letter,
+) -> None:
+    """Leave the objects of an INSERT as SQLAlchemy leaves them."""
+    insert, table = letter.statement, letter.table
+    if not insert.returning:
+        for position, (state, row, *_) in enumerate(commands):
+            host.postfetch(uow, table, state, row, insert, position, {}, None)
+        return
+    # The rows of one statement come in no order; behind their values stands their key.
+    rows = [row for back in letter.returned for row in _in_order(back.rows)]
+    if len(rows) != len(commands):
+        found = commands[0][3]
+        raise FlushError((_MANY_LOST if of_several else _ONE_LOST).format(found))
+    processors = insert.processors(letter.returned[0].oids)
+    for position, (command, came_back) in enumerate(zip(commands, rows, strict=True)):
+        state, row, _, found, _, expressions, *_ = command
+        values = [
+            processor(value) if processor is not None else value
+            for value, processor in zip(came_back, processors, strict=False)
+        ]
+        came = dict(zip(insert.returning, values, strict=True))
+        given = insert.compiled_parameters(position)
+        for column in host.key_columns(mapper, table):
+            attribute = found.get_property_by_column(column).key
+            if column in expressions or row.get(attribute) is None:
+                row[attribute] = came[column] if column in came else given.get(str(column.key))
+        host.postfetch(uow, table, state, row, insert, position, expressions, values)
+
+
+_ONE_LOST: Final = (
+    "Single-row INSERT statement for {} did not produce a new primary key result being invoked.  "
+    "Ensure there are no triggers or special driver issues preventing INSERT from functioning "
+    "properly."
+)
+_MANY_LOST: Final = (
+    "Multi-row INSERT statement for {} did not produce the correct number of INSERTed rows for "
+    "RETURNING.  Ensure there are no triggers or special driver issues preventing INSERT from "
+    "functioning properly."
+)
+
+
+def _in_order(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    return rows if len(rows) < 2 else sorted(rows, key=itemgetter(-1))
+
+
+# UPDATE, DELETE and link rows
+
+
+@dataclass(slots=True, eq=False)
+class _Count:
+    """The rows that SQLAlchemy counts in sum: how many are expected, and how many were found by
+    the statements that are executed.
+
+    :param check: is told both once all are.
+    """
+
+    expected: int
+    check: Callable[[int, int], None] | None
+    executed: int = 0
+    found: int = 0
+
+    def add(self, letter: Letter, rows: int) -> None:
+        self.executed += rows
+        self.found += letter.count
+        if self.executed == self.expected and self.check is not None:
+            self.check(self.expected, self.found)
+
+
+def updates(
+    connection: Connection,
+    uow: Any,
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[Command],
+    mark: int,
+) -> Iterator[Letter]:
+    """The UPDATEs that SQLAlchemy makes of rows of a kind, of which nothing comes back."""
+    statement = host.update_statement(base_mapper, mapper, table)
+    apart = bool(commands[0][5]) or host.has_version(mapper, table)
+    groups = [[command] for command in commands] if apart else [commands]
+    is_counted = apart or len(commands) == 1 or connection.dialect.supports_sane_multi_rowcount
+    count = _Count(len(commands), partial(host.check_updated, table) if is_counted else None)
+
+    def keep(some: Sequence[Command], letter: Letter) -> None:
+        for command in some:
+            host.postfetch_update(uow, table, command, letter.statement)
+        count.add(letter, len(some))
+
+    for some in groups:
+        expressions = some[0][5]
+        yield Letter(
+            host.statement_context(
+                connection,
+                base_mapper,
+                statement.values(expressions) if expressions else statement,
+                [command[2] for command in some],
+            ),
+            table,
+            [command[0] for command in some],
+            partial(keep, some),
+            mark,
+        )
+
+
+def deletes(
+    connection: Connection,
+    base_mapper: Mapper[Any],
+    mapper: Mapper[Any],
+    table: Table,
+    rows: Sequence[dict[str, Any]],
+    states: Sequence[host.State],
+    mark: int,
+) -> Iterator[Letter]:
+    """The DELETEs that SQLAlchemy makes of rows of a class."""
+    statement = host.delete_statement(base_mapper, mapper, table)
+    is_sane = connection.dialect.supports_sane_multi_rowcount
+    apart = host.has_version(mapper, table) and not is_sane
+    groups = [[row] for row in rows] if apart else [rows]
+    is_counted = is_sane or len(rows) == 1
+    check = partial(host.check_deleted, base_mapper, mapper, table) if is_counted else None
+    count = _Count(len(rows), check)
+    for some in groups:
+        yield Letter(
+            host.statement_context(connection, base_mapper, statement, some),
+            table,
+            states,
+            partial(_counted, count, len(some)),
+            mark,
+            fills=False,
+        )
+
+
+def links(
+    connection: Connection,
+    secondary: Table,
+    kind: host.LinkKind,
+    rows: Sequence[dict[str, Any]],
+    mark: int,
+) -> Letter:
+    """The statement that SQLAlchemy makes of link rows."""
+    is_counted = connection.dialect.supports_sane_multi_rowcount
+    count = _Count(len(rows), partial(host.check_links, secondary, kind) if is_counted else None)
+    return Letter(
+        host.statement_context(
+            connection, connection, host.link_statement(secondary, kind, rows[0]), rows
+        ),
+        secondary,
+        [],
+        partial(_counted, count, len(rows)),
+        mark,
+        fills=False,
+    )
+
+
+def _counted(count: _Count, rows: int, letter: Letter) -> None:
+    count.add(letter, rows)

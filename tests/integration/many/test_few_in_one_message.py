@@ -1,0 +1,600 @@
+"""Changed and deleted objects, link rows and new objects of one flush travel in one message, and
+leave what SQLAlchemy leaves that sends one statement after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from fixtures.sides import Side, Way, both, refusal
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Engine,
+    FetchedValue,
+    ForeignKey,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from sqla_seqreserve import register
+from sqla_seqreserve.testing import Wire, round_trips
+
+DRIVERS = ("psycopg", "psycopg_async", "psycopg2", "asyncpg")
+EVERY = pytest.mark.parametrize("driver", DRIVERS)
+PIPELINES = ("psycopg", "psycopg_async")
+"""Others write many rows by one statement."""
+DEFAULT = Way("default settings")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+LINKS = Table(
+    "links",
+    Base.metadata,
+    Column("thing_id", ForeignKey("thing.id"), primary_key=True),
+    Column("tag_id", ForeignKey("tag.id"), primary_key=True),
+)
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+
+
+class Owner(Base):
+    __tablename__ = "owner"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(unique=True)
+    things: Mapped[list[Thing]] = relationship(
+        back_populates="owner", cascade="all, delete-orphan", order_by="Thing.id"
+    )
+
+
+class Thing(Base):
+    __tablename__ = "thing"
+    __table_args__ = (CheckConstraint("number >= 0", name="not_negative"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    name: Mapped[str | None]
+    changed: Mapped[int] = mapped_column(default=0, onupdate=7)
+    stamped: Mapped[int | None] = mapped_column(server_onupdate=FetchedValue())
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owner.id"))
+    owner: Mapped[Owner | None] = relationship(back_populates="things")
+    tags: Mapped[list[Tag]] = relationship(secondary=LINKS, order_by=Tag.id)
+
+
+class Counted(Base):
+    """It counts its versions."""
+
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column()
+    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
+
+
+class Animal(Base):
+    __tablename__ = "animal"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+
+
+class Bird(Animal):
+    __tablename__ = "bird"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
+    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    wings: Mapped[int]
+
+
+class Eager(Base):
+    """What an UPDATE computes comes back with it."""
+
+    __tablename__ = "eager"
+    __mapper_args__: ClassVar[Any] = {"eager_defaults": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    stamped: Mapped[int | None] = mapped_column(server_onupdate=FetchedValue())
+
+
+class Strange:
+    """What no driver takes for a value."""
+
+    def __repr__(self) -> str:
+        return "strange"
+
+
+class Node(Base):
+    """It refers to others of its class, and to one of them after both are written."""
+
+    __tablename__ = "node"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    best_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    parent: Mapped[Node | None] = relationship(
+        foreign_keys=parent_id, remote_side=id, back_populates="children"
+    )
+    children: Mapped[list[Node]] = relationship(foreign_keys=parent_id, back_populates="parent")
+    best: Mapped[Node | None] = relationship(foreign_keys=best_id, remote_side=id, post_update=True)
+
+
+# Round trips
+
+
+@pytest.fixture
+def wire(engine: Engine, database_url: str) -> Any:
+    Base.metadata.create_all(engine)
+    with round_trips(database_url) as wire:
+        yield wire
+
+
+def mixed(session: Session) -> None:
+    """Five changed objects, two new ones of another class and two links removed."""
+    tags = [Tag(), Tag()]
+    things = [Thing(number=i, tags=list(tags)) for i in range(5)]
+    session.add_all(things)
+    session.flush()
+    for thing in things:
+        thing.number += 1
+    things[0].tags.remove(tags[0])
+    things[1].tags.remove(tags[1])
+    session.add_all([Counted(name="a"), Counted(name="b")])
+
+
+def differing(session: Session) -> None:
+    """Three objects of a class of which other columns are changed, one of another class deleted."""
+    things = [Thing(number=i) for i in range(3)]
+    tag = Tag()
+    session.add_all([*things, tag])
+    session.flush()
+    things[0].number = 8
+    things[1].name = "x"
+    things[2].number, things[2].name = 9, "y"
+    session.delete(tag)
+
+
+def relinked(session: Session) -> None:
+    """One object that has other links than before."""
+    tags = [Tag(), Tag(), Tag()]
+    thing = Thing(number=1, tags=tags[:2])
+    session.add_all([thing, *tags])
+    session.flush()
+    thing.number = 2
+    thing.tags = tags[1:]
+
+
+def counted(wire: Wire, driver: str, prepare: Callable[[Session], None], registered: bool) -> int:
+    """The round trips of a flush in an open transaction, the third time on an engine."""
+    url = wire.url.set(drivername=f"postgresql+{driver}")
+
+    def once(session: Session) -> int:
+        if registered:
+            register(session)
+        prepare(session)
+        with wire.counting() as count:
+            session.flush()
+        session.rollback()
+        return count.round_trips
+
+    async def all_async() -> int:
+        engine = create_async_engine(url)
+        for _ in range(7):
+            async with AsyncSession(engine) as session:
+                found = await session.run_sync(once)
+        await engine.dispose()
+        return found
+
+    if driver in {"asyncpg", "psycopg_async"}:
+        return asyncio.run(all_async())
+    engine = create_engine(url)
+    for _ in range(7):
+        with Session(engine) as session:
+            found = once(session)
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+@pytest.mark.parametrize(("prepare", "plain"), [(mixed, 3), (differing, 4), (relinked, 3)])
+def test_one_round_trip(wire: Wire, driver: str, prepare: Any, plain: int) -> None:
+    """What SQLAlchemy sends one after the other is one round trip on psycopg."""
+    found = [counted(wire, driver, prepare, registered) for registered in (False, True)]
+    assert found == [plain, 1]
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
+@pytest.mark.parametrize("prepare", [mixed, differing, relinked])
+def test_never_more_round_trips(wire: Wire, driver: str, prepare: Any) -> None:
+    """Drivers that cannot send several statements take no more round trips than plain."""
+    plain, ours = (counted(wire, driver, prepare, registered) for registered in (False, True))
+    assert ours <= plain
+
+
+# What is left
+
+
+def picture(items: list[Any]) -> list[Any]:
+    """What the objects hold, and what SQLAlchemy says that they are."""
+    found = []
+    for item in items:
+        state = inspect(item)
+        held = {
+            key: value
+            for key, value in state.dict.items()
+            if isinstance(value, int | str | None) and not key.startswith("_")
+        }
+        status = (state.transient, state.pending, state.persistent, state.deleted)
+        found.append((type(item).__name__, sorted(held.items()), status, state.modified))
+    return found
+
+
+def rows_of(side: Side) -> list[Any]:
+    """Every row of every table, as text."""
+    return [
+        side.rows(f"SELECT t::text FROM {table.name} t ORDER BY 1")
+        for table in Base.metadata.sorted_tables
+    ]
+
+
+Act = Callable[[Session], list[Any]]
+
+
+def compared(
+    urls: tuple[str, str], driver: str, act: Act, *, ddl: tuple[str, ...] = (), inserts: bool = True
+) -> Any:
+    """The statements as listeners hear of them, the refusal and its statement, the warnings, the
+    objects and the rows that the act leaves on both sides, the same.
+
+    :param inserts: the texts of INSERTs are the same, too.
+    """
+
+    def trial(side: Side) -> Any:
+        heard: list[Any] = []
+        engine: Any = getattr(side.engine, "sync_engine", side.engine)
+
+        def hear(when: str) -> None:
+            def listener(*arguments: Any) -> None:
+                _, _, statement, parameters, _, many = arguments
+                kinds = ("UPDATE", "DELETE", "INSERT") if inserts else ("UPDATE", "DELETE")
+                if driver in PIPELINES and statement.startswith(kinds):
+                    # Link rows come in the order of a set.
+                    rows = sorted(map(repr, parameters)) if many else repr(parameters)
+                    heard.append((when, statement, rows, many))
+
+            event.listen(engine, f"{when}_cursor_execute", listener)
+
+        def acting(session: Session) -> Any:
+            items: list[Any] = []
+            session.info["items"] = items
+            items += act(session)
+            hear("before")
+            hear("after")
+            outcome: Any = None
+            try:
+                session.flush()
+            except SQLAlchemyError as error:
+                outcome = (
+                    refusal(error),
+                    str(error).splitlines()[0],
+                    getattr(error, "statement", None),
+                    repr(getattr(error, "params", None)),
+                )
+            pictures = [picture(items)]
+            if outcome is None:
+                session.commit()
+            else:
+                session.rollback()
+            pictures.append(picture(items))
+            return outcome, pictures
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            outcome = side.run(acting)
+        said = [str(each.message) for each in caught]
+        names = ("outcome", "warnings", "heard", "rows")
+        return dict(zip(names, (outcome, said, heard, rows_of(side)), strict=True))
+
+    return both(urls, Base, trial, way=DEFAULT, driver=driver, ddl=ddl)
+
+
+def saved(session: Session, *items: Any) -> list[Any]:
+    session.add_all(items)
+    session.flush()
+    return list(items)
+
+
+def lose(session: Session, statement: str) -> None:
+    with session.no_autoflush:
+        session.execute(text(statement))
+
+
+STAMP = (
+    "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN NEW.stamped := 1 + coalesce(NEW.stamped, 0); RETURN NEW; END'",
+    "CREATE TRIGGER stamp BEFORE UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION stamp()",
+    "CREATE TRIGGER stamp BEFORE UPDATE ON eager FOR EACH ROW EXECUTE FUNCTION stamp()",
+)
+
+
+@EVERY
+def test_changed_deleted_linked(twin_urls: tuple[str, str], driver: str) -> None:
+    """Objects changed in different columns, deleted ones and link rows of one flush are written as
+    one after the other, and so they are heard of.
+    """
+
+    def act(session: Session) -> list[Any]:
+        tags = saved(session, *(Tag(name=f"t{i}") for i in range(3)))
+        things = saved(session, *(Thing(number=i, tags=list(tags)) for i in range(5)))
+        things[0].number = 8
+        things[1].name = "x"
+        things[2].number, things[2].name = 9, "y"
+        things[3].tags.remove(tags[0])
+        things[4].tags = [Tag(name="new")]
+        things[0].number = Thing.number + 5  # type: ignore[assignment]  # an expression
+        session.delete(things[1])
+        return [*tags, *things]
+
+    compared(twin_urls, driver, act, ddl=STAMP, inserts=False)
+
+
+@EVERY
+def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
+    """What an UPDATE computes comes back, or is loaded again, as it would be."""
+
+    def act(session: Session) -> list[Any]:
+        eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Thing(number=1))
+        eager[0].number = 3
+        eager[1].number = Eager.number + 4
+        eager[2].name = "x"
+        eager[3].number = 5
+        return eager
+
+    compared(twin_urls, driver, act, ddl=STAMP)
+
+
+@EVERY
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("cls", [Tag, Counted])
+def test_a_stale_row(
+    twin_urls: tuple[str, str], driver: str, cls: type[Any], deleted: bool
+) -> None:
+    """Where a row is gone the flush fails, or warns, with plain's words, and listeners have heard
+    of no statement behind it.
+    """
+
+    def act(session: Session) -> list[Any]:
+        found = saved(session, *(cls(name=f"n{i}") for i in range(3)), Thing(number=1))
+        saved(session, Animal(name="a"))
+        for one in found[:3]:
+            if deleted:
+                session.delete(one)
+            else:
+                one.name += "!"
+        found[3].number = 2
+        lose(session, f"DELETE FROM {cls.__tablename__} WHERE name = 'n1'")
+        return found
+
+    compared(twin_urls, driver, act)
+
+
+@EVERY
+def test_a_stale_link(twin_urls: tuple[str, str], driver: str) -> None:
+    """A link row that is gone fails the flush with plain's words."""
+
+    def act(session: Session) -> list[Any]:
+        tags = saved(session, Tag(), Tag())
+        things = saved(session, *(Thing(number=i, tags=list(tags)) for i in range(3)))
+        for thing in things:
+            thing.tags.remove(tags[0])
+        things[0].number = 5
+        lose(session, f"DELETE FROM links WHERE thing_id = {things[1].id}")
+        return things
+
+    compared(twin_urls, driver, act)
+
+
+@EVERY
+def test_versions_that_differ(twin_urls: tuple[str, str], driver: str) -> None:
+    """Objects with different versions count on, each from its own."""
+
+    def act(session: Session) -> list[Any]:
+        found = saved(session, *(Counted(name=f"n{i}") for i in range(3)))
+        for _ in range(3):
+            found[1].name += "!"
+            session.flush()
+        for one in found:
+            one.name += "?"
+        session.flush()
+        for one in found:
+            one.name += "."
+        session.delete(found[2])
+        return found
+
+    compared(twin_urls, driver, act)
+
+
+@pytest.mark.parametrize("rows", [3, 60])
+def test_many_versions_that_differ(twin_urls: tuple[str, str], rows: int) -> None:
+    """So do those that one statement writes together."""
+
+    def act(session: Session) -> list[Any]:
+        found = saved(session, *(Counted(name=f"n{i}") for i in range(rows)))
+        for _ in range(3):
+            found[1].name += "!"
+            session.flush()
+        for one in found:
+            one.name += "?"
+        session.flush()
+        for one in found:
+            one.name += "."
+        return [*found, [one.version for one in found]][:rows]
+
+    def trial(side: Side) -> Any:
+        def acting(session: Session) -> Any:
+            found = act(session)
+            session.flush()
+            versions = [one.version for one in found]
+            session.commit()
+            return versions
+
+        return side.run(acting), rows_of(side)
+
+    both(twin_urls, Base, trial, way=DEFAULT)
+
+
+@EVERY
+def test_parents_and_children(twin_urls: tuple[str, str], driver: str) -> None:
+    """Rows that refer to each other are written in an order in which they may: new parents before
+    those that move to them, children deleted before their parents.
+    """
+
+    def act(session: Session) -> list[Any]:
+        owners = saved(
+            session,
+            *(Owner(name=f"o{i}", things=[Thing(number=j) for j in range(3)]) for i in range(4)),
+        )
+        new = Owner(name="new")
+        moved = owners[0].things[0]
+        moved.owner = new
+        new.things.append(Thing(number=10))
+        owners[1].name = "changed"
+        owners[1].things.append(Thing(number=11, tags=[Tag(name="t")]))
+        owners[2].things.pop()
+        session.delete(owners[3])
+        return [*owners, moved, new]
+
+    compared(twin_urls, driver, act, inserts=False)
+
+
+@EVERY
+def test_inherited(twin_urls: tuple[str, str], driver: str) -> None:
+    """Objects of two tables are changed, deleted and inserted in both."""
+
+    def act(session: Session) -> list[Any]:
+        birds = saved(session, *(Bird(name=f"b{i}", wings=2) for i in range(3)), Animal(name="a"))
+        birds[0].name = "x"
+        birds[1].name, birds[1].wings = "y", 3
+        birds[3].name = "z"
+        session.delete(birds[2])
+        session.add(Bird(name="new", wings=1))
+        return birds
+
+    compared(twin_urls, driver, act, inserts=False)
+
+
+@EVERY
+def test_circles(twin_urls: tuple[str, str], driver: str) -> None:
+    """Objects that refer to their own class, also after both are written."""
+
+    def act(session: Session) -> list[Any]:
+        nodes = saved(session, *(Node(name=f"n{i}") for i in range(4)))
+        nodes[0].name = "x"
+        nodes[1].parent = nodes[0]
+        nodes[2].best = new = Node(name="new", parent=nodes[3])
+        session.delete(nodes[1])
+        return [*nodes, new]
+
+    compared(twin_urls, driver, act, inserts=False)
+
+
+@EVERY
+@pytest.mark.parametrize("which", ["unique", "check", "unknown", "foreign key"])
+def test_a_refused_statement(twin_urls: tuple[str, str], driver: str, which: str) -> None:
+    """Where the database, or the driver, refuses one of several statements the error is plain's for
+    it, and the objects are left as plain leaves them.
+    """
+
+    def act(session: Session) -> list[Any]:
+        owners = saved(session, Owner(name="a"), Owner(name="b"))
+        things = saved(session, *(Thing(number=i, owner=owners[0]) for i in range(3)))
+        tag = saved(session, Tag(name="t"))[0]
+        saved(session, Thing(number=5, tags=[tag]))
+        owners[0].name = "c"
+        things[0].number = 7
+        things[1].number = 8
+        things[2].name = "z"
+        tag.name = "changed"
+        if which == "unique":
+            owners[1].name, owners[0].name = "d", "d"
+        elif which == "check":
+            things[1].number = -1
+        elif which == "unknown":
+            things[2].name = Strange()  # type: ignore[assignment]
+        else:
+            session.delete(tag)
+        new = Counted(name="new")
+        session.add(new)
+        return [*owners, *things, tag, new]
+
+    compared(twin_urls, driver, act, inserts=False)
+
+
+@EVERY
+def test_listeners_of_objects(twin_urls: tuple[str, str], driver: str) -> None:
+    """Who listens before and after an object is written sees what is written by then, in the
+    objects and in the database.
+    """
+    seen: list[Any] = []
+    names = ("before_insert", "after_insert", "before_update", "after_update")
+    events = (*names, "before_delete", "after_delete")
+
+    def act(session: Session) -> list[Any]:
+        tags = saved(session, Tag(name="a"), Tag(name="b"))
+        things = saved(session, Thing(number=1), Counted(name="c"))
+        things[0].number = 2
+        things[1].name = "d"
+        tags[0].name = "e"
+        session.delete(tags[1])
+        new = Tag(name="new")
+        session.add(new)
+        items = [*tags, *things, new]
+
+        def listener(name: str) -> Any:
+            def heard(_mapper: Any, connection: Any, target: Any) -> None:
+                count = connection.scalar(
+                    text("SELECT string_agg(t::text, ',' ORDER BY t::text) FROM tag t")
+                )
+                number = connection.scalar(text("SELECT sum(number) FROM thing"))
+                seen.append((name, type(target).__name__, count, number, picture(items)))
+
+            return heard
+
+        for cls in (Tag, Thing, Counted):
+            for name in events:
+                function = listener(name)
+                event.listen(cls, name, function)
+                listening.append((cls, name, function))
+        return items
+
+    listening: list[Any] = []
+    outcomes = []
+    try:
+
+        def keeping(session: Session) -> list[Any]:
+            seen.clear()
+            while listening:
+                event.remove(*listening.pop())
+            found = act(session)
+            outcomes.append(list(seen))
+            return found
+
+        compared(twin_urls, driver, keeping, inserts=False)
+    finally:
+        while listening:
+            event.remove(*listening.pop())
