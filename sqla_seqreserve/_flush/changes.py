@@ -96,7 +96,12 @@ class _Changes:
         self._messages += round_trips
 
     def executed(self, context: Any, seconds: float) -> None:
-        if context.statement.startswith("COPY ") and context.compiled is None:
+        # A default that SQLAlchemy executes for an INSERT comes before the statement's text.
+        statement = getattr(context, "statement", "")
+        if not statement:
+            self._messages += 1
+            return
+        if statement.startswith("COPY ") and context.compiled is None:
             driver = driver_on(context.root_connection)
             self._messages += 1 if driver is None else driver.copy_round_trips
             return

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from types import NoneType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import JSON, Boolean, Connection, Dialect, Enum
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +28,9 @@ from .. import _reasons as why
 from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
 from .._reasons import Reason
-from .checks import Check
+
+if TYPE_CHECKING:
+    from .checks import Check
 
 __all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "is_uniform", "value_table"]
 

@@ -25,6 +25,7 @@ from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._host import statements
+from .._host.listeners import is_listened_to
 from .._host.statements import Kind
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -89,6 +90,10 @@ def write_many(
     if not statements.is_in_schemas_of(connection, context):
         return of_rows.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
+    if not catalogue.cached_facts(connection, [name]) and is_listened_to(connection):
+        # The query of the catalogue would begin within this statement, which listeners heard of.
+        host.before_next_statement(connection, lambda: catalogue.table_facts(connection, [name]))
+        return of_rows.NOT_LOOKED_AT
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None:
         return why.NO_TABLE

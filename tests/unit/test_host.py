@@ -88,6 +88,7 @@ OWNERS = {
     "_sql_util": sql_util,
     "_langhelpers": langhelpers,
     "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
+    "owner": MAPPER,
     "batch": None,
     # Our own.
     "self": StatementContext(CONNECTION, None),
