@@ -340,6 +340,8 @@ def _after_copy(
     # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
+    if columns and host.returns_every_column(mapper, plan.table):
+        columns = [column for column in batch.omitted if column in plan.source.values()]
     # A partition attached meanwhile may have a trigger that no lock of ours kept away.
     if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)

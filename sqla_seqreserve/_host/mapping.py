@@ -94,6 +94,14 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
     return [column for column in table.columns if column in columns]
 
 
+def returns_every_column(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether RETURNING brings every column that was not given, where it brings any: what
+    ``return_defaults()`` without arguments takes.
+    """
+    owner = mapper.base_mapper._sorted_tables.get(table, mapper)
+    return not owner._server_default_cols[table]
+
+
 def declares_value(column: Any) -> bool:
     """Whether the model says where a key column has its value from, if it is not given. In an
     INSERT of several rows SQLAlchemy cannot tell which row has which key without that.

@@ -84,7 +84,8 @@ def inserts(
     if not plain:
         has_defaults = commands[0][7]
         if not has_defaults and host.prefers_eager_defaults(mapper, connection.dialect, table):
-            returned += host.server_default_columns(mapper, table)
+            every = host.returns_every_column(mapper, table)
+            returned += table.columns if every else host.server_default_columns(mapper, table)
         if mapper.version_id_col is not None:
             returned.append(mapper.version_id_col)
         several = len(commands) > 1 and not commands[0][5]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 from fixtures.sides import DRIVERS, WAYS, Side, Way, both
-from sqlalchemy import Computed, Identity, Sequence, func, inspect
+from sqlalchemy import JSON, Computed, Identity, Sequence, func, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 
@@ -52,6 +52,12 @@ class Plant(Base):
     id: Mapped[int] = mapped_column(Sequence("plant_numbers"), primary_key=True)
     kind: Mapped[str]
     tag: Mapped[str]
+    notes: Mapped[Any] = mapped_column(JSON, nullable=True)
+
+
+class Bush(Plant):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bush"}
+    height: Mapped[int | None] = mapped_column(server_default="2")
 
 
 class Tree(Plant):
@@ -84,8 +90,8 @@ class Ferry(Ship):
 
 @pytest.mark.parametrize(
     "classes",
-    [(Shape, Circle), (Animal, Cat), (Plant, Tree), (Ship, Ferry)],
-    ids=lambda pair: pair[0].__name__,
+    [(Shape, Circle), (Animal, Cat), (Plant, Tree), (Bush, Bush), (Ship, Ferry)],
+    ids=lambda pair: pair[1].__name__,
 )
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize(
