@@ -21,7 +21,17 @@ from .. import _host as host
 from .. import _reasons as why
 from .._drivers import driver_on
 from .._drivers.statements import Many, listen, listened_to_by
-from .._host import executed
+from .._host.executed import (
+    changed_table,
+    has_expressions,
+    identity_of,
+    keys_of,
+    link_tables,
+    mappers_by_cache,
+    returns_rows,
+    rows_of,
+    uses,
+)
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._writers.executemany import COPIED_FROM
@@ -78,7 +88,7 @@ class _Changes:
         self._uow = uow
         self._settings = settings
         self._connections: dict[Connection, bool] = {}
-        self._mappers = executed.mappers_by_cache(uow)
+        self._mappers = mappers_by_cache(uow)
         self._statements: list[_Statement] = []
         self._page_of: Any = None
         self._messages = 0
@@ -89,7 +99,7 @@ class _Changes:
         connection = context.root_connection
         known = self._connections.get(connection)
         if known is None:
-            known = self._connections[connection] = executed.uses(self._uow, connection)
+            known = self._connections[connection] = uses(self._uow, connection)
         return known
 
     def sent(self, round_trips: int) -> None:
@@ -112,15 +122,15 @@ class _Changes:
             return
         writer: Writer = "orm"
         reason = None
-        if executed.changed_table(context) is not None and executed.rows_of(context) > 1:
+        if changed_table(context) is not None and rows_of(context) > 1:
             writer, reason = self._in_pages(context)
         self._page_of = context if self._note(context, writer, reason, seconds) else None
 
     def travelled(self, context: Any, seconds: float) -> None:
-        self._note(context, "insert", self._few(executed.rows_of(context)), seconds)
+        self._note(context, "insert", self._few(rows_of(context)), seconds)
 
     def executed_many(self, context: Any, many: Many, seconds: float) -> None:
-        rows = executed.rows_of(context)
+        rows = rows_of(context)
         driver = driver_on(context.root_connection)
         each = driver is not None and driver.executes_each
         self._messages += many.round_trips or (rows if each else 1)
@@ -140,33 +150,33 @@ class _Changes:
         if barred is not None:
             return "orm", barred
         asked = self._settings.copy_min_rows
-        rows = executed.rows_of(context)
+        rows = rows_of(context)
         if rows < (COPIED_FROM if asked is None else asked):
             return "insert", self._few(rows)
         return "orm", of_rows.IN_PAGES
 
     def _note(self, context: Any, writer: Writer, reason: Reason | None, seconds: float) -> bool:
-        table = executed.changed_table(context)
+        table = changed_table(context)
         if table is None:
             return False
         base_mapper = self._mappers.get(id(context.execution_options.get("compiled_cache")))
         keys: list[Any] | None = None
         kind: Kind
         if base_mapper is None:
-            if table not in executed.link_tables(self._uow):
+            if table not in link_tables(self._uow):
                 return False
             kind = "link" if context.isinsert else "unlink" if context.isdelete else "update"
         elif context.isinsert:
             return False
         else:
             kind = "update" if context.isupdate else "delete"
-            keys = executed.keys_of(base_mapper, table, context)
+            keys = keys_of(base_mapper, table, context)
         is_single = reason is None and writer == "orm"
         barred = self._barred(context) if is_single else None
         if is_single:
             reason = barred or self._single(context, base_mapper)
         if keys is None:
-            keys = [object() for _ in range(executed.rows_of(context))]
+            keys = [object() for _ in range(rows_of(context))]
         self._statements.append(
             _Statement(
                 kind,
@@ -194,9 +204,9 @@ class _Changes:
 
     def _single(self, context: Any, base_mapper: Mapper[Any] | None) -> Reason | None:
         """Why SQLAlchemy sends one statement a row, if there are several."""
-        if executed.returns_rows(context):
+        if returns_rows(context):
             return of_rows.VALUES_COME_BACK
-        if context.isupdate and executed.has_expressions(context):
+        if context.isupdate and has_expressions(context):
             return of_rows.EXPRESSION_SET
         if base_mapper is not None and base_mapper.version_id_col is not None:
             return of_rows.VERSION_ALONE
@@ -276,7 +286,7 @@ class _Classes:
         by_key = self._by_key.get(base_mapper)
         if by_key is None:
             by_key = self._by_key[base_mapper] = {
-                executed.identity_of(state): mapper.class_
+                identity_of(state): mapper.class_
                 for mapper in mappers
                 for state in self._uow.mappers[mapper]
             }

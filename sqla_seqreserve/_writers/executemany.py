@@ -24,9 +24,8 @@ from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
-from .._host import statements
 from .._host.listeners import is_listened_to
-from .._host.statements import Kind
+from .._host.statements import Kind, is_in_schemas_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._reasons import Reason
@@ -87,7 +86,7 @@ def write_many(
         return of_rows.NOT_PLAIN
     if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
         return why.NOT_COMPARABLE
-    if not statements.is_in_schemas_of(connection, context):
+    if not is_in_schemas_of(connection, context):
         return of_rows.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
     if not catalogue.cached_facts(connection, [name]) and is_listened_to(connection):
