@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
-from . import _host as host
 from ._bulk.deleting import delete_rows
 from ._bulk.loading import loaded
 from ._bulk.syncing import Syncing
@@ -23,6 +22,7 @@ from ._bulk.upsert import upsert
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
 from ._reasons import Reason
+from ._sqlalchemy.session import expire_unmodified, persistent_of, remove_deleted
 from .errors import ConfigurationError
 from .reports import FlushEntry, Kind, Writer
 from .reservation import ReservedIds, connection_of
@@ -118,7 +118,7 @@ def bulk_update(
         )
     mapper, target = _opened(session, model, "bulk_update()")
     connection = connection_of(session, mapper)
-    held = host.persistent_of(target, mapper)
+    held = persistent_of(target, mapper)
     started = time.perf_counter()
     told = read_only_told(connection, "bulk_update()", [mapper.class_.__name__])
     with audit.failures_told(log), told:
@@ -135,7 +135,7 @@ def bulk_update(
             chunk_rows=chunk_rows,
         )
         if held:
-            host.expire_unmodified(target, mapper, done.changed)
+            expire_unmodified(target, mapper, done.changed)
         ids, objects = ReservedIds[Any](), list[_T | None]()
         if returning == "ids":
             single = len(mapper.primary_key) == 1
@@ -178,7 +178,7 @@ def bulk_delete(
     """
     mapper, target = _opened(session, model, "bulk_delete()")
     connection = connection_of(session, mapper)
-    held = host.persistent_of(target, mapper)
+    held = persistent_of(target, mapper)
     started = time.perf_counter()
     told = read_only_told(connection, "bulk_delete()", [mapper.class_.__name__])
     with audit.failures_told(log), told:
@@ -192,7 +192,7 @@ def bulk_delete(
             chunk_rows=chunk_rows,
         )
         if held:
-            host.remove_deleted(target, mapper, done.keys)
+            remove_deleted(target, mapper, done.keys)
     _tell(model, "delete", done.rows, done.writer, done.reason, started)
     return done.rows
 
@@ -237,7 +237,7 @@ def bulk_sync(
     """
     mapper, target = _opened(session, model, "bulk_sync()")
     connection = connection_of(session, mapper)
-    held = host.persistent_of(target, mapper)
+    held = persistent_of(target, mapper)
     started = time.perf_counter()
     told = read_only_told(connection, "bulk_sync()", [mapper.class_.__name__])
     sync = Syncing(and_(scope), dry_run, held)
@@ -257,8 +257,8 @@ def bulk_sync(
             sync=sync,
         )
         if held:
-            host.expire_unmodified(target, mapper, done.changed)
-            host.remove_deleted(target, mapper, sync.removed)
+            expire_unmodified(target, mapper, done.changed)
+            remove_deleted(target, mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
         _tell(model, "update", written, done.writer, done.reason, started)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._bulk.arbiter import Arbiter
     from ._drivers import Driver
     from ._ids.catalogue import SequenceFacts, TableFacts
-    from ._ids.engine import Engine
+    from ._ids.server import Server
 
 __all__ = ["Database", "database_of"]
 
@@ -35,8 +35,8 @@ class Database:
     driver_is_known: bool = False
     listens: bool = False
     """Whether the dialect asks us before it sends a statement (``_drivers.statements``)."""
-    server: Engine | None = None
-    """The kind of server, once it was asked (``_ids.engine``)."""
+    server: Server | None = None
+    """The kind of server, once it was asked (``_ids.server``)."""
     tables: dict[str, TableFacts] = field(default_factory=dict)
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
     rows_passed: dict[str, int] = field(default_factory=dict)

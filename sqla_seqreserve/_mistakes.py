@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
-from . import _host as host
+from ._sqlalchemy.mapping import registry_of
 from .errors import ConfigurationError
 
 __all__ = [
@@ -119,7 +119,7 @@ def require_async(name: str, bind: object) -> None:
 
 def _is_declarative(cls: type[Any]) -> bool:
     is_mapped = isinstance(inspect(cls, raiseerr=False), Mapper)
-    return is_mapped or host.registry_of(cls) is not None
+    return is_mapped or registry_of(cls) is not None
 
 
 def _has_mapped_subclass(cls: type[Any]) -> bool:

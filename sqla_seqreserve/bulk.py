@@ -53,15 +53,15 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session, scoped_session
 
 from . import _audit as audit
-from . import _host as host
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
 from ._bulk.rows import chunks, within
 from ._bulk.upsert import upsert
 from ._bulk_changes import SyncResult, UpdateResult, bulk_delete, bulk_sync, bulk_update
-from ._host.collector import collector_paused
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
+from ._sqlalchemy.collector import collector_paused
+from ._sqlalchemy.session import expire_unmodified, instances_of, persistent_of
 from .errors import ConfigurationError
 from .reports import FlushEntry
 from .reservation import ReservedIds, connection_of
@@ -170,7 +170,7 @@ def bulk_insert(
     if returning == "ids":
         return ReservedIds(keys)
     with collector_paused(len(held)):
-        return host.instances_of(target, mapper, held)
+        return instances_of(target, mapper, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def bulk_upsert(
             "not have. Use a session without twophase=True"
         )
     connection = connection_of(session, mapper)
-    held = host.persistent_of(target, mapper)
+    held = persistent_of(target, mapper)
     started = time.perf_counter()
     told = read_only_told(connection, "bulk_upsert()", [mapper.class_.__name__])
     with audit.failures_told(log), told:
@@ -260,7 +260,7 @@ def bulk_upsert(
             chunk_rows=chunk_rows,
         )
         if held:
-            host.expire_unmodified(target, mapper, outcome.changed)
+            expire_unmodified(target, mapper, outcome.changed)
         single = len(mapper.primary_key) == 1
         ids = ReservedIds(key[0] if single else key for key in outcome.keys)
         objects: list[_T] = []

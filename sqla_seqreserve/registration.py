@@ -31,7 +31,6 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from . import _host as host
 from . import _reasons as why
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
@@ -40,6 +39,9 @@ from ._flush.settings import Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from ._reasons import Reason
+from ._sqlalchemy.mapping import all_mappers
+from ._sqlalchemy.session import is_sharded
+from ._sqlalchemy.warnings import pass_over_ours
 from .errors import ConfigurationError
 from .reports import FlushReport
 
@@ -57,7 +59,7 @@ _ASYNC_CLASS: Final = 1
 _FACTORY: Final = 2
 _INSTANCE: Final = (3, 0)
 
-host.pass_over_ours()
+pass_over_ours()
 
 # Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
 # with both.
@@ -190,7 +192,7 @@ class Registration:
         if classes is not None:
             mappers = [mapper_of(cls) for cls in classes]
         else:
-            mappers = [mapper for mapper in host.all_mappers() if settings.enrols(mapper)]
+            mappers = [mapper for mapper in all_mappers() if settings.enrols(mapper)]
         reason = self._session_reason()
         if isinstance(bind, Connection):
             return explain(bind, mappers, settings.enrols, settings, reason)
@@ -201,7 +203,7 @@ class Registration:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
         target = self._session_target()
         if isinstance(target, Session):
-            if host.is_sharded(target):
+            if is_sharded(target):
                 return why.SHARDED
             is_two_phase = target.twophase
         else:

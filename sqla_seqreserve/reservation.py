@@ -27,11 +27,11 @@ from sqlalchemy.orm.attributes import set_committed_value
 from typing_extensions import TypeVar
 
 from . import _audit as audit
-from . import _host as host
-from ._ids.engine import engine_of
 from ._ids.keys import generated_key, mapper_of
 from ._ids.read_only import read_only_told
 from ._ids.reserve import reserve
+from ._ids.server import server_of
+from ._sqlalchemy.session import is_sharded
 from .errors import (
     ConfigurationError,
     InvalidCountError,
@@ -237,7 +237,7 @@ def connection_of(
     if isinstance(session_or_connection, Session | scoped_session):
         session = session_or_connection
         session = session() if isinstance(session, scoped_session) else session
-        if host.is_sharded(session):
+        if is_sharded(session):
             raise ConfigurationError(
                 f"{type(session).__name__} picks a database for each object, and ids are reserved, "
                 "and rows written, one database at a time: use a Session on the engine of the "
@@ -261,7 +261,7 @@ def connection_of(
             "Sequences are reserved on PostgreSQL only; this connection is to "
             f"{connection.dialect.name}"
         )
-    reason = engine_of(connection).reason
+    reason = server_of(connection).reason
     if reason is not None:
         raise UnsupportedDatabaseError(
             f"No ids are reserved here: {reason}. Use add_all() and flush(), which SQLAlchemy "

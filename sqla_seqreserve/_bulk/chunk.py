@@ -13,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from .. import _host as host
 from .. import _reasons as why
 from .._drivers import CopyRows
 from .._flush.weighing import fewest_of
@@ -25,6 +24,8 @@ from .._rows.foresight import note_refusal, refusal_of
 from .._rows.plan import Absent, InsertPlan
 from .._rows.proof import cast_reason
 from .._rows.table import ColumnRows
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
 from .._writers.copy import copy_rows, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
@@ -83,7 +84,7 @@ class ChunkInsert:
         that has none, reserved in one message.
         """
         whole, mapper, rows = self.whole, self.whole.mapper, self.rows
-        polymorphic = host.polymorphic_attribute(mapper)
+        polymorphic = polymorphic_attribute(mapper)
         if polymorphic is not None:
             identity = mapper.polymorphic_identity
             given = values_of(rows, polymorphic)
@@ -142,8 +143,8 @@ class ChunkInsert:
         names = [
             mapper.get_property_by_column(column).key
             for table in self.whole.tables
-            for column in host.key_columns(mapper, table)
-            if column is source or host.inherits_key(mapper, column, source)
+            for column in key_columns(mapper, table)
+            if column is source or inherits_key(mapper, column, source)
         ]
         self.added.update(dict.fromkeys(names, values))
         return names
@@ -155,8 +156,8 @@ class ChunkInsert:
         mapper = self.whole.mapper
         if len(self.whole.tables) == 1:
             return
-        for column in host.key_columns(mapper, self.whole.tables[0]):
-            call = host.plain_callable(getattr(column, "default", None))
+        for column in key_columns(mapper, self.whole.tables[0]):
+            call = plain_callable(getattr(column, "default", None))
             if call is not None:
                 given = values_of(self.rows, mapper.get_property_by_column(column).key)
                 self._add_key(column, [call() if value is None else value for value in given])
@@ -165,7 +166,7 @@ class ChunkInsert:
         """Write the rows, table by table; by COPY what it writes exactly."""
         whole = self.whole
         connection, everything = whole.connection, range(len(self.rows))
-        reason = no_copy_reason(connection) or host.interference(connection)
+        reason = no_copy_reason(connection) or interference_on(connection)
         if reason is None:
             reason = self.refusal
         if reason is None and not self.pinned:
@@ -241,7 +242,7 @@ class ChunkInsert:
 
     def _is_always(self, plan: InsertPlan) -> bool:
         """Whether the table numbers its rows by ``GENERATED ALWAYS``."""
-        keys = host.key_columns(plan.mapper, plan.table)
+        keys = key_columns(plan.mapper, plan.table)
         return any(
             facts is not None and facts.always_identity
             for facts in (plan.facts.columns.get(str(key.name)) for key in keys)
@@ -387,7 +388,7 @@ class ChunkInsert:
 
     def _batch_keys(self, plan: InsertPlan, batch: Batch) -> list[Sequence[Any]]:
         mapper = plan.mapper
-        keys = [mapper.get_property_by_column(c) for c in host.key_columns(mapper, plan.table)]
+        keys = [mapper.get_property_by_column(c) for c in key_columns(mapper, plan.table)]
         found = []
         for key in keys:
             if key.key in batch.defaults:
@@ -442,5 +443,5 @@ class ChunkInsert:
 def _polymorphic(
     added: Mapping[str, Sequence[Any]], mapper: Mapper[Any], position: int
 ) -> dict[str, Any]:
-    attribute = host.polymorphic_attribute(mapper)
+    attribute = polymorphic_attribute(mapper)
     return {} if attribute is None else {attribute: added[attribute][position]}

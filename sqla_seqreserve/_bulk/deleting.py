@@ -13,12 +13,13 @@ from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy import delete as core_delete
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .._ids import catalogue
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import key_columns, tables_in_order, writes_to
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from ..reports import Writer
 from .given import Source, named
@@ -69,7 +70,7 @@ def delete_rows(
     why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")
     whole.check(first, 0, whole.attributes, why)
     staged = target.staged(whole.attributes, {})
-    interference = host.interference(connection)
+    interference = interference_on(connection)
     reason = interference or _row_by_row_reason(tables)
     by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
 
@@ -145,8 +146,8 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
     mapper = target.mapper
     classes = list(mapper.self_and_descendants)
     found: dict[Table, InsertPlan] = {}
-    for table, _ in host.tables_in_order(mapper.base_mapper):
-        owner = next((each for each in classes if host.writes_to(each, table)), None)
+    for table, _ in tables_in_order(mapper.base_mapper):
+        owner = next((each for each in classes if writes_to(each, table)), None)
         if owner is None:
             continue
         name = catalogue.table_name(connection, table)
@@ -183,12 +184,12 @@ def delete_found(
         rows = [tuple(row) for row in connection.execute(select(*keys).distinct())]
         count = len(rows)
         for table, plan in plans:
-            stored = host.key_columns(plan.mapper, table)
+            stored = key_columns(plan.mapper, table)
             count = execute_singly(connection, core_delete(table), stored, rows)
         return Deleted(count, keys=rows)
     written: list[Any] = []
     for index, (table, plan) in enumerate(plans):
-        stored = host.key_columns(plan.mapper, table)
+        stored = key_columns(plan.mapper, table)
         same = and_(*(a == b for a, b in zip(stored, keys, strict=True)))
         statement = core_delete(table).where(same).returning(*stored)
         written.append(statement.cte(named(f"deleted_{index}")))

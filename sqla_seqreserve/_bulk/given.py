@@ -21,8 +21,8 @@ from sqlalchemy import (
     select,
 )
 
-from .. import _host as host
 from .._rows.plan import InsertPlan
+from .._sqlalchemy.mapping import key_columns
 from ..errors import InvalidRowsError, RowProblem
 from .arbiter import Arbiter
 
@@ -71,7 +71,7 @@ class Given:
         self.target = plan.table
         self.arbiter = arbiter
         self.total = total
-        self.keys = host.key_columns(plan.mapper, plan.table)
+        self.keys = key_columns(plan.mapper, plan.table)
         self.names = [_ELEMENT.format(index) for index in range(len(arbiter.elements))]
         rows = self._rows()
         name = named("given")

@@ -11,7 +11,6 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .._drivers import driver_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -20,6 +19,16 @@ from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._reasons import Reason
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
+from .._sqlalchemy.engine import autocommits, sees_the_present
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import (
+    inherits_key,
+    key_columns,
+    polymorphic_attribute,
+    tables_in_order,
+    writes_to,
+)
+from .._sqlalchemy.savepoint import savepoint
 from ..reports import FlushEntry, Writer
 from .checks import check_rows
 from .chunk import ChunkInsert, Written
@@ -62,9 +71,7 @@ class Inserting:
         self.returning = returning
         self.progress = Progress(session, connection, progress) if progress is not None else None
         self.tables = [
-            table
-            for table, _ in host.tables_in_order(mapper.base_mapper)
-            if host.writes_to(mapper, table)
+            table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)
         ]
         self.attributes = [
             mapper.get_property_by_column(column).key for column in mapper.primary_key
@@ -104,10 +111,10 @@ class Inserting:
             indexes.clear()
         connection = self.connection
         driver = driver_of(connection.dialect)
-        if driver is None or host.interference(connection) is not None:
+        if driver is None or interference_on(connection) is not None:
             return None
-        state = driver.state(connection.connection)
-        if state == "autocommit" or (state == "open" and not host.sees_the_present(connection)):
+        state = driver.transaction_status(connection.connection)
+        if state == "autocommit" or (state == "open" and not sees_the_present(connection)):
             return None
         for _ in range(_ATTEMPTS):
             known = self.look()
@@ -146,10 +153,10 @@ class Inserting:
         why: dict[str, str] = {}
         for table in self.tables:
             plan = self.plans[table]
-            keys = host.key_columns(self.mapper, table)
+            keys = key_columns(self.mapper, table)
             for column in plan.columns if plan is not None else ():
                 attribute = column.attribute
-                if attribute is None or attribute == host.polymorphic_attribute(self.mapper):
+                if attribute is None or attribute == polymorphic_attribute(self.mapper):
                     continue
                 if column.column in keys:
                     if self._lacks_source(column.column, table, plan):
@@ -173,10 +180,10 @@ class Inserting:
         if in_database is None or in_database.fills_itself:
             return False
         return not any(
-            host.inherits_key(self.mapper, column, source)
+            inherits_key(self.mapper, column, source)
             for other in self.tables
             if other is not table
-            for source in host.key_columns(self.mapper, other)
+            for source in key_columns(self.mapper, other)
         )
 
     def filled(self, rows: Chunk) -> Chunk:
@@ -207,8 +214,8 @@ class Inserting:
         used, values = self.check(rows, start, *self.required())
         chunk = ChunkInsert(self, rows, start, used, values)
         chunk.number()
-        if guard is not None and not host.autocommits(self.connection):
-            guard.enter_context(host.savepoint(self.session, self.connection))
+        if guard is not None and not autocommits(self.connection):
+            guard.enter_context(savepoint(self.session, self.connection))
         return chunk.write()
 
     def note(

@@ -14,9 +14,9 @@ from typing import Any, Final
 from sqlalchemy import Boolean, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
-from .. import _host as host
 from .._reasons import Reason
 from .._rows.division import is_plain
+from .._sqlalchemy.engine import autocommits
 from ..errors import ConfigurationError
 from .given import NUMBER, Given
 from .update import Update
@@ -54,7 +54,7 @@ class OneByOne(Upserting):
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         statement = self._statement()
         known = self.given.found() if self._is_partitioned else {}
-        apart = host.autocommits(self.connection)
+        apart = autocommits(self.connection)
         # One that is refused leaves none.
         with nullcontext() if apart else self.connection.begin_nested():
             for number in self._in_order():

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.orm import Session
 
-from .. import _host as host
+from .._sqlalchemy.savepoint import out_of_use
 from ..errors import ConfigurationError
 
 __all__ = ["Progress"]
@@ -41,5 +41,5 @@ class Progress:
             "note what is to be done and do it when the rows are written. A generator of rows may "
             "use the session, for it is asked between two COPYs"
         )
-        with host.out_of_use(self.session, self.connection, error):
+        with out_of_use(self.session, self.connection, error):
             self.call(rows)

@@ -21,8 +21,8 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .._rows.table import ColumnRows
+from .._sqlalchemy.savepoint import transaction_of
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
 __all__ = ["STREAMED", "Chunk", "chunks", "parts_of", "within"]
@@ -62,7 +62,7 @@ def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chu
 
     :raises ConfigurationError: it has ended the transaction, or has a savepoint begun that is open.
     """
-    transaction = host.transaction_of(session)
+    transaction = transaction_of(session)
     for chunk in stream:
         _check_transaction(session, transaction, rows)
         yield chunk
@@ -70,7 +70,7 @@ def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chu
 
 
 def _check_transaction(session: Session, transaction: object, rows: Any) -> None:
-    if host.transaction_of(session) is transaction:
+    if transaction_of(session) is transaction:
         return
     if isinstance(rows, Generator):
         # What it has begun ends before what was begun around it.

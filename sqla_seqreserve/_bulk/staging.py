@@ -16,12 +16,12 @@ from zlib import crc32
 from sqlalchemy import BigInteger, Connection, TableClause, column, insert, table, text
 from sqlalchemy.exc import DBAPIError
 
-from .. import _host as host
 from .._drivers import CopyRows
 from .._ids.catalogue import quoted
 from .._rows.defaults import DefaultContext
 from .._rows.division import Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from .._sqlalchemy.engine import autocommits
 from .._writers.copy import copy_rows
 from .._writers.refusal import copy_line
 from .given import NUMBER, Source
@@ -68,7 +68,7 @@ class Staging:
             *(column(name, plan.table.c[name].type) for name in computed),
         )
         names = ", ".join([f"CAST(NULL AS bigint) AS {NUMBER}", *map(quoted, self.columns)])
-        ends = "" if host.autocommits(connection) else "ON COMMIT DROP "
+        ends = "" if autocommits(connection) else "ON COMMIT DROP "
         source = f"SELECT {names} FROM {plan.facts.name}"  # noqa: S608  # quoted names
         self._run(f"CREATE TEMPORARY TABLE {self.name} {ends}AS {source} WITH NO DATA")
         if computed:
@@ -241,7 +241,7 @@ def staging(
             # A transaction that has failed takes the table with it; and it may have failed without
             # the database's error being the one that is raised.
             lives = not connection.closed and connection.in_transaction()
-            if lives and (not isinstance(error, DBAPIError) or host.autocommits(connection)):
+            if lives and (not isinstance(error, DBAPIError) or autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()
             raise

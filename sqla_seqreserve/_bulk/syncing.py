@@ -32,9 +32,11 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.sql import Select, visitors
 from sqlalchemy.types import UserDefinedType
 
-from .. import _host as host
 from .._ids.catalogue import ColumnFacts
 from .._rows.plan import InsertPlan
+from .._sqlalchemy.engine import autocommits
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .deleting import delete_found, tables_of
 from .given import NUMBER, Given, key_label, named
@@ -104,8 +106,8 @@ class Syncing:
         if self.dry_run:
             return Outcome(self.inserted, self.updated)
         outcome = Outcome(0, 0)
-        undone = nullcontext() if self._is_certain or host.autocommits(connection) else None
-        with undone or host.savepoint(whole.session, connection):
+        undone = nullcontext() if self._is_certain or autocommits(connection) else None
+        with undone or savepoint(whole.session, connection):
             if self.deleted:
                 singly = _goes_singly(connection, given.plan)
                 self._delete(
@@ -301,7 +303,7 @@ def _target(whole: Inserting) -> Target:
 
 def _goes_singly(connection: Connection, plan: InsertPlan) -> bool:
     """Whether each row is deleted by a statement of its own."""
-    return host.interference(connection) is not None or "delete" in plan.facts.watched
+    return interference_on(connection) is not None or "delete" in plan.facts.watched
 
 
 def _signed(number: int) -> int:

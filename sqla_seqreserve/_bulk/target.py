@@ -12,12 +12,12 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, text
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
-from .. import _host as host
 from .._ids import catalogue
 from .._ids.catalogue import quoted
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from .given import named
 from .inserting import Inserting
@@ -177,7 +177,7 @@ class Target:
 
     def table_keys(self, table: Table) -> list[Any]:
         """The columns of one of the tables that are equal to the class's key, in its order."""
-        keys = list(host.key_columns(self.mapper, table))
+        keys = list(key_columns(self.mapper, table))
         assert len(keys) == len(self.keys)
         return keys
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Integer
 
-from .. import _host as host
 from .._rows.plan import InsertPlan
+from .._sqlalchemy.mapping import plain_callable
 from ..errors import ConfigurationError
 
 __all__ = ["Update"]
@@ -53,7 +53,7 @@ def _on_update(item: Column[Any]) -> Any:
     onupdate: Any = item.onupdate
     if onupdate.is_clause_element or onupdate.is_scalar:
         return onupdate.arg
-    call = host.plain_callable(onupdate)
+    call = plain_callable(onupdate)
     if call is None:
         raise ConfigurationError(
             f"{item.table.name}.{item.name} has an onupdate= that looks at the row, which one "

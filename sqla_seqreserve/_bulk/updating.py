@@ -27,8 +27,9 @@ from sqlalchemy import update as core_update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from .. import _host as host
 from .._reasons import Reason
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import key_columns, plain_callable
 from ..errors import ConfigurationError
 from ..reports import Writer
 from .alike import check_alike, given_by
@@ -101,7 +102,7 @@ def update_rows(
         required += [item for item in change.required if item not in required]
     check_alike(whole, first, 0, given, required, why)
     staged = target.staged(given, change.made)
-    interference = host.interference(connection)
+    interference = interference_on(connection)
     reason = interference or target.row_by_row_reason("update")
     kept: list[Mapping[str, Any]] = []
     by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
@@ -194,7 +195,7 @@ class _Change:
 
     def _keys(self) -> set[Any]:
         mapper, plans = self.target.mapper, self.target.plans
-        return {key for table in plans for key in host.key_columns(mapper, table)}
+        return {key for table in plans for key in key_columns(mapper, table)}
 
     def _on_update(self, table: Table) -> None:
         """What is set in a table beside what the rows give: a version, and by ``onupdate``."""
@@ -214,7 +215,7 @@ class _Change:
             elif onupdate.is_clause_element or onupdate.is_scalar:
                 self.set[table][item] = onupdate.arg
             else:
-                call = host.plain_callable(onupdate)
+                call = plain_callable(onupdate)
                 if call is None:
                     raise ConfigurationError(
                         f"{table.name}.{item.name} has an onupdate= that looks at the row, which "

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .._ids import catalogue
 from .._rows.plan import Absent, InsertPlan
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import polymorphic_attribute
 from ..errors import ConfigurationError
 from .alike import check_alike, given_by
 from .arbiter import Arbiter, find_arbiter, known_arbiter
@@ -100,7 +101,7 @@ def upsert(
     check_alike(whole, first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
-    interference = host.interference(connection)
+    interference = interference_on(connection)
     sent: list[Mapping[str, Any]] = []
 
     def write(source: Source, total: int) -> tuple[int, Outcome]:
@@ -138,7 +139,7 @@ def upsert(
 
 
 def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
-    polymorphic = host.polymorphic_attribute(mapper)
+    polymorphic = polymorphic_attribute(mapper)
     if polymorphic is None or polymorphic in given:
         return {}
     return {polymorphic: mapper.polymorphic_identity}

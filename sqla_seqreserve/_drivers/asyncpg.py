@@ -28,9 +28,26 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Dialect
 
-from .. import _host as host
 from .._reasons import Reason, no_binary_codec, no_copy_through
-from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .._sqlalchemy.adapted import (
+    adapted_statement,
+    await_adapted,
+    begin_adapted,
+    begins_adapted,
+    prepare_adapted,
+    rollback_adapted,
+    set_adapted_rowcount,
+)
+from .driver import (
+    Comparison,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    Returned,
+    Row,
+    TransactionStatus,
+    TypeTable,
+)
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import literal
 from .wrapped import Wrapped
@@ -83,7 +100,7 @@ class _Asyncpg:
         driver = connection.driver_connection
         return None if hasattr(driver, "_protocol") else no_copy_through(type(driver))
 
-    def state(self, connection: Any) -> State:
+    def transaction_status(self, connection: Any) -> TransactionStatus:
         if connection.dbapi_connection.autocommit:
             return "autocommit"
         return "open" if connection.driver_connection.is_in_transaction() else "idle"
@@ -106,9 +123,9 @@ class _Asyncpg:
         """asyncpg takes one statement at a time, BEGIN too."""
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
-        if host.begins_adapted(cursor):
+        if begins_adapted(cursor):
             started = time.perf_counter()
-            host.begin_adapted(cursor)
+            begin_adapted(cursor)
             took(time.perf_counter() - started)
 
     def query(
@@ -122,13 +139,13 @@ class _Asyncpg:
         if lock is None:
             cursor.execute(statement, parameters)
             return [tuple(row) for row in cursor.fetchall()]
-        opens = host.begins_adapted(cursor)
+        opens = begins_adapted(cursor)
         # A listener may have put a comment behind the statement: "-- ...", up to the line's end.
         text = f"COPY ({_with_values(statement, parameters)}\n) TO STDOUT"
-        copied = host.await_adapted(cursor, self._query(cursor, lock, text))
+        copied = await_adapted(cursor, self._query(cursor, lock, text))
         if copied is None:
             if opens:
-                host.rollback_adapted(cursor)
+                rollback_adapted(cursor)
             raise LockRefusedError
         return _rows(copied, types)
 
@@ -139,7 +156,7 @@ class _Asyncpg:
         async def keep(data: bytes) -> None:
             copied.append(data)
 
-        async with host.adapted_statement(cursor) as connection:
+        async with adapted_statement(cursor) as connection:
             # Without a transaction the message is one, in which no savepoint can be set.
             before = ";".join(guarded(lock)) if connection.is_in_transaction() else lock
             try:
@@ -153,19 +170,19 @@ class _Asyncpg:
         return b"".join(copied)
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
-        host.await_adapted(cursor, self._script(cursor, ";".join(statements)))
+        await_adapted(cursor, self._script(cursor, ";".join(statements)))
 
     async def _script(self, cursor: Any, text: str) -> None:
-        async with host.adapted_statement(cursor) as connection:
+        async with adapted_statement(cursor) as connection:
             status = await connection.execute(text)
             count = status.rpartition(" ")[2]
-            host.set_adapted_rowcount(cursor, int(count) if count.isdigit() else -1)
+            set_adapted_rowcount(cursor, int(count) if count.isdigit() else -1)
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        return int(host.await_adapted(cursor, self._copy(cursor, statement, rows)))
+        return int(await_adapted(cursor, self._copy(cursor, statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        async with host.adapted_statement(cursor) as connection:
+        async with adapted_statement(cursor) as connection:
             columns = await _columns(cursor, connection, statement, rows.facts)
             records = _Records(rows)
             try:
@@ -178,7 +195,7 @@ class _Asyncpg:
                 # So asyncpg says it of an argument that it cannot encode.
                 raise _data_error()(f"invalid input for COPY: {error}") from error
             taken = int(status.rpartition(" ")[2])
-            host.set_adapted_rowcount(cursor, taken)
+            set_adapted_rowcount(cursor, taken)
             return taken
 
     def send(
@@ -290,7 +307,7 @@ async def _columns(cursor: Any, connection: Any, statement: str, facts: object) 
     if found is not None and facts is not None and found.holds(facts, codec_of):
         known.move_to_end(query)
         return found.prepared
-    prepared = await host.prepare_adapted(cursor, query)
+    prepared = await prepare_adapted(cursor, query)
     oids = [attribute.type.oid for attribute in prepared.get_attributes()]
     known[query] = _Columns(prepared, facts, [(oid, codec_of(oid)) for oid in oids])
     known.move_to_end(query)

@@ -22,12 +22,12 @@ __all__ = [
     "MessageError",
     "Returned",
     "Row",
-    "State",
+    "TransactionStatus",
     "TypeTable",
 ]
 
 Row: TypeAlias = tuple[Any, ...]
-State: TypeAlias = Literal["idle", "open", "autocommit"]
+TransactionStatus: TypeAlias = Literal["idle", "open", "autocommit"]
 """A connection's transaction: not begun, begun, or each statement one of its own."""
 
 TypeTable: TypeAlias = Literal["psycopg", "text", "asyncpg"]
@@ -165,7 +165,7 @@ class Driver(Protocol):
         happens.
         """
 
-    def state(self, connection: Any) -> State:
+    def transaction_status(self, connection: Any) -> TransactionStatus:
         """Whether the next statement on the pool's ``connection`` begins a transaction."""
 
     def setting(self, connection: Any, name: str) -> str | None:

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from sqlalchemy import Dialect
 
-from .. import _host as host
 from .._reasons import Reason
+from .._sqlalchemy.engine import await_driver, driver_cursor
 from .driver import (
     Comparison,
     CopyRows,
@@ -24,7 +24,7 @@ from .driver import (
     MessageError,
     Returned,
     Row,
-    State,
+    TransactionStatus,
     TypeTable,
 )
 from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
@@ -65,7 +65,7 @@ class _Psycopg(Wrappable):
         with closing(connection.cursor()) as cursor:
             return refused_cursor(self._below(cursor))
 
-    def state(self, connection: Any) -> State:
+    def transaction_status(self, connection: Any) -> TransactionStatus:
         driver = connection.driver_connection
         # Within pipeline() a message holds one statement, and what it brings comes later.
         if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
@@ -166,7 +166,7 @@ class _SyncPsycopg(_Psycopg):
 
 class _AsyncPsycopg(_Psycopg):
     def _below(self, cursor: Any) -> Any:
-        return host.driver_cursor(cursor)
+        return driver_cursor(cursor)
 
     def query(
         self,
@@ -176,8 +176,8 @@ class _AsyncPsycopg(_Psycopg):
         parameters: Any,
         types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
     ) -> list[Row]:
-        return host.await_driver(  # type: ignore[no-any-return]  # whatever the coroutine returns
-            self._query(host.driver_cursor(cursor), lock, statement, parameters)
+        return await_driver(  # type: ignore[no-any-return]  # whatever the coroutine returns
+            self._query(driver_cursor(cursor), lock, statement, parameters)
         )
 
     async def _query(
@@ -204,13 +204,13 @@ class _AsyncPsycopg(_Psycopg):
             raise
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
-        own = host.driver_cursor(cursor)
-        host.await_driver(own.execute(";".join(statements), prepare=False))
+        own = driver_cursor(cursor)
+        await_driver(own.execute(";".join(statements), prepare=False))
         while own.nextset():
             pass
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        return int(host.await_driver(self._copy(host.driver_cursor(cursor), statement, rows)))
+        return int(await_driver(self._copy(driver_cursor(cursor), statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         with _refused_as_by_insert(rows):
@@ -229,7 +229,7 @@ class _AsyncPsycopg(_Psycopg):
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
     ) -> list[Returned]:
-        return host.await_driver(self._send(connection.driver_connection, inserts, first))  # type: ignore[no-any-return]  # as above
+        return await_driver(self._send(connection.driver_connection, inserts, first))  # type: ignore[no-any-return]  # as above
 
     async def _send(
         self, driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
@@ -256,9 +256,9 @@ def make_driver(dialect: Dialect) -> Driver:
 
 def _is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""
-    from psycopg.pq import TransactionStatus
+    from psycopg import pq
 
-    return not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+    return not driver.autocommit and driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
 def _begin(driver: Any) -> str:
@@ -275,9 +275,11 @@ def _begin(driver: Any) -> str:
 
 def _is_alone(driver: Any) -> bool:
     """Whether each message is a transaction of its own."""
-    from psycopg.pq import TransactionStatus
+    from psycopg import pq
 
-    return bool(driver.autocommit) and (driver.pgconn.transaction_status == TransactionStatus.IDLE)
+    return bool(driver.autocommit) and (
+        driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    )
 
 
 def _before(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:

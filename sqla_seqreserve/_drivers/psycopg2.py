@@ -26,7 +26,7 @@ from .driver import (
     MessageError,
     Returned,
     Row,
-    State,
+    TransactionStatus,
     TypeTable,
 )
 from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
@@ -76,7 +76,7 @@ class _Psycopg2:
         with closing(connection.cursor()) as cursor:
             return None if hasattr(cursor, "copy_expert") else no_copy_through(type(cursor))
 
-    def state(self, connection: Any) -> State:
+    def transaction_status(self, connection: Any) -> TransactionStatus:
         driver = connection.driver_connection
         if driver.autocommit:
             return "autocommit"

@@ -20,9 +20,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
-from .. import _host as host
 from .._database import database_of
 from .._reasons import Reason
+from .._sqlalchemy.listeners import OURS
 from . import driver_on
 
 __all__ = [
@@ -134,7 +134,7 @@ def listen(dialect: Dialect) -> None:
     if not database.listens:
         with _lock:
             if not database.listens:
-                host.OURS.update((_do_execute, _do_executemany))
+                OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 database.listens = True
@@ -175,7 +175,7 @@ def tell_travelled(context: ExecutionContext, seconds: float) -> None:
 def _begins_apart(connection: Connection) -> int:
     """The round trips of a BEGIN that is about to be sent by itself."""
     driver = driver_on(connection)
-    if driver is None or driver.state(connection.connection) != "idle":
+    if driver is None or driver.transaction_status(connection.connection) != "idle":
         return 0
     return 0 if driver.begins_along else 1
 

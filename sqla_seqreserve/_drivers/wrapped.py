@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from .._reasons import Reason
-from .driver import Comparison, CopyRows, Driver, InsertMessage, Returned, Row, State, TypeTable
+from .driver import (
+    Comparison,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    Returned,
+    Row,
+    TransactionStatus,
+    TypeTable,
+)
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
 __all__ = ["Wrappable", "Wrapped", "take"]
@@ -58,8 +67,8 @@ class Wrapped:
     def on(self, connection: Any) -> Driver:
         return self._driver.on(connection)
 
-    def state(self, connection: Any) -> State:
-        return self._driver.state(connection)
+    def transaction_status(self, connection: Any) -> TransactionStatus:
+        return self._driver.transaction_status(connection)
 
     def setting(self, connection: Any, name: str) -> str | None:
         return self._driver.setting(connection, name)

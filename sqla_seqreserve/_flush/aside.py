@@ -20,18 +20,20 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
-from .._host import State
-from .._ids.engine import engine_kind
 from .._ids.keys import lacks_key
+from .._ids.server import server_kind
 from .._routes import Distance, Pending
+from .._sqlalchemy.mapping import watches_insert
+from .._sqlalchemy.persistence import save_obj
+from .._sqlalchemy.session import connection_for, peek_connection
+from .._sqlalchemy.unit_of_work import State
 from .refusal import note_refusal
 from .settings import Settings
 from .tally import tell_failed
-from .weighing import chosen_route, transaction_state
+from .weighing import chosen_route, transaction_status
 
 __all__ = ["Aside", "pending_by_mapper", "stay_out"]
 
@@ -61,7 +63,7 @@ class Aside:
         """Save objects as SQLAlchemy does."""
         pending = [state for state in states if state.key is None]
         if not pending:
-            host.save_obj(base_mapper, states, uow)
+            save_obj(base_mapper, states, uow)
             return
         run = uow.seqreserve
         if self._is_first:
@@ -88,7 +90,7 @@ class Aside:
         if self._driver is not None:
             base_mapper = next(iter(pending)).base_mapper
             rows = sum(map(len, pending.values()))
-            self._look(rows, lambda: host.connection_for(uow, base_mapper))
+            self._look(rows, lambda: connection_for(uow, base_mapper))
         try:
             execute()
         except BaseException as error:
@@ -144,20 +146,16 @@ def stay_out(
     if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
-        if (
-            host.watches_insert(mapper)
-            or not settings.enrols(mapper)
-            or not mapper.base_mapper.batch
-        ):
+        if watches_insert(mapper) or not settings.enrols(mapper) or not mapper.base_mapper.batch:
             return None
-    peeked = host.peek_connection(uow, pending)
+    peeked = peek_connection(uow, pending)
     if peeked is None:
         return None
     dialect, connection = peeked
     driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
-    begun = connection is not None and transaction_state(connection) == "open"
+    begun = connection is not None and transaction_status(connection) == "open"
     weighed = [
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()
@@ -166,7 +164,7 @@ def stay_out(
     key = (begun, driver, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
-        fewest = _SPREAD.get(engine_kind(dialect))
+        fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)

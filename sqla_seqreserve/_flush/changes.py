@@ -17,11 +17,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .. import _reasons as why
 from .._drivers import driver_on
 from .._drivers.statements import Many, listen, listened_to_by
-from .._host.executed import (
+from .._reasons import Reason
+from .._rows import reasons as of_rows
+from .._sqlalchemy.executed import (
     changed_table,
     has_expressions,
     identity_of,
@@ -32,8 +33,8 @@ from .._host.executed import (
     rows_of,
     uses,
 )
-from .._reasons import Reason
-from .._rows import reasons as of_rows
+from .._sqlalchemy.mapping import tables_in_order
+from .._sqlalchemy.session import is_sharded
 from .._writers.executemany import COPIED_FROM
 from ..reports import Kind, Writer
 from .settings import Settings
@@ -47,7 +48,7 @@ _RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
 @contextmanager
 def listening(uow: Any, run: Any) -> Iterator[None]:
     """Listen to the statements of a flush while it executes, and count them if it succeeds."""
-    if not host.is_sharded(uow.session):
+    if not is_sharded(uow.session):
         for base_mapper in {
             mapper.base_mapper
             for mapper, states in uow.mappers.items()
@@ -293,5 +294,5 @@ class _Classes:
         found = by_key.get(key)
         if found is not None:
             return found
-        owners = dict(host.tables_in_order(base_mapper))
+        owners = dict(tables_in_order(base_mapper))
         return owners[table].class_

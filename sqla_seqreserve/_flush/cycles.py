@@ -23,8 +23,9 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.orm.interfaces import MANYTOONE
 
-from .. import _host as host
-from .._host import State
+from .._sqlalchemy.attributes import instance_state
+from .._sqlalchemy.mapping import tables_in_order
+from .._sqlalchemy.unit_of_work import ProcessAll, SaveUpdateAll, State, find_cycles
 from .synchronize import Copying, copy_key, copying_of
 
 __all__ = ["Cycle", "find_cycle"]
@@ -52,7 +53,7 @@ class Cycle:
             for state in action._elements(self._uow):
                 for related in copying.related_to(state):
                     if related is not None:
-                        other = host.instance_state(related)
+                        other = instance_state(related)
                         yield (other, state) if many_to_one else (state, other)
 
     def _count_generations(self) -> dict[State, int] | None:
@@ -97,7 +98,7 @@ class Cycle:
         order = {
             table: number
             for mapper in self.mappers
-            for number, (table, _) in enumerate(host.tables_in_order(mapper))
+            for number, (table, _) in enumerate(tables_in_order(mapper))
         }
         for referred, referring in copying.processor.prop.synchronize_pairs:
             if referred.table is referring.table:
@@ -120,14 +121,14 @@ class Cycle:
                 run.take_off_copied(mark)
                 return False
         before = set(uow.dependencies)
-        idle = {action for action in self._actions if not isinstance(action, host.SaveUpdateAll)}
+        idle = {action for action in self._actions if not isinstance(action, SaveUpdateAll)}
         uow.dependencies = {
             (first, then)
             for first, then in before
             if first is not then
             and not (first in self._actions and then in self._actions and {first, then} & idle)
         }
-        if host.find_cycles(uow):
+        if find_cycles(uow):
             uow.dependencies = before
             run.take_off_copied(mark)
             return False
@@ -145,18 +146,18 @@ class Cycle:
 def find_cycle(uow: Any) -> Cycle | None:
     """The circle of a flush, if it has one whose relationships are all simple."""
     # What goes round goes along a relationship; looking for circles takes its time.
-    relates = any(isinstance(action, host.ProcessAll) for action in uow.postsort_actions.values())
-    actions = host.find_cycles(uow) if relates else None
+    relates = any(isinstance(action, ProcessAll) for action in uow.postsort_actions.values())
+    actions = find_cycles(uow) if relates else None
     if not actions:
         return None
     relationships = []
     for action in actions:
-        if isinstance(action, host.ProcessAll) and not action.isdelete and action.fromparent:
+        if isinstance(action, ProcessAll) and not action.isdelete and action.fromparent:
             copying = copying_of(action.dependency_processor, uow.seqreserve.copied)
             if copying is None:
                 return None
             relationships.append((action, copying))
-        elif isinstance(action, host.ProcessAll) and not action.isdelete:
+        elif isinstance(action, ProcessAll) and not action.isdelete:
             return None
     return Cycle(uow, actions, relationships) if relationships else None
 

@@ -9,14 +9,21 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
-from .._host import State
+from .._sqlalchemy.changes import (
+    collect_delete_commands,
+    delete_obj,
+    organize_states_for_delete,
+    tell_deleted,
+)
+from .._sqlalchemy.mapping import tables_in_order, watches_delete, watches_deleted, writes_to
+from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
+from .._sqlalchemy.unit_of_work import State
 from .run import FlushRun
 
 __all__ = ["DeleteAll"]
 
 
-class DeleteAll(host.DeleteAll):
+class DeleteAll(SQLAlchemyDeleteAll):
     """Deletes every object of an inheritance hierarchy that is to be deleted."""
 
     __slots__ = ()
@@ -36,20 +43,20 @@ def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None
         uow, base_mapper
     ) is not None:
         run.drain()
-        host.delete_obj(base_mapper, states, uow)
+        delete_obj(base_mapper, states, uow)
         return
-    if any(map(host.watches_delete, mappers)):
+    if any(map(watches_delete, mappers)):
         run.settle()
-    records = list(host.organize_states_for_delete(base_mapper, states, uow))
-    for table, mapper in reversed(list(host.tables_in_order(base_mapper))):
+    records = list(organize_states_for_delete(base_mapper, states, uow))
+    for table, mapper in reversed(list(tables_in_order(base_mapper))):
         if mapper.inherits and mapper.passive_deletes:
             continue
-        concerned = [record for record in records if host.writes_to(record[2], table)]
-        commands = list(host.collect_delete_commands(base_mapper, uow, table, concerned))
+        concerned = [record for record in records if writes_to(record[2], table)]
+        commands = list(collect_delete_commands(base_mapper, uow, table, concerned))
         if commands:
             run.outbox(commands[0][1], uow).delete(
                 base_mapper, mapper, table, commands, [record[0] for record in concerned]
             )
-    if any(map(host.watches_deleted, mappers)):
+    if any(map(watches_deleted, mappers)):
         run.drain()
-        host.tell_deleted(records)
+        tell_deleted(records)

@@ -28,8 +28,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .._database import database_of
+from .._sqlalchemy.mapping import all_mappers
 from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class DriftGuard:
     def _mappers(self, session: Session, connection: Connection) -> list[Mapper[Any]]:
         return [
             mapper
-            for mapper in host.all_mappers()
+            for mapper in all_mappers()
             if (self.classes is None or issubclass(mapper.class_, self.classes))
             and _is_bound_to(session, mapper, connection)
         ]

@@ -13,19 +13,19 @@ from typing import Any, Final, overload
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import driver_on
-from .._host.executed import returns_each_update
-from .._host.statements import Kind
 from .._ids import catalogue
-from .._ids.engine import engine_of
 from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.server import server_of
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows.foresight import foreseen_reason
 from .._rows.plan import insert_plan
+from .._sqlalchemy.executed import returns_each_update
+from .._sqlalchemy.listeners import execution_elsewhere, interference_on
+from .._sqlalchemy.statements import Kind
 from .._writers.copy import refused_types
 from .._writers.executemany import fewest_together, table_reason
 from ..reports import Writer
@@ -35,7 +35,7 @@ from .weighing import (
     copy_from,
     hindrance,
     is_distributed,
-    transaction_state,
+    transaction_status,
 )
 
 __all__ = ["Explanation", "Explanations", "explain"]
@@ -175,9 +175,9 @@ def explain(
         reason = why.not_postgresql(connection.dialect.name)
         return Explanations(_explanation(mapper, "orm", None, reason) for mapper in mappers)
     begun = connection.in_transaction()
-    state = transaction_state(connection)
+    state = transaction_status(connection)
     try:
-        foreign = engine_of(connection).reason
+        foreign = server_of(connection).reason
         if foreign is not None:
             return Explanations(_explanation(mapper, "orm", None, foreign) for mapper in mappers)
         keys = [generated_key(mapper).table for mapper in mappers]
@@ -192,7 +192,7 @@ def explain(
         )
         sources = resolve(connection, mappers)
         if begun:
-            state = transaction_state(connection)
+            state = transaction_status(connection)
         held = session_reason or hindrance(connection, state)
         distance = database_of(connection.dialect).distance
         found = [
@@ -229,7 +229,7 @@ def _explain_one(
     reason = class_reason(settings, mapper.base_mapper, connection)
     if not enrols(mapper):
         return _explanation(mapper, "orm", None, reason or why.NOT_ENROLLED)
-    reason = reason or host.interference(connection) or held
+    reason = reason or interference_on(connection) or held
     for table in mapper.tables:
         if reason is None and isinstance(table, Table):
             name = catalogue.table_name(connection, table)
@@ -330,7 +330,7 @@ def _reason_of_many(
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(connection.dialect.driver)
-    return host.execution_elsewhere(connection.dialect) or held
+    return execution_elsewhere(connection.dialect) or held
 
 
 def _mapper_reason(mapper: Mapper[Any]) -> Reason | None:

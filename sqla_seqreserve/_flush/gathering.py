@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .._drivers import driver_of
-from .._host import State
+from .._sqlalchemy.session import is_sharded, peek_dialect, pending_mutations
+from .._sqlalchemy.unit_of_work import State
 from .settings import Settings
 
 __all__ = ["may_gather"]
@@ -35,9 +35,9 @@ def may_gather(
         several = bool(uow.presort_actions) and _changes_links(state)
     else:
         several = any(state.key is not None and not listed for state, (_, listed) in states.items())
-    if not several or uow.session.twophase or host.is_sharded(uow.session):
+    if not several or uow.session.twophase or is_sharded(uow.session):
         return False
-    dialect = host.peek_dialect(uow)
+    dialect = peek_dialect(uow)
     driver = driver_of(dialect) if dialect is not None else None
     return driver is not None and driver.sends_several and driver.returns_each
 
@@ -46,6 +46,6 @@ def _changes_links(state: State) -> bool:
     """Whether a list of objects that link rows tell of was changed."""
     return any(
         prop.secondary is not None
-        and (prop.key in state.committed_state or prop.key in host.pending_mutations(state))
+        and (prop.key in state.committed_state or prop.key in pending_mutations(state))
         for prop in state.manager.mapper.relationships
     )

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
-from .._host import State
 from .._ids.fetch import check_range
 from .._ids.keys import KeySequence
+from .._sqlalchemy.unit_of_work import State
 
 __all__ = ["GivenKeys", "Record"]
 

@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from .. import _host as host
 from .. import _reasons as why
 from .._drivers import CopyRows
 from .._reasons import Reason
@@ -28,6 +27,10 @@ from .._rows import reasons as of_rows
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.proof import cast_reason
+from .._sqlalchemy.engine import MadeValues
+from .._sqlalchemy.mapping import returns_every_column, writes_to
+from .._sqlalchemy.persistence import synchronize_inherited_keys
+from .._sqlalchemy.session import expire_attributes
 from .._writers.copy import copy_rows, refused_types
 from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
@@ -45,9 +48,9 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
     classes = {record[2] for record in inserts}
     if len(classes) == 1:
         [only] = classes
-        groups = [(only, inserts)] if host.writes_to(only, table) else []
+        groups = [(only, inserts)] if writes_to(only, table) else []
     else:
-        concerned = [record for record in inserts if host.writes_to(record[2], table)]
+        concerned = [record for record in inserts if writes_to(record[2], table)]
         groups = [(cls, list(found)) for cls, found in groupby(concerned, key=itemgetter(2))]
         if not _keeps_order(uow.seqreserve, groups, table):
             merged: dict[Mapper[Any], list[Record]] = {}
@@ -274,7 +277,7 @@ def _insert_batch(
         _written(run, table, records, "orm", reason, seconds)
 
     run.outbox(records[0][3], uow).add_made(
-        base_mapper, plan.mapper, table, records, parameters, host.MadeValues(made), written
+        base_mapper, plan.mapper, table, records, parameters, MadeValues(made), written
     )
 
 
@@ -340,7 +343,7 @@ def _after_copy(
     # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
-    if columns and host.returns_every_column(mapper, plan.table):
+    if columns and returns_every_column(mapper, plan.table):
         columns = [column for column in batch.omitted if column in plan.source.values()]
     # A partition attached meanwhile may have a trigger that no lock of ours kept away.
     if columns or plan.facts.kind == "p":
@@ -360,10 +363,10 @@ def _after_copy(
     ]
     if expired:
         for state, _, _, _ in records:
-            host.expire_attributes(state, expired)
+            expire_attributes(state, expired)
     if plan.hands_on_keys:
         for state, _, _, _ in records:
-            host.synchronize_inherited_keys(mapper, plan.table, state, uow)
+            synchronize_inherited_keys(mapper, plan.table, state, uow)
 
 
 def _written(

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from .. import _host as host
 from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import MODE_OFF, MODE_RESERVE, Reason
+from .._sqlalchemy.adapted import set_adapted_rowcount
+from .._sqlalchemy.persistence import ROWS_COUNTED
 from .settings import Settings
 
 __all__ = ["follow"]
@@ -26,7 +27,7 @@ def follow(connection: Connection, current: Callable[[], Settings]) -> None:
     driver = driver_on(connection)
     if driver is None:
         return
-    if driver.begins_along and driver.state(connection.connection) == "idle":
+    if driver.begins_along and driver.transaction_status(connection.connection) == "idle":
         begin_along(connection, None)
 
     def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> Many:
@@ -39,7 +40,7 @@ def follow(connection: Connection, current: Callable[[], Settings]) -> None:
         found = write_many(cursor, statement, parameters, context, settings.copy_min_rows)
         if not isinstance(found, Reason):
             return Many(found)
-        counted = context.execution_options.get(host.ROWS_COUNTED)
+        counted = context.execution_options.get(ROWS_COUNTED)
         if not (counted and _count(cursor, statement, parameters, context)):
             return Many(0, found)
         return Many(len(parameters), found)
@@ -55,5 +56,5 @@ def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any)
     for row in parameters:
         cursor.execute(statement, row)
         count += cursor.rowcount
-    host.set_adapted_rowcount(cursor, count)
+    set_adapted_rowcount(cursor, count)
     return True

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
-from .._host import State
+from .._sqlalchemy.unit_of_work import State
 from .._writers.refusal import error_fields, line_in
 
 __all__ = ["note_refusal"]

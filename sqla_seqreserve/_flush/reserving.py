@@ -12,23 +12,23 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import driver_of, driver_on
-from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.engine import ask_engine
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
+from .._ids.server import ask_server
 from .._reasons import Reason
 from .._routes import Pending, Route
 from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
+from .._sqlalchemy.mapping import watches_insert
+from .._sqlalchemy.unit_of_work import State
 from .aside import Aside
 from .given import GivenKeys
 from .settings import Settings
@@ -37,7 +37,7 @@ from .weighing import (
     chosen_route,
     hindrance,
     is_distributed,
-    transaction_state,
+    transaction_status,
     wishes_for,
 )
 
@@ -90,7 +90,7 @@ class Reserving:
         :param may_restart: the flush can begin anew if its first message finds that kept keys are
             no longer good.
         """
-        state = transaction_state(connection)
+        state = transaction_status(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
         wishes = wishes_for(self._settings, pending, needed=needed)
@@ -99,7 +99,7 @@ class Reserving:
             return
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
-        on_citus = ask_engine(connection).kind == "citus"
+        on_citus = ask_server(connection).kind == "citus"
         if on_citus:
             # What a table costs must be known before the way is chosen.
             self._keys.sources.update(resolve(connection, pending))
@@ -128,7 +128,7 @@ class Reserving:
             return
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.
-            held = held or hindrance(connection, transaction_state(connection))
+            held = held or hindrance(connection, transaction_status(connection))
             if held is not None:
                 break
             if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
@@ -154,7 +154,7 @@ class Reserving:
             what kept a class from its keys, or from COPY, is still there.
         """
         driver = driver_of(connection.dialect)
-        is_idle = driver is not None and driver.state(connection.connection) == "idle"
+        is_idle = driver is not None and driver.transaction_status(connection.connection) == "idle"
         found = resolve(connection, pending)
         self._keys.sources.update(found)
         chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
@@ -270,7 +270,7 @@ class Reserving:
                 self._keys.generations
                 or not source.is_reservable
                 or not lacks_key(mapper, states)
-                or host.watches_insert(mapper)
+                or watches_insert(mapper)
             ):
                 continue
 
@@ -311,7 +311,7 @@ class Reserving:
             and mapper not in self.copied
             and settings.mode == "bulk"
             and settings.reserve == "auto"
-            and not (self._keys.generations or host.watches_insert(mapper))
+            and not (self._keys.generations or watches_insert(mapper))
         ):
             return True
         if late or len(states) == 1:

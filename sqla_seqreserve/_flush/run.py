@@ -10,17 +10,21 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _host as host
 from .. import _reasons as why
 from .._drivers import driver_on
-from .._host import State
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.engine import Engine, ask_engine
 from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
+from .._ids.server import Server, ask_server
 from .._reasons import Reason
 from .._rows.reasons import FEW
+from .._sqlalchemy.attributes import NO_VALUE
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
+from .._sqlalchemy.persistence import save_in_order, save_obj
+from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
+from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import Writer
@@ -36,7 +40,7 @@ from .tally import Tally, tell_failed
 from .weighing import (
     class_reason,
     fewest_of,
-    transaction_state,
+    transaction_status,
 )
 
 __all__ = ["FlushRun"]
@@ -76,14 +80,14 @@ class FlushRun:
         """The connection that this flush uses for ``base_mapper``; asked for once."""
         connection = self._connections.get(base_mapper)
         if connection is None:
-            connection = self._connections[base_mapper] = host.connection_for(uow, base_mapper)
+            connection = self._connections[base_mapper] = connection_for(uow, base_mapper)
         return connection
 
     # Reserving
 
     def may_reserve(self, session: Session) -> bool:
         """Whether anything of this flush may be done otherwise than SQLAlchemy does it."""
-        return self.settings.mode != "off" and not host.is_sharded(session)
+        return self.settings.mode != "off" and not is_sharded(session)
 
     def reserve(self, uow: Any, cycle: Cycle | None = None) -> None:
         """Choose the way that each connection's new objects go, and reserve the keys that must be
@@ -109,7 +113,7 @@ class FlushRun:
         for mapper, states in every.items():
             if self.settings.enrols(mapper):
                 connection = self.connection_for(uow, mapper.base_mapper)
-                if connection in by_connection or self._engine(connection).reason is None:
+                if connection in by_connection or self._server(connection).reason is None:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.drift_guard is not None:
             self.settings.drift_guard.examine(uow.session, by_connection)
@@ -135,10 +139,10 @@ class FlushRun:
         return (
             bool(self.settings.prefetch)
             and not self._is_again
-            and not any(map(host.watches_insert, pending))
-            and not any(map(host.watches_update, uow.mappers))
-            and not any(map(host.watches_delete, uow.mappers))
-            and host.has_one_bind(uow)
+            and not any(map(watches_insert, pending))
+            and not any(map(watches_update, uow.mappers))
+            and not any(map(watches_delete, uow.mappers))
+            and has_one_bind(uow)
         )
 
     def begin_again(self) -> None:
@@ -153,10 +157,10 @@ class FlushRun:
         self._is_again = True
         self._begin()
 
-    def _engine(self, connection: Connection) -> Engine:
+    def _server(self, connection: Connection) -> Server:
         """What the server is, asked where nothing was ever flushed to it."""
-        was_idle = transaction_state(connection) == "idle"
-        engine = ask_engine(connection)
+        was_idle = transaction_status(connection) == "idle"
+        engine = ask_server(connection)
         if was_idle:
             drop_snapshot(connection)
         return engine
@@ -298,7 +302,7 @@ class FlushRun:
         """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
         if self.settings.mode == "off":
             return why.MODE_OFF
-        if host.is_sharded(uow.session):
+        if is_sharded(uow.session):
             return why.SHARDED
         if uow.session.twophase:
             return why.TWO_PHASE
@@ -315,7 +319,7 @@ class FlushRun:
         for once.
         """
         if self._interference is None or self._interference[0] is not connection:
-            self._interference = connection, host.interference(connection)
+            self._interference = connection, interference_on(connection)
         return self._interference[1]
 
     def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
@@ -323,9 +327,9 @@ class FlushRun:
         from the circle: where that was taken out, parents still go before their children.
         """
         if self.taken_out is not None and all(state.key is None for state in states):
-            host.save_in_order(base_mapper, self.keys.in_order(states), uow)
+            save_in_order(base_mapper, self.keys.in_order(states), uow)
         else:
-            host.save_obj(base_mapper, states, uow)
+            save_obj(base_mapper, states, uow)
 
     # Reporting
 
@@ -364,7 +368,7 @@ class FlushRun:
 
 def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:
     """Have a row hold what it held before a foreign key was copied to it."""
-    if before is host.NO_VALUE:
+    if before is NO_VALUE:
         row.pop(attribute, None)
     else:
         row[attribute] = before

@@ -19,8 +19,13 @@ from typing import Any, TypeAlias
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
-from .. import _host as host
-from .._host import State
+from .._sqlalchemy.attributes import NO_VALUE, collection_adapter, instance_state
+from .._sqlalchemy.changes import LinkKind
+from .._sqlalchemy.mapping import is_watched, kept_with, plain_attribute
+from .._sqlalchemy.session import connection_for, had_members, pending_mutations
+from .._sqlalchemy.unit_of_work import ManyToMany, State
+from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
+from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
 
 __all__ = [
     "Copied",
@@ -39,7 +44,7 @@ it refers to.
 """
 
 
-class ProcessAll(host.ProcessAll):
+class ProcessAll(SQLAlchemyProcessAll):
     """Processes one relationship for all objects of a flush, between its parents' and its
     children's saves.
     """
@@ -79,7 +84,7 @@ class ProcessAll(host.ProcessAll):
             processor.process_saves(uow, rest)
 
 
-class PostUpdateAll(host.PostUpdateAll):
+class PostUpdateAll(SQLAlchemyPostUpdateAll):
     """Writes foreign keys once the rows that they refer to are written."""
 
     __slots__ = ()
@@ -137,14 +142,14 @@ class Copying:
         if not target.modified:
             return False
         for (_, right), value in zip(self.pairs, values, strict=True):
-            before = row.get(right, host.NO_VALUE)
+            before = row.get(right, NO_VALUE)
             target.committed_state.setdefault(right, before)
             self.copied.append((row, right, before, source))
             row[right] = value
         return True
 
 
-class LinkProcessor(host.ManyToMany):
+class LinkProcessor(ManyToMany):
     """Processes a many-to-many relationship as SQLAlchemy does, with link rows that travel with the
     next message.
     """
@@ -157,9 +162,9 @@ class LinkProcessor(host.ManyToMany):
         secondary_delete: list[dict[str, Any]],
     ) -> None:
         run = uowcommit.seqreserve
-        connection = host.connection_for(uowcommit, self.mapper)
+        connection = connection_for(uowcommit, self.mapper)
         outbox = run.outbox(connection, uowcommit)
-        kinds: tuple[tuple[host.LinkKind, list[dict[str, Any]]], ...] = (
+        kinds: tuple[tuple[LinkKind, list[dict[str, Any]]], ...] = (
             ("delete", secondary_delete),
             ("update", secondary_update),
             ("insert", secondary_insert),
@@ -179,9 +184,9 @@ def link_processor(processor: Any) -> LinkProcessor | None:
     """The processor of a many-to-many relationship whose link rows travel with others; ``None``
     where it is not SQLAlchemy's own. Made once.
     """
-    if type(processor) is not host.ManyToMany:
+    if type(processor) is not ManyToMany:
         return None
-    kept = host.kept_with(processor.parent)
+    kept = kept_with(processor.parent)
     found: LinkProcessor | None = kept.get(processor)
     if found is None:
         twin: Any = copy(processor)
@@ -194,7 +199,7 @@ def _is_untouched(copying: Copying, state: State) -> bool:
     """Whether nothing is copied of an object that has its row, for neither its relationship nor its
     key was changed.
     """
-    if state.key is None or copying.key in host.pending_mutations(state):
+    if state.key is None or copying.key in pending_mutations(state):
         return False
     changed = state.committed_state
     return copying.key not in changed and (
@@ -221,11 +226,11 @@ def copying_of(processor: Any, copied: list[Copied]) -> Copying | None:
     target = processor.parent if many_to_one else processor.mapper
     pairs = []
     for left, right in processor.prop.synchronize_pairs:
-        held = host.plain_attribute(source, left)
-        referring = host.plain_attribute(target, right)
+        held = plain_attribute(source, left)
+        referring = plain_attribute(target, right)
         if held is None or referring is None:
             return None
-        if right.primary_key or host.is_watched(target, referring):
+        if right.primary_key or is_watched(target, referring):
             return None
         pairs.append((held, referring))
     return Copying(processor, processor.key, tuple(pairs), set(), copied)
@@ -241,7 +246,7 @@ def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
     related = row[key]
     if related is None:
         return key not in state.committed_state or copying.clear(state, row)
-    source = host.instance_state(related)
+    source = instance_state(related)
     return source in uow.states and copying.accepts(source) and copying.copy(source, state, row)
 
 
@@ -252,12 +257,12 @@ def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
     row, key = state.dict, copying.key
     if key not in row:
         return key not in state.committed_state
-    if host.had_members(state, key):
+    if had_members(state, key):
         return False
     for related in _members(copying.processor.prop.uselist, row[key]):
         if related is None:
             return False
-        target = host.instance_state(related)
+        target = instance_state(related)
         if (
             target.key is not None
             or uow.states.get(target) != (False, False)
@@ -269,4 +274,4 @@ def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
 
 
 def _members(uselist: bool, value: Any) -> Iterable[Any]:
-    return host.collection_adapter(value) if uselist else (value,)
+    return collection_adapter(value) if uselist else (value,)

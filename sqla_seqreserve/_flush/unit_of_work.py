@@ -29,11 +29,40 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .._drivers import OutdatedError
-from .._host import State
-from .._host.collector import collector_paused
 from .._reasons import Reason
+from .._sqlalchemy.attributes import CALLABLES_OK, PASSIVE_NO_INITIALIZE
+from .._sqlalchemy.collector import collector_paused
+from .._sqlalchemy.mapping import (
+    has_work_after_insert,
+    has_work_after_update,
+    tables_in_order,
+    watches_insert,
+    watches_update,
+)
+from .._sqlalchemy.persistence import (
+    collect_update_commands,
+    finalize_saved,
+    organize_states_for_save,
+)
+from .._sqlalchemy.session import (
+    pending_states,
+    register_deleted,
+    register_inserted,
+    register_persistent,
+)
+from .._sqlalchemy.unit_of_work import (
+    HISTORY_BLANK,
+    SaveUpdateAll,
+    SaveUpdateState,
+    State,
+    UOWTransaction,
+    check_polymorphic_identities,
+    presort,
+)
+from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
+from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
+from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
 from .aside import pending_by_mapper, stay_out
 from .cycles import find_cycle
 from .deleting import DeleteAll
@@ -63,7 +92,7 @@ def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
 
     :param partial: the flush was asked for certain objects only (``session.flush(objects)``).
     """
-    if partial or len(host.pending_states(uow.session)) > _FEW or is_told(settings):
+    if partial or len(pending_states(uow.session)) > _FEW or is_told(settings):
         _reserve_in(uow, settings, partial=partial)
     else:
         uow.__class__ = DecidingUnitOfWork
@@ -80,10 +109,10 @@ def settings_of(uow: Any) -> Settings | None:
 def _reserve_in(uow: Any, settings: Settings, *, partial: bool) -> None:
     uow.__class__ = ReservingUnitOfWork
     uow.seqreserve = FlushRun(settings, partial)
-    uow.pending = host.pending_states(uow.session)
+    uow.pending = pending_states(uow.session)
 
 
-class DecidingUnitOfWork(host.UOWTransaction):
+class DecidingUnitOfWork(UOWTransaction):
     """SQLAlchemy's unit of work of a flush with few new objects, as it is until it executes: then
     it stays so, or becomes a :class:`ReservingUnitOfWork`.
     """
@@ -136,7 +165,7 @@ def _counts_versions(uow: Any) -> bool:
     )
 
 
-class ReservingUnitOfWork(host.UOWTransaction):
+class ReservingUnitOfWork(UOWTransaction):
     """SQLAlchemy's unit of work of one flush, which reserves keys and saves through COPY."""
 
     seqreserve: FlushRun
@@ -144,7 +173,7 @@ class ReservingUnitOfWork(host.UOWTransaction):
 
     def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None:
         super()._per_mapper_flush_actions(mapper)
-        for kind in (host.SaveUpdateAll, host.DeleteAll):
+        for kind in (SaveUpdateAll, SQLAlchemyDeleteAll):
             _take_over_action(self.postsort_actions[kind, mapper.base_mapper])
 
     def register_object(
@@ -174,21 +203,21 @@ class ReservingUnitOfWork(host.UOWTransaction):
         return True
 
     def get_attribute_history(
-        self, state: State, key: str, passive: Any = host.PASSIVE_NO_INITIALIZE
+        self, state: State, key: str, passive: Any = PASSIVE_NO_INITIALIZE
     ) -> Any:
         """As SQLAlchemy's, quick for a relationship of a new object that nobody has touched."""
         if (
             state.key is None
-            and not passive & host.CALLABLES_OK
+            and not passive & CALLABLES_OK
             and key not in state.dict
             and key not in state.committed_state
             and "_pending_mutations" not in state.__dict__
         ):
-            return host.HISTORY_BLANK
+            return HISTORY_BLANK
         return super().get_attribute_history(state, key, passive)
 
     def _generate_actions(self) -> set[Any]:
-        host.presort(self)
+        presort(self)
         run = self.seqreserve
         cycle = find_cycle(self) if run.may_reserve(self.session) else None
         run.reserve(self, cycle)
@@ -197,9 +226,9 @@ class ReservingUnitOfWork(host.UOWTransaction):
         actions = super()._generate_actions()
         if self.seqreserve.aside is None or self.seqreserve.gathers:
             for action in actions:
-                if action.__class__ is host.ProcessAll:
+                if action.__class__ is SQLAlchemyProcessAll:
                     action.__class__ = ProcessAll
-                elif action.__class__ is host.PostUpdateAll:
+                elif action.__class__ is SQLAlchemyPostUpdateAll:
                     action.__class__ = PostUpdateAll
         return actions
 
@@ -235,15 +264,15 @@ class ReservingUnitOfWork(host.UOWTransaction):
         deleted = {state for state, (is_delete, _) in self.states.items() if is_delete}
         saved = self.states.keys() - deleted
         if deleted:
-            host.register_deleted(self.session, deleted)
+            register_deleted(self.session, deleted)
         with collector_paused(len(saved)):
-            saved.difference_update(host.register_inserted(self.session, saved))
+            saved.difference_update(register_inserted(self.session, saved))
         if saved:
-            host.register_persistent(self.session, saved)
+            register_persistent(self.session, saved)
         self.seqreserve.tally.report()
 
 
-class SaveAll(host.SaveUpdateAll):
+class SaveAll(SaveUpdateAll):
     """Saves every object of an inheritance hierarchy."""
 
     __slots__ = ()
@@ -253,14 +282,14 @@ class SaveAll(host.SaveUpdateAll):
 
     def per_state_flush_actions(self, uow: Any) -> Iterator[Any]:
         for action in super().per_state_flush_actions(uow):
-            if isinstance(action, host.SaveUpdateState):
+            if isinstance(action, SaveUpdateState):
                 action.__class__ = SaveSome
             yield action
 
 
 _OURS: Final[Mapping[type[Any], type[Any]]] = {
-    host.SaveUpdateAll: SaveAll,
-    host.DeleteAll: DeleteAll,
+    SaveUpdateAll: SaveAll,
+    SQLAlchemyDeleteAll: DeleteAll,
 }
 
 
@@ -271,7 +300,7 @@ def _take_over_action(action: Any) -> None:
         action.__class__ = ours
 
 
-class SaveSome(host.SaveUpdateState):
+class SaveSome(SaveUpdateState):
     """Saves objects of a cyclic graph, those that are ready together at once."""
 
     __slots__ = ()
@@ -296,7 +325,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
         _save_stock(base_mapper, states, uow, reason)
         return
     if any(
-        host.watches_insert(mapper) or host.watches_update(mapper)
+        watches_insert(mapper) or watches_update(mapper)
         for mapper in {state.manager.mapper for state in states}
     ):
         run.settle()
@@ -312,16 +341,16 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
             has_identity,
             row_switch,
             version,
-        ) in host.organize_states_for_save(base_mapper, states, uow):
+        ) in organize_states_for_save(base_mapper, states, uow):
             if has_identity or row_switch:
                 updates.append((state, row, mapper, connection, version))
             else:
                 inserts.append((state, row, mapper, connection))
         if run.keys.generations:
             inserts.sort(key=lambda record: run.keys.order(record[0]))
-    for table, mapper in host.tables_in_order(base_mapper):
+    for table, mapper in tables_in_order(base_mapper):
         if updates:
-            commands = host.collect_update_commands(uow, table, updates)
+            commands = collect_update_commands(uow, table, updates)
             run.outbox(updates[0][3], uow).update(
                 base_mapper, mapper, table, commands, together=run.settings.mode == "bulk"
             )
@@ -361,14 +390,14 @@ def _organize_reserved(
     """
     run: FlushRun = uow.seqreserve
     if not run.keys.reserved.issuperset(states) or any(
-        map(host.watches_insert, base_mapper.self_and_descendants)
+        map(watches_insert, base_mapper.self_and_descendants)
     ):
         return None
     connection = run.connection_for(uow, base_mapper)
     records = [
         (state, state.dict, state.manager.mapper, connection) for state in run.keys.in_order(states)
     ]
-    host.check_polymorphic_identities(records)
+    check_polymorphic_identities(records)
     return records
 
 
@@ -378,11 +407,11 @@ def _finalize(
     """SQLAlchemy's last pass: ``after_insert``, ``after_update``, expiry of what the database
     computes.
     """
-    if any(map(host.has_work_after_insert, {record[2] for record in inserts})) or any(
-        map(host.has_work_after_update, {record[2] for record in updates})
+    if any(map(has_work_after_insert, {record[2] for record in inserts})) or any(
+        map(has_work_after_update, {record[2] for record in updates})
     ):
         uow.seqreserve.drain()
-        host.finalize_saved(
+        finalize_saved(
             base_mapper,
             uow,
             [

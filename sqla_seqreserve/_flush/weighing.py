@@ -10,15 +10,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
-from .._ids.engine import engine_of
 from .._ids.keys import generated_key
+from .._ids.server import server_of
 from .._reasons import Reason
 from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
+from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.mapping import watches_insert
 from .._writers.copy import no_copy_reason
 from .settings import Settings
 
@@ -29,7 +30,7 @@ __all__ = [
     "fewest_of",
     "hindrance",
     "is_distributed",
-    "transaction_state",
+    "transaction_status",
     "wishes_for",
 ]
 
@@ -52,7 +53,7 @@ def class_reason(
         return why.NOT_BATCHED
     if connection.dialect.name != "postgresql":
         return why.not_postgresql(connection.dialect.name)
-    reason = engine_of(connection).reason
+    reason = server_of(connection).reason
     if reason is not None:
         return reason
     if settings.mode == "reserve":
@@ -60,10 +61,10 @@ def class_reason(
     return no_copy_reason(connection)
 
 
-def transaction_state(connection: Connection) -> str:
+def transaction_status(connection: Connection) -> str:
     """Whether the connection's next statement begins a transaction, as far as its driver tells."""
     driver = driver_of(connection.dialect)
-    return driver.state(connection.connection) if driver is not None else "open"
+    return driver.transaction_status(connection.connection) if driver is not None else "open"
 
 
 def hindrance(connection: Connection, state: str) -> Reason | None:
@@ -72,7 +73,7 @@ def hindrance(connection: Connection, state: str) -> Reason | None:
     """
     if state == "autocommit":
         return why.AUTOCOMMIT
-    if host.sees_the_present(connection):
+    if sees_the_present(connection):
         return None
     if state == "open" or driver_of(connection.dialect) is None:
         return why.OLD_SNAPSHOT
@@ -110,7 +111,7 @@ def wishes_for(
         needed
         or settings.reserve == "always"
         or settings.mode == "reserve"
-        or any(host.watches_insert(mapper) for mapper in mappers)
+        or any(watches_insert(mapper) for mapper in mappers)
     )
     return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch))
 

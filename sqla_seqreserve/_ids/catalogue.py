@@ -24,8 +24,8 @@ from sqlalchemy.sql import quoted_name
 from .._database import database_of
 from .._reasons import Reason
 from .defaults import DEFAULT, DefaultFacts, default_of
-from .engine import IS_DISTRIBUTED
 from .numbering import NUMBERED_BY
+from .server import IS_DISTRIBUTED
 from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
 
 __all__ = [

@@ -31,7 +31,6 @@ from sqlalchemy import Connection, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import (
@@ -44,12 +43,14 @@ from .._drivers import (
 )
 from .._drivers.statements import run_on_driver
 from .._reasons import Reason
+from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.listeners import execution_elsewhere
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
-from .engine import on_this_node
 from .keys import KeySequence
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
+from .server import on_this_node
 
 __all__ = [
     "IdRequest",
@@ -113,8 +114,8 @@ def drop_snapshot(connection: Connection) -> None:
     driver = driver_of(connection.dialect)
     if (
         driver is not None
-        and driver.state(connection.connection) == "open"
-        and not host.sees_the_present(connection)
+        and driver.transaction_status(connection.connection) == "open"
+        and not sees_the_present(connection)
     ):
         connection.connection.rollback()
 
@@ -314,14 +315,16 @@ class _Statement:
     def _is_present(self) -> bool:
         """Whether the lock is taken before the transaction has a snapshot."""
         driver = self.driver
-        return driver is not None and driver.state(self.connection.connection) == "idle"
+        return (
+            driver is not None and driver.transaction_status(self.connection.connection) == "idle"
+        )
 
     def locking(self) -> str:
         """The lock of the tables, as INSERT takes it."""
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
         locking = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
         # What is more than a LOCK takes a snapshot, which must not be older than the lock.
-        if self.distributed and host.sees_the_present(self.connection):
+        if self.distributed and sees_the_present(self.connection):
             locking = on_this_node(locking)
         return locking
 
@@ -329,10 +332,13 @@ class _Statement:
         driver = self.driver
         text = reservation(self.requests, self.branches, self.is_present)
         # Where somebody else executes, nothing can be done in place of execute().
-        if driver is None or host.execution_elsewhere(self.connection.dialect) is not None:
+        if driver is None or execution_elsewhere(self.connection.dialect) is not None:
             return [tuple(row) for row in self.connection.execute(text, self.parameters)]
         lock: str | None = self.locking()
-        if driver.lock_round_trips and driver.state(self.connection.connection) == "autocommit":
+        if (
+            driver.lock_round_trips
+            and driver.transaction_status(self.connection.connection) == "autocommit"
+        ):
             # It would end with the statement that takes it.
             lock = None
         return _query(self.connection, driver, lock, text, self.parameters, self.types)

@@ -32,10 +32,10 @@ from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._reasons import Reason
+from .._sqlalchemy.mapping import kept_with, result_processor
 from ..errors import SequenceNotFoundError, UnmappedClassError
 from . import catalogue
 from .defaults import DefaultFacts
@@ -153,7 +153,7 @@ def mapper_of(model: object) -> Mapper[Any]:
 
 def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
     """The generated key of ``mapper``, from the mapping alone; computed once."""
-    kept = host.kept_with(mapper)
+    kept = kept_with(mapper)
     key: GeneratedKey | None = kept.get(GeneratedKey)
     if key is None:
         key = kept[GeneratedKey] = _find_generated_key(mapper)
@@ -338,7 +338,7 @@ def _resolve_one(
         maximum,
         model_maximum,
         column.always_identity,
-        host.result_processor(key.column.type, connection.dialect),
+        result_processor(key.column.type, connection.dialect),
         default=default,
     )
 

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Mapper
 from .._drivers import driver_of
 from ..errors import SequenceNotFoundError
 from . import catalogue
-from .engine import ask_engine
 from .fetch import IdRequest, drop_snapshot, take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
+from .server import ask_server
 
 __all__ = ["Reserved", "reserve"]
 
@@ -48,10 +48,10 @@ def reserve(
     """
     driver = driver_of(connection.dialect)
     for _ in range(_ATTEMPTS):
-        idle = driver is not None and driver.state(connection.connection) == "idle"
+        idle = driver is not None and driver.transaction_status(connection.connection) == "idle"
         sources = resolve(connection, counts, to_write=False)
         for source in sources.values():
-            require(source, on_citus=source.is_missing and ask_engine(connection).kind == "citus")
+            require(source, on_citus=source.is_missing and ask_server(connection).kind == "citus")
         if idle:
             drop_snapshot(connection)
         requests = [

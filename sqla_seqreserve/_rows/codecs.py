@@ -23,11 +23,11 @@ from sqlalchemy import JSON, Boolean, Connection, Dialect, Enum
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import ARRAY, TypeEngine
 
-from .. import _host as host
 from .. import _reasons as why
 from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
 from .._reasons import Reason
+from .._sqlalchemy.mapping import casts_each, insert_cast
 
 if TYPE_CHECKING:
     from .checks import Check
@@ -226,12 +226,12 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
     if column.is_unknown_domain:
         return Refusal(why.domain_over_domain(column.name), False)
     try:
-        cast = host.insert_cast(type_, dialect).lower()
+        cast = insert_cast(type_, dialect).lower()
     except SQLAlchemyError:
         return Refusal(why.no_model_type(column.name), False)
     modelled = Modelled(_name(cast), _size(cast), column)
     found = _found(table, modelled, _implementation(type_, dialect))
-    each = host.casts_each(type_, dialect)
+    each = casts_each(type_, dialect)
     if isinstance(found, Refusal):
         return replace(found, casts=not each)
     return replace(found, casts_each=each, is_own=_is_own(modelled))

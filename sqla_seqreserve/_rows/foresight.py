@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from sqlalchemy import Column
 
-from .. import _host as host
 from .. import _reasons as why
 from .._ids.keys import KeySequence, may_be_generated
 from .._reasons import Reason
+from .._sqlalchemy.mapping import kept_with
 from . import reasons as of_rows
 from .codecs import Codec
 from .defaults import Missing
@@ -82,7 +82,7 @@ def refusal_of(
 
 def note_refusal(plan: InsertPlan) -> None:
     """Have all rows of the class looked at from now on."""
-    host.kept_with(plan.mapper)[refusal_of] = True
+    kept_with(plan.mapper)[refusal_of] = True
 
 
 def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
@@ -131,7 +131,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
 
 
 def _was_refused(plan: InsertPlan) -> bool:
-    return refusal_of in host.kept_with(plan.mapper)
+    return refusal_of in kept_with(plan.mapper)
 
 
 def _unknown(codec: Codec, types: set[type]) -> set[type]:

@@ -12,10 +12,22 @@ from typing import Any, Final
 from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .. import _reasons as why
 from .._ids.catalogue import TableFacts, stored_name
 from .._reasons import Reason
+from .._sqlalchemy.mapping import (
+    attributes_to_columns,
+    bind_processor,
+    hands_on_keys,
+    has_bind_expression,
+    insert_orm_defaults,
+    is_sentinel,
+    kept_with,
+    key_columns,
+    plain_callable,
+    prefers_eager_defaults,
+    server_default_columns,
+)
 from .codecs import Codec, Refusal, codec_for, is_uniform
 
 __all__ = ["Absent", "ColumnPlan", "InsertPlan", "insert_plan"]
@@ -118,10 +130,10 @@ def insert_plan(
     mapper: Mapper[Any], table: Table, facts: TableFacts, dialect: Dialect
 ) -> InsertPlan:
     """The plan for these; computed once, and again when the mapping or the table has changed."""
-    plans: dict[Any, InsertPlan] = host.kept_with(mapper).setdefault(InsertPlan, {})
+    plans: dict[Any, InsertPlan] = kept_with(mapper).setdefault(InsertPlan, {})
     key = (table, id(dialect))
     plan = plans.get(key)
-    source = host.attributes_to_columns(mapper, table)
+    source = attributes_to_columns(mapper, table)
     if plan is None or plan.facts is not facts or plan.source is not source:
         if len(plans) >= _MOST_PLANS:
             plans.clear()
@@ -136,14 +148,14 @@ def _make_plan(
     dialect: Dialect,
     source: Mapping[str, Any],
 ) -> InsertPlan:
-    orm_defaults = host.insert_orm_defaults(mapper, table)
+    orm_defaults = insert_orm_defaults(mapper, table)
     by_column = {column: attribute for attribute, column in source.items()}
     columns = tuple(
         _plan_column(mapper, table, column, by_column.get(column), facts, dialect, orm_defaults)
         for column in table.columns
-        if (column in by_column or column.default is not None) and not host.is_sentinel(column)
+        if (column in by_column or column.default is not None) and not is_sentinel(column)
     )
-    sentinels = [str(column.name) for column in table.columns if host.is_sentinel(column)]
+    sentinels = [str(column.name) for column in table.columns if is_sentinel(column)]
     context_defaults = (
         plan.column.name
         for plan in columns
@@ -161,9 +173,9 @@ def _make_plan(
         facts,
         reason,
         columns,
-        host.hands_on_keys(mapper, table),
-        host.prefers_eager_defaults(mapper, dialect, table),
-        tuple(host.server_default_columns(mapper, table)),
+        hands_on_keys(mapper, table),
+        prefers_eager_defaults(mapper, dialect, table),
+        tuple(server_default_columns(mapper, table)),
         source,
         next(context_defaults, None),
         next(iter(sentinels), None),
@@ -178,7 +190,7 @@ def _numbers_more(mapper: Mapper[Any], table: Table, facts: TableFacts) -> bool:
     """Whether the database gives a column that is no key another value for each row, which tells
     of their order.
     """
-    keys = {stored_name(str(key.name)) for key in host.key_columns(mapper, table)}
+    keys = {stored_name(str(key.name)) for key in key_columns(mapper, table)}
     return any(
         column.sequence is not None
         or (column.default is not None and not column.default.expression.endswith(_RANDOM))
@@ -227,7 +239,7 @@ def _plan_column(
         reason = why.no_column(table.name, column.name)
     elif in_database.generated:
         reason = why.computed(column.name)
-    elif host.has_bind_expression(column.type, dialect):
+    elif has_bind_expression(column.type, dialect):
         reason = why.wrapped_in_sql(column.name)
     else:
         found = codec_for(column.type, in_database, dialect)
@@ -260,13 +272,13 @@ def _plan_column(
         absent,
         codec,
         reason,
-        host.bind_processor(column.type, dialect),
+        bind_processor(column.type, dialect),
         evaluates_none,
         default,
         is_version,
         casts,
         is_uniform(column.type, dialect),
-        None if attribute in orm_defaults or is_version else host.plain_callable(column.default),
+        None if attribute in orm_defaults or is_version else plain_callable(column.default),
         is_version or (attribute is not None and attribute in orm_defaults),
     )
 

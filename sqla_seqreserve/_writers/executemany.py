@@ -19,13 +19,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from .. import _host as host
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
-from .._host.listeners import is_listened_to
-from .._host.statements import Kind, is_in_schemas_of
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._reasons import Reason
@@ -33,6 +30,10 @@ from .._rows import reasons as of_rows
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
+from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.listeners import execution_elsewhere, is_listened_to
+from .._sqlalchemy.statements import Kind, is_in_schemas_of
+from .._sqlalchemy.waiting import before_next_statement
 from .copy import copy_statement, no_copy_reason
 from .many_sql import (
     FAILED_COMPARISON,
@@ -73,7 +74,7 @@ def write_many(
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(context.dialect.driver)
-    elsewhere = host.execution_elsewhere(context.dialect)
+    elsewhere = execution_elsewhere(context.dialect)
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
@@ -84,14 +85,16 @@ def write_many(
     rewriting = rewriting_of(context, statement)
     if rewriting is None:
         return of_rows.NOT_PLAIN
-    if driver.state(connection.connection) == "autocommit" or not host.sees_the_present(connection):
+    if driver.transaction_status(connection.connection) == "autocommit" or not sees_the_present(
+        connection
+    ):
         return why.NOT_COMPARABLE
     if not is_in_schemas_of(connection, context):
         return of_rows.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
     if not catalogue.cached_facts(connection, [name]) and is_listened_to(connection):
         # The query of the catalogue would begin within this statement, which listeners heard of.
-        host.before_next_statement(connection, lambda: catalogue.table_facts(connection, [name]))
+        before_next_statement(connection, lambda: catalogue.table_facts(connection, [name]))
         return of_rows.NOT_LOOKED_AT
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None:

@@ -19,18 +19,32 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
-from .. import _host as host
 from .._database import database_of
 from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
 from .._drivers.statements import count_message, tell_travelled
-from .._ids.engine import engine_of
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
+from .._ids.server import server_of
+from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_brings_back, update_kind
+from .._sqlalchemy.engine import MadeValues, sends_as_it_is
+from .._sqlalchemy.mapping import (
+    hands_on_keys,
+    key_columns,
+    prefers_eager_defaults,
+    server_default_columns,
+)
+from .._sqlalchemy.persistence import (
+    collect_insert_commands,
+    emit_insert_statements,
+    emit_update_statements,
+)
+from .._sqlalchemy.unit_of_work import State
+from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
 from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
 
 __all__ = ["Outbox"]
 
-Refused = Callable[[DBAPIError, Table, Sequence[host.State], int], None]
+Refused = Callable[[DBAPIError, Table, Sequence[State], int], None]
 """Is told that the server refused one of these objects, and the mark of its statement."""
 
 _FEW_NUMBERED: Final = 20
@@ -108,7 +122,7 @@ class Outbox:
             base_mapper,
             mapper,
             table,
-            list(host.collect_insert_commands(table, records)),
+            list(collect_insert_commands(table, records)),
             written,
         )
 
@@ -119,16 +133,16 @@ class Outbox:
         table: Table,
         records: Sequence[Any],
         parameters: Sequence[dict[str, Any]],
-        made: host.MadeValues,
+        made: MadeValues,
         written: Callable[[float], object],
     ) -> None:
         """Insert rows of a kind at once, column key -> value, with defaults filled in and their
         values processed already: neither a default nor a type is asked a second time.
         """
-        needed = {column.key for column in host.key_columns(mapper, table)}
+        needed = {column.key for column in key_columns(mapper, table)}
         defaults = set[Any]()
-        if host.prefers_eager_defaults(mapper, self._connection.dialect, table):
-            defaults = {column.key for column in host.server_default_columns(mapper, table)}
+        if prefers_eager_defaults(mapper, self._connection.dialect, table):
+            defaults = {column.key for column in server_default_columns(mapper, table)}
         commands: list[Command] = []
         for (state, row, found, connection), given in zip(records, parameters, strict=True):
             keys, fills = given.keys() >= needed, given.keys() >= defaults
@@ -143,7 +157,7 @@ class Outbox:
         table: Table,
         commands: list[Command],
         written: Callable[[float], object],
-        made: host.MadeValues | None = None,
+        made: MadeValues | None = None,
     ) -> None:
         needs_keys = False
         for _, group in groupby(commands, _kind):
@@ -151,7 +165,7 @@ class Outbox:
             if self._can_wait(mapper, table, alike):
                 if self._letters:
                     # A default of the next may look at the rows before.
-                    host.before_next_statement(self._connection, self.drain)
+                    before_next_statement(self._connection, self.drain)
                 letters = inserts(
                     self._connection,
                     self._uow,
@@ -170,19 +184,19 @@ class Outbox:
             else:
                 self.drain()
                 started = time.perf_counter()
-                host.emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
+                emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
                 self._note_distance(len(alike), 1, seconds)
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
         waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
-        if not waits or not self._letters or host.hands_on_keys(mapper, table):
+        if not waits or not self._letters or hands_on_keys(mapper, table):
             self.drain()
         else:
             if needs_keys:
                 self._unnumbered.add(base_mapper)
-            host.before_next_statement(self._connection, self.drain)
+            before_next_statement(self._connection, self.drain)
 
     # UPDATE, DELETE and link rows
 
@@ -200,21 +214,21 @@ class Outbox:
 
         :param together: many rows may be written by one statement.
         """
-        for kind, group in groupby(commands, host.update_kind):
+        for kind, group in groupby(commands, update_kind):
             alike = list(group)
             _, _, _, has_defaults, has_keys = kind
-            if host.update_brings_back(
+            if update_brings_back(
                 mapper, has_defaults=has_defaults, has_keys=has_keys
             ) or not self._may_gather(len(alike)):
                 self.drain()
-                host.emit_update_statements(
+                emit_update_statements(
                     base_mapper, self._uow, mapper, table, alike, together=together
                 )
                 continue
             connection, mark = self._connection, self._mark()
             for letter in updates(connection, self._uow, base_mapper, mapper, table, alike, mark):
                 self._put(letter)
-        if host.hands_on_keys(mapper, table):
+        if hands_on_keys(mapper, table):
             self.drain()
 
     def delete(
@@ -223,19 +237,19 @@ class Outbox:
         mapper: Mapper[Any],
         table: Table,
         commands: Sequence[tuple[dict[str, Any], Connection]],
-        states: Sequence[host.State],
+        states: Sequence[State],
     ) -> None:
         """Delete rows of these objects with the next message, or at once where they are many."""
         if not self._may_gather(len(commands)):
             self.drain()
-            host.emit_delete_statements(base_mapper, self._uow, mapper, table, commands)
+            emit_delete_statements(base_mapper, self._uow, mapper, table, commands)
             return
         rows = [row for row, _ in commands]
         mark = self._mark()
         for letter in deletes(self._connection, base_mapper, mapper, table, rows, states, mark):
             self._put(letter)
 
-    def link(self, secondary: Table, kind: host.LinkKind, rows: Sequence[dict[str, Any]]) -> bool:
+    def link(self, secondary: Table, kind: LinkKind, rows: Sequence[dict[str, Any]]) -> bool:
         """Write link rows with the next message; false where SQLAlchemy must, for they are many."""
         if not self._may_gather(len(rows)):
             return False
@@ -248,8 +262,8 @@ class Outbox:
         if (
             driver is None
             or not (driver.sends_several and driver.returns_each)
-            or driver.state(self._connection.connection) == "autocommit"
-            or not host.sends_as_it_is(self._connection)
+            or driver.transaction_status(self._connection.connection) == "autocommit"
+            or not sends_as_it_is(self._connection)
         ):
             return False
         if rows == 1:
@@ -263,7 +277,7 @@ class Outbox:
         self._letters.append(letter)
         letter.end = len(self._letters)
         # A default of the next may look at the rows before.
-        host.before_next_statement(self._connection, self.drain)
+        before_next_statement(self._connection, self.drain)
 
     def settle(self, mapper: Mapper[Any] | None = None) -> None:
         """Send what waits if objects lack something until then: keys, of a hierarchy; or whatever
@@ -285,7 +299,7 @@ class Outbox:
             driver is not None
             and driver.sends_several
             and table.implicit_returning
-            and host.sends_as_it_is(self._connection)
+            and sends_as_it_is(self._connection)
             and (
                 (driver.returns_each and (not self.gathers or len(commands) <= _FEW_NUMBERED))
                 or len(commands) == 1
@@ -311,7 +325,7 @@ class Outbox:
                 raise OutdatedError
         letters, self._letters = self._letters, []
         self._unnumbered.clear()
-        host.nothing_before_next_statement(self._connection)
+        nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
         started = time.perf_counter()
         sent = 0
@@ -382,7 +396,7 @@ class Outbox:
 
     def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
         """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
-        if rows <= _FEW and engine_of(self._connection).kind != "citus":
+        if rows <= _FEW and server_of(self._connection).kind != "citus":
             database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
 
     def _refused(self, letter: Letter, message: InsertMessage, error: MessageError) -> None:

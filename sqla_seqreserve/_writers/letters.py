@@ -16,8 +16,27 @@ from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from .. import _host as host
 from .._drivers import Returned
+from .._sqlalchemy.changes import (
+    LinkKind,
+    check_deleted,
+    check_links,
+    check_updated,
+    delete_statement,
+    has_version,
+    link_statement,
+    postfetch_update,
+    update_statement,
+)
+from .._sqlalchemy.engine import MadeValues, StatementContext, statement_context
+from .._sqlalchemy.mapping import (
+    key_columns,
+    prefers_eager_defaults,
+    returns_every_column,
+    server_default_columns,
+)
+from .._sqlalchemy.persistence import insert_statement, postfetch
+from .._sqlalchemy.unit_of_work import State
 
 __all__ = ["Command", "Letter", "deletes", "inserts", "is_plain", "links", "updates"]
 
@@ -36,9 +55,9 @@ class Letter:
     :param fills: the objects lack something until it is executed.
     """
 
-    statement: host.StatementContext
+    statement: StatementContext
     table: Table
-    states: Sequence[host.State]
+    states: Sequence[State]
     keep: Keep
     mark: int
     fills: bool = True
@@ -61,7 +80,7 @@ def is_plain(connection: Connection, mapper: Mapper[Any], table: Table, command:
     return (
         has_keys
         and not expressions
-        and (has_defaults or not host.prefers_eager_defaults(mapper, connection.dialect, table))
+        and (has_defaults or not prefers_eager_defaults(mapper, connection.dialect, table))
     )
 
 
@@ -72,7 +91,7 @@ def inserts(
     mapper: Mapper[Any],
     table: Table,
     commands: Sequence[Command],
-    made: host.MadeValues | None,
+    made: MadeValues | None,
     mark: int,
 ) -> list[Letter]:
     """The INSERTs that SQLAlchemy makes of rows of a kind.
@@ -83,18 +102,18 @@ def inserts(
     plain, several = is_plain(connection, mapper, table, commands[0]), False
     if not plain:
         has_defaults = commands[0][7]
-        if not has_defaults and host.prefers_eager_defaults(mapper, connection.dialect, table):
-            every = host.returns_every_column(mapper, table)
-            returned += table.columns if every else host.server_default_columns(mapper, table)
+        if not has_defaults and prefers_eager_defaults(mapper, connection.dialect, table):
+            every = returns_every_column(mapper, table)
+            returned += table.columns if every else server_default_columns(mapper, table)
         if mapper.version_id_col is not None:
             returned.append(mapper.version_id_col)
         several = len(commands) > 1 and not commands[0][5]
-    statement = host.insert_statement(base_mapper, table, tuple(returned), several=several)
+    statement = insert_statement(base_mapper, table, tuple(returned), several=several)
     of_several = len(commands) > 1
     groups = [commands] if plain or several else [[command] for command in commands]
     return [
         Letter(
-            host.statement_context(
+            statement_context(
                 connection,
                 base_mapper,
                 _with(statement, some[0][5]),
@@ -126,7 +145,7 @@ def _keep_inserted(
     insert, table = letter.statement, letter.table
     if not insert.returning:
         for position, (state, row, *_) in enumerate(commands):
-            host.postfetch(uow, table, state, row, insert, position, {}, None)
+            postfetch(uow, table, state, row, insert, position, {}, None)
         return
     # The rows of one statement come in no order; behind their values stands their key.
     rows = [row for back in letter.returned for row in _in_order(back.rows)]
@@ -142,11 +161,11 @@ def _keep_inserted(
         ]
         came = dict(zip(insert.returning, values, strict=True))
         given = insert.compiled_parameters(position)
-        for column in host.key_columns(mapper, table):
+        for column in key_columns(mapper, table):
             attribute = found.get_property_by_column(column).key
             if column in expressions or row.get(attribute) is None:
                 row[attribute] = came[column] if column in came else given.get(str(column.key))
-        host.postfetch(uow, table, state, row, insert, position, expressions, values)
+        postfetch(uow, table, state, row, insert, position, expressions, values)
 
 
 _ONE_LOST: Final = (
@@ -198,21 +217,21 @@ def updates(
     mark: int,
 ) -> Iterator[Letter]:
     """The UPDATEs that SQLAlchemy makes of rows of a kind, of which nothing comes back."""
-    statement = host.update_statement(base_mapper, mapper, table)
-    apart = bool(commands[0][5]) or host.has_version(mapper, table)
+    statement = update_statement(base_mapper, mapper, table)
+    apart = bool(commands[0][5]) or has_version(mapper, table)
     groups = [[command] for command in commands] if apart else [commands]
     is_counted = apart or len(commands) == 1 or connection.dialect.supports_sane_multi_rowcount
-    count = _Count(len(commands), partial(host.check_updated, table) if is_counted else None)
+    count = _Count(len(commands), partial(check_updated, table) if is_counted else None)
 
     def keep(some: Sequence[Command], letter: Letter) -> None:
         for command in some:
-            host.postfetch_update(uow, table, command, letter.statement)
+            postfetch_update(uow, table, command, letter.statement)
         count.add(letter, len(some))
 
     for some in groups:
         expressions = some[0][5]
         yield Letter(
-            host.statement_context(
+            statement_context(
                 connection,
                 base_mapper,
                 statement.values(expressions) if expressions else statement,
@@ -231,20 +250,20 @@ def deletes(
     mapper: Mapper[Any],
     table: Table,
     rows: Sequence[dict[str, Any]],
-    states: Sequence[host.State],
+    states: Sequence[State],
     mark: int,
 ) -> Iterator[Letter]:
     """The DELETEs that SQLAlchemy makes of rows of a class."""
-    statement = host.delete_statement(base_mapper, mapper, table)
+    statement = delete_statement(base_mapper, mapper, table)
     is_sane = connection.dialect.supports_sane_multi_rowcount
-    apart = host.has_version(mapper, table) and not is_sane
+    apart = has_version(mapper, table) and not is_sane
     groups = [[row] for row in rows] if apart else [rows]
     is_counted = is_sane or len(rows) == 1
-    check = partial(host.check_deleted, base_mapper, mapper, table) if is_counted else None
+    check = partial(check_deleted, base_mapper, mapper, table) if is_counted else None
     count = _Count(len(rows), check)
     for some in groups:
         yield Letter(
-            host.statement_context(connection, base_mapper, statement, some),
+            statement_context(connection, base_mapper, statement, some),
             table,
             states,
             partial(_counted, count, len(some)),
@@ -256,17 +275,15 @@ def deletes(
 def links(
     connection: Connection,
     secondary: Table,
-    kind: host.LinkKind,
+    kind: LinkKind,
     rows: Sequence[dict[str, Any]],
     mark: int,
 ) -> Letter:
     """The statement that SQLAlchemy makes of link rows."""
     is_counted = connection.dialect.supports_sane_multi_rowcount
-    count = _Count(len(rows), partial(host.check_links, secondary, kind) if is_counted else None)
+    count = _Count(len(rows), partial(check_links, secondary, kind) if is_counted else None)
     return Letter(
-        host.statement_context(
-            connection, connection, host.link_statement(secondary, kind, rows[0]), rows
-        ),
+        statement_context(connection, connection, link_statement(secondary, kind, rows[0]), rows),
         secondary,
         [],
         partial(_counted, count, len(rows)),

@@ -23,11 +23,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from .._drivers.text_format import literal
-from .._host.statements import CompiledMany, Kind, compiled_many, replaced
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts, quoted
 from .._ids.together import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
 from .._rows.arrays import ArrayText
+from .._sqlalchemy.statements import CompiledMany, Kind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words
 
 __all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "comparison", "many_statement", "rewriting_of"]

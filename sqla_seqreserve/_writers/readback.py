@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 from sqlalchemy.sql.selectable import TableValuedAlias
 
-from .. import _host as host
+from .._sqlalchemy.mapping import key_columns
 
 __all__ = ["count_stored", "read_back", "unnested"]
 
@@ -48,7 +48,7 @@ def read_back(
     :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or
         discarded it.
     """
-    keys = host.key_columns(mapper, table)
+    keys = key_columns(mapper, table)
     attributes = [mapper.get_property_by_column(key).key for key in keys]
     names = [f"k{index}" for index in range(len(keys))]
     values = [[record[1][attribute] for record in records] for attribute in attributes]
@@ -82,7 +82,7 @@ def count_stored(
     connection: Connection, mapper: Mapper[Any], table: Table, values: Sequence[Sequence[Any]]
 ) -> int:
     """How many rows ``table`` has under these keys, given as one list of values a column."""
-    keys = host.key_columns(mapper, table)
+    keys = key_columns(mapper, table)
     names = [f"k{index}" for index in range(len(keys))]
     wanted = unnested(names, keys, values)
     matches = and_(*(wanted.c[name] == key for name, key in zip(names, keys, strict=True)))

@@ -16,8 +16,10 @@ from sqlalchemy import Connection, CursorResult, Insert, Table, insert
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from .. import _host as host
 from .._rows.division import Batch
+from .._sqlalchemy.engine import MadeValues, compiled_cache
+from .._sqlalchemy.mapping import declares_value, inherits_key, key_columns
+from .._sqlalchemy.persistence import IN_ORDER, collect_insert_commands
 
 __all__ = ["RowInserts"]
 
@@ -50,7 +52,7 @@ class RowInserts:
     _keys: dict[Table, Sequence[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = {table: host.key_columns(self.mapper, table) for table in self.tables}
+        self._keys = {table: key_columns(self.mapper, table) for table in self.tables}
 
     def write(
         self, rows: Sequence[Mapping[str, Any]], *, keys: bool, start: int = 0
@@ -87,9 +89,7 @@ class RowInserts:
             alike = list(group)
             given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
             known = len(given) == len(self._keys[table])
-            clear = all(
-                column in given or host.declares_value(column) for column in self._keys[table]
-            )
+            clear = all(column in given or declares_value(column) for column in self._keys[table])
             needed = keys or len(self.tables) > 1
             if expressions or (needed and (table in self.uncertain or not clear)):
                 self._one_by_one(table, alike, held, keys, start)
@@ -121,7 +121,7 @@ class RowInserts:
                 elif plan.attribute in batch.defaults:
                     row[plan.attribute] = values[index]
         records = [(None, held[position], self.mapper, self.connection) for position in positions]
-        commands = list(host.collect_insert_commands(table, records))
+        commands = list(collect_insert_commands(table, records))
         for at, key, value in unmapped:
             commands[at][2].setdefault(key, value)
         return list(zip(positions, commands, strict=True))
@@ -133,7 +133,7 @@ class RowInserts:
         options = {}
         if made and not made.keys().isdisjoint(positions):
             values = _made_values([made.get(position) for position in positions])
-            options["compiled_cache"] = host.compiled_cache(self.connection, values)
+            options["compiled_cache"] = compiled_cache(self.connection, values)
         return self.connection.execute(statement, parameters, execution_options=options)
 
     def _kind(self, command: tuple[int, Any]) -> tuple[Any, ...]:
@@ -161,7 +161,7 @@ class RowInserts:
         number.
         """
         columns = self._keys[table]
-        statement = insert(table).returning(*columns, **(host.IN_ORDER if is_sorted else {}))
+        statement = insert(table).returning(*columns, **(IN_ORDER if is_sorted else {}))
         parameters = [command[2] for _, command in page]
         found = self._execute(table, statement, parameters, [at for at, _ in page]).all()
         if is_sorted and len(found) != len(page):
@@ -207,7 +207,7 @@ class RowInserts:
         for later in self.tables:
             for column in self._keys[later]:
                 for source in self._keys[table]:
-                    if later is not table and host.inherits_key(self.mapper, column, source):
+                    if later is not table and inherits_key(self.mapper, column, source):
                         target = self.mapper.get_property_by_column(column).key
                         origin = self.mapper.get_property_by_column(source).key
                         for row in held if target != origin else ():
@@ -215,7 +215,7 @@ class RowInserts:
                                 row[target] = row[origin]
 
 
-def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> host.MadeValues:
+def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> MadeValues:
     """What bind processors made of these rows; of one that is in no batch, nothing."""
     processors = {
         str(plan.column.key): plan.processor
@@ -234,7 +234,7 @@ def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> host.MadeValues:
                 if plan.processor is not None:
                     _, before, after = columns[str(plan.column.key)]
                     before[at], after[at] = given[index], values[index]
-    return host.MadeValues(columns)
+    return MadeValues(columns)
 
 
 def _pages(commands: Sequence[tuple[int, Any]]) -> Iterator[Sequence[tuple[int, Any]]]:

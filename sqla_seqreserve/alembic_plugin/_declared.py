@@ -18,7 +18,7 @@ from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.functions import next_value
 
-from .._host import declared_sequences
+from .._sqlalchemy.mapping import declared_sequences
 from ..errors import ConfigurationError
 from ._catalogue import ColumnKey, SequenceKey
 from ._options import SequenceOptions

@@ -28,7 +28,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from sqla_seqreserve._ids.engine import IS_CITUS, IS_DISTRIBUTED
+from sqla_seqreserve._ids.server import IS_CITUS, IS_DISTRIBUTED
 from sqla_seqreserve.health import repair_sequences
 
 __all__ = [

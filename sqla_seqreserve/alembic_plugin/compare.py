@@ -21,7 +21,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Column, Identity, Sequence, Table, text
 from sqlalchemy.schema import DefaultClause
 
-from .._host import copy_column
+from .._sqlalchemy.mapping import copy_column
 from ._catalogue import ColumnKey, FoundSequence, SequenceKey
 from ._comparison import Comparison
 from ._plan import Plan

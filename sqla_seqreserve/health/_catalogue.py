@@ -28,7 +28,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from sqla_seqreserve._ids.engine import IS_CITUS, engine_called
+from sqla_seqreserve._ids.server import IS_CITUS, server_called
 
 from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
@@ -198,7 +198,7 @@ def _settings(
     facts: dict[int, SequenceFacts] = {}
     carried: set[int] = set()
     for row in rows:
-        server = engine_called(row["version"], citus=row["citus"])
+        server = server_called(row["version"], citus=row["citus"])
         known = facts.get(row["oid"]) or SequenceFacts(
             oid=row["oid"],
             schema=row["schema"],

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 
-from sqla_seqreserve import _host as host
+from sqla_seqreserve._sqlalchemy.session import is_sharded
 from sqla_seqreserve.errors import (
     ConfigurationError,
     SeqReserveError,
@@ -77,7 +77,7 @@ def refuse_sharded(bind: Session | scoped_session[Session]) -> None:
     :raises ConfigurationError: the session is a ``ShardedSession``.
     """
     session = bind() if isinstance(bind, scoped_session) else bind
-    if host.is_sharded(session):
+    if is_sharded(session):
         raise ConfigurationError(
             f"{type(session).__name__} picks a database for each object, and sequences are checked "
             "and repaired one database at a time: give the connection of each shard, "

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqla_seqreserve._ids.engine import window_of
+from sqla_seqreserve._ids.server import window_of
 
 from ._names import quoted
 from .report import Privileges

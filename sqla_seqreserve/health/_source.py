@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapper, registry
 from sqlalchemy.sql.functions import next_value
 
-from sqla_seqreserve import _host as host
+from sqla_seqreserve._sqlalchemy.mapping import registry_of
 from sqla_seqreserve.errors import UnmappedClassError
 
 __all__ = ["Target", "targets_of"]
@@ -86,7 +86,7 @@ def _tables_of_class(cls: type) -> Iterator[tuple[Table, Mapper[Any] | None]]:
     if isinstance(mapper, Mapper):
         yield from _mapped_tables([mapper])
         return
-    owner = host.registry_of(cls)
+    owner = registry_of(cls)
     if owner is None:
         raise UnmappedClassError(
             f"{cls.__module__}.{cls.__qualname__} is neither a mapped class nor a declarative base"

@@ -55,7 +55,7 @@ CORE_FLOORS = (
     ("health",),
     ("_ids",),
     ("_drivers",),
-    ("_host",),
+    ("_sqlalchemy",),
     ("_database",),
     ("_routes",),
     ("_audit",),
@@ -119,7 +119,7 @@ HARMLESS = ("sqlalchemy.exc",)
 OPTIONAL = tuple(library for library in CONFINED if library != "psycopg")
 
 # Read in both lines of SQLAlchemy and named in one place, so that the next line is one file's work.
-PRIVATE_NAMES = f"{PACKAGE}._host"
+PRIVATE_NAMES = f"{PACKAGE}._sqlalchemy"
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -264,7 +264,7 @@ def test_importing_the_package_imports_no_option() -> None:
 # What register() needs; everything else waits until it is asked for.
 AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
-    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_host", "_database")),
+    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_sqlalchemy", "_database")),
     *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons")),
     *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors")),
 )

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import event, inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from sqla_seqreserve import _host as host
+from sqla_seqreserve._sqlalchemy.unit_of_work import SaveUpdateAll
 
 from ..models import Payment
 from ..place import Place
@@ -28,7 +28,7 @@ _insert_order = attrgetter("insert_order")
 _next_ids = text(NEXT_IDS)
 
 
-class _CopyPayments(host.SaveUpdateAll):
+class _CopyPayments(SaveUpdateAll):
     __slots__ = ()
 
     def execute(self, uow: Any) -> None:
@@ -59,7 +59,7 @@ class _CopyPayments(host.SaveUpdateAll):
 
 def _before_flush(_session: Session, uow: Any, _instances: Any) -> None:
     mapper = inspect(Payment)
-    uow.postsort_actions[host.SaveUpdateAll, mapper] = _CopyPayments(uow, mapper)
+    uow.postsort_actions[SaveUpdateAll, mapper] = _CopyPayments(uow, mapper)
 
 
 def _sessions(place: Place) -> Sessions:

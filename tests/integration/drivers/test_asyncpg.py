@@ -241,14 +241,14 @@ async def test_what_asyncpg_knows_of_the_connection(engine: AsyncEngine) -> None
     assert driver is not None
     async with engine.connect() as connection:
         raw = await connection.get_raw_connection()
-        assert driver.state(raw) == "idle"
+        assert driver.transaction_status(raw) == "idle"
         await connection.execute(text("SET application_name = 'told'"))
-        assert driver.state(raw) != "idle"
+        assert driver.transaction_status(raw) != "idle"
         assert driver.setting(raw, "application_name") == "told"
         assert driver.setting(raw, "work_mem") is None
         await connection.rollback()
         await connection.execution_options(isolation_level="AUTOCOMMIT")
-        assert driver.state(raw) != "idle"
+        assert driver.transaction_status(raw) != "idle"
 
 
 def test_asyncpg_has_the_names() -> None:

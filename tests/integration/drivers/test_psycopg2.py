@@ -280,22 +280,22 @@ def test_a_value_that_cannot_be_adapted_is_refused_before_anything_is_sent(
     with engine.connect() as connection:
         with pytest.raises(psycopg2.ProgrammingError, match="can't adapt"):
             driver.send(connection.connection, inserts)
-        assert driver.state(connection.connection) == "idle"
+        assert driver.transaction_status(connection.connection) == "idle"
 
 
 def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -> None:
     """Whether the next statement begins a transaction, and settings that the server reports."""
     with engine.connect() as connection:
         fairy: Any = connection.connection
-        assert driver.state(fairy) == "idle"
+        assert driver.transaction_status(fairy) == "idle"
         cursor = fairy.driver_connection.cursor()
         cursor.execute("SET application_name = 'told'")
-        assert driver.state(fairy) != "idle"
+        assert driver.transaction_status(fairy) != "idle"
         assert driver.setting(fairy, "application_name") == "told"
         assert driver.setting(fairy, "work_mem") is None
         fairy.driver_connection.rollback()
         fairy.driver_connection.autocommit = True
-        assert driver.state(fairy) != "idle"
+        assert driver.transaction_status(fairy) != "idle"
         fairy.driver_connection.autocommit = False
 
 

@@ -5,7 +5,7 @@ Three things differ between them that matter here. Each node of a Citus cluster 
 window of its own (:func:`window_of`), and writes to tables whose rows live elsewhere
 (:data:`IS_DISTRIBUTED`). Other engines lack the ``xmin`` of catalogue rows,
 by which cached facts are compared, or hand out ids in ways of their own; there
-:attr:`Engine.reason` says why nothing is to be reserved.
+:attr:`Server.reason` says why nothing is to be reserved.
 
 :data:`IS_CITUS` and :data:`IS_DISTRIBUTED` are expressions over catalogues that every PostgreSQL
 has, so they ride along in a query that is sent anyway. What only Citus has is asked for by
@@ -28,12 +28,12 @@ from .._reasons import Reason
 __all__ = [
     "IS_CITUS",
     "IS_DISTRIBUTED",
-    "Engine",
-    "ask_engine",
-    "engine_called",
-    "engine_kind",
-    "engine_of",
+    "Server",
+    "ask_server",
     "on_this_node",
+    "server_called",
+    "server_kind",
+    "server_of",
     "window_of",
 ]
 
@@ -56,7 +56,7 @@ an internal trigger, on every node, so distributing a table changes its fingerpr
 """
 
 # has_xmin: YugabyteDB lists no such column, and refuses to name it.
-_ENGINE = text(
+_SERVER = text(
     f"""
     SELECT version() AS version, {IS_CITUS} AS citus,
            EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a
@@ -84,7 +84,7 @@ _OTHERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Server:
     """A server by kind and name. :attr:`reason` is why no ids are reserved on it, ``None`` where
     they are.
     """
@@ -103,7 +103,7 @@ class Engine:
         return None
 
 
-def engine_of(connection: Connection) -> Engine:
+def server_of(connection: Connection) -> Server:
     """The server behind a connection, as far as it is known. One that reports what only PostgreSQL
     14 and newer does is taken for that without asking; of any other, one query for each
     ``create_engine()``.
@@ -117,11 +117,11 @@ def engine_of(connection: Connection) -> Engine:
     driver = driver_of(connection.dialect)
     if driver is not None and driver.setting(connection.connection, "in_hot_standby") is not None:
         said = driver.setting(connection.connection, "server_version") or ""
-        return engine_called(said, citus=False)
-    return ask_engine(connection)
+        return server_called(said, citus=False)
+    return ask_server(connection)
 
 
-def ask_engine(connection: Connection) -> Engine:
+def ask_server(connection: Connection) -> Server:
     """The server behind a connection: one query for each ``create_engine()``, then none. Where ids
     are not reserved the log says so, once.
     """
@@ -130,28 +130,28 @@ def ask_engine(connection: Connection) -> Engine:
     known = database.server
     if known is None:
         if dialect.name == "postgresql":
-            row = connection.execute(_ENGINE).one()
-            known = engine_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
+            row = connection.execute(_SERVER).one()
+            known = server_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
         else:
-            known = Engine("other", dialect.name, has_xmin=False)
+            known = Server("other", dialect.name, has_xmin=False)
         database.server = known
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
 
 
-def engine_kind(dialect: Dialect) -> Kind | None:
+def server_kind(dialect: Dialect) -> Kind | None:
     """The kind of server behind an engine, ``None`` where it was not asked yet (no I/O)."""
     known = database_of(dialect).server
     return None if known is None else known.kind
 
 
-def engine_called(version: str, *, citus: bool, has_xmin: bool = True) -> Engine:
-    """The engine that answers ``version()`` like this (no I/O)."""
+def server_called(version: str, *, citus: bool, has_xmin: bool = True) -> Server:
+    """The server that answers ``version()`` like this (no I/O)."""
     for mark, name in _OTHERS.items():
         if mark in version:
-            return Engine("other", name, has_xmin)
-    return Engine("citus" if citus else "postgresql", "Citus" if citus else "PostgreSQL", has_xmin)
+            return Server("other", name, has_xmin)
+    return Server("citus" if citus else "postgresql", "Citus" if citus else "PostgreSQL", has_xmin)
 
 
 def window_of(group: int, data_type: str) -> tuple[int, int] | None:

@@ -41,7 +41,7 @@ OURS: Final = set[Any]()
 """Our own listeners to what a dialect executes."""
 
 
-def interference(connection: Connection) -> Reason | None:
+def interference_on(connection: Connection) -> Reason | None:
     """Why rows on this connection must go by SQLAlchemy's own INSERT: somebody could see, change,
     replace or refuse the statement there. ``None``: nobody could.
     """

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sqla_seqreserve._ids.engine import engine_called, on_this_node, window_of
+from sqla_seqreserve._ids.server import on_this_node, server_called, window_of
 
 VERSIONS = {
     "PostgreSQL 15.20 (Debian 15.20-0+deb12u1) on x86_64-pc-linux-gnu": (
@@ -24,7 +24,7 @@ VERSIONS = {
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_engine_is_known_by_its_version(version: str) -> None:
     """What is not PostgreSQL is called by its name, and is left to SQLAlchemy."""
-    engine = engine_called(version, citus=False)
+    engine = server_called(version, citus=False)
     assert (engine.kind, engine.name) == VERSIONS[version]
     assert (engine.reason is None) == (engine.kind == "postgresql")
     assert engine.reason is None or engine.name in engine.reason.text
@@ -32,9 +32,9 @@ def test_an_engine_is_known_by_its_version(version: str) -> None:
 
 def test_citus_is_no_reason_and_a_catalogue_without_xmin_is() -> None:
     """Ids are reserved on Citus; not where nobody could tell that a table was altered."""
-    assert engine_called("PostgreSQL 15.20", citus=True).kind == "citus"
-    assert engine_called("PostgreSQL 15.20", citus=True).reason is None
-    assert "no xmin" in str(engine_called("PostgreSQL 15.20", citus=False, has_xmin=False).reason)
+    assert server_called("PostgreSQL 15.20", citus=True).kind == "citus"
+    assert server_called("PostgreSQL 15.20", citus=True).reason is None
+    assert "no xmin" in str(server_called("PostgreSQL 15.20", citus=False, has_xmin=False).reason)
 
 
 def test_the_windows_of_the_nodes_do_not_meet() -> None:

@@ -1,4 +1,4 @@
-"""Every private name of SQLAlchemy that ``_host`` leans on is there in the installed release."""
+"""Every private name of SQLAlchemy that we lean on is there in the installed release."""
 
 from __future__ import annotations
 
@@ -26,8 +26,28 @@ from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unit
 from sqlalchemy.sql import util as sql_util
 from sqlalchemy.util import langhelpers
 
-from sqla_seqreserve import _host as host
-from sqla_seqreserve._host.engine import StatementContext
+from sqla_seqreserve import _sqlalchemy
+from sqla_seqreserve._sqlalchemy.changes import (
+    collect_delete_commands,
+    delete_obj,
+    organize_states_for_delete,
+)
+from sqla_seqreserve._sqlalchemy.engine import StatementContext
+from sqla_seqreserve._sqlalchemy.persistence import (
+    collect_insert_commands,
+    collect_update_commands,
+    finalize_saved,
+    organize_states_for_save,
+    save_obj,
+)
+from sqla_seqreserve._sqlalchemy.unit_of_work import (
+    DeleteAll,
+    ManyToMany,
+    PostUpdateAll,
+    SaveUpdateAll,
+    SaveUpdateState,
+    UOWTransaction,
+)
 
 LINE = sqlalchemy.__version__
 
@@ -98,11 +118,11 @@ OWNERS = {
 
 
 def private_names() -> list[tuple[str, str]]:
-    """(what stands before the dot, private attribute) for every attribute that ``_host`` reads
-    or sets.
+    """(what stands before the dot, private attribute) for every attribute that
+    ``_sqlalchemy`` reads or sets.
     """
     found = set()
-    sources = [path.read_text() for path in sorted(Path(host.__file__).parent.glob("*.py"))]
+    sources = [path.read_text() for path in sorted(Path(_sqlalchemy.__file__).parent.glob("*.py"))]
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             owner = node.value
@@ -132,11 +152,11 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (host.UOWTransaction, "_per_mapper_flush_actions"),
-        (host.UOWTransaction, "_generate_actions"),
-        (host.UOWTransaction, "execute"),
-        (host.UOWTransaction, "finalize_flush_changes"),
-        (host.UOWTransaction, "states_for_mapper_hierarchy"),
+        (UOWTransaction, "_per_mapper_flush_actions"),
+        (UOWTransaction, "_generate_actions"),
+        (UOWTransaction, "execute"),
+        (UOWTransaction, "finalize_flush_changes"),
+        (UOWTransaction, "states_for_mapper_hierarchy"),
         (UOW, "session"),
         (UOW, "mappers"),
         (UOW, "states"),
@@ -144,14 +164,14 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (UOW, "postsort_actions"),
         (Session, "_register_persistent"),
         (Session, "_remove_newly_deleted"),
-        (host.SaveUpdateAll, "execute"),
-        (host.SaveUpdateAll, "per_state_flush_actions"),
-        (host.SaveUpdateState, "execute_aggregate"),
-        (host.DeleteAll, "execute"),
-        (host.PostUpdateAll, "execute"),
-        (host.ManyToMany, "_run_crud"),
-        (host.ManyToMany, "process_saves"),
-        (host.ManyToMany, "process_deletes"),
+        (SaveUpdateAll, "execute"),
+        (SaveUpdateAll, "per_state_flush_actions"),
+        (SaveUpdateState, "execute_aggregate"),
+        (DeleteAll, "execute"),
+        (PostUpdateAll, "execute"),
+        (ManyToMany, "_run_crud"),
+        (ManyToMany, "process_saves"),
+        (ManyToMany, "process_deletes"),
         (STATE, "manager"),
         (STATE, "committed_state"),
         (STATE, "insert_order"),
@@ -165,15 +185,15 @@ def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        (host.save_obj, ["base_mapper", "states", "uowtransaction", "single"]),
-        (host.organize_states_for_save, ["base_mapper", "states", "uowtransaction"]),
-        (host.collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
-        (host.collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
-        (host.finalize_saved, ["base_mapper", "uowtransaction", "states"]),
-        (host.delete_obj, ["base_mapper", "states", "uowtransaction"]),
-        (host.organize_states_for_delete, ["base_mapper", "states", "uowtransaction"]),
+        (save_obj, ["base_mapper", "states", "uowtransaction", "single"]),
+        (organize_states_for_save, ["base_mapper", "states", "uowtransaction"]),
+        (collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
+        (collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
+        (finalize_saved, ["base_mapper", "uowtransaction", "states"]),
+        (delete_obj, ["base_mapper", "states", "uowtransaction"]),
+        (organize_states_for_delete, ["base_mapper", "states", "uowtransaction"]),
         (
-            host.collect_delete_commands,
+            collect_delete_commands,
             ["base_mapper", "uowtransaction", "table", "states_to_delete"],
         ),
     ],
@@ -191,6 +211,6 @@ def test_an_action_is_registered_under_its_class_and_mapper() -> None:
     it.
     """
     uow = unitofwork.UOWTransaction(SESSION)
-    action = host.SaveUpdateAll(uow, MAPPER.base_mapper)
-    assert uow.postsort_actions[host.SaveUpdateAll, MAPPER.base_mapper] is action
-    assert host.SaveUpdateAll(uow, MAPPER.base_mapper) is action
+    action = SaveUpdateAll(uow, MAPPER.base_mapper)
+    assert uow.postsort_actions[SaveUpdateAll, MAPPER.base_mapper] is action
+    assert SaveUpdateAll(uow, MAPPER.base_mapper) is action

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import util as _sql_util
 from sqlalchemy.util import await_only
 
-from .listeners import interference
+from .listeners import interference_on
 
 _IS_2_0: Final = __version__.startswith("2.0.")
 """Whether ``handle_error`` does not hear of what a ``before_cursor_execute`` raises."""
@@ -72,7 +72,7 @@ def sends_as_it_is(connection: Connection) -> bool:
     """
     if connection.get_execution_options().get("stream_results"):
         return False
-    return interference(connection) is None
+    return interference_on(connection) is None
 
 
 class StatementContext:

@@ -1,0 +1,32 @@
+"""Every private name of SQLAlchemy that this package leans on, for both lines, in this one place,
+by part.
+
+Read in SQLAlchemy 2.0.58 and 2.1.9. The 2.1 line puts an underscore before the names of the unit of
+work; nothing else here differs between the two. when a release moves one,
+``tests/unit/test_private_names.py`` fails with its name.
+
+What is used, and why no public name would do:
+
+``UOWTransaction``
+    The unit of work of one flush. ``_flush`` runs the flush with a subclass of
+    it.
+``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__``
+    The actions that insert and update. An action asked for a second time is looked up in
+    ``postsort_actions`` by its class and arguments, so a subclass registered there under the stock
+    key is executed in place of the stock action.
+``DeleteAll``, ``PostUpdateAll``, ``ManyToManyDP._run_crud`` and the steps of a DELETE
+    Deleted objects and link rows travel with the other statements of a flush (``changes``).
+``persistence``
+    ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
+    replace the one that collects and sends the INSERT.
+``sync``
+    Copies a key from a table to the one that inherits from it.
+Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)
+    Who may change, replace or refuse a statement is told by nothing public.
+asyncpg's adapted connection and cursor (``engine``)
+    A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
+``MetaData._sequences``, ``Column._copy``
+    What the Alembic plugin compares, and how a column is rendered otherwise than it is declared.
+``WeakInstanceDict`` members, ``InstanceState`` members
+    Registering thousands of inserted objects as persistent in a tight loop.
+"""
