@@ -1,0 +1,216 @@
+"""Messages that psycopg's cursors do not send: a lock before a query, several statements at once.
+
+They are put together below ``psycopg.Connection``, through its ``pgconn`` and the generators that
+it runs itself: entering and leaving ``connection.pipeline()`` costs more than what it saves
+locally. Read in psycopg 3.2.0 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+from .driver import Comparison, InsertMessage, MessageError, Returned, Row
+from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
+
+__all__ = ["asking_query", "before_query", "is_idle", "send_message", "simple_query"]
+
+
+def is_idle(driver: Any) -> bool:
+    """Whether psycopg would begin a transaction before the next statement."""
+    from psycopg import pq
+
+    return not driver.autocommit and driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
+
+
+def begin_of(driver: Any) -> str:
+    """What psycopg begins a transaction of this connection with."""
+    words = ["BEGIN"]
+    if driver.isolation_level is not None:
+        words.append(f"ISOLATION LEVEL {driver.isolation_level.name.replace('_', ' ')}")
+    if driver.read_only is not None:
+        words.append("READ ONLY" if driver.read_only else "READ WRITE")
+    if driver.deferrable is not None:
+        words.append("DEFERRABLE" if driver.deferrable else "NOT DEFERRABLE")
+    return " ".join(words)
+
+
+def is_alone(driver: Any) -> bool:
+    """Whether each message is a transaction of its own."""
+    from psycopg import pq
+
+    return bool(driver.autocommit) and (
+        driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    )
+
+
+def before_query(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:
+    """What is sent before the query, and how many of the message's statements have run, or failed,
+    by the time the lock is taken. In an open transaction a savepoint around the lock alone keeps
+    a refused lock from failing the transaction; in autocommit the message is a transaction.
+    """
+    if is_alone(driver):
+        assert lock is not None
+        return [lock], 1
+    if lock is None:
+        return [begin_of(driver)], None
+    # A lock of several statements is one text.
+    place = 2 + lock.count(";")
+    return ([begin_of(driver), lock] if opens else [*guarded(lock)]), place
+
+
+def asking_query(
+    driver: Any,
+    client: Any,
+    before: Sequence[str],
+    statement: str,
+    parameters: Any,
+    locked: int | None,
+) -> Generator[Any, Any, list[Row]]:
+    """What sends a query behind other statements in one message, and loads its rows.
+
+    :param client: the class of a cursor that binds by itself, for a query that is not prepared.
+    """
+    if _prepares(driver, before):
+        from .psycopg_prepared import query_prepared
+
+        return query_prepared(driver, before, statement, parameters, locked)
+    query = client(driver).mogrify(statement, parameters)
+    return simple_query(driver, ";".join([*before, query]), locked)
+
+
+def _prepares(driver: Any, before: Sequence[str]) -> bool:
+    """Whether a query that comes again may be prepared, and what is sent before it are statements
+    of a transaction, one by one.
+    """
+    return (
+        driver.prepare_threshold is not None
+        and not is_alone(driver)
+        and not any(";" in one for one in before)
+    )
+
+
+def simple_query(
+    driver: Any, text: str, locked: int | None = None
+) -> Generator[Any, Any, list[Row]]:
+    """Send one simple query and load the rows of its last statement."""
+    from psycopg import generators
+    from psycopg.adapt import Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    pgconn, encoding = driver.pgconn, driver.info.encoding
+    pgconn.send_query(text.encode(encoding))
+    results = yield from generators.execute(pgconn)
+    result = results[-1]
+    if result.status == ExecStatus.TUPLES_OK:
+        loading = Transformer(driver)
+        loading.set_pgresult(result)
+        return loading.load_rows(0, result.ntuples, tuple)
+    if result.status == ExecStatus.COMMAND_OK:
+        return []
+    error = error_from_result(result, encoding)
+    # A result for each statement that succeeded and one for that which failed.
+    if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
+        raise LockRefusedError from error
+    raise error
+
+
+_FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
+
+
+def send_message(
+    driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+) -> Generator[Any, Any, list[Returned]]:
+    """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
+    back.
+    """
+    from psycopg import generators
+    from psycopg.adapt import PyFormat, Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered
+
+    pgconn, encoding = driver.pgconn, driver.info.encoding
+    places: list[tuple[int, int] | None] = []
+    commands: list[tuple[Any, ...]] = []
+    opens = is_idle(driver)
+    if opens:
+        commands.append((pgconn.send_query_params, begin_of(driver).encode(), None))
+        places.append(None)
+    often = Counter[str]()
+    for insert in inserts:
+        often[insert.statement] += len(insert.parameters)
+    statements = Statements(driver)
+    dumping = Transformer(driver)
+    if first is not None:
+        calls = statements.comparing(first, opens=opens)
+        commands += calls
+        places += [_FIRST] * len(calls)
+    # Everything is in its bytes before anything is sent: what cannot be dumped is refused here, and
+    # what stands before it is sent, as by itself.
+    refused: tuple[int, int, Exception] | None = None
+    for position, insert in enumerate(inserts):
+        text, names = numbered(insert.statement, encoding)
+        formats = [PyFormat.AUTO] * len(names)
+        many = often[insert.statement] > 1
+        for row, parameters in enumerate(insert.parameters):
+            try:
+                values = dumping.dump_sequence([parameters[name] for name in names], formats)
+            except Exception as error:
+                refused = position, row, error
+                break
+            types = dumping.types or ()
+            calls = statements.commands(text, values, types, dumping.formats, many=many)
+            commands += calls
+            places += [(position, row)] * len(calls)
+        if refused is not None:
+            break
+    if refused is not None and refused[:2] == (0, 0):
+        raise MessageError(0, 0) from refused[2]
+    back = [Returned([]) for _ in inserts]
+    failure: tuple[tuple[int, int] | None, Any] | None = None
+    loading = Transformer(driver)
+    pgconn.enter_pipeline_mode()
+    try:
+        for queued, (send, *arguments) in enumerate(commands):
+            try:
+                send(*arguments)
+            except Exception as error:
+                done = yield from finish_queued(pgconn, queued)
+                for place, result in zip(places, done, strict=False):
+                    if result.status == ExecStatus.FATAL_ERROR:
+                        refusal = error_from_result(result, encoding)
+                        raise MessageError(*(place or (0, 0))) from refusal
+                raise MessageError(*(places[queued] or (0, 0))) from error
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        for place in places:
+            for result in (yield from generators.fetch_many(pgconn)):
+                if result.status == ExecStatus.TUPLES_OK and place is not _FIRST:
+                    assert place is not None
+                    loading.set_pgresult(result)
+                    found = back[place[0]]
+                    if not found.oids:
+                        found.oids = [result.ftype(column) for column in range(result.nfields)]
+                    found.rows.extend(loading.load_rows(0, result.ntuples, tuple))
+                    found.count += result.ntuples
+                elif result.status == ExecStatus.COMMAND_OK and place and place is not _FIRST:
+                    back[place[0]].count += result.command_tuples or 0
+                elif result.status == ExecStatus.FATAL_ERROR and failure is None:
+                    failure = place, error_from_result(result, encoding)
+        yield from generators.fetch_many(pgconn)
+    finally:
+        leave_pipeline(pgconn)
+    if failure is None:
+        yield from statements.keep()
+        if refused is not None:
+            raise MessageError(*refused[:2], back) from refused[2]
+    else:
+        place, refusal = failure
+        if place is _FIRST and refusal.sqlstate in OUTDATED:
+            raise OutdatedError from refusal
+        raise MessageError(*(place if place and place is not _FIRST else (0, 0)), back) from refusal
+    return back
