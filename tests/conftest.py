@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.run_names",
     "fixtures.bulk_keys",
     "fixtures.cluster",
+    "fixtures.pairs",
     "fixtures.portfolio_database",
     "fixtures.pgbouncer",
     "fixtures.production_like",
