@@ -83,8 +83,8 @@ _beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
 
-_listener: ContextVar[Listener | None] = ContextVar("sqla_seqreserve_listener", default=None)
-_told: set[object] = set()
+_listening: ContextVar[object] = ContextVar("sqla_seqreserve_listening", default=None)
+_told: dict[object, Listener] = {}
 """One member for each block of :func:`listened_to_by`: empty, nobody has to be looked for."""
 
 
@@ -143,18 +143,20 @@ def listen(dialect: Dialect) -> None:
 @contextmanager
 def listened_to_by(listener: Listener) -> Iterator[None]:
     """Tell a listener of the statements that this task, or thread, executes in the block."""
-    token = _listener.set(listener)
+    # Not the listener itself: asyncio keeps a context for as long as a connection that was opened
+    # in it, and with it the session.
     member = object()
-    _told.add(member)
+    token = _listening.set(member)
+    _told[member] = listener
     try:
         yield
     finally:
-        _told.discard(member)
-        _listener.reset(token)
+        del _told[member]
+        _listening.reset(token)
 
 
 def _listening_to(context: ExecutionContext) -> Listener | None:
-    listener = _listener.get()
+    listener = _told.get(_listening.get())
     return listener if listener is not None and listener.listens_to(context) else None
 
 
@@ -162,7 +164,7 @@ def count_message(connection: Connection, round_trips: int) -> None:
     """Tell whoever listens of a message that was sent beside SQLAlchemy's cursors; called before it
     is sent.
     """
-    if _told and (listener := _listener.get()) is not None:
+    if _told and (listener := _told.get(_listening.get())) is not None:
         listener.sent(round_trips + _begins_apart(connection))
 
 
