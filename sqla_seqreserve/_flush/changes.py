@@ -128,7 +128,8 @@ class _Changes:
         self._page_of = context if self._note(context, writer, reason, seconds) else None
 
     def travelled(self, context: Any, seconds: float) -> None:
-        self._note(context, "insert", self._few(rows_of(context)), seconds)
+        rows = rows_of(context)
+        self._note(context, "insert", None if rows == 1 else self._few(rows), seconds)
 
     def executed_many(self, context: Any, many: Many, seconds: float) -> None:
         rows = rows_of(context)
@@ -172,9 +173,10 @@ class _Changes:
         else:
             kind = "update" if context.isupdate else "delete"
             keys = keys_of(base_mapper, table, context)
-        is_single = reason is None and writer == "orm"
+        is_single = reason is None and writer != "copy"
+        travels = is_single and writer == "insert"
         barred = self._barred(context) if is_single else None
-        if is_single:
+        if is_single and not travels:
             reason = barred or self._single(context, base_mapper)
         if keys is None:
             keys = [object() for _ in range(rows_of(context))]

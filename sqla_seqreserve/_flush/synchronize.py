@@ -162,6 +162,9 @@ class LinkProcessor(ManyToMany):
         secondary_delete: list[dict[str, Any]],
     ) -> None:
         run = uowcommit.seqreserve
+        if run.settings.mode != "bulk":
+            super()._run_crud(uowcommit, secondary_insert, secondary_update, secondary_delete)
+            return
         connection = connection_for(uowcommit, self.mapper)
         outbox = run.outbox(connection, uowcommit)
         kinds: tuple[tuple[LinkKind, list[dict[str, Any]]], ...] = (

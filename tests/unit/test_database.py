@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -26,15 +27,15 @@ def test_an_engine_and_its_copies_with_options_share_a_database() -> None:
 
 def test_a_database_is_forgotten_with_its_engine() -> None:
     """An application that makes engines and lets them go does not fill the memory."""
-    gc.collect()
-    before = len(_database._databases)
     engines = [create_engine(URL) for _ in range(20)]
+    known = {weakref.ref(engine.dialect) for engine in engines}
     for engine in engines:
         database_of(engine.dialect)
-    assert len(_database._databases) == before + 20
+    assert known <= _database._databases.keys()
     del engine, engines
     gc.collect()
-    assert len(_database._databases) == before
+    assert all(dialect() is None for dialect in known)
+    assert known.isdisjoint(_database._databases)
 
 
 def test_threads_that_ask_first_at_once_get_the_same_database() -> None:

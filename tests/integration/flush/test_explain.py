@@ -235,7 +235,7 @@ TRIGGER = (
     "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     "CREATE TRIGGER t AFTER UPDATE ON tag EXECUTE FUNCTION nothing()",
 )
-ON_UPDATE = "tag has a rule or a statement trigger on UPDATE"
+ON_UPDATE = "tag has a rule or a trigger on UPDATE"
 
 
 @pytest.mark.parametrize(

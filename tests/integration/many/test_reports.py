@@ -303,7 +303,7 @@ def test_a_reason_of_the_table(tables: Engine, driver: str) -> None:
     [(*_, writer, reason)] = lines(report)
     assert writer == "orm"
     assert reason is not None
-    assert reason.endswith("node has a rule or a statement trigger on UPDATE")
+    assert reason.endswith("node has a rule or a trigger on UPDATE")
 
 
 @DRIVERS
