@@ -77,7 +77,11 @@ def refusal_of(
     looks_at_all = plan.context_default is not None or _was_refused(plan)
     if step > 1 and not looks_at_all and _refusal(plan, rows_at(slice(0, count, step))) is None:
         return None
-    return _refusal(plan, rows_at(slice(0, count)))
+    reason = _refusal(plan, rows_at(slice(0, count)))
+    if reason is not None and step > 1:
+        # Another sample may miss what this one has shown.
+        note_refusal(plan)
+    return reason
 
 
 def note_refusal(plan: InsertPlan) -> None:
