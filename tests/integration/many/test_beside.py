@@ -108,7 +108,7 @@ def tied(session: Session, chance: random.Random) -> int:
     """Links of one row, made and cut."""
     # Not FOR UPDATE: a link's foreign key waits for that, with plain in a circle too.
     lock = {"key_share": True}
-    knot = session.get_one(Knot, chance.randint(1, ROWS), with_for_update=lock)
+    knot = session.get(Knot, chance.randint(1, ROWS), with_for_update=lock)
     keys = chance.sample(range(1, ROWS + 1), 8)
     knot.others = list(session.scalars(select(Knot).where(Knot.id.in_(keys)).order_by(Knot.id)))
     session.commit()
