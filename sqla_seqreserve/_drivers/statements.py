@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ __all__ = [
     "count_message",
     "listen",
     "listened_to_by",
+    "query_unheard",
     "run_on_driver",
     "tell_travelled",
     "write_many_by",
@@ -106,6 +108,25 @@ def run_on_driver(
         connection.exec_driver_sql(statement, dict(parameters), execution_options=options)
     else:
         connection.execute(statement, parameters, execution_options=options)
+
+
+def query_unheard(
+    connection: Connection, statement: TextClause, parameters: Mapping[str, Any]
+) -> list[Any]:
+    """The rows of a query, with the names of their columns, of which no listener of the engine
+    hears: for what has to be known while a statement is executed that they have heard of.
+    """
+    compiled = statement.compile(dialect=connection.dialect)
+    values = compiled.construct_params(dict(parameters))
+    names: Any = getattr(compiled, "positiontup", None)
+    bound: Any = values if names is None else tuple(values[name] for name in names)
+    cursor = connection.connection.cursor()
+    try:
+        connection.dialect.do_execute(cursor, str(compiled), bound)
+        row = namedtuple("row", [column[0] for column in cursor.description])  # type: ignore[misc]  # the query's columns
+        return [row(*found) for found in cursor.fetchall()]
+    finally:
+        cursor.close()
 
 
 def write_many_by(connection: Connection, write: WriteMany) -> None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
 from .._database import database_of
+from .._drivers.statements import query_unheard
 from .._reasons import Reason
 from .defaults import DEFAULT, DefaultFacts, default_of
 from .numbering import NUMBERED_BY
@@ -268,16 +269,18 @@ def stored_name(name: str) -> str:
 
 
 def table_facts(
-    connection: Connection, names: Iterable[TableName]
+    connection: Connection, names: Iterable[TableName], *, unheard: bool = False
 ) -> dict[TableName, TableFacts | None]:
     """The facts of each named table, ``None`` where the database has no such table. One query,
     if any is not cached.
+
+    :param unheard: no listener of the engine hears of it.
     """
     known = database_of(connection.dialect).tables
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in known]
     if missing:
-        known.update(_read(connection, missing))
+        known.update(_read(connection, missing, unheard=unheard))
     return {name: known.get(name) for name in wanted}
 
 
@@ -341,11 +344,14 @@ def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
     return known[name]
 
 
-def _read(connection: Connection, names: list[TableName]) -> dict[TableName, TableFacts]:
+def _read(
+    connection: Connection, names: list[TableName], *, unheard: bool
+) -> dict[TableName, TableFacts]:
     columns: dict[int, dict[str, ColumnFacts]] = {}
     unique: dict[int, set[str]] = {}
     tables = {}
-    for row in connection.execute(_FACTS, {"names": names}):
+    execute: Any = query_unheard if unheard else Connection.execute
+    for row in execute(connection, _FACTS, {"names": names}):
         tables[row.slot] = row
         if row.is_unique:
             unique.setdefault(row.slot, set()).add(row.column_name)

@@ -114,10 +114,6 @@ ALTERED: Final = Reason(
     "the table was altered meanwhile, or cannot be locked",
     "nothing: the next statement finds the table as it is now",
 )
-NOT_LOOKED_AT: Final = Reason(
-    "the table was not looked at yet, and listeners hear of one statement at a time",
-    "nothing: the next statement for many rows finds it looked at",
-)
 VALUES_COME_BACK: Final = Reason(
     "values of the database come back with each row",
     "leave eager_defaults=True out, if they need not be there at once",

@@ -110,8 +110,3 @@ def _lets_pass(listener: Any) -> bool:
 def _module(function: Any) -> str:
     """Where something that can be called was defined."""
     return f"{getattr(function, '__module__', None) or type(function).__module__}."
-
-
-def is_listened_to(connection: Connection) -> bool:
-    """Whether anybody hears of the statements of a connection."""
-    return bool(connection._has_events or connection.engine._has_events)

@@ -31,9 +31,8 @@ from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
 from .._sqlalchemy.engine import sees_the_present
-from .._sqlalchemy.listeners import execution_elsewhere, is_listened_to
+from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
-from .._sqlalchemy.waiting import before_next_statement
 from .copy import copy_statement, no_copy_reason
 from .many_sql import (
     FAILED_COMPARISON,
@@ -92,11 +91,8 @@ def write_many(
     if not is_in_schemas_of(connection, context):
         return of_rows.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
-    if not catalogue.cached_facts(connection, [name]) and is_listened_to(connection):
-        # The query of the catalogue would begin within this statement, which listeners heard of.
-        before_next_statement(connection, lambda: catalogue.table_facts(connection, [name]))
-        return of_rows.NOT_LOOKED_AT
-    facts = catalogue.table_facts(connection, [name])[name]
+    # Listeners have heard of this statement, and hear of one at a time.
+    facts = catalogue.table_facts(connection, [name], unheard=True)[name]
     if facts is None:
         return why.NO_TABLE
     kind = rewriting.many.kind

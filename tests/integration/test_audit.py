@@ -64,6 +64,7 @@ class Note(Base):
     __tablename__ = "note"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     body: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str | None]
 
 
 class Upper(TypeDecorator[str]):
@@ -190,7 +191,7 @@ def test_changed_objects_are_an_event(session: Session, audit: Audit) -> None:
     session.flush()
     audit()
     for number, note in enumerate(found):
-        note.body = f"{SECRET} changed {number}"
+        note.title = f"{SECRET} changed {number}"
     session.flush()
     assert audit() == [COPIED, FLUSHED]
     assert (audit.records[0].kind, audit.records[0].rows) == ("update", 20)
