@@ -7,13 +7,12 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import uuid
-import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
-from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal
+from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, told_and_left
 from sqlalchemy import (
     Column,
     Enum,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -151,29 +149,13 @@ def loaded(session: Session) -> list[Thing]:
     )
 
 
-def rows_of(side: Side) -> list[Any]:
-    """Every row of every table, as text."""
-    return [
-        side.rows(f"SELECT t::text FROM {table.name} t ORDER BY 1")
-        for table in Base.metadata.sorted_tables
-    ]
-
-
 def compared(
     urls: tuple[str, str], way: Way, driver: str, act: Callable[[Session], Any], *ddl: str
 ) -> Any:
     """What the act returns and leaves on both sides, the same."""
 
     def trial(side: Side) -> Any:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            outcome: Any = None
-            try:
-                outcome = side.run(act)
-            except SQLAlchemyError as error:
-                outcome = refusal(error), str(error).splitlines()[0]
-        said = sorted({str(each.message) for each in caught})
-        return outcome, said, rows_of(side)
+        return told_and_left(side, act, [table.name for table in Base.metadata.sorted_tables])
 
     return both(urls, Base, trial, way=way, driver=driver, ddl=ddl)
 

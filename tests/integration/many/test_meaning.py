@@ -5,13 +5,12 @@ writes. Each test runs plain SQLAlchemy beside a registered session.
 from __future__ import annotations
 
 import datetime as dt
-import warnings
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from fixtures.sides import SYNC_DRIVERS, Side, Way, both, refusal
+from fixtures.sides import SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
 from sqlalchemy import (
     ARRAY,
     Interval,
@@ -86,16 +85,7 @@ def compared(
     """What the act returns, raises, warns of and leaves on both sides, the same."""
 
     def trial(side: Side) -> Any:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            outcome: Any = None
-            try:
-                outcome = side.run(act)
-            except SQLAlchemyError as error:
-                outcome = refusal(error), str(error).splitlines()[0]
-        said = sorted({str(each.message) for each in caught})
-        rows = [side.rows(f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables]
-        return outcome, said, rows
+        return told_and_left(side, act, tables)
 
     return both(urls, base, trial, way=FORCED, driver=driver, ddl=ddl)
 
