@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +26,6 @@ from .._sqlalchemy.persistence import save_in_order, save_obj
 from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import warn_of_driver
-from .._writers.insert import Outbox
 from ..reports import Writer
 from .aside import Aside, pending_by_mapper, stay_out
 from .committing import connection_to_commit, expects_commit
@@ -43,6 +42,9 @@ from .weighing import (
     fewest_of,
     transaction_status,
 )
+
+if TYPE_CHECKING:
+    from .._writers.insert import Outbox
 
 __all__ = ["FlushRun"]
 
@@ -228,6 +230,9 @@ class FlushRun:
         """The statements that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
+            # Here: an application asks while it runs, and not each time that it starts.
+            from .._writers.insert import Outbox
+
             driver = driver_on(connection)
             outbox = Outbox(
                 connection,
