@@ -15,7 +15,7 @@ from typing import Any, Final
 from .. import _reasons as why
 from .._reasons import Reason
 
-__all__ = ["BARE_NEXTVAL", "DEFAULT", "DefaultFacts", "default_of"]
+__all__ = ["BARE_NEXTVAL", "DEFAULT", "SURELY_READ", "DefaultFacts", "default_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,15 @@ DEFAULT: Final = rf"""
              AND a.attgenerated = ''"""  # noqa: S608  # the pattern above, no input
 """What is to be known of a default, as SQL within a query that has ``pg_attrdef d`` and, for its
 column, ``pg_attribute a`` and ``pg_type b``, the type below any domain.
+"""
+
+
+# now(), gen_random_uuid(), CURRENT_TIMESTAMP and its kind; a constant time may be infinite.
+SURELY_READ: Final = r"""
+           coalesce(d.adbin::text ~ '^\{(FUNCEXPR .funcid (1299|3432)|SQLVALUEFUNCTION) '
+               OR d.adbin::text ~ '^\{CONST ' AND b.typcategory <> 'D', false)"""
+"""Whether a default gives a constant, the present time or a random UUID and nothing else, as SQL
+within the same query.
 """
 
 
