@@ -78,6 +78,13 @@ class Cycle:
             ready, generation = following, generation + 1
         return found if not any(parents.values()) else None
 
+    def new_objects(self) -> Iterator[State]:
+        """Every new object of the circle's classes that this flush saves."""
+        for mapper in self.mappers:
+            for state in self._uow.states_for_mapper_hierarchy(mapper, False, False):
+                if state.key is None:
+                    yield state
+
     def can_be_saved_at_once(self) -> bool:
         """Whether nothing stands against it but keys that are not known."""
         uow = self._uow

@@ -70,7 +70,11 @@ class GivenKeys:
         """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
         then in the order of ``add()``.
         """
-        return self.generations.get(state, 0), state.insert_order or 0
+        return self.generation(state), state.insert_order or 0
+
+    def generation(self, state: State) -> int:
+        """How many parents stand above an object."""
+        return self.generations.get(state, 0)
 
     def in_order(self, states: Iterable[State]) -> list[State]:
         """New objects, as SQLAlchemy inserts them."""

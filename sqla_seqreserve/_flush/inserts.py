@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -36,7 +37,6 @@ from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .given import Record
-from .refusal import note_refusal
 from .run import FlushRun
 
 __all__ = ["insert_records"]
@@ -223,13 +223,14 @@ def _insert(
     run: FlushRun = uow.seqreserve
     if run.numbers(mapper, table):
         run.keys.release(records, needed=True)
-    run.outbox(records[0][3], uow).add(
-        base_mapper,
-        mapper,
-        table,
-        records,
-        lambda seconds: _written(run, table, records, writer, reason, seconds),
-    )
+    for some in run.in_parts(records):
+        run.outbox(records[0][3], uow).add(
+            base_mapper,
+            mapper,
+            table,
+            some,
+            partial(_written, run, table, some, writer, reason),
+        )
 
 
 def _insert_batch(
@@ -319,7 +320,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Re
             try:
                 taken = copy_rows(connection, plan.facts.name, rows)
             except DBAPIError as error:
-                note_refusal(error, plan.table, [record[0] for record in chosen])
+                run.note_refusal(error, plan.table, [record[0] for record in chosen])
                 raise
             if taken != len(chosen):
                 raise FlushError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -31,7 +32,7 @@ from ..reports import Writer
 from .aside import Aside, pending_by_mapper, stay_out
 from .cycles import Cycle
 from .gathering import may_gather
-from .given import GivenKeys
+from .given import GivenKeys, Record
 from .refusal import note_refusal
 from .reserving import Reserving
 from .settings import Settings
@@ -67,6 +68,8 @@ class FlushRun:
         self.tally = Tally(self.settings)
         self._reserving = Reserving(self.settings, self.keys, self.tally)
         self._written: list[Sequence[State]] = []
+        self._whole: list[Sequence[State]] = []
+        self._refused_state: State | None = None
         self._outboxes: dict[Connection, Outbox] = {}
         self.saves_at_once = False
         """Whether a circle is taken out of the flush's order."""
@@ -174,27 +177,50 @@ class FlushRun:
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
         self.keys.take_off(written)
-        self._take_off_unwritten(written)
+        self._take_off_unwritten(self._saved_whole(written))
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
         its INSERT was made: SQLAlchemy would not have come so far.
         """
-        note_refusal(error, table, states)
+        self.note_refusal(error, table, states)
         self.take_off_copied(mark)
+
+    def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
+        """Note which of these objects was refused, where the error tells."""
+        self._refused_state = note_refusal(error, table, states) or self._refused_state
 
     def take_off_copied(self, mark: int) -> None:
         """Take off the foreign keys that were copied after the first so many."""
         while len(self.copied) > mark:
             _put_back(*self.copied.pop())
 
-    def _take_off_unwritten(self, written: set[State]) -> None:
-        """Take off the foreign keys that refer to new objects without a row, which SQLAlchemy
-        copies once it has written that. Trees have them before.
+    def _saved_whole(self, written: set[State]) -> set[State]:
+        """Of the objects that have a row, those that SQLAlchemy would have saved before the flush
+        failed: of a tree it saves one generation after the other, in all tables.
+        """
+        tree = self.taken_out
+        if tree is None:
+            return written
+        generation = self.keys.generation
+        circle = set(tree.new_objects())
+        left = (
+            [self._refused_state]
+            if self._refused_state in circle
+            else circle.difference(*self._whole)
+        )
+        first = min(map(generation, left), default=None)
+        if first is None:
+            return written
+        return written - circle | {state for state in circle if generation(state) < first}
+
+    def _take_off_unwritten(self, saved: set[State]) -> None:
+        """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy
+        copies once it has saved them. Trees have them before.
         """
         for copied in reversed(self.copied):
             parent = copied[3]
-            if parent is not None and parent.key is None and parent not in written:
+            if parent is not None and parent.key is None and parent not in saved:
                 _put_back(*copied)
 
     # Writing
@@ -322,14 +348,27 @@ class FlushRun:
             self._interference = connection, interference_on(connection)
         return self._interference[1]
 
-    def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
+    def save(self, base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
         """Have SQLAlchemy save objects. It sorts new ones by ``add()``, for their own order it has
-        from the circle: where that was taken out, parents still go before their children.
+        from the circle: where that was taken out, one generation is saved after the other.
         """
-        if self.taken_out is not None and all(state.key is None for state in states):
-            save_in_order(base_mapper, self.keys.in_order(states), uow)
-        else:
+        if self.taken_out is None or any(state.key is not None for state in states):
             save_obj(base_mapper, states, uow)
+            return
+        for _, group in groupby(self.keys.in_order(states), self.keys.generation):
+            alike = list(group)
+            save_in_order(base_mapper, alike, uow)
+            self._whole.append(alike)
+
+    def in_parts(self, records: list[Record]) -> Iterable[list[Record]]:
+        """Records as they may be given to one INSERT: of a tree one generation, where the driver
+        does not tell which row was refused.
+        """
+        driver = driver_on(records[0][3])
+        if self.taken_out is None or (driver is not None and driver.sends_several):
+            return (records,)
+        parts = groupby(records, lambda record: self.keys.generation(record[0]))
+        return [list(part) for _, part in parts]
 
     # Reporting
 
@@ -349,7 +388,10 @@ class FlushRun:
     def inserted(
         self, states: Sequence[State], writer: Writer, reason: Reason | None, seconds: float
     ) -> None:
-        """Count objects of one class as inserted by ``writer``."""
+        """Count objects of one class, whose rows are in all their tables, as inserted by
+        ``writer``.
+        """
+        self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
 
