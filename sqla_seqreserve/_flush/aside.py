@@ -25,7 +25,7 @@ from .._drivers import Driver, driver_of, driver_on
 from .._drivers.statements import begin_along
 from .._ids.keys import lacks_key
 from .._ids.server import server_kind
-from .._routes import Distance, Pending
+from .._routes import Distance, Pending, Wishes
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.persistence import save_obj
 from .._sqlalchemy.session import connection_for, peek_connection
@@ -73,7 +73,7 @@ class Aside:
         try:
             run.save(base_mapper, states, uow)
         except DBAPIError as error:
-            _note(error, run.keys.in_order(pending))
+            _note(error, run.keys.in_order(pending), run.note_refusal)
             raise
         run.numbered(pending)
         if run.tally.is_told:
@@ -119,10 +119,12 @@ class Aside:
             begin_along(connection(), took, whole=whole)
 
 
-def _note(error: DBAPIError, states: Sequence[State]) -> None:
-    for table in states[0].manager.mapper.tables:
+def _note(
+    error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
+) -> None:
+    for table in {table: None for state in states for table in state.manager.mapper.tables}:
         if isinstance(table, Table):
-            note_refusal(error, table, states)
+            note(error, table, states)
 
 
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
@@ -161,14 +163,16 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = database_of(dialect).distance
-    key = (begun, driver, *weighed)
+    keeps = bool(settings.prefetch)
+    key = (begun, driver, keeps, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
         fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
-        route = chosen_route(classes, driver, distance, begun=begun)
+        wishes = Wishes(kept=keeps)
+        route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Aside(driver, distance, begun=begun) if is_numbered else None
 

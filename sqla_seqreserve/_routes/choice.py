@@ -31,6 +31,9 @@ _PAGE: Final = 1000
 _MARGIN: Final = 0.95
 """What another way may cost of SQLAlchemy's own at the most: measured costs are not exact."""
 
+_COMPARED: Final = 0.8
+"""What it takes to compare a class whose keys were kept, beside a reservation for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -143,6 +146,8 @@ def _reserved(
     if copies or not kept:
         trips += 1 + wire.lock_round_trips
         work += wire.reservation * len(pending)
+    else:
+        work += _COMPARED * wire.reservation * sum(one.generated for one in pending)
     message = 0
     for number, one in enumerate(pending):
         if number in copies:
