@@ -27,8 +27,6 @@ from .errors import ConfigurationError
 from .reports import FlushEntry, Kind, Writer
 from .reservation import ReservedIds, connection_of
 
-__all__ = ["SyncResult", "UpdateResult", "bulk_delete", "bulk_sync", "bulk_update"]
-
 log = logging.getLogger("sqla_seqreserve.bulk")
 
 _T = TypeVar("_T")

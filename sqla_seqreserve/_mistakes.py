@@ -11,13 +11,6 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 from ._sqlalchemy.mapping import registry_of
 from .errors import ConfigurationError
 
-__all__ = [
-    "checked_choice",
-    "checked_classes",
-    "not_a_target",
-    "require_async",
-]
-
 # What people write for a mode, and which one it is: the names of writers and of SQLAlchemy's parts.
 _MEANT: Final = {
     "copy": "bulk",

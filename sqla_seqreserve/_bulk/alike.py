@@ -10,8 +10,6 @@ from ..errors import InvalidRowsError, RowProblem
 from .inserting import Inserting
 from .rows import Chunk
 
-__all__ = ["check_alike", "given_by"]
-
 
 def given_by(rows: Chunk) -> frozenset[str]:
     """The attributes that the first row gives, and so each of the others must."""

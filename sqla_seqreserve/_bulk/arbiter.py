@@ -13,8 +13,6 @@ from .._database import database_of
 from .._ids.fetch import IndexFacts
 from ..errors import ConfigurationError
 
-__all__ = ["Arbiter", "find_arbiter", "known_arbiter"]
-
 # An expression or a predicate depends on its columns, which the key's own numbers do not tell.
 # PostgreSQL before 15 has no NULLS NOT DISTINCT.
 _INDEXES: Final = text(

@@ -14,8 +14,6 @@ from ..errors import InvalidRowsError, RowProblem
 from .missing import Kind, what_is_missing
 from .rows import Chunk
 
-__all__ = ["check_rows"]
-
 
 def check_rows(
     mapper: Mapper[Any],

@@ -36,8 +36,6 @@ from .rows import Chunk
 if TYPE_CHECKING:
     from .inserting import Inserting
 
-__all__ = ["ChunkInsert", "Written"]
-
 
 @dataclass(slots=True, eq=False)
 class Written:

@@ -30,8 +30,6 @@ from .sending import may_copy, send
 from .singly import execute_singly
 from .target import Target
 
-__all__ = ["Deleted", "delete_found", "delete_rows", "tables_of"]
-
 
 @dataclass(slots=True, eq=False)
 class Deleted:

@@ -19,8 +19,6 @@ from .._rows.division import Division
 from .._rows.plan import InsertPlan
 from .given import NUMBER, named
 
-__all__ = ["FEW", "few_rows"]
-
 FEW: Final = 200
 """More rows than these are written faster by COPY than a driver makes arrays of them."""
 

@@ -26,8 +26,6 @@ from .._sqlalchemy.mapping import key_columns
 from ..errors import InvalidRowsError, RowProblem
 from .arbiter import Arbiter
 
-__all__ = ["HELD", "NUMBER", "Given", "Source", "key_label", "named"]
-
 NUMBER: Final = "sqla_seqreserve_row"
 """The column that holds a row's position in the input."""
 

@@ -23,8 +23,6 @@ from ..errors import InvalidRowsError, RowProblem
 from .given import NUMBER, Source, key_label, named
 from .target import Target
 
-__all__ = ["FITS", "STALE", "Matching"]
-
 FITS: Final = "sqla_seqreserve_fits"
 """The column that tells whether the condition holds for a row that was found."""
 

@@ -17,8 +17,6 @@ from .._rows.checks import exact_types
 from .._rows.plan import InsertPlan
 from .._rows.table import ColumnRows
 
-__all__ = ["Kind", "filled", "kinds_of", "what_is_missing"]
-
 Kind: TypeAlias = Literal["integer", "time"]
 
 _KINDS: Final[Mapping[str, Kind]] = {

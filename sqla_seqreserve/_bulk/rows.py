@@ -25,8 +25,6 @@ from .._rows.table import ColumnRows
 from .._sqlalchemy.savepoint import transaction_of
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
-__all__ = ["STREAMED", "Chunk", "chunks", "parts_of", "within"]
-
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 
 STREAMED: Final = 20_000

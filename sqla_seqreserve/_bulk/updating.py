@@ -41,8 +41,6 @@ from .sending import may_copy, send
 from .singly import execute_singly
 from .target import Target
 
-__all__ = ["Updated", "update_rows"]
-
 _MOST_NAMED: Final = 5
 
 

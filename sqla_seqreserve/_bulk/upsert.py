@@ -25,8 +25,6 @@ from .syncing import Syncing
 from .update import Update
 from .upserting import Outcome, Upserting
 
-__all__ = ["upsert"]
-
 _COMPUTED = text(
     """
     SELECT a.attname::text, format_type(a.atttypid, a.atttypmod),

@@ -52,8 +52,6 @@ from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 from .text_format import literal
 from .wrapped import Wrapped
 
-__all__ = ["make_driver"]
-
 _MOST_TABLES: Final = 100
 _TURN: Final = 5000
 """Rows that may be encoded without another task's turn: some 20 ms."""

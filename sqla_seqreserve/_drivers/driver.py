@@ -14,18 +14,6 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from .._reasons import Reason
 
-__all__ = [
-    "Comparison",
-    "CopyRows",
-    "Driver",
-    "InsertMessage",
-    "MessageError",
-    "Returned",
-    "Row",
-    "TransactionStatus",
-    "TypeTable",
-]
-
 Row: TypeAlias = tuple[Any, ...]
 TransactionStatus: TypeAlias = Literal["idle", "open", "autocommit"]
 """A connection's transaction: not begun, begun, or each statement one of its own."""

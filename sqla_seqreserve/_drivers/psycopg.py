@@ -26,8 +26,6 @@ from .locking import UNDO, LockRefusedError, OutdatedError
 from .psycopg_messages import asking_query, before_query, is_idle, send_message, simple_query
 from .wrapped import Wrappable, Wrapped
 
-__all__ = ["make_driver"]
-
 
 class _Psycopg(Wrappable):
     types: TypeTable = "psycopg"

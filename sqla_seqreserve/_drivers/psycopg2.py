@@ -33,8 +33,6 @@ from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedErr
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
 from .wrapped import Wrapped
 
-__all__ = ["make_driver"]
-
 _NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
 _INTO: Final = re.compile(
     rf'\s*INSERT INTO (?:{_NAME}\.)?(?:(?P<plain>[^\s".(]+)|"(?P<quoted>(?:[^"]|"")+)")'

@@ -14,8 +14,6 @@ from typing import Any, Final
 from .driver import Comparison, InsertMessage, MessageError, Returned, Row
 from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
 
-__all__ = ["asking_query", "before_query", "is_idle", "send_message", "simple_query"]
-
 
 def is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""

@@ -31,15 +31,6 @@ from psycopg.pq import ExecStatus, Format, TransactionStatus
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
-__all__ = [
-    "Statements",
-    "begin_along",
-    "finish_queued",
-    "leave_pipeline",
-    "numbered",
-    "query_prepared",
-]
-
 
 def begin_along(cursor: Any) -> None:
     """Have the cursor's next ``execute()`` begin the transaction, should there be none."""

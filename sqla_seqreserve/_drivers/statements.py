@@ -26,20 +26,6 @@ from .._reasons import Reason
 from .._sqlalchemy.listeners import OURS
 from . import driver_on
 
-__all__ = [
-    "Job",
-    "Listener",
-    "Many",
-    "begin_along",
-    "count_message",
-    "listen",
-    "listened_to_by",
-    "query_unheard",
-    "run_on_driver",
-    "tell_travelled",
-    "write_many_by",
-]
-
 _OPTION: Final = "sqla_seqreserve_job"
 
 Job: TypeAlias = Callable[[Any, str, Any], None]

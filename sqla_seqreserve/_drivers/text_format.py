@@ -22,16 +22,6 @@ from typing import Any, Final
 
 from .driver import CopyRows
 
-__all__ = [
-    "FORMATS",
-    "TextFormat",
-    "bytea_text",
-    "literal",
-    "range_text",
-    "text_blocks",
-    "with_arrays",
-]
-
 _NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 

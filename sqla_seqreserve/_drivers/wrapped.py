@@ -25,8 +25,6 @@ from .driver import (
 )
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
 
-__all__ = ["Wrappable", "Wrapped", "take"]
-
 _INFO: Final = "sqla_seqreserve_no_copy"
 
 

@@ -35,8 +35,6 @@ from .settings import Settings
 from .tally import tell_failed
 from .weighing import chosen_route, transaction_status
 
-__all__ = ["Aside", "pending_by_mapper", "stay_out"]
-
 _FEW: Final = 5
 """An INSERT of so many rows takes little work beside its round trip."""
 

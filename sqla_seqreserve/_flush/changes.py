@@ -40,8 +40,6 @@ from ..reports import Kind, Writer
 from .settings import Settings
 from .tally import Tally
 
-__all__ = ["listening"]
-
 _RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
 
 

@@ -28,8 +28,6 @@ from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.unit_of_work import ProcessAll, SaveUpdateAll, State, find_cycles
 from .synchronize import Copying, copy_key, copying_of
 
-__all__ = ["Cycle", "find_cycle"]
-
 
 class Cycle:
     """The part of a flush in which mappers refer to each other in a circle.

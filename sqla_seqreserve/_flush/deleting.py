@@ -20,8 +20,6 @@ from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .._sqlalchemy.unit_of_work import State
 from .run import FlushRun
 
-__all__ = ["DeleteAll"]
-
 
 class DeleteAll(SQLAlchemyDeleteAll):
     """Deletes every object of an inheritance hierarchy that is to be deleted."""

@@ -38,8 +38,6 @@ from .weighing import (
     transaction_status,
 )
 
-__all__ = ["Explanation", "Explanations", "explain"]
-
 _WIDTH: Final = 80
 
 

@@ -16,8 +16,6 @@ from .._sqlalchemy.session import is_sharded, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
 from .settings import Settings
 
-__all__ = ["may_gather"]
-
 
 def may_gather(
     uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]

@@ -15,8 +15,6 @@ from .._ids.fetch import check_range
 from .._ids.keys import KeySequence
 from .._sqlalchemy.unit_of_work import State
 
-__all__ = ["GivenKeys", "Record"]
-
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
 """A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and
 connection.

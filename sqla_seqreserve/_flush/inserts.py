@@ -39,8 +39,6 @@ from ..reports import Writer
 from .given import Record
 from .run import FlushRun
 
-__all__ = ["insert_records"]
-
 
 def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record], uow: Any) -> None:
     """Insert the records into one table, each class by its own plan."""

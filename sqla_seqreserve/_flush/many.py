@@ -14,8 +14,6 @@ from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.persistence import ROWS_COUNTED
 from .settings import Settings
 
-__all__ = ["follow"]
-
 
 def follow(connection: Connection, current: Callable[[], Settings]) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the

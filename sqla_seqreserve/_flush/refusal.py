@@ -21,8 +21,6 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 from .._sqlalchemy.unit_of_work import State
 from .._writers.refusal import error_fields, line_in
 
-__all__ = ["note_refusal"]
-
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 

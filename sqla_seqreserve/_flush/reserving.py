@@ -41,8 +41,6 @@ from .weighing import (
     wishes_for,
 )
 
-__all__ = ["Reserving"]
-
 _maximum: Final = attrgetter("maximum")
 _expired: Final = attrgetter("expired_attributes")
 

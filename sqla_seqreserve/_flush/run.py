@@ -44,8 +44,6 @@ from .weighing import (
     transaction_status,
 )
 
-__all__ = ["FlushRun"]
-
 
 class FlushRun:
     """One flush of one session."""

@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapper
 from ..reports import FlushReport
 from .drift import DriftGuard
 
-__all__ = ["Mode", "Reserve", "Settings"]
-
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 """What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 

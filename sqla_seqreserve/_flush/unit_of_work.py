@@ -74,8 +74,6 @@ from .settings import Settings
 from .synchronize import PostUpdateAll, ProcessAll
 from .tally import is_told
 
-__all__ = ["ReservingUnitOfWork", "settings_of", "take_over"]
-
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
 _DELETED: Final = (True, False)

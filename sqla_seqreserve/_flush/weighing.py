@@ -23,17 +23,6 @@ from .._sqlalchemy.mapping import watches_insert
 from .._writers.copy import no_copy_reason
 from .settings import Settings
 
-__all__ = [
-    "chosen_route",
-    "class_reason",
-    "copy_from",
-    "fewest_of",
-    "hindrance",
-    "is_distributed",
-    "transaction_status",
-    "wishes_for",
-]
-
 FEWEST: Final = 8
 """Of one kind of rows among many: fewer are sent by INSERT."""
 

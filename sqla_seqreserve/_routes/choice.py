@@ -23,8 +23,6 @@ from typing import Final
 from . import shards
 from .wire import Wire
 
-__all__ = ["Pending", "Route", "Wishes", "choose", "copy_crossover"]
-
 _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
 

@@ -22,8 +22,6 @@ from typing import Any, Final
 from .._drivers.driver import TypeTable
 from .checks import has_offset, has_steady_offset, is_naive
 
-__all__ = ["ArrayText", "array_text", "distinguished"]
-
 _TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
 """Types to which different strings are different."""
 

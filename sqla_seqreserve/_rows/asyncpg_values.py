@@ -30,8 +30,6 @@ from .checks import (
 )
 from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
 
-__all__ = ["TABLE"]
-
 _FIRST_OWN_OID: Final = 16384
 """Below are PostgreSQL's own types. Others, enums aside, asyncpg encodes as text, which its COPY
 cannot send (citext, hstore).

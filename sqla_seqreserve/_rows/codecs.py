@@ -32,8 +32,6 @@ from .._sqlalchemy.mapping import casts_each, insert_cast
 if TYPE_CHECKING:
     from .checks import Check
 
-__all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "is_uniform", "value_table"]
-
 _UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
 """Names of the time zone that is UTC at all times."""
 

@@ -28,17 +28,6 @@ from .defaults import DefaultContext, FilledValues, Missing
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
-__all__ = [
-    "Batch",
-    "Division",
-    "divide",
-    "for_copy",
-    "is_plain",
-    "is_sql",
-    "runs_in_order",
-    "values_of",
-]
-
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 

@@ -21,8 +21,6 @@ from .defaults import Missing
 from .division import is_sql, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
-__all__ = ["foreseen_reason", "note_refusal", "refusal_of"]
-
 _SAMPLE: Final = 64
 """Of so many rows every one is looked at before keys are reserved, and of more so many at least: to
 look at all would take a tenth of the time of a large flush.

@@ -30,8 +30,6 @@ from .._sqlalchemy.mapping import (
 )
 from .codecs import Codec, Refusal, codec_for, is_uniform
 
-__all__ = ["Absent", "ColumnPlan", "InsertPlan", "insert_plan"]
-
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 

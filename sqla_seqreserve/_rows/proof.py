@@ -16,8 +16,6 @@ from .division import is_plain, values_of
 from .plan import ColumnPlan, InsertPlan
 from .reasons import may_be_cast
 
-__all__ = ["cast_reason"]
-
 
 def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
     """Why the rows, attribute key -> value, must be numbered by the database; ``None``: an INSERT

@@ -35,9 +35,6 @@ from .checks import (
 )
 from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of
 
-__all__ = ["TABLE"]
-
-
 _EXACT: Final = 2**53
 """Up to which whole numbers are doubles."""
 

@@ -42,8 +42,6 @@ from .checks import (
 )
 from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
 
-__all__ = ["TABLE"]
-
 _TEXT_OID: Final = 25
 
 _ADDRESSES: Final = frozenset(

@@ -19,8 +19,6 @@ from .._ids.catalogue import quoted
 from .._reasons import Reason
 from .._rows.plan import InsertPlan
 
-__all__ = ["copy_rows", "copy_statement", "no_copy_reason", "refused_types", "warn_of_driver"]
-
 log = logging.getLogger("sqla_seqreserve")
 
 _WARNING: Final = "no driver of ours"

@@ -43,8 +43,6 @@ from .many_sql import (
     rewriting_of,
 )
 
-__all__ = ["COPIED_FROM", "fewest_together", "pays", "table_reason", "write_many"]
-
 _FIXED: Final = 350.0
 """Microseconds that the server takes to plan such a statement, beside its rows."""
 

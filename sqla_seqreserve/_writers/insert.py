@@ -42,8 +42,6 @@ from .._sqlalchemy.unit_of_work import State
 from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
 from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
 
-__all__ = ["Outbox"]
-
 Refused = Callable[[DBAPIError, Table, Sequence[State], int], None]
 """Is told that the server refused one of these objects, and the mark of its statement."""
 

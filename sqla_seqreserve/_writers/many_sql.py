@@ -30,8 +30,6 @@ from .._rows.arrays import ArrayText
 from .._sqlalchemy.statements import CompiledMany, Kind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words
 
-__all__ = ["FAILED_COMPARISON", "UNDO", "Rewriting", "comparison", "many_statement", "rewriting_of"]
-
 FAILED_COMPARISON: Final = "22012"
 """SQLSTATE of the division by zero that ends a message whose comparison fails."""
 

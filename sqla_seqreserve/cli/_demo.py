@@ -26,8 +26,6 @@ from ._options import make_console, needs_extra
 from ._progress import progress
 from ._reports import print_health
 
-__all__ = ["run_demo"]
-
 console = make_console()
 aside = make_console(stderr=True)
 
