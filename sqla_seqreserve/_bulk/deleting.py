@@ -127,7 +127,7 @@ def _by_column(keys: Iterator[Any], most: int, whole: Inserting) -> Iterator[Chu
 def _check_tuples(keys: Sequence[Any], start: int, whole: Inserting) -> None:
     width, name = len(whole.attributes), ", ".join(whole.attributes)
     problems = [
-        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}")
+        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}", "no tuple")
         for index, key in enumerate(keys, start)
         if isinstance(key, str | bytes) or not isinstance(key, Sequence) or len(key) != width
     ]
