@@ -12,15 +12,29 @@ from typing import Final
 from sqlalchemy import Connection, Dialect
 
 from .._database import database_of
-from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
+from .driver import (
+    CommitAlong,
+    CommitRefusedError,
+    Comparison,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    LostCommitError,
+    MessageError,
+    Returned,
+    Row,
+)
 from .locking import LockRefusedError, OutdatedError
 
 __all__ = [
+    "CommitAlong",
+    "CommitRefusedError",
     "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
     "LockRefusedError",
+    "LostCommitError",
     "MessageError",
     "OutdatedError",
     "Returned",

@@ -26,10 +26,12 @@ from .._drivers.statements import begin_along
 from .._ids.keys import lacks_key
 from .._ids.server import server_kind
 from .._routes import Distance, Pending, Wishes
+from .._sqlalchemy.committing import is_begun_by_commit
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.persistence import save_obj
 from .._sqlalchemy.session import connection_for, peek_connection
 from .._sqlalchemy.unit_of_work import State
+from .committing import OnlyInsert
 from .refusal import note_refusal
 from .settings import Settings
 from .tally import tell_failed
@@ -64,15 +66,23 @@ class Aside:
             save_obj(base_mapper, states, uow)
             return
         run = uow.seqreserve
+        only: OnlyInsert | None = None
         if self._is_first:
             self._is_first = False
-            self._look(len(pending), lambda: run.connection_for(uow, base_mapper))
+            connection = run.connection_for(uow, base_mapper)
+            if self._may_commit(run.settings):
+                by_class = {states[0].manager.mapper: pending}
+                only = OnlyInsert.of(uow, run.settings, by_class, connection)
+            self._look(len(pending), lambda: connection, only)
         started = time.perf_counter()
         try:
             run.save(base_mapper, states, uow)
         except DBAPIError as error:
             _note(error, run.keys.in_order(pending), run.note_refusal)
+            if only is not None:
+                only.note_loss(error)
             raise
+        run.tally.committed = only is not None and only.settle()
         run.numbered(pending)
         if run.tally.is_told:
             seconds = time.perf_counter() - started
@@ -85,22 +95,35 @@ class Aside:
         execute: Callable[[], None],
     ) -> None:
         """Have SQLAlchemy's unit of work execute the whole flush."""
+        only: OnlyInsert | None = None
         if self._driver is not None:
             base_mapper = next(iter(pending)).base_mapper
             rows = sum(map(len, pending.values()))
-            self._look(rows, lambda: connection_for(uow, base_mapper))
+            if rows == 1 and self._may_commit(uow.settings) and is_begun_by_commit(uow):
+                connection = connection_for(uow, base_mapper)
+                only = OnlyInsert.of(uow, uow.settings, pending, connection)
+            self._look(rows, lambda: connection_for(uow, base_mapper), only)
         try:
             execute()
         except BaseException as error:
             tell_failed(error)
             if isinstance(error, DBAPIError):
+                if only is not None:
+                    only.note_loss(error)
                 for states in pending.values():
                     _note(error, sorted(states, key=attrgetter("insert_order")))
             raise
+        if only is not None:
+            only.settle()
 
-    def _look(self, rows: int, connection: Callable[[], Connection]) -> None:
-        """Have the BEGIN travel with the first statement, and measure now and then how long that
-        takes.
+    def _may_commit(self, settings: Settings) -> bool:
+        return self._driver is not None and self._driver.commits_along and settings.mode == "bulk"
+
+    def _look(
+        self, rows: int, connection: Callable[[], Connection], only: OnlyInsert | None
+    ) -> None:
+        """Have the BEGIN travel with the first statement, and the COMMIT with the only one; and
+        measure now and then how long that takes.
         """
         driver, distance = self._driver, self._distance
         assert driver is not None
@@ -113,8 +136,9 @@ class Aside:
                 took, whole = distance.note_bound, True
                 if not self.begun:
                     took = partial(distance.note_bound, round_trips=2)
-        if took is not None or (driver.begins_along and not self.begun):
-            begin_along(connection(), took, whole=whole)
+        if took is not None or only is not None or (driver.begins_along and not self.begun):
+            commits = None if only is None else only.commit_with
+            begin_along(connection(), took, whole=whole, commits=commits)
 
 
 def _note(

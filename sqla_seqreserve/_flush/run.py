@@ -30,6 +30,7 @@ from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import Writer
 from .aside import Aside, pending_by_mapper, stay_out
+from .committing import connection_to_commit
 from .cycles import Cycle
 from .gathering import may_gather
 from .given import GivenKeys, Record
@@ -267,6 +268,19 @@ class FlushRun:
         """Send the statements that wait, before anything else is sent or looked at."""
         for outbox in self._outboxes.values():
             outbox.drain()
+
+    def finish(self, uow: Any) -> None:
+        """Send the statements that wait, which are the flush's last; their COMMIT with them, where
+        nothing can come between.
+        """
+        waiting = [outbox for outbox in self._outboxes.values() if outbox.waits()]
+        if len(waiting) == 1 and self.settings.mode == "bulk":
+            connection = connection_to_commit(uow, self.settings)
+            if isinstance(connection, Connection) and connection in self._outboxes:
+                outbox = self._outboxes[connection]
+                outbox.drain(commits=True)
+                self.tally.committed = outbox.committed
+        self.drain()
 
     def send_waiting(self) -> None:
         """Send the statements that wait, and ask nothing else: the flush has failed."""

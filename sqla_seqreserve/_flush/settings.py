@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapper
 from ..reports import FlushReport
 from .drift import DriftGuard
 
+Commit: TypeAlias = Literal["along", "apart"]
+"""Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
+
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 """What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 
@@ -30,6 +33,7 @@ class Settings:
     reserve: Reserve = "auto"
     copy_min_rows: int | None = None
     prefetch: int = 0
+    commit: Commit = "along"
     classes: tuple[type[Any], ...] | None = None
     drift_guard: DriftGuard | None = None
     callbacks: tuple[Callable[[FlushReport], object], ...] = ()

@@ -44,6 +44,8 @@ class Tally:
         self._sums: dict[tuple[type[Any] | Table, Kind, Writer, Reason | None], _Sum] = {}
         self.messages = 0
         """Round trips, as far as they are counted: only where somebody is told."""
+        self.committed = False
+        """Whether the COMMIT travelled with the flush."""
 
     @property
     def is_told(self) -> bool:
@@ -96,7 +98,7 @@ class Tally:
             )
             for (model, kind, writer, reason), found in self._sums.items()
         )
-        report = FlushReport(entries, self.messages)
+        report = FlushReport(entries, self.messages, self.committed)
         self._settings.flushed(report)
         audit.flushed(log, report)
 
