@@ -175,8 +175,9 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
-        self.keys.take_off(written)
-        self._take_off_unwritten(self._saved_whole(written))
+        saved = self._saved_whole(written)
+        self.keys.take_off(written | saved)
+        self._take_off_unwritten(saved)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -370,6 +371,7 @@ class FlushRun:
         for _, group in groupby(self.keys.in_order(states), self.keys.generation):
             alike = list(group)
             save_in_order(base_mapper, alike, uow)
+            self.numbered(alike)
             self._whole.append(alike)
 
     def in_parts(self, records: list[Record]) -> Iterable[list[Record]]:
