@@ -26,12 +26,11 @@ from .._drivers.statements import begin_along
 from .._ids.keys import lacks_key
 from .._ids.server import server_kind
 from .._routes import Distance, Pending, Wishes
-from .._sqlalchemy.committing import is_begun_by_commit
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.persistence import save_obj
 from .._sqlalchemy.session import connection_for, peek_connection
 from .._sqlalchemy.unit_of_work import State
-from .committing import OnlyInsert
+from .committing import OnlyInsert, expects_commit
 from .refusal import note_refusal
 from .settings import Settings
 from .tally import tell_failed
@@ -70,9 +69,8 @@ class Aside:
         if self._is_first:
             self._is_first = False
             connection = run.connection_for(uow, base_mapper)
-            if self._may_commit(run.settings):
-                by_class = {states[0].manager.mapper: pending}
-                only = OnlyInsert.of(uow, run.settings, by_class, connection)
+            if expects_commit(uow, run.settings, self._driver):
+                only = OnlyInsert.of(uow, run.settings, pending_by_mapper(uow), connection)
             self._look(len(pending), lambda: connection, only)
         started = time.perf_counter()
         try:
@@ -99,7 +97,7 @@ class Aside:
         if self._driver is not None:
             base_mapper = next(iter(pending)).base_mapper
             rows = sum(map(len, pending.values()))
-            if rows == 1 and self._may_commit(uow.settings) and is_begun_by_commit(uow):
+            if expects_commit(uow, uow.settings, self._driver):
                 connection = connection_for(uow, base_mapper)
                 only = OnlyInsert.of(uow, uow.settings, pending, connection)
             self._look(rows, lambda: connection_for(uow, base_mapper), only)
@@ -115,9 +113,6 @@ class Aside:
             raise
         if only is not None:
             only.settle()
-
-    def _may_commit(self, settings: Settings) -> bool:
-        return self._driver is not None and self._driver.commits_along and settings.mode == "bulk"
 
     def _look(
         self, rows: int, connection: Callable[[], Connection], only: OnlyInsert | None
@@ -185,15 +180,15 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = database_of(dialect).distance
-    keeps = bool(settings.prefetch)
-    key = (begun, driver, keeps, *weighed)
+    commits, keeps = expects_commit(uow, settings, driver), bool(settings.prefetch)
+    key = (begun, driver, commits, keeps, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
         fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
-        wishes = Wishes(kept=keeps)
+        wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Aside(driver, distance, begun=begun) if is_numbered else None

@@ -77,6 +77,7 @@ class Reserving:
         needed: bool,
         interference: Reason | None = None,
         may_restart: bool,
+        commits: bool,
     ) -> None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip.
@@ -87,11 +88,12 @@ class Reserving:
         :param interference: why SQLAlchemy writes all of them.
         :param may_restart: the flush can begin anew if its first message finds that kept keys are
             no longer good.
+        :param commits: the COMMIT may travel with its last message.
         """
         state = transaction_status(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
-        wishes = wishes_for(self._settings, pending, needed=needed)
+        wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
         if interference is not None and not wishes.reserve:
             # SQLAlchemy numbers them, too.
             return

@@ -30,7 +30,7 @@ from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from ..reports import Writer
 from .aside import Aside, pending_by_mapper, stay_out
-from .committing import connection_to_commit
+from .committing import connection_to_commit, expects_commit
 from .cycles import Cycle
 from .gathering import may_gather
 from .given import GivenKeys, Record
@@ -132,6 +132,7 @@ class FlushRun:
                 needed=needed,
                 interference=self.interference(connection),
                 may_restart=may_restart,
+                commits=expects_commit(uow, self.settings, driver_on(connection)),
             )
         for connection, kept in self._reserving.kept.items():
             self.outbox(connection, uow).compare_first(kept)

@@ -29,7 +29,7 @@ FEWEST: Final = 8
 _FEWEST_SPREAD: Final = 50
 """The same where they go to many shards: a COPY goes from one to the next."""
 
-_NO_WISHES: Final = Wishes()
+NO_WISHES: Final = Wishes()
 
 
 def class_reason(
@@ -75,7 +75,7 @@ def chosen_route(
     distance: Distance,
     *,
     begun: bool,
-    wishes: Wishes = _NO_WISHES,
+    wishes: Wishes = NO_WISHES,
 ) -> Route:
     """The cheapest way of a flush, by about the distance: an application's flushes are
     alike, and weighed once.
@@ -91,7 +91,11 @@ def chosen_route(
 
 
 def wishes_for(
-    settings: Settings, mappers: Iterable[Mapper[Any]], *, needed: bool = False
+    settings: Settings,
+    mappers: Iterable[Mapper[Any]],
+    *,
+    needed: bool = False,
+    commits: bool = False,
 ) -> Wishes:
     """What is asked for in a flush of these classes, whatever it costs. Keys are to be there before
     the first INSERT where that is asked for, where somebody may look, or where they are needed.
@@ -102,7 +106,7 @@ def wishes_for(
         or settings.mode == "reserve"
         or any(watches_insert(mapper) for mapper in mappers)
     )
-    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch))
+    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits)
 
 
 def fewest_of(facts: catalogue.TableFacts) -> int:
