@@ -1,0 +1,99 @@
+"""A flush, or what one connection has of it, that SQLAlchemy's own INSERTs write as cheaply as
+anything else could.
+
+Most flushes have few rows, and what is done about them beside what SQLAlchemy does has to be paid
+for by fewer round trips. Where nobody needs a key before its row is written, and no other way costs
+less, the whole flush is SQLAlchemy's: its own save, its own statements. What is left to gain is the
+BEGIN, which travels with the first of them on a driver that can.
+
+All of this runs in every flush of a few objects, so that it asks for nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+
+from .._drivers import Driver
+from .._drivers.statements import begin_along
+from .._routes import Distance
+from .._sqlalchemy.session import connection_for
+from .._sqlalchemy.unit_of_work import State
+from .refusal import note_refusal
+from .report import tell_failed
+
+_FEW: Final = 5
+"""An INSERT of so many rows takes little work beside its round trip."""
+
+_SOME: Final = 100
+"""So many rows are sent before the answer to the BEGIN before them could have been read."""
+
+
+class Plain:
+    """A flush, or what one connection has of it, that is SQLAlchemy's.
+
+    :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
+    :param begun: the transaction had begun before the flush.
+    """
+
+    __slots__ = ("_distance", "_driver", "_is_first", "begun")
+
+    def __init__(self, driver: Driver | None, distance: Distance, *, begun: bool) -> None:
+        self._driver = driver
+        self._distance = distance
+        self._is_first = driver is not None
+        self.begun = begun
+
+    def flush(
+        self,
+        uow: Any,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        execute: Callable[[], None],
+    ) -> None:
+        """Have SQLAlchemy's unit of work execute the whole flush."""
+        if self._driver is not None:
+            base_mapper = next(iter(pending)).base_mapper
+            rows = sum(map(len, pending.values()))
+            self.look(rows, lambda: connection_for(uow, base_mapper))
+        try:
+            execute()
+        except BaseException as error:
+            tell_failed(error)
+            if isinstance(error, DBAPIError):
+                for states in pending.values():
+                    note_each(error, sorted(states, key=attrgetter("insert_order")))
+            raise
+
+    def look(self, rows: int, connection: Callable[[], Connection]) -> None:
+        """Before the first INSERT: have the BEGIN travel with it, and measure now and then how long
+        that takes.
+        """
+        if not self._is_first:
+            return
+        self._is_first = False
+        driver, distance = self._driver, self._distance
+        assert driver is not None
+        took: Callable[[float], object] | None = None
+        whole = False
+        if rows <= _SOME and distance.is_due():
+            if not self.begun and driver.times_begin:
+                took = distance.note
+            elif rows <= _FEW:
+                took, whole = distance.note_bound, True
+                if not self.begun:
+                    took = partial(distance.note_bound, round_trips=2)
+        if took is not None or (driver.begins_along and not self.begun):
+            begin_along(connection(), took, whole=whole)
+
+
+def note_each(error: DBAPIError, states: Sequence[State]) -> None:
+    """Note on the error which of these objects, saved together, it is about."""
+    for table in states[0].manager.mapper.tables:
+        if isinstance(table, Table):
+            note_refusal(error, table, states)
