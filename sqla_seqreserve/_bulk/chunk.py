@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
 from .._drivers import CopyRows
-from .._flush.weighing import fewest_of
+from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
 from .._rows import reasons as of_rows

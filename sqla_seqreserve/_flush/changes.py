@@ -37,8 +37,8 @@ from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.session import is_sharded
 from .._writers.executemany import COPIED_FROM
 from ..reports import Kind, Writer
+from .report import Tally
 from .settings import Settings
-from .tally import Tally
 
 _RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
 

@@ -24,7 +24,7 @@ _maximum: Final = attrgetter("maximum")
 _insert_order: Final = attrgetter("insert_order")
 
 
-class GivenKeys:
+class ReservedKeys:
     """The keys of one flush."""
 
     def __init__(self) -> None:
