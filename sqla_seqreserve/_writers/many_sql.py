@@ -57,6 +57,7 @@ class Rewriting:
     :param assigned: the columns that an UPDATE sets.
     :param columns: of a placeholder that stands for a column's own value, the column's name.
     :param is_row: of an INSERT: its values are those of the columns, and no expression.
+    :param returning: of an INSERT: its RETURNING, if values come back.
     """
 
     many: CompiledMany
@@ -66,6 +67,7 @@ class Rewriting:
     assigned: frozenset[str]
     columns: Mapping[str | int, str]
     is_row: bool = False
+    returning: str = ""
 
 
 _rewritings: WeakKeyDictionary[Any, dict[str, Rewriting | None]] = WeakKeyDictionary()
@@ -108,17 +110,23 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
     if many.doubles_percents:
         head, condition = head.replace("%%", "%"), condition.replace("%%", "%")
     if inserts:
-        # One row in brackets, and nothing behind it.
-        if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
+        # One row in brackets, and nothing behind it but what comes back of that row.
+        condition, _, returning = condition.partition(")")
+        returning = returning.strip()
+        if condition[:1] != "(" or "(" in condition[1:]:
             return None
-        condition = condition[1:-1]
-        if not sees_nothing_else(words(condition) or "("):
+        condition = condition[1:]
+        if returning and (not returning.startswith("RETURNING ") or _OURS in returning):
             return None
+        for part in (condition, returning):
+            bare = words(part)
+            if bare is None or not sees_nothing_else(bare):
+                return None
         columns = _inserted(head)
         values = ", ".join(f"{source}.{name}" for name in names.values())
         is_row = condition == values and len(columns) == len(names)
         by_key = dict(zip(names, columns, strict=True)) if is_row else {}
-        return Rewriting(many, head, condition, (), frozenset(), by_key, is_row)
+        return Rewriting(many, head, condition, (), frozenset(), by_key, is_row, returning)
     assigned = frozenset[str]()
     if many.kind == "update":
         before_where = words(head) or ""
@@ -197,7 +205,8 @@ def many_statement(
     )
     head, condition = rewriting.head, rewriting.condition
     if rewriting.many.kind == "insert":
-        return f"{head} SELECT {condition} FROM ({sent}) {_SENT}"  # noqa: S608  # as above
+        # In their order, for defaults count and rows come back as they were inserted.
+        return f"{head} SELECT {condition} FROM ({sent}) {_SENT} ORDER BY {_NUMBER} {rewriting.returning}"  # noqa: S608, E501  # as above
     word, strength = "USING", "UPDATE"
     if rewriting.many.kind == "update":
         word, strength = "FROM", "NO KEY UPDATE"
