@@ -58,8 +58,10 @@ COPIED_FROM: Final = 200
 _RETURNED_FROM: Final = 50
 """So many new rows that come back are written faster from arrays than by pages of ``VALUES``."""
 
-_UNTYPED: Final = frozenset({"text", "varchar"})
-"""Types of a column to which an untyped string and a text are the same."""
+_STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
+"""What a value is to a column of these types if SQLAlchemy does not cast it: an untyped string is a
+text, and a ``Decimal`` numeric.
+"""
 
 _ANYTHING: Final = Codec(oid=0)
 
@@ -262,8 +264,8 @@ def _arrays(
         stored = None
         if column is not None and not types:
             stored = column.type_text
-        elif column is not None and column.type_name in _UNTYPED:
-            stored = "TEXT"
+        elif column is not None:
+            stored = _STORED.get(column.type_name)
         # What is made of a number for these depends on what kind of number it is.
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
