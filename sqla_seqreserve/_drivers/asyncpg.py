@@ -72,6 +72,7 @@ class _Asyncpg:
     begins_along = False
     commits_along = False
     takes_scripts = True
+    scripts_return = False
     sends_several = False
     lock_round_trips = 0
 

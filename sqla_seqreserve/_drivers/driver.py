@@ -154,6 +154,9 @@ class Driver(Protocol):
     takes_scripts: bool
     """Whether several statements without parameters travel in one message (:meth:`script`)."""
 
+    scripts_return: bool
+    """Whether the rows of the last statement of a script can be fetched from its cursor."""
+
     sends_several: bool
     """Whether several INSERTs travel in one message (:meth:`send`)."""
 

@@ -34,6 +34,7 @@ class _Psycopg(Wrappable):
     begins_along = True
     commits_along = True
     takes_scripts = True
+    scripts_return = True
     sends_several = True
     returns_each = True
     times_begin = True

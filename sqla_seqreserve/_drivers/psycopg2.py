@@ -46,6 +46,7 @@ class _Psycopg2:
     begins_along = False
     commits_along = False
     takes_scripts = True
+    scripts_return = True
     sends_several = True
     lock_round_trips = 0
 

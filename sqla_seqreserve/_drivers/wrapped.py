@@ -44,6 +44,7 @@ class Wrapped:
     begins_along = False
     commits_along = False
     takes_scripts = False
+    scripts_return = False
     sends_several = False
     returns_each = False
     times_begin = False

@@ -92,6 +92,18 @@ def _within(listener: Any) -> Any:
     return listener
 
 
+def statements_stay(connection: Connection) -> bool:
+    """Whether what is sent is what SQLAlchemy made: no listener returns another statement, be it
+    the same one with a comment, and nobody else makes or executes it.
+    """
+    if interference_on(connection) is not None:
+        return False
+    if not (connection._has_events or connection.engine._has_events):
+        return True
+    listeners = connection.dispatch.before_cursor_execute
+    return all(_innermost(listener) is None for listener in listeners)
+
+
 def execution_elsewhere(dialect: Dialect) -> Reason | None:
     """Why a statement may be made or executed by somebody else than SQLAlchemy and its driver, so
     that nothing can be done in its place; ``None``: it is not.
@@ -130,14 +142,21 @@ def _lets_pass(listener: Any) -> bool:
     """Whether a ``before_cursor_execute`` listener leaves the statement and its parameters as they
     are, but for a comment.
     """
-    module = _module(listener)
-    if not module.startswith(_STOCK):
-        return module.startswith(_ADD_COMMENTS)
+    innermost = _innermost(listener)
+    return innermost is None or _module(innermost).startswith(_ADD_COMMENTS)
+
+
+def _innermost(listener: Any) -> Any:
+    """The application's own ``before_cursor_execute`` listener, for which something is put in the
+    place of the statement; ``None``: it returns nothing.
+    """
+    if not _module(listener).startswith(_STOCK):
+        return listener
     # Around one that returns nothing, or that is to be called by names.
     if listener.__name__ == _WRAPPED:
-        return True
+        return None
     within = dict(zip(listener.__code__.co_freevars, listener.__closure__ or (), strict=True))
-    return "fn" in within and _lets_pass(within["fn"].cell_contents)
+    return _innermost(within["fn"].cell_contents) if "fn" in within else listener
 
 
 def _module(function: Any) -> str:
