@@ -72,6 +72,9 @@ class _Psycopg(Wrappable):
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
 
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
     def begin_along(self, cursor: Any) -> None:
         from .psycopg_prepared import begin_along
 
