@@ -73,6 +73,9 @@ class _Psycopg(Wrappable):
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
 
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         from .psycopg_along import travel_along
 

@@ -97,6 +97,9 @@ class _Psycopg2:
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
 

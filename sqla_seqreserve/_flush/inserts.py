@@ -32,7 +32,7 @@ from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
-from .._writers.copy import copy_rows
+from .._writers.copy import copy_rows, encodes_keys_apart
 from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
@@ -121,6 +121,7 @@ def _insert_class(
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
     few = [records[position] for position in division.elsewhere.get(of_rows.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
     released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
     releases = run.numbers(mapper, table) and (casts or is_whole)
@@ -192,6 +193,8 @@ def _apart(
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
     """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    if len(records) > 1 and encodes_keys_apart(records[0][3], plan):
+        return True
     return cast_reason(plan, [record[1] for record in records]) is not None
 
 

@@ -29,6 +29,7 @@ from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
+from .._writers.copy import encodes_keys_apart
 from .plain import Plain
 from .reserved_keys import ReservedKeys
 from .routing import (
@@ -320,7 +321,11 @@ class Reserving:
         # Before a COPY the values are looked at once they are made.
         if (copies and not self._keys.generations) or len(states) == 1:
             return plan.cast_reason is not None and len(states) > 1
-        return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
+        return bool(
+            plan.cast_reason
+            or encodes_keys_apart(connection, plan)
+            or cast_reason(plan, [state.dict for state in states])
+        )
 
 
 def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[Mapper[Any], Way]:

@@ -40,7 +40,7 @@ def _is_the_same(column: ColumnPlan, values: Sequence[Any]) -> bool:
     assert codec is not None
     if column.default is not None and not codec.is_own and None in values:
         return False
-    if column.processor is None:
+    if not column.is_made_ready:
         return codec.takes(values)
     # What a processor makes of values is not to be asked twice.
     return codec.is_own and (column.is_uniform or len(set(map(type, values)) - {type(None)}) < 2)

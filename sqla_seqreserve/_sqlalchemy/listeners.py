@@ -13,6 +13,7 @@ Each question looks at the present state of things, for a listener may come at a
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any, Final
 
@@ -24,6 +25,11 @@ from .._reasons import Reason
 _ADD_COMMENTS: Final = ("google.cloud.sqlcommenter.", "opentelemetry.instrumentation.sqlalchemy.")
 """Modules whose listeners are registered as such that may change a statement, and add a comment to
 it at most.
+"""
+
+_FOR_OTHERS: Final = {"geoalchemy2.admin.": "geoalchemy2.admin.dialects.postgresql"}
+"""Modules that listen to ``before_execute`` on every engine and hand on to one for the dialect, if
+that has a function of the name; and theirs for PostgreSQL.
 """
 
 _SENDING: Final = (
@@ -47,9 +53,10 @@ def interference_on(connection: Connection) -> Reason | None:
     """
     if connection._has_events or connection.engine._has_events:
         dispatch = connection.dispatch
-        if dispatch.before_execute or dispatch.after_execute:
-            name = "before_execute" if dispatch.before_execute else "after_execute"
-            return why.listener_to(name)
+        if not all(map(_is_for_others, dispatch.before_execute)):
+            return why.listener_to("before_execute")
+        if dispatch.after_execute:
+            return why.listener_to("after_execute")
         for listener in dispatch.before_cursor_execute:
             if not _lets_pass(listener):
                 return why.CHANGING_LISTENER
@@ -136,6 +143,12 @@ def _is_compiled_otherwise(element: Any) -> bool:
     # What is registered for other databases alone leaves this one its own.
     default = dispatcher.specs.get("default")
     return "postgresql" in dispatcher.specs or not _module(default).startswith(_STOCK)
+
+
+def _is_for_others(listener: Any) -> bool:
+    """Whether a ``before_execute`` listener does nothing on PostgreSQL."""
+    acts = _FOR_OTHERS.get(_module(listener))
+    return acts is not None and not hasattr(sys.modules.get(acts), "before_execute")
 
 
 def _lets_pass(listener: Any) -> bool:

@@ -167,8 +167,8 @@ def _copy_rows(
     assert driver is not None
     if driver.refuses_types(connection.connection, oids) is not None:
         return None
-    if driver.types != "psycopg":
-        binary = driver.types == "asyncpg"
+    if driver.types == "asyncpg" and not binary:
+        return None
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
