@@ -1,20 +1,22 @@
-"""Ours beside stock alone, wherever either might win: rows, tables, distance and driver.
+"""Ours beside plain SQLAlchemy, wherever either might win: rows, tables, distance and driver.
 
 A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``, on a
-pooled connection that has saved the like before. Ours and stock take turns at every point of the
-grid in every round, each on an engine of its own.
+pooled connection that has saved the like before. Ours and plain take turns at every point of the
+grid in every round, each on an engine of its own; at some points a third takes part, SQLAlchemy's
+own bulk INSERT (``session.execute(insert(Payment), rows)``), the fastest of what SQLAlchemy has,
+which makes no objects and returns no keys.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import geometric_mean, median
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from .data import payment_values
@@ -65,11 +67,14 @@ class GridPoint:
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One point with what was measured there: seconds a save, as many samples on either side."""
+    """One point with what was measured there: seconds a save, as many samples on either side; and
+    of the bulk INSERT, where it took part.
+    """
 
     point: GridPoint
     ours: Sequence[float]
     stock: Sequence[float]
+    bulk: Sequence[float] = ()
 
     @property
     def ratio(self) -> float:
@@ -89,6 +94,7 @@ class GridCell:
             "samples": {
                 "ours_ms": [seconds * 1000 for seconds in self.ours],
                 "stock_ms": [seconds * 1000 for seconds in self.stock],
+                "bulk_ms": [seconds * 1000 for seconds in self.bulk],
             },
         }
 
@@ -155,34 +161,42 @@ def run_grid(
     *,
     rounds: int,
     related: bool = False,
+    with_bulk: Collection[GridPoint] = (),
     step: Callable[[str], object] | None = None,
 ) -> Grid:
     """Measure every point in every round, after a round that is not counted.
 
+    :param with_bulk: points of one table at which the bulk INSERT takes part.
     :param step: called with the point's name after each, ``len(points) * (rounds + 1)`` times.
     :raises WrongRowsError: a save did not write all of its rows.
     """
     models = _RELATED if related else _INDEPENDENT
     ours: dict[GridPoint, list[float]] = {point: [] for point in points}
     stock: dict[GridPoint, list[float]] = {point: [] for point in points}
+    bulk: dict[GridPoint, list[float]] = {point: [] for point in points}
     with _steady_collector() as settled:
         for round_ in range(rounds + 1):
             _start_afresh(place, points, models)
             for point in points:
                 there = place.on(point.driver).at(point.round_trip_ms)
-                turns = [(there.ours, ours[point]), (there.stock, stock[point])]
-                for sessions, samples in turns if round_ % 2 else reversed(turns):
+                turns = [
+                    (there.ours, _save, ours[point]),
+                    (there.stock, _save, stock[point]),
+                    *([(there.stock, _insert, bulk[point])] if point in with_bulk else []),
+                ]
+                first = round_ % len(turns)
+                for sessions, save, samples in turns[first:] + turns[:first]:
                     if round_:
                         gc.collect()
                         samples += [
-                            _save(sessions, point, models) for _ in range(_burst(point.rows))
+                            save(sessions, point, models) for _ in range(_burst(point.rows))
                         ]
                     else:
-                        _check(place, sessions, point, models)
+                        _check(place, sessions, point, models, save)
                 if step is not None:
                     step(str(point))
             settled()
-    cells = [GridCell(point, ours[point], stock[point]) for point in points]
+    cells = [GridCell(point, ours[point], stock[point], bulk[point]) for point in points]
     return Grid(cells, rounds, related)
 
 
@@ -211,6 +225,17 @@ def _save(sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]) ->
 
     def work(session: Session) -> None:
         session.add_all(objects)
+        session.commit()
+
+    return sessions.timed(work)
+
+
+def _insert(sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]) -> float:
+    values = [payment_values(number) for number in range(point.rows)]
+
+    def work(session: Session) -> None:
+        # Without it, rows with and without a NULL are statements of their own.
+        session.execute(insert(models[0]), values, execution_options={"render_nulls": True})
         session.commit()
 
     return sessions.timed(work)
@@ -248,10 +273,14 @@ def _start_afresh(place: Place, points: Sequence[GridPoint], models: Sequence[ty
 
 
 def _check(
-    place: Place, sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]
+    place: Place,
+    sessions: Sessions,
+    point: GridPoint,
+    models: Sequence[type[Base]],
+    save: Callable[[Sessions, GridPoint, Sequence[type[Base]]], float],
 ) -> None:
     before = _count(place, models)
-    _save(sessions, point, models)
+    save(sessions, point, models)
     written = _count(place, models) - before
     if written != point.rows:
         raise WrongRowsError(f"{point}: a save wrote {written} rows")

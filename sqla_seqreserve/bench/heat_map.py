@@ -1,4 +1,4 @@
-"""The grid as one picture: blue where ours is faster than stock, orange where it is slower.
+"""The grid as one picture: blue where ours is faster than plain SQLAlchemy, orange where slower.
 
 Blue and orange are told apart by nearly everyone, white is "the same", and every cell has its
 figure; those that are slower also have a frame. Drawn by Matplotlib on a ground of its own, for
@@ -54,14 +54,14 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
         for panel, driver, found in zip(panels, drivers, lines, strict=True):
             _draw(panel, grid, driver, found, colours)
         figure.suptitle(
-            "Blue: faster than stock SQLAlchemy. Orange, framed: slower.",
+            "Blue: faster than plain SQLAlchemy. Framed: slower by more than 3 %.",
             x=0.01,
             ha="left",
             weight="bold",
         )
         tables = "parents, children and their children" if grid.related else "independent tables"
         figure.supxlabel(
-            "how many times as long stock takes: new session, add_all, commit; medians\n"
+            "how many times as long plain SQLAlchemy takes: new session, add_all, commit; medians\n"
             f"3 tables: {tables}, the rows spread over them; {where(machine)}",
             fontsize=8,
         )
