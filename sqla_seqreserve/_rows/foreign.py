@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-__all__ = ["OF_TYPES", "Kinds", "numpy_bool", "numpy_float", "numpy_integers"]
-
 Kinds: TypeAlias = tuple[tuple[type, Callable[[Any], Any] | None], ...]
 
 
