@@ -99,7 +99,13 @@ class Tally:
             for (model, kind, writer, reason), found in self._sums.items()
         )
         report = FlushReport(entries, self.messages, self.committed)
-        self._settings.flushed(report)
+        try:
+            self._settings.flushed(report)
+        except Exception:
+            if not self.committed:
+                raise
+            # The flush cannot fail any more: its rows are there, and others see them.
+            log.exception("a callback of on_flush() failed after the COMMIT of the flush")
         audit.flushed(log, report)
 
     def told(self, reason: Reason | None) -> str | None:
