@@ -2,8 +2,8 @@
 exception.
 
 COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are
-in, and its error names the constraint and the values instead. Both are for people: nothing depends
-on them.
+in, and its error names the constraint and the values instead; a check names the values of the row.
+All are for people: nothing depends on them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
+from .._ids import catalogue
+from .._sqlalchemy.executed import identity_of
+from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
 from .._writers.refusal import error_fields, line_in
 
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
+_ROW = re.compile(r"^Failing row contains \((.*)", re.DOTALL)
+_CHANGE = re.compile(
+    r"(?:UPDATE|(?P<delete>DELETE FROM)) (?:(?:\w+|\"[^\"]+\")\.)?"
+    r"(?:(?P<plain>\w+)|\"(?P<quoted>[^\"]+)\") (?:SET|WHERE) "
+)
+"""An UPDATE or DELETE of SQLAlchemy's."""
 
 
 def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> State | None:
@@ -37,6 +46,61 @@ def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> St
     with suppress(Exception):
         error.add_note(_described(position, states))
     return states[position]
+
+
+def note_change(error: DBAPIError, uow: Any) -> None:
+    """Note on the error of an UPDATE or DELETE which of the flush's objects it is about, where that
+    can be told and nothing was noted before.
+    """
+    if hasattr(error, "__notes__"):
+        return
+    with suppress(Exception):
+        match = _CHANGE.match(error.statement or "")
+        if match is None:
+            return
+        name = match["quoted"] or match["plain"]
+        table, states = _changed(uow, name, is_delete=match["delete"] is not None)
+        position = _changed_position(error, uow, table, states)
+        if position is not None:
+            error.add_note(_described(position, states))
+
+
+def _changed(uow: Any, name: str, *, is_delete: bool) -> tuple[Table, list[State]]:
+    """The table of that name, and the objects with a row in it that the flush changes, or deletes,
+    in the order of their keys.
+    """
+    found: dict[State, Table] = {}
+    for mapper, states in uow.mappers.items():
+        table: Any = next((one for one in mapper.tables if one.name == name), None)
+        for state in states if table is not None else ():
+            if state.key is not None and uow.states[state] == (is_delete, False):
+                found[state] = table
+    return next(iter(found.values())), sorted(found, key=identity_of)
+
+
+def _changed_position(
+    error: DBAPIError, uow: Any, table: Table, states: Sequence[State]
+) -> int | None:
+    if len(states) == 1:
+        return 0
+    identities = [identity_of(state) for state in states]
+    keys = list(table.primary_key)
+    sent = error.params
+    for name in ("{0.table.name}_{0.key}", "{0.key}"):
+        names = [name.format(key) for key in keys]
+        if isinstance(sent, Mapping) and sent.keys() >= set(names):
+            # A statement of this object alone.
+            return identities.index(tuple(sent[name] for name in names))
+    detail = error_fields(error)[1]
+    row = _ROW.search(detail)
+    if row is None:
+        return _row_of_values(detail, table, states)
+    connection = connection_for(uow, states[0].manager.mapper.base_mapper)
+    [facts] = catalogue.cached_facts(connection, [catalogue.table_name(connection, table)])
+    if list(facts.columns)[: len(keys)] != [key.name for key in keys]:
+        return None
+    written = tuple(row[1].split(", ")[: len(keys)])
+    return [tuple(map(str, identity)) for identity in identities].index(written)
 
 
 def _position(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
