@@ -62,17 +62,6 @@ from sqlalchemy.orm import class_mapper
 
 from .reports import FlushEntry, FlushReport, Kind
 
-__all__ = [
-    "Observer",
-    "emit",
-    "failed",
-    "failures_told",
-    "flushed",
-    "is_heard",
-    "observe",
-    "rows_written",
-]
-
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
 """Called with the event and its fields."""
 

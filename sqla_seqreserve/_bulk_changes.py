@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 from . import _audit as audit
 from ._bulk.deleting import delete_rows
 from ._bulk.loading import loaded
+from ._bulk.rows import Rows
 from ._bulk.syncing import Syncing
 from ._bulk.updating import Updated, update_rows
 from ._bulk.upsert import upsert
@@ -26,8 +27,6 @@ from ._sqlalchemy.session import expire_unmodified, persistent_of, remove_delete
 from .errors import ConfigurationError
 from .reports import FlushEntry, Kind, Writer
 from .reservation import ReservedIds, connection_of
-
-__all__ = ["SyncResult", "UpdateResult", "bulk_delete", "bulk_sync", "bulk_update"]
 
 log = logging.getLogger("sqla_seqreserve.bulk")
 
@@ -74,7 +73,7 @@ class SyncResult:
 def bulk_update(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Any,
+    rows: Rows,
     *,
     key: str | Iterable[str] | None = None,
     columns: str | Iterable[str] | None = None,
@@ -200,7 +199,7 @@ def bulk_delete(
 def bulk_sync(
     session: Session | scoped_session[Any],
     model: type[Any],
-    rows: Any,
+    rows: Rows,
     *,
     key: str | Iterable[str],
     scope: ColumnElement[bool],

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ._ids.catalogue import SequenceFacts, TableFacts
     from ._ids.server import Server
 
-__all__ = ["Database", "database_of"]
-
 
 @dataclass(slots=True, eq=False)
 class Database:

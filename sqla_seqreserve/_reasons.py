@@ -60,6 +60,7 @@ NOT_COMPARABLE: Final = Reason(
     "nothing can be compared in this transaction",
     "write in a READ COMMITTED transaction, as a role that may INSERT into the whole table",
 )
+IN_PAGES: Final = Reason("SQLAlchemy sends many rows in one statement", _NOTHING)
 
 # COMMIT by itself
 
@@ -253,7 +254,7 @@ def computed(column: str) -> Reason:
 def wrapped_in_sql(column: str) -> Reason:
     return Reason(
         f"the type of {column} wraps its values in SQL",
-        "convert in process_bind_param, not in bind_expression",
+        "convert in process_bind_param, not in bind_expression, or register a CopyCodec",
     )
 
 

@@ -35,13 +35,13 @@ from . import _reasons as why
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
+from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from ._reasons import Reason
 from ._sqlalchemy.committing import listens_between
 from ._sqlalchemy.mapping import all_mappers
-from ._sqlalchemy.session import is_sharded
 from ._sqlalchemy.warnings import pass_over_ours
 from .errors import ConfigurationError
 from .reports import FlushReport
@@ -202,21 +202,16 @@ class Registration:
             mappers = [mapper for mapper in all_mappers() if settings.enrols(mapper)]
         reason = self._session_reason()
         if isinstance(bind, Connection):
-            return explain(bind, mappers, settings.enrols, settings, reason, self._commit_reason())
+            return explain(bind, mappers, settings, reason, self._commit_reason())
         with bind.connect() as connection:
-            return explain(
-                connection, mappers, settings.enrols, settings, reason, self._commit_reason()
-            )
+            return explain(connection, mappers, settings, reason, self._commit_reason())
 
     def _session_reason(self) -> Reason | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
         target = self._session_target()
         if isinstance(target, Session):
-            if is_sharded(target):
-                return why.SHARDED
-            is_two_phase = target.twophase
-        else:
-            is_two_phase = isinstance(target, sessionmaker) and bool(target.kw.get("twophase"))
+            return session_reason(target)
+        is_two_phase = isinstance(target, sessionmaker) and target.kw.get("twophase")
         return why.TWO_PHASE if is_two_phase else None
 
     def _commit_reason(self) -> Reason | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
+from .checks import refused
 from .inserting import Inserting
 from .rows import Chunk
-
-__all__ = ["check_alike", "given_by"]
 
 
 def given_by(rows: Chunk) -> frozenset[str]:
@@ -31,21 +30,43 @@ def check_alike(
 ) -> None:
     """Refuse rows that no INSERT could take, and those that give other attributes than the first:
     what would become of the others in a row that is there?
+
+    :raises InvalidRowsError: with every row that is wrong, for whatever reason.
     """
-    whole.check(rows, start, required, why)
-    if isinstance(rows, ColumnRows):
-        alike = rows.columns.keys() == given
-    else:
-        alike = all(map(given.__eq__, map(frozenset, rows)))
-    if alike:
+    problems = list(_unlike(rows, start, given))
+    try:
+        whole.check(rows, start, required, why)
+    except InvalidRowsError as error:
+        named = {(problem.index, problem.attribute) for problem in error.problems}
+        problems = [
+            problem for problem in problems if (problem.index, problem.attribute) not in named
+        ]
+        raise refused(whole.mapper, rows, start, [*error.problems, *problems]) from None
+    if problems:
+        bad = len({problem.index for problem in problems})
+        raise InvalidRowsError(
+            f"{whole.mapper.class_.__name__}: {bad} of {len(rows)} rows give other attributes than "
+            "row 0, and all must give the same; nothing was written",
+            problems,
+        )
+
+
+def _unlike(rows: Chunk, start: int, given: frozenset[str]) -> Iterator[RowProblem]:
+    """What the rows give and the first does not, and the other way round."""
+    try:
+        if isinstance(rows, ColumnRows):
+            alike = rows.columns.keys() == given
+        else:
+            alike = all(map(given.__eq__, map(frozenset, rows)))
+    except TypeError:
+        # One of them is no mapping, and so has another problem.
+        alike = False
+    first: Any = rows[0]
+    if alike or not (start or isinstance(first, Mapping)):
         return
-    problems = [
-        RowProblem(index, key, "is given by some rows and not by others: expected all or none")
-        for index, row in enumerate(rows, start)
-        for key in sorted(given.symmetric_difference(row))
-    ]
-    raise InvalidRowsError(
-        f"{whole.mapper.class_.__name__}: rows must give the same attributes as row 0 "
-        "does; nothing was written",
-        problems,
-    )
+    for index, row in enumerate(rows, start):
+        if isinstance(row, Mapping):
+            for key in given - row.keys():
+                yield RowProblem(index, key, "is not given, and row 0 gives it")
+            for key in row.keys() - given:
+                yield RowProblem(index, str(key), "is given, and row 0 does not give it")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from types import NoneType
 from typing import Any
 
 from sqlalchemy.orm import Mapper
 
+from .._mistakes import no_such_attribute
 from .._rows.division import values_of
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
 from .missing import Kind, what_is_missing
 from .rows import Chunk
-
-__all__ = ["check_rows"]
 
 
 def check_rows(
@@ -48,41 +48,56 @@ def check_rows(
                 return used, values
     except (TypeError, AttributeError):
         pass
-    problems = _problems(mapper.class_.__name__, rows, start, allowed, required, why)
-    problems += _missing(rows, start, kinds)
-    problems.sort(key=lambda problem: problem.index)
-    raise InvalidRowsError(
-        f"{mapper.class_.__name__}: {len({p.index for p in problems})} of "
-        f"{len(rows)} rows cannot be written; nothing was reserved or written",
-        problems,
+    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, why, kinds))
+
+
+def refused(
+    mapper: Mapper[Any], rows: Chunk, start: int, problems: Iterable[RowProblem]
+) -> InvalidRowsError:
+    """The error of a chunk with all that is wrong with its rows.
+
+    :param start: the position of the first row in the whole input.
+    """
+    found = sorted(problems, key=lambda problem: problem.index)
+    bad = len({problem.index for problem in found})
+    # Of the rows before it some were sent; they go with the savepoint that holds them.
+    place = f" from row {start} on" if start else ""
+    done = "" if start else "; nothing was reserved or written"
+    return InvalidRowsError(
+        f"{mapper.class_.__name__}: {bad} of {len(rows)} rows{place} cannot be written{done}",
+        found,
     )
 
 
+def same_row(index: int, attributes: str, first: int) -> RowProblem:
+    """What is wrong with a row that is for the same row of the table as one before it."""
+    what = "is the same row as"
+    return RowProblem(index, attributes, f"{what} row {first}", f"{what} another")
+
+
 def _problems(
-    name: str,
+    mapper: Mapper[Any],
     rows: Chunk,
     start: int,
-    allowed: Collection[str],
     required: Sequence[str],
     why: Mapping[str, str],
+    kinds: Mapping[str, Kind],
 ) -> list[RowProblem]:
     problems: list[RowProblem] = []
+    allowed = {column.key for column in mapper.column_attrs}
     usual = "has no value, and the column takes no NULL and has no default"
+    unknown = cache(partial(no_such_attribute, mapper))
     for index, row in enumerate(rows, start):
         if not isinstance(row, Mapping):
             problems.append(
                 RowProblem(index, "", f"expected a mapping, found {type(row).__name__}")
             )
             continue
-        problems += [
-            RowProblem(index, str(key), f"{name} has no such column")
-            for key in row
-            if key not in allowed
-        ]
+        problems += [RowProblem(index, str(key), unknown(key)) for key in row if key not in allowed]
         problems += [
             RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
         ]
-    return problems
+    return problems + _missing(rows, start, kinds)
 
 
 def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
@@ -91,5 +106,7 @@ def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list
     problems = []
     for key, kind in kinds.items():
         found = what_is_missing([rows[index].get(key) for index in readable], kind)
-        problems += [RowProblem(start + readable[at], key, what) for at, what in found.items()]
+        problems += [
+            RowProblem(start + readable[at], key, what, kind) for at, what in found.items()
+        ]
     return problems

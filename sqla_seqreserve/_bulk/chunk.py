@@ -15,7 +15,7 @@ from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
 from .._drivers import CopyRows
-from .._flush.weighing import fewest_of
+from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
 from .._rows import reasons as of_rows
@@ -26,7 +26,7 @@ from .._rows.proof import cast_reason
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
-from .._writers.copy import copy_rows, no_copy_reason, refused_types
+from .._writers.copy import copy_rows, encodes_keys_apart, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import copy_line
 from .._writers.rows import RowInserts
@@ -35,8 +35,6 @@ from .rows import Chunk
 
 if TYPE_CHECKING:
     from .inserting import Inserting
-
-__all__ = ["ChunkInsert", "Written"]
 
 
 @dataclass(slots=True, eq=False)
@@ -211,7 +209,8 @@ class ChunkInsert:
             self._insert(everything, why.KEYS_OF_THE_USER)
             return self._written()
         ordered = any(plan.keeps_order for plan, _ in divisions)
-        if cast or (refused and (len(whole.tables) > 1 or ordered)):
+        apart = any(encodes_keys_apart(connection, plan) for plan, _ in divisions)
+        if cast or (refused and (len(whole.tables) > 1 or ordered or apart)):
             # What values are cast to may depend on the others; a row goes one way through all of
             # its tables, and an ordered one not out of turn.
             for plan, _ in divisions:

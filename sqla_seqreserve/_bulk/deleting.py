@@ -30,8 +30,6 @@ from .sending import may_copy, send
 from .singly import execute_singly
 from .target import Target
 
-__all__ = ["Deleted", "delete_found", "delete_rows", "tables_of"]
-
 
 @dataclass(slots=True, eq=False)
 class Deleted:
@@ -129,7 +127,7 @@ def _by_column(keys: Iterator[Any], most: int, whole: Inserting) -> Iterator[Chu
 def _check_tuples(keys: Sequence[Any], start: int, whole: Inserting) -> None:
     width, name = len(whole.attributes), ", ".join(whole.attributes)
     problems = [
-        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}")
+        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}", "no tuple")
         for index, key in enumerate(keys, start)
         if isinstance(key, str | bytes) or not isinstance(key, Sequence) or len(key) != width
     ]

@@ -19,8 +19,6 @@ from .._rows.division import Division
 from .._rows.plan import InsertPlan
 from .given import NUMBER, named
 
-__all__ = ["FEW", "few_rows"]
-
 FEW: Final = 200
 """More rows than these are written faster by COPY than a driver makes arrays of them."""
 
@@ -57,6 +55,8 @@ def few_rows(plan: InsertPlan, division: Division) -> FromClause | None:
     if len(division.batches) != 1 or division.elsewhere or division.batches[0].copy_reason:
         return None
     batch = division.batches[0]
+    if any(item.encoding is not None for item in batch.plans):
+        return None
     numbers = bindparam("rows", list(batch.positions), type_=_AsItIs())
     arrays: list[Any] = [cast(numbers, _AsItIs("bigint[]"))]
     columns: list[Any] = [column(NUMBER, BigInteger)]

@@ -23,10 +23,9 @@ from sqlalchemy import (
 
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
-from ..errors import InvalidRowsError, RowProblem
+from ..errors import InvalidRowsError
 from .arbiter import Arbiter
-
-__all__ = ["HELD", "NUMBER", "Given", "Source", "key_label", "named"]
+from .checks import same_row
 
 NUMBER: Final = "sqla_seqreserve_row"
 """The column that holds a row's position in the input."""
@@ -215,8 +214,7 @@ class Given:
         problems = []
         for first, found in self.source.connection.execute(statement):
             problems += [
-                RowProblem(number, self._attributes(), f"is the same row as row {first}")
-                for number in sorted(found)[1:]
+                same_row(number, self._attributes(), first) for number in sorted(found)[1:]
             ]
         if problems:
             problems.sort(key=lambda problem: problem.index)

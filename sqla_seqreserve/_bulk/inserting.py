@@ -36,8 +36,6 @@ from .missing import Kind, filled, kinds_of
 from .progress import Progress
 from .rows import Chunk
 
-__all__ = ["Inserting"]
-
 _ATTEMPTS: Final = 50
 
 _NOTHING: Final[Mapping[str, int]] = {}

@@ -16,8 +16,6 @@ from sqlalchemy.orm.exc import FlushError
 
 from .._writers.readback import unnested
 
-__all__ = ["loaded"]
-
 
 def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The objects of these keys, in their order, as the database has them now. Nothing is flushed

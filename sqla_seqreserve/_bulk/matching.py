@@ -19,11 +19,10 @@ from sqlalchemy import (
 )
 
 from .._rows.plan import ColumnPlan
-from ..errors import InvalidRowsError, RowProblem
+from ..errors import InvalidRowsError
+from .checks import same_row
 from .given import NUMBER, Source, key_label, named
 from .target import Target
-
-__all__ = ["FITS", "STALE", "Matching"]
 
 FITS: Final = "sqla_seqreserve_fits"
 """The column that tells whether the condition holds for a row that was found."""
@@ -113,7 +112,7 @@ class Matching:
         number = self.rows.c[NUMBER]
         attributes = ", ".join(str(item.attribute) for item in self.by)
         problems = [
-            RowProblem(each, attributes, f"is the same row as row {first}")
+            same_row(each, attributes, first)
             for first, numbers in self.source.connection.execute(
                 self._groups(func.min(number), func.array_agg(number))
             )

@@ -22,8 +22,6 @@ from .given import NUMBER, Given
 from .update import Update
 from .upserting import Outcome, Upserting
 
-__all__ = ["OneByOne"]
-
 _NEW: Final = "sqla_seqreserve_new"
 
 

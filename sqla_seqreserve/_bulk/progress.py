@@ -12,8 +12,6 @@ from sqlalchemy.orm import Session
 from .._sqlalchemy.savepoint import out_of_use
 from ..errors import ConfigurationError
 
-__all__ = ["Progress"]
-
 
 class _InCopyError(ConfigurationError, DontWrapMixin):
     """The session was asked for something in the middle of a COPY."""

@@ -18,8 +18,6 @@ from .inserting import Inserting
 from .rows import Chunk
 from .staging import are_cast, staging
 
-__all__ = ["may_copy", "send"]
-
 _T = TypeVar("_T")
 
 _NOTHING: Mapping[str, str] = {}

@@ -11,8 +11,6 @@ from sqlalchemy import Connection, Delete, Update, bindparam
 
 from .._rows.division import is_plain
 
-__all__ = ["execute_singly"]
-
 _KEY = "sqla_seqreserve_key_{}"
 _VALUE = "sqla_seqreserve_value_{}"
 

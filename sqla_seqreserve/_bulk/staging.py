@@ -28,8 +28,6 @@ from .given import NUMBER, Source
 from .progress import Progress
 from .rows import Chunk
 
-__all__ = ["Staging", "are_cast", "staged_plan", "staging"]
-
 _INT8: Final = 20
 _DEPTH: Final = "sqla_seqreserve_staged"
 

@@ -44,8 +44,6 @@ from .inserting import Inserting
 from .target import Target
 from .upserting import Outcome
 
-__all__ = ["Syncing"]
-
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")
 
 _COMPARED: Final = frozenset(

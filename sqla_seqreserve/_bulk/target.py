@@ -22,8 +22,6 @@ from ..errors import ConfigurationError
 from .given import named
 from .inserting import Inserting
 
-__all__ = ["Target"]
-
 _MAY_LOCK: Final = text(
     """
     SELECT has_any_column_privilege(given.oid, 'UPDATE')

@@ -12,8 +12,6 @@ from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import plain_callable
 from ..errors import ConfigurationError
 
-__all__ = ["Update"]
-
 
 @dataclass(frozen=True, slots=True)
 class Update:

@@ -39,8 +39,6 @@ from ..reports import Writer
 from .given import NUMBER, Given, key_label, named
 from .update import Update
 
-__all__ = ["Outcome", "Upserting"]
-
 # Names beside those of the table's own columns.
 _ID: Final = "sqla_seqreserve_id"
 _NEW: Final = "sqla_seqreserve_new"

@@ -41,6 +41,7 @@ __all__ = [
     "Row",
     "driver_of",
     "driver_on",
+    "transaction_status",
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
@@ -75,3 +76,9 @@ def driver_on(connection: Connection) -> Driver | None:
         return None
     database.driver = found = driver.on(connection.connection)
     return found
+
+
+def transaction_status(connection: Connection) -> str:
+    """Whether the connection's next statement begins a transaction, as far as its driver tells."""
+    driver = driver_of(connection.dialect)
+    return driver.transaction_status(connection.connection) if driver is not None else "open"

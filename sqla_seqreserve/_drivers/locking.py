@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LOCK_REFUSED", "OUTDATED", "UNDO", "LockRefusedError", "OutdatedError", "guarded"]
-
 LOCK_REFUSED: Final = frozenset({"42501", "42P01", "3F000", "42809"})
 """SQLSTATEs of a ``LOCK TABLE`` that cannot be had: no privilege on the whole table, no such table
 or schema, not a table.

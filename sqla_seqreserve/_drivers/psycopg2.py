@@ -34,8 +34,6 @@ from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedErr
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
 from .wrapped import Wrapped
 
-__all__ = ["make_driver"]
-
 _NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
 _INTO: Final = re.compile(
     rf'\s*INSERT INTO (?:{_NAME}\.)?(?:(?P<plain>[^\s".(]+)|"(?P<quoted>(?:[^"]|"")+)")'
@@ -48,6 +46,7 @@ class _Psycopg2:
     begins_along = False
     commits_along = False
     takes_scripts = True
+    scripts_return = True
     sends_several = True
     lock_round_trips = 0
 
@@ -97,6 +96,9 @@ class _Psycopg2:
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""

@@ -27,8 +27,6 @@ from .driver import CommitAlong
 from .locking import OUTDATED, UNDO
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, timing
 
-__all__ = ["fail_commit", "travel_along"]
-
 _committing: WeakKeyDictionary[Any, CommitAlong] = WeakKeyDictionary()
 
 

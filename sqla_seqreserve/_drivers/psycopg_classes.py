@@ -21,8 +21,6 @@ from psycopg import (
 
 from .._reasons import CLIENT_CURSOR, Reason, no_copy_through
 
-__all__ = ["ASYNC", "SYNC", "OwnClasses", "refused_cursor"]
-
 
 class OwnClasses:
     """A class of connections and that of their cursors."""

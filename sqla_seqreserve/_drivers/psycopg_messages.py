@@ -22,8 +22,6 @@ from .driver import (
 )
 from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
 
-__all__ = ["asking_query", "before_query", "is_idle", "send_message", "simple_query"]
-
 
 def is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""

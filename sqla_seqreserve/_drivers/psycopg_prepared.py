@@ -26,17 +26,6 @@ from psycopg.pq import ExecStatus
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
-__all__ = [
-    "Statements",
-    "finish_queued",
-    "leave_pipeline",
-    "numbered",
-    "query_prepared",
-    "time_first",
-    "timing",
-]
-
-
 _timed: WeakKeyDictionary[Any, Callable[[float], object]] = WeakKeyDictionary()
 
 

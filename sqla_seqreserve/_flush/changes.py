@@ -37,10 +37,8 @@ from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.session import is_sharded
 from .._writers.executemany import COPIED_FROM
 from ..reports import Kind, Writer
+from .report import Tally
 from .settings import Settings
-from .tally import Tally
-
-__all__ = ["listening"]
 
 _RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
 
@@ -155,7 +153,7 @@ class _Changes:
         rows = rows_of(context)
         if rows < (COPIED_FROM if asked is None else asked):
             return "insert", self._few(rows)
-        return "orm", of_rows.IN_PAGES
+        return "orm", why.IN_PAGES
 
     def _note(self, context: Any, writer: Writer, reason: Reason | None, seconds: float) -> bool:
         table = changed_table(context)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import CommitAlong, Driver, driver_on
+from .._drivers import CommitAlong, Driver, driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.fetch import comparison_of, drop_snapshot
 from .._ids.keys import lacks_key
@@ -32,9 +32,6 @@ from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.unit_of_work import State
 from .._writers.committing import UNKNOWN, can_compare, compared_by
 from .settings import Settings
-from .weighing import transaction_status
-
-__all__ = ["OnlyInsert", "commit_hindrance", "connection_to_commit", "expects_commit"]
 
 
 def expects_commit(uow: Any, settings: Settings, driver: Driver | None) -> bool:

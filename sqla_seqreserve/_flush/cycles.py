@@ -28,8 +28,6 @@ from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.unit_of_work import ProcessAll, SaveUpdateAll, State, find_cycles
 from .synchronize import Copying, copy_key, copying_of
 
-__all__ = ["Cycle", "find_cycle"]
-
 
 class Cycle:
     """The part of a flush in which mappers refer to each other in a circle.
@@ -77,6 +75,13 @@ class Cycle:
                         following.append(child)
             ready, generation = following, generation + 1
         return found if not any(parents.values()) else None
+
+    def new_objects(self) -> Iterator[State]:
+        """Every new object of the circle's classes that this flush saves."""
+        for mapper in self.mappers:
+            for state in self._uow.states_for_mapper_hierarchy(mapper, False, False):
+                if state.key is None:
+                    yield state
 
     def can_be_saved_at_once(self) -> bool:
         """Whether nothing stands against it but keys that are not known."""

@@ -20,8 +20,6 @@ from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .._sqlalchemy.unit_of_work import State
 from .run import FlushRun
 
-__all__ = ["DeleteAll"]
-
 
 class DeleteAll(SQLAlchemyDeleteAll):
     """Deletes every object of an inheritance hierarchy that is to be deleted."""
@@ -39,9 +37,7 @@ def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None
     if not states:
         return
     mappers = {state.manager.mapper for state in states}
-    if (not run.gathers and run.aside_of(base_mapper) is not None) or run.stock_reason(
-        uow, base_mapper
-    ) is not None:
+    if run.way_of_all(uow, base_mapper) is not None:
         run.drain()
         delete_obj(base_mapper, states, uow)
         return

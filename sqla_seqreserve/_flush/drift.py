@@ -35,8 +35,6 @@ from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
 if TYPE_CHECKING:
     from ..health.check import Examined
 
-__all__ = ["DriftGuard", "OnDrift"]
-
 OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
 
 _Key: TypeAlias = tuple["DriftGuard", frozenset[tuple[Any, Any]]]

@@ -1,12 +1,12 @@
 """How the next flush would write each class, for people: ``print(registration.explain(engine))``.
 
-It asks what a flush asks (``_flush.weighing``), of facts that are read anew.
+It asks what a flush asks (``_flush.routing``), of facts that are read anew.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, overload
 
@@ -15,31 +15,29 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_on
+from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.server import server_of
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows.foresight import foreseen_reason
-from .._rows.plan import insert_plan
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
 from .._sqlalchemy.statements import Kind
-from .._writers.copy import refused_types
 from .._writers.executemany import fewest_together, table_reason
 from ..reports import Writer
 from .committing import commit_hindrance
-from .settings import Settings
-from .weighing import (
-    class_reason,
+from .routing import (
     copy_from,
+    copy_way,
+    hierarchy_reason,
     hindrance,
     is_distributed,
-    transaction_status,
+    plain_tables,
 )
-
-__all__ = ["Explanation", "Explanations", "explain"]
+from .settings import Settings
+from .way import NOT_ENROLLED, Way
 
 _WIDTH: Final = 80
 
@@ -179,7 +177,6 @@ def _below(title: str, words: str) -> list[str]:
 def explain(
     connection: Connection,
     mappers: Sequence[Mapper[Any]],
-    enrols: Callable[[Mapper[Any]], bool],
     settings: Settings,
     session_reason: Reason | None,
     commit: Reason | None,
@@ -213,10 +210,9 @@ def explain(
         sources = resolve(connection, mappers)
         if begun:
             state = transaction_status(connection)
-        held = session_reason or hindrance(connection, state)
         distance = database_of(connection.dialect).distance
         found = [
-            _explain_one(connection, mapper, sources[mapper], enrols, settings, state, held)
+            _explain_one(connection, mapper, sources[mapper], settings, state, session_reason)
             for mapper in mappers
         ]
         round_trip = distance.round_trip / 1e6 if distance.is_measured else None
@@ -241,27 +237,15 @@ def _explain_one(
     connection: Connection,
     mapper: Mapper[Any],
     source: KeySequence,
-    enrols: Callable[[Mapper[Any]], bool],
     settings: Settings,
     state: str,
-    held: Reason | None,
+    session_reason: Reason | None,
 ) -> Explanation:
-    sequence = ", ".join(part.origin for part in source.parts) or None
-    reason = class_reason(settings, mapper.base_mapper, connection)
-    if not enrols(mapper):
-        return _explanation(mapper, "orm", None, reason or why.NOT_ENROLLED)
-    reason = reason or interference_on(connection) or held
-    for table in mapper.tables:
-        if reason is None and isinstance(table, Table):
-            name = catalogue.table_name(connection, table)
-            facts = catalogue.table_facts(connection, [name])[name]
-            if facts is None:
-                reason = why.NO_TABLE
-            else:
-                plan = insert_plan(mapper, table, facts, connection.dialect)
-                reason = foreseen_reason(plan, source) or refused_types(connection, plan)
-    if reason is not None:
-        return _explanation(mapper, "orm", None if settings.mode == "off" else sequence, reason)
+    way = _way(connection, mapper, source, settings, state, session_reason)
+    is_ours = settings.mode != "off" and settings.enrols(mapper)
+    sequence = ", ".join(part.origin for part in source.parts) if is_ours else None
+    if way.reason is not None:
+        return _explanation(mapper, way.writer, sequence or None, way.reason)
     notes = []
     if source.reason is not None and not _makes_keys(mapper):
         notes.append(why.not_reserved(source.reason))
@@ -271,11 +255,34 @@ def _explain_one(
     always = source.refuses_keys and settings.reserve == "always"
     return Explanation(
         mapper.class_,
-        "copy",
-        sequence,
+        way.writer,
+        sequence or None,
         "; ".join(note.text for note in notes) or None,
         1 if always else copy_from(settings, connection, mapper, begun=state == "open"),
     )
+
+
+def _way(
+    connection: Connection,
+    mapper: Mapper[Any],
+    source: KeySequence,
+    settings: Settings,
+    state: str,
+    session_reason: Reason | None,
+) -> Way:
+    """The way of very many objects of a class, as far as it does not depend on what they hold."""
+    reason = session_reason if settings.mode != "off" else None
+    reason = reason or hierarchy_reason(settings, mapper.base_mapper, connection, interference_on)
+    if reason is not None:
+        return Way("orm", reason)
+    if not settings.enrols(mapper):
+        return NOT_ENROLLED
+    reason = hindrance(connection, state)
+    if reason is not None:
+        return Way("orm", reason)
+    names = {table: catalogue.table_name(connection, table) for table in plain_tables(mapper)}
+    facts = catalogue.table_facts(connection, names.values())
+    return copy_way(connection, mapper, names, facts, lambda plan: foreseen_reason(plan, source))
 
 
 def _explanation(
@@ -307,11 +314,7 @@ def _explain_many(
     reasons: dict[Kind, Reason | None] = {"update": reason, "delete": reason}
     if reason is None:
         reasons["update"] = _mapper_reason(mapper)
-        names = [
-            catalogue.table_name(connection, table)
-            for table in mapper.tables
-            if isinstance(table, Table)
-        ]
+        names = [catalogue.table_name(connection, table) for table in plain_tables(mapper)]
         for facts in catalogue.table_facts(connection, names).values():
             for kind, known in reasons.items():
                 if facts is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -31,15 +32,12 @@ from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
-from .._writers.copy import copy_rows, refused_types
+from .._writers.copy import copy_rows, encodes_keys_apart
 from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
-from .given import Record
-from .refusal import note_refusal
+from .reserved_keys import Record
 from .run import FlushRun
-
-__all__ = ["insert_records"]
 
 
 def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record], uow: Any) -> None:
@@ -68,14 +66,12 @@ def _keeps_order(
     """Whether rows of several classes must be written as they come: SQLAlchemy writes runs of a
     class. COPY may bring them together where no row refers to another and no trigger watches.
     """
-    if not any(run.copies(cls) for cls, _ in groups):
+    classes = dict.fromkeys(cls for cls, _ in groups)
+    plan = next(filter(None, (run.way_of(cls).plan(table) for cls in classes)), None)
+    if plan is None:
         return True
-    connection = groups[0][1][0][3]
-    facts = run.pinned(connection, table)
-    return facts is None or any(
-        insert_plan(cls, table, facts, connection.dialect).keeps_order
-        for cls in {cls for cls, _ in groups}
-    )
+    dialect = groups[0][1][0][3].dialect
+    return any(insert_plan(cls, table, plan.facts, dialect).keeps_order for cls in classes)
 
 
 def _insert_class(
@@ -86,24 +82,13 @@ def _insert_class(
     """
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
-    if not run.settings.enrols(mapper):
-        _insert(base_mapper, mapper, table, records, uow, "orm", why.NOT_ENROLLED)
+    way = run.way_of(mapper)
+    plan = way.plan(table)
+    if plan is None:
+        assert way.reason is not None
+        _insert(base_mapper, mapper, table, records, uow, way.writer, way.reason)
         return
-    facts = run.pinned(connection, table) if run.copies(mapper) else None
-    if facts is None:
-        writer, reason = run.insert_reason(mapper)
-        _insert(base_mapper, mapper, table, records, uow, writer, reason)
-        return
-    plan = insert_plan(mapper, table, facts, connection.dialect)
-    refusal = refused_types(connection, plan)
     always = run.is_always_identity(mapper, table)
-    if refusal is not None:
-        if always and _apart(base_mapper, mapper, table, records, range(len(records)), uow):
-            return
-        if run.numbers(mapper, table) and _are_cast(plan, records):
-            run.keys.release(records)
-        _insert(base_mapper, mapper, table, records, uow, "orm", refusal)
-        return
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
@@ -115,7 +100,7 @@ def _insert_class(
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
-    fewest = 1 if always else run.fewest(facts)
+    fewest = 1 if always else run.fewest(plan.facts)
     reserved = {}
     if plan.context_default is not None and run.numbers(mapper, table):
         reserved = run.keys.positions(mapper, [record[0] for record in records])
@@ -136,6 +121,7 @@ def _insert_class(
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
     few = [records[position] for position in division.elsewhere.get(of_rows.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
     released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
     releases = run.numbers(mapper, table) and (casts or is_whole)
@@ -162,7 +148,7 @@ def _insert_class(
             if refusal is None:
                 continue
         reason = refusal or reasons[part - len(batches)]
-        writer = "insert" if reason == of_rows.FEW_OF_THEIR_KIND else "orm"
+        writer: Writer = "insert" if reason == of_rows.FEW_OF_THEIR_KIND else "orm"
         chosen = [records[position] for position in positions]
         if refusal is not None:
             _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
@@ -207,6 +193,8 @@ def _apart(
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
     """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    if len(records) > 1 and encodes_keys_apart(records[0][3], plan):
+        return True
     return cast_reason(plan, [record[1] for record in records]) is not None
 
 
@@ -223,13 +211,14 @@ def _insert(
     run: FlushRun = uow.seqreserve
     if run.numbers(mapper, table):
         run.keys.release(records, needed=True)
-    run.outbox(records[0][3], uow).add(
-        base_mapper,
-        mapper,
-        table,
-        records,
-        lambda seconds: _written(run, table, records, writer, reason, seconds),
-    )
+    for some in run.in_parts(records):
+        run.outbox(records[0][3], uow).add(
+            base_mapper,
+            mapper,
+            table,
+            some,
+            partial(_written, run, table, some, writer, reason),
+        )
 
 
 def _insert_batch(
@@ -319,7 +308,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Re
             try:
                 taken = copy_rows(connection, plan.facts.name, rows)
             except DBAPIError as error:
-                note_refusal(error, plan.table, [record[0] for record in chosen])
+                run.note_refusal(error, plan.table, [record[0] for record in chosen])
                 raise
             if taken != len(chosen):
                 raise FlushError(

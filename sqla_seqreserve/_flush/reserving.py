@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on
+from .._drivers import driver_of, driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
@@ -29,19 +29,19 @@ from .._rows.plan import insert_plan
 from .._rows.proof import cast_reason
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
-from .aside import Aside
-from .given import GivenKeys
-from .settings import Settings
-from .tally import Tally
-from .weighing import (
+from .._writers.copy import encodes_keys_apart
+from .plain import Plain
+from .reserved_keys import ReservedKeys
+from .routing import (
     chosen_route,
+    copy_way,
     hindrance,
     is_distributed,
-    transaction_status,
+    plain_tables,
     wishes_for,
 )
-
-__all__ = ["Reserving"]
+from .settings import Settings
+from .way import BY_INSERT, Way
 
 _maximum: Final = attrgetter("maximum")
 _expired: Final = attrgetter("expired_attributes")
@@ -53,21 +53,15 @@ _ATTEMPTS: Final = 10
 class Reserving:
     """What was decided of one flush.
 
-    ``asides``: hierarchies that SQLAlchemy saves, for nothing costs less. ``copied``: classes that
-    COPY writes; ``pinned``: what is known of their tables, compared under a lock that lasts until
-    the transaction ends. ``barred``: why a class that COPY was chosen for goes another way.
+    ``ways``: of each class that was weighed, if that found out more than that INSERT is cheaper.
     ``kept``: keys that were kept (``prefetch``) and handed out, to be compared in the message of
     the first INSERTs.
     """
 
-    def __init__(self, settings: Settings, keys: GivenKeys, tally: Tally) -> None:
+    def __init__(self, settings: Settings, keys: ReservedKeys) -> None:
         self._settings = settings
         self._keys = keys
-        self._tally = tally
-        self.asides: dict[Mapper[Any], Aside] = {}
-        self.copied: set[Mapper[Any]] = set()
-        self.pinned: dict[Connection, dict[str, TableFacts]] = {}
-        self.barred: dict[Mapper[Any], Reason] = {}
+        self.ways: dict[Mapper[Any], Way] = {}
         self.kept: dict[Connection, list[KeySequence]] = {}
 
     def reserve_on(
@@ -80,9 +74,10 @@ class Reserving:
         interference: Reason | None = None,
         may_restart: bool,
         commits: bool,
-    ) -> None:
+    ) -> Way | None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
-        must be known first, in one round trip.
+        must be known first, in one round trip. Return the way of all of them, if SQLAlchemy saves
+        them by itself, for nothing costs less.
 
         :param pending: the objects by class.
         :param may_copy: the classes that SQLAlchemy need not save itself.
@@ -98,7 +93,7 @@ class Reserving:
         wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
         if interference is not None and not wishes.reserve:
             # SQLAlchemy numbers them, too.
-            return
+            return None
         # Travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
         on_citus = ask_server(connection).kind == "citus"
@@ -125,20 +120,24 @@ class Reserving:
             wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
-            aside = Aside(driver, database_of(connection.dialect).distance, begun=state == "open")
-            self.asides.update((mapper.base_mapper, aside) for mapper in may_copy)
-            return
+            distance = database_of(connection.dialect).distance
+            plain = Plain(driver, distance, begun=state == "open")
+            return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         for _ in range(_ATTEMPTS if route.reserve else 0):
             # Looking at the catalogue begins the transaction, so it is asked each time.
             held = held or hindrance(connection, transaction_status(connection))
             if held is not None:
                 break
             if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
-                return
+                return None
         for number, mapper in enumerate(pending):
-            if number in route.copies:
+            way = self.ways.pop(mapper, None)
+            if way is not None and way.writer != "copy":
+                self.ways[mapper] = way
+            elif number in route.copies:
                 # Without a lock, or without a look at the present: SQLAlchemy writes.
-                self.barred.setdefault(mapper, held or why.RESTLESS)
+                self.ways[mapper] = Way("orm", held or why.RESTLESS)
+        return None
 
     def _try_to_reserve(
         self,
@@ -170,10 +169,20 @@ class Reserving:
                 and mapper not in chosen
                 and lacks_key(mapper, states)
             ]
-        to_copy, kept_out = self._to_copy(connection, pending, chosen)
-        by_insert = self._refused_by_copy(connection, found, pending, to_copy)
-        self.copied = to_copy.keys() & pending.keys()
-        pinned = {facts.name: facts for tables in to_copy.values() for facts in tables}
+        ways = _copy_ways(connection, chosen)
+        kept_out: dict[str, tuple[TableFacts, int]] = {}
+        for mapper, way in ways.items():
+            if way.writer != "copy" and way.plans:
+                *_, last = way.plans.values()
+                kept_out[last.facts.name] = last.facts, len(pending[mapper])
+        by_insert = self._refused_by_copy(found, pending, ways)
+        for mapper in pending:
+            self.ways.pop(mapper, None)
+        self.ways.update(ways)
+        to_copy = {
+            mapper: way.plans.values() for mapper, way in ways.items() if way.writer == "copy"
+        }
+        pinned = {plan.facts.name: plan.facts for plans in to_copy.values() for plan in plans}
         wanted: dict[object, dict[KeySequence, list[State]]] = {}
         for mapper, states in pending.items():
             source = found[mapper]
@@ -190,11 +199,9 @@ class Reserving:
             if any(map(_expired, needing)):
                 # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
                 needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]
-            # Before a COPY the values are looked at once they are made.
-            late = mapper in to_copy and not self._keys.generations
             if not needing or (mapper in by_insert and self._settings.reserve != "always"):
                 continue
-            if self._casts(connection, source, needing, late=late):
+            if self._casts(connection, source, needing, copies=mapper in to_copy):
                 continue
             for part, attribute in zip(source.parts, attributes, strict=True):
                 lacking = needing
@@ -247,7 +254,6 @@ class Reserving:
             return False
         if later and kept:
             self.kept[connection] = kept
-        self.pinned[connection] = pinned
         for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
             values = shelf.take(sum(map(len, sharing.values())), ids)
             if not any(outgrows(connection, one, values) for one in sharing):
@@ -256,21 +262,21 @@ class Reserving:
 
     def _refused_by_copy(
         self,
-        connection: Connection,
         sources: Mapping[Mapper[Any], KeySequence],
         pending: Mapping[Mapper[Any], Sequence[State]],
-        to_copy: dict[Mapper[Any], list[TableFacts]],
+        ways: dict[Mapper[Any], Way],
     ) -> set[Mapper[Any]]:
-        """Take from the classes for COPY those whose values it will refuse, before any key is
-        reserved for them. Where a listener may change the values they cannot be known.
+        """The classes for COPY whose values it will refuse, and which go another way from here on,
+        before any key is reserved for them. Where a listener may change the values they cannot be
+        known.
         """
         refused = set()
-        for mapper in list(to_copy):
-            source = sources[mapper]
+        for mapper, way in ways.items():
             states = pending[mapper]
             if (
-                self._keys.generations
-                or not source.is_reservable
+                way.writer != "copy"
+                or self._keys.generations
+                or not sources[mapper].is_reservable
                 or not lacks_key(mapper, states)
                 or watches_insert(mapper)
             ):
@@ -279,15 +285,11 @@ class Reserving:
             def rows_at(some: slice, states: Sequence[State] = states) -> list[dict[str, Any]]:
                 return [state.dict for state in states[some]]
 
-            tables = [table for table in mapper.tables if isinstance(table, Table)]
-            for table, facts in zip(tables, to_copy[mapper], strict=True):
-                plan = insert_plan(mapper, table, facts, connection.dialect)
-                reason = refusal_of(plan, len(states), rows_at)
-                if reason is not None:
-                    self.barred[mapper] = reason
-                    refused.add(mapper)
-                    del to_copy[mapper]
-                    break
+            reasons = (refusal_of(plan, len(states), rows_at) for plan in way.plans.values())
+            reason = next(filter(None, reasons), None)
+            if reason is not None:
+                ways[mapper] = Way("orm", reason)
+                refused.add(mapper)
         return refused
 
     def _casts(
@@ -296,12 +298,12 @@ class Reserving:
         source: KeySequence,
         states: Sequence[State],
         *,
-        late: bool,
+        copies: bool,
     ) -> bool:
         """Whether the database must number rows of a class, for INSERT casts their values otherwise
         then; or had better, for a default would see the key that is reserved.
 
-        :param late: the values are looked at once they are made ready for COPY.
+        :param copies: COPY was chosen for the class.
         """
         assert source.facts is not None
         assert source.key.table is not None
@@ -310,51 +312,29 @@ class Reserving:
         settings = self._settings
         if (
             plan.context_default is not None
-            and mapper not in self.copied
+            and not copies
             and settings.mode == "bulk"
             and settings.reserve == "auto"
             and not (self._keys.generations or watches_insert(mapper))
         ):
             return True
-        if late or len(states) == 1:
+        # Before a COPY the values are looked at once they are made.
+        if (copies and not self._keys.generations) or len(states) == 1:
             return plan.cast_reason is not None and len(states) > 1
-        return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
+        return bool(
+            plan.cast_reason
+            or encodes_keys_apart(connection, plan)
+            or cast_reason(plan, [state.dict for state in states])
+        )
 
-    def _to_copy(
-        self,
-        connection: Connection,
-        pending: Mapping[Mapper[Any], Sequence[State]],
-        mappers: Iterable[Mapper[Any]],
-    ) -> tuple[dict[Mapper[Any], list[TableFacts]], dict[str, tuple[TableFacts, int]]]:
-        """The classes that COPY is to write, with what is known of their tables; and the tables of
-        which that tells that it cannot, with the rows that it was to write.
-        """
-        chosen = {
-            mapper: [table for table in mapper.tables if isinstance(table, Table)]
-            for mapper in mappers
-        }
-        names = {
-            table: catalogue.table_name(connection, table)
-            for tables in chosen.values()
-            for table in tables
-        }
-        facts = catalogue.table_facts(connection, names.values())
-        found: dict[Mapper[Any], list[TableFacts]] = {}
-        kept_out: dict[str, tuple[TableFacts, int]] = {}
-        for mapper, tables in chosen.items():
-            known: list[TableFacts] = []
-            self.barred.pop(mapper, None)
-            for table in tables:
-                one = facts[names[table]]
-                if one is None:
-                    self.barred[mapper] = why.NO_TABLE
-                    break
-                plan = insert_plan(mapper, table, one, connection.dialect)
-                if plan.reason is not None:
-                    self.barred[mapper] = plan.reason
-                    kept_out[one.name] = one, len(pending[mapper])
-                    break
-                known.append(one)
-            else:
-                found[mapper] = known
-        return found, kept_out
+
+def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[Mapper[Any], Way]:
+    """The way of each class that COPY is to write."""
+    names = {
+        mapper: {table: catalogue.table_name(connection, table) for table in plain_tables(mapper)}
+        for mapper in mappers
+    }
+    facts = catalogue.table_facts(
+        connection, [name for found in names.values() for name in found.values()]
+    )
+    return {mapper: copy_way(connection, mapper, found, facts) for mapper, found in names.items()}

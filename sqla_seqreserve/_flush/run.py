@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table
@@ -11,14 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on
+from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
 from .._reasons import Reason
-from .._rows.reasons import FEW
 from .._sqlalchemy.attributes import NO_VALUE
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
@@ -27,26 +28,27 @@ from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import warn_of_driver
 from ..reports import Writer
-from .aside import Aside, pending_by_mapper, stay_out
 from .committing import connection_to_commit, expects_commit
 from .cycles import Cycle
-from .gathering import may_gather
-from .given import GivenKeys
+from .plain import note_each
 from .refusal import note_refusal
+from .report import Tally, tell_failed
+from .reserved_keys import Record, ReservedKeys
 from .reserving import Reserving
+from .routing import (
+    fewest_of,
+    hierarchy_reason,
+    may_gather,
+    pending_by_mapper,
+    session_reason,
+    stay_out,
+)
 from .settings import Settings
 from .synchronize import Copied
-from .tally import Tally, tell_failed
-from .weighing import (
-    class_reason,
-    fewest_of,
-    transaction_status,
-)
+from .way import BY_INSERT, NOT_ENROLLED, Way
 
 if TYPE_CHECKING:
     from .._writers.insert import Outbox
-
-__all__ = ["FlushRun"]
 
 
 class FlushRun:
@@ -55,8 +57,8 @@ class FlushRun:
     def __init__(self, settings: Settings, partial: bool) -> None:
         self.settings = settings
         self.partial = partial
-        self.aside: Aside | None = None
-        """Set where the whole flush is SQLAlchemy's."""
+        self.way: Way | None = None
+        """Of the whole flush, where all of it is SQLAlchemy's."""
         self.gathers = False
         """Whether its statements travel in one message, where SQLAlchemy would send one after the
         other.
@@ -66,10 +68,13 @@ class FlushRun:
         self._begin()
 
     def _begin(self) -> None:
-        self.keys = GivenKeys()
+        self.keys = ReservedKeys()
         self.tally = Tally(self.settings)
-        self._reserving = Reserving(self.settings, self.keys, self.tally)
+        self._reserving = Reserving(self.settings, self.keys)
+        self._hierarchies: dict[Mapper[Any], Way | None] = {}
         self._written: list[Sequence[State]] = []
+        self._whole: list[Sequence[State]] = []
+        self._refused_state: State | None = None
         self._outboxes: dict[Connection, Outbox] = {}
         self.saves_at_once = False
         """Whether a circle is taken out of the flush's order."""
@@ -109,8 +114,9 @@ class FlushRun:
         every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
             self.gathers = may_gather(uow, self.settings, every)
-            self.aside = stay_out(uow, self.settings, every)
-            if self.aside is not None:
+            plain = stay_out(uow, self.settings, every)
+            if plain is not None:
+                self.way = Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
                 return
         by_connection: dict[Connection, dict[Mapper[Any], list[State]]] = {}
         for mapper, states in every.items():
@@ -122,19 +128,18 @@ class FlushRun:
             self.settings.drift_guard.examine(uow.session, by_connection)
         may_restart = cycle is None and self._may_restart(uow, every)
         for connection, pending in by_connection.items():
-            self._reserving.reserve_on(
+            ours = {m for m in pending if self._way_of_hierarchy(uow, m.base_mapper) is None}
+            way = self._reserving.reserve_on(
                 connection,
                 pending,
-                may_copy={
-                    mapper
-                    for mapper in pending
-                    if self.stock_reason(uow, mapper.base_mapper) is None
-                },
+                may_copy=ours,
                 needed=needed,
                 interference=self.interference(connection),
                 may_restart=may_restart,
                 commits=expects_commit(uow, self.settings, driver_on(connection)),
             )
+            if way is not None and not self.gathers:
+                self._hierarchies.update((mapper.base_mapper, way) for mapper in ours)
         for connection, kept in self._reserving.kept.items():
             self.outbox(connection, uow).compare_first(kept)
 
@@ -177,54 +182,105 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
-        self.keys.take_off(written)
-        self._take_off_unwritten(written)
+        saved = self._saved_whole(written)
+        self.keys.take_off(written | saved)
+        self._take_off_unwritten(saved)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
         its INSERT was made: SQLAlchemy would not have come so far.
         """
-        note_refusal(error, table, states)
+        self.note_refusal(error, table, states)
         self.take_off_copied(mark)
+
+    def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
+        """Note which of these objects was refused, where the error tells."""
+        self._refused_state = note_refusal(error, table, states) or self._refused_state
 
     def take_off_copied(self, mark: int) -> None:
         """Take off the foreign keys that were copied after the first so many."""
         while len(self.copied) > mark:
             _put_back(*self.copied.pop())
 
-    def _take_off_unwritten(self, written: set[State]) -> None:
-        """Take off the foreign keys that refer to new objects without a row, which SQLAlchemy
-        copies once it has written that. Trees have them before.
+    def _saved_whole(self, written: set[State]) -> set[State]:
+        """Of the objects that have a row, those that SQLAlchemy would have saved before the flush
+        failed: of a tree it saves one generation after the other, in all tables.
+        """
+        tree = self.taken_out
+        if tree is None:
+            return written
+        generation = self.keys.generation
+        circle = set(tree.new_objects())
+        left = (
+            [self._refused_state]
+            if self._refused_state in circle
+            else circle.difference(*self._whole)
+        )
+        first = min(map(generation, left), default=None)
+        if first is None:
+            return written
+        return written - circle | {state for state in circle if generation(state) < first}
+
+    def _take_off_unwritten(self, saved: set[State]) -> None:
+        """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy
+        copies once it has saved them. Trees have them before.
         """
         for copied in reversed(self.copied):
             parent = copied[3]
-            if parent is not None and parent.key is None and parent not in written:
+            if parent is not None and parent.key is None and parent not in saved:
                 _put_back(*copied)
 
     # Writing
 
-    def pinned(self, connection: Connection, table: Table) -> TableFacts | None:
-        """What is known of a table, if it was compared under the table's lock in this flush."""
-        pinned = self._reserving.pinned.get(connection)
-        return pinned.get(catalogue.table_name(connection, table)) if pinned else None
+    def way_of(self, mapper: Mapper[Any]) -> Way:
+        """The way of a class in a hierarchy that SQLAlchemy does not save by itself."""
+        if not self.settings.enrols(mapper):
+            return NOT_ENROLLED
+        return self._reserving.ways.get(mapper, BY_INSERT)
 
-    def copies(self, mapper: Mapper[Any]) -> bool:
-        """Whether COPY was chosen for the objects of a class."""
-        return mapper in self._reserving.copied
+    def way_of_all(
+        self, uow: Any, base_mapper: Mapper[Any], states: Sequence[State] = ()
+    ) -> Way | None:
+        """The way of a hierarchy that SQLAlchemy saves, or deletes, by itself; ``None``: each class
+        goes its own.
 
-    def aside_of(self, base_mapper: Mapper[Any]) -> Aside | None:
-        """Set where SQLAlchemy saves all objects of a hierarchy, for nothing costs less."""
-        return self.aside or self._reserving.asides.get(base_mapper)
+        :param states: the objects that are saved.
+        """
+        # Of classes that count their versions SQLAlchemy would send one UPDATE after the other.
+        together = (
+            len(states) > 1
+            and base_mapper.version_id_col is not None
+            and self.settings.mode == "bulk"
+            and all(state.key is not None for state in states)
+        )
+        if self.way is not None and not (self.gathers or together):
+            return self.way
+        way = self._way_of_hierarchy(uow, base_mapper)
+        return None if together and way is not None and way.plain is not None else way
+
+    def _way_of_hierarchy(self, uow: Any, base_mapper: Mapper[Any]) -> Way | None:
+        if base_mapper not in self._hierarchies:
+            reason = self._reason_of_hierarchy(uow, base_mapper)
+            self._hierarchies[base_mapper] = None if reason is None else Way("orm", reason)
+        return self._hierarchies[base_mapper]
+
+    def _reason_of_hierarchy(self, uow: Any, base_mapper: Mapper[Any]) -> Reason | None:
+        """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
+        settings = self.settings
+        if settings.mode == "off":
+            return why.MODE_OFF
+        reason = session_reason(uow.session) or (why.PARTIAL if self.partial else None)
+        if reason is not None:
+            return reason
+        connection = self.connection_for(uow, base_mapper)
+        if settings.mode == "bulk":
+            warn_of_driver(connection.dialect)
+        return hierarchy_reason(settings, base_mapper, connection, self.interference)
 
     def fewest(self, facts: TableFacts) -> int:
         """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
         asked = self.settings.copy_min_rows
         return fewest_of(facts) if asked is None else asked
-
-    def insert_reason(self, mapper: Mapper[Any]) -> tuple[Writer, Reason]:
-        """Who is said to write rows that COPY does not, and why it does not."""
-        barred = self._reserving.barred.get(mapper)
-        return ("insert", FEW) if barred is None else ("orm", barred)
 
     def outbox(self, connection: Connection, uow: Any) -> Outbox:
         """The statements that wait on a connection."""
@@ -307,33 +363,6 @@ class FlushRun:
         source = self.keys.sources.get(mapper)
         return source is not None and source.refuses_keys and source.key.table is table
 
-    def updates_together(self, base_mapper: Mapper[Any], states: Sequence[State]) -> bool:
-        """Whether these are changed objects of classes that count their versions, of which
-        SQLAlchemy would send one UPDATE after the other.
-        """
-        return (
-            len(states) > 1
-            and base_mapper.version_id_col is not None
-            and self.settings.mode == "bulk"
-            and all(state.key is not None for state in states)
-        )
-
-    def stock_reason(self, uow: Any, base_mapper: Mapper[Any]) -> Reason | None:
-        """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
-        if self.settings.mode == "off":
-            return why.MODE_OFF
-        if is_sharded(uow.session):
-            return why.SHARDED
-        if uow.session.twophase:
-            return why.TWO_PHASE
-        if self.partial:
-            return why.PARTIAL
-        connection = self.connection_for(uow, base_mapper)
-        if self.settings.mode == "bulk":
-            warn_of_driver(connection.dialect)
-        reason = class_reason(self.settings, base_mapper, connection)
-        return reason or self.interference(connection)
-
     def interference(self, connection: Connection) -> Reason | None:
         """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
         for once.
@@ -342,14 +371,68 @@ class FlushRun:
             self._interference = connection, interference_on(connection)
         return self._interference[1]
 
-    def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
-        """Have SQLAlchemy save objects. It sorts new ones by ``add()``, for their own order it has
-        from the circle: where that was taken out, parents still go before their children.
-        """
-        if self.taken_out is not None and all(state.key is None for state in states):
-            save_in_order(base_mapper, self.keys.in_order(states), uow)
-        else:
+    def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any, way: Way) -> None:
+        """Have SQLAlchemy save objects by itself."""
+        self.drain()
+        pending = [state for state in states if state.key is None]
+        if not pending:
             save_obj(base_mapper, states, uow)
+            return
+        only = None
+        if way.plain is not None:
+            only = way.plain.look(
+                uow,
+                self.settings,
+                len(pending),
+                lambda: self.connection_for(uow, base_mapper),
+                lambda: pending_by_mapper(uow),
+            )
+        started = time.perf_counter()
+        try:
+            self._save(base_mapper, states, uow)
+        except DBAPIError as error:
+            if way.plain is not None:
+                note_each(error, self.keys.in_order(pending), self.note_refusal)
+            if only is not None:
+                only.note_loss(error)
+            raise
+        if only is not None:
+            self.tally.committed = only.settle()
+        self._written.append(pending)
+        if self.tally.is_told:
+            seconds = time.perf_counter() - started
+            if way.plain is not None:
+                interference = self.interference(self.connection_for(uow, base_mapper))
+                way = way if interference is None else Way("orm", interference)
+            by_class: dict[type[Any], list[State]] = {}
+            for state in pending:
+                by_class.setdefault(state.class_, []).append(state)
+            for same in by_class.values():
+                share = seconds * len(same) / len(pending)
+                self.inserted(same, way.writer, way.reason, share)
+
+    def _save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
+        """SQLAlchemy sorts new objects by ``add()``, for their own order it has from the circle:
+        where that was taken out, one generation is saved after the other.
+        """
+        if self.taken_out is None or any(state.key is not None for state in states):
+            save_obj(base_mapper, states, uow)
+            return
+        for _, group in groupby(self.keys.in_order(states), self.keys.generation):
+            alike = list(group)
+            save_in_order(base_mapper, alike, uow)
+            self.numbered(alike)
+            self._whole.append(alike)
+
+    def in_parts(self, records: list[Record]) -> Iterable[list[Record]]:
+        """Records as they may be given to one INSERT: of a tree one generation, where the driver
+        does not tell which row was refused.
+        """
+        driver = driver_on(records[0][3])
+        if self.taken_out is None or (driver is not None and driver.sends_several):
+            return (records,)
+        parts = groupby(records, lambda record: self.keys.generation(record[0]))
+        return [list(part) for _, part in parts]
 
     # Reporting
 
@@ -369,21 +452,12 @@ class FlushRun:
     def inserted(
         self, states: Sequence[State], writer: Writer, reason: Reason | None, seconds: float
     ) -> None:
-        """Count objects of one class as inserted by ``writer``."""
+        """Count objects of one class, whose rows are in all their tables, as inserted by
+        ``writer``.
+        """
+        self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
-
-    def wrote(self, states: Sequence[State], seconds: float, connection: Connection) -> None:
-        """Count new objects that SQLAlchemy inserted because their INSERT is as cheap."""
-        by_class: dict[Mapper[Any], list[State]] = {}
-        for state in states:
-            by_class.setdefault(state.manager.mapper, []).append(state)
-        interference = self.interference(connection)
-        for mapper, same in by_class.items():
-            writer, reason = self.insert_reason(mapper)
-            if interference is not None:
-                writer, reason = "orm", interference
-            self.inserted(same, writer, reason, seconds * len(same) / len(states))
 
 
 def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:

@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapper
 from ..reports import FlushReport
 from .drift import DriftGuard
 
-__all__ = ["Commit", "Mode", "Reserve", "Settings"]
-
 Commit: TypeAlias = Literal["along", "apart"]
 """Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
 
@@ -41,14 +39,13 @@ class Settings:
     callbacks: tuple[Callable[[FlushReport], object], ...] = ()
     rank: tuple[int, int] = (0, 0)
     is_plain: bool = field(init=False)
-    """Whether nothing is asked for but what is cheapest."""
+    """Whether nothing is asked for but what is cheapest, keys kept ahead or not."""
 
     def __post_init__(self) -> None:
         is_plain = (
             self.mode == "bulk"
             and self.reserve == "auto"
             and self.copy_min_rows is None
-            and not self.prefetch
             and self.drift_guard is None
         )
         object.__setattr__(self, "is_plain", is_plain)

@@ -27,17 +27,6 @@ from .._sqlalchemy.unit_of_work import ManyToMany, State
 from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
 from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
 
-__all__ = [
-    "Copied",
-    "Copying",
-    "LinkProcessor",
-    "PostUpdateAll",
-    "ProcessAll",
-    "copy_key",
-    "copying_of",
-]
-
-
 Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
 """A foreign key that was copied: the row, the attribute, what it held before, and the object that
 it refers to.

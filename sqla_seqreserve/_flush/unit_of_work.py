@@ -23,14 +23,13 @@ exception is SQLAlchemy's.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._drivers import OutdatedError
-from .._reasons import Reason
 from .._sqlalchemy.attributes import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 from .._sqlalchemy.collector import collector_paused
 from .._sqlalchemy.mapping import (
@@ -63,18 +62,16 @@ from .._sqlalchemy.unit_of_work import (
 from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
 from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
-from .aside import pending_by_mapper, stay_out
 from .cycles import find_cycle
 from .deleting import DeleteAll
-from .gathering import may_gather
-from .given import Record
 from .inserts import insert_records
+from .refusal import note_change
+from .report import is_told
+from .reserved_keys import Record
+from .routing import may_gather, pending_by_mapper, stay_out
 from .run import FlushRun
 from .settings import Settings
 from .synchronize import PostUpdateAll, ProcessAll
-from .tally import is_told
-
-__all__ = ["ReservingUnitOfWork", "settings_of", "take_over"]
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
@@ -120,14 +117,14 @@ class DecidingUnitOfWork(UOWTransaction):
     settings: Settings
 
     def execute(self) -> None:
-        aside, pending = None, pending_by_mapper(self)
+        plain, pending = None, pending_by_mapper(self)
         if not (
             _may_go_round(self, pending)
             or _counts_versions(self)
             or may_gather(self, self.settings, pending)
         ):
-            aside = stay_out(self, self.settings, pending)
-        if aside is None:
+            plain = stay_out(self, self.settings, pending)
+        if plain is None:
             settings = self.settings
             _reserve_in(self, settings, partial=False)
             for action in self.postsort_actions.values():
@@ -135,7 +132,7 @@ class DecidingUnitOfWork(UOWTransaction):
             self.execute()
             return
         with collector_paused(len(self.states)):
-            aside.flush(self, pending, super().execute)
+            plain.flush(self, pending, super().execute)
 
     def finalize_flush_changes(self) -> None:
         with collector_paused(len(self.states)):
@@ -224,7 +221,7 @@ class ReservingUnitOfWork(UOWTransaction):
         if cycle is not None and run.saves_at_once and cycle.save_at_once():
             run.taken_out = cycle
         actions = super()._generate_actions()
-        if self.seqreserve.aside is None or self.seqreserve.gathers:
+        if run.way is None or run.gathers:
             for action in actions:
                 if action.__class__ is SQLAlchemyProcessAll:
                     action.__class__ = ProcessAll
@@ -241,6 +238,8 @@ class ReservingUnitOfWork(UOWTransaction):
                     self.seqreserve.begin_again()
                     self._execute()
         except BaseException as error:
+            if isinstance(error, DBAPIError):
+                note_change(error, self)
             self.seqreserve.failed(error)
             raise
 
@@ -257,7 +256,7 @@ class ReservingUnitOfWork(UOWTransaction):
         self.seqreserve.finish(self)
 
     def finalize_flush_changes(self) -> None:
-        if self.seqreserve.aside is not None:
+        if self.seqreserve.way is not None:
             super().finalize_flush_changes()
             self.seqreserve.tally.report()
             return
@@ -315,14 +314,9 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     """SQLAlchemy's ``save_obj``, step by step, with :func:`insert_records` for its INSERT."""
     run: FlushRun = uow.seqreserve
     states = list(states)
-    aside = run.aside_of(base_mapper)
-    if aside is not None and not run.gathers and not run.updates_together(base_mapper, states):
-        run.drain()
-        aside.save(base_mapper, states, uow)
-        return
-    reason = run.stock_reason(uow, base_mapper)
-    if reason is not None:
-        _save_stock(base_mapper, states, uow, reason)
+    way = run.way_of_all(uow, base_mapper, states)
+    if way is not None:
+        run.save(base_mapper, states, uow, way)
         return
     if any(
         watches_insert(mapper) or watches_update(mapper)
@@ -360,23 +354,6 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     if uow.cycles:
         # SQLAlchemy's own actions for single objects come next.
         run.settle()
-
-
-def _save_stock(
-    base_mapper: Mapper[Any], states: Sequence[State], uow: Any, reason: Reason
-) -> None:
-    run: FlushRun = uow.seqreserve
-    run.drain()
-    pending = [state for state in states if state.key is None]
-    started = time.perf_counter()
-    run.save(base_mapper, states, uow)
-    seconds = time.perf_counter() - started
-    run.numbered(pending)
-    by_class: dict[type[Any], list[State]] = {}
-    for state in pending:
-        by_class.setdefault(state.class_, []).append(state)
-    for same in by_class.values():
-        run.inserted(same, "orm", reason, seconds * len(same) / len(pending))
 
 
 def _organize_reserved(

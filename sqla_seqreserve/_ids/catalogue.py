@@ -29,29 +29,6 @@ from .numbering import NUMBERED_BY
 from .server import IS_DISTRIBUTED
 from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
 
-__all__ = [
-    "ACTION_FINGERPRINT",
-    "COLUMN_FINGERPRINT",
-    "FINGERPRINT",
-    "INSERT_RULES",
-    "ColumnFacts",
-    "SequenceFacts",
-    "TableFacts",
-    "TableName",
-    "cached_facts",
-    "distrust",
-    "effective_schema",
-    "forget",
-    "is_in_doubt",
-    "qualified_name",
-    "quoted",
-    "renew",
-    "sequence_facts",
-    "stored_name",
-    "table_facts",
-    "table_name",
-]
-
 TableName: TypeAlias = str
 """A table's name as SQL, quoted where needed, with its schema where it has one."""
 

@@ -15,8 +15,6 @@ from typing import Any, Final
 from .. import _reasons as why
 from .._reasons import Reason
 
-__all__ = ["BARE_NEXTVAL", "DEFAULT", "SURELY_READ", "DefaultFacts", "default_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class DefaultFacts:

@@ -52,17 +52,6 @@ from .keys import KeySequence
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
 from .server import on_this_node
 
-__all__ = [
-    "IdRequest",
-    "IndexFacts",
-    "Reservation",
-    "check_range",
-    "comparison_of",
-    "drop_snapshot",
-    "sqlstate",
-    "take_ids",
-]
-
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 _MOST_TEXTS: Final = 256

@@ -16,8 +16,6 @@ from sqlalchemy.exc import CircularDependencyError
 from sqlalchemy.orm import Mapper, RelationshipDirection
 from sqlalchemy.schema import sort_tables_and_constraints
 
-__all__ = ["in_insert_order"]
-
 _ranks: Final[WeakKeyDictionary[MetaData, dict[str, int]]] = WeakKeyDictionary()
 
 

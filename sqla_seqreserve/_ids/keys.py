@@ -40,18 +40,6 @@ from ..errors import SequenceNotFoundError, UnmappedClassError
 from . import catalogue
 from .defaults import DefaultFacts
 
-__all__ = [
-    "GeneratedKey",
-    "KeySequence",
-    "generated_key",
-    "lacks_key",
-    "mapper_of",
-    "may_be_generated",
-    "outgrows",
-    "require",
-    "resolve",
-]
-
 _LIMITS = {
     "int2": (-(2**15), 2**15 - 1),
     "int4": (-(2**31), 2**31 - 1),

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 
-__all__ = ["moves", "sequence_moved"]
-
 _counter = itertools.count(1)
 _moves = 0
 

@@ -14,8 +14,6 @@ from typing import Final
 
 from .defaults import BARE_NEXTVAL
 
-__all__ = ["NUMBERED_BY"]
-
 NUMBERED_BY: Final = rf"""
           SELECT 1 AS rank, x.objid AS oid
             FROM pg_depend x

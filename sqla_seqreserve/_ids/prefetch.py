@@ -38,8 +38,6 @@ from .fetch import sqlstate
 from .keys import KeySequence
 from .moves import moves
 
-__all__ = ["Shelf", "forget_after", "shelf_of"]
-
 log = logging.getLogger("sqla_seqreserve.prefetch")
 
 _INFO: Final = "sqla_seqreserve_kept_ids"

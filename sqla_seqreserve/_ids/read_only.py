@@ -12,8 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from .._drivers import driver_of
 from ..errors import ReadOnlyError
 
-__all__ = ["read_only_told"]
-
 _READ_ONLY_TRANSACTION: Final = "25006"
 
 

@@ -12,8 +12,6 @@ from sqlalchemy import TextClause, text
 
 from . import catalogue
 
-__all__ = ["Branch", "Guard", "column_types", "comparison", "reservation"]
-
 
 class Guard(enum.Enum):
     """What is compared before an id is taken."""

@@ -17,8 +17,6 @@ from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
 from .server import ask_server
 
-__all__ = ["Reserved", "reserve"]
-
 _ATTEMPTS: Final = 50
 
 

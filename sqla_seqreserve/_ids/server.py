@@ -25,18 +25,6 @@ from .._database import database_of
 from .._drivers import driver_of
 from .._reasons import Reason
 
-__all__ = [
-    "IS_CITUS",
-    "IS_DISTRIBUTED",
-    "Server",
-    "ask_server",
-    "on_this_node",
-    "server_called",
-    "server_kind",
-    "server_of",
-    "window_of",
-]
-
 log = logging.getLogger("sqla_seqreserve")
 
 Kind: TypeAlias = Literal["postgresql", "citus", "other"]

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["IS_INHERITED", "IS_UNIQUE", "MAY_LOCK_ROWS", "TRIGGERS", "UNIQUE_INDEXES", "WATCHED"]
-
 TRIGGERS: Final = """EXISTS (SELECT FROM pg_trigger t
                     WHERE (t.tgrelid = c.oid OR c.relkind = 'p' AND t.tgrelid IN
                            (SELECT relid FROM pg_partition_tree(c.oid)))

@@ -23,13 +23,14 @@ from typing import Final
 from . import shards
 from .wire import Wire
 
-__all__ = ["Pending", "Route", "Wishes", "choose", "copy_crossover"]
-
 _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
 
 _MARGIN: Final = 0.95
 """What another way may cost of SQLAlchemy's own at the most: measured costs are not exact."""
+
+_COMPARED: Final = 0.8
+"""What it takes to compare a class whose keys were kept, beside a reservation for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ def _reserved(
     if copies or not kept:
         trips += 1 + wire.lock_round_trips
         work += wire.reservation * len(pending)
+    else:
+        work += _COMPARED * wire.reservation * sum(one.generated for one in pending)
     message = 0
     for number, one in enumerate(pending):
         if number in copies:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, TypeVar
 
-__all__ = ["Distance"]
-
 _UNKNOWN: Final = 300.0
 _RECENT: Final = 5
 _AT_FIRST: Final = 8

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["COPY_ROUND_TRIPS", "by_copy", "by_insert", "numbered"]
-
 COPY_ROUND_TRIPS: Final = 4
 """Round trips around a COPY: a savepoint, and going through the shards in turn (``_writers``)."""
 

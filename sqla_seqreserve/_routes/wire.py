@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Wire"]
-
 
 class Wire(Protocol):
     """The costs of one driver, measured on a local server by ``sqla-seqreserve bench``."""

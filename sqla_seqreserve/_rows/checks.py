@@ -14,22 +14,6 @@ from types import NoneType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-__all__ = [
-    "Check",
-    "between",
-    "contiguous",
-    "exact_types",
-    "has_offset",
-    "has_steady_offset",
-    "is_naive",
-    "items_of",
-    "naive_or_has_offset",
-    "single_precision",
-    "strings_alone",
-    "without_scope",
-    "without_signed_nan",
-]
-
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
 """Whether every value (None excluded) is one that the column takes as it is."""
 

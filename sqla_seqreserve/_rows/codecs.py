@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
+from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,8 +32,6 @@ from .._sqlalchemy.mapping import casts_each, insert_cast
 
 if TYPE_CHECKING:
     from .checks import Check
-
-__all__ = ["Codec", "Modelled", "Refusal", "ValueTable", "codec_for", "is_uniform", "value_table"]
 
 _UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
 """Names of the time zone that is UTC at all times."""
@@ -152,6 +151,14 @@ class ValueTable(Protocol):
 
     def scalar(self, modelled: Modelled) -> Codec: ...
     def array(self, modelled: Modelled) -> Codec: ...
+    def sends_bytes(self, connection: Connection) -> bool:
+        """Whether bytes reach the server as they are, whatever the user has registered."""
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
+        """Whether COPY in text format writes values as it does in binary format, which another
+        column of their rows does not have.
+        """
+
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
@@ -165,6 +172,9 @@ _TABLES: Final = {
     "text": "psycopg2_values",
     "asyncpg": "asyncpg_values",
 }
+
+BYTES: Final = 17
+"""The oid of ``bytea``."""
 
 INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
@@ -282,6 +292,8 @@ def _is_own(modelled: Modelled) -> bool:
 def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
     """Why INSERT's cast makes something else of a value than the column alone would."""
     model, column = modelled.name, modelled.column
+    if model.startswith("interval ") and model == _name(column.type_text):
+        model = type_name
     if type_name not in _FAMILIES.get(model, {model}):
         return Refusal(why.other_type(column.name, model, type_name))
     if type_name in STRINGS:
@@ -348,6 +360,11 @@ def naive_utc(value: dt.datetime) -> dt.datetime:
 
 
 _DIGITS: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
+
+
+def whole_number(value: Any) -> Any:
+    """The integer that a float or Decimal is; the value itself where the server would round it."""
+    return int(value) if isfinite(value) and value == int(value) else value
 
 
 def integer_of(text: str) -> int | str:

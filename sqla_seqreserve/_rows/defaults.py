@@ -13,9 +13,6 @@ from sqlalchemy.exc import DBAPIError
 
 from .plan import ColumnPlan
 
-__all__ = ["DefaultContext", "FilledValues", "Missing"]
-
-
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 
 

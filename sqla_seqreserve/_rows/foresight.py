@@ -21,8 +21,6 @@ from .defaults import Missing
 from .division import is_sql, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
-__all__ = ["foreseen_reason", "note_refusal", "refusal_of"]
-
 _SAMPLE: Final = 64
 """Of so many rows every one is looked at before keys are reserved, and of more so many at least: to
 look at all would take a tenth of the time of a large flush.
@@ -101,7 +99,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         if codec is None and column.absent is not Absent.OMITTED:
             return column.reason
         may_omit = column.absent is Absent.OMITTED
-        if not (looks or may_omit) and codec is not None and column.processor is not None:
+        if not (looks or may_omit) and codec is not None and column.is_made_ready:
             continue
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
@@ -118,7 +116,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         if codec is None:
             if not some_lack:
                 return column.reason
-        elif column.processor is not None:
+        elif column.is_made_ready:
             continue
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))

@@ -16,8 +16,6 @@ from .division import is_plain, values_of
 from .plan import ColumnPlan, InsertPlan
 from .reasons import may_be_cast
 
-__all__ = ["cast_reason"]
-
 
 def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
     """Why the rows, attribute key -> value, must be numbered by the database; ``None``: an INSERT
@@ -42,7 +40,7 @@ def _is_the_same(column: ColumnPlan, values: Sequence[Any]) -> bool:
     assert codec is not None
     if column.default is not None and not codec.is_own and None in values:
         return False
-    if column.processor is None:
+    if not column.is_made_ready:
         return codec.takes(values)
     # What a processor makes of values is not to be asked twice.
     return codec.is_own and (column.is_uniform or len(set(map(type, values)) - {type(None)}) < 2)

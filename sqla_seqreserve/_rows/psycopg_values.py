@@ -25,6 +25,7 @@ from psycopg.types.json import Json, Jsonb
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 from sqlalchemy import Connection
+from sqlalchemy.ext.mutable import MutableDict
 
 from .checks import (
     Check,
@@ -40,11 +41,22 @@ from .checks import (
     without_scope,
     without_signed_nan,
 )
-from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
-
-__all__ = ["TABLE"]
+from .codecs import (
+    BYTES,
+    INTEGERS,
+    MODEL_INTEGERS,
+    STRINGS,
+    Codec,
+    Modelled,
+    integer_of,
+    name_of,
+    whole_number,
+)
+from .foreign import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
+
+_RAW: Final = Codec(BYTES, frozenset({bytes}))
 
 _ADDRESSES: Final = frozenset(
     {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
@@ -103,6 +115,11 @@ def _exact_float(value: int) -> float | int:
     return float(value) if -(2**53) <= value <= 2**53 else value
 
 
+def _exact_single(value: int) -> float | int:
+    """The same for four bytes."""
+    return float(value) if -(2**24) <= value <= 2**24 else value
+
+
 class _Psycopg:
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
@@ -138,6 +155,13 @@ class _Psycopg:
             check,
             inner=lambda values: _inner(values, inner),
         )
+
+    def sends_bytes(self, connection: Connection) -> bool:
+        return self.adapted_otherwise(connection, _RAW, {bytes}) is None
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
+        # Each value has a dumper of text too.
+        return True
 
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
@@ -195,7 +219,7 @@ def _is_usual(found: Any, usual: Any, type_: type) -> bool:
     # The dumpers of arrays are made for each map.
     if found is not None and found.__bases__ == (ListBinaryDumper,):
         return bool(found.dump is ListBinaryDumper.dump)
-    if type_ is dict:
+    if issubclass(type_, dict):
         return found is not None and found.__module__ == "psycopg.types.hstore"
     if type_ in {Json, Jsonb} and found is not None and usual is not None:
         return issubclass(found, usual) and found.dump is usual.dump
@@ -215,8 +239,18 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             frozenset({int}),
             frozenset({int}),
             between(-limit, limit - 1),
-            convert={str: integer_of, **booleans},
-            kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
+            convert={
+                str: integer_of,
+                float: whole_number,
+                Decimal: whole_number,
+                **booleans,
+            },
+            kinds=(
+                (int, int.__int__),
+                *numpy_integers,
+                (numpy_float[0][0], whole_number),
+                (str, lambda value: integer_of(str.__str__(value))),
+            ),
         )
     if name in STRINGS:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}), kinds=_TEXT_KINDS)
@@ -226,7 +260,12 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
     if name == "float8":
         exact, _ = _SCALARS[name]
         return Codec(
-            oid, exact, exact | {str}, convert={int: _exact_float}, beside=frozenset({float, int})
+            oid,
+            exact,
+            exact | {str},
+            convert={int: _exact_float},
+            kinds=numpy_float,
+            beside=frozenset({float, int}),
         )
     if name in _SCALARS:
         exact, check = _SCALARS[name]
@@ -236,6 +275,8 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             exact,
             exact | {str},
             check,
+            convert={int: _exact_single} if name == "float4" else {},
+            kinds=numpy_bool if name == "bool" else OF_TYPES.get(name, ()),
             text_check=naive_or_has_offset if name == "timestamptz" else None,
             as_utc=name == "timestamp",
         )
@@ -257,7 +298,9 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             inner=lambda values: {Range} | exact_types(_bounds(_ranges(values))),
         )
     if name == "hstore":
-        return Codec(oid, text=frozenset({str, dict}), check=strings_alone)
+        return Codec(
+            oid, text=frozenset({str, dict}), check=strings_alone, convert={MutableDict: dict}
+        )
     return Codec(oid, text=frozenset({str}))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-__all__ = ["ColumnRows"]
-
 
 class ColumnRows(Sequence[Mapping[str, Any]]):
     """Rows as mappings of attribute key to value, made when they are asked for.

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-__all__ = ["collector_paused"]
-
 _MANY: Final = 1_000
 
 

@@ -16,14 +16,6 @@ from .._reasons import Reason
 from .mapping import attributes_to_columns
 from .unit_of_work import UOWTransaction
 
-__all__ = [
-    "acts_after_insert",
-    "committing_connection",
-    "is_begun_by_commit",
-    "leaves_work",
-    "listens_between",
-]
-
 _BETWEEN: Final = (
     "before_commit",
     "after_flush",

@@ -11,19 +11,6 @@ from sqlalchemy.orm import Mapper
 
 from .unit_of_work import State, UOWTransaction
 
-__all__ = [
-    "changed_table",
-    "has_expressions",
-    "identity_of",
-    "keys_of",
-    "link_tables",
-    "mappers_by_cache",
-    "returns_each_update",
-    "returns_rows",
-    "rows_of",
-    "uses",
-]
-
 
 def uses(uow: UOWTransaction, connection: Connection) -> bool:
     """Whether the connection is one of the session's transaction."""

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-__all__ = ["before_next_statement", "nothing_before_next_statement"]
-
 _NAME: Final = "_execute_context"
 
 

@@ -12,8 +12,6 @@ import re
 
 from sqlalchemy.util import langhelpers as _langhelpers
 
-__all__ = ["pass_over_ours"]
-
 
 def pass_over_ours() -> None:
     """Count this package to SQLAlchemy where a warning looks for the line that it is about."""

@@ -9,8 +9,6 @@ from sqlalchemy import URL, make_url
 from ..errors import ConfigurationError
 from .relay import Address, connect
 
-__all__ = ["by_way_of", "server_address"]
-
 
 def server_address(url: URL | str) -> Address:
     """The server's address.

@@ -23,8 +23,6 @@ from .address import by_way_of, server_address
 from .protocol import Conversation, WireMessage
 from .relay import Relay
 
-__all__ = ["PATIENCE", "RoundTripCount", "Wire", "round_trips"]
-
 PATIENCE: Final = 0.02
 
 

@@ -20,8 +20,6 @@ from ..errors import ConfigurationError
 from .address import by_way_of, server_address
 from .relay import Address, Relay
 
-__all__ = ["far_server", "main"]
-
 _PR_SET_TIMERSLACK: Final = 29
 _AWAKE: Final = 0.0001
 

@@ -9,14 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = [
-    "BackendReader",
-    "Conversation",
-    "FrontendReader",
-    "WireMessage",
-    "encryption_request",
-]
-
 # Named as libpq's PQtrace names them.
 _NAMES: Final = {
     b"B": "Bind",

@@ -17,8 +17,6 @@ from typing import Final, Protocol
 
 from .protocol import encryption_request
 
-__all__ = ["Address", "Relay", "Watcher", "connect"]
-
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
 

@@ -26,8 +26,6 @@ from .._sqlalchemy.listeners import refusal_between
 from .._sqlalchemy.mapping import result_processor
 from .letters import Letter
 
-__all__ = ["UNKNOWN", "Numbered", "can_compare", "compared_by", "compared_for_commit"]
-
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
     "transaction was committed"

@@ -38,8 +38,6 @@ from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_sta
 from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
 from .post import Post, Refused
 
-__all__ = ["Outbox"]
-
 _FEW_NUMBERED: Final = 20
 """So many rows bring their keys back one by one in about the time of one INSERT of all."""
 

@@ -38,8 +38,6 @@ from .._sqlalchemy.mapping import (
 from .._sqlalchemy.persistence import insert_statement, postfetch
 from .._sqlalchemy.unit_of_work import State
 
-__all__ = ["Command", "Letter", "deletes", "inserts", "is_plain", "links", "updates"]
-
 Command: TypeAlias = tuple[Any, ...]
 """What ``_collect_insert_commands`` or ``_collect_update_commands`` yields of a row."""
 

@@ -32,8 +32,6 @@ from .._sqlalchemy.unit_of_work import State
 from .committing import UNKNOWN, Numbered, compared_for_commit
 from .letters import Letter
 
-__all__ = ["Post", "Refused"]
-
 Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
 """Is told that the server refused one of these objects, and the mark of its statement."""
 

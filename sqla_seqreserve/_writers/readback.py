@@ -27,8 +27,6 @@ from sqlalchemy.sql.selectable import TableValuedAlias
 
 from .._sqlalchemy.mapping import key_columns
 
-__all__ = ["count_stored", "read_back", "unnested"]
-
 
 class _Keys(ARRAY[Any]):
     """An array that says its type where it is bound: on asyncpg SQLAlchemy's does since 2.0.10."""

@@ -9,8 +9,6 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-__all__ = ["copy_line", "error_fields", "line_in"]
-
 _LINE: Final = re.compile(r"\D*(\d+)")
 
 

@@ -21,8 +21,6 @@ from .._sqlalchemy.engine import MadeValues, compiled_cache
 from .._sqlalchemy.mapping import declares_value, inherits_key, key_columns
 from .._sqlalchemy.persistence import IN_ORDER, collect_insert_commands
 
-__all__ = ["RowInserts"]
-
 _PAGE: Final = 10_000
 
 _NOTHING: Final = object()

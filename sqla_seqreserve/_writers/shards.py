@@ -21,8 +21,6 @@ from sqlalchemy.exc import DBAPIError
 from .._database import database_of
 from .._ids.fetch import sqlstate
 
-__all__ = ["RefusedByCitusError", "shard_by_shard"]
-
 _OF_ROWS: Final = ("XX000", "22", "23")
 """How SQLSTATEs begin that are about the rows: of shards on other nodes the first, of those on this
 one as on any server.

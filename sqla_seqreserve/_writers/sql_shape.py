@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["assigned_columns", "columns_compared", "name_of", "sees_nothing_else", "words"]
-
 _NAME: Final = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
 _COLUMN: Final = rf"(?:{_NAME}\.)*(?P<column>{_NAME})"
 _TOKEN: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")

@@ -15,8 +15,6 @@ from sqlalchemy import Connection, text
 
 from ._options import SequenceOptions
 
-__all__ = ["Catalogue", "ColumnKey", "FoundDefault", "FoundSequence", "SequenceKey"]
-
 
 class SequenceKey(NamedTuple):
     """Where a sequence is; schema ``None`` is the connection's default schema, as in Alembic."""

@@ -19,8 +19,6 @@ from .adoption import AdoptSequenceOp, ReleaseSequenceOp
 from .citus import require_coordinator
 from .operations import mark_of
 
-__all__ = ["Comparison"]
-
 
 class Comparison:
     """Both sides, and the columns whose source of values changes."""

@@ -20,16 +20,6 @@ from sqlalchemy.sql.compiler import DDLCompiler
 
 from ._options import SequenceOptions
 
-__all__ = [
-    "AdoptColumn",
-    "AdvanceInto",
-    "AlterSequence",
-    "CommentOnSequence",
-    "ReleaseColumn",
-    "ResyncColumn",
-    "option_clauses",
-]
-
 
 class AlterSequence(DDLElement):
     """``ALTER SEQUENCE`` with one clause or several, written by :func:`option_clauses` and its

@@ -23,8 +23,6 @@ from ..errors import ConfigurationError
 from ._catalogue import ColumnKey, SequenceKey
 from ._options import SequenceOptions
 
-__all__ = ["Declarations", "DeclaredSequence", "default_sequence"]
-
 
 @dataclass(slots=True)
 class DeclaredSequence:

@@ -13,8 +13,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Identity, Integer, Sequence, SmallInteger
 
-__all__ = ["OptionChanges", "SequenceOptions", "compare_options"]
-
 _LIMITS = {
     "smallint": (-(2**15), 2**15 - 1),
     "integer": (-(2**31), 2**31 - 1),

@@ -17,8 +17,6 @@ from ._options import compare_options
 from .adoption import NothingOp, ResyncSequenceOp
 from .operations import AlterSequenceOp, CreateSequenceOp, DropSequenceOp, SequenceChanges
 
-__all__ = ["Plan"]
-
 log = logging.getLogger(__name__)
 
 

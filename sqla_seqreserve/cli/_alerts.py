@@ -21,8 +21,6 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._database import Database
 from ._watching import Change
 
-__all__ = ["AlertFormat", "Alerts"]
-
 _log = logging.getLogger("sqla_seqreserve.watch")
 
 _SECONDS = 30

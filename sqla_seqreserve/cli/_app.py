@@ -9,8 +9,6 @@ from typer.core import TyperGroup
 
 from sqla_seqreserve import __version__
 
-__all__ = ["DEVELOP", "LEARN", "OPERATE", "app"]
-
 # What --help puts together.
 OPERATE = "Operate a database"
 LEARN = "See it work, read about it"

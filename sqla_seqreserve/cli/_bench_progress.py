@@ -10,8 +10,6 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["steps"]
-
 _SECONDS: Final = 5.0
 
 

@@ -9,9 +9,6 @@ from rich.text import Text
 
 from sqla_seqreserve.bench import Requirement, Result
 
-__all__ = ["bench_table", "machine_line"]
-
-
 _CAPTION = (
     "Ratio of medians, ours = 1: how many times as long the way takes; by round: the median of the "
     "ratios within each round."

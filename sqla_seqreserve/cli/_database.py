@@ -25,8 +25,6 @@ from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["Database", "find_database", "is_database", "url_of"]
-
 T = TypeVar("T")
 
 URL_VARIABLES = ("SQLA_SEQRESERVE_URL", "DATABASE_URL")

@@ -13,8 +13,6 @@ from sqla_seqreserve.health._room import percent
 
 from ._looking import Looked
 
-__all__ = ["HealthFormat", "as_json", "as_nagios", "together"]
-
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _MOST = 10

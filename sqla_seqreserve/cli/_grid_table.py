@@ -10,8 +10,6 @@ from rich.text import Text
 from sqla_seqreserve.bench import OURS, Grid
 from sqla_seqreserve.bench.glance import BULK_INSERT, Glance
 
-__all__ = ["glance_table", "grid_tables"]
-
 
 def grid_tables(grid: Grid) -> Iterator[Table]:
     """A table a driver: a row for each number of tables and distance, a column for each number of

@@ -15,8 +15,6 @@ from sqla_seqreserve.health._place import Place, places_of
 
 from ._target import Target
 
-__all__ = ["Looked", "history_in", "limits_of", "look"]
-
 
 @dataclass(frozen=True, slots=True)
 class Looked:

@@ -18,25 +18,6 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from ._target import EXIT_UNKNOWN
 
-__all__ = [
-    "TARGET_HELP",
-    "AlertDaysOption",
-    "AlertUsedOption",
-    "AllDatabasesOption",
-    "JsonOption",
-    "PortOption",
-    "SchemaOption",
-    "StateOption",
-    "SubscriberOption",
-    "TargetArgument",
-    "UrlOption",
-    "be_quiet",
-    "errors_as_exit_codes",
-    "make_console",
-    "needs_extra",
-    "reason_of",
-]
-
 TARGET_HELP = (
     "A database URL or libpq string: every sequence in it. Or module:Base: the application's "
     "models, in the database that --url or the environment (SQLA_SEQRESERVE_URL, DATABASE_URL, "

@@ -10,8 +10,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["Shown", "progress"]
-
 # So many seconds without a word are enough to look like a program that hangs.
 _SECONDS = 5.0
 

@@ -19,8 +19,6 @@ from sqla_seqreserve.health import HealthReport, RepairReport, SequenceHealth
 from sqla_seqreserve.health._room import percent
 from sqla_seqreserve.health.report import RepairResult
 
-__all__ = ["count", "print_health", "print_repair"]
-
 _STYLES = {
     "OK": "green",
     "REPAIRED": "green",

@@ -21,8 +21,6 @@ from sqla_seqreserve.web import health_app
 from ._options import needs_extra
 from ._target import Target
 
-__all__ = ["serve_health", "serve_portal"]
-
 console = Console(soft_wrap=True)
 
 

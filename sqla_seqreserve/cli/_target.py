@@ -14,8 +14,6 @@ from sqla_seqreserve.health import HealthReport, RepairReport
 
 from ._database import Database, find_database, is_database
 
-__all__ = ["EXIT_HEALTHY", "EXIT_UNHEALTHY", "EXIT_UNKNOWN", "Target", "resolve"]
-
 EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN = 0, 1, 2
 
 _DATABASES = text(

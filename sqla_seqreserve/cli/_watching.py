@@ -10,8 +10,6 @@ from sqla_seqreserve.health import HealthReport, SequenceHealth
 from sqla_seqreserve.health._outlook import Limits
 from sqla_seqreserve.health.report import JSON_VERSION
 
-__all__ = ["HORIZON", "Change", "Watcher"]
-
 DATABASE = "database"
 HORIZON = timedelta(days=90)
 _SLACK = 1.25

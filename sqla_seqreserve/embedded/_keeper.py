@@ -35,8 +35,6 @@ from ._server_folder import (
     open_in_folder,
 )
 
-__all__ = ["COMMAND", "Keeper", "Plan", "main"]
-
 _RUN = """
 import sys, types
 package = sys.modules["keeper"] = types.ModuleType("keeper")

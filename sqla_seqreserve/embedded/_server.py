@@ -33,8 +33,6 @@ from ._server_folder import (
     open_in_folder,
 )
 
-__all__ = ["URL_VARIABLE", "EmbeddedServer", "embedded_postgres"]
-
 URL_VARIABLE = "SQLA_SEQRESERVE_URL"
 """The environment variable that names a server to use instead of an embedded one."""
 

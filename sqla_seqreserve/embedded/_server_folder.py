@@ -32,17 +32,6 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = [
-    "Endpoint",
-    "FileLock",
-    "belong_to_folder",
-    "can_enter",
-    "endpoint",
-    "live_owners",
-    "log_tail",
-    "open_in_folder",
-]
-
 
 @dataclass(frozen=True)
 class Endpoint:

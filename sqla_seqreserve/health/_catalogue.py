@@ -35,8 +35,6 @@ from ._facts import ColumnFacts, SequenceFacts, type_bounds
 from ._names import label_of
 from ._subscriptions import with_local_edges, with_synchronisations
 
-__all__ = ["furthest_id", "read_sequences"]
-
 T = TypeVar("T")
 
 # A UNION ALL is parsed as a tree as deep as it has branches, and the server's stack is finite.

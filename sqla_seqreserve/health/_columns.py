@@ -13,8 +13,6 @@ from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from ._names import label_of
 
-__all__ = ["FoundColumn", "Wanted", "find_columns", "find_sequences"]
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

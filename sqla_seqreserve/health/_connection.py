@@ -19,17 +19,6 @@ from sqla_seqreserve.errors import (
 
 from ._source import Target
 
-__all__ = [
-    "Bind",
-    "group_by_connection",
-    "in_autocommit",
-    "locks_released",
-    "one_connection_per_node",
-    "plain_connection",
-    "refuse_sharded",
-    "sqlstate",
-]
-
 _MODIFY_MODE = text("SELECT current_setting('citus.multi_shard_modify_mode')")
 _SET_MODIFY_MODE = text("SELECT set_config('citus.multi_shard_modify_mode', :mode, true)")
 

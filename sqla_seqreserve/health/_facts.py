@@ -11,8 +11,6 @@ from sqla_seqreserve._ids.server import window_of
 from ._names import quoted
 from .report import Privileges
 
-__all__ = ["Blindness", "ColumnFacts", "SequenceFacts", "Synchronisation", "type_bounds"]
-
 _TYPE_BOUNDS = {
     "smallint": (-(2**15), 2**15 - 1),
     "integer": (-(2**31), 2**31 - 1),

@@ -24,8 +24,6 @@ from typing import TypeAlias
 from ..errors import ConfigurationError
 from .report import HealthReport, SequenceHealth
 
-__all__ = ["HealthHistory", "Point", "Seen", "SequenceKey", "key_of", "outlived"]
-
 Point: TypeAlias = tuple[str, int | None, int]
 """When, the sequence's own value, and the gap."""
 

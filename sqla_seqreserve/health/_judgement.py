@@ -12,9 +12,6 @@ from ._servers import coordinator_only, replication
 from ._source import Target
 from .report import Finding, Privileges, SequenceHealth, Severity, Status, worst
 
-__all__ = ["judge", "judge_absent", "severity_of"]
-
-
 # What a column's default and its sequence's owner say something of; a view's ids are its tables'.
 _TABLES = frozenset({"r", "p", "f"})
 

@@ -6,8 +6,6 @@ from ._facts import ColumnFacts, SequenceFacts, type_bounds
 from ._source import Target
 from .report import Finding
 
-__all__ = ["identity_kind", "shape"]
-
 
 def shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
     """Compare a sequence's settings with the model's; one that it leaves out, other than the

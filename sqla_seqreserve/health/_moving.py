@@ -20,8 +20,6 @@ from ._facts import ColumnFacts, SequenceFacts
 from ._outliers import find_outliers, reason_of
 from .report import OutlyingIds
 
-__all__ = ["Outcome", "SequenceMover"]
-
 # Each round that fails means that ids were imported between two statements.
 _ROUNDS = 20
 

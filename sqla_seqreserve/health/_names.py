@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
-__all__ = ["label_of", "literal", "quoted"]
-
 # Not the connection's: a driver with %-parameters doubles each % of a name.
 _PREPARER = PGDialect(  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     paramstyle="named"

@@ -30,8 +30,6 @@ from ._names import literal
 from ._room import widening
 from .report import OutlyingIds
 
-__all__ = ["find_outliers", "nothing_beyond", "reason_of"]
-
 
 def find_outliers(
     connection: Connection, sequence: SequenceFacts, edge: int | None, headroom: int

@@ -16,8 +16,6 @@ from ._history import Seen, SequenceKey, key_of
 from ._room import ALERT_USED, near_exhaustion
 from .report import HealthReport, SequenceHealth, worst
 
-__all__ = ["Limits", "with_outlook"]
-
 _DAY = 24 * 3600.0
 _WINDOWS = (_DAY, 7 * _DAY)
 _SHORTEST = 3600.0

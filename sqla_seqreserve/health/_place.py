@@ -10,8 +10,6 @@ from sqlalchemy import Connection, text
 from ._connection import Bind, group_by_connection, plain_connection
 from ._source import targets_of
 
-__all__ = ["Place", "places_of"]
-
 _NAME = text("SELECT current_database(), host(inet_server_addr()), inet_server_port()")
 
 

@@ -7,16 +7,6 @@ from ._names import literal
 from ._servers import out_of_window
 from .report import Finding
 
-__all__ = [
-    "ALERT_USED",
-    "exhausted",
-    "near_exhaustion",
-    "percent",
-    "room",
-    "widening",
-    "widening_sql",
-]
-
 ALERT_USED = 0.8
 """The share used from which a sequence is near its end, unless another is given."""
 

@@ -6,8 +6,6 @@ from ._facts import ColumnFacts, SequenceFacts, Synchronisation
 from ._names import literal, quoted
 from .report import Finding
 
-__all__ = ["coordinator_only", "out_of_window", "refusal", "replication"]
-
 
 def coordinator_only(sequence: SequenceFacts) -> list[Finding]:
     """On a worker of Citus: a sequence that only the coordinator may draw from."""

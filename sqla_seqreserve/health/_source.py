@@ -26,8 +26,6 @@ from sqlalchemy.sql.functions import next_value
 from sqla_seqreserve._sqlalchemy.mapping import registry_of
 from sqla_seqreserve.errors import UnmappedClassError
 
-__all__ = ["Target", "targets_of"]
-
 _NEXTVAL = re.compile(r"\bnextval\s*\(", re.IGNORECASE)
 
 

@@ -29,8 +29,6 @@ from sqlalchemy import (
 
 from ._facts import ColumnFacts, SequenceFacts, Synchronisation
 
-__all__ = ["with_local_edges", "with_synchronisations"]
-
 # To find the rows of this server's own transactions all would have to be read; after a take-over
 # they are the last.
 _NEWEST = 1_000

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bracket", "nearest_brackets"]
-
 # No shorter step is tried, relative to where it starts: what it cannot rule out is a root.
 _SHORTEST_STEP = 1e-12
 

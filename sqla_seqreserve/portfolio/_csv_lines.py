@@ -18,8 +18,6 @@ from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProb
 
 from .activity_rows import ActivityRow, parse_activity
 
-__all__ = ["Line", "Rejects", "read_lines"]
-
 # What a file of rejects adds, and may keep when it is corrected and loaded.
 _OF_REJECTS = ("line", "problem")
 _REQUIRED = ("product_id", "portfolio_fund_id", "activity_type", "amount")

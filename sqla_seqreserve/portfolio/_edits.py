@@ -18,8 +18,6 @@ from .activity_rows import parse_amount, parse_id, parse_month, parse_type
 from .irr_values import stored_rows
 from .models import ClientProduct, HoldingActivityLog, PortfolioFundValuation
 
-__all__ = ["CURRENT_VALUE", "Cell", "EditPlan", "TransactionEdit"]
-
 CURRENT_VALUE: Final = "Current Value"
 """The type of an edit that is a valuation."""
 

@@ -38,18 +38,6 @@ from .models import (
     PortfolioIrrValue,
 )
 
-__all__ = [
-    "FundHistory",
-    "PortfolioHistory",
-    "Snapshot",
-    "StoredRate",
-    "Valuation",
-    "among",
-    "lock_portfolios",
-    "portfolios_of_funds",
-    "read_histories",
-]
-
 
 class Valuation(NamedTuple):
     """What a fund was worth on a date."""

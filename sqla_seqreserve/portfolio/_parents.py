@@ -14,8 +14,6 @@ from ._histories import among, portfolios_of_funds
 from .activity_rows import ActivityRow
 from .models import ClientProduct
 
-__all__ = ["Parents", "read_parents"]
-
 
 @dataclass(frozen=True)
 class Parents:

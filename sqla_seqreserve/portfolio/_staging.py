@@ -35,8 +35,6 @@ from ._csv_lines import Line
 from .activity_rows import ActivityRow
 from .models import HoldingActivityLog, PortfolioFund
 
-__all__ = ["Staging"]
-
 _KEY = ActivityRow._fields
 _TYPES: tuple[TypeEngine[Any], ...] = (
     BigInteger(),

@@ -10,17 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from ..health._history import Point
 from ..health.report import RepairAction, Severity, Status
 
-__all__ = [
-    "FindingBody",
-    "HealthBody",
-    "PageBody",
-    "RefusalBody",
-    "RepairBody",
-    "RepairResultBody",
-    "SequenceBody",
-    "refusals",
-]
-
 
 class FindingBody(BaseModel):
     """One thing to know about a sequence, and what to do about it."""

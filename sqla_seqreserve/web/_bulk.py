@@ -18,8 +18,6 @@ from fastapi import HTTPException, Request
 
 from ..errors import ConfigurationError
 
-__all__ = ["BulkLimits", "rows_of"]
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

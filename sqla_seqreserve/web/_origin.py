@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
-__all__ = ["same_origin"]
-
 
 def same_origin(trusted_origins: Collection[str]) -> Callable[[Request], None]:
     """Return a dependency that refuses other origins than ours and the trusted ones."""

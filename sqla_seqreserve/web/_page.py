@@ -14,8 +14,6 @@ from importlib.resources import files
 
 from fastapi.responses import HTMLResponse
 
-__all__ = ["page_response"]
-
 
 def page_response() -> HTMLResponse:
     """Return the page."""

@@ -35,8 +35,6 @@ from ..errors import (
     SequenceExhaustedError,
 )
 
-__all__ = ["SafeRoute", "problems_response"]
-
 _log = logging.getLogger("sqla_seqreserve.web")
 
 _CONFLICTS = {

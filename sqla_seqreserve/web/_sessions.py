@@ -26,8 +26,6 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from ..errors import ConfigurationError
 from ..health._source import targets_of
 
-__all__ = ["AnySession", "Dependency", "checked_dependency", "checked_source", "committing", "on"]
-
 AnySession: TypeAlias = Session | AsyncSession
 Dependency = Callable[..., Any]
 

@@ -12,8 +12,6 @@ import secrets
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
 
-__all__ = ["TokenGate"]
-
 
 class TokenGate:
     """The dependency :meth:`authorise`, and the path that sets the cookie."""

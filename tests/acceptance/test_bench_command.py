@@ -105,6 +105,24 @@ def test_upserts_and_streams_are_measured(postgres_url: str, work: str, beside: 
     assert beside <= {way["name"] for way in result["ways"]}
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_changes_are_measured_beside_stock(postgres_url: str, driver: str) -> None:
+    """Each kind of change has a work, and both sides left the same rows."""
+    works = [
+        *("changed", "changed-far", "ten-changed-far", "versioned", "deleted", "linked"),
+        *("unlinked", "insert-rows", "insert-returning", "update-rows", "insert-mappings"),
+        *("update-mappings", "bulk-update", "bulk-delete", "bulk-sync"),
+    ]
+    asked = [option for work in works for option in ("--only", work)]
+
+    done = bench(postgres_url, *asked, "--driver", driver, "--json")
+
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)["results"]
+    assert {result["work"] for result in results} == set(works)
+    assert all(len(result["ways"]) == 2 for result in results)
+
+
 def test_drivers_stand_beside_each_other(postgres_url: str) -> None:
     """Several drivers are measured in one run; without one, it is the URL's."""
     both = bench(
@@ -178,6 +196,46 @@ def test_the_glance_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) 
     assert len(drawn) in {6, 12}, texts  # an element, and the one within it
 
 
+def numbers(file: Path, pattern: str) -> set[str]:
+    """The texts of a picture that are of this pattern."""
+    texts = ("".join(element.itertext()).strip() for element in ET.parse(file).iter())
+    return {text for text in texts if re.fullmatch(pattern, text)}
+
+
+def test_one_run_feeds_all_pictures(postgres_url: str, tmp_path: Path) -> None:
+    """The glance shows figures of the grid, and no picture measures what another one does."""
+    pytest.importorskip("matplotlib")
+
+    done = bench(postgres_url, "--pictures", str(tmp_path))
+
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "glance.svg",
+        "grid.svg",
+        "speed.svg",
+        "measured.json",
+    }
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    of_grid = {
+        (cell["rows"], cell["round_trip_ms"]): cell["ratio"]
+        for cell in measured["grid"]["cells"]
+        if cell["driver"] == measured["driver"] and cell["tables"] == 1
+    }
+    assert [(cell["objects"], cell["round_trip_ms"]) for cell in measured["glance"]] == [
+        (1, 0),
+        (1, 5),
+    ]
+    for cell in measured["glance"]:
+        times = {way["name"]: way["times_stock"] for way in cell["ways"]}
+        ratio = of_grid[cell["objects"], cell["round_trip_ms"]]
+        assert times["sqla-seqreserve"] == ratio
+        assert f"{ratio:.2f}" in numbers(tmp_path / "grid.svg", r"\d+\.\d\d")
+        shown = f"{ratio:.2f}x" if ratio < 2 else f"{ratio:.1f}x"
+        assert shown in numbers(tmp_path / "glance.svg", r"\d+\.\d{1,2}x")
+    works = {result["work"] for result in measured["results"]}
+    assert works == {work.name for work in WORKS} - {"one", "fifty", "one-far", "large"}
+
+
 def test_the_glance_takes_one_driver(postgres_url: str) -> None:
     """Several drivers, or works that are something else, are refused."""
     done = bench(postgres_url, "--glance", "--driver", "psycopg", "--driver", "psycopg2")
@@ -200,6 +258,18 @@ def test_the_grid_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) ->
     assert sum(bool(re.fullmatch(r"\d+\.\d\d", found)) for found in texts) >= 15
     assert any("parents, children and their children" in found for found in texts)
     assert "3 tables, 5 ms away" in texts
+
+
+def test_the_grid_of_changed_objects_changes_every_row(postgres_url: str, tmp_path: Path) -> None:
+    """Each save is looked at: so many rows differ afterwards."""
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "grid.svg"
+
+    done = bench(postgres_url, *GRID, "--driver", "psycopg2", "--changed", "--chart", str(file))
+
+    assert done.exit_code == 0, done.output
+    assert "psycopg2: geometric mean" in done.stdout
+    assert "flush of changed objects" in file.read_text(encoding="utf-8")
 
 
 def test_json_has_every_sample(postgres_url: str) -> None:
@@ -242,6 +312,9 @@ def test_one_way_is_run_alone(postgres_url: str) -> None:
         (["--driver", "pg8000"], "pg8000"),
         (["--grid", "--only", "add-all"], "--grid"),
         (["--related"], "--related"),
+        (["--changed"], "--changed"),
+        (["--grid", "--changed", "--related"], "--changed"),
+        (["--pictures", "there", "--grid"], "--pictures"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], named: str) -> None:

@@ -42,6 +42,42 @@ class Single(_Tree, Base):
     parent: Mapped[Single | None] = relationship(remote_side="Single.id")
 
 
+class Branch(Base):
+    """Joined inheritance, with keys of the application's own."""
+
+    __tablename__ = "branch"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "branch"}
+    id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    name: Mapped[str | None] = mapped_column(String(8))
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("branch.id"))
+    parent: Mapped[Branch | None] = relationship(remote_side="Branch.id")
+
+
+class Leaf(Branch):
+    __tablename__ = "leaf"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "leaf"}
+    id: Mapped[str] = mapped_column(ForeignKey("branch.id"), primary_key=True)
+    colour: Mapped[str | None] = mapped_column(String(8))
+
+
+class Numbered(_Tree, Base):
+    """The same, with keys of a sequence."""
+
+    __tablename__ = "numbered"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "base"}
+    kind: Mapped[str] = mapped_column(String(8))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("numbered.id"))
+    parent: Mapped[Numbered | None] = relationship(remote_side="Numbered.id")
+
+
+class NumberedLeaf(Numbered):
+    __tablename__ = "numbered_leaf"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "leaf"}
+    id: Mapped[int] = mapped_column(ForeignKey("numbered.id"), primary_key=True)
+    colour: Mapped[str | None] = mapped_column(String(8))
+
+
 class Other(Base):
     __tablename__ = "other"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -223,6 +259,70 @@ def test_a_refused_root(
             found = shape(nodes)
             session.rollback()
             return refusal(refused.value), left, found
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+REFUSED: dict[str, tuple[bool, dict[str, str]]] = {
+    "row": (False, {"name": "too long a name"}),
+    "row of the base": (True, {"name": "too long a name"}),
+    "joined row": (True, {"colour": "too long a colour"}),
+}
+
+
+def beside(
+    base: type[Any], joined: type[Any], what: str, generation: int, rows: int, *, keys: bool
+) -> list[Any]:
+    """Trees, a few generations high, with an object that will be refused in one of them."""
+    every: list[Any] = []
+
+    def planted(model: type[Any], **values: Any) -> Any:
+        every.append(model(id=f"n{len(every)}", **values) if keys else model(**values))
+        return every[-1]
+
+    is_joined, values = REFUSED[what]
+    above = [planted(base) for _ in range(rows)]
+    for level in range(3):
+        if level == generation:
+            below = {"parent": above[0]} if level else {}
+            planted(joined if is_joined else base, **below, **values)
+        above = [planted(base, parent=one) for one in above]
+    return every
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", [*SETTINGS[:3], WAYS[5]], ids=str)
+@pytest.mark.parametrize("rows", [1, 60])
+@pytest.mark.parametrize("generation", [0, 1, 2])
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("models", [(Branch, Leaf), (Numbered, NumberedLeaf)], ids=["own", "ids"])
+def test_a_refused_object_beside_a_tree(
+    twin_urls: tuple[str, str],
+    way: Way,
+    models: tuple[type[Any], type[Any]],
+    what: str,
+    generation: int,
+    rows: int,
+    driver: str,
+) -> None:
+    """Children hold the keys of those generations that were saved whole before the refusal, and of
+    no row that was written beside the refused one.
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            nodes = beside(*models, what, generation, rows, keys=models[0] is Branch)
+            session.add_all(nodes)
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            left = []
+            for node in nodes:
+                held = node.__dict__.get("parent_id")
+                left.append((held is not None, held is None or held == node.parent.id))
+            session.rollback()
+            return refusal(error.value), left
 
         return side.run(save)
 

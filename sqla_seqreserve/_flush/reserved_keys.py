@@ -15,8 +15,6 @@ from .._ids.fetch import check_range
 from .._ids.keys import KeySequence
 from .._sqlalchemy.unit_of_work import State
 
-__all__ = ["GivenKeys", "Record"]
-
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
 """A state to insert, as SQLAlchemy's own steps pass it: with its dictionary, mapper and
 connection.
@@ -26,7 +24,7 @@ _maximum: Final = attrgetter("maximum")
 _insert_order: Final = attrgetter("insert_order")
 
 
-class GivenKeys:
+class ReservedKeys:
     """The keys of one flush."""
 
     def __init__(self) -> None:
@@ -70,7 +68,11 @@ class GivenKeys:
         """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
         then in the order of ``add()``.
         """
-        return self.generations.get(state, 0), state.insert_order or 0
+        return self.generation(state), state.insert_order or 0
+
+    def generation(self, state: State) -> int:
+        """How many parents stand above an object."""
+        return self.generations.get(state, 0)
 
     def in_order(self, states: Iterable[State]) -> list[State]:
         """New objects, as SQLAlchemy inserts them."""

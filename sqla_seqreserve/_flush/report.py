@@ -16,8 +16,6 @@ from .._sqlalchemy.unit_of_work import State
 from ..reports import FlushEntry, FlushReport, Kind, Writer
 from .settings import Settings
 
-__all__ = ["Tally", "is_told", "tell_failed"]
-
 log = logging.getLogger("sqla_seqreserve.flush")
 
 

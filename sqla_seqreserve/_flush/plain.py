@@ -1,0 +1,126 @@
+"""A flush, or what one connection has of it, that SQLAlchemy's own INSERTs write as cheaply as
+anything else could.
+
+Most flushes have few rows, and what is done about them beside what SQLAlchemy does has to be paid
+for by fewer round trips. Where nobody needs a key before its row is written, and no other way costs
+less, the whole flush is SQLAlchemy's: its own save, its own statements. What is left to gain is the
+BEGIN, which travels with the first of them on a driver that can, and the COMMIT, which travels with
+the only one.
+
+All of this runs in every flush of a few objects, so that it asks for nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+
+from .._drivers import Driver
+from .._drivers.statements import begin_along
+from .._routes import Distance
+from .._sqlalchemy.session import connection_for
+from .._sqlalchemy.unit_of_work import State
+from .committing import OnlyInsert, expects_commit
+from .refusal import note_change, note_refusal
+from .report import tell_failed
+from .settings import Settings
+
+_FEW: Final = 5
+"""An INSERT of so many rows takes little work beside its round trip."""
+
+_SOME: Final = 100
+"""So many rows are sent before the answer to the BEGIN before them could have been read."""
+
+
+class Plain:
+    """A flush, or what one connection has of it, that is SQLAlchemy's.
+
+    :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
+    :param begun: the transaction had begun before the flush.
+    """
+
+    __slots__ = ("_distance", "_driver", "_is_first", "begun")
+
+    def __init__(self, driver: Driver | None, distance: Distance, *, begun: bool) -> None:
+        self._driver = driver
+        self._distance = distance
+        self._is_first = driver is not None
+        self.begun = begun
+
+    def flush(
+        self,
+        uow: Any,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        execute: Callable[[], None],
+    ) -> None:
+        """Have SQLAlchemy's unit of work execute the whole flush."""
+        only: OnlyInsert | None = None
+        if self._driver is not None:
+            base_mapper = next(iter(pending)).base_mapper
+            rows = sum(map(len, pending.values()))
+            only = self.look(
+                uow, uow.settings, rows, lambda: connection_for(uow, base_mapper), lambda: pending
+            )
+        try:
+            execute()
+        except BaseException as error:
+            tell_failed(error)
+            if isinstance(error, DBAPIError):
+                if only is not None:
+                    only.note_loss(error)
+                for states in pending.values():
+                    note_each(error, sorted(states, key=attrgetter("insert_order")))
+                note_change(error, uow)
+            raise
+        if only is not None:
+            only.settle()
+
+    def look(
+        self,
+        uow: Any,
+        settings: Settings,
+        rows: int,
+        connection: Callable[[], Connection],
+        pending: Callable[[], Mapping[Mapper[Any], Sequence[State]]],
+    ) -> OnlyInsert | None:
+        """Before the first INSERT: have the BEGIN travel with it, and the COMMIT with the only one,
+        which is returned then; and measure now and then how long that takes.
+
+        :param pending: asked for all new objects of the flush.
+        """
+        if not self._is_first:
+            return None
+        self._is_first = False
+        driver, distance = self._driver, self._distance
+        assert driver is not None
+        only: OnlyInsert | None = None
+        if expects_commit(uow, settings, driver):
+            only = OnlyInsert.of(uow, settings, pending(), connection())
+        took: Callable[[float], object] | None = None
+        whole = False
+        if rows <= _SOME and distance.is_due():
+            if not self.begun and driver.times_begin:
+                took = distance.note
+            elif rows <= _FEW:
+                took, whole = distance.note_bound, True
+                if not self.begun:
+                    took = partial(distance.note_bound, round_trips=2)
+        if took is not None or only is not None or (driver.begins_along and not self.begun):
+            commits = None if only is None else only.commit_with
+            begin_along(connection(), took, whole=whole, commits=commits)
+        return only
+
+
+def note_each(
+    error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
+) -> None:
+    """Note on the error which of these objects, saved together, it is about."""
+    for table in {table: None for state in states for table in state.manager.mapper.tables}:
+        if isinstance(table, Table):
+            note(error, table, states)

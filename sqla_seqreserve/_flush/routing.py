@@ -1,0 +1,308 @@
+"""Which way the new objects of a flush go: the questions, in their order, that a flush and
+``explain()`` ask.
+
+1. :func:`stay_out`: is the whole flush SQLAlchemy's, for nothing costs less?
+2. :func:`hierarchy_reason`: must SQLAlchemy save a whole hierarchy by itself?
+3. :func:`chosen_route`: which classes does COPY write, and are keys reserved first?
+4. :func:`copy_way`: can COPY write the class, by what is known of its tables?
+
+What the objects hold is asked while their keys are reserved (``_flush.reserving``), and once more
+when their rows are at hand (``_rows.division``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper, Session
+
+from .. import _reasons as why
+from .._database import database_of
+from .._drivers import Driver, driver_of, driver_on, transaction_status
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts, TableName
+from .._ids.keys import generated_key, lacks_key
+from .._ids.server import server_kind, server_of
+from .._reasons import Reason
+from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
+from .._rows.plan import InsertPlan, insert_plan
+from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.mapping import watches_insert
+from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
+from .._sqlalchemy.unit_of_work import State
+from .._writers.copy import no_copy_reason, refused_types
+from .committing import expects_commit
+from .plain import Plain
+from .settings import Settings
+from .way import Way
+
+FEWEST: Final = 8
+"""Of one kind of rows among many: fewer are sent by INSERT."""
+
+_FEWEST_SPREAD: Final = 50
+"""The same where they go to many shards: a COPY goes from one to the next."""
+
+_NO_WISHES: Final = Wishes()
+
+_SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
+"""From how many rows one INSERT may change so many shards at once that it is to be weighed; where
+the engine was not asked yet what it is, from how many it is worth asking, once.
+"""
+
+_NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False)
+
+_known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason")
+
+
+# The whole flush
+
+
+def pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:
+    """The objects that this flush inserts, by their mapper."""
+    fate = uow.states
+    found = {}
+    for mapper, states in uow.mappers.items():
+        pending = [state for state in states if state.key is None and fate[state] == (False, False)]
+        if pending:
+            found[mapper] = pending
+    return found
+
+
+def stay_out(
+    uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
+) -> Plain | None:
+    """How to stay out of the flush, ``None`` where something of it has to be ours; asked before it
+    has its connection.
+
+    :param pending: the new objects that the flush inserts.
+    """
+    if not pending:
+        return _NOTHING_TO_INSERT
+    if not settings.is_plain or uow.session.twophase:
+        return None
+    for mapper in pending:
+        if watches_insert(mapper) or not settings.enrols(mapper) or not mapper.base_mapper.batch:
+            return None
+    peeked = peek_connection(uow, pending)
+    if peeked is None:
+        return None
+    dialect, connection = peeked
+    driver = driver_of(dialect) if connection is None else driver_on(connection)
+    if driver is None:
+        return None
+    begun = connection is not None and transaction_status(connection) == "open"
+    weighed = [
+        (len(states), len(mapper.tables), lacks_key(mapper, states))
+        for mapper, states in pending.items()
+    ]
+    distance = database_of(dialect).distance
+    commits, keeps = expects_commit(uow, settings, driver), bool(settings.prefetch)
+    key = (begun, driver, commits, keeps, *weighed)
+    is_numbered: bool | None = distance.chosen.get(key)
+    if is_numbered is None:
+        fewest = _SPREAD.get(server_kind(dialect))
+        if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
+            return None
+        classes = tuple(Pending(*one) for one in weighed)
+        wishes = Wishes(kept=keeps, commits=commits)
+        route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
+        is_numbered = distance.keep(key, not (route.reserve or route.copies))
+    return Plain(driver, distance, begun=begun) if is_numbered else None
+
+
+def may_gather(
+    uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
+) -> bool:
+    """Whether the flush may be several statements, not all of them INSERTs (changed and deleted
+    objects, link rows), and its driver sends several in one message; asked before it has its
+    connection, as far as that is told at a glance. A flush of one object is one statement, and
+    SQLAlchemy's as ever.
+
+    :param pending: the new objects that the flush inserts.
+    """
+    states = uow.states
+    if len(states) == sum(map(len, pending.values())) or settings.mode != "bulk":
+        return False
+    if len(states) == 1:
+        [state] = states
+        several = bool(uow.presort_actions) and _changes_links(state)
+    else:
+        several = any(state.key is not None and not listed for state, (_, listed) in states.items())
+    if not several or uow.session.twophase or is_sharded(uow.session):
+        return False
+    dialect = peek_dialect(uow)
+    driver = driver_of(dialect) if dialect is not None else None
+    return driver is not None and driver.sends_several and driver.returns_each
+
+
+def _changes_links(state: State) -> bool:
+    """Whether a list of objects that link rows tell of was changed."""
+    return any(
+        prop.secondary is not None
+        and (prop.key in state.committed_state or prop.key in pending_mutations(state))
+        for prop in state.manager.mapper.relationships
+    )
+
+
+# A hierarchy
+
+
+def session_reason(session: Session) -> Reason | None:
+    """Why SQLAlchemy saves everything in a session."""
+    if is_sharded(session):
+        return why.SHARDED
+    return why.TWO_PHASE if session.twophase else None
+
+
+def hierarchy_reason(
+    settings: Settings,
+    base_mapper: Mapper[Any],
+    connection: Connection,
+    interference: Callable[[Connection], Reason | None],
+) -> Reason | None:
+    """Why SQLAlchemy must save a whole hierarchy itself on this connection; ``None``: COPY may.
+    Whatever the session says goes before it.
+
+    :param interference: who could see, change, replace or refuse an INSERT.
+    """
+    if settings.mode == "off":
+        return why.MODE_OFF
+    if not base_mapper.batch:
+        return why.NOT_BATCHED
+    if connection.dialect.name != "postgresql":
+        return why.not_postgresql(connection.dialect.name)
+    reason = server_of(connection).reason
+    if reason is not None:
+        return reason
+    if settings.mode == "reserve":
+        return why.MODE_RESERVE
+    return no_copy_reason(connection) or interference(connection)
+
+
+# A connection
+
+
+def hindrance(connection: Connection, state: str) -> Reason | None:
+    """Why no table could be locked, or compared with what is known of it, on a connection whose
+    transaction is in this state.
+    """
+    if state == "autocommit":
+        return why.AUTOCOMMIT
+    if sees_the_present(connection):
+        return None
+    if state == "open" or driver_of(connection.dialect) is None:
+        return why.OLD_SNAPSHOT
+    return None
+
+
+def chosen_route(
+    pending: tuple[Pending, ...],
+    driver: Driver | None,
+    distance: Distance,
+    *,
+    begun: bool,
+    wishes: Wishes = _NO_WISHES,
+) -> Route:
+    """The cheapest way of a flush, by about the distance: an application's flushes are
+    alike, and weighed once.
+    """
+    if driver is None:
+        return choose(pending, None, 0, begun=begun, wishes=wishes)
+    key = (pending, driver, begun, wishes)
+    route: Route | None = distance.chosen.get(key)
+    if route is None:
+        route = choose(pending, driver, distance.rounded, begun=begun, wishes=wishes)
+        distance.keep(key, route)
+    return route
+
+
+def wishes_for(
+    settings: Settings,
+    mappers: Iterable[Mapper[Any]],
+    *,
+    needed: bool = False,
+    commits: bool = False,
+) -> Wishes:
+    """What is asked for in a flush of these classes, whatever it costs. Keys are to be there before
+    the first INSERT where that is asked for, where somebody may look, or where they are needed.
+    """
+    reserve = (
+        needed
+        or settings.reserve == "always"
+        or settings.mode == "reserve"
+        or any(watches_insert(mapper) for mapper in mappers)
+    )
+    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits)
+
+
+def fewest_of(facts: TableFacts) -> int:
+    """The fewest rows of one kind that are worth a COPY into this table."""
+    return _FEWEST_SPREAD if facts.distributed else FEWEST
+
+
+# A class
+
+
+def copy_way(
+    connection: Connection,
+    mapper: Mapper[Any],
+    names: Mapping[Table, TableName],
+    facts: Mapping[TableName, TableFacts | None],
+    refusal: Callable[[InsertPlan], Reason | None] = _known_reason,
+) -> Way:
+    """The way by COPY of a class, or the reason why it has none.
+
+    :param names: the class's tables, and others.
+    :param facts: what is known of these.
+    :param refusal: why COPY cannot write what goes by the plan.
+    """
+    plans: dict[Table, InsertPlan] = {}
+    for table in plain_tables(mapper):
+        known = facts[names[table]]
+        if known is None:
+            return Way("orm", why.NO_TABLE)
+        plan = plans[table] = insert_plan(mapper, table, known, connection.dialect)
+        reason = refusal(plan) or refused_types(connection, plan)
+        if reason is not None:
+            return Way("orm", reason, plans)
+    return Way("copy", None, plans)
+
+
+def plain_tables(mapper: Mapper[Any]) -> list[Table]:
+    """The class's tables, without what else it may be mapped to."""
+    return [table for table in mapper.tables if isinstance(table, Table)]
+
+
+def is_distributed(connection: Connection, mapper: Mapper[Any]) -> bool:
+    """Whether Citus spreads the rows of a class over its nodes, as far as that is known; nothing is
+    read.
+    """
+    names = [catalogue.table_name(connection, table) for table in plain_tables(mapper)]
+    return any(facts.distributed for facts in catalogue.cached_facts(connection, names))
+
+
+def copy_from(
+    settings: Settings,
+    connection: Connection,
+    mapper: Mapper[Any],
+    *,
+    begun: bool,
+) -> int:
+    """From how many rows COPY writes a class that is alone in its flush."""
+    if settings.copy_min_rows is not None:
+        return settings.copy_min_rows
+    driver = driver_on(connection)
+    assert driver is not None
+    found = copy_crossover(
+        driver,
+        database_of(connection.dialect).distance.round_trip,
+        len(mapper.tables),
+        generated=generated_key(mapper).column is not None,
+        begun=begun,
+        wishes=wishes_for(settings, [mapper]),
+        distributed=is_distributed(connection, mapper),
+    )
+    return max(found, FEWEST)

@@ -1,0 +1,50 @@
+"""The way of one class in a flush: who writes its new objects, and why.
+
+It is decided once, before the first INSERT (``_flush.routing``, ``_flush.reserving``). The save,
+the insert step and the report read it; ``explain()`` asks for it without a flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Table
+
+from .. import _reasons as why
+from .._reasons import Reason
+from .._rows.plan import InsertPlan
+from .._rows.reasons import FEW
+from ..reports import Writer
+from .plain import Plain
+
+_NONE: Final[Mapping[Table, InsertPlan]] = {}
+
+
+@dataclass(slots=True, eq=False)
+class Way:
+    """Who writes the new objects of a class, or of a whole hierarchy. Not frozen, for that makes
+    three times as dear what a flush of one object may make; nobody changes it.
+
+    :param writer: ``"copy"``: COPY what it writes exactly, INSERT the rest.
+    :param reason: why not COPY.
+    :param plans: how rows reach each table, as far as that was asked. Where COPY writes, what is
+        known of all tables was compared, under a lock that lasts until the transaction ends.
+    :param plain: set where SQLAlchemy saves the objects by itself, for nothing costs less.
+    """
+
+    writer: Writer
+    reason: Reason | None = None
+    plans: Mapping[Table, InsertPlan] = field(default_factory=lambda: _NONE)
+    plain: Plain | None = None
+
+    def plan(self, table: Table) -> InsertPlan | None:
+        """By which COPY writes rows into the table; ``None``: it does not."""
+        return self.plans.get(table) if self.writer == "copy" else None
+
+
+BY_INSERT: Final = Way("insert", FEW)
+"""INSERT is cheaper."""
+
+NOT_ENROLLED: Final = Way("orm", why.NOT_ENROLLED)
