@@ -22,20 +22,20 @@ from sqlalchemy.orm.exc import FlushError
 from .. import _reasons as why
 from .._drivers import CopyRows
 from .._reasons import Reason
-from .._rows import foresight
 from .._rows import reasons as of_rows
+from .._rows import refusals
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
-from .._rows.proof import cast_reason
+from .._rows.refusals import cast_reason
 from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
 from .._writers.copy import copy_rows
 from .._writers.readback import read_back
+from .._writers.refusal import note_refusal
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
-from .refusal import note_refusal
 from .reserved_keys import Record
 from .run import FlushRun
 
@@ -138,7 +138,7 @@ def _insert_class(
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else of_rows.SEVERAL_TYPES
         released = reason if run.keys.release(records) else None
-        foresight.note_refusal(plan)
+        refusals.note_refusal(plan)
     for part, positions in runs:
         refusal = None
         if part < len(batches):

@@ -25,7 +25,7 @@ from .._drivers.statements import begin_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
-from .refusal import note_refusal
+from .._writers.refusal import note_refusal
 from .report import tell_failed
 
 _FEW: Final = 5

@@ -11,8 +11,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
-from .._ids.fetch import check_range
-from .._ids.keys import KeySequence
+from .._ids.keys import KeySequence, check_range
 from .._sqlalchemy.unit_of_work import State
 
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]

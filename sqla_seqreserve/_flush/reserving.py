@@ -24,9 +24,8 @@ from .._ids.prefetch import shelf_of
 from .._ids.server import ask_server
 from .._reasons import Reason
 from .._routes import Pending, Route
-from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
-from .._rows.proof import cast_reason
+from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
 from .plain import Plain

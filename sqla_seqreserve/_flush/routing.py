@@ -92,7 +92,7 @@ def stay_out(
     driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
-    begun = connection is not None and transaction_status(connection) == "open"
+    begun = connection is not None and driver.transaction_status(connection.connection) == "open"
     weighed = [
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()

@@ -116,10 +116,12 @@ class DecidingUnitOfWork(UOWTransaction):
 
     def execute(self) -> None:
         plain, pending = None, pending_by_mapper(self)
+        # One new object is one INSERT, of which less is to be asked.
+        is_one = len(self.states) == 1 and bool(pending)
         if not (
             _may_go_round(self, pending)
-            or _counts_versions(self)
-            or may_gather(self, self.settings, pending)
+            or (not is_one and _counts_versions(self))
+            or (not is_one and may_gather(self, self.settings, pending))
         ):
             plain = stay_out(self, self.settings, pending)
         if plain is None:

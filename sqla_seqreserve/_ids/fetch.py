@@ -48,7 +48,7 @@ from .._sqlalchemy.listeners import execution_elsewhere
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
-from .keys import KeySequence
+from .keys import KeySequence, check_range
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
 from .server import on_this_node
 
@@ -89,11 +89,6 @@ class Reservation:
 
     ids: list[list[Any]]
     holds: bool
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """The SQLSTATE of a database error, whichever driver raised it."""
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
 def drop_snapshot(connection: Connection) -> None:
@@ -139,7 +134,7 @@ def take_ids(
         catalogue.forget(connection, statement.tables)
         return Reservation([[] for _ in requests], False)
     except DBAPIError as error:
-        if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
+        if audit.sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         if statement.types:
             # What a default calls may be gone, or forbidden by now.
@@ -359,26 +354,6 @@ def _query(
     if refused is not None:
         raise refused
     return rows
-
-
-def check_range(source: KeySequence, ids: Sequence[Any]) -> None:
-    """Refuse ids, in order, that the key column of ``source`` cannot hold.
-
-    :raises SequenceExhaustedError: one is beyond the column's type.
-    """
-    if source.sequence is None:
-        return
-    if ids and not (
-        source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
-    ):
-        assert source.key.column is not None
-        raise SequenceExhaustedError(
-            f"Sequence {source.sequence.name} of {source.key.mapper.class_.__name__} has passed "
-            f"the type of its column {source.key.column.name}: it returned "
-            f"{max(ids[0], ids[-1], key=abs)}, the "
-            f"column holds {source.minimum} to {source.maximum}. Nothing was written; alter the "
-            "column to bigint"
-        )
 
 
 def _exhausted(requests: Sequence[IdRequest]) -> str:

@@ -31,10 +31,10 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from .._audit import sqlstate
 from .._database import database_of
 from .._drivers import driver_of
 from . import catalogue
-from .fetch import sqlstate
 from .keys import KeySequence
 from .moves import moves
 
