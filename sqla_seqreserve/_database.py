@@ -37,6 +37,10 @@ class Database:
     """The kind of server, once it was asked (``_ids.server``)."""
     tables: dict[str, TableFacts] = field(default_factory=dict)
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
+    met: set[str] = field(default_factory=set)
+    """Tables that a flush of one object has written to, and that were not looked at
+    (``_flush.committing``).
+    """
     rows_passed: dict[str, int] = field(default_factory=dict)
     """By the same names: how many rows were written without COPY since the facts were doubted."""
     sequences: dict[str, SequenceFacts] = field(default_factory=dict)

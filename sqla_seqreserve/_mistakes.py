@@ -87,15 +87,55 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         return
     meant = None
     if isinstance(value, str):
-        from difflib import get_close_matches  # takes its time to import, and is for mistakes only
-
         lower = value.lower()
-        near = get_close_matches(lower, choices, 1)
-        meant = near[0] if near else _MEANT.get(lower) if name == "mode" else None
+        near = did_you_mean(lower, choices)
+        meant = near or (_MEANT.get(lower) if name == "mode" else None)
     hint = f'; "{meant}" is the one that is meant, probably' if meant in choices else ""
     raise ConfigurationError(
         f"{name} must be one of {', '.join(map(repr, choices))}, found {value!r}{hint}"
     )
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of the names that this one was probably meant to be."""
+    from difflib import get_close_matches  # takes its time to import, and is for mistakes only
+
+    return next(iter(get_close_matches(name, list(names), 1)), None)
+
+
+def no_such_attribute(mapper: Mapper[Any], name: object) -> str:
+    """Return what is wrong with a key of a row that is no column attribute of the class, and which
+    one was probably meant: that of a column of this name, those of a relationship's foreign key, or
+    the one that is written nearly so.
+    """
+    said = f"{mapper.class_.__name__} has no such column"
+    if not isinstance(name, str):
+        return f"{said}: expected the attribute's name, found {type(name).__name__}"
+    of_columns = {column.name: prop.key for prop in mapper.column_attrs for column in prop.columns}
+    if name in of_columns:
+        return f"{said}: its attribute is {of_columns[name]!r}"
+    if name in mapper.relationships:
+        local = mapper.relationships[name].local_columns
+        keys = sorted(prop.key for prop in mapper.column_attrs if local.intersection(prop.columns))
+        return f"is a relationship: give {' and '.join(map(repr, keys))}"
+    meant = did_you_mean(name, [prop.key for prop in mapper.column_attrs])
+    return f"{said}; did you mean {meant!r}?" if meant else said
+
+
+def check_attributes(mapper: Mapper[Any], setting: str, names: Iterable[str]) -> None:
+    """Check that each is a column attribute of the class.
+
+    :param setting: what was given, as it was written: ``update=['nmae']``.
+    :raises ConfigurationError: one is not; names the one that is probably meant
+    """
+    unknown = [name for name in names if name not in mapper.column_attrs]
+    if unknown:
+        meant = filter(None, (did_you_mean(n, mapper.column_attrs.keys()) for n in unknown))
+        hint = ", ".join(map(repr, dict.fromkeys(meant)))
+        raise ConfigurationError(
+            f"{setting}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
+            f"{f'; did you mean {hint}?' if hint else ''}"
+        )
 
 
 def require_async(name: str, bind: object) -> None:

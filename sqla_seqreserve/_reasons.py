@@ -61,6 +61,56 @@ NOT_COMPARABLE: Final = Reason(
     "write in a READ COMMITTED transaction, as a role that may INSERT into the whole table",
 )
 
+# COMMIT by itself
+
+COMMIT_APART: Final = Reason('commit is "apart"', 'register with commit="along"')
+SEVERAL_CONNECTIONS: Final = Reason(
+    "the session's transaction has several connections", "give each database a session of its own"
+)
+GIVEN_CONNECTION: Final = Reason(
+    "the session was given its connection, or has a savepoint or a two-phase transaction on it",
+    "give the session an engine, and let it begin its own transaction",
+)
+OWN_FLUSH: Final = Reason(
+    "the session has a flush() of its own, which may act before the COMMIT",
+    "listen to before_flush in its place",
+)
+MORE_TO_FLUSH: Final = Reason(
+    "listeners have added or changed objects that are flushed next",
+    "add and change them in before_flush",
+)
+COUNTED: Final = Reason(
+    "SQLAlchemy compares how many rows an UPDATE or DELETE has matched",
+    "nothing: the COMMIT follows once the rows are counted",
+)
+ACTS_AFTER_INSERT: Final = Reason(
+    "listeners to refresh_flush, expire or an attribute hear of an inserted object",
+    "listen to before_flush or after_commit in their place",
+)
+NOT_LOOKED_AT: Final = Reason(
+    "the table of a row that brings values back was not looked at yet",
+    "nothing: a flush that reserves keys, or a second one, looks at it",
+)
+
+
+def listener_between(event: str) -> Reason:
+    return Reason(
+        f"a listener to {event} may act before the COMMIT",
+        "listen to before_flush or after_commit in its place",
+    )
+
+
+def no_commit_along(driver: str) -> Reason:
+    return Reason(f"{driver} sends COMMIT in a round trip of its own here", _PSYCOPG)
+
+
+def may_come_back_otherwise(table: str) -> Reason:
+    return Reason(
+        f"what comes back of an INSERT into {table} may make SQLAlchemy refuse it",
+        "nothing: the COMMIT follows once the values are looked at",
+    )
+
+
 # Databases and drivers
 
 CLIENT_CURSOR: Final = Reason(

@@ -27,7 +27,7 @@ What the database itself refuses stays SQLAlchemy's: an ``IntegrityError`` is an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -86,13 +86,19 @@ class InvalidCountError(SeqReserveError):
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """One thing that is wrong with one row: its position in the input, the attribute (empty where
-    it is the row itself), and what is wrong.
+    """One thing that is wrong with one row.
+
+    :param index: the row's position in the input.
+    :param attribute: the attribute; empty where it is the row itself.
+    :param problem: what is wrong.
+    :param kind: the same in general, where ``problem`` names values of this one row: problems of
+        one kind are summed up in one line.
     """
 
     index: int
     attribute: str
     problem: str
+    kind: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         where = f"row {self.index}, {self.attribute}" if self.attribute else f"row {self.index}"
@@ -100,8 +106,10 @@ class RowProblem:
 
 
 class InvalidRowsError(SeqReserveError):
-    """Rows that cannot be written; :attr:`problems` lists each of them, and the message lists each
-    problem once, with how many rows have it. Nothing was reserved or written.
+    """Rows that cannot be written. Nothing was reserved or written.
+
+    :attr:`problems` lists every problem of every row; the message has a line for each kind of
+    problem, with the first row that has it and how many others do, and is never long.
     """
 
     def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
@@ -109,27 +117,34 @@ class InvalidRowsError(SeqReserveError):
         super().__init__("\n".join([message, *_summary(self.problems)]))
 
 
-_MOST_LINES: Final = 10
-_LINE: Final = 140
+# So that the whole message has at most some 2,000 characters.
+_MOST_LINES: Final = 8
+_LINE: Final = 150
 _MOST_NAMED: Final = 5
 
 
 def _summary(problems: Iterable[RowProblem]) -> Iterator[str]:
-    """A line for each problem of a column, as many as anybody reads."""
+    """A line for each kind of problem of an attribute, as many as anybody reads; what most rows
+    have is first.
+    """
     found: dict[tuple[str, str], list[RowProblem]] = {}
     for problem in problems:
-        found.setdefault((problem.attribute, problem.problem), []).append(problem)
-    for alike in list(found.values())[:_MOST_LINES]:
+        found.setdefault((problem.attribute, problem.kind or problem.problem), []).append(problem)
+    kinds = sorted(found.values(), key=len, reverse=True)
+    for alike in kinds[:_MOST_LINES]:
         line = str(alike[0])
         if len(line) > _LINE:
             line = f"{line[:_LINE]}…"
         if len(alike) > 1:
             others = ", ".join(str(each.index) for each in alike[1 : _MOST_NAMED + 1])
             more = ", …" if len(alike) > _MOST_NAMED + 1 else ""
-            line = f"{line} ({len(alike)} rows: also {others}{more})"
+            line = f"{line} ({len(alike):,} rows: also {others}{more})"
         yield f"  {line}"
-    if len(found) > _MOST_LINES:
-        yield f"  and {len(found) - _MOST_LINES} more; all are in the error's `problems`"
+    if len(kinds) > _MOST_LINES:
+        rest = sum(map(len, kinds[_MOST_LINES:]))
+        yield f"  and {rest:,} more problem{'' if rest == 1 else 's'}"
+    if len(kinds) > _MOST_LINES or any(len(alike) > _MOST_NAMED + 1 for alike in kinds):
+        yield "  all are in the error's `problems`"
 
 
 class LockTimeoutError(SeqReserveError):

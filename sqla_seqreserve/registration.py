@@ -36,7 +36,7 @@ from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import follow
 from ._flush.routing import session_reason
-from ._flush.settings import Mode, Reserve, Settings
+from ._flush.settings import Commit, Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from ._reasons import Reason
@@ -75,6 +75,7 @@ def register(
     copy_min_rows: int | None = None,
     prefetch: int = 0,
     on_drift: OnDrift = "ignore",
+    commit: Commit = "along",
 ) -> Registration:
     """Reserve keys and write by COPY in every flush of ``target``.
 
@@ -107,6 +108,11 @@ def register(
         :class:`.SequenceDriftError` before anything is written, in every flush until they are
         repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
         be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
+    :param commit: ``"along"``: on psycopg the COMMIT travels with the last message of the flush
+        that ``session.commit()`` began, where nothing can come between: nobody listens who could
+        act, and nothing that comes back could be refused. An error of the COMMIT still comes from
+        ``commit()``. Where the connection is lost meanwhile, the error has a note that it is not
+        known whether the transaction was committed. ``"apart"``: it is sent by itself.
     :return: the registration. Registering a target again returns the same one with the new
         settings. Where several registered targets cover a session, the most specific one decides:
         the instance, then its factory, then its class.
@@ -116,11 +122,11 @@ def register(
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, commit)
         registration._listen()
         _registrations[key] = ref(registration)
     else:
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift)
+        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, commit)
     return registration
 
 
@@ -257,6 +263,7 @@ class Registration:
         copy_min_rows: int | None,
         prefetch: int,
         on_drift: OnDrift,
+        commit: Commit,
     ) -> None:
         if copy_min_rows is not None:
             _checked_int("copy_min_rows", copy_min_rows, 1, ", or None")
@@ -264,12 +271,14 @@ class Registration:
         checked_choice("reserve", reserve, get_args(Reserve))
         ahead = _checked_int("prefetch", prefetch, 0)
         checked_choice("on_drift", on_drift, get_args(OnDrift))
+        checked_choice("commit", commit, get_args(Commit))
         enrolled = None if classes is None else checked_classes(classes)
         self._set(
             mode=mode,
             reserve=reserve,
             copy_min_rows=copy_min_rows,
             prefetch=ahead,
+            commit=commit,
             classes=enrolled,
             drift_guard=None if on_drift == "ignore" else DriftGuard(on_drift, enrolled),
         )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from .._database import database_of
 from .._ids.fetch import IndexFacts
+from .._mistakes import check_attributes
 from ..errors import ConfigurationError
 
 # An expression or a predicate depends on its columns, which the key's own numbers do not tell.
@@ -171,8 +172,6 @@ def _columns(mapper: Mapper[Any], conflict: str | Iterable[str], what: str) -> s
     keys: Sequence[str] = [conflict] if isinstance(conflict, str) else list(conflict)
     known = {prop.key: prop.columns[0].name for prop in mapper.column_attrs}
     unknown = [key for key in keys if key not in known]
-    if unknown and not isinstance(conflict, str):
-        raise ConfigurationError(
-            f"{what}={conflict!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
-        )
+    if not isinstance(conflict, str):
+        check_attributes(mapper, f"{what}={conflict!r}", keys)
     return None if unknown or not keys else {known[key] for key in keys}

@@ -8,8 +8,9 @@ of NaT whatever its bytes happen to say.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cache, partial
 from math import isfinite
 from types import NoneType
 from typing import Any, Final, Literal, TypeAlias
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 from sqlalchemy.orm import Mapper
 
 from .._ids.catalogue import stored_name
+from .._mistakes import no_such_attribute
 from .._rows.checks import exact_types
 from .._rows.division import values_of
 from .._rows.plan import InsertPlan
@@ -66,64 +68,81 @@ def check_rows(
                 return used, values
     except (TypeError, AttributeError):
         pass
-    problems = _problems(mapper.class_.__name__, rows, start, allowed, required, why)
-    problems += _missing(rows, start, kinds)
-    problems.sort(key=lambda problem: problem.index)
-    raise InvalidRowsError(
-        f"{mapper.class_.__name__}: {len({p.index for p in problems})} of "
-        f"{len(rows)} rows cannot be written; nothing was reserved or written",
-        problems,
-    )
+    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, why, kinds))
 
 
-def check_alike(mapper: Mapper[Any], rows: Chunk, start: int, given: frozenset[str]) -> None:
-    """Refuse rows of a chunk that give other attributes than these.
+def refused(
+    mapper: Mapper[Any], rows: Chunk, start: int, problems: Iterable[RowProblem]
+) -> InvalidRowsError:
+    """The error of a chunk with all that is wrong with its rows.
 
-    :raises InvalidRowsError: with every row that is wrong.
+    :param start: the position of the first row in the whole input.
     """
-    if isinstance(rows, ColumnRows):
-        alike = rows.columns.keys() == given
-    else:
-        alike = all(map(given.__eq__, map(frozenset, rows)))
-    if alike:
-        return
-    problems = [
-        RowProblem(index, key, "is given by some rows and not by others: expected all or none")
-        for index, row in enumerate(rows, start)
-        for key in sorted(given.symmetric_difference(row))
-    ]
-    raise InvalidRowsError(
-        f"{mapper.class_.__name__}: rows must give the same attributes as row 0 "
-        "does; nothing was written",
-        problems,
+    found = sorted(problems, key=lambda problem: problem.index)
+    bad = len({problem.index for problem in found})
+    # Of the rows before it some were sent; they go with the savepoint that holds them.
+    place = f" from row {start} on" if start else ""
+    done = "" if start else "; nothing was reserved or written"
+    return InvalidRowsError(
+        f"{mapper.class_.__name__}: {bad} of {len(rows)} rows{place} cannot be written{done}",
+        found,
     )
+
+
+def same_row(index: int, attributes: str, first: int) -> RowProblem:
+    """What is wrong with a row that is for the same row of the table as one before it."""
+    what = "is the same row as"
+    return RowProblem(index, attributes, f"{what} row {first}", f"{what} another")
+
+
+def unlike(rows: Chunk, start: int, given: frozenset[str]) -> Iterator[RowProblem]:
+    """What the rows give and the first does not, and the other way round: what would become of the
+    others in a row that is there?
+
+    :param given: the attributes that the first row of the whole input gives.
+    """
+    try:
+        if isinstance(rows, ColumnRows):
+            alike = rows.columns.keys() == given
+        else:
+            alike = all(map(given.__eq__, map(frozenset, rows)))
+    except TypeError:
+        # One of them is no mapping, and so has another problem.
+        alike = False
+    first: Any = rows[0]
+    if alike or not (start or isinstance(first, Mapping)):
+        return
+    for index, row in enumerate(rows, start):
+        if isinstance(row, Mapping):
+            for key in given - row.keys():
+                yield RowProblem(index, key, "is not given, and row 0 gives it")
+            for key in row.keys() - given:
+                yield RowProblem(index, str(key), "is given, and row 0 does not give it")
 
 
 def _problems(
-    name: str,
+    mapper: Mapper[Any],
     rows: Chunk,
     start: int,
-    allowed: Collection[str],
     required: Sequence[str],
     why: Mapping[str, str],
+    kinds: Mapping[str, Kind],
 ) -> list[RowProblem]:
     problems: list[RowProblem] = []
+    allowed = {column.key for column in mapper.column_attrs}
     usual = "has no value, and the column takes no NULL and has no default"
+    unknown = cache(partial(no_such_attribute, mapper))
     for index, row in enumerate(rows, start):
         if not isinstance(row, Mapping):
             problems.append(
                 RowProblem(index, "", f"expected a mapping, found {type(row).__name__}")
             )
             continue
-        problems += [
-            RowProblem(index, str(key), f"{name} has no such column")
-            for key in row
-            if key not in allowed
-        ]
+        problems += [RowProblem(index, str(key), unknown(key)) for key in row if key not in allowed]
         problems += [
             RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
         ]
-    return problems
+    return problems + _missing(rows, start, kinds)
 
 
 def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
@@ -132,7 +151,9 @@ def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list
     problems = []
     for key, kind in kinds.items():
         found = what_is_missing([rows[index].get(key) for index in readable], kind)
-        problems += [RowProblem(start + readable[at], key, what) for at, what in found.items()]
+        problems += [
+            RowProblem(start + readable[at], key, what, kind) for at, what in found.items()
+        ]
     return problems
 
 

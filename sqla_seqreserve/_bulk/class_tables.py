@@ -27,7 +27,8 @@ from .._sqlalchemy.mapping import (
     tables_in_order,
     writes_to,
 )
-from .checks import Kind, check_alike, check_rows, filled, kinds_of
+from ..errors import InvalidRowsError
+from .checks import Kind, check_rows, filled, kinds_of, refused, unlike
 from .progress import Progress
 from .rows import Chunk
 
@@ -186,11 +187,24 @@ class ClassTables:
         required: Sequence[str],
         why: Mapping[str, str],
     ) -> None:
-        """The same, and refuse rows that give other attributes than the first: what would become of
-        the others in a row that is there?
+        """The same, and refuse rows that give other attributes than the first.
+
+        :raises InvalidRowsError: with every row that is wrong, for whatever reason.
         """
-        self.check(rows, start, required, why)
-        check_alike(self.mapper, rows, start, given)
+        problems = list(unlike(rows, start, given))
+        try:
+            self.check(rows, start, required, why)
+        except InvalidRowsError as error:
+            named = {(problem.index, problem.attribute) for problem in error.problems}
+            problems = [each for each in problems if (each.index, each.attribute) not in named]
+            raise refused(self.mapper, rows, start, [*error.problems, *problems]) from None
+        if problems:
+            bad = len({problem.index for problem in problems})
+            raise InvalidRowsError(
+                f"{self.mapper.class_.__name__}: {bad} of {len(rows)} rows give other attributes "
+                "than row 0, and all must give the same; nothing was written",
+                problems,
+            )
 
     def kinds(self) -> dict[str, Kind]:
         """The attributes that cannot hold what stands for a missing value."""

@@ -124,7 +124,7 @@ def _by_column(keys: Iterator[Any], most: int, whole: ClassTables) -> Iterator[C
 def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
     width, name = len(whole.attributes), ", ".join(whole.attributes)
     problems = [
-        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}")
+        RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}", "no tuple")
         for index, key in enumerate(keys, start)
         if isinstance(key, str | bytes) or not isinstance(key, Sequence) or len(key) != width
     ]

@@ -24,8 +24,9 @@ from sqlalchemy.orm import Mapper
 
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
-from ..errors import InvalidRowsError, RowProblem
+from ..errors import InvalidRowsError
 from .arbiter import Arbiter
+from .checks import same_row
 
 NUMBER: Final = "sqla_seqreserve_row"
 """The column that holds a row's position in the input."""
@@ -233,7 +234,7 @@ def refuse_same_rows(
     :raises InvalidRowsError: naming each row with the first of its group.
     """
     problems = [
-        RowProblem(number, attributes, f"is the same row as row {first}")
+        same_row(number, attributes, first)
         for first, numbers in groups
         for number in sorted(numbers)[1:]
     ]

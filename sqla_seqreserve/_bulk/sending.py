@@ -29,7 +29,7 @@ from .staging import are_cast, staging
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
-_FEW: Final = 200
+FEW: Final = 200
 """More rows than these are written faster by COPY than a driver makes arrays of them."""
 
 _TYPES: Final = frozenset(
@@ -96,7 +96,7 @@ def send(
         outcome.reason = reason
         return outcome
 
-    if by_copy and few and len(first) <= _FEW:
+    if by_copy and few and len(first) <= FEW:
         division = divide(plan, first, connection)
         following = next(stream, None)
         found = None

@@ -26,6 +26,7 @@ from sqlalchemy import update as core_update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
 
+from .._mistakes import check_attributes
 from .._reasons import Reason
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import key_columns
@@ -123,11 +124,7 @@ def update_rows(
 
 def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[str]:
     chosen = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    unknown = [name for name in chosen if name not in mapper.column_attrs]
-    if unknown:
-        raise ConfigurationError(
-            f"{what}={names!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
-        )
+    check_attributes(mapper, f"{what}={names!r}", chosen)
     return chosen
 
 

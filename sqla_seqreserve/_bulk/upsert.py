@@ -9,6 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
+from .._mistakes import check_attributes
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import polymorphic_attribute
@@ -191,11 +192,7 @@ def _checked_update(
         ]
     else:
         chosen = [update] if isinstance(update, str) else list(update)
-        unknown = [key for key in chosen if key not in columns]
-        if unknown:
-            raise ConfigurationError(
-                f"update={update!r}: {mapper.class_.__name__} has no column {', '.join(unknown)}"
-            )
+        check_attributes(mapper, f"update={update!r}", chosen)
         lacking = sorted(set(chosen).difference(given)) if arbiter is not None else []
         if lacking:
             raise ConfigurationError(

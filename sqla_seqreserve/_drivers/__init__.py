@@ -12,21 +12,37 @@ from typing import Final
 from sqlalchemy import Connection, Dialect
 
 from .._database import database_of
-from .driver import Comparison, CopyRows, Driver, InsertMessage, MessageError, Returned, Row
+from .driver import (
+    CommitAlong,
+    CommitRefusedError,
+    Comparison,
+    CopyRows,
+    Driver,
+    InsertMessage,
+    LostCommitError,
+    MessageError,
+    Returned,
+    Row,
+    TransactionStatus,
+)
 from .locking import LockRefusedError, OutdatedError
 
 __all__ = [
+    "CommitAlong",
+    "CommitRefusedError",
     "Comparison",
     "CopyRows",
     "Driver",
     "InsertMessage",
     "LockRefusedError",
+    "LostCommitError",
     "MessageError",
     "OutdatedError",
     "Returned",
     "Row",
     "driver_of",
     "driver_on",
+    "transaction_status",
 ]
 
 # SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
@@ -61,3 +77,9 @@ def driver_on(connection: Connection) -> Driver | None:
         return None
     database.driver = found = driver.on(connection.connection)
     return found
+
+
+def transaction_status(connection: Connection) -> TransactionStatus:
+    """Whether the connection's next statement begins a transaction, as far as its driver tells."""
+    driver = driver_of(connection.dialect)
+    return driver.transaction_status(connection.connection) if driver is not None else "open"

@@ -39,6 +39,7 @@ from .._sqlalchemy.adapted import (
     set_adapted_rowcount,
 )
 from .driver import (
+    CommitAlong,
     Comparison,
     CopyRows,
     Driver,
@@ -69,6 +70,7 @@ class _Asyncpg:
     types: TypeTable = "asyncpg"
     copy_round_trips = 1
     begins_along = False
+    commits_along = False
     takes_scripts = True
     sends_several = False
     lock_round_trips = 0
@@ -117,7 +119,7 @@ class _Asyncpg:
                 return no_binary_codec(oid)
         return None
 
-    def begin_along(self, cursor: Any) -> None:
+    def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """asyncpg takes one statement at a time, BEGIN too."""
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
@@ -201,6 +203,8 @@ class _Asyncpg:
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,  # it takes a round trip of its own here
     ) -> list[Returned]:
         raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
 

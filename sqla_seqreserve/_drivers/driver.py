@@ -105,6 +105,35 @@ class MessageError(Exception):
         self.is_certain = is_certain
 
 
+class CommitRefusedError(Exception):
+    """The server carried out every statement of a message, and refused the COMMIT behind them. The
+    connection's next ``commit()`` raises what it said.
+    """
+
+    def __init__(self, returned: Sequence[Returned]) -> None:
+        super().__init__()
+        self.returned = returned
+
+
+class LostCommitError(Exception):
+    """The connection was lost when a COMMIT was on its way: nobody knows whether it arrived."""
+
+
+@dataclass(slots=True, eq=False)
+class CommitAlong:
+    """A COMMIT that is to travel with the one statement that a cursor executes, and what became of
+    it.
+
+    :param first: must hold, else the statement is executed by itself, and nothing is committed.
+    :param is_lost: the connection was lost when it was on its way.
+    """
+
+    first: Comparison | None = None
+    is_outdated: bool = False
+    is_committed: bool = False
+    is_lost: bool = False
+
+
 class Driver(Protocol):
     """One driver: what it can put in one message, and how it copies."""
 
@@ -116,6 +145,11 @@ class Driver(Protocol):
 
     begins_along: bool
     """Whether the BEGIN of a transaction travels with the first statement that is sent here."""
+
+    commits_along: bool
+    """Whether the COMMIT of a transaction may travel with the last statements of a message, so that
+    the connection's own ``commit()`` finds nothing to do.
+    """
 
     takes_scripts: bool
     """Whether several statements without parameters travel in one message (:meth:`script`)."""
@@ -171,9 +205,11 @@ class Driver(Protocol):
         ``None`` if it can. No I/O happens.
         """
 
-    def begin_along(self, cursor: Any) -> None:
+    def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """Have the BEGIN of the transaction travel with what SQLAlchemy's ``cursor`` executes next,
         if there is none yet and if :attr:`begins_along`.
+
+        :param commit: the COMMIT is to travel, too, if :attr:`commits_along`.
         """
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
@@ -215,6 +251,8 @@ class Driver(Protocol):
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,
     ) -> list[Returned]:
         """Send statements in one message, the BEGIN of the transaction included; return per
         statement what came back. One that cannot be sent ends the message: those before it are
@@ -222,7 +260,9 @@ class Driver(Protocol):
 
         :param connection: the pool's.
         :param first: goes before them in the same message.
-
+        :param commits: the COMMIT goes behind them, where :attr:`commits_along`.
+        :raises CommitRefusedError: that was refused, and nothing else.
+        :raises LostCommitError: the connection was lost meanwhile.
         :raises MessageError: from the driver's own error, with its place.
         :raises OutdatedError: what goes first does not hold.
         """

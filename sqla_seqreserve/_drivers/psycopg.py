@@ -13,6 +13,7 @@ from sqlalchemy import Dialect
 from .._reasons import Reason
 from .._sqlalchemy.engine import await_driver, driver_cursor
 from .driver import (
+    CommitAlong,
     Comparison,
     CopyRows,
     Driver,
@@ -31,6 +32,7 @@ class _Psycopg(Wrappable):
     types: TypeTable = "psycopg"
     copy_round_trips = 2
     begins_along = True
+    commits_along = True
     takes_scripts = True
     sends_several = True
     returns_each = True
@@ -70,10 +72,10 @@ class _Psycopg(Wrappable):
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
 
-    def begin_along(self, cursor: Any) -> None:
-        from .psycopg_prepared import begin_along
+    def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
+        from .psycopg_along import travel_along
 
-        begin_along(self._below(cursor))
+        travel_along(self._below(cursor), commit)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
         from .psycopg_prepared import time_first
@@ -143,12 +145,14 @@ class _SyncPsycopg(_Psycopg):
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,
     ) -> list[Returned]:
         driver = connection.driver_connection
         opens = is_idle(driver)
         try:
             with driver.lock:
-                return driver.wait(send_message(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+                return driver.wait(send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
         except OutdatedError:
             if opens:
                 driver.rollback()
@@ -222,16 +226,24 @@ class _AsyncPsycopg(_Psycopg):
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,
     ) -> list[Returned]:
-        return await_driver(self._send(connection.driver_connection, inserts, first))  # type: ignore[no-any-return]  # as above
+        driver = connection.driver_connection
+        return await_driver(self._send(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
 
     async def _send(
-        self, driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+        self,
+        driver: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None,
+        *,
+        commits: bool,
     ) -> list[Returned]:
         opens = is_idle(driver)
         try:
             async with driver.lock:
-                return await driver.wait(send_message(driver, inserts, first))  # type: ignore[no-any-return]  # as above
+                return await driver.wait(send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
         except OutdatedError:
             if opens:
                 await driver.rollback()

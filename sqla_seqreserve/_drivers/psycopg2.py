@@ -19,6 +19,7 @@ from sqlalchemy import Dialect
 
 from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
 from .driver import (
+    CommitAlong,
     Comparison,
     CopyRows,
     Driver,
@@ -43,6 +44,7 @@ class _Psycopg2:
     types: TypeTable = "text"
     copy_round_trips = 2
     begins_along = False
+    commits_along = False
     takes_scripts = True
     sends_several = True
     lock_round_trips = 0
@@ -94,7 +96,7 @@ class _Psycopg2:
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
-    def begin_along(self, cursor: Any) -> None:
+    def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
 
     @property
@@ -164,6 +166,8 @@ class _Psycopg2:
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,  # noqa: ARG002  # it takes a round trip of its own here
     ) -> list[Returned]:
         driver = connection.driver_connection
         back = [Returned([]) for _ in inserts]

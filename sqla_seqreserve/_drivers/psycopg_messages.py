@@ -11,7 +11,15 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from .driver import Comparison, InsertMessage, MessageError, Returned, Row
+from .driver import (
+    CommitRefusedError,
+    Comparison,
+    InsertMessage,
+    LostCommitError,
+    MessageError,
+    Returned,
+    Row,
+)
 from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
 
 
@@ -116,19 +124,25 @@ def simple_query(
 
 
 _FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
+_COMMIT: Final = (-2, 0)  # and of what goes behind them
 
 
 def send_message(
-    driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None
+    driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None, *, commits: bool
 ) -> Generator[Any, Any, list[Returned]]:
-    """Send every INSERT, the BEGIN before them if there is none, and one sync; then read what came
-    back.
+    """Send every INSERT, the BEGIN before them if there is none, the COMMIT behind them if it is to
+    travel along, and one sync; then read what came back.
+
+    :raises CommitRefusedError: the server refused the COMMIT alone, and the connection's next
+        ``commit()`` raises that.
+    :raises LostCommitError: the connection was lost when the COMMIT was on its way.
     """
-    from psycopg import generators
+    from psycopg import OperationalError, generators
     from psycopg.adapt import PyFormat, Transformer
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
+    from .psycopg_along import fail_commit
     from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered
 
     pgconn, encoding = driver.pgconn, driver.info.encoding
@@ -168,6 +182,10 @@ def send_message(
             break
     if refused is not None and refused[:2] == (0, 0):
         raise MessageError(0, 0) from refused[2]
+    commits = commits and refused is None
+    if commits:
+        commands.append((pgconn.send_query_params, b"COMMIT", None))
+        places.append(_COMMIT)
     back = [Returned([]) for _ in inserts]
     failure: tuple[tuple[int, int] | None, Any] | None = None
     loading = Transformer(driver)
@@ -195,15 +213,30 @@ def send_message(
                         found.oids = [result.ftype(column) for column in range(result.nfields)]
                     found.rows.extend(loading.load_rows(0, result.ntuples, tuple))
                     found.count += result.ntuples
-                elif result.status == ExecStatus.COMMAND_OK and place and place is not _FIRST:
+                elif result.status == ExecStatus.COMMAND_OK and place and place[0] >= 0:
                     back[place[0]].count += result.command_tuples or 0
                 elif result.status == ExecStatus.FATAL_ERROR and failure is None:
                     failure = place, error_from_result(result, encoding)
         yield from generators.fetch_many(pgconn)
+    except OperationalError as error:
+        if commits and failure is None:
+            raise LostCommitError from error
+        raise
     finally:
         leave_pipeline(pgconn)
+    if commits and failure is not None and failure[1].sqlstate is None:
+        # Not the server's words, but libpq's: no answer came.
+        raise LostCommitError from failure[1]
+    if failure is not None and failure[0] is _COMMIT:
+        fail_commit(driver, failure[1])
+        raise CommitRefusedError(back)
     if failure is None:
-        yield from statements.keep()
+        try:
+            yield from statements.keep()
+        except OperationalError as error:
+            if commits:
+                raise LostCommitError from error
+            raise
         if refused is not None:
             raise MessageError(*refused[:2], back) from refused[2]
     else:

@@ -1,9 +1,5 @@
 """Statements that psycopg's own cursor would prepare, in messages that are ours.
 
-psycopg sends BEGIN and waits for it before it sends the first statement. :func:`begin_along` gives
-a cursor the class of one that puts both into one message, for one statement: what SQLAlchemy does
-around ``execute()``, and what it reads from the cursor afterwards, is as ever.
-
 :class:`Statements` has the INSERTs of a message prepared when psycopg would prepare them
 (``prepare_threshold``), under the same names: an application's flushes are alike, and a statement
 that is read and planned once costs the server half.
@@ -17,32 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from psycopg import OperationalError, generators
-from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import Prepare
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ExecStatus
 
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
-
-
-def begin_along(cursor: Any) -> None:
-    """Have the cursor's next ``execute()`` begin the transaction, should there be none."""
-    cls: Any = type(cursor)
-    # Cursors that bind on the client's side, or send otherwise, send as they do.
-    if (
-        issubclass(cls, BaseCursor)
-        and cls._execute_send is BaseCursor._execute_send
-        and cls._execute_gen is BaseCursor._execute_gen
-    ):
-        cursor.__class__ = _beginning(cls)
-
 
 _timed: WeakKeyDictionary[Any, Callable[[float], object]] = WeakKeyDictionary()
 
@@ -54,7 +36,7 @@ def time_first(connection: Any, took: Callable[[float], object]) -> None:
     _timed[connection] = took
 
 
-def _timing(connection: Any) -> Callable[[float], object] | None:
+def timing(connection: Any) -> Callable[[float], object] | None:
     """Who wants to know how long the first answer takes that is sent now; asked once its statement
     is among those to be sent.
     """
@@ -63,90 +45,6 @@ def _timing(connection: Any) -> Callable[[float], object] | None:
         # Else the server keeps the answer until it has all of them.
         connection.pgconn.send_flush_request()
     return took
-
-
-class _Beginning:
-    """Executes one statement, and makes the cursor what it was."""
-
-    __slots__ = ()
-
-    def _execute_gen(
-        self: Any,
-        query: Any,
-        params: Any = None,
-        *,
-        prepare: bool | None = None,
-        binary: bool | None = None,
-    ) -> Generator[Any, Any, None]:
-        self.__class__ = type(self).__mro__[2]
-        connection = self._conn
-        pgconn = self._pgconn
-        if (
-            connection.autocommit
-            or connection._pipeline
-            or self.closed
-            or pgconn.transaction_status != TransactionStatus.IDLE
-        ):
-            yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
-            return
-        connection._check_connection_ok()
-        self._reset()
-        self._last_query = None
-        self._tx = Transformer(self)
-        self._query = sent = self._convert_query(query, params)
-        prepared = connection._prepared
-        step, name = prepared.get(sent, prepare)
-        result_format = self.format if binary is None else Format(binary)
-        pgconn.enter_pipeline_mode()
-        queued = 0
-        try:
-            pgconn.send_query_params(connection._get_tx_start_command(), None)
-            queued = 1
-            took = _timing(connection)
-            try:
-                if step is Prepare.NO:
-                    pgconn.send_query_params(
-                        sent.query,
-                        sent.params,
-                        param_types=sent.types,
-                        param_formats=sent.formats,
-                        result_format=result_format,
-                    )
-                else:
-                    if step is Prepare.SHOULD:
-                        pgconn.send_prepare(name, sent.query, param_types=sent.types)
-                        queued = 2
-                    pgconn.send_query_prepared(
-                        name, sent.params, param_formats=sent.formats, result_format=result_format
-                    )
-            except Exception:
-                yield from finish_queued(pgconn, queued)
-                raise
-            started = time.perf_counter()
-            pgconn.pipeline_sync()
-            yield from generators.send(pgconn)
-            before = yield from generators.fetch_many(pgconn)
-            if took is not None:
-                took(time.perf_counter() - started)
-            if step is Prepare.SHOULD:
-                before += yield from generators.fetch_many(pgconn)
-            results = yield from generators.fetch_many(pgconn)
-            yield from generators.fetch_many(pgconn)
-        finally:
-            leave_pipeline(pgconn)
-        self._check_results(before)
-        key = prepared.maybe_add_to_cache(sent, step, name)
-        if key is not None:
-            prepared.validate(key, step, name, results)
-        self._check_results(results)
-        self._set_results(results)
-        self._last_query = query
-        yield from prepared.maintain_gen(connection)
-
-
-@cache
-def _beginning(cls: Any) -> Any:
-    return type(cls.__name__, (_Beginning, cls), {"__slots__": ()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +194,7 @@ def query_prepared(
         for number, one in enumerate(before):
             pgconn.send_query_params(one.encode(encoding), None)
             if number == 0:
-                took = _timing(driver)
+                took = timing(driver)
         for send, *arguments in calls:
             send(*arguments)
         started = time.perf_counter()

@@ -24,7 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from .._database import database_of
 from .._reasons import Reason
 from .._sqlalchemy.listeners import OURS
-from . import driver_on
+from . import CommitAlong, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -67,7 +67,10 @@ class Listener(Protocol):
     def sent(self, round_trips: int) -> None: ...
 
 
-_beginning: WeakKeyDictionary[Connection, tuple[Took, bool]] = WeakKeyDictionary()
+Commits: TypeAlias = Callable[[ExecutionContext], CommitAlong | None] | None
+"""Is asked for the COMMIT that is to travel with a statement, if anybody has one."""
+
+_beginning: WeakKeyDictionary[Connection, tuple[Took, bool, Commits]] = WeakKeyDictionary()
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -121,18 +124,21 @@ def write_many_by(connection: Connection, write: WriteMany) -> None:
     _writing[connection] = write
 
 
-def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
+def begin_along(
+    connection: Connection, took: Took, *, whole: bool = False, commits: Commits = None
+) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
 
     :param took: is called with the time of the BEGIN.
     :param whole: or with that of the statement, locks that it waits for included.
+    :param commits: is asked whether the COMMIT is to travel, too.
     """
     listen(connection.dialect)
     if len(connection.dialect.dispatch.do_execute) > 1:
         # Somebody else's listener may execute it, and ours would not be called.
         return
-    _beginning[connection] = took, whole
+    _beginning[connection] = took, whole, commits
 
 
 def listen(dialect: Dialect) -> None:
@@ -252,10 +258,10 @@ def _begin_along(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    took, whole = _beginning.pop(context.root_connection)
+    took, whole, commits = _beginning.pop(context.root_connection)
     driver = driver_on(context.root_connection)
     if driver is not None:
-        driver.begin_along(cursor)
+        driver.travel_along(cursor, None if commits is None else commits(context))
         if took is not None and not whole:
             driver.time_begin(cursor, took)
     if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from .._reasons import Reason
 from .driver import (
+    CommitAlong,
     Comparison,
     CopyRows,
     Driver,
@@ -41,6 +42,7 @@ class Wrapped:
     """What is left of a driver if every statement goes through the cursor's ``execute()``."""
 
     begins_along = False
+    commits_along = False
     takes_scripts = False
     sends_several = False
     returns_each = False
@@ -86,7 +88,7 @@ class Wrapped:
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
         """The BEGIN of such a cursor is not told apart."""
 
-    def begin_along(self, cursor: Any) -> None:
+    def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """The cursor begins the transaction as its class does."""
 
     def query(
@@ -114,6 +116,8 @@ class Wrapped:
         connection: Any,
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
+        *,
+        commits: bool = False,  # it takes a round trip of its own here
     ) -> list[Returned]:
         raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_on
+from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.server import server_of
@@ -34,7 +34,6 @@ from .routing import (
     hindrance,
     is_distributed,
     plain_tables,
-    transaction_status,
 )
 from .settings import Settings
 from .way import NOT_ENROLLED, Way

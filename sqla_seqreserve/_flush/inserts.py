@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
-from .._drivers import CopyRows
+from .._drivers import CopyRows, driver_on
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows import refusals
@@ -33,7 +34,6 @@ from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
 from .._writers.copy import copy_rows
 from .._writers.readback import read_back
-from .._writers.refusal import note_refusal
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .reserved_keys import Record
@@ -88,7 +88,7 @@ def _insert_class(
         assert way.reason is not None
         _insert(base_mapper, mapper, table, records, uow, way.writer, way.reason)
         return
-    always = run.is_always_identity(mapper, table)
+    always = run.keys.is_always_identity(mapper, table)
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
@@ -102,7 +102,7 @@ def _insert_class(
                 return
     fewest = 1 if always else run.fewest(plan.facts)
     reserved = {}
-    if plan.context_default is not None and run.numbers(mapper, table):
+    if plan.context_default is not None and run.keys.numbers(mapper, table):
         reserved = run.keys.positions(mapper, [record[0] for record in records])
     division = divide(
         plan,
@@ -123,7 +123,7 @@ def _insert_class(
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
-    releases = run.numbers(mapper, table) and (casts or is_whole)
+    releases = run.keys.numbers(mapper, table) and (casts or is_whole)
     if always and run.taken_out is not None:
         left: set[int] = set().union(*division.elsewhere.values())
         for batch in batches:
@@ -206,15 +206,27 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    if run.numbers(mapper, table):
+    if run.keys.numbers(mapper, table):
         run.keys.release(records, needed=True)
-    run.outbox(records[0][3], uow).add(
-        base_mapper,
-        mapper,
-        table,
-        records,
-        lambda seconds: _written(run, table, records, writer, reason, seconds),
-    )
+    for some in _in_parts(run, records):
+        run.outbox(records[0][3], uow).add(
+            base_mapper,
+            mapper,
+            table,
+            some,
+            partial(_written, run, table, some, writer, reason),
+        )
+
+
+def _in_parts(run: FlushRun, records: list[Record]) -> Iterable[list[Record]]:
+    """Records as they may be given to one INSERT: of a tree one generation, where the driver does
+    not tell which row was refused.
+    """
+    driver = driver_on(records[0][3])
+    if run.taken_out is None or (driver is not None and driver.sends_several):
+        return (records,)
+    parts = groupby(records, lambda record: run.keys.generation(record[0]))
+    return [list(part) for _, part in parts]
 
 
 def _insert_batch(
@@ -230,7 +242,7 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    if run.numbers(plan.mapper, table):
+    if run.keys.numbers(plan.mapper, table):
         run.keys.release(records, needed=True)
     left_out = {
         position
@@ -304,7 +316,7 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Re
             try:
                 taken = copy_rows(connection, plan.facts.name, rows)
             except DBAPIError as error:
-                note_refusal(error, plan.table, [record[0] for record in chosen])
+                run.note_refusal(error, plan.table, [record[0] for record in chosen])
                 raise
             if taken != len(chosen):
                 raise FlushError(

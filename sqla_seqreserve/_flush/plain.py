@@ -4,7 +4,7 @@ anything else could.
 Most flushes have few rows, and what is done about them beside what SQLAlchemy does has to be paid
 for by fewer round trips. Where nobody needs a key before its row is written, and no other way costs
 less, the whole flush is SQLAlchemy's: its own save, its own statements. What is left to gain is the
-BEGIN, which travels with the first of them on a driver that can.
+BEGIN, which travels with the first of them on a driver that can, and the COMMIT with the only one.
 
 All of this runs in every flush of a few objects, so that it asks for nothing twice.
 """
@@ -23,10 +23,13 @@ from sqlalchemy.orm import Mapper
 from .._drivers import Driver
 from .._drivers.statements import begin_along
 from .._routes import Distance
+from .._sqlalchemy.committing import is_begun_by_commit
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
 from .._writers.refusal import note_refusal
+from .committing import OnlyInsert
 from .report import tell_failed
+from .settings import Settings
 
 _FEW: Final = 5
 """An INSERT of so many rows takes little work beside its round trip."""
@@ -57,28 +60,43 @@ class Plain:
         execute: Callable[[], None],
     ) -> None:
         """Have SQLAlchemy's unit of work execute the whole flush."""
+        only: OnlyInsert | None = None
         if self._driver is not None:
             base_mapper = next(iter(pending)).base_mapper
-            rows = sum(map(len, pending.values()))
-            self.look(rows, lambda: connection_for(uow, base_mapper))
+            only = self.begin(uow, uow.settings, pending, lambda: connection_for(uow, base_mapper))
         try:
             execute()
         except BaseException as error:
             tell_failed(error)
             if isinstance(error, DBAPIError):
+                if only is not None:
+                    only.note_loss(error)
                 for states in pending.values():
                     note_each(error, sorted(states, key=attrgetter("insert_order")))
             raise
+        if only is not None:
+            only.settle()
 
-    def look(self, rows: int, connection: Callable[[], Connection]) -> None:
-        """Before the first INSERT: have the BEGIN travel with it, and measure now and then how long
-        that takes.
+    def begin(
+        self,
+        uow: Any,
+        settings: Settings,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        connection: Callable[[], Connection],
+    ) -> OnlyInsert | None:
+        """Before the first INSERT: have the BEGIN travel with it, and the COMMIT with the only one;
+        and measure now and then how long that takes.
         """
         if not self._is_first:
-            return
+            return None
         self._is_first = False
         driver, distance = self._driver, self._distance
         assert driver is not None
+        rows = sum(map(len, pending.values()))
+        only: OnlyInsert | None = None
+        may_commit = rows == 1 and driver.commits_along and settings.mode == "bulk"
+        if may_commit and is_begun_by_commit(uow):
+            only = OnlyInsert.of(uow, settings, pending, connection())
         took: Callable[[float], object] | None = None
         whole = False
         if rows <= _SOME and distance.is_due():
@@ -88,12 +106,16 @@ class Plain:
                 took, whole = distance.note_bound, True
                 if not self.begun:
                     took = partial(distance.note_bound, round_trips=2)
-        if took is not None or (driver.begins_along and not self.begun):
-            begin_along(connection(), took, whole=whole)
+        if took is not None or only is not None or (driver.begins_along and not self.begun):
+            commits = None if only is None else only.commit_with
+            begin_along(connection(), took, whole=whole, commits=commits)
+        return only
 
 
-def note_each(error: DBAPIError, states: Sequence[State]) -> None:
+def note_each(
+    error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
+) -> None:
     """Note on the error which of these objects, saved together, it is about."""
-    for table in states[0].manager.mapper.tables:
+    for table in {table: None for state in states for table in state.manager.mapper.tables}:
         if isinstance(table, Table):
-            note_refusal(error, table, states)
+            note(error, table, states)

@@ -44,6 +44,8 @@ class Tally:
         self._sums: dict[tuple[type[Any] | Table, Kind, Writer, Reason | None], _Sum] = {}
         self.messages = 0
         """Round trips, as far as they are counted: only where somebody is told."""
+        self.committed = False
+        """Whether the COMMIT travelled with the flush."""
 
     @property
     def is_told(self) -> bool:
@@ -93,7 +95,7 @@ class Tally:
         """Hand the report to the registration, if anything was written."""
         if not self._sums or not self.is_told:
             return
-        report = FlushReport(tuple(self.entries()), self.messages)
+        report = FlushReport(tuple(self.entries()), self.messages, self.committed)
         self._settings.flushed(report)
         audit.flushed(log, report)
 

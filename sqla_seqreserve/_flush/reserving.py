@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on
+from .._drivers import driver_of, driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, drop_snapshot, take_ids
@@ -36,7 +36,6 @@ from .routing import (
     hindrance,
     is_distributed,
     plain_tables,
-    transaction_status,
     wishes_for,
 )
 from .settings import Settings

@@ -98,14 +98,16 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = database_of(dialect).distance
-    key = (begun, driver, *weighed)
+    keeps = bool(settings.prefetch)
+    key = (begun, driver, keeps, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
         fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
-        route = chosen_route(classes, driver, distance, begun=begun)
+        wishes = Wishes(kept=keeps)
+        route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Plain(driver, distance, begun=begun) if is_numbered else None
 
@@ -180,12 +182,6 @@ def hierarchy_reason(
 
 
 # A connection
-
-
-def transaction_status(connection: Connection) -> str:
-    """Whether the connection's next statement begins a transaction, as far as its driver tells."""
-    driver = driver_of(connection.dialect)
-    return driver.transaction_status(connection.connection) if driver is not None else "open"
 
 
 def hindrance(connection: Connection, state: str) -> Reason | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -12,14 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on
+from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
 from .._reasons import Reason
-from .._sqlalchemy.attributes import NO_VALUE
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
 from .._sqlalchemy.persistence import save_in_order, save_obj
@@ -29,6 +29,7 @@ from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from .._writers.refusal import note_refusal
 from ..reports import Writer
+from .committing import OnlyInsert, connection_to_commit
 from .cycles import Cycle
 from .plain import note_each
 from .report import Tally, tell_failed
@@ -41,10 +42,9 @@ from .routing import (
     pending_by_mapper,
     session_reason,
     stay_out,
-    transaction_status,
 )
 from .settings import Settings
-from .synchronize import Copied
+from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way
 
 
@@ -70,6 +70,8 @@ class FlushRun:
         self._reserving = Reserving(self.settings, self.keys)
         self._hierarchies: dict[Mapper[Any], Way | None] = {}
         self._written: list[Sequence[State]] = []
+        self._whole: list[Sequence[State]] = []
+        self._refused_state: State | None = None
         self._outboxes: dict[Connection, Outbox] = {}
         self.saves_at_once = False
         """Whether a circle is taken out of the flush's order."""
@@ -155,7 +157,7 @@ class FlushRun:
         for connection, kept in self._reserving.kept.items():
             names = [source.facts.name for source in kept if source.facts is not None]
             catalogue.forget(connection, names)
-        self.take_off_copied(0)
+        put_back(self.copied, 0)
         self.keys.take_off(set())
         self._is_again = True
         self._begin()
@@ -177,28 +179,20 @@ class FlushRun:
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
         self.keys.take_off(written)
-        self._take_off_unwritten(written)
+        if self.taken_out is not None:
+            written = self.taken_out.saved_whole(written, self._whole, self._refused_state)
+        put_back_unsaved(self.copied, written)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
         its INSERT was made: SQLAlchemy would not have come so far.
         """
-        note_refusal(error, table, states)
-        self.take_off_copied(mark)
+        self.note_refusal(error, table, states)
+        put_back(self.copied, mark)
 
-    def take_off_copied(self, mark: int) -> None:
-        """Take off the foreign keys that were copied after the first so many."""
-        while len(self.copied) > mark:
-            _put_back(*self.copied.pop())
-
-    def _take_off_unwritten(self, written: set[State]) -> None:
-        """Take off the foreign keys that refer to new objects without a row, which SQLAlchemy
-        copies once it has written that. Trees have them before.
-        """
-        for copied in reversed(self.copied):
-            parent = copied[3]
-            if parent is not None and parent.key is None and parent not in written:
-                _put_back(*copied)
+    def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
+        """Note which of these objects was refused, where the error tells."""
+        self._refused_state = note_refusal(error, table, states) or self._refused_state
 
     # Writing
 
@@ -274,6 +268,19 @@ class FlushRun:
         for outbox in self._outboxes.values():
             outbox.drain()
 
+    def finish(self, uow: Any) -> None:
+        """Send the statements that wait, which are the flush's last; their COMMIT with them, where
+        nothing can come between.
+        """
+        waiting = [outbox for outbox in self._outboxes.values() if outbox.waits()]
+        if len(waiting) == 1 and self.settings.mode == "bulk":
+            connection = connection_to_commit(uow, self.settings)
+            if isinstance(connection, Connection) and connection in self._outboxes:
+                outbox = self._outboxes[connection]
+                outbox.drain(commits=True)
+                self.tally.committed = outbox.committed
+        self.drain()
+
     def send_waiting(self) -> None:
         """Send the statements that wait, and ask nothing else: the flush has failed."""
         for outbox in self._outboxes.values():
@@ -305,18 +312,6 @@ class FlushRun:
             self.drain()
             self.taken_out.copy_keys_again()
 
-    def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether the key of the class is generated in ``table``."""
-        source = self.keys.sources.get(mapper)
-        return source is not None and source.key.table is table
-
-    def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may
-        write a reserved key.
-        """
-        source = self.keys.sources.get(mapper)
-        return source is not None and source.refuses_keys and source.key.table is table
-
     def interference(self, connection: Connection) -> Reason | None:
         """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
         for once.
@@ -326,39 +321,53 @@ class FlushRun:
         return self._interference[1]
 
     def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any, way: Way) -> None:
-        """Have SQLAlchemy save objects by itself. It sorts new ones by ``add()``, for their own
-        order it has from the circle: where that was taken out, parents still go before their
-        children.
-        """
+        """Have SQLAlchemy save objects by itself."""
         self.drain()
         pending = [state for state in states if state.key is None]
         if not pending:
             save_obj(base_mapper, states, uow)
             return
+        only: OnlyInsert | None = None
         if way.plain is not None:
-            way.plain.look(len(pending), lambda: self.connection_for(uow, base_mapper))
+            by_class = {pending[0].manager.mapper: pending}
+            connection = self.connection_for(uow, base_mapper)
+            only = way.plain.begin(uow, self.settings, by_class, lambda: connection)
         started = time.perf_counter()
         try:
-            if self.taken_out is not None and len(pending) == len(states):
-                save_in_order(base_mapper, self.keys.in_order(states), uow)
-            else:
-                save_obj(base_mapper, states, uow)
+            self._save(base_mapper, states, uow)
         except DBAPIError as error:
             if way.plain is not None:
-                note_each(error, self.keys.in_order(pending))
+                note_each(error, self.keys.in_order(pending), self.note_refusal)
+            if only is not None:
+                only.note_loss(error)
             raise
+        if way.plain is not None:
+            self.tally.committed = only is not None and only.settle()
         self._written.append(pending)
+        self._whole.append(pending)
         if self.tally.is_told:
             seconds = time.perf_counter() - started
             if way.plain is not None:
-                interference = self.interference(self.connection_for(uow, base_mapper))
+                interference = self.interference(connection)
                 way = way if interference is None else Way("orm", interference)
-            by_class: dict[type[Any], list[State]] = {}
+            by_type: dict[type[Any], list[State]] = {}
             for state in pending:
-                by_class.setdefault(state.class_, []).append(state)
-            for same in by_class.values():
+                by_type.setdefault(state.class_, []).append(state)
+            for same in by_type.values():
                 share = seconds * len(same) / len(pending)
                 self.inserted(same, way.writer, way.reason, share)
+
+    def _save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
+        """SQLAlchemy sorts new objects by ``add()``, for their own order it has from the circle:
+        where that was taken out, one generation is saved after the other.
+        """
+        if self.taken_out is None or any(state.key is not None for state in states):
+            save_obj(base_mapper, states, uow)
+            return
+        for _, group in groupby(self.keys.in_order(states), self.keys.generation):
+            alike = list(group)
+            save_in_order(base_mapper, alike, uow)
+            self._whole.append(alike)
 
     # Reporting
 
@@ -378,14 +387,9 @@ class FlushRun:
     def inserted(
         self, states: Sequence[State], writer: Writer, reason: Reason | None, seconds: float
     ) -> None:
-        """Count objects of one class as inserted by ``writer``."""
+        """Count objects of one class, whose rows are in all their tables, as inserted by
+        ``writer``.
+        """
+        self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
-
-
-def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:
-    """Have a row hold what it held before a foreign key was copied to it."""
-    if before is NO_VALUE:
-        row.pop(attribute, None)
-    else:
-        row[attribute] = before

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapper
 from ..reports import FlushReport
 from .drift import DriftGuard
 
+Commit: TypeAlias = Literal["along", "apart"]
+"""Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
+
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 """What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
 
@@ -30,19 +33,19 @@ class Settings:
     reserve: Reserve = "auto"
     copy_min_rows: int | None = None
     prefetch: int = 0
+    commit: Commit = "along"
     classes: tuple[type[Any], ...] | None = None
     drift_guard: DriftGuard | None = None
     callbacks: tuple[Callable[[FlushReport], object], ...] = ()
     rank: tuple[int, int] = (0, 0)
     is_plain: bool = field(init=False)
-    """Whether nothing is asked for but what is cheapest."""
+    """Whether nothing is asked for but what is cheapest, keys kept ahead or not."""
 
     def __post_init__(self) -> None:
         is_plain = (
             self.mode == "bulk"
             and self.reserve == "auto"
             and self.copy_min_rows is None
-            and not self.prefetch
             and self.drift_guard is None
         )
         object.__setattr__(self, "is_plain", is_plain)

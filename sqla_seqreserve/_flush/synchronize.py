@@ -33,6 +33,31 @@ it refers to.
 """
 
 
+def put_back(copied: list[Copied], mark: int) -> None:
+    """Take off the foreign keys that were copied after the first so many."""
+    while len(copied) > mark:
+        _put_back(copied.pop())
+
+
+def put_back_unsaved(copied: Sequence[Copied], saved: set[State]) -> None:
+    """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy copies
+    once it has saved them. Trees have them before.
+    """
+    for one in reversed(copied):
+        parent = one[3]
+        if parent is not None and parent.key is None and parent not in saved:
+            _put_back(one)
+
+
+def _put_back(copied: Copied) -> None:
+    """Have a row hold what it held before a foreign key was copied to it."""
+    row, attribute, before, _ = copied
+    if before is NO_VALUE:
+        row.pop(attribute, None)
+    else:
+        row[attribute] = before
+
+
 class ProcessAll(SQLAlchemyProcessAll):
     """Processes one relationship for all objects of a flush, between its parents' and its
     children's saves.

@@ -251,7 +251,7 @@ class ReservingUnitOfWork(UOWTransaction):
             # finds circles of objects only when nothing else is left to do.
             self.seqreserve.send_waiting()
             raise
-        self.seqreserve.drain()
+        self.seqreserve.finish(self)
 
     def finalize_flush_changes(self) -> None:
         if self.seqreserve.way is not None:

@@ -164,9 +164,16 @@ def take_ids(
     return Reservation(found, not altered)
 
 
-def comparison_of(connection: Connection, kept: Sequence[KeySequence]) -> Comparison:
-    """What is to go before INSERTs whose keys were kept, in their message. No I/O happens."""
-    statement = _Statement(connection, (), {}, (), kept)
+def comparison_of(
+    connection: Connection,
+    kept: Sequence[KeySequence],
+    numbered: Sequence[tuple[TableFacts, str]] = (),
+) -> Comparison:
+    """What is to go before INSERTs whose keys were kept, in their message. No I/O happens.
+
+    :param numbered: tables whose INSERT brings back a key, with the column that is numbered.
+    """
+    statement = _Statement(connection, (), {}, (), kept, numbered=numbered)
     query = comparison(statement.branches, statement.is_present)
     texts = database_of(connection.dialect).comparisons
     sent = texts.get(query)
@@ -207,6 +214,7 @@ class _Statement:
         indexes: Sequence[IndexFacts],
         kept: Sequence[KeySequence],
         order: Iterable[TableName] = (),
+        numbered: Sequence[tuple[TableFacts, str]] = (),
     ) -> None:
         self.connection = connection
         self.driver = driver_on(connection)
@@ -237,7 +245,7 @@ class _Statement:
                 guarded.pop(facts.name, None)
                 guard = self._guard_table(facts, slot)
             else:
-                guard = self._guard_key(request.source, slot)
+                guard = self._guard_key(facts, known.name, slot)
             self.names.append(facts.name)
             is_kept = request.is_kept and self._guard_file(request.source, slot)
             branches.append(Branch(guard, declared, expression, type_name, is_kept))
@@ -255,9 +263,13 @@ class _Statement:
             assert facts is not None
             locked[facts.name] = facts
             self.names.append(facts.name)
-            whole = facts.kind == "p"
-            guard = self._guard_table(facts, slot) if whole else self._guard_key(source, slot)
+            assert source.key.column is not None
+            guard = self._guard_row(facts, catalogue.stored_name(source.key.column.name), slot)
             branches.append(Branch(guard, is_kept=self._guard_file(source, slot)))
+        for slot, (facts, column_name) in enumerate(numbered, len(branches)):
+            locked[facts.name] = facts
+            self.names.append(facts.name)
+            branches.append(Branch(self._guard_row(facts, column_name, slot)))
         self.tables = list(dict.fromkeys([*filter(locked.__contains__, order), *locked]))
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
@@ -270,13 +282,16 @@ class _Statement:
         type_name = self.branches[slot].type_name
         return 2 + self.types.index(type_name) if type_name else 1
 
-    def _guard_key(self, source: KeySequence, slot: int) -> Guard:
-        assert source.facts is not None
-        assert source.key.column is not None
-        known = source.facts.columns[catalogue.stored_name(source.key.column.name)]
-        self.parameters[f"table_{slot}"] = source.facts.name
-        self.parameters[f"column_{slot}"] = known.name
-        self.parameters[f"print_{slot}"] = known.fingerprint
+    def _guard_row(self, facts: TableFacts, column: str, slot: int) -> Guard:
+        """That a row gets the key of this column, and no other; a partition may have triggers."""
+        if facts.kind == "p":
+            return self._guard_table(facts, slot)
+        return self._guard_key(facts, column, slot)
+
+    def _guard_key(self, facts: TableFacts, column: str, slot: int) -> Guard:
+        self.parameters[f"table_{slot}"] = facts.name
+        self.parameters[f"column_{slot}"] = column
+        self.parameters[f"print_{slot}"] = facts.columns[column].fingerprint
         return Guard.KEY
 
     def _guard_file(self, source: KeySequence, slot: int) -> bool:

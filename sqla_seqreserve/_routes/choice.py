@@ -28,6 +28,9 @@ _PAGE: Final = 1000
 _MARGIN: Final = 0.95
 """What another way may cost of SQLAlchemy's own at the most: measured costs are not exact."""
 
+_COMPARED: Final = 0.8
+"""What it takes to compare a class whose keys were kept, beside a reservation for it."""
+
 
 class Costs(Protocol):
     """What a driver's way of talking to the server costs, round trips and microseconds of work;
@@ -186,6 +189,8 @@ def _reserved(
     if copies or not kept:
         trips += 1 + costs.lock_round_trips
         work += costs.reservation * len(pending)
+    else:
+        work += _COMPARED * costs.reservation * sum(one.generated for one in pending)
     message = 0
     for number, one in enumerate(pending):
         if number in copies:

@@ -274,6 +274,15 @@ def raise_as_sqlalchemy(
     raise AssertionError("an error is raised above")
 
 
+def raise_lost_commit(connection: Connection, error: BaseException) -> NoReturn:
+    """Raise a driver's error as SQLAlchemy raises that of a COMMIT: of no statement."""
+    try:
+        raise error
+    except BaseException as caught:
+        connection._handle_dbapi_exception(caught, None, None, None, None)
+    raise AssertionError("an error is raised above")
+
+
 class MadeValues:
     """Bind processors that hand out what the types' own made of the same rows before, one row after
     the other. A value that is another by now (a listener may have put it there) is processed.

@@ -59,6 +59,39 @@ def interference_on(connection: Connection) -> Reason | None:
     return execution_elsewhere(connection.dialect)
 
 
+_ONLY_WATCH: Final = (*_ADD_COMMENTS, "sentry_sdk.integrations.sqlalchemy.", "sqla_seqreserve.")
+"""Modules whose listeners take notes of a statement, and neither refuse it nor send another."""
+
+
+def refusal_between(connection: Connection, *, several: bool) -> Reason | None:
+    """Who could still act when statements were executed and their COMMIT was not sent; ``None``:
+    nobody.
+
+    :param several: there are several, of which all but the first are told of when all were sent.
+    """
+    if not (connection._has_events or connection.engine._has_events):
+        return None
+    dispatch = connection.dispatch
+    if dispatch.commit:
+        return why.listener_between("commit")
+    for name in ("after_cursor_execute", *(("before_cursor_execute",) if several else ())):
+        for listener in getattr(dispatch, name):
+            if not _module(_within(listener)).startswith(_ONLY_WATCH):
+                return why.listener_between(name)
+    return None
+
+
+def _within(listener: Any) -> Any:
+    """The application's function within what SQLAlchemy makes of a listener."""
+    while _module(listener).startswith(_STOCK):
+        code = getattr(listener, "__code__", None)
+        if code is None or "fn" not in code.co_freevars:
+            break
+        within = dict(zip(code.co_freevars, listener.__closure__, strict=True))
+        listener = within["fn"].cell_contents
+    return listener
+
+
 def execution_elsewhere(dialect: Dialect) -> Reason | None:
     """Why a statement may be made or executed by somebody else than SQLAlchemy and its driver, so
     that nothing can be done in its place; ``None``: it is not.

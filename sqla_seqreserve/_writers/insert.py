@@ -13,20 +13,30 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._database import database_of
-from .._drivers import Driver, InsertMessage, MessageError, OutdatedError, Returned
+from .._drivers import (
+    CommitRefusedError,
+    Driver,
+    InsertMessage,
+    LostCommitError,
+    MessageError,
+    OutdatedError,
+    Returned,
+)
 from .._drivers.statements import count_message, tell_travelled
+from .._ids import catalogue
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
 from .._ids.server import server_of
+from .._reasons import Reason
 from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_brings_back, update_kind
-from .._sqlalchemy.engine import MadeValues, sends_as_it_is
+from .._sqlalchemy.engine import MadeValues, raise_lost_commit, sends_as_it_is
 from .._sqlalchemy.mapping import (
     hands_on_keys,
     key_columns,
@@ -40,6 +50,7 @@ from .._sqlalchemy.persistence import (
 )
 from .._sqlalchemy.unit_of_work import State
 from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
+from .committing import UNKNOWN, Numbered, compared_for_commit
 from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
 
 Refused = Callable[[DBAPIError, Table, Sequence[State], int], None]
@@ -89,6 +100,8 @@ class Outbox:
         self._batches: list[_Batch] = []
         self._kept: Sequence[KeySequence] = ()
         self._unnumbered: set[Mapper[Any]] = set()
+        self.committed = False
+        """Whether the COMMIT travelled with the last message."""
         self.gathers = False
         """Whether keys that an INSERT brings back may wait, too, until somebody needs them."""
 
@@ -309,9 +322,10 @@ class Outbox:
         """Whether anything waits to be sent."""
         return bool(self._letters)
 
-    def drain(self) -> None:
+    def drain(self, *, commits: bool = False) -> None:
         """Send what waits, in one message.
 
+        :param commits: the COMMIT goes behind it, if nothing that comes back could be refused.
         :raises sqlalchemy.exc.DBAPIError: the server refused a row.
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
         :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
@@ -328,7 +342,7 @@ class Outbox:
         started = time.perf_counter()
         sent = 0
         try:
-            for letter in self._send(letters) if letters else ():
+            for letter in self._send(letters, commits=commits) if letters else ():
                 letter.keep(letter)
                 sent += 1
         finally:
@@ -339,7 +353,7 @@ class Outbox:
                 if batch.end <= sent:
                     batch.written(seconds * batch.rows / rows)
 
-    def _send(self, letters: Sequence[Letter]) -> Iterator[Letter]:
+    def _send(self, letters: Sequence[Letter], *, commits: bool) -> Iterator[Letter]:
         """Send the letters; yield each that was written, with what it brought back.
 
         Listeners hear of one statement after the other, as if each were sent by itself: of the
@@ -355,22 +369,22 @@ class Outbox:
                     InsertMessage(statement, parameters, bool(letter.statement.returning))
                 )
                 places.append(number)
-        first = comparison_of(self._connection, self._kept) if self._kept else None
-        self._kept = ()
         # A driver that hands on what the last one returned sends those that return one by one.
         apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
-        count_message(self._connection, max(apart, 1))
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
+        compared = compared_for_commit(self._connection, letters) if commits else ()
         try:
-            returned = self._driver.send(self._connection.connection, messages, first)
+            returned = self._send_messages(messages, max(apart, 1), compared, commits=commits)
         except OutdatedError:
             # It was sent, and not carried out.
             letters[0].statement.end()
             raise
         except MessageError as error:
             refusal, returned = error, error.returned
+        except LostCommitError as error:
+            self._raise_lost(error.__cause__ or error)
         except BaseException as error:
             letters[0].statement.raise_error(error)
         rows = sum(len(message.parameters) for message in messages)
@@ -391,6 +405,49 @@ class Outbox:
             if failed:
                 letters[failed].statement.begin()
             self._refused(letters[failed], messages[refusal.position], refusal)
+
+    def _send_messages(
+        self,
+        messages: Sequence[InsertMessage],
+        round_trips: int,
+        compared: Sequence[Numbered] | Reason,
+        *,
+        commits: bool,
+    ) -> Sequence[Returned]:
+        """Send a message; and, where what is compared for its COMMIT does not hold, once more
+        without.
+        """
+        assert self._driver is not None
+        kept, self._kept = self._kept, ()
+        numbered: Sequence[Numbered] = ()
+        if isinstance(compared, Reason):
+            commits = False
+        else:
+            numbered = compared
+        first = comparison_of(self._connection, kept, numbered) if kept or numbered else None
+        count_message(self._connection, round_trips)
+        pool = self._connection.connection
+        try:
+            returned = self._driver.send(pool, messages, first, commits=commits)
+        except CommitRefusedError as error:
+            # commit() says so.
+            return error.returned
+        except OutdatedError:
+            catalogue.forget(self._connection, [facts.name for facts, _ in numbered])
+            if kept:
+                raise
+            count_message(self._connection, round_trips)
+            return self._driver.send(pool, messages)
+        self.committed = commits
+        return returned
+
+    def _raise_lost(self, error: BaseException) -> NoReturn:
+        """Raise the loss of a connection that may have committed."""
+        try:
+            raise_lost_commit(self._connection, error)
+        except DBAPIError as wrapped:
+            wrapped.add_note(UNKNOWN)
+            raise
 
     def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
         """Take few rows for a round trip; not on Citus, where they go on to other nodes."""

@@ -51,6 +51,8 @@ class Letter:
     :param keep: leaves the objects as SQLAlchemy leaves them, and checks what came back.
     :param mark: how far the flush had come when it was made.
     :param fills: the objects lack something until it is executed.
+    :param mapper: of an INSERT of objects.
+    :param is_counted: SQLAlchemy refuses another number of rows than is expected.
     """
 
     statement: StatementContext
@@ -59,6 +61,8 @@ class Letter:
     keep: Keep
     mark: int
     fills: bool = True
+    mapper: Mapper[Any] | None = None
+    is_counted: bool = True
     end: int = 0
     """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
     returned: list[Returned] = field(default_factory=list)
@@ -123,6 +127,8 @@ def inserts(
             partial(_keep_inserted, uow, mapper, some, of_several),
             mark,
             fills=not plain,
+            mapper=mapper,
+            is_counted=False,
         )
         for some in groups
     ]
@@ -287,6 +293,7 @@ def links(
         partial(_counted, count, len(rows)),
         mark,
         fills=False,
+        is_counted=kind != "insert",
     )
 
 

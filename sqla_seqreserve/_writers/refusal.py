@@ -9,8 +9,8 @@ on them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Table
@@ -24,15 +24,19 @@ _LINE: Final = re.compile(r"\D*(\d+)")
 _KEY: Final = re.compile(r"\(([^()]*)\)=\((.*)\)")
 
 
-def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> None:
-    """Note on the error which of the objects it is about, where that can be told."""
-    try:
-        note = _described(error, table, states)
-    except Exception:
-        # A value of the user's that cannot be printed must not hide what was refused.
-        return
-    if note is not None:
-        error.add_note(note)
+def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> State | None:
+    """Note on the error which of the objects it is about, and return that; ``None`` where it does
+    not tell.
+    """
+    # A value of the user's that cannot be printed must not hide what was refused.
+    position = None
+    with suppress(Exception):
+        position = _position(error, table, states)
+    if position is None:
+        return None
+    with suppress(Exception):
+        error.add_note(_described(position, states))
+    return states[position]
 
 
 @contextmanager
@@ -76,16 +80,18 @@ def _line_in(context: str, table: str) -> int | None:
     return int(match[1]) - 1 if match else None
 
 
-def _described(error: DBAPIError, table: Table, states: Sequence[State]) -> str | None:
-    """A sentence that names the refused object by its position and class; ``None`` where the
-    error does not tell.
-    """
+def _position(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
     context, detail = _error_fields(error)
     position = _line_in(context, table.name)
     if position is None:
         position = _row_of_values(detail, table, states)
-    if position is None or position >= len(states):
-        return None
+    if position is None:
+        position = _row_of_parameters(error, table, states)
+    return position if position is not None and position < len(states) else None
+
+
+def _described(position: int, states: Sequence[State]) -> str:
+    """A sentence that names the refused object by its position and class."""
     state = states[position]
     key = ", ".join(
         f"{name}={state.dict.get(name)!r}" for name in _key_attributes(state.manager.mapper)
@@ -111,6 +117,24 @@ def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | 
             # The error is about a sibling.
             continue
         if [str(state.dict.get(key)) for key in keys] == values:
+            return position
+    return None
+
+
+def _row_of_parameters(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
+    """The only object of a statement, or that which has the key which the statement sent."""
+    if len(states) == 1:
+        return 0
+    sent = error.params
+    if not isinstance(sent, Mapping) or f"INTO {table.name} " not in (error.statement or ""):
+        return None
+    key = [str(column.key) for column in table.primary_key]
+    if not key or not sent.keys() >= set(key):
+        return None
+    for position, state in enumerate(states):
+        mapper: Mapper[Any] = state.manager.mapper
+        held = [state.dict.get(mapper.get_property_by_column(table.c[name]).key) for name in key]
+        if held == [sent[name] for name in key]:
             return position
     return None
 

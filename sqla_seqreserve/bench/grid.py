@@ -1,7 +1,8 @@
 """Ours beside stock alone, wherever either might win: rows, tables, distance and driver.
 
-A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``, on a
-pooled connection that has saved the like before. Ours and stock take turns at every point of the
+A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``; or the
+flush of objects that were loaded and changed, without the loading. It is done on a pooled
+connection that has saved the like before. Ours and stock take turns at every point of the
 grid in every round, each on an engine of its own.
 """
 
@@ -14,13 +15,9 @@ from dataclasses import dataclass
 from statistics import geometric_mean, median
 from typing import Any, Final
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
-
-from .data import payment_values
-from .models import Base, Charge, Contract, Instalment, Payment, Refund, Reminder
 from .place import Place
 from .runner import WrongRowsError
+from .saves import SAVES, Kind, Saves
 from .sessions import Sessions
 
 __all__ = [
@@ -37,9 +34,6 @@ __all__ = [
 ROWS: Final = (1, 2, 5, 10, 50, 500, 5000)
 TABLES: Final = (1, 3)
 DISTANCES: Final = (0.0, 1.0, 5.0)
-
-_INDEPENDENT: Final = (Payment, Refund, Charge)
-_RELATED: Final = (Contract, Instalment, Reminder)
 
 # Saves by either side in a row, for a save of few rows is shorter than what disturbs it.
 _BURSTS: Final = ((50, 5), (500, 2))
@@ -95,11 +89,11 @@ class GridCell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """All points; :attr:`related`: the tables are parents, children and their children."""
+    """All points of one kind of save."""
 
     cells: Sequence[GridCell]
     rounds: int
-    related: bool
+    kind: Kind
 
     @property
     def drivers(self) -> list[str]:
@@ -122,7 +116,7 @@ class Grid:
         """For JSON."""
         return {
             "rounds": self.rounds,
-            "related": self.related,
+            "kind": self.kind,
             "drivers": {
                 driver: {"geometric_mean": self.mean(driver), "worst": self.worst(driver).ratio}
                 for driver in self.drivers
@@ -154,7 +148,7 @@ def run_grid(
     points: Sequence[GridPoint],
     *,
     rounds: int,
-    related: bool = False,
+    kind: Kind = "new",
     step: Callable[[str], object] | None = None,
 ) -> Grid:
     """Measure every point in every round, after a round that is not counted.
@@ -162,28 +156,30 @@ def run_grid(
     :param step: called with the point's name after each, ``len(points) * (rounds + 1)`` times.
     :raises WrongRowsError: a save did not write all of its rows.
     """
-    models = _RELATED if related else _INDEPENDENT
+    saves = SAVES[kind]
     ours: dict[GridPoint, list[float]] = {point: [] for point in points}
     stock: dict[GridPoint, list[float]] = {point: [] for point in points}
     with _steady_collector() as settled:
         for round_ in range(rounds + 1):
-            _start_afresh(place, points, models)
+            _start_afresh(place, points, saves)
             for point in points:
                 there = place.on(point.driver).at(point.round_trip_ms)
                 turns = [(there.ours, ours[point]), (there.stock, stock[point])]
                 for sessions, samples in turns if round_ % 2 else reversed(turns):
                     if round_:
                         gc.collect()
+                        models = saves.models[: point.tables]
                         samples += [
-                            _save(sessions, point, models) for _ in range(_burst(point.rows))
+                            saves.save(sessions, point.rows, models)
+                            for _ in range(_burst(point.rows))
                         ]
                     else:
-                        _check(place, sessions, point, models)
+                        _check(place, sessions, point, saves)
                 if step is not None:
                     step(str(point))
             settled()
     cells = [GridCell(point, ours[point], stock[point]) for point in points]
-    return Grid(cells, rounds, related)
+    return Grid(cells, rounds, kind)
 
 
 def _burst(rows: int) -> int:
@@ -206,59 +202,22 @@ def _steady_collector() -> Iterator[Callable[[], None]]:
         gc.unfreeze()
 
 
-def _save(sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]) -> float:
-    objects = _make(point.rows, models[: point.tables])
-
-    def work(session: Session) -> None:
-        session.add_all(objects)
-        session.commit()
-
-    return sessions.timed(work)
-
-
-def _make(rows: int, models: Sequence[type[Base]]) -> list[Base]:
-    """So many objects, as evenly of each class as may be; children each have a parent."""
-    values = [payment_values(number) for number in range(rows)]
-    shares = [values[first :: len(models)] for first in range(len(models))]
-    made: list[list[Any]] = []
-    for model, share in zip(models, shares, strict=True):
-        above = made[-1] if made else []
-        if model is Instalment:
-            made.append([Instalment(**row, contract=above[n]) for n, row in enumerate(share)])
-        elif model is Reminder:
-            made.append([Reminder(**row, instalment=above[n]) for n, row in enumerate(share)])
-        else:
-            made.append([model(**row) for row in share])
-    return [object_ for objects in made for object_ in objects]
-
-
-def _start_afresh(place: Place, points: Sequence[GridPoint], models: Sequence[type[Base]]) -> None:
+def _start_afresh(place: Place, points: Sequence[GridPoint], saves: Saves) -> None:
     """Empty the tables; and since whoever remembers tables takes them for new ones then, save a few
     and many rows in each session that will be measured.
     """
-    names = ", ".join(model.__tablename__ for model in models)
-    with place.engine.begin() as connection:
-        connection.exec_driver_sql(f"TRUNCATE {names}")
-    most = min(max(point.rows for point in points), _WARM_UP_ROWS)
+    most = max(point.rows for point in points)
+    saves.empty(place, most)
     for driver, distance in dict.fromkeys((one.driver, one.round_trip_ms) for one in points):
         there = place.on(driver).at(distance)
         for sessions in (there.ours, there.stock):
-            for rows in (len(models), most):
-                _save(sessions, GridPoint(driver, len(models), distance, rows), models)
+            for rows in (len(saves.models), min(most, _WARM_UP_ROWS)):
+                saves.save(sessions, rows, saves.models)
 
 
-def _check(
-    place: Place, sessions: Sessions, point: GridPoint, models: Sequence[type[Base]]
-) -> None:
-    before = _count(place, models)
-    _save(sessions, point, models)
-    written = _count(place, models) - before
+def _check(place: Place, sessions: Sessions, point: GridPoint, saves: Saves) -> None:
+    before = saves.written(place)
+    saves.save(sessions, point.rows, saves.models[: point.tables])
+    written = saves.written(place) - before
     if written != point.rows:
         raise WrongRowsError(f"{point}: a save wrote {written} rows")
-
-
-def _count(place: Place, models: Sequence[type[Base]]) -> int:
-    tables = [model.__tablename__ for model in models]
-    counts = " + ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608  # names of ours
-    with place.engine.connect() as connection:
-        return int(connection.execute(text(f"SELECT {counts}")).scalar_one())  # names of ours

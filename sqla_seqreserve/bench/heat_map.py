@@ -16,6 +16,7 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from .chart import check_format, picture_style, save_picture, where
 from .grid import Grid, GridCell
+from .saves import SAVES
 
 __all__ = ["draw_heat_map"]
 
@@ -59,9 +60,10 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
             ha="left",
             weight="bold",
         )
-        tables = "parents, children and their children" if grid.related else "independent tables"
+        related = grid.kind == "related"
+        tables = "parents, children and their children" if related else "independent tables"
         figure.supxlabel(
-            "how many times as long stock takes: new session, add_all, commit; medians\n"
+            f"how many times as long stock takes: {SAVES[grid.kind].title}; medians\n"
             f"3 tables: {tables}, the rows spread over them; {where(machine)}",
             fontsize=8,
         )

@@ -1,5 +1,5 @@
-"""The tables that the benchmarks write: some of eight columns, the same with a sequence of its own,
-parents with children, a tree, and a joined inheritance.
+"""The tables that the benchmarks write: some of eight columns, the same with a sequence of its own
+or a version counter, parents with children, a tree, a joined inheritance, and a many-to-many.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     DateTime,
     ForeignKey,
     Identity,
     Numeric,
     Sequence,
+    Table,
     UniqueConstraint,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -25,6 +27,8 @@ __all__ = [
     "Bond",
     "Charge",
     "Contract",
+    "Document",
+    "Folder",
     "Instalment",
     "Instrument",
     "Node",
@@ -34,6 +38,8 @@ __all__ = [
     "Receipt",
     "Refund",
     "Reminder",
+    "VersionedPayment",
+    "folder_document",
 ]
 
 #: What ``Payment`` and its like take, keys aside.
@@ -100,6 +106,17 @@ class Charge(_EightColumns, Base):
     __tablename__ = "bench_charge"
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+
+
+class VersionedPayment(_EightColumns, Base):
+    """A payment that counts its versions."""
+
+    __tablename__ = "bench_versioned_payment"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    version: Mapped[int] = mapped_column()
+
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # as SQLAlchemy documents it
 
 
 class Contract(_EightColumns, Base):
@@ -186,3 +203,32 @@ class Bond(Instrument):
     id: Mapped[int] = mapped_column(ForeignKey(Instrument.id), primary_key=True)
     coupon: Mapped[Decimal] = mapped_column(Numeric(14, 2))
     issued_at: Mapped[dt.datetime] = mapped_column(DateTime(timezone=True))
+
+
+folder_document = Table(
+    "bench_folder_document",
+    Base.metadata,
+    Column("folder_id", ForeignKey("bench_folder.id"), primary_key=True),
+    Column("document_id", ForeignKey("bench_document.id"), primary_key=True),
+)
+
+
+class Document(Base):
+    """A member of many folders."""
+
+    __tablename__ = "bench_document"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    number: Mapped[int]
+
+
+class Folder(Base):
+    """It has many documents."""
+
+    __tablename__ = "bench_folder"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    number: Mapped[int]
+    documents: Mapped[list[Document]] = relationship(
+        secondary=folder_document, order_by=Document.number
+    )

@@ -11,8 +11,9 @@ from typing import Final, Literal, TypeAlias
 
 from .drivers import DRIVERS, PSYCOPG
 from .place import Place
+from .sessions import Sessions
 
-__all__ = ["OURS", "STOCK", "Measure", "Required", "Run", "Way", "Work"]
+__all__ = ["OURS", "STOCK", "Measure", "Required", "Run", "Way", "Work", "beside"]
 
 OURS: Final = "sqla-seqreserve"
 STOCK: Final = "SQLAlchemy"
@@ -43,22 +44,37 @@ class Way:
         return self.needs is None or find_spec(self.needs) is not None
 
 
+def beside(run: Callable[[Sessions, Place, int], Mapping[str, float]]) -> tuple[Way, Way]:
+    """Ours and stock, the same work in the sessions of each."""
+
+    def ours(place: Place, objects: int) -> Mapping[str, float]:
+        return run(place.ours, place, objects)
+
+    def stock(place: Place, objects: int) -> Mapping[str, float]:
+        return run(place.stock, place, objects)
+
+    return Way(OURS, ours), Way(STOCK, stock)
+
+
 @dataclass(frozen=True, slots=True)
 class Required:
     """How ours must compare: at least so many times as fast as another way, or at most so many
-    times its time; on psycopg, and on the :attr:`others` if anything is required there.
+    times its time; on psycopg, and on the :attr:`others` (all of them, or by name) if anything is
+    required there.
     """
 
     against: str
     times: float
     kind: Literal["at least", "at most"] = "at least"
-    others: float | None = None
+    others: float | Mapping[str, float] | None = None
 
     def on(self, driver: str) -> Required | None:
         """What is required there."""
         if driver == PSYCOPG:
             return self
-        return replace(self, times=self.others) if self.others is not None else None
+        others = self.others
+        times = others.get(driver) if isinstance(others, Mapping) else others
+        return None if times is None else replace(self, times=times)
 
     def reached(self, ours: float, other: float) -> float:
         """The figure to compare with :attr:`times`."""

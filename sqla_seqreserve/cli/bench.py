@@ -30,6 +30,7 @@ from sqla_seqreserve.bench.chart import FORMATS, draw_chart
 from sqla_seqreserve.bench.glance import AWAY_MS, OBJECTS, draw_glance, run_glance
 from sqla_seqreserve.bench.grid import ROWS
 from sqla_seqreserve.bench.heat_map import draw_heat_map
+from sqla_seqreserve.bench.saves import Kind
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._app import DEVELOP, app
@@ -96,6 +97,13 @@ def bench(
             "strangers to each other.",
         ),
     ] = False,
+    changed: Annotated[
+        bool,
+        typer.Option(
+            "--changed",
+            help="With --grid: the flush of objects that were loaded and changed, not of new ones.",
+        ),
+    ] = False,
     quick: Annotated[
         bool,
         typer.Option(
@@ -157,6 +165,8 @@ def bench(
         if grid:
             if only or way or large:
                 raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
+            if related and changed:
+                raise ConfigurationError("--changed: it does not go with --related")
             _measure_grid(
                 url,
                 drivers,
@@ -165,12 +175,13 @@ def bench(
                 chart,
                 aside,
                 quick=quick,
-                related=related,
+                kind="changed" if changed else "related" if related else "new",
                 json_=json_,
             )
             return
-        if related:
-            raise ConfigurationError("--related: it goes with --grid only")
+        if related or changed:
+            option = "--related" if related else "--changed"
+            raise ConfigurationError(f"{option}: it goes with --grid only")
         if glance:
             if only or way or large or len(drivers) > 1:
                 raise ConfigurationError(
@@ -299,7 +310,7 @@ def _measure_grid(
     aside: Console,
     *,
     quick: bool,
-    related: bool,
+    kind: Kind,
     json_: bool,
 ) -> None:
     most = objects or (_QUICK_OBJECTS if quick else max(ROWS))
@@ -307,7 +318,7 @@ def _measure_grid(
     rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
     with open_place(url) as place, steps(aside, len(points) * (rounds + 1)) as step:
         machine = describe_machine(place.engine)
-        found = run_grid(place, points, rounds=rounds, related=related, step=step)
+        found = run_grid(place, points, rounds=rounds, kind=kind, step=step)
     if json_:
         typer.echo(json.dumps({"machine": machine, "grid": found.to_dict()}, indent=2))
     else:

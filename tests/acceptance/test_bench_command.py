@@ -105,6 +105,24 @@ def test_upserts_and_streams_are_measured(postgres_url: str, work: str, beside: 
     assert beside <= {way["name"] for way in result["ways"]}
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_changes_are_measured_beside_stock(postgres_url: str, driver: str) -> None:
+    """Each kind of change has a work, and both sides left the same rows."""
+    works = [
+        *("changed", "changed-far", "ten-changed-far", "versioned", "deleted", "linked"),
+        *("unlinked", "insert-rows", "insert-returning", "update-rows", "insert-mappings"),
+        *("update-mappings", "bulk-update", "bulk-delete", "bulk-sync"),
+    ]
+    asked = [option for work in works for option in ("--only", work)]
+
+    done = bench(postgres_url, *asked, "--driver", driver, "--json")
+
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)["results"]
+    assert {result["work"] for result in results} == set(works)
+    assert all(len(result["ways"]) == 2 for result in results)
+
+
 def test_drivers_stand_beside_each_other(postgres_url: str) -> None:
     """Several drivers are measured in one run; without one, it is the URL's."""
     both = bench(
@@ -202,6 +220,18 @@ def test_the_grid_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) ->
     assert "3 tables, 5 ms away" in texts
 
 
+def test_the_grid_of_changed_objects_changes_every_row(postgres_url: str, tmp_path: Path) -> None:
+    """Each save is looked at: so many rows differ afterwards."""
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "grid.svg"
+
+    done = bench(postgres_url, *GRID, "--driver", "psycopg2", "--changed", "--chart", str(file))
+
+    assert done.exit_code == 0, done.output
+    assert "psycopg2: geometric mean" in done.stdout
+    assert "flush of changed objects" in file.read_text(encoding="utf-8")
+
+
 def test_json_has_every_sample(postgres_url: str) -> None:
     """For machines there is a sample a round of each way, with medians, ratios and requirements."""
     done = bench(
@@ -242,6 +272,8 @@ def test_one_way_is_run_alone(postgres_url: str) -> None:
         (["--driver", "pg8000"], "pg8000"),
         (["--grid", "--only", "add-all"], "--grid"),
         (["--related"], "--related"),
+        (["--changed"], "--changed"),
+        (["--grid", "--changed", "--related"], "--changed"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], named: str) -> None:

@@ -22,7 +22,15 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
     AsyncAdapt_asyncpg_cursor,
 )
-from sqlalchemy.orm import Session, mapperlib, persistence, registry, sync, unitofwork
+from sqlalchemy.orm import (
+    Session,
+    SessionTransaction,
+    mapperlib,
+    persistence,
+    registry,
+    sync,
+    unitofwork,
+)
 from sqlalchemy.sql import util as sql_util
 from sqlalchemy.util import langhelpers
 
@@ -162,6 +170,7 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (UOW, "states"),
         (UOW, "deps"),
         (UOW, "postsort_actions"),
+        (SessionTransaction, "_prepare_impl"),
         (Session, "_register_persistent"),
         (Session, "_remove_newly_deleted"),
         (SaveUpdateAll, "execute"),

@@ -7,6 +7,8 @@ from typing import Final
 from ..work import Work
 from . import (
     chain,
+    changes,
+    changes_of_rows,
     few,
     inheritance,
     large,
@@ -15,6 +17,7 @@ from . import (
     open_transaction,
     relationship,
     sequence_default,
+    statements,
     streams,
     upsert,
 )
@@ -35,5 +38,20 @@ WORKS: Final[tuple[Work, ...]] = (
     mappings.OBJECTS,
     upsert.UPSERT,
     streams.STREAM,
+    changes.CHANGED,
+    changes.CHANGED_FAR,
+    changes.TEN_CHANGED_FAR,
+    changes.VERSIONED,
+    changes.DELETED,
+    changes.LINKED,
+    changes.UNLINKED,
+    statements.INSERT_ROWS,
+    statements.INSERT_RETURNING,
+    statements.UPDATE_ROWS,
+    statements.INSERT_MAPPINGS,
+    statements.UPDATE_MAPPINGS,
+    changes_of_rows.UPDATE,
+    changes_of_rows.DELETE,
+    changes_of_rows.SYNC,
     large.LARGE,
 )

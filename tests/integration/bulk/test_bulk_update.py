@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "no key": ([{"id": 1, "name": "a"}, {"id": None, "name": "b"}], {}, "finds|found"),
     "no attribute": ([{"id": 1, "name": "a"}, {"id": 2, "nmae": "b"}], {}, "no such column"),
     "NULL": ([{"id": 1, "name": "a"}, {"id": 2, "name": None}], {}, "takes no NULL"),
-    "others": ([{"id": 1, "name": "a"}, {"id": 2}], {}, "takes no NULL|by some rows"),
+    "others": ([{"id": 1, "name": "a"}, {"id": 2}], {}, "takes no NULL|row 0 gives it"),
     "no mapping": ([{"id": 1, "name": "a"}, 7], {}, "expected a mapping"),
 }
 
@@ -263,7 +263,7 @@ def test_bad_rows_are_named_and_nothing_is_written(session: Session, why: str) -
 def test_what_is_asked_wrongly(session: Session) -> None:
     """An error names what is wrong with the arguments."""
     row = {"id": 1, "name": "b"}
-    with pytest.raises(ConfigurationError, match="has no column nmae"):
+    with pytest.raises(ConfigurationError, match="has no column nmae; did you mean 'name'"):
         bulk_update(session, Counted, [row], columns=["nmae"])
     with pytest.raises(ConfigurationError, match="do not give change"):
         bulk_update(session, Counted, [row], columns=["change"])

@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import repair_sequences
 
-KEEPING = Way("kept ids", {"prefetch": 50}, rows=3)
+KEEPING = Way("kept ids", {"prefetch": 50, "reserve": "always"}, rows=3)
 KEEPING_AND_COPYING = Way("kept ids and COPY", {"prefetch": 50, "copy_min_rows": 1}, rows=3)
 
 

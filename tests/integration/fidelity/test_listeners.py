@@ -41,7 +41,7 @@ WAYS = (
     COPY,
     Way("copy of one row", {"copy_min_rows": 1}, rows=1),
     KEYS_FIRST,
-    Way("keys kept", {"prefetch": 5}, rows=3),
+    Way("keys kept", {"prefetch": 5, "reserve": "always"}, rows=3),
     BULK,
     Way("bulk_insert of few", rows=3, as_mappings=True),
     Way("bulk_upsert", rows=300, as_mappings=True, upserts=True),

@@ -42,6 +42,25 @@ class Single(_Tree, Base):
     parent: Mapped[Single | None] = relationship(remote_side="Single.id")
 
 
+class Branch(Base):
+    """Joined inheritance, with keys of the application's own."""
+
+    __tablename__ = "branch"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "branch"}
+    id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    name: Mapped[str | None] = mapped_column(String(8))
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("branch.id"))
+    parent: Mapped[Branch | None] = relationship(remote_side="Branch.id")
+
+
+class Leaf(Branch):
+    __tablename__ = "leaf"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "leaf"}
+    id: Mapped[str] = mapped_column(ForeignKey("branch.id"), primary_key=True)
+    colour: Mapped[str | None] = mapped_column(String(8))
+
+
 class Other(Base):
     __tablename__ = "other"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -223,6 +242,49 @@ def test_a_refused_root(
             found = shape(nodes)
             session.rollback()
             return refusal(refused.value), left, found
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+REFUSED: dict[str, tuple[type[Any], dict[str, str]]] = {
+    "row": (Branch, {"name": "too long a name"}),
+    "row of the base": (Leaf, {"name": "too long a name"}),
+    "joined row": (Leaf, {"colour": "too long a colour"}),
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", SETTINGS[:3], ids=str)
+@pytest.mark.parametrize("rows", [1, 60])
+@pytest.mark.parametrize("generation", [0, 1, 2])
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_object_beside_a_tree(
+    twin_urls: tuple[str, str], way: Way, what: str, generation: int, rows: int, driver: str
+) -> None:
+    """Children hold the keys of those generations that were saved whole before the refusal, and of
+    no row that was written beside the refused one.
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            above: list[Any] = [Branch(id=f"r{number}") for number in range(rows)]
+            nodes = list(above)
+            refused: Any = None
+            for level in range(3):
+                if level == generation:
+                    below = {"parent": above[0]} if level else {}
+                    model, values = REFUSED[what]
+                    refused = model(id="no", **below, **values)
+                above = [Branch(id=f"{level}_{n}", parent=one) for n, one in enumerate(above)]
+                nodes += above
+            session.add_all([*nodes, refused])
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            left = [node.__dict__.get("parent_id") for node in [*nodes, refused]]
+            session.rollback()
+            return refusal(error.value), left
 
         return side.run(save)
 

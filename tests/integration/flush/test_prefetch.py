@@ -42,9 +42,11 @@ def reports_search_path(engine: Engine) -> bool:
 
 
 def save(engine: Engine, *words: str, prefetch: int = 10, **settings: Any) -> tuple[list[int], int]:
-    """Save tags in a transaction of their own: their ids, and the statements that asked for ids."""
+    """Save tags in a transaction of their own, with keys first, for one INSERT by itself would
+    bring them back: their ids, and the statements that asked for ids.
+    """
     with Session(engine) as session, record_statements(engine) as statements:
-        register(session, prefetch=prefetch, **settings)
+        register(session, prefetch=prefetch, **{"reserve": "always", **settings})
         tags = [Tag(word=word) for word in words]
         session.add_all(tags)
         session.flush()
@@ -88,9 +90,14 @@ def test_copy_takes_what_is_kept_and_looks_at_the_table(target: Engine) -> None:
     assert taken == 1 + 5 + 50
 
 
+def test_one_statement_is_numbered_by_the_server(target: Engine) -> None:
+    """Where one INSERT brings all keys back, nothing is kept, for nothing would be gained by it."""
+    assert [save(target, "a", reserve="auto")[1] for _ in range(3)] == [0, 0, 0]
+
+
 def test_none_are_kept_by_default(target: Engine) -> None:
     """Without prefetch each flush reserves what it needs, and nothing more."""
-    found = [save(target, "a", prefetch=0, reserve="always") for _ in range(3)]
+    found = [save(target, "a", prefetch=0) for _ in range(3)]
     assert [asked for _, asked in found] == [1, 1, 1]
     with target.connect() as connection:
         assert connection.scalar(text("SELECT last_value FROM public.tag_id_seq")) == 3
@@ -110,7 +117,7 @@ def test_another_search_path_has_ids_of_its_own(shop: Engine) -> None:
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS other"))
         Base.metadata.create_all(connection.execution_options(schema_translate_map={None: "other"}))
     with Session(shop) as session:
-        register(session, prefetch=10)
+        register(session, prefetch=10, reserve="always")
         taken: dict[str, list[int]] = {"public": [], "other": []}
         for path in ("public", "other", "public", "other"):
             session.execute(text(f"SET LOCAL search_path TO {path}"))
@@ -139,7 +146,7 @@ def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: Embe
         with second.begin() as connection:
             connection.execute(text("SELECT setval('tag_id_seq', 1000)"))
         maker = sessionmaker()
-        register(maker, prefetch=20)
+        register(maker, prefetch=20, reserve="always")
         ids: dict[Engine, list[int]] = {shop: [], second: []}
         for _ in range(3):
             for engine, taken in ids.items():
@@ -174,7 +181,7 @@ def test_a_key_that_was_altered_is_looked_at_when_ids_are_fetched(target: Engine
 def test_a_class_of_each_kind_in_one_flush(target: Engine) -> None:
     """What one class has enough of is not asked for with what another lacks."""
     with Session(target) as session:
-        register(session, prefetch=4)
+        register(session, prefetch=4, reserve="always")
         session.add(Tag(word="a"))
         session.flush()
         with record_statements(target) as statements:
@@ -196,7 +203,7 @@ def test_threads_share_no_id(shop: Engine) -> None:
     engine = create_engine(shop.url, pool_size=8)
     maker = sessionmaker(engine)
     reports: list[FlushReport] = []
-    register(maker, prefetch=7).on_flush(reports.append)
+    register(maker, prefetch=7, reserve="always").on_flush(reports.append)
     failures: list[BaseException] = []
 
     def write(number: int) -> None:
@@ -240,7 +247,7 @@ async def test_async_keeps_ids_too(shop: Engine) -> None:
         asked = []
         for _ in range(3):
             async with AsyncSession(engine) as session:
-                register(session, prefetch=5)
+                register(session, prefetch=5, reserve="always")
                 with record_statements(engine) as statements:
                     session.add(Tag(word="a"))
                     await session.commit()
@@ -254,7 +261,7 @@ def test_a_flush_that_fails_loses_its_ids_only(target: Engine) -> None:
     """What is still kept stays good after a rollback."""
     save(target, "a")
     with Session(target) as session:
-        register(session, prefetch=10)
+        register(session, prefetch=10, reserve="always")
         session.add(Tag(word="x" * 21))
         with pytest.raises(Exception, match="too long"):
             session.flush()

@@ -1,0 +1,213 @@
+"""BEGIN and COMMIT in the message of the one statement that a cursor executes.
+
+psycopg sends BEGIN and waits for it before it sends the first statement, and COMMIT by itself.
+:func:`travel_along` gives a cursor the class of one that puts them into one message, for one
+statement: what SQLAlchemy does around ``execute()``, and what it reads from the cursor afterwards,
+is as ever. psycopg's ``commit()`` then finds the connection idle, and sends nothing.
+
+The private members of ``BaseCursor`` and of its connection were read in psycopg 3.2.0 and 3.3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from psycopg import OperationalError, generators
+from psycopg._cursor_base import BaseCursor
+from psycopg._preparing import Prepare
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+
+from .driver import CommitAlong
+from .locking import OUTDATED, UNDO
+from .psycopg_prepared import Statements, finish_queued, leave_pipeline, timing
+
+_committing: WeakKeyDictionary[Any, CommitAlong] = WeakKeyDictionary()
+
+
+def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
+    """Have the cursor's next ``execute()`` begin the transaction, should there be none.
+
+    :param commit: and commit it.
+    """
+    cls: Any = type(cursor)
+    # Cursors that bind on the client's side, or send otherwise, send as they do.
+    if (
+        issubclass(cls, BaseCursor)
+        and cls._execute_send is BaseCursor._execute_send
+        and cls._execute_gen is BaseCursor._execute_gen
+    ):
+        cursor.__class__ = _along(cls)
+        if commit is not None:
+            _committing[cursor.connection] = commit
+
+
+class _Along:
+    """Executes one statement, and makes the cursor what it was."""
+
+    __slots__ = ()
+
+    def _execute_gen(
+        self: Any,
+        query: Any,
+        params: Any = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+    ) -> Generator[Any, Any, None]:
+        self.__class__ = type(self).__mro__[2]
+        connection = self._conn
+        pgconn = self._pgconn
+        commit = _committing.pop(connection, None) if _committing else None
+        opens = pgconn.transaction_status == TransactionStatus.IDLE
+        if (
+            connection.autocommit
+            or connection._pipeline
+            or self.closed
+            or not (opens or commit is not None)
+        ):
+            yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
+            return
+        connection._check_connection_ok()
+        self._reset()
+        self._last_query = None
+        self._tx = Transformer(self)
+        self._query = sent = self._convert_query(query, params)
+        prepared = connection._prepared
+        step, name = prepared.get(sent, prepare)
+        result_format = self.format if binary is None else Format(binary)
+        statements = Statements(connection)
+        calls: list[tuple[Any, ...]] = []
+        if opens:
+            calls.append((pgconn.send_query_params, connection._get_tx_start_command(), None))
+        if commit is not None and commit.first is not None:
+            calls += statements.comparing(commit.first, opens=opens)
+        ahead = len(calls)
+        if step is Prepare.SHOULD:
+            calls.append((_send_prepare, pgconn, name, sent))
+        calls.append((_send, pgconn, step, name, sent, result_format))
+        if commit is not None:
+            calls.append((pgconn.send_query_params, b"COMMIT", None))
+        took = None
+        answers: list[list[Any]] = []
+        pgconn.enter_pipeline_mode()
+        try:
+            for queued, (send, *arguments) in enumerate(calls):
+                try:
+                    send(*arguments)
+                except Exception:
+                    yield from finish_queued(pgconn, queued)
+                    raise
+                if opens and queued == 0:
+                    took = timing(connection)
+            started = time.perf_counter()
+            pgconn.pipeline_sync()
+            yield from generators.send(pgconn)
+            for number in range(len(calls)):
+                answers.append((yield from generators.fetch_many(pgconn)))
+                if number == 0 and took is not None:
+                    took(time.perf_counter() - started)
+            yield from generators.fetch_many(pgconn)
+        except OperationalError:
+            if commit is not None:
+                commit.is_lost = _refusal(answers) is None
+            raise
+        finally:
+            leave_pipeline(pgconn)
+        if commit is not None:
+            refusal = _refusal(answers)
+            if refusal is not None:
+                place, result = refusal
+                error = error_from_result(result, connection.info.encoding)
+                commit.is_lost = error.sqlstate is None
+                if place < ahead and error.sqlstate in OUTDATED:
+                    commit.is_outdated = True
+                    yield from _undo(connection, opens=opens)
+                    yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
+                    return
+                if place == len(calls) - 1 and not commit.is_lost:
+                    fail_commit(connection, error)
+                    answers.pop()
+            else:
+                commit.is_committed = True
+        for answer in answers:
+            self._check_results(answer)
+        results = answers[ahead + (step is Prepare.SHOULD)]
+        key = prepared.maybe_add_to_cache(sent, step, name)
+        if key is not None:
+            prepared.validate(key, step, name, results)
+        self._set_results(results)
+        self._last_query = query
+        try:
+            yield from statements.keep()
+        except OperationalError:
+            if commit is not None:
+                commit.is_lost = True
+            raise
+
+
+def _send_prepare(pgconn: Any, name: bytes, sent: Any) -> None:
+    pgconn.send_prepare(name, sent.query, param_types=sent.types)
+
+
+def _send(pgconn: Any, step: Prepare, name: bytes, sent: Any, result_format: Any) -> None:
+    """Send a statement as psycopg's cursor does."""
+    if step is Prepare.NO:
+        pgconn.send_query_params(
+            sent.query,
+            sent.params,
+            param_types=sent.types,
+            param_formats=sent.formats,
+            result_format=result_format,
+        )
+    else:
+        pgconn.send_query_prepared(
+            name, sent.params, param_formats=sent.formats, result_format=result_format
+        )
+
+
+def _refusal(answers: list[list[Any]]) -> tuple[int, Any] | None:
+    """The first statement that was refused, by its place, and what the server said."""
+    for place, answer in enumerate(answers):
+        for result in answer:
+            if result.status == ExecStatus.FATAL_ERROR:
+                return place, result
+    return None
+
+
+def _undo(connection: Any, *, opens: bool) -> Generator[Any, Any, None]:
+    """Have the transaction be what it was before the message."""
+    for statement in ("ROLLBACK",) if opens else UNDO:
+        yield from connection._exec_command(statement.encode())
+
+
+@cache
+def _along(cls: Any) -> Any:
+    return type(cls.__name__, (_Along, cls), {"__slots__": ()})
+
+
+def fail_commit(connection: Any, error: BaseException) -> None:
+    """Have the next ``commit()`` of psycopg's connection raise an error: its COMMIT was sent
+    already, and refused, so that by itself it would find nothing to do. A ``rollback()`` that comes
+    first takes that back.
+    """
+    own = vars(connection)
+
+    def forget() -> None:
+        del own["_commit_gen"], own["_rollback_gen"]
+
+    def fail() -> Generator[Any, Any, None]:
+        forget()
+        raise error
+        yield
+
+    def roll_back() -> Generator[Any, Any, None]:
+        forget()
+        yield from connection._rollback_gen()
+
+    own["_commit_gen"], own["_rollback_gen"] = fail, roll_back

@@ -1,0 +1,159 @@
+"""Whether the COMMIT may travel with the last message of a flush: asked once, when that is made;
+and of a flush that is one INSERT, which SQLAlchemy sends by itself, when it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+
+from .. import _reasons as why
+from .._database import database_of
+from .._drivers import CommitAlong, driver_on, transaction_status
+from .._ids import catalogue
+from .._ids.fetch import comparison_of, drop_snapshot
+from .._ids.keys import lacks_key
+from .._reasons import Reason
+from .._sqlalchemy.committing import (
+    acts_after_insert,
+    committing_connection,
+    is_begun_by_commit,
+    leaves_work,
+)
+from .._sqlalchemy.engine import sends_as_it_is
+from .._sqlalchemy.executed import changed_table
+from .._sqlalchemy.listeners import refusal_between
+from .._sqlalchemy.mapping import has_work_after_insert, kept_with
+from .._sqlalchemy.unit_of_work import State
+from .._writers.committing import UNKNOWN, can_compare, numbered_column
+from .settings import Settings
+
+
+def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | None:
+    """The connection whose COMMIT may go behind the last statements of the flush, as far as the
+    session tells; why it may not; or ``None``, for nothing is about to be committed.
+    """
+    if not is_begun_by_commit(uow):
+        return None
+    if settings.commit == "apart":
+        return why.COMMIT_APART
+    connection = committing_connection(uow)
+    if isinstance(connection, Reason):
+        return connection
+    driver = driver_on(connection)
+    if driver is None or not driver.commits_along:
+        return why.no_commit_along(connection.dialect.driver)
+    if driver.transaction_status(connection.connection) == "autocommit":
+        return why.AUTOCOMMIT
+    return why.MORE_TO_FLUSH if leaves_work(uow) else connection
+
+
+class OnlyInsert:
+    """The one INSERT of a flush of one new object, with which the COMMIT may travel."""
+
+    __slots__ = ("_commit", "_name", "_table", "_uow", "connection")
+
+    def __init__(self, uow: Any, connection: Connection, table: Table) -> None:
+        self._uow = uow
+        self._table = table
+        self._name = catalogue.table_name(connection, table)
+        self._commit: CommitAlong | None = None
+        self.connection = connection
+
+    @classmethod
+    def of(
+        cls,
+        uow: Any,
+        settings: Settings,
+        pending: Mapping[Mapper[Any], Sequence[State]],
+        connection: Connection,
+    ) -> OnlyInsert | None:
+        """``None`` where there is more to send, or to look at afterwards."""
+        if len(uow.states) != 1 or not isinstance(connection_to_commit(uow, settings), Connection):
+            return None
+        [(mapper, states)] = pending.items()
+        table = _only_table(mapper)
+        if (
+            table is None
+            or has_work_after_insert(mapper)
+            or acts_after_insert(mapper, table)
+            or not sends_as_it_is(connection)
+            or refusal_between(connection, several=False) is not None
+        ):
+            return None
+        found = cls(uow, connection, table)
+        return found if not lacks_key(mapper, states) or found._is_known() else None
+
+    def _is_known(self) -> bool:
+        """Whether the table was looked at: a key that comes back is compared. The first time that
+        would cost more than it spares.
+        """
+        database = database_of(self.connection.dialect)
+        if self._name in database.tables:
+            return True
+        if self._name not in database.met:
+            database.met.add(self._name)
+            return False
+        was_idle = transaction_status(self.connection) == "idle"
+        catalogue.table_facts(self.connection, [self._name])
+        if was_idle:
+            drop_snapshot(self.connection)
+        return self._name in database.tables
+
+    def commit_with(self, context: Any) -> CommitAlong | None:
+        """The COMMIT that travels with a statement about to be sent, if it is this one. No I/O
+        happens.
+        """
+        compiled: Any = context.compiled
+        if (
+            changed_table(context) is not self._table
+            or not compiled.isinsert
+            or len(context.compiled_parameters) > 1
+            or leaves_work(self._uow)
+        ):
+            return None
+        first = None
+        if compiled.effective_returning:
+            known = catalogue.cached_facts(self.connection, [self._name])
+            if not known or not can_compare(self.connection):
+                return None
+            [facts] = known
+            column = numbered_column(self.connection, compiled.effective_returning, facts)
+            if column is None:
+                return None
+            first = comparison_of(self.connection, (), [(facts, column)])
+        self._commit = CommitAlong(first)
+        return self._commit
+
+    def settle(self) -> bool:
+        """Whether the COMMIT travelled; what did not hold any longer is forgotten."""
+        if self._commit is not None and self._commit.is_outdated:
+            catalogue.forget(self.connection, [self._name])
+        return self._commit is not None and self._commit.is_committed
+
+    def note_loss(self, error: DBAPIError) -> None:
+        """Have an error say that nobody knows whether the transaction was committed, if that is so:
+        it is that of a COMMIT as much as of the INSERT.
+        """
+        if self._commit is not None and self._commit.is_lost:
+            error.statement = error.params = None
+            error.add_note(UNKNOWN)
+
+
+_ONLY: Final = "only table"
+
+
+def _only_table(mapper: Mapper[Any]) -> Table | None:
+    """The table of a class whose new object is one INSERT, as far as its relationships tell."""
+    kept = kept_with(mapper)
+    if _ONLY not in kept:
+        tables: Sequence[Any] = mapper.tables
+        if any(prop.secondary is not None or prop.post_update for prop in mapper.relationships):
+            tables = ()
+        kept[_ONLY] = tables[0] if len(tables) == 1 and isinstance(tables[0], Table) else None
+    found: Table | None = kept[_ONLY]
+    return found

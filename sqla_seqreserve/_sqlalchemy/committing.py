@@ -1,0 +1,91 @@
+"""The commit of a session that is under way, and who could act between its flush and its COMMIT.
+
+Read in SQLAlchemy 2.0.8, 2.0.58 and 2.1.9: ``SessionTransaction.commit`` calls ``_prepare_impl``,
+which flushes for as long as the session is not clean, and then commits each connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper, Session
+
+from .. import _reasons as why
+from .._reasons import Reason
+from .mapping import attributes_to_columns
+from .unit_of_work import UOWTransaction
+
+_BETWEEN: Final = (
+    "before_commit",
+    "after_flush",
+    "after_flush_postexec",
+    "pending_to_persistent",
+    "persistent_to_deleted",
+    "after_transaction_end",
+)
+"""Events of a session that are told between the last statement of a flush and the COMMIT; and
+``before_commit``, whose listener may flush, and go on, before the commit's own flush.
+"""
+
+_PREPARING: Final = "_prepare_impl"
+
+
+def is_begun_by_commit(uow: UOWTransaction) -> bool:
+    """Whether the flush was begun by the commit of the session's transaction, not a savepoint's."""
+    transaction = _root_of(uow)
+    return transaction is not None and (
+        getattr(transaction._current_fn, "__name__", "") == _PREPARING
+    )
+
+
+def _root_of(uow: UOWTransaction) -> Any:
+    """The session's transaction, around the flush's own; ``None``: a savepoint is."""
+    transaction = uow.transaction._parent
+    if transaction is None or transaction._parent is not None or transaction.nested:
+        return None
+    return transaction
+
+
+def committing_connection(uow: UOWTransaction) -> Connection | Reason:
+    """The only connection that the commit is about to commit, which the session has opened by
+    itself; or why nobody may commit it before.
+    """
+    session = uow.session
+    for name in _BETWEEN:
+        if getattr(session.dispatch, name):
+            return why.listener_between(name)
+    if type(session).flush is not Session.flush or "flush" in vars(session):
+        return why.OWN_FLUSH
+    transaction = _root_of(uow)
+    entries = set() if transaction is None else set(transaction._connections.values())
+    if len(entries) != 1:
+        return why.SEVERAL_CONNECTIONS
+    [(connection, begun, commits, closes)] = entries
+    if not (commits and closes) or connection.get_transaction() is not begun:
+        return why.GIVEN_CONNECTION
+    if connection.in_nested_transaction() or session.twophase:
+        return why.GIVEN_CONNECTION
+    found: Connection = connection
+    return found
+
+
+def leaves_work(uow: UOWTransaction) -> bool:
+    """Whether objects were added, changed or deleted that this flush does not write, so that the
+    commit flushes once more, or SQLAlchemy warns of them.
+    """
+    known = uow.states.keys()
+    session = uow.session
+    waiting: Any = (session._new, session._deleted, session.identity_map._modified)
+    return not all(state in known for states in waiting for state in states)
+
+
+def acts_after_insert(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether somebody hears of what an object gets once its INSERT is executed."""
+    manager = mapper.class_manager
+    if manager.dispatch.refresh_flush or manager.dispatch.expire:
+        return True
+    if not mapper._table_to_equated[table]:
+        return False
+    keys = attributes_to_columns(mapper, table)
+    return any(bool(manager[key].dispatch.set) for key in keys)
