@@ -14,10 +14,10 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on, transaction_status
+from .._drivers import driver_of, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.fetch import IdRequest, take_ids
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of

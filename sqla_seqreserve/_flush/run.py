@@ -13,10 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on, transaction_status
+from .._drivers import driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
 from .._reasons import Reason

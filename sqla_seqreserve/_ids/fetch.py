@@ -38,7 +38,6 @@ from .._drivers import (
     Driver,
     LockRefusedError,
     Row,
-    driver_of,
     driver_on,
 )
 from .._drivers.statements import run_on_driver
@@ -89,19 +88,6 @@ class Reservation:
 
     ids: list[list[Any]]
     holds: bool
-
-
-def drop_snapshot(connection: Connection) -> None:
-    """End the driver's transaction that reading the catalogue has begun, where its snapshot would
-    be older than the lock; the next statement begins it anew. To be called if it was idle before.
-    """
-    driver = driver_of(connection.dialect)
-    if (
-        driver is not None
-        and driver.transaction_status(connection.connection) == "open"
-        and not sees_the_present(connection)
-    ):
-        connection.connection.rollback()
 
 
 def take_ids(

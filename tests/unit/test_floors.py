@@ -215,19 +215,6 @@ def test_no_import_of_the_core_goes_round() -> None:
     assert not known, {name: targets & known.keys() for name, targets in known.items()}
 
 
-MOST_LINES = 400
-
-
-def test_a_module_of_the_core_is_read_at_one_sitting() -> None:
-    """No module of the core has more lines than a reader holds in mind."""
-    lines = {
-        name: len(path.read_text().splitlines())
-        for name, path in modules()
-        if floor_of(name) is not None
-    }
-    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
-
-
 @pytest.mark.parametrize("library", CONFINED)
 def test_a_library_stays_where_it_is_used(library: str) -> None:
     """Each library beside SQLAlchemy is imported in its own modules only."""
