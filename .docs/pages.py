@@ -27,6 +27,7 @@ MODULES = (
     "registration",
     "reservation",
     "bulk",
+    "copy_codecs",
     "aio",
     "health",
     "health.report",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         bulk_update,
         bulk_upsert,
     )
+    from .copy_codecs import CopyCodec
     from .health import (
         HealthReport,
         RepairReport,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CopyCodec",
     "Explanation",
     "FlushEntry",
     "FlushReport",
@@ -75,6 +77,7 @@ _HOMES: Final = {
         "bulk_update",
         "bulk_upsert",
     ),
+    "copy_codecs": ("CopyCodec",),
     "health": (
         "HealthReport",
         "RepairReport",

@@ -253,7 +253,7 @@ def computed(column: str) -> Reason:
 def wrapped_in_sql(column: str) -> Reason:
     return Reason(
         f"the type of {column} wraps its values in SQL",
-        "convert in process_bind_param, not in bind_expression",
+        "convert in process_bind_param, not in bind_expression, or register a CopyCodec",
     )
 
 

@@ -165,7 +165,7 @@ def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     for plan in plans:
         for item in plan.columns if plan is not None else ():
-            if item.attribute is None or item.processor is not None or item.evaluates_none:
+            if item.attribute is None or item.is_made_ready or item.evaluates_none:
                 continue
             facts = plan and plan.facts.columns.get(stored_name(item.column.name))
             kind = _KINDS.get(facts.type_name) if facts and item.codec is not None else None

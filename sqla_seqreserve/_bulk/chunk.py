@@ -23,7 +23,7 @@ from .._rows.refusals import cast_reason, note_refusal, refusal_of
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
-from .._writers.copy import copy_rows, no_copy_reason, refused_types
+from .._writers.copy import copy_rows, encodes_keys_apart, no_copy_reason, refused_types
 from .._writers.readback import count_stored
 from .._writers.refusal import refused_row_noted
 from .._writers.rows import RowInserts
@@ -206,7 +206,8 @@ class ChunkInsert:
             self._insert(everything, why.KEYS_OF_THE_USER)
             return self.done
         ordered = any(plan.keeps_order for plan, _ in divisions)
-        if cast or (refused and (len(whole.tables) > 1 or ordered)):
+        apart = any(encodes_keys_apart(connection, plan) for plan, _ in divisions)
+        if cast or (refused and (len(whole.tables) > 1 or ordered or apart)):
             # What values are cast to may depend on the others; a row goes one way through all of
             # its tables, and an ordered one not out of turn.
             for plan, _ in divisions:

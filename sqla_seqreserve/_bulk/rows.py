@@ -11,6 +11,9 @@ polars, pandas, duckdb, ...)
 
 What is held in memory as a whole (a list, columns) is one chunk unless ``chunk_rows`` says
 otherwise, so that all of it is checked before any of it is written. A stream comes in chunks.
+
+A two-dimensional array, or a column of lists of one length, that is for a column of vectors stays
+as it is: each row has a one-dimensional array, and no number becomes an object of Python's.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._rows.table import ColumnRows
 from .._sqlalchemy.savepoint import transaction_of
+from ..copy_codecs._codec import has_codec
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
@@ -42,7 +46,7 @@ def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[C
     if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
         raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
     if isinstance(rows, Mapping):
-        return _parts(_by_column(rows), chunk_rows)
+        return _parts(_by_column(rows, mapper), chunk_rows)
     if hasattr(rows, "__arrow_c_stream__"):
         return _arrow(rows, chunk_rows or STREAMED, mapper)
     if isinstance(rows, list | tuple | ColumnRows):
@@ -112,8 +116,14 @@ def _as_dictionaries(rows: Sequence[Any]) -> Chunk:
     return [dict(row) if isinstance(row, Mapping) else row for row in rows]
 
 
-def _by_column(columns: Mapping[str, Any]) -> ColumnRows:
-    held = {key: _listed(key, values) for key, values in columns.items()}
+def _by_column(columns: Mapping[str, Any], mapper: Mapper[Any]) -> ColumnRows:
+    vectors = _vectors(mapper)
+    held = {
+        key: list(values)
+        if key in vectors and getattr(values, "ndim", None) == 2
+        else _listed(key, values)
+        for key, values in columns.items()
+    }
     lengths = {key: len(values) for key, values in held.items()}
     length = max(lengths.values(), default=0)
     short = [key for key in lengths if lengths[key] != length]
@@ -126,6 +136,11 @@ def _by_column(columns: Mapping[str, Any]) -> ColumnRows:
             ],
         )
     return ColumnRows(held, length)
+
+
+def _vectors(mapper: Mapper[Any]) -> set[str]:
+    """The attributes whose values may be arrays."""
+    return {prop.key for prop in mapper.column_attrs if has_codec(prop.columns[0].type)}
 
 
 def _listed(key: str, values: Any) -> Sequence[Any]:
@@ -161,12 +176,13 @@ def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
     unnamed, ranges = _pandas_indexes(reader.schema)
     left_out = unnamed.difference(mapped)
     added = {name: ranges[name] for name in mapped.intersection(ranges).difference(names)}
+    vectors = _vectors(mapper)
     done = 0
     for batch in reader:
         for start in range(0, batch.num_rows, chunk_rows):
             part = batch.slice(start, chunk_rows)
             columns = {
-                name: column.to_pylist()
+                name: _arrays(pa, column) if name in vectors else column.to_pylist()
                 for name, column in zip(names, part.columns, strict=True)
                 if name not in left_out
             }
@@ -174,6 +190,22 @@ def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
                 columns[name] = list(values[done : done + part.num_rows])
             done += part.num_rows
             yield ColumnRows(columns, part.num_rows)
+
+
+def _arrays(pa: Any, column: Any) -> list[Any]:
+    """Vectors as one-dimensional arrays of the column's own memory, where they are of one length
+    and lack no number; else as lists.
+    """
+    kind = column.type
+    if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow's
+    numbers = column.flatten()
+    if numbers.null_count or not kind.list_size:
+        return column.to_pylist()  # type: ignore[no-any-return]  # as above
+    rows = iter(numbers.to_numpy().reshape(-1, kind.list_size))
+    if not column.null_count:
+        return list(rows)
+    return [next(rows) if is_given else None for is_given in column.is_valid().to_pylist()]
 
 
 def _pandas_indexes(schema: Any) -> tuple[set[str], dict[str, range]]:

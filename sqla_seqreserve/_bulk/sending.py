@@ -141,6 +141,8 @@ def _as_arrays(plan: InsertPlan, division: Division) -> FromClause | None:
     if len(division.batches) != 1 or division.elsewhere or division.batches[0].copy_reason:
         return None
     batch = division.batches[0]
+    if any(item.encoding is not None for item in batch.plans):
+        return None
     numbers = bindparam("rows", list(batch.positions), type_=_AsItIs())
     arrays: list[Any] = [cast(numbers, _AsItIs("bigint[]"))]
     columns: list[Any] = [column(NUMBER, BigInteger)]

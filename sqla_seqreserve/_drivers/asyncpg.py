@@ -17,11 +17,14 @@ prepared statement were read in asyncpg 0.30 and 0.32.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -50,7 +53,7 @@ from .driver import (
     TypeTable,
 )
 from .locking import LOCK_REFUSED, UNDO, LockRefusedError, guarded
-from .text_format import literal
+from .text_format import FORMATS, TextFormat, literal, text_blocks, with_arrays
 from .wrapped import Wrapped
 
 _MOST_TABLES: Final = 100
@@ -60,7 +63,11 @@ _TURN: Final = 5000
 _BINARY: Final = 1
 """The format's number in PostgreSQL's protocol."""
 
+_BYTES: Final = 17
+"""The oid of ``bytea``."""
+
 _NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
+_COLUMN: Final = re.compile(r'"(?:[^"]|"")+"|[^\s",]+')
 _COPY: Final = re.compile(
     rf"COPY (?P<table>{_NAME}(?:\.{_NAME})?) \((?P<columns>.+)\) FROM STDIN", re.DOTALL
 )
@@ -72,6 +79,7 @@ class _Asyncpg:
     begins_along = False
     commits_along = False
     takes_scripts = True
+    scripts_return = False
     sends_several = False
     lock_round_trips = 0
 
@@ -118,6 +126,13 @@ class _Asyncpg:
             if codec_of(oid, _BINARY) is None and codec_of(oid) is not None:
                 return no_binary_codec(oid)
         return None
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
+        codec_of = connection.driver_connection.get_settings().get_data_codec
+        return any(
+            codec_of(oid, _BINARY) is not None or codec_of(oid) is not codec_of(oid, 0, True)
+            for oid in oids
+        )
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """asyncpg takes one statement at a time, BEGIN too."""
@@ -183,12 +198,16 @@ class _Asyncpg:
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         async with adapted_statement(cursor) as connection:
-            columns = await _columns(cursor, connection, statement, rows.facts)
+            copy_in = connection._protocol.copy_in
             records = _Records(rows)
             try:
-                status = await connection._protocol.copy_in(
-                    statement, None, None, records.given(), columns._state, None
-                )
+                if rows.binary:
+                    columns = await _columns(cursor, connection, statement, rows)
+                    status = await copy_in(
+                        statement, None, None, records.given(), columns._state, None
+                    )
+                else:
+                    status = await copy_in(statement, records.lines(), None, None, None, None)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 if records.failure is not None:
                     raise
@@ -296,15 +315,24 @@ class _Columns:
 _columns_of: WeakKeyDictionary[Any, OrderedDict[str, _Columns]] = WeakKeyDictionary()
 
 
-async def _columns(cursor: Any, connection: Any, statement: str, facts: object) -> Any:
+async def _columns(cursor: Any, connection: Any, statement: str, rows: CopyRows) -> Any:
     """The prepared query by which the fields of this COPY are encoded."""
+    facts = rows.facts
     # What asyncpg's pool lends is a proxy, another one each time.
     known = _columns_of.setdefault(getattr(connection, "_con", connection), OrderedDict())
     codec_of = connection.get_settings().get_data_codec
     # Not by the whole text, to which a listener may have added a comment of its own.
     parts = _COPY.search(statement)
     assert parts is not None
-    query = f"SELECT {parts['columns']} FROM {parts['table']} LIMIT 0"  # noqa: S608  # quoted names
+    if _BYTES in rows.oids:
+        # What is encoded already passes as it is.
+        names = ", ".join(
+            "NULL::pg_catalog.bytea" if oid == _BYTES else quoted
+            for quoted, oid in zip(_names(parts["columns"]), rows.oids, strict=True)
+        )
+    else:
+        names = parts["columns"]
+    query = f"SELECT {names} FROM {parts['table']} LIMIT 0"  # noqa: S608  # quoted names
     found = known.get(query)
     if found is not None and facts is not None and found.holds(facts, codec_of):
         known.move_to_end(query)
@@ -316,6 +344,38 @@ async def _columns(cursor: Any, connection: Any, statement: str, facts: object) 
     if len(known) > _MOST_TABLES:
         known.popitem(last=False)
     return prepared
+
+
+def _names(columns: str) -> list[str]:
+    """The columns of a COPY, as SQL."""
+    return re.findall(_COLUMN, columns)
+
+
+@cache
+def _formats() -> Mapping[type, TextFormat]:
+    """What asyncpg can write in binary format, as text."""
+    from asyncpg.pgproto import pgproto
+
+    return with_arrays(
+        {
+            **FORMATS,
+            float: TextFormat(_float, plain=True),
+            dt.timedelta: TextFormat(_interval, plain=True),
+            pgproto.UUID: TextFormat(str, plain=True),
+        }
+    )
+
+
+def _float(value: float) -> str:
+    if isfinite(value):
+        return repr(value)
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def _interval(value: dt.timedelta) -> str:
+    # Without a sign of its own, the sign of the days is that of the seconds to IntervalStyle
+    # sql_standard.
+    return f"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"
 
 
 class _Records:
@@ -332,6 +392,21 @@ class _Records:
         try:
             for block in self._rows.blocks():
                 yield from block
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The rows in text format. Between two blocks other tasks have their turn."""
+        rows = replace(self._rows, progress=self._progress if self._rows.progress else None)
+        for block in text_blocks(rows, _formats(), "utf-8", refuses_nul=False):
+            yield block
+            await asyncio.sleep(0)
+
+    def _progress(self, count: int) -> None:
+        assert self._rows.progress is not None
+        try:
+            self._rows.progress(count)
         except Exception as error:
             self.failure = error
             raise

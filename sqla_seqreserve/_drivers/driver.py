@@ -28,6 +28,7 @@ class CopyRows:
     """The rows of one COPY: values per column, as the driver takes them, with the type oid of each
     column.
 
+    :param oids: ``bytea`` where the values are the column's binary format.
     :param facts: what is known of the table; equal for as long as its columns have the types that
         they have. ``None``: nothing that was read of it earlier may be used.
     """
@@ -154,6 +155,9 @@ class Driver(Protocol):
     takes_scripts: bool
     """Whether several statements without parameters travel in one message (:meth:`script`)."""
 
+    scripts_return: bool
+    """Whether the rows of the last statement of a script can be fetched from its cursor."""
+
     sends_several: bool
     """Whether several INSERTs travel in one message (:meth:`send`)."""
 
@@ -203,6 +207,11 @@ class Driver(Protocol):
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,
         ``None`` if it can. No I/O happens.
+        """
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
+        """Whether the driver has, on SQLAlchemy's ``connection``, an encoder of its own for
+        parameters of one of these types, so that it takes no text for them. No I/O happens.
         """
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:

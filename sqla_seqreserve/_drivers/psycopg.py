@@ -34,6 +34,7 @@ class _Psycopg(Wrappable):
     begins_along = True
     commits_along = True
     takes_scripts = True
+    scripts_return = True
     sends_several = True
     returns_each = True
     times_begin = True
@@ -71,6 +72,9 @@ class _Psycopg(Wrappable):
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = connection.driver_connection.info.parameter_status(name)
         return value
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         from .psycopg_along import travel_along

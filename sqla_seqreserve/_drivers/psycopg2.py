@@ -46,6 +46,7 @@ class _Psycopg2:
     begins_along = False
     commits_along = False
     takes_scripts = True
+    scripts_return = True
     sends_several = True
     lock_round_trips = 0
 
@@ -95,6 +96,9 @@ class _Psycopg2:
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
         """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""

@@ -23,7 +23,9 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .._database import database_of
 from .._reasons import Reason
-from .._sqlalchemy.listeners import OURS
+from .._rows.reasons import IN_PAGES
+from .._sqlalchemy.listeners import OURS, statements_stay
+from .._sqlalchemy.pages import Whole, hand_over_pages
 from . import CommitAlong, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"
@@ -49,8 +51,15 @@ class Many:
     reason: Reason | None = None
 
 
-WriteMany: TypeAlias = Callable[[Any, str, Any, ExecutionContext], Many]
-"""Is asked to execute a statement for many rows."""
+class WriteMany(Protocol):
+    """Is asked to execute a statement for many rows."""
+
+    def __call__(
+        self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext
+    ) -> Many: ...
+
+    def takes_whole(self, context: Any) -> bool:
+        """Whether to be asked for an INSERT too that SQLAlchemy would send in pages."""
 
 
 class Listener(Protocol):
@@ -150,6 +159,7 @@ def listen(dialect: Dialect) -> None:
                 OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
+                hand_over_pages(dialect, _takes_whole)
                 database.listens = True
 
 
@@ -204,6 +214,22 @@ def _do_executemany(
     if write is not None and write(cursor, statement, parameters, context).round_trips:
         return True
     return None
+
+
+def _takes_whole(context: Any) -> bool:
+    connection = context.root_connection
+    write = _writing.get(connection)
+    return write is not None and write.takes_whole(context) and statements_stay(connection)
+
+
+def _do_whole(cursor: DBAPICursor, statement: str, whole: Whole, context: ExecutionContext) -> Many:
+    """Execute an INSERT that SQLAlchemy would send in pages, or send these."""
+    write = _writing.get(context.root_connection)
+    many = Many(0) if write is None else write(cursor, statement, whole, context)
+    if not many.round_trips:
+        return Many(whole.send_in_pages(cursor), many.reason or IN_PAGES)
+    whole.collect(cursor)
+    return many
 
 
 def _execute_many_told(
@@ -276,7 +302,16 @@ def _begin_along(
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    if _told and (listener := _listening_to(context)) is not None:
+    listener = _listening_to(context) if _told else None
+    if type(parameters) is Whole:
+        started = time.perf_counter()
+        if listener is not None:
+            listener.sent(_begins_apart(context.root_connection))
+        many = _do_whole(cursor, statement, parameters, context)
+        if listener is not None:
+            listener.executed_many(context, many, time.perf_counter() - started)
+        return True
+    if listener is not None:
         return _execute_told(listener, cursor, statement, parameters, context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:

@@ -144,16 +144,21 @@ array.
 
 
 def text_blocks(
-    rows: CopyRows, formats: Mapping[type, TextFormat], encoding: str
+    rows: CopyRows,
+    formats: Mapping[type, TextFormat],
+    encoding: str,
+    *,
+    refuses_nul: bool = True,
 ) -> Iterator[bytes]:
     """The rows in COPY's text format, in blocks of about a quarter of a megabyte.
 
     :param formats: how each type is written that a column holds.
     :param encoding: Python's name of the connection's client encoding.
+    :param refuses_nul: of text with NUL the driver says so, and not the server.
     :raises ValueError: a text holds NUL, with psycopg2's message.
     :raises UnicodeEncodeError: a text has characters that the client encoding has not.
     """
-    columns = [_Column(values, formats) for values in rows.values]
+    columns = [_Column(values, formats, refuses_nul) for values in rows.values]
     total, start, size = len(rows), 0, _FEWEST
     while start < total:
         stop = min(start + size, total)
@@ -174,9 +179,12 @@ def text_blocks(
 class _Column:
     """The values of one column, and the one way in which all or most of them are written."""
 
-    __slots__ = ("_format", "_formats", "_has_null", "_values")
+    __slots__ = ("_format", "_formats", "_has_null", "_refuses_nul", "_values")
 
-    def __init__(self, values: Sequence[Any], formats: Mapping[type, TextFormat]) -> None:
+    def __init__(
+        self, values: Sequence[Any], formats: Mapping[type, TextFormat], refuses_nul: bool
+    ) -> None:
+        self._refuses_nul = refuses_nul
         types = set(map(type, values))
         self._values = values
         self._formats = formats
@@ -200,22 +208,21 @@ class _Column:
             return (
                 [_NULL if text is None else text for text in values] if self._has_null else values
             )
-        return _escaped(values, self._has_null)
+        return self._escaped(values, self._has_null)
 
     def _mixed(self, values: Sequence[Any]) -> Sequence[str]:
         formats = self._formats
         texts = [None if value is None else formats[type(value)].write(value) for value in values]
-        return _escaped(texts, True)
+        return self._escaped(texts, True)
 
-
-def _escaped(texts: Sequence[Any], has_null: bool) -> Sequence[str]:
-    """The texts as fields of a line; most columns have nothing to escape, and one look tells."""
-    together = "".join(filter(None, texts)) if has_null else "".join(texts)
-    if "\0" in together:
-        raise ValueError("A string literal cannot contain NUL (0x00) characters.")
-    if "\\" in together or "\t" in together or "\n" in together or "\r" in together:
-        return [_NULL if text is None else text.translate(_ESCAPES) for text in texts]
-    return [_NULL if text is None else text for text in texts] if has_null else texts
+    def _escaped(self, texts: Sequence[Any], has_null: bool) -> Sequence[str]:
+        """The texts as fields of a line; most columns have nothing to escape, one look tells."""
+        together = "".join(filter(None, texts)) if has_null else "".join(texts)
+        if self._refuses_nul and "\0" in together:
+            raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+        if "\\" in together or "\t" in together or "\n" in together or "\r" in together:
+            return [_NULL if text is None else text.translate(_ESCAPES) for text in texts]
+        return [_NULL if text is None else text for text in texts] if has_null else texts
 
 
 def _encode_each(columns: Sequence[Sequence[str]], encoding: str) -> None:

@@ -44,6 +44,7 @@ class Wrapped:
     begins_along = False
     commits_along = False
     takes_scripts = False
+    scripts_return = False
     sends_several = False
     returns_each = False
     times_begin = False
@@ -84,6 +85,9 @@ class Wrapped:
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
         return self._driver.refuses_types(connection, oids)
+
+    def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
+        return self._driver.encodes(connection, oids)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
         """The BEGIN of such a cursor is not told apart."""

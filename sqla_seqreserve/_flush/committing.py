@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import CommitAlong, driver_on, drop_snapshot, transaction_status
+from .._drivers import CommitAlong, Driver, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.fetch import comparison_of
 from .._ids.keys import lacks_key
@@ -23,6 +23,7 @@ from .._sqlalchemy.committing import (
     committing_connection,
     is_begun_by_commit,
     leaves_work,
+    listens_between,
 )
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.executed import changed_table
@@ -31,6 +32,18 @@ from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.unit_of_work import State
 from .._writers.committing import UNKNOWN, can_compare, numbered_column
 from .settings import Settings
+
+
+def expects_commit(uow: Any, settings: Settings, driver: Driver | None) -> bool:
+    """Whether the COMMIT may travel with the flush, as far as it is told at a glance."""
+    return (
+        settings.commit == "along"
+        and settings.mode == "bulk"
+        and driver is not None
+        and driver.commits_along
+        and is_begun_by_commit(uow)
+        and listens_between(uow.session) is None
+    )
 
 
 def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | None:
@@ -53,12 +66,13 @@ def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | 
 
 
 class OnlyInsert:
-    """The one INSERT of a flush of one new object, with which the COMMIT may travel."""
+    """The one INSERT of a flush of new objects, with which the COMMIT may travel."""
 
-    __slots__ = ("_commit", "_name", "_table", "_uow", "connection")
+    __slots__ = ("_commit", "_name", "_rows", "_table", "_uow", "connection")
 
-    def __init__(self, uow: Any, connection: Connection, table: Table) -> None:
+    def __init__(self, uow: Any, connection: Connection, table: Table, rows: int) -> None:
         self._uow = uow
+        self._rows = rows
         self._table = table
         self._name = catalogue.table_name(connection, table)
         self._commit: CommitAlong | None = None
@@ -73,9 +87,14 @@ class OnlyInsert:
         connection: Connection,
     ) -> OnlyInsert | None:
         """``None`` where there is more to send, or to look at afterwards."""
-        if len(uow.states) != 1 or not isinstance(connection_to_commit(uow, settings), Connection):
+        if len(pending) != 1:
             return None
         [(mapper, states)] = pending.items()
+        if not (
+            len(uow.states) == len(states) <= _MOST
+            and isinstance(connection_to_commit(uow, settings), Connection)
+        ):
+            return None
         table = _only_table(mapper)
         if (
             table is None
@@ -85,7 +104,7 @@ class OnlyInsert:
             or refusal_between(connection, several=False) is not None
         ):
             return None
-        found = cls(uow, connection, table)
+        found = cls(uow, connection, table, len(states))
         return found if not lacks_key(mapper, states) or found._is_known() else None
 
     def _is_known(self) -> bool:
@@ -112,7 +131,7 @@ class OnlyInsert:
         if (
             changed_table(context) is not self._table
             or not compiled.isinsert
-            or len(context.compiled_parameters) > 1
+            or len(context.compiled_parameters) != self._rows
             or leaves_work(self._uow)
         ):
             return None
@@ -143,6 +162,9 @@ class OnlyInsert:
             error.statement = error.params = None
             error.add_note(UNKNOWN)
 
+
+_MOST: Final = 100
+"""So many rows are one statement, however many columns they have."""
 
 _ONLY: Final = "only table"
 

@@ -32,11 +32,12 @@ from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
-from .._writers.copy import copy_rows
+from .._writers.copy import copy_rows, encodes_keys_apart
 from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .reserved_keys import Record
+from .routing import fewest_of
 from .run import FlushRun
 
 
@@ -100,7 +101,7 @@ def _insert_class(
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
-    fewest = 1 if always else run.fewest(plan.facts)
+    fewest = 1 if always else fewest_of(plan.facts, run.settings.copy_min_rows)
     reserved = {}
     if plan.context_default is not None and run.keys.numbers(mapper, table):
         reserved = run.keys.positions(mapper, [record[0] for record in records])
@@ -121,6 +122,7 @@ def _insert_class(
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
     few = [records[position] for position in division.elsewhere.get(of_rows.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
     released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
     releases = run.keys.numbers(mapper, table) and (casts or is_whole)
@@ -192,6 +194,8 @@ def _apart(
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
     """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    if len(records) > 1 and encodes_keys_apart(records[0][3], plan):
+        return True
     return cast_reason(plan, [record[1] for record in records]) is not None
 
 

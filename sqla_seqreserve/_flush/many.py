@@ -28,8 +28,19 @@ def follow(connection: Connection, current: Callable[[], Settings]) -> None:
     if driver.begins_along and driver.transaction_status(connection.connection) == "idle":
         begin_along(connection, None)
 
-    def write(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> Many:
-        settings = current()
+    write_many_by(connection, _Writer(current))
+
+
+class _Writer:
+    """Writes what a session's connection executes for many rows, by its current settings."""
+
+    def __init__(self, current: Callable[[], Settings]) -> None:
+        self._current = current
+
+    def __call__(
+        self, cursor: Any, statement: str, parameters: Sequence[Any], context: Any
+    ) -> Many:
+        settings = self._current()
         if settings.mode != "bulk":
             return Many(0, MODE_OFF if settings.mode == "off" else MODE_RESERVE)
         # Here: an application asks while it runs, and not each time that it starts.
@@ -43,7 +54,13 @@ def follow(connection: Connection, current: Callable[[], Settings]) -> None:
             return Many(0, found)
         return Many(len(parameters), found)
 
-    write_many_by(connection, write)
+    def takes_whole(self, context: Any) -> bool:
+        settings = self._current()
+        if settings.mode != "bulk":
+            return False
+        from .._writers.executemany import pays_whole
+
+        return pays_whole(context, settings.copy_min_rows)
 
 
 def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:

@@ -4,7 +4,8 @@ anything else could.
 Most flushes have few rows, and what is done about them beside what SQLAlchemy does has to be paid
 for by fewer round trips. Where nobody needs a key before its row is written, and no other way costs
 less, the whole flush is SQLAlchemy's: its own save, its own statements. What is left to gain is the
-BEGIN, which travels with the first of them on a driver that can, and the COMMIT with the only one.
+BEGIN, which travels with the first of them on a driver that can, and the COMMIT, which travels with
+the only one.
 
 All of this runs in every flush of a few objects, so that it asks for nothing twice.
 """
@@ -23,11 +24,10 @@ from sqlalchemy.orm import Mapper
 from .._drivers import Driver
 from .._drivers.statements import begin_along
 from .._routes import Distance
-from .._sqlalchemy.committing import is_begun_by_commit
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
 from .._writers.refusal import note_refusal
-from .committing import OnlyInsert
+from .committing import OnlyInsert, expects_commit
 from .report import tell_failed
 from .settings import Settings
 
@@ -63,7 +63,10 @@ class Plain:
         only: OnlyInsert | None = None
         if self._driver is not None:
             base_mapper = next(iter(pending)).base_mapper
-            only = self.begin(uow, uow.settings, pending, lambda: connection_for(uow, base_mapper))
+            rows = sum(map(len, pending.values()))
+            only = self.look(
+                uow, uow.settings, rows, lambda: connection_for(uow, base_mapper), lambda: pending
+            )
         try:
             execute()
         except BaseException as error:
@@ -77,26 +80,27 @@ class Plain:
         if only is not None:
             only.settle()
 
-    def begin(
+    def look(
         self,
         uow: Any,
         settings: Settings,
-        pending: Mapping[Mapper[Any], Sequence[State]],
+        rows: int,
         connection: Callable[[], Connection],
+        pending: Callable[[], Mapping[Mapper[Any], Sequence[State]]],
     ) -> OnlyInsert | None:
-        """Before the first INSERT: have the BEGIN travel with it, and the COMMIT with the only one;
-        and measure now and then how long that takes.
+        """Before the first INSERT: have the BEGIN travel with it, and the COMMIT with the only one,
+        which is returned then; and measure now and then how long that takes.
+
+        :param pending: asked for all new objects of the flush.
         """
         if not self._is_first:
             return None
         self._is_first = False
         driver, distance = self._driver, self._distance
         assert driver is not None
-        rows = sum(map(len, pending.values()))
         only: OnlyInsert | None = None
-        may_commit = rows == 1 and driver.commits_along and settings.mode == "bulk"
-        if may_commit and is_begun_by_commit(uow):
-            only = OnlyInsert.of(uow, settings, pending, connection())
+        if expects_commit(uow, settings, driver):
+            only = OnlyInsert.of(uow, settings, pending(), connection())
         took: Callable[[float], object] | None = None
         whole = False
         if rows <= _SOME and distance.is_due():

@@ -28,6 +28,7 @@ from .._rows.plan import insert_plan
 from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
+from .._writers.copy import encodes_keys_apart
 from .plain import Plain
 from .reserved_keys import ReservedKeys
 from .routing import (
@@ -71,6 +72,7 @@ class Reserving:
         needed: bool,
         interference: Reason | None = None,
         may_restart: bool,
+        commits: bool,
     ) -> Way | None:
         """Choose the way of the new objects that one connection gets, and reserve the keys that
         must be known first, in one round trip. Return the way of all of them, if SQLAlchemy saves
@@ -82,11 +84,12 @@ class Reserving:
         :param interference: why SQLAlchemy writes all of them.
         :param may_restart: the flush can begin anew if its first message finds that kept keys are
             no longer good.
+        :param commits: the COMMIT may travel with its last message.
         """
         state = transaction_status(connection)
         held = hindrance(connection, state)
         driver = driver_on(connection)
-        wishes = wishes_for(self._settings, pending, needed=needed)
+        wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
         if interference is not None and not wishes.reserve:
             # SQLAlchemy numbers them, too.
             return None
@@ -317,7 +320,11 @@ class Reserving:
         # Before a COPY the values are looked at once they are made.
         if (copies and not self._keys.generations) or len(states) == 1:
             return plan.cast_reason is not None and len(states) > 1
-        return bool(plan.cast_reason or cast_reason(plan, [state.dict for state in states]))
+        return bool(
+            plan.cast_reason
+            or encodes_keys_apart(connection, plan)
+            or cast_reason(plan, [state.dict for state in states])
+        )
 
 
 def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[Mapper[Any], Way]:

@@ -34,6 +34,7 @@ from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import no_copy_reason, refused_types
+from .committing import expects_commit
 from .plain import Plain
 from .settings import Settings
 from .way import Way
@@ -98,15 +99,15 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = database_of(dialect).distance
-    keeps = bool(settings.prefetch)
-    key = (begun, driver, keeps, *weighed)
+    commits, keeps = expects_commit(uow, settings, driver), bool(settings.prefetch)
+    key = (begun, driver, commits, keeps, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
         fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
-        wishes = Wishes(kept=keeps)
+        wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Plain(driver, distance, begun=begun) if is_numbered else None
@@ -219,7 +220,11 @@ def chosen_route(
 
 
 def wishes_for(
-    settings: Settings, mappers: Iterable[Mapper[Any]], *, needed: bool = False
+    settings: Settings,
+    mappers: Iterable[Mapper[Any]],
+    *,
+    needed: bool = False,
+    commits: bool = False,
 ) -> Wishes:
     """What is asked for in a flush of these classes, whatever it costs. Keys are to be there before
     the first INSERT where that is asked for, where somebody may look, or where they are needed.
@@ -230,11 +235,16 @@ def wishes_for(
         or settings.mode == "reserve"
         or any(watches_insert(mapper) for mapper in mappers)
     )
-    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch))
+    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits)
 
 
-def fewest_of(facts: TableFacts) -> int:
-    """The fewest rows of one kind that are worth a COPY into this table."""
+def fewest_of(facts: TableFacts, asked: int | None = None) -> int:
+    """The fewest rows of one kind that are worth a COPY into this table.
+
+    :param asked: how many were asked for (``copy_min_rows``).
+    """
+    if asked is not None:
+        return asked
     return _FEWEST_SPREAD if facts.distributed else FEWEST
 
 

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Mapper, Session
 from .. import _reasons as why
 from .._drivers import driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
 from .._reasons import Reason
@@ -28,14 +27,13 @@ from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
 from .._writers.refusal import note_refusal
 from ..reports import Writer
-from .committing import OnlyInsert, connection_to_commit
+from .committing import connection_to_commit, expects_commit
 from .cycles import Cycle
 from .plain import note_each
 from .report import Tally, tell_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving
 from .routing import (
-    fewest_of,
     hierarchy_reason,
     may_gather,
     pending_by_mapper,
@@ -132,6 +130,7 @@ class FlushRun:
                 needed=needed,
                 interference=self.interference(connection),
                 may_restart=may_restart,
+                commits=expects_commit(uow, self.settings, driver_on(connection)),
             )
             if way is not None and not self.gathers:
                 self._hierarchies.update((mapper.base_mapper, way) for mapper in ours)
@@ -177,10 +176,12 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
-        self.keys.take_off(written)
-        if self.taken_out is not None:
-            written = self.taken_out.saved_whole(written, self._whole, self._refused_state)
-        put_back_unsaved(self.copied, written)
+        tree = self.taken_out
+        saved = (
+            written if tree is None else tree.saved_whole(written, self._whole, self._refused_state)
+        )
+        self.keys.take_off(written | saved)
+        put_back_unsaved(self.copied, saved)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
@@ -239,11 +240,6 @@ class FlushRun:
         if settings.mode == "bulk":
             warn_of_driver(connection.dialect)
         return hierarchy_reason(settings, base_mapper, connection, self.interference)
-
-    def fewest(self, facts: TableFacts) -> int:
-        """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
-        asked = self.settings.copy_min_rows
-        return fewest_of(facts) if asked is None else asked
 
     def outbox(self, connection: Connection, uow: Any) -> Outbox:
         """The statements that wait on a connection."""
@@ -326,11 +322,15 @@ class FlushRun:
         if not pending:
             save_obj(base_mapper, states, uow)
             return
-        only: OnlyInsert | None = None
+        only = None
         if way.plain is not None:
-            by_class = {pending[0].manager.mapper: pending}
-            connection = self.connection_for(uow, base_mapper)
-            only = way.plain.begin(uow, self.settings, by_class, lambda: connection)
+            only = way.plain.look(
+                uow,
+                self.settings,
+                len(pending),
+                lambda: self.connection_for(uow, base_mapper),
+                lambda: pending_by_mapper(uow),
+            )
         started = time.perf_counter()
         try:
             self._save(base_mapper, states, uow)
@@ -340,19 +340,19 @@ class FlushRun:
             if only is not None:
                 only.note_loss(error)
             raise
-        if way.plain is not None:
-            self.tally.committed = only is not None and only.settle()
+        if only is not None:
+            self.tally.committed = only.settle()
         self._written.append(pending)
         self._whole.append(pending)
         if self.tally.is_told:
             seconds = time.perf_counter() - started
             if way.plain is not None:
-                interference = self.interference(connection)
+                interference = self.interference(self.connection_for(uow, base_mapper))
                 way = way if interference is None else Way("orm", interference)
-            by_type: dict[type[Any], list[State]] = {}
+            by_class: dict[type[Any], list[State]] = {}
             for state in pending:
-                by_type.setdefault(state.class_, []).append(state)
-            for same in by_type.values():
+                by_class.setdefault(state.class_, []).append(state)
+            for same in by_class.values():
                 share = seconds * len(same) / len(pending)
                 self.inserted(same, way.writer, way.reason, share)
 
@@ -366,6 +366,7 @@ class FlushRun:
         for _, group in groupby(self.keys.in_order(states), self.keys.generation):
             alike = list(group)
             save_in_order(base_mapper, alike, uow)
+            self.numbered(alike)
             self._whole.append(alike)
 
     # Reporting

@@ -104,11 +104,13 @@ class Wishes:
     :param reserve: keys before the first INSERT.
     :param copy_from: how many rows of a class are written by COPY; ``None``: where it pays.
     :param kept: how many keys are at hand without asking (``prefetch``).
+    :param commits: the COMMIT may travel with the last message of INSERTs, or with the only INSERT.
     """
 
     reserve: bool = False
     copy_from: int | None = None
     kept: bool = False
+    commits: bool = False
 
 
 NO_WISHES: Final = Wishes()
@@ -149,11 +151,15 @@ def choose(
         may_copy = frozenset()
     generated = any(one.generated and not one.only_copies for one in pending)
     numbered = _numbered(pending, costs, round_trip, begun)
+    if wishes.commits and sum(one.tables for one in pending) > 1:
+        numbered += round_trip
     # Kept ids are compared in the message of the INSERTs; alone they take a reservation's trip.
     kept = wishes.kept and costs.sends_several
     best, cost = frozenset[int](), math.inf
     for copies in _candidates(pending, may_copy, costs, round_trip):
         found = _reserved(pending, copies, costs, round_trip, begun, kept)
+        if wishes.commits and copies == everything:
+            found += round_trip
         if found < cost:
             best, cost = copies, found
     # Keys at hand have been paid for: using them costs nothing that a margin is for.

@@ -50,17 +50,21 @@ def array_text(
 
     :param cast: what SQLAlchemy casts each to, as SQL.
     :param driver: what the values are sent by.
-    :param stored: the type of untyped strings, as SQL, where there is no cast.
+    :param stored: the type of untyped strings, or of a numeric column, as SQL, where there is no
+        cast.
     :param is_alone: a value is assigned to a column, or compared with it, as it is.
     """
-    if cast is None and driver != "text":
-        # The driver, or the server, knows the parameter's type.
-        return None
     kinds = set(map(type, values))
     has_null = NoneType in kinds
     kinds.discard(NoneType)
     if len(kinds) > 1:
         return None
+    if cast is None and driver != "text" and kinds:
+        # The driver, or the server, knows the parameter's type. SQLAlchemy leaves that of a Numeric
+        # to them, and both take it for a number.
+        if not (is_alone and stored == "NUMERIC" and kinds <= {Decimal, int}):
+            return None
+        cast = stored
     if not kinds:
         element = cast or (stored if is_alone else None)
         if element is None or element.endswith("]"):
@@ -78,7 +82,7 @@ def array_text(
         together = "".join(given)
         if "\0" in together or not _is_text(together):
             return None
-        element = cast or stored
+        element = cast or (stored if stored == "TEXT" else None)
     elif cast is None and not is_alone and kind in _LITERALS:
         element = _LITERALS[kind](given)
     else:

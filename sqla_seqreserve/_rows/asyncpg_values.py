@@ -23,17 +23,68 @@ from .checks import (
     between,
     contiguous,
     exact_types,
+    has_offset,
     has_steady_offset,
     is_naive,
     items_of,
     single_precision,
 )
-from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
 
 _FIRST_OWN_OID: Final = 16384
-"""Below are PostgreSQL's own types. Others, enums aside, asyncpg encodes as text, which its COPY
-cannot send (citext, hstore).
+"""Below are PostgreSQL's own types. Others, enums aside, are text to asyncpg (citext, hstore)."""
+
+_TEXT_ALONE: Final = frozenset(
+    {
+        *("box", "circle", "line", "lseg", "path", "point", "polygon"),
+        *("cid", "pg_lsn", "pg_snapshot", "tid", "txid_snapshot", "xid", "xid8"),
+        *("jsonpath", "macaddr", "macaddr8", "money", "refcursor", "tsquery", "tsvector", "xml"),
+    }
+)
+"""PostgreSQL's own types of which asyncpg has no binary format, or one of values that are no text.
+SQLAlchemy has no type that makes such values, so the values are text, which the server reads.
 """
+
+_UNLIKE: Final = frozenset({dt.date.min, dt.date.max})
+"""Days of which asyncpg makes infinity."""
+
+
+def _is_day(values: Sequence[Any]) -> bool:
+    return _UNLIKE.isdisjoint(
+        value.date() if isinstance(value, dt.datetime) else value for value in values
+    )
+
+
+def _has_days_and_offsets(values: Sequence[Any]) -> bool:
+    return has_offset(values) and _is_day(values)
+
+
+_WRITTEN_ALIKE: Final[Mapping[int, tuple[frozenset[type], Check | None]]] = {
+    16: (frozenset({bool}), None),
+    17: (frozenset({bytes, bytearray}), None),
+    20: (frozenset({int}), None),
+    21: (frozenset({int}), None),
+    23: (frozenset({int}), None),
+    25: (frozenset({str}), None),
+    26: (frozenset({int}), None),
+    114: (frozenset({str}), None),
+    701: (frozenset({float}), None),
+    1042: (frozenset({str}), None),
+    1043: (frozenset({str}), None),
+    1082: (frozenset({dt.date}), _is_day),
+    1083: (frozenset({dt.time}), None),
+    1114: (frozenset({dt.datetime}), _is_day),
+    1184: (frozenset({dt.datetime}), _has_days_and_offsets),
+    1186: (frozenset({dt.timedelta}), None),
+    1266: (frozenset({dt.time}), None),
+    1700: (
+        frozenset({Decimal, int}),
+        lambda values: all(value.is_finite() for value in values if type(value) is Decimal),
+    ),
+    2950: (frozenset({uuid.UUID, pgproto.UUID}), None),
+    3802: (frozenset({str}), None),
+}
+"""By the oid of a type: values whose text the server reads as what asyncpg sends in binary."""
 
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
@@ -123,8 +174,8 @@ class _Asyncpg:
         if name in _SCALARS:
             exact, check = _SCALARS[name]
             return Codec(column.type_oid, exact, check=check)
-        if column.type_oid >= _FIRST_OWN_OID and not column.is_enum:
-            return Codec(column.type_oid)
+        if not column.is_enum and (column.type_oid >= _FIRST_OWN_OID or name in _TEXT_ALONE):
+            return Codec(column.type_oid, text=frozenset({str}), kinds=((str, str.__str__),))
         if name.endswith("multirange"):
             return Codec(column.type_oid, frozenset({list}), check=_multiranges(name))
         if name.endswith("range"):
@@ -161,13 +212,29 @@ class _Asyncpg:
 
         return Codec(column.type_oid, frozenset({list}), check=check)
 
+    def sends_bytes(self, connection: Connection) -> bool:
+        return not _is_users(connection, BYTES)
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
+        types = exact_types(values)
+        if not codec.binary:
+            return True
+        if codec.oid >= _FIRST_OWN_OID:
+            return types <= {str}
+        known, check = _WRITTEN_ALIKE.get(codec.oid, (frozenset(), None))
+        if not types <= known:
+            return False
+        return check is None or check([value for value in values if value is not None])
+
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
         """A type that the connection's user has encoded otherwise where it is a parameter; COPY
-        and INSERT share the connection's codecs.
+        and INSERT share the connection's codecs, but for those of text, which COPY has none for.
         """
         if codec.oid:
+            if not codec.binary and _is_users(connection, codec.oid):
+                return next(iter(types), None)
             return None
         driver: Any = connection.connection.driver_connection
         codec_of = driver.get_settings().get_data_codec
@@ -179,3 +246,10 @@ class _Asyncpg:
 
 
 TABLE: Final = _Asyncpg()
+
+
+def _is_users(connection: Connection, oid: int) -> bool:
+    """Whether the connection's user has set the codec of a type."""
+    driver: Any = connection.connection.driver_connection
+    codec_of = driver.get_settings().get_data_codec
+    return codec_of(oid, _ANY_FORMAT) is not codec_of(oid, _ANY_FORMAT, True)

@@ -150,6 +150,14 @@ class ValueTable(Protocol):
 
     def scalar(self, modelled: Modelled) -> Codec: ...
     def array(self, modelled: Modelled) -> Codec: ...
+    def sends_bytes(self, connection: Connection) -> bool:
+        """Whether bytes reach the server as they are, whatever the user has registered."""
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
+        """Whether COPY in text format writes values as it does in binary format, which another
+        column of their rows does not have.
+        """
+
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
@@ -163,6 +171,9 @@ _TABLES: Final = {
     "text": "psycopg2_values",
     "asyncpg": "asyncpg_values",
 }
+
+BYTES: Final = 17
+"""The oid of ``bytea``."""
 
 INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}

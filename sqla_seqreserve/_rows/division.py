@@ -10,7 +10,7 @@ the reason. No row is changed, and no I/O happens here except what a default doe
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -25,6 +25,7 @@ from .._reasons import Reason
 from . import reasons as of_rows
 from .codecs import Codec, is_utc, naive_utc, value_table
 from .defaults import DefaultContext, FilledValues, Missing
+from .encoded import ReadyMade
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
@@ -259,10 +260,11 @@ def _batch(
     # What the user gave is processed before any default is computed: where that fails, SQLAlchemy
     # meets the same value, and a default must not be asked for twice.
     processed: dict[int, Sequence[Any]] = {}
+    ready_made = ReadyMade.of([plan for plan, _ in ready])
     for index, (plan, values) in enumerate(ready):
         if plan.default is None:
             try:
-                processed[index] = _processed(plan, values)
+                processed[index] = ready_made.make(index, plan, values)
             except Exception as error:
                 return of_rows.not_processed(plan.column.name, type(error).__name__)
     defaults: dict[str, FilledValues] = {}
@@ -276,7 +278,7 @@ def _batch(
                     filled, values, Missing.MISSING if plan.evaluates_none else None
                 )
             try:
-                processed[index] = _processed(plan, filled)
+                processed[index] = ready_made.make(index, plan, filled)
             except Exception as error:
                 raise context.in_statement(error, plan.column) from error
     batch = Batch(
@@ -292,23 +294,28 @@ def _batch(
         defaults,
         omitted,
     )
-    _make_ready_for_copy(batch, connection, types)
+    for index in ready_made.encoded:
+        # SQLAlchemy asks the type itself where it writes the rows after all.
+        batch.plans[index] = replace(batch.plans[index], processor=None)
+    _make_ready_for_copy(batch, connection, types, ready_made)
     return batch
 
 
-def _processed(plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
-    processor = plan.processor
-    return values if processor is None else [processor(value) for value in values]
-
-
-def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) -> None:
+def _make_ready_for_copy(
+    batch: Batch, connection: Connection, types: _Types, ready_made: ReadyMade
+) -> None:
     """Convert the values to what COPY writes as INSERT would, or say why it cannot."""
-    for plan, values in zip(batch.plans, batch.values, strict=True):
+    for index, (plan, values) in enumerate(zip(batch.plans, batch.values, strict=True)):
         assert plan.codec is not None
+        if index in ready_made.encoded:
+            if batch.copy_reason is None:
+                batch.copy_values.append(ready_made.encoded[index].values)
+            continue
         if batch.copy_reason is not None and plan.codec.casts_each:
             continue
         outcome = for_copy(plan.codec, plan.column, values, connection, types)
         if isinstance(outcome, Reason):
+            outcome = ready_made.refused.get(index, outcome)
             batch.copy_reason, batch.copy_values = batch.copy_reason or outcome, []
             batch.casts = batch.casts or not plan.codec.casts_each
             continue
@@ -317,6 +324,8 @@ def _make_ready_for_copy(batch: Batch, connection: Connection, types: _Types) ->
         converted, is_text = outcome
         batch.copy_values.append(converted)
         batch.binary = batch.binary and not is_text
+    if batch.copy_reason is None:
+        batch.copy_reason = ready_made.in_one_format(batch, connection)
 
 
 def is_sql(type_: type) -> bool:

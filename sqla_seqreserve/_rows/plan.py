@@ -13,7 +13,7 @@ from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._ids.catalogue import TableFacts, stored_name
+from .._ids.catalogue import ColumnFacts, TableFacts, stored_name
 from .._reasons import Reason
 from .._sqlalchemy.mapping import (
     attributes_to_columns,
@@ -24,11 +24,13 @@ from .._sqlalchemy.mapping import (
     is_sentinel,
     kept_with,
     key_columns,
+    of_dialect,
     plain_callable,
     prefers_eager_defaults,
     server_default_columns,
 )
-from .codecs import Codec, Refusal, codec_for, is_uniform
+from ..copy_codecs._codec import CopyColumn, Encoding, encoding_of, generation
+from .codecs import Codec, Refusal, codec_for, is_uniform, value_table
 
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -51,7 +53,8 @@ class ColumnPlan:
 
     ``casts``: INSERT of several rows makes of a value what neither COPY nor an INSERT of known keys
     would, so SQLAlchemy must number and write the rows. ``is_uniform``: the processor makes values
-    of one type, whatever it is given.
+    of one type, whatever it is given. ``encoding``: how a :class:`~sqla_seqreserve.CopyCodec`
+    writes the values that the processor has not seen; what that refuses goes by ``codec``.
     """
 
     column: Column[Any]
@@ -69,6 +72,12 @@ class ColumnPlan:
     """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
     is_of_class: bool = False
     """The default is a version or of the class: the ORM gives it, before those of columns."""
+    encoding: Encoding | None = None
+
+    @property
+    def is_made_ready(self) -> bool:
+        """Whether values are made into others, so that their types tell nothing."""
+        return self.processor is not None or self.encoding is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +138,7 @@ def insert_plan(
 ) -> InsertPlan:
     """The plan for these; computed once, and again when the mapping or the table has changed."""
     plans: dict[Any, InsertPlan] = kept_with(mapper).setdefault(InsertPlan, {})
-    key = (table, id(dialect))
+    key = (table, id(dialect), generation())
     plan = plans.get(key)
     source = attributes_to_columns(mapper, table)
     if plan is None or plan.facts is not facts or plan.source is not source:
@@ -231,18 +240,27 @@ def _plan_column(
 ) -> ColumnPlan:
     in_database = facts.columns.get(stored_name(column.name))
     codec: Codec | None = None
+    encoding: Encoding | None = None
     reason: Reason | None = None
     casts = False
+    if in_database is not None and not in_database.generated:
+        encoding = _encoding(column, in_database, dialect)
     if in_database is None:
         reason = why.no_column(table.name, column.name)
     elif in_database.generated:
         reason = why.computed(column.name)
     elif has_bind_expression(column.type, dialect):
-        reason = why.wrapped_in_sql(column.name)
+        if encoding is None:
+            reason = why.wrapped_in_sql(column.name)
+        else:
+            # Without the SQL around them, no value goes by COPY but those that are encoded.
+            codec = Codec(in_database.type_oid, casts_each=True)
     else:
         found = codec_for(column.type, in_database, dialect)
-        if isinstance(found, Refusal):
+        if isinstance(found, Refusal) and encoding is None:
             reason, casts = found.reason, found.casts
+        elif isinstance(found, Refusal):
+            codec = Codec(in_database.type_oid, casts_each=not found.casts)
         else:
             codec = found
     is_version = column is mapper.version_id_col
@@ -278,6 +296,21 @@ def _plan_column(
         is_uniform(column.type, dialect),
         None if attribute in orm_defaults or is_version else plain_callable(column.default),
         is_version or (attribute is not None and attribute in orm_defaults),
+        encoding,
+    )
+
+
+def _encoding(column: Column[Any], facts: ColumnFacts, dialect: Dialect) -> Encoding | None:
+    if facts.is_unknown_domain or value_table(dialect) is None:
+        return None
+    return encoding_of(
+        CopyColumn(
+            str(column.name),
+            of_dialect(column.type, dialect),
+            facts.type_name,
+            facts.type_text,
+            dialect,
+        )
     )
 
 

@@ -153,6 +153,12 @@ class _Psycopg2:
             inner=lambda values: exact_types(items_of(values)),
         )
 
+    def sends_bytes(self, connection: Connection) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
+        return True
+
     def adapted_otherwise(
         self,
         connection: Connection,  # noqa: ARG002  # psycopg2's adapters are global

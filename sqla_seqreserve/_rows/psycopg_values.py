@@ -40,9 +40,11 @@ from .checks import (
     without_scope,
     without_signed_nan,
 )
-from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
+from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
 
 _TEXT_OID: Final = 25
+
+_RAW: Final = Codec(BYTES, frozenset({bytes}))
 
 _ADDRESSES: Final = frozenset(
     {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
@@ -136,6 +138,13 @@ class _Psycopg:
             check,
             inner=lambda values: _inner(values, inner),
         )
+
+    def sends_bytes(self, connection: Connection) -> bool:
+        return self.adapted_otherwise(connection, _RAW, {bytes}) is None
+
+    def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
+        # Each value has a dumper of text too.
+        return True
 
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]

@@ -9,6 +9,7 @@ from typing import Final
 from .._reasons import Reason
 
 _NOTHING: Final = "nothing: SQLAlchemy executes it as it would without register()"
+_PSYCOPG: Final = "use psycopg: postgresql+psycopg://"
 _ONE_TYPE: Final = "give all rows values of one Python type in this column"
 
 # What rows hold
@@ -58,7 +59,22 @@ def not_processed(column: str, error: str) -> Reason:
 def unknown_types(column: str, types: str, declared: str) -> Reason:
     return Reason(
         f"{column} holds {types} for a column of type {declared}",
-        "give it the column's own Python type",
+        "give it the column's own Python type, or register a CopyCodec for the type",
+    )
+
+
+def refused_by_codec(column: str, why: str) -> Reason:
+    return Reason(
+        f"the CopyCodec of {column} refuses a value ({why})",
+        "nothing where the value is right: INSERT writes it",
+    )
+
+
+def not_as_text(column: str) -> Reason:
+    return Reason(
+        f"another column has the rows go as text, in which {column} holds a value that COPY and "
+        "INSERT may read otherwise",
+        _PSYCOPG,
     )
 
 

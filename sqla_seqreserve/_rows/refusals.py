@@ -106,7 +106,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         if codec is None and column.absent is not Absent.OMITTED:
             return column.reason
         may_omit = column.absent is Absent.OMITTED
-        if not (looks or may_omit) and codec is not None and column.processor is not None:
+        if not (looks or may_omit) and codec is not None and column.is_made_ready:
             continue
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
@@ -123,7 +123,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         if codec is None:
             if not some_lack:
                 return column.reason
-        elif column.processor is not None:
+        elif column.is_made_ready:
             continue
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
@@ -172,7 +172,7 @@ def _is_the_same(column: ColumnPlan, values: Sequence[Any]) -> bool:
     assert codec is not None
     if column.default is not None and not codec.is_own and None in values:
         return False
-    if column.processor is None:
+    if not column.is_made_ready:
         return codec.takes(values)
     # What a processor makes of values is not to be asked twice.
     return codec.is_own and (column.is_uniform or len(set(map(type, values)) - {type(None)}) < 2)

@@ -52,9 +52,9 @@ def committing_connection(uow: UOWTransaction) -> Connection | Reason:
     itself; or why nobody may commit it before.
     """
     session = uow.session
-    for name in _BETWEEN:
-        if getattr(session.dispatch, name):
-            return why.listener_between(name)
+    listens = listens_between(session)
+    if listens is not None:
+        return listens
     if type(session).flush is not Session.flush or "flush" in vars(session):
         return why.OWN_FLUSH
     transaction = _root_of(uow)
@@ -68,6 +68,14 @@ def committing_connection(uow: UOWTransaction) -> Connection | Reason:
         return why.GIVEN_CONNECTION
     found: Connection = connection
     return found
+
+
+def listens_between(session: Session) -> Reason | None:
+    """Who is told of what a session does between the last statement of its flush and the COMMIT."""
+    for name in _BETWEEN:
+        if getattr(session.dispatch, name):
+            return why.listener_between(name)
+    return None
 
 
 def leaves_work(uow: UOWTransaction) -> bool:

@@ -24,6 +24,7 @@ from sqlalchemy.sql import util as _sql_util
 from sqlalchemy.util import await_only
 
 from .listeners import interference_on
+from .pages import plain_pages
 
 _IS_2_0: Final = __version__.startswith("2.0.")
 """Whether ``handle_error`` does not hear of what a ``before_cursor_execute`` raises."""
@@ -132,7 +133,7 @@ class StatementContext:
             return
         # As ``Connection._exec_insertmany_context`` does.
         yield from _pages(
-            context.dialect._deliver_insertmanyvalues_batches,
+            plain_pages(context.dialect),
             connection=self._connection,
             cursor=context.cursor,
             statement=context.statement,

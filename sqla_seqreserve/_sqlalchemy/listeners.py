@@ -13,6 +13,7 @@ Each question looks at the present state of things, for a listener may come at a
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any, Final
 
@@ -24,6 +25,11 @@ from .._reasons import Reason
 _ADD_COMMENTS: Final = ("google.cloud.sqlcommenter.", "opentelemetry.instrumentation.sqlalchemy.")
 """Modules whose listeners are registered as such that may change a statement, and add a comment to
 it at most.
+"""
+
+_FOR_OTHERS: Final = {"geoalchemy2.admin.": "geoalchemy2.admin.dialects.postgresql"}
+"""Modules that listen to ``before_execute`` on every engine and hand on to one for the dialect, if
+that has a function of the name; and theirs for PostgreSQL.
 """
 
 _SENDING: Final = (
@@ -47,9 +53,10 @@ def interference_on(connection: Connection) -> Reason | None:
     """
     if connection._has_events or connection.engine._has_events:
         dispatch = connection.dispatch
-        if dispatch.before_execute or dispatch.after_execute:
-            name = "before_execute" if dispatch.before_execute else "after_execute"
-            return why.listener_to(name)
+        if not all(map(_is_for_others, dispatch.before_execute)):
+            return why.listener_to("before_execute")
+        if dispatch.after_execute:
+            return why.listener_to("after_execute")
         for listener in dispatch.before_cursor_execute:
             if not _lets_pass(listener):
                 return why.CHANGING_LISTENER
@@ -92,6 +99,18 @@ def _within(listener: Any) -> Any:
     return listener
 
 
+def statements_stay(connection: Connection) -> bool:
+    """Whether what is sent is what SQLAlchemy made: no listener returns another statement, be it
+    the same one with a comment, and nobody else makes or executes it.
+    """
+    if interference_on(connection) is not None:
+        return False
+    if not (connection._has_events or connection.engine._has_events):
+        return True
+    listeners = connection.dispatch.before_cursor_execute
+    return all(_innermost(listener) is None for listener in listeners)
+
+
 def execution_elsewhere(dialect: Dialect) -> Reason | None:
     """Why a statement may be made or executed by somebody else than SQLAlchemy and its driver, so
     that nothing can be done in its place; ``None``: it is not.
@@ -126,18 +145,31 @@ def _is_compiled_otherwise(element: Any) -> bool:
     return "postgresql" in dispatcher.specs or not _module(default).startswith(_STOCK)
 
 
+def _is_for_others(listener: Any) -> bool:
+    """Whether a ``before_execute`` listener does nothing on PostgreSQL."""
+    acts = _FOR_OTHERS.get(_module(listener))
+    return acts is not None and not hasattr(sys.modules.get(acts), "before_execute")
+
+
 def _lets_pass(listener: Any) -> bool:
     """Whether a ``before_cursor_execute`` listener leaves the statement and its parameters as they
     are, but for a comment.
     """
-    module = _module(listener)
-    if not module.startswith(_STOCK):
-        return module.startswith(_ADD_COMMENTS)
+    innermost = _innermost(listener)
+    return innermost is None or _module(innermost).startswith(_ADD_COMMENTS)
+
+
+def _innermost(listener: Any) -> Any:
+    """The application's own ``before_cursor_execute`` listener, for which something is put in the
+    place of the statement; ``None``: it returns nothing.
+    """
+    if not _module(listener).startswith(_STOCK):
+        return listener
     # Around one that returns nothing, or that is to be called by names.
     if listener.__name__ == _WRAPPED:
-        return True
+        return None
     within = dict(zip(listener.__code__.co_freevars, listener.__closure__ or (), strict=True))
-    return "fn" in within and _lets_pass(within["fn"].cell_contents)
+    return _innermost(within["fn"].cell_contents) if "fn" in within else listener
 
 
 def _module(function: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table
+from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table, bindparam
 from sqlalchemy import Sequence as Sequence_
 from sqlalchemy.orm import Mapper, registry
 from sqlalchemy.orm import attributes as _attributes
@@ -56,8 +56,18 @@ def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], 
 
 
 def has_bind_expression(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Whether the type wraps its values in SQL, which COPY cannot do."""
-    return bool(type_.dialect_impl(dialect)._has_bind_expression or type_._has_bind_expression)
+    """Whether the type wraps its values in SQL, which COPY cannot do. One that returns what it is
+    given wraps nothing: a type may do so for some of its settings alone.
+    """
+    if not type_.dialect_impl(dialect)._has_bind_expression:
+        return bool(type_._has_bind_expression)
+    parameter = bindparam("value", type_=type_)
+    return type_.dialect_impl(dialect).bind_expression(parameter) is not parameter
+
+
+def of_dialect(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    """The type as the dialect takes it: of one with variants, the dialect's."""
+    return type_.dialect_impl(dialect)
 
 
 def hands_on_keys(mapper: Mapper[Any], table: Table) -> bool:

@@ -36,7 +36,7 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class CompiledMany:
-    """A compiled INSERT, UPDATE or DELETE of one table, of which nothing comes back.
+    """A compiled INSERT, UPDATE or DELETE of one table. Values may come back of an INSERT alone.
 
     :param doubles_percents: a percent sign stands twice in the text, for a driver that puts values
         in place of ``%(name)s``.
@@ -50,8 +50,8 @@ class CompiledMany:
 
 
 def compiled_many(context: Any) -> CompiledMany | None:
-    """The statement of an execution context; ``None`` where it is none of these, or returns rows,
-    or concerns other tables.
+    """The statement of an execution context; ``None`` where it is none of these, or an UPDATE or
+    DELETE that returns rows, or concerns other tables.
     """
     compiled = context.compiled
     if compiled is None or compiled.compile_state is None:
@@ -62,7 +62,7 @@ def compiled_many(context: Any) -> CompiledMany | None:
     if (
         kind is None
         or not isinstance(statement.table, Table)
-        or compiled.effective_returning
+        or (compiled.effective_returning and kind != "insert")
         or compiled.ctes
         or getattr(state, "_extra_froms", None)
     ):

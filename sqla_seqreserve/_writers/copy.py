@@ -55,9 +55,25 @@ def refused_types(connection: Connection, plan: InsertPlan) -> Reason | None:
     oids = (
         plan.facts.columns[column.column.name].type_oid
         for column in plan.columns
-        if column.codec is not None
+        # Others are written as text.
+        if column.codec is not None and column.codec.binary and column.encoding is None
     )
     return driver.refuses_types(connection.connection, oids)
+
+
+def encodes_keys_apart(connection: Connection, plan: InsertPlan) -> bool:
+    """Whether an INSERT with known keys hands values to an encoder of the driver's that takes none
+    of them, where one that the database numbers has the server read their text.
+    """
+    driver = driver_on(connection)
+    if driver is None:
+        return False
+    oids = (
+        plan.facts.columns[column.column.name].type_oid
+        for column in plan.columns
+        if column.codec is not None and not column.codec.binary and not column.codec.casts_each
+    )
+    return driver.encodes(connection.connection, oids)
 
 
 def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
@@ -67,8 +83,6 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
     """
     driver = driver_on(connection)
     assert driver is not None
-    if driver.types != "psycopg":
-        rows.binary = driver.types == "asyncpg"
     taken = 0
 
     def copy(cursor: Any, statement: str, parameters: Any) -> None:  # noqa: ARG001  # a job's

@@ -32,6 +32,7 @@ from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere
+from .._sqlalchemy.pages import Whole
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
 from .copy import copy_statement, no_copy_reason
 from .many_sql import (
@@ -52,8 +53,13 @@ _ARRAY_ROW: Final = 8.0
 COPIED_FROM: Final = 200
 """So many new rows are written faster by COPY than from arrays."""
 
-_UNTYPED: Final = frozenset({"text", "varchar"})
-"""Types of a column to which an untyped string and a text are the same."""
+_RETURNED_FROM: Final = 50
+"""So many new rows that come back are written faster from arrays than by pages of ``VALUES``."""
+
+_STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
+"""What a value is to a column of these types if SQLAlchemy does not cast it: an untyped string is a
+text, and a ``Decimal`` numeric.
+"""
 
 _ANYTHING: Final = Codec(oid=0)
 
@@ -75,12 +81,15 @@ def write_many(
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
-    if not pays(driver, rows, connection, fewest):
+    is_whole = False
+    if isinstance(parameters, Whole):
+        is_whole, parameters = True, parameters.given
+    elif not pays(driver, rows, connection, fewest):
         return of_rows.FEW
     if statement is not context.statement or parameters is not context.parameters:
         return of_rows.STATEMENT_CHANGED
     rewriting = rewriting_of(context, statement)
-    if rewriting is None:
+    if rewriting is None or (rewriting.returning and not is_whole):
         return of_rows.NOT_PLAIN
     if driver.transaction_status(connection.connection) == "autocommit" or not sees_the_present(
         connection
@@ -100,7 +109,12 @@ def write_many(
             catalogue.forget(connection, [name])
         return reason
     copied: CopyRows | None = None
-    if rewriting.is_row and (fewest is not None or rows >= COPIED_FROM):
+    # What COPY wrote does not come back.
+    if (
+        rewriting.is_row
+        and not rewriting.returning
+        and (is_whole or fewest is not None or rows >= COPIED_FROM)
+    ):
         copied = _copy_rows(connection, rewriting, parameters, facts)
     arrays: Mapping[str | int, ArrayText] | Reason = {}
     if copied is None:
@@ -153,8 +167,8 @@ def _copy_rows(
     assert driver is not None
     if driver.refuses_types(connection.connection, oids) is not None:
         return None
-    if driver.types != "psycopg":
-        binary = driver.types == "asyncpg"
+    if driver.types == "asyncpg" and not binary:
+        return None
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
@@ -166,6 +180,23 @@ def pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) 
     if fewest is not None:
         return rows >= fewest
     return _costs_less(driver, rows, database_of(connection.dialect).distance.round_trip)
+
+
+def pays_whole(context: Any, fewest: int | None) -> bool:
+    """Whether the rows of an INSERT of which SQLAlchemy would make pages are written at once, as
+    far as it is told before anything is known of the table.
+
+    :param fewest: as in :func:`pays`.
+    """
+    driver = driver_on(context.root_connection)
+    if driver is None or not driver.takes_scripts:
+        return False
+    returns = bool(context.compiled.effective_returning)
+    if returns and not driver.scripts_return:
+        return False
+    if fewest is not None:
+        return len(context.parameters) >= fewest
+    return len(context.parameters) >= (_RETURNED_FROM if returns else COPIED_FROM)
 
 
 def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:
@@ -231,8 +262,8 @@ def _arrays(
         stored = None
         if column is not None and not types:
             stored = column.type_text
-        elif column is not None and column.type_name in _UNTYPED:
-            stored = "TEXT"
+        elif column is not None:
+            stored = _STORED.get(column.type_name)
         # What is made of a number for these depends on what kind of number it is.
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)

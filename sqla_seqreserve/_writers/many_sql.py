@@ -55,6 +55,7 @@ class Rewriting:
     :param assigned: the columns that an UPDATE sets.
     :param columns: of a placeholder that stands for a column's own value, the column's name.
     :param is_row: of an INSERT: its values are those of the columns, and no expression.
+    :param returning: of an INSERT: what is behind the row, if values come back.
     """
 
     many: CompiledMany
@@ -64,6 +65,7 @@ class Rewriting:
     assigned: frozenset[str]
     columns: Mapping[str | int, str]
     is_row: bool = False
+    returning: str = ""
 
 
 _rewritings: WeakKeyDictionary[Any, dict[str, Rewriting | None]] = WeakKeyDictionary()
@@ -106,17 +108,7 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
     if many.doubles_percents:
         head, condition = head.replace("%%", "%"), condition.replace("%%", "%")
     if inserts:
-        # One row in brackets, and nothing behind it.
-        if not (condition.startswith("(") and condition.endswith(")")) or "(" in condition[1:-1]:
-            return None
-        condition = condition[1:-1]
-        if not sees_nothing_else(words(condition) or "("):
-            return None
-        columns = _inserted(head)
-        values = ", ".join(f"{source}.{name}" for name in names.values())
-        is_row = condition == values and len(columns) == len(names)
-        by_key = dict(zip(names, columns, strict=True)) if is_row else {}
-        return Rewriting(many, head, condition, (), frozenset(), by_key, is_row)
+        return _inserting(many, head, condition, names)
     assigned = frozenset[str]()
     if many.kind == "update":
         before_where = words(head) or ""
@@ -131,6 +123,39 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
         key for key, name in names.items() if name in compared and compared[name] not in assigned
     )
     return Rewriting(many, head, condition, keys, assigned, _columns(many))
+
+
+_SORTED: Final = re.compile(r"\) AS imp_sen\([^()]*, sen_counter\) ORDER BY sen_counter ")
+"""What SQLAlchemy puts behind rows that are to come back in their order."""
+
+_SELECTED: Final = re.compile(r" SELECT (p0\b.*) FROM \($", re.DOTALL)
+
+
+def _inserting(
+    many: CompiledMany, head: str, condition: str, names: Mapping[str | int, str]
+) -> Rewriting | None:
+    """An INSERT: one row in brackets, and nothing behind it but what comes back of that row."""
+    row, _, behind = condition.partition(")")
+    if row[:1] != "(" or "(" in row[1:]:
+        return None
+    row, returning, into = row[1:], behind.strip(), head
+    selected, is_sorted = _SELECTED.search(head), _SORTED.match(behind)
+    if selected is not None and is_sorted is not None:
+        into, returning = head[: selected.start()], behind[is_sorted.end() :]
+    elif selected is not None or is_sorted is not None:
+        return None
+    if returning and (not returning.startswith("RETURNING ") or _OURS in returning):
+        return None
+    for part in (row, returning):
+        bare = words(part)
+        if bare is None or not sees_nothing_else(bare):
+            return None
+    columns = _inserted(into)
+    values = ", ".join(f"{_SENT}.{name}" for name in names.values())
+    is_row = row == values and len(columns) == len(names)
+    by_key = dict(zip(names, columns, strict=True)) if is_row else {}
+    behind = behind if is_sorted else returning
+    return Rewriting(many, head, row, (), frozenset(), by_key, is_row, behind)
 
 
 def _inserted(head: str) -> list[str]:
@@ -189,13 +214,21 @@ def many_statement(
     """The statement for all rows."""
     names = [_column(number) for number in range(len(arrays))]
     values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
+    if rewriting.many.kind != "insert":
+        # The planner sees how long a constant is, and reads a whole table of 50,000 rows, twice,
+        # rather than look 2,000 of them up in an index. A subquery keeps the length from it.
+        values = [f"(SELECT {value})" for value in values]
     sent = (
         f"SELECT * FROM unnest({', '.join(values)}) WITH ORDINALITY "  # noqa: S608  # as above
         f"AS {_SENT} ({', '.join([*names, _NUMBER])})"
     )
     head, condition = rewriting.head, rewriting.condition
     if rewriting.many.kind == "insert":
-        return f"{head} SELECT {condition} FROM ({sent}) {_SENT}"  # noqa: S608  # as above
+        behind, rows = rewriting.returning, f"FROM ({sent}) {_SENT}"
+        if behind.startswith(")"):
+            return f"{head}SELECT {condition}, {_NUMBER} {rows}{behind}"
+        # In their order, for defaults count and rows come back as they were inserted.
+        return f"{head} SELECT {condition} {rows} ORDER BY {_NUMBER} {behind}"
     word, strength = "USING", "UPDATE"
     if rewriting.many.kind == "update":
         word, strength = "FROM", "NO KEY UPDATE"

@@ -52,6 +52,7 @@ CORE_FLOORS = (
     ("_flush",),
     ("_writers",),
     ("_rows",),
+    ("copy_codecs",),
     ("health",),
     ("_ids",),
     ("_drivers",),
@@ -95,7 +96,13 @@ CONFINED = {
     "rich": (f"{PACKAGE}.cli",),
     "pyarrow": (f"{PACKAGE}._bulk.rows",),
     "prometheus_client": (f"{PACKAGE}.metrics",),
-    "numpy": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
+    "numpy": (
+        f"{PACKAGE}.portfolio",
+        f"{PACKAGE}.cli",
+        f"{PACKAGE}.copy_codecs._vectors",
+    ),
+    "pgvector": (f"{PACKAGE}.copy_codecs._vectors",),
+    "geoalchemy2": (f"{PACKAGE}.copy_codecs._geometries",),
     "scipy": (f"{PACKAGE}.portfolio",),
     "factory": (f"{PACKAGE}.portfolio",),
     "vega_datasets": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
@@ -281,7 +288,7 @@ AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
     *(f"{PACKAGE}.{room}" for room in ("_drivers", "_sqlalchemy", "_database")),
     *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons")),
-    *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors")),
+    *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors", "copy_codecs")),
 )
 LATER = (
     f"{PACKAGE}._flush.explain",

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from sqla_seqreserve import register
-from sqla_seqreserve._drivers.psycopg_prepared import begin_along
+from sqla_seqreserve._drivers.psycopg_along import travel_along
 from sqla_seqreserve.testing import Wire, round_trips
 
 
@@ -58,7 +58,7 @@ def test_begin_travels_along(wire: Wire, threshold: int | None) -> None:
     with connected(wire, prepare_threshold=threshold) as connection:
         for number in range(8):
             with connection.cursor() as cursor:
-                begin_along(cursor)
+                travel_along(cursor)
                 with wire.counting() as count:
                     cursor.execute("SELECT %s::int + %s::int, pg_backend_pid() > 0", (number, 1))
                 assert count.round_trips == 1
@@ -82,7 +82,7 @@ def test_the_settings_of_the_transaction_travel_too(wire: Wire) -> None:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         connection.read_only = True
         cursor = connection.cursor()
-        begin_along(cursor)
+        travel_along(cursor)
         cursor.execute(
             "SELECT current_setting('transaction_isolation'), "
             "current_setting('transaction_read_only')"
@@ -97,7 +97,7 @@ def test_nothing_begins_in_autocommit_nor_twice(wire: Wire, begun: bool) -> None
         cursor = connection.cursor()
         if begun:
             cursor.execute("SELECT 1")
-        begin_along(cursor)
+        travel_along(cursor)
         cursor.execute("SELECT 2")
         assert cursor.fetchone() == (2,)
         expected = "INTRANS" if begun else "IDLE"
@@ -108,7 +108,7 @@ def test_a_cursor_that_binds_by_itself_is_left_alone(wire: Wire) -> None:
     """Client-side binding sends in its own way, BEGIN before it."""
     with connected(wire, cursor_factory=psycopg.ClientCursor) as connection:
         cursor = connection.cursor()
-        begin_along(cursor)
+        travel_along(cursor)
         assert type(cursor) is psycopg.ClientCursor
         cursor.execute("SELECT %s", ("x",))
         assert cursor.fetchone() == ("x",)
@@ -118,12 +118,12 @@ def test_a_refused_statement_leaves_a_failed_transaction(wire: Wire) -> None:
     """The error is psycopg's, and the transaction has to be rolled back, as ever."""
     with connected(wire) as connection:
         cursor = connection.cursor()
-        begin_along(cursor)
+        travel_along(cursor)
         with pytest.raises(psycopg.errors.NotNullViolation):
             cursor.execute("INSERT INTO public.item (name) VALUES (%s)", (None,))
         assert connection.info.transaction_status.name == "INERROR"
         connection.rollback()
-        begin_along(cursor)
+        travel_along(cursor)
         with pytest.raises(psycopg.DataError, match="NUL"):
             cursor.execute("SELECT %s", ("a\0b",))
         assert connection.info.transaction_status.name == "IDLE"

@@ -61,6 +61,23 @@ class Leaf(Branch):
     colour: Mapped[str | None] = mapped_column(String(8))
 
 
+class Numbered(_Tree, Base):
+    """The same, with keys of a sequence."""
+
+    __tablename__ = "numbered"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "base"}
+    kind: Mapped[str] = mapped_column(String(8))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("numbered.id"))
+    parent: Mapped[Numbered | None] = relationship(remote_side="Numbered.id")
+
+
+class NumberedLeaf(Numbered):
+    __tablename__ = "numbered_leaf"
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "leaf"}
+    id: Mapped[int] = mapped_column(ForeignKey("numbered.id"), primary_key=True)
+    colour: Mapped[str | None] = mapped_column(String(8))
+
+
 class Other(Base):
     __tablename__ = "other"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -248,20 +265,47 @@ def test_a_refused_root(
     both(twin_urls, Base, trial, way=way, driver=driver)
 
 
-REFUSED: dict[str, tuple[type[Any], dict[str, str]]] = {
-    "row": (Branch, {"name": "too long a name"}),
-    "row of the base": (Leaf, {"name": "too long a name"}),
-    "joined row": (Leaf, {"colour": "too long a colour"}),
+REFUSED: dict[str, tuple[bool, dict[str, str]]] = {
+    "row": (False, {"name": "too long a name"}),
+    "row of the base": (True, {"name": "too long a name"}),
+    "joined row": (True, {"colour": "too long a colour"}),
 }
 
 
+def beside(
+    base: type[Any], joined: type[Any], what: str, generation: int, rows: int, *, keys: bool
+) -> list[Any]:
+    """Trees, a few generations high, with an object that will be refused in one of them."""
+    every: list[Any] = []
+
+    def planted(model: type[Any], **values: Any) -> Any:
+        every.append(model(id=f"n{len(every)}", **values) if keys else model(**values))
+        return every[-1]
+
+    is_joined, values = REFUSED[what]
+    above = [planted(base) for _ in range(rows)]
+    for level in range(3):
+        if level == generation:
+            below = {"parent": above[0]} if level else {}
+            planted(joined if is_joined else base, **below, **values)
+        above = [planted(base, parent=one) for one in above]
+    return every
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("way", SETTINGS[:3], ids=str)
+@pytest.mark.parametrize("way", [*SETTINGS[:3], WAYS[5]], ids=str)
 @pytest.mark.parametrize("rows", [1, 60])
 @pytest.mark.parametrize("generation", [0, 1, 2])
 @pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("models", [(Branch, Leaf), (Numbered, NumberedLeaf)], ids=["own", "ids"])
 def test_a_refused_object_beside_a_tree(
-    twin_urls: tuple[str, str], way: Way, what: str, generation: int, rows: int, driver: str
+    twin_urls: tuple[str, str],
+    way: Way,
+    models: tuple[type[Any], type[Any]],
+    what: str,
+    generation: int,
+    rows: int,
+    driver: str,
 ) -> None:
     """Children hold the keys of those generations that were saved whole before the refusal, and of
     no row that was written beside the refused one.
@@ -269,20 +313,14 @@ def test_a_refused_object_beside_a_tree(
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
-            above: list[Any] = [Branch(id=f"r{number}") for number in range(rows)]
-            nodes = list(above)
-            refused: Any = None
-            for level in range(3):
-                if level == generation:
-                    below = {"parent": above[0]} if level else {}
-                    model, values = REFUSED[what]
-                    refused = model(id="no", **below, **values)
-                above = [Branch(id=f"{level}_{n}", parent=one) for n, one in enumerate(above)]
-                nodes += above
-            session.add_all([*nodes, refused])
+            nodes = beside(*models, what, generation, rows, keys=models[0] is Branch)
+            session.add_all(nodes)
             with pytest.raises(SQLAlchemyError) as error:
                 session.flush()
-            left = [node.__dict__.get("parent_id") for node in [*nodes, refused]]
+            left = []
+            for node in nodes:
+                held = node.__dict__.get("parent_id")
+                left.append((held is not None, held is None or held == node.parent.id))
             session.rollback()
             return refusal(error.value), left
 

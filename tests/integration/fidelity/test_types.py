@@ -7,19 +7,17 @@ that stock took are flushed together.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import enum
 import ipaddress
 import json
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from fixtures.twins import Twins, differences
+from fixtures.type_cases import Case, Side, case, differences_as_text, differences_on
 from sqlalchemy import (
     ARRAY,
     CHAR,
@@ -28,21 +26,17 @@ from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
     Boolean,
-    Column,
     Date,
     DateTime,
-    Engine,
     Enum,
     Float,
     Integer,
     Interval,
     LargeBinary,
-    MetaData,
     Numeric,
     PickleType,
     SmallInteger,
     String,
-    Table,
     Text,
     Time,
     TypeDecorator,
@@ -51,17 +45,10 @@ from sqlalchemy import (
     create_engine,
     func,
     null,
-    select,
-    text,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import Range
-from sqlalchemy.exc import StatementError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Session, registry, sessionmaker
-
-from sqla_seqreserve import FlushReport, register
 
 
 class Colour(enum.Enum):
@@ -225,26 +212,9 @@ DOCUMENTS: list[Any] = [
 ]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A column type and its values; COPY must write all that stock takes but ``elsewhere``."""
-
-    name: str
-    type_: Any
-    values: Sequence[Any]
-    elsewhere: Sequence[Any] = ()
-    ddl: Sequence[str] = ()
-    column: str = ""
-    never_copy: bool = False
-
-
 def _multirange(*ranges: Range[int]) -> Any:
     # MultiRange is of SQLAlchemy 2.0.26 and later; before, a list is one.
     return getattr(pg, "MultiRange", list)(ranges)
-
-
-def case(name: str, type_: Any, values: Sequence[Any], **options: Any) -> Any:
-    return pytest.param(Case(name, type_, values, **options), id=name)
 
 
 CASES = [
@@ -588,82 +558,6 @@ CASES = [
 ]
 
 
-class Side:
-    """One database with the case's table, and what its session leaves for each value."""
-
-    def __init__(
-        self, engine: Engine, item: Case, settings: dict[str, Any] | None, as_text: bool = False
-    ) -> None:
-        self.as_text = as_text
-        self.engine, self.reports = engine, list[FlushReport]()
-        metadata, mappers = MetaData(), registry()
-        table = Table(
-            "holder", metadata, Column("id", Integer, primary_key=True), Column("value", item.type_)
-        )
-        if as_text:
-            # It has no binary format, so that the COPY is one in text.
-            table.append_column(Column("beside", pg.MACADDR))
-        self.model = type("Holder", (), {})
-        mappers.map_imperatively(self.model, table)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-            connection.exec_driver_sql("CREATE SCHEMA public")
-            for statement in item.ddl:
-                connection.exec_driver_sql(statement)
-            metadata.create_all(connection, checkfirst=False)
-            if item.column:
-                connection.exec_driver_sql("ALTER TABLE holder DROP COLUMN value")
-                connection.exec_driver_sql(f"ALTER TABLE holder ADD COLUMN value {item.column}")
-        factory = sessionmaker(engine)
-        if settings is not None:
-            register(factory, **settings).on_flush(self.reports.append)
-        self.session: Session = factory()
-
-    def flush(self, values: Sequence[Any]) -> tuple[Any, set[str]]:
-        """What comes of flushing these values together, and the writers."""
-        self.reports.clear()
-        items = [self.model() for _ in values]
-        for item, value in zip(items, values, strict=True):
-            item.value = value
-            if self.as_text:
-                item.beside = "08:00:2b:01:02:03"
-        session = self.session
-        try:
-            with session.begin_nested():
-                session.add_all(items)
-                session.flush()
-                after = [repr(vars(item).get("value", "(unloaded)")) for item in items]
-                keys = [item.id for item in items]
-                session.expire_all()
-                loaded = [repr(item.value) for item in items]
-                query = select(text("value::text")).select_from(text("holder"))
-                stored = session.execute(
-                    query.where(text("id = any(:keys)")).order_by(text("id")), {"keys": keys}
-                )
-                return [after, loaded, list(stored.scalars())], self.writers()
-        except StatementError as error:
-            # Driver and server refuse some values at different places in text and binary format;
-            # the error belongs to the same class of the DBAPI's either way.
-            return (type(error).__qualname__, dbapi_class(error.orig)), self.writers()
-        except Exception as error:
-            return type(error).__qualname__, self.writers()
-        finally:
-            session.expunge_all()
-
-    def writers(self) -> set[str]:
-        return {
-            f"{entry.writer}: {entry.reason}" if entry.reason else entry.writer
-            for report in self.reports
-            for entry in report.entries
-        }
-
-
-def dbapi_class(error: BaseException | None) -> str:
-    """The class by which the DBAPI's specification knows an error."""
-    family = (cls for cls in type(error).__mro__ if not getattr(cls, "sqlstate", None))
-    return next(family).__name__
-
-
 @pytest.mark.parametrize("item", CASES)
 def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
     """The value in the database, the attribute, or the error is that of stock SQLAlchemy."""
@@ -693,76 +587,8 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
 def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
     """On every driver COPY leaves what stock leaves on the same driver."""
-    if driver == "psycopg2":
-        engines = [
-            create_engine(engine.url.set(drivername="postgresql+psycopg2"))
-            for engine in (twins.stock, twins.ours)
-        ]
-        try:
-            found = differences_by_type(engines, item)
-        finally:
-            for engine in engines:
-                engine.dispose()
-    else:
-        found = asyncio.run(differences_by_type_async(twins, item))
+    found = differences_on(twins, driver, item)
     assert not found, "\n".join(found)
-
-
-# Stock writes these values alone in another way than with others: psycopg2's statement of several
-# rows casts to the model's integer, and one float that is no number makes floats of all numbers.
-DEPENDS_ON_THE_BATCH = {
-    ("psycopg2", "bigint column of an integer"),
-    ("psycopg2", "numeric"),
-}
-
-
-async def differences_by_type_async(twins: Twins, item: Case) -> list[str]:
-    """The same below asynchronous engines."""
-    engines = [
-        create_async_engine(engine.url.set(drivername="postgresql+asyncpg"))
-        for engine in (twins.stock, twins.ours)
-    ]
-    try:
-        async with engines[0].connect() as connection:
-            return await connection.run_sync(
-                lambda _: differences_by_type([engine.sync_engine for engine in engines], item)
-            )
-    finally:
-        for engine in engines:
-            await engine.dispose()
-
-
-def differences_by_type(engines: Sequence[Engine], item: Case) -> list[str]:
-    """Where the values differ, each alone and those of one type together."""
-    stock, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
-    found: list[str] = []
-    taken = []
-    with stock.session, ours.session:
-        for value in item.values:
-            expected, actual = stock.flush([value])[0], ours.flush([value])[0]
-            found += differences(repr(value), actual, expected)
-            if isinstance(expected, list):
-                taken.append(value)
-        for type_ in dict.fromkeys(map(type, taken)):
-            together = [value for value in taken if type(value) is type_]
-            if (engines[0].driver, item.name) in DEPENDS_ON_THE_BATCH:
-                together = together[:1]
-            expected, actual = stock.flush(together)[0], ours.flush(together)[0]
-            found += differences(f"{type_.__name__} together", actual, expected)
-    return found
-
-
-def differences_as_text(twins: Twins, item: Case, taken: Sequence[Any]) -> list[str]:
-    """Where the values differ that go with a column for which COPY has text alone."""
-    stock = Side(twins.stock, item, None, as_text=True)
-    ours = Side(twins.ours, item, {"copy_min_rows": 1}, as_text=True)
-    found = []
-    with stock.session, ours.session:
-        for type_ in dict.fromkeys(map(type, taken)):
-            together = [value for value in taken if type(value) is type_]
-            expected, actual = stock.flush(together)[0], ours.flush(together)[0]
-            found += differences(f"{type_.__name__} as text", actual, expected)
-    return found
 
 
 def test_naive_times_are_of_the_connections_time_zone(twins: Twins) -> None:

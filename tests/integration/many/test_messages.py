@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, select, text, update
+from sqlalchemy import Engine, Numeric, create_engine, event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -25,6 +26,7 @@ class Apple(Base):
     __table_args__ = {"schema": "public"}  # declarative's own name
     id: Mapped[int] = mapped_column(primary_key=True)
     number: Mapped[int]
+    price: Mapped[Decimal] = mapped_column(Numeric(9, 2), default=Decimal("0.5"))
 
 
 ROWS = 300
@@ -74,6 +76,7 @@ def counted(wire: Wire, driver: str, act: Callable[[Session], Any], *, registere
 def change(session: Session) -> None:
     for apple in session.scalars(select(Apple)):
         apple.number += 1
+        apple.price += Decimal("0.125")
     session.commit()
 
 

@@ -168,14 +168,10 @@ def everything(count: int) -> Act:
 
 @DRIVERS
 def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str) -> None:
-    """Changed and deleted objects and removed links are written as one statement, of psycopg and
-    asyncpg added links too; psycopg2's go as SQLAlchemy sends them, with the reason.
-    """
+    """Changed and deleted objects, and added and removed links, are written as one statement."""
     _, updated, linked, unlinked, deleted = run(tables.url, driver, everything(MANY))
     assert lines(updated) == {("Node", "update", MANY, "copy", None)}
-    pages = ("orm", "SQLAlchemy sends many rows in one statement")
-    writer = pages if driver == "psycopg2" else ("copy", None)
-    assert lines(linked) == {("links", "link", MANY, *writer)}
+    assert lines(linked) == {("links", "link", MANY, "copy", None)}
     assert lines(unlinked) == {("links", "unlink", MANY, "copy", None)}
     assert lines(deleted) == {("Node", "delete", MANY, "copy", None)}
     assert linked.entries[0].model is LINKS

@@ -1,0 +1,111 @@
+"""Columns that a CopyCodec makes ready for COPY, beside those that go by their Python types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from .._reasons import Reason
+from ..copy_codecs._codec import Encoding
+from . import reasons as of_rows
+from .codecs import BYTES, value_table
+from .plan import ColumnPlan
+
+if TYPE_CHECKING:
+    from .division import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A column's values as a CopyCodec made them, in text or binary format."""
+
+    values: Sequence[Any]
+    is_text: bool
+
+
+@dataclass(slots=True, eq=False)
+class ReadyMade:
+    """What CopyCodecs made of columns, by their places; and why they refused others.
+
+    :param prefers_text: a column of these rows never goes in binary format.
+    """
+
+    prefers_text: bool
+    encoded: dict[int, Encoded] = field(default_factory=dict)
+    refused: dict[int, Reason] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plans: Iterable[ColumnPlan]) -> ReadyMade:
+        """Nothing yet, of these columns."""
+        return cls(any(map(_needs_text, plans)))
+
+    def make(self, index: int, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
+        """The values as SQLAlchemy would hand them to the driver; or unchanged, where the column's
+        codec has made what COPY sends.
+        """
+        if plan.encoding is not None:
+            outcome = _encoded(plan, plan.encoding, values, prefers_text=self.prefers_text)
+            if isinstance(outcome, Encoded):
+                self.encoded[index] = outcome
+                return values
+            self.refused[index] = outcome
+        processor = plan.processor
+        return values if processor is None else [processor(value) for value in values]
+
+    def in_one_format(self, batch: Batch, connection: Connection) -> Reason | None:
+        """Have all columns in the format that one of them needs; or say why they cannot be."""
+        table = value_table(connection.dialect)
+        assert table is not None
+        batch.binary = batch.binary and not any(each.is_text for each in self.encoded.values())
+        if batch.binary and self.encoded:
+            batch.binary = table.sends_bytes(connection)
+        for index, each in self.encoded.items():
+            if batch.binary:
+                # The driver sends bytes as they are for a column of bytes.
+                batch.oids[index] = BYTES
+            elif not each.is_text:
+                again = _as_text(batch.plans[index], batch.values[index])
+                if not isinstance(again, Encoded):
+                    return again
+                batch.copy_values[index] = again.values
+        if batch.binary:
+            return None
+        for index, (plan, values) in enumerate(zip(batch.plans, batch.copy_values, strict=True)):
+            assert plan.codec is not None
+            if index not in self.encoded and not table.writes_as_text(plan.codec, values):
+                return of_rows.not_as_text(plan.column.name)
+        return None
+
+
+def _as_text(plan: ColumnPlan, values: Sequence[Any]) -> Encoded | Reason:
+    assert plan.encoding is not None
+    if plan.encoding.text is None:
+        return of_rows.refused_by_codec(plan.column.name, "it has no text format")
+    return _encoded(plan, plan.encoding, values, prefers_text=True)
+
+
+def _needs_text(plan: ColumnPlan) -> bool:
+    if plan.encoding is not None:
+        return plan.encoding.binary is None
+    return plan.codec is not None and not plan.codec.binary
+
+
+def _encoded(
+    plan: ColumnPlan, encoding: Encoding, values: Sequence[Any], *, prefers_text: bool
+) -> Encoded | Reason:
+    is_text = encoding.binary is None or (prefers_text and encoding.text is not None)
+    encode = encoding.text if is_text else encoding.binary
+    assert encode is not None
+    try:
+        found = encode(values)
+    except Exception as error:
+        return of_rows.refused_by_codec(plan.column.name, f"{type(error).__name__}: {error}")
+    kind = str if is_text else bytes
+    if len(found) != len(values) or not set(map(type, found)) <= {kind, NoneType}:
+        what = f"it must return {kind.__name__} or None for each of {len(values)} values"
+        return of_rows.refused_by_codec(plan.column.name, what)
+    return Encoded(found, is_text)

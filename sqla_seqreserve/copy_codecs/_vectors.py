@@ -1,0 +1,249 @@
+"""pgvector's types: vector, halfvec and sparsevec, in binary format and as text.
+
+pgvector sends the text of a list's numbers as doubles, of an array's as they are in the column, and
+the server reads either into four bytes (and halves those for halfvec). Here the same is done for
+all rows at once. What might be rounded otherwise on the way over the text (a double half way
+between two floats, numbers near the ends of the type), and what the server refuses (NaN, infinity,
+no dimension), is refused: then the text is sent as pgvector makes it.
+
+numpy does it where it is installed, the standard library elsewhere. Read in pgvector 0.3 to 0.5,
+and pgvector for PostgreSQL 0.8.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from itertools import groupby, islice, pairwise
+from typing import Any, Final
+
+from ._codec import CopyColumn, Encode
+
+__all__ = ["CODEC"]
+
+_BLOCK: Final = 256
+"""Rows of which the numbers are looked at together: small enough for a processor's cache."""
+
+_SMALLEST: Final = 1.2e-38
+_LARGEST: Final = 3.4e38
+"""Between these no float of four bytes loses digits, nor is another made of it."""
+
+_TIE_MASK: Final = 0x1FFFFFFF
+_TIE: Final = 0x10000000
+"""The bits of a double below those of a float, where it lies half way between two of them."""
+
+
+class _Vectors:
+    """The codec of vector, halfvec and sparsevec columns with pgvector's own types."""
+
+    def binary(self, column: CopyColumn) -> Encode | None:
+        return _encoder(column, is_text=False)
+
+    def text(self, column: CopyColumn) -> Encode | None:
+        return _encoder(column, is_text=True)
+
+
+CODEC: Final = _Vectors()
+
+
+def _encoder(column: CopyColumn, *, is_text: bool) -> Encode | None:
+    from pgvector import sqlalchemy as models
+
+    cls = getattr(models, column.stored.upper(), None)
+    if column.stored not in {"vector", "halfvec", "sparsevec"} or cls is None:
+        return None
+    kind = type(column.type)
+    if not issubclass(kind, cls) or kind.bind_processor is not cls.bind_processor:
+        # One that derives from it may make something else of a value.
+        return None
+    given: Any = column.type
+    dimensions = given.dim
+    if column.stored == "sparsevec":
+        each: Callable[[Any], Any] = partial(_sparse, dimensions=dimensions, is_text=is_text)
+        return lambda values: _around_nulls(values, lambda given: map(each, given))
+    is_half = column.stored == "halfvec"
+
+    def encode(values: Sequence[Any]) -> Sequence[Any]:
+        return _around_nulls(
+            values, partial(_dense, dimensions=dimensions, is_half=is_half, is_text=is_text)
+        )
+
+    return encode
+
+
+def _around_nulls(
+    values: Sequence[Any], encode: Callable[[Sequence[Any]], Iterable[Any]]
+) -> Sequence[Any]:
+    given = [value for value in values if value is not None]
+    if len(given) == len(values):
+        return list(encode(given))
+    encoded = iter(encode(given))
+    return [None if value is None else next(encoded) for value in values]
+
+
+# vector and halfvec
+
+
+def _dense(
+    values: Sequence[Any], *, dimensions: int | None, is_half: bool, is_text: bool
+) -> Iterator[Any]:
+    """The vectors as the server reads them.
+
+    :param dimensions: that all must have, as the type says.
+    :raises ValueError: the server might not store what is sent.
+    """
+    numpy = _numpy()
+    for kind, run in groupby(values, type):
+        while block := list(islice(run, _BLOCK)):
+            if numpy is not None:
+                floats = _rounded(numpy, kind, block, is_half=is_half)
+                width, rows = floats.shape[1], floats
+            else:
+                rows = [_rounded_alone(kind, value, is_half=is_half) for value in block]
+                width = len(rows[0])
+                if any(len(row) != width for row in rows):
+                    raise ValueError("vectors of different dimensions")
+            if not width or dimensions not in {None, width}:
+                raise ValueError(f"expected {dimensions} dimensions, found {width}")
+            if is_text:
+                yield from _texts(rows if numpy is None else rows.tolist(), width)
+            elif numpy is not None:
+                yield from _packed(numpy, rows, width, is_half=is_half)
+            else:
+                form = f">HH{width}{'e' if is_half else 'f'}"
+                yield from (struct.pack(form, width, 0, *row) for row in rows)
+
+
+@cache
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ModuleNotFoundError:
+        return None
+    return numpy
+
+
+@cache
+def _of_pgvector(kind: type) -> bool:
+    """Whether it is a vector of pgvector's own."""
+    from pgvector import HalfVector, Vector
+
+    return kind is Vector or kind is HalfVector
+
+
+@cache
+def _is_list(kind: type) -> bool:
+    """Whether pgvector takes it for a list: of tuples that depends on its version."""
+    if kind is not tuple:
+        return kind is list
+    from pgvector import Vector
+
+    try:
+        Vector((1.0,))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _rounded(numpy: Any, kind: type, values: Sequence[Any], *, is_half: bool) -> Any:
+    """Vectors of one Python type as an array, a row each, of the numbers that the server stores."""
+    stored = numpy.float16 if is_half else numpy.float32
+    with numpy.errstate(all="ignore"):
+        if _is_list(kind):
+            doubles = numpy.array(values, dtype=numpy.float64)
+            if doubles.ndim != 2:
+                raise ValueError("expected lists of numbers")
+            if ((doubles.view(numpy.uint64) & _TIE_MASK) == _TIE).any():
+                raise ValueError("a number between two floats")
+            floats = doubles.astype(numpy.float32)
+            if is_half:
+                # Some versions of pgvector make halves of doubles, the server makes them of floats.
+                _check(numpy, floats)
+                floats = floats.astype(stored)
+                if (floats != doubles.astype(stored)).any():
+                    raise ValueError("a number between two halves")
+        else:
+            arrays = [value.to_numpy() for value in values] if _of_pgvector(kind) else values
+            if not all(
+                type(each) is numpy.ndarray and each.ndim == 1 and each.dtype.kind in "fiu"
+                for each in arrays
+            ):
+                raise ValueError(f"expected vectors, found {kind.__name__}")
+            if len({each.dtype for each in arrays}) > 1:
+                raise ValueError("arrays of different types")
+            floats = numpy.stack(arrays).astype(stored)
+        _check(numpy, floats)
+    return floats
+
+
+def _check(numpy: Any, floats: Any) -> None:
+    """Raise where there are numbers that the server refuses, or others near zero."""
+    sizes = numpy.abs(floats)
+    if floats.dtype == numpy.float16:
+        if not numpy.isfinite(sizes).all():
+            raise ValueError("a number that is not finite")
+    elif not (((sizes >= _SMALLEST) & (sizes <= _LARGEST)) | (sizes == 0)).all():
+        raise ValueError("a number that is not finite, or too small")
+
+
+def _packed(numpy: Any, floats: Any, width: int, *, is_half: bool) -> list[bytes]:
+    order = ">f2" if is_half else ">f4"
+    step = 4 + width * (2 if is_half else 4)
+    lines = numpy.empty((len(floats), step), dtype=numpy.uint8)
+    lines[:, :4] = numpy.frombuffer(struct.pack(">HH", width, 0), dtype=numpy.uint8)
+    lines[:, 4:] = numpy.ascontiguousarray(floats.astype(order)).view(numpy.uint8)
+    data = lines.tobytes()
+    return [data[start : start + step] for start in range(0, len(data), step)]
+
+
+def _texts(rows: Iterable[Sequence[float]], width: int) -> Iterator[str]:
+    # Nine digits say which float of four bytes it is; pgvector's own text has up to seventeen.
+    form = "[" + ",".join(["%.9g"] * width) + "]"
+    return (form % tuple(row) for row in rows)
+
+
+def _rounded_alone(kind: type, value: Any, *, is_half: bool) -> Sequence[float]:
+    """The same of one vector, by the standard library."""
+    if not (_is_list(kind) or _of_pgvector(kind)):
+        raise ValueError(f"expected vectors, found {kind.__name__}")
+    doubles = array("d", value if _is_list(kind) else value.to_list())
+    if not all(map(_is_read_alike, doubles)):
+        raise ValueError("a number that is not finite, too small, or between two floats")
+    if not is_half:
+        return array("f", doubles)
+    form = f"{len(doubles)}e"
+    halves = struct.pack(form, *array("f", doubles))
+    if halves != struct.pack(form, *doubles):
+        raise ValueError("a number between two halves")
+    return struct.unpack(form, halves)
+
+
+def _is_read_alike(number: float) -> bool:
+    """Whether the server makes of a number's text what is made of the number here."""
+    if number == 0:
+        return True
+    [bits] = struct.unpack("<Q", struct.pack("<d", number))
+    return _SMALLEST <= abs(number) <= _LARGEST and bits & _TIE_MASK != _TIE
+
+
+# sparsevec
+
+
+def _sparse(value: Any, *, dimensions: int | None, is_text: bool) -> Any:
+    """One sparse vector as the server reads it.
+
+    :raises ValueError: the server might not store what is sent.
+    """
+    from pgvector import SparseVector
+
+    vector = value if type(value) is SparseVector else SparseVector(value)
+    indices, numbers = vector.indices(), vector.values()
+    if dimensions not in {None, vector.dimensions()}:
+        raise ValueError(f"expected {dimensions} dimensions, found {vector.dimensions()}")
+    if not all(number and _is_read_alike(number) for number in numbers):
+        raise ValueError("a number that is zero, not finite, too small, or between two floats")
+    if any(second <= first for first, second in pairwise(indices)):
+        raise ValueError("indices that do not ascend")
+    return vector.to_text() if is_text else vector.to_binary()
