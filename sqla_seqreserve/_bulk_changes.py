@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 from . import _audit as audit
 from ._bulk.deleting import delete_rows
 from ._bulk.loading import loaded
+from ._bulk.rows import Rows
 from ._bulk.syncing import Syncing
 from ._bulk.updating import Updated, update_rows
 from ._bulk.upsert import upsert
@@ -136,7 +137,7 @@ def checked_returning(returning: object) -> None:
 def bulk_update(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Any,
+    rows: Rows,
     *,
     key: str | Iterable[str] | None = None,
     columns: str | Iterable[str] | None = None,
@@ -250,7 +251,7 @@ def bulk_delete(
 def bulk_sync(
     session: Session | scoped_session[Any],
     model: type[Any],
-    rows: Any,
+    rows: Rows,
     *,
     key: str | Iterable[str],
     scope: ColumnElement[bool],

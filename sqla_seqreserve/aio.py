@@ -16,7 +16,7 @@ Each runs its twin through ``run_sync()``; arguments, results and errors are tho
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -29,9 +29,10 @@ from .bulk import Rows, SyncResult, UpdateResult, UpsertResult
 from .errors import ConfigurationError
 from .health import HealthReport, RepairReport
 from .registration import Registration
-from .reservation import ReservedIds
+from .reservation import HasId, ReservedIds
 
 __all__ = [
+    "AsyncRows",
     "assign_ids",
     "bulk_delete",
     "bulk_insert",
@@ -46,8 +47,16 @@ __all__ = [
 
 
 _T = TypeVar("_T")
+_OfId = TypeVar("_OfId")
+
+AsyncRows: TypeAlias = Rows | AsyncIterable[Mapping[str, Any]]
+"""What :data:`sqla_seqreserve.bulk.Rows` are, or mappings of an asynchronous generator."""
 
 
+@overload
+async def reserve_ids(
+    session_or_connection: AsyncSession | AsyncConnection, model: type[HasId[_OfId]], count: int
+) -> ReservedIds[_OfId]: ...
 @overload
 async def reserve_ids(
     session_or_connection: AsyncSession | AsyncConnection, model: type[Any], count: int
@@ -79,7 +88,7 @@ async def assign_ids(session: AsyncSession, objects: Iterable[object]) -> None:
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -89,7 +98,7 @@ async def bulk_insert(
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -99,7 +108,7 @@ async def bulk_insert(
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -108,7 +117,7 @@ async def bulk_insert(
 async def bulk_insert(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -146,7 +155,7 @@ async def explain(
 async def bulk_upsert(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     conflict: str | Iterable[str],
     update: str | Iterable[str] | None = None,
@@ -174,7 +183,7 @@ async def bulk_upsert(
 async def bulk_update(
     session: AsyncSession,
     model: type[_T],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     key: str | Iterable[str] | None = None,
     columns: str | Iterable[str] | None = None,
@@ -216,7 +225,7 @@ async def bulk_delete(
 async def bulk_sync(
     session: AsyncSession,
     model: type[Any],
-    rows: Rows | Any,
+    rows: AsyncRows,
     *,
     key: str | Iterable[str],
     scope: ColumnElement[bool],

@@ -42,10 +42,10 @@ and :func:`bulk_sync` makes the rows of a scope the given ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session, scoped_session
@@ -53,7 +53,7 @@ from sqlalchemy.orm import Session, scoped_session
 from . import _audit as audit
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
-from ._bulk.rows import chunks, within
+from ._bulk.rows import Rows, chunks, within
 from ._bulk.upsert import upsert
 from ._bulk_changes import (
     SyncResult,
@@ -83,15 +83,12 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-Rows: TypeAlias = Iterable[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
-"""Mappings of attribute key to value, or columns; Arrow tables too, which no type describes."""
-
 
 @overload
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Rows | Any,
+    rows: Rows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -101,7 +98,7 @@ def bulk_insert(
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Rows | Any,
+    rows: Rows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -111,7 +108,7 @@ def bulk_insert(
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Rows | Any,
+    rows: Rows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -120,7 +117,7 @@ def bulk_insert(
 def bulk_insert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Rows | Any,
+    rows: Rows,
     *,
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
@@ -194,7 +191,7 @@ class UpsertResult(Generic[_T]):
 def bulk_upsert(
     session: Session | scoped_session[Any],
     model: type[_T],
-    rows: Rows | Any,
+    rows: Rows,
     *,
     conflict: str | Iterable[str],
     update: str | Iterable[str] | None = None,

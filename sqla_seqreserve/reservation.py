@@ -18,11 +18,11 @@ from __future__ import annotations
 import collections.abc
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, SupportsIndex, TypeAlias, overload
+from typing import Any, Final, Protocol, SupportsIndex, TypeAlias, overload
 
 from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.orm import InstanceState, Mapper, Session, scoped_session
+from sqlalchemy.orm import InstanceState, Mapped, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
 from typing_extensions import TypeVar
 
@@ -39,7 +39,7 @@ from .errors import (
     UnsupportedDatabaseError,
 )
 
-__all__ = ["ReservedIds", "SessionOrConnection", "assign_ids", "reserve_ids"]
+__all__ = ["HasId", "ReservedIds", "SessionOrConnection", "assign_ids", "reserve_ids"]
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -50,6 +50,17 @@ _SHOWN: Final = 3
 
 
 _Key = TypeVar("_Key", default=Any)
+_OfId = TypeVar("_OfId")
+_IdOf = TypeVar("_IdOf", covariant=True)
+
+
+class HasId(Protocol[_IdOf]):
+    """A mapped class whose key is called ``id``: a type checker knows what its ids are."""
+
+    @property  # and no variable, which would have to be of that very type in every checker's eyes
+    def id(self) -> Mapped[_IdOf]:
+        """The key."""
+        ...
 
 
 class ReservedIds(collections.abc.Sequence[_Key]):
@@ -87,6 +98,10 @@ class ReservedIds(collections.abc.Sequence[_Key]):
         return f"<ReservedIds: {len(self)} [{shown}]>"
 
 
+@overload
+def reserve_ids(
+    session_or_connection: SessionOrConnection, model: type[HasId[_OfId]], count: int
+) -> ReservedIds[_OfId]: ...
 @overload
 def reserve_ids(
     session_or_connection: SessionOrConnection, model: type[Any], count: int

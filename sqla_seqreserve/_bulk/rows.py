@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy.orm import Mapper, Session
 
@@ -28,6 +28,33 @@ from .._rows.table import ColumnRows
 from .._sqlalchemy.savepoint import transaction_of
 from ..copy_codecs._codec import has_codec
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+
+
+class HasList(Protocol):
+    """A column of numpy, pandas or pyarrow."""
+
+    def tolist(self) -> Any:
+        """Return Python's own values."""
+        ...
+
+
+class HasArrowStream(Protocol):
+    """A table or frame of pyarrow, polars, pandas, duckdb and others."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Return the rows as the Arrow C stream interface has them."""
+        ...
+
+
+Rows: TypeAlias = (
+    Iterable[Mapping[str, Any]]
+    | Mapping[str, Sequence[Any]]
+    | Mapping[str, HasList]
+    | HasArrowStream
+)
+"""Mappings of attribute key to value; columns by attribute key, as sequences or as arrays of numpy
+and pandas; or anything with the Arrow C stream interface.
+"""
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 

@@ -30,6 +30,7 @@ from .checks import (
     single_precision,
 )
 from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .foreign import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384
 """Below are PostgreSQL's own types. Others, enums aside, are text to asyncpg (citext, hstore)."""
@@ -108,6 +109,8 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
 }
 
 
+_KINDS: Final[Mapping[str, Kinds]] = {"bytea": ((bytes, bytes),), "float8": numpy_float}
+
 # Of others asyncpg may have no binary format, which it tells of no array (macaddr, money).
 _IN_ARRAYS: Final = {*_SCALARS, *INTEGERS, *STRINGS, "bit", "varbit"} - {"citext"}
 
@@ -168,12 +171,19 @@ class _Asyncpg:
         column, name = modelled.column, modelled.column.type_name
         if name in INTEGERS and not column.is_enum:
             limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
-            return Codec(column.type_oid, frozenset({int}), check=between(-limit, limit - 1))
+            return Codec(
+                column.type_oid,
+                frozenset({int}),
+                check=between(-limit, limit - 1),
+                convert={bool: int},
+                kinds=((int, int.__int__), *numpy_integers),
+            )
         if name in STRINGS - {"citext"}:
             return Codec(column.type_oid, frozenset({str}), kinds=((str, str.__str__),))
         if name in _SCALARS:
             exact, check = _SCALARS[name]
-            return Codec(column.type_oid, exact, check=check)
+            kinds = _KINDS.get(name) or OF_TYPES.get(name, ())
+            return Codec(column.type_oid, exact, check=check, kinds=kinds)
         if not column.is_enum and (column.type_oid >= _FIRST_OWN_OID or name in _TEXT_ALONE):
             return Codec(column.type_oid, text=frozenset({str}), kinds=((str, str.__str__),))
         if name.endswith("multirange"):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
+from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -291,6 +292,8 @@ def _is_own(modelled: Modelled) -> bool:
 def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
     """Why INSERT's cast makes something else of a value than the column alone would."""
     model, column = modelled.name, modelled.column
+    if model.startswith("interval ") and model == _name(column.type_text):
+        model = type_name
     if type_name not in _FAMILIES.get(model, {model}):
         return Refusal(why.other_type(column.name, model, type_name))
     if type_name in STRINGS:
@@ -357,6 +360,11 @@ def naive_utc(value: dt.datetime) -> dt.datetime:
 
 
 _DIGITS: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
+
+
+def whole_number(value: Any) -> Any:
+    """The integer that a float or Decimal is; the value itself where the server would round it."""
+    return int(value) if isfinite(value) and value == int(value) else value
 
 
 def integer_of(text: str) -> int | str:

@@ -20,6 +20,7 @@ from psycopg2 import extensions, extras
 from psycopg2.extensions import Binary
 from psycopg2.extras import DateRange, DateTimeRange, DateTimeTZRange, NumericRange
 from sqlalchemy import Connection
+from sqlalchemy.ext.mutable import MutableDict
 
 from .checks import (
     Check,
@@ -33,7 +34,8 @@ from .checks import (
     single_precision,
     strings_alone,
 )
-from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of
+from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, whole_number
+from .foreign import OF_TYPES
 
 _EXACT: Final = 2**53
 """Up to which whole numbers are doubles."""
@@ -93,7 +95,7 @@ class _Psycopg2:
                 column.type_oid,
                 text=frozenset({int}),
                 check=between(-limit, limit - 1),
-                convert={str: integer_of},
+                convert={str: integer_of, float: whole_number, Decimal: whole_number},
                 kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
             )
         if name in STRINGS:
@@ -103,7 +105,11 @@ class _Psycopg2:
             # A float is written as a number with a point, which is numeric.
             further = {float, str} if name == "numeric" else {str}
             return Codec(
-                column.type_oid, text=exact | further, check=check, as_utc=name == "timestamp"
+                column.type_oid,
+                text=exact | further,
+                check=check,
+                kinds=OF_TYPES.get(name, ()),
+                as_utc=name == "timestamp",
             )
         if name in _RANGES:
             class_, bound = _RANGES[name]
@@ -114,7 +120,12 @@ class _Psycopg2:
                 inner=lambda values: exact_types(_bounds(values)),
             )
         if name == "hstore":
-            return Codec(column.type_oid, text=frozenset({str, dict}), check=strings_alone)
+            return Codec(
+                column.type_oid,
+                text=frozenset({str, dict}),
+                check=strings_alone,
+                convert={MutableDict: dict},
+            )
         return Codec(column.type_oid, text=frozenset({str}))
 
     def array(self, modelled: Modelled) -> Codec:
@@ -169,7 +180,7 @@ class _Psycopg2:
         own = _own_adapters()
         for type_ in types:
             found = _adapter(extensions.adapters, type_)
-            if type_ is dict:
+            if issubclass(type_, dict):
                 if found is not extras.HstoreAdapter:
                     return type_
             elif type_ in _RANGE_NAMES:

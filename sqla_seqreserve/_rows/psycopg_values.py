@@ -25,6 +25,7 @@ from psycopg.types.json import Json, Jsonb
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 from sqlalchemy import Connection
+from sqlalchemy.ext.mutable import MutableDict
 
 from .checks import (
     Check,
@@ -40,7 +41,18 @@ from .checks import (
     without_scope,
     without_signed_nan,
 )
-from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, name_of
+from .codecs import (
+    BYTES,
+    INTEGERS,
+    MODEL_INTEGERS,
+    STRINGS,
+    Codec,
+    Modelled,
+    integer_of,
+    name_of,
+    whole_number,
+)
+from .foreign import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
 
@@ -101,6 +113,11 @@ def _numeric_from_float(value: float) -> Decimal:
 def _exact_float(value: int) -> float | int:
     """The same number as double precision; the int where it is the server's to round."""
     return float(value) if -(2**53) <= value <= 2**53 else value
+
+
+def _exact_single(value: int) -> float | int:
+    """The same for four bytes."""
+    return float(value) if -(2**24) <= value <= 2**24 else value
 
 
 class _Psycopg:
@@ -202,7 +219,7 @@ def _is_usual(found: Any, usual: Any, type_: type) -> bool:
     # The dumpers of arrays are made for each map.
     if found is not None and found.__bases__ == (ListBinaryDumper,):
         return bool(found.dump is ListBinaryDumper.dump)
-    if type_ is dict:
+    if issubclass(type_, dict):
         return found is not None and found.__module__ == "psycopg.types.hstore"
     if type_ in {Json, Jsonb} and found is not None and usual is not None:
         return issubclass(found, usual) and found.dump is usual.dump
@@ -222,8 +239,18 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             frozenset({int}),
             frozenset({int}),
             between(-limit, limit - 1),
-            convert={str: integer_of, **booleans},
-            kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
+            convert={
+                str: integer_of,
+                float: whole_number,
+                Decimal: whole_number,
+                **booleans,
+            },
+            kinds=(
+                (int, int.__int__),
+                *numpy_integers,
+                (numpy_float[0][0], whole_number),
+                (str, lambda value: integer_of(str.__str__(value))),
+            ),
         )
     if name in STRINGS:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}), kinds=_TEXT_KINDS)
@@ -233,7 +260,12 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
     if name == "float8":
         exact, _ = _SCALARS[name]
         return Codec(
-            oid, exact, exact | {str}, convert={int: _exact_float}, beside=frozenset({float, int})
+            oid,
+            exact,
+            exact | {str},
+            convert={int: _exact_float},
+            kinds=numpy_float,
+            beside=frozenset({float, int}),
         )
     if name in _SCALARS:
         exact, check = _SCALARS[name]
@@ -243,6 +275,8 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             exact,
             exact | {str},
             check,
+            convert={int: _exact_single} if name == "float4" else {},
+            kinds=numpy_bool if name == "bool" else OF_TYPES.get(name, ()),
             text_check=naive_or_has_offset if name == "timestamptz" else None,
             as_utc=name == "timestamp",
         )
@@ -264,7 +298,9 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
             inner=lambda values: {Range} | exact_types(_bounds(_ranges(values))),
         )
     if name == "hstore":
-        return Codec(oid, text=frozenset({str, dict}), check=strings_alone)
+        return Codec(
+            oid, text=frozenset({str, dict}), check=strings_alone, convert={MutableDict: dict}
+        )
     return Codec(oid, text=frozenset({str}))
 
 

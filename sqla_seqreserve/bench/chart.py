@@ -50,7 +50,9 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
         for panel, result in zip(panels[:, 0], shown, strict=True):
             _draw(panel, result)
         figure.supxlabel(
-            f"microseconds an object, median; less is better\n{where(machine)}", fontsize=8
+            "microseconds an object, median; less is better (in brackets: how many times as long "
+            f"as with sqla-seqreserve)\n{where(machine)}",
+            fontsize=8,
         )
         save_picture(figure, file, transparent=True)
 

@@ -1,51 +1,41 @@
 """What a reader wants to know first: few, some and many objects, near and far, as one picture.
 
-Three ways to save payments, each a new session and a commit: stock SQLAlchemy's ``add_all()``,
-ours, and SQLAlchemy's own bulk INSERT (``session.execute(insert(Payment), rows)``), the fastest of
-what SQLAlchemy has, which makes no objects and returns no keys.
+Three ways to save payments, each a new session and a commit: plain SQLAlchemy's ``add_all()``,
+ours, and SQLAlchemy's own bulk INSERT. They are some points of the :mod:`.grid`, measured with it:
+the two pictures cannot tell different things.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
-
 from sqla_seqreserve.errors import ConfigurationError
 
 from .chart import check_format, picture_style, save_picture, where
-from .data import payment_values
-from .grid import DISTANCES
-from .models import Payment
-from .place import Place
-from .sessions import Sessions
+from .grid import DISTANCES, Grid, GridPoint
 from .work import OURS, STOCK
 
 __all__ = [
-    "AWAY_MS",
     "BULK_INSERT",
     "OBJECTS",
     "Glance",
     "GlanceCell",
     "draw_glance",
-    "run_glance",
+    "glance_of",
+    "glance_points",
 ]
 
 BULK_INSERT: Final = "bulk INSERT, no objects"
 """The third way."""
 
 OBJECTS: Final = (1, 50, 5_000)
-AWAY_MS: Final = (DISTANCES[0], DISTANCES[-1])
 
 _TEXT: Final = "#7a828e"
 _COLOURS: Final = {STOCK: "#d0662f", OURS: "#1a9c78", BULK_INSERT: "#8d95a3"}
-_BURST: Final = {1: 5, 50: 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class GlanceCell:
     samples: Mapping[str, Sequence[float]]
 
     def times(self, way: str) -> float:
-        """How many times as fast as stock, by medians."""
+        """How many times as fast as plain SQLAlchemy, by medians."""
         return median(self.samples[STOCK]) / median(self.samples[way])
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,49 +65,26 @@ class GlanceCell:
 Glance = Sequence[GlanceCell]
 
 
-def run_glance(
-    place: Place,
-    *,
-    objects: Sequence[int] = OBJECTS,
-    rounds: int,
-    step: Callable[[str], object] | None = None,
-) -> Glance:
-    """Measure the three ways at each size and distance, interleaved, after a round that is not
-    counted.
-
-    :param step: called after each size, ``len(objects) * 2 * (rounds + 1)`` times.
-    """
-    samples: dict[tuple[int, float], dict[str, list[float]]] = {
-        (count, away): {way: [] for way in _COLOURS} for away in AWAY_MS for count in objects
-    }
-    for round_ in range(rounds + 1):
-        for (count, away), found in samples.items():
-            there = place.at(away)
-            ways = list(found)
-            for way in ways[round_ % 3 :] + ways[: round_ % 3]:
-                gc.collect()
-                for _ in range(_BURST.get(count, 1)):
-                    seconds = _save(there.ours if way == OURS else there.stock, way, count)
-                    if round_:
-                        found[way].append(seconds)
-            if step is not None:
-                step(f"{count:,} objects, {away:g} ms")
-    return [GlanceCell(count, away, found) for (count, away), found in samples.items()]
+def glance_points(driver: str, objects: Sequence[int] = OBJECTS) -> list[GridPoint]:
+    """The points of the grid that the glance shows, at each of which the bulk INSERT takes part."""
+    return [
+        GridPoint(driver, 1, away, count)
+        for away in (DISTANCES[0], DISTANCES[-1])
+        for count in objects
+    ]
 
 
-def _save(sessions: Sessions, way: str, count: int) -> float:
-    values = [payment_values(number) for number in range(count)]
-    objects = [] if way == BULK_INSERT else [Payment(**row) for row in values]
-
-    def work(session: Session) -> None:
-        if way == BULK_INSERT:
-            # Without it, rows with and without a NULL are statements of their own.
-            session.execute(insert(Payment), values, execution_options={"render_nulls": True})
-        else:
-            session.add_all(objects)
-        session.commit()
-
-    return sessions.timed(work)
+def glance_of(grid: Grid) -> Glance:
+    """What was measured where the bulk INSERT took part."""
+    return [
+        GlanceCell(
+            cell.point.rows,
+            cell.point.round_trip_ms,
+            {STOCK: cell.stock, OURS: cell.ours, BULK_INSERT: cell.bulk},
+        )
+        for cell in grid.cells
+        if cell.bulk
+    ]
 
 
 def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: Path) -> None:
@@ -156,7 +123,7 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
         panel.spines[:].set_visible(False)
         panel.legend(loc="upper left", frameon=False, labelcolor=_TEXT, fontsize=9)
         panel.set_title(
-            "Saving objects and committing: times as fast as stock SQLAlchemy",
+            "Saving objects and committing: times as fast as plain SQLAlchemy",
             loc="left",
             fontsize=11,
             fontweight="bold",

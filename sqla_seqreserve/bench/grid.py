@@ -1,15 +1,17 @@
-"""Ours beside stock alone, wherever either might win: rows, tables, distance and driver.
+"""Ours beside plain SQLAlchemy, wherever either might win: rows, tables, distance and driver.
 
 A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``; or the
 flush of objects that were loaded and changed, without the loading. It is done on a pooled
-connection that has saved the like before. Ours and stock take turns at every point of the
-grid in every round, each on an engine of its own.
+connection that has saved the like before. Ours and plain take turns at every point of the
+grid in every round, each on an engine of its own; at some points a third takes part, SQLAlchemy's
+own bulk INSERT (``session.execute(insert(Payment), rows)``), the fastest of what SQLAlchemy has,
+which makes no objects and returns no keys.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import geometric_mean, median
@@ -17,7 +19,7 @@ from typing import Any, Final
 
 from .place import Place
 from .runner import WrongRowsError
-from .saves import SAVES, Kind, Saves
+from .saves import SAVES, Kind, Save, Saves, insert_rows
 from .sessions import Sessions
 
 __all__ = [
@@ -59,11 +61,14 @@ class GridPoint:
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One point with what was measured there: seconds a save, as many samples on either side."""
+    """One point with what was measured there: seconds a save, as many samples on either side; and
+    of the bulk INSERT, where it took part.
+    """
 
     point: GridPoint
     ours: Sequence[float]
     stock: Sequence[float]
+    bulk: Sequence[float] = ()
 
     @property
     def ratio(self) -> float:
@@ -83,6 +88,7 @@ class GridCell:
             "samples": {
                 "ours_ms": [seconds * 1000 for seconds in self.ours],
                 "stock_ms": [seconds * 1000 for seconds in self.stock],
+                "bulk_ms": [seconds * 1000 for seconds in self.bulk],
             },
         }
 
@@ -149,36 +155,43 @@ def run_grid(
     *,
     rounds: int,
     kind: Kind = "new",
+    with_bulk: Collection[GridPoint] = (),
     step: Callable[[str], object] | None = None,
 ) -> Grid:
     """Measure every point in every round, after a round that is not counted.
 
+    :param with_bulk: points of one table at which the bulk INSERT takes part.
     :param step: called with the point's name after each, ``len(points) * (rounds + 1)`` times.
     :raises WrongRowsError: a save did not write all of its rows.
     """
     saves = SAVES[kind]
     ours: dict[GridPoint, list[float]] = {point: [] for point in points}
     stock: dict[GridPoint, list[float]] = {point: [] for point in points}
+    bulk: dict[GridPoint, list[float]] = {point: [] for point in points}
     with _steady_collector() as settled:
         for round_ in range(rounds + 1):
             _start_afresh(place, points, saves)
             for point in points:
                 there = place.on(point.driver).at(point.round_trip_ms)
-                turns = [(there.ours, ours[point]), (there.stock, stock[point])]
-                for sessions, samples in turns if round_ % 2 else reversed(turns):
+                turns = [
+                    (there.ours, saves.save, ours[point]),
+                    (there.stock, saves.save, stock[point]),
+                    *([(there.stock, insert_rows, bulk[point])] if point in with_bulk else []),
+                ]
+                first = round_ % len(turns)
+                for sessions, save, samples in turns[first:] + turns[:first]:
                     if round_:
                         gc.collect()
                         models = saves.models[: point.tables]
                         samples += [
-                            saves.save(sessions, point.rows, models)
-                            for _ in range(_burst(point.rows))
+                            save(sessions, point.rows, models) for _ in range(_burst(point.rows))
                         ]
                     else:
-                        _check(place, sessions, point, saves)
+                        _check(place, sessions, point, saves, save)
                 if step is not None:
                     step(str(point))
             settled()
-    cells = [GridCell(point, ours[point], stock[point]) for point in points]
+    cells = [GridCell(point, ours[point], stock[point], bulk[point]) for point in points]
     return Grid(cells, rounds, kind)
 
 
@@ -215,9 +228,9 @@ def _start_afresh(place: Place, points: Sequence[GridPoint], saves: Saves) -> No
                 saves.save(sessions, rows, saves.models)
 
 
-def _check(place: Place, sessions: Sessions, point: GridPoint, saves: Saves) -> None:
+def _check(place: Place, sessions: Sessions, point: GridPoint, saves: Saves, save: Save) -> None:
     before = saves.written(place)
-    saves.save(sessions, point.rows, saves.models[: point.tables])
+    save(sessions, point.rows, saves.models[: point.tables])
     written = saves.written(place) - before
     if written != point.rows:
         raise WrongRowsError(f"{point}: a save wrote {written} rows")

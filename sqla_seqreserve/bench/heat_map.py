@@ -1,4 +1,4 @@
-"""The grid as one picture: blue where ours is faster than stock, orange where it is slower.
+"""The grid as one picture: blue where ours is faster than plain SQLAlchemy, orange where slower.
 
 Blue and orange are told apart by nearly everyone, white is "the same", and every cell has its
 figure; those that are slower also have a frame. Drawn by Matplotlib on a ground of its own, for
@@ -55,7 +55,7 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
         for panel, driver, found in zip(panels, drivers, lines, strict=True):
             _draw(panel, grid, driver, found, colours)
         figure.suptitle(
-            "Blue: faster than stock SQLAlchemy. Orange, framed: slower.",
+            "Blue: faster than plain SQLAlchemy. Framed: slower by more than 3 %.",
             x=0.01,
             ha="left",
             weight="bold",
@@ -63,7 +63,7 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
         related = grid.kind == "related"
         tables = "parents, children and their children" if related else "independent tables"
         figure.supxlabel(
-            f"how many times as long stock takes: {SAVES[grid.kind].title}; medians\n"
+            f"how many times as long plain SQLAlchemy takes: {SAVES[grid.kind].title}; medians\n"
             f"3 tables: {tables}, the rows spread over them; {where(machine)}",
             fontsize=8,
         )

@@ -27,9 +27,10 @@ from sqla_seqreserve.bench import (
     run_work,
 )
 from sqla_seqreserve.bench.chart import FORMATS, draw_chart
-from sqla_seqreserve.bench.glance import AWAY_MS, OBJECTS, draw_glance, run_glance
+from sqla_seqreserve.bench.glance import OBJECTS, draw_glance, glance_of, glance_points
 from sqla_seqreserve.bench.grid import ROWS
 from sqla_seqreserve.bench.heat_map import draw_heat_map
+from sqla_seqreserve.bench.pictures import SPEED_WORKS, Pictures
 from sqla_seqreserve.bench.saves import Kind
 from sqla_seqreserve.errors import ConfigurationError
 
@@ -140,6 +141,15 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Measure the grid, the glance and the works in one run, and draw the three "
+            "pictures of the documentation into this folder: half an hour.",
+            show_default=False,
+        ),
+    ] = None,
     targets: Annotated[
         bool,
         typer.Option(
@@ -160,8 +170,13 @@ def bench(
     with errors_as_exit_codes():
         if chart is not None and chart.suffix not in FORMATS:
             raise ConfigurationError(f"--chart {chart}: expected {' or '.join(FORMATS)} at the end")
-        drivers = _drivers(driver or [], url, grid)
+        drivers = _drivers(driver or [], url, grid or pictures is not None)
         aside = Console(stderr=True)
+        if pictures is not None:
+            if grid or glance or related or only or way or large or chart or json_:
+                raise ConfigurationError("--pictures: it measures what it draws, on its own")
+            _measure_pictures(url, drivers, rounds, objects, pictures, aside, quick=quick)
+            return
         if grid:
             if only or way or large:
                 raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
@@ -283,12 +298,14 @@ def _measure_glance(
     quick: bool,
     json_: bool,
 ) -> None:
-    sizes = [count for count in OBJECTS if most is None or count <= most]
+    points = glance_points(driver, [n for n in OBJECTS if most is None or n <= most])
     rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
-    total = len(sizes) * len(AWAY_MS) * (rounds + 1)
-    with open_place(url, driver=driver) as place, steps(aside, total) as step:
+    with (
+        open_place(url, driver=driver) as place,
+        steps(aside, len(points) * (rounds + 1)) as step,
+    ):
         machine = describe_machine(place.engine)
-        found = run_glance(place, objects=sizes, rounds=rounds, step=step)
+        found = glance_of(run_grid(place, points, rounds=rounds, with_bulk=points, step=step))
     if json_:
         cells = [cell.to_dict() for cell in found]
         typer.echo(json.dumps({"machine": machine, "driver": driver, "glance": cells}, indent=2))
@@ -329,3 +346,28 @@ def _measure_grid(
     if chart is not None:
         draw_heat_map(found, machine, chart)
         aside.print(f"drawn: {chart}", markup=False, highlight=False)
+
+
+def _measure_pictures(
+    url: str | None,
+    drivers: Sequence[str],
+    rounds: int | None,
+    objects: int | None,
+    folder: Path,
+    aside: Console,
+    *,
+    quick: bool,
+) -> None:
+    most = objects or (_QUICK_OBJECTS if quick else None)
+    rounds = rounds or (_QUICK_ROUNDS if quick else None)
+    points = grid_points(drivers, rows=[n for n in ROWS if n <= (most or max(ROWS))])
+    of_glance = glance_points(drivers[0], [n for n in OBJECTS if n <= (most or max(OBJECTS))])
+    of_grid = rounds or _GRID_ROUNDS
+    works = [work.at_most(objects=most, rounds=rounds) for work in SPEED_WORKS]
+    with open_place(url, driver=drivers[0]) as place:
+        machine = describe_machine(place.engine)
+        with steps(aside, len(points) * (of_grid + 1)) as step:
+            grid = run_grid(place, points, rounds=of_grid, with_bulk=of_glance, step=step)
+        results = _run(works, [place], aside)
+    for file in Pictures(machine, drivers[0], grid, results).draw(folder):
+        aside.print(f"written: {file}", markup=False, highlight=False)

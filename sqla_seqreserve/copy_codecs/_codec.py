@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from sqlalchemy import Dialect
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.types import TypeEngine
 
 if TYPE_CHECKING:  # importing it takes longer than all that is here
@@ -151,6 +152,8 @@ def _asked(type_: TypeEngine[Any]) -> Iterator[CopyCodec]:
     yield from _registered.codecs
     packages = _packages(type_)
     if packages[0] == "sqlalchemy":
+        if isinstance(type_, BIT):
+            yield import_module("._bits", __package__).CODEC
         return
     yield from _installed()
     for package in packages:

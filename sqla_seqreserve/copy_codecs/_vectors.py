@@ -19,6 +19,7 @@ from functools import cache, partial
 from itertools import groupby, islice, pairwise
 from typing import Any, Final
 
+from ._bits import bits_encoder
 from ._codec import CopyColumn, Encode
 
 __all__ = ["CODEC"]
@@ -52,6 +53,9 @@ def _encoder(column: CopyColumn, *, is_text: bool) -> Encode | None:
     from pgvector import sqlalchemy as models
 
     cls = getattr(models, column.stored.upper(), None)
+    if column.stored == "bit" and cls is not None and type(column.type) is cls:
+        bit: Any = column.type
+        return bits_encoder(column, getattr(bit, "impl", bit)) if is_text else None
     if column.stored not in {"vector", "halfvec", "sparsevec"} or cls is None:
         return None
     kind = type(column.type)

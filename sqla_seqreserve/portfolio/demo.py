@@ -2,10 +2,10 @@
 ``commit``.
 
 The rows come from real share prices (:mod:`.share_prices`, :mod:`.monthly_plans`). All of them are
-saved through a registered session. The first clients' rows are also saved by stock SQLAlchemy into
-a database of its own, batch by batch in turn, so that both meet the same machine; and their
-activities once more by both into a table with an identity key, which is what stock SQLAlchemy is
-fastest with.
+saved through a registered session. The first clients' rows are also saved by plain SQLAlchemy into
+a database of its own, in rounds: one side after the other, so that both meet the same machine, and
+the ratio is that of the medians. The activities of a round are saved once more by both into a table
+with an identity key, which is what plain SQLAlchemy is fastest with.
 
 Nothing is printed here; ``sqla-seqreserve demo`` does that.
 """
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
+from statistics import median
 from typing import Any
 
 from sqlalchemy import (
@@ -42,10 +43,10 @@ from .models import ClientProduct, HoldingActivityLog, PortfolioFund
 from .monthly_plans import ClientPlan, client_plans, planned_rows
 from .share_prices import SharePrice
 
-__all__ = ["Comparison", "Demo", "Measure", "rows_to_save", "save_everything"]
+__all__ = ["Comparison", "Demo", "Measure", "save_everything"]
 
-BATCH = 20
-"""Clients whose rows go into one commit."""
+BATCH = 10
+"""Clients whose rows go into one commit, and into one round."""
 
 
 @dataclass(slots=True)
@@ -63,16 +64,21 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The same rows of one table saved by us and by stock SQLAlchemy."""
+    """The same rows of one table saved by us and by plain SQLAlchemy, round by round."""
 
     table: str
-    ours: Measure
-    stock: Measure
+    ours: list[Measure]
+    plain: list[Measure]
+
+    @property
+    def rows(self) -> int:
+        """How many rows each side saved."""
+        return sum(measure.rows for measure in self.ours)
 
     @property
     def ratio(self) -> float:
-        """How many times faster we were."""
-        return self.stock.seconds / self.ours.seconds if self.ours.seconds else 0.0
+        """How many times faster we were, by the medians of the rounds."""
+        return median(m.seconds for m in self.plain) / median(m.seconds for m in self.ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class _IdentityActivity(_IdentityBase):
 
 def save_everything(
     engine: Engine,
-    stock_engine: Engine,
+    plain_engine: Engine,
     prices: Sequence[SharePrice],
     *,
     clients: int,
@@ -123,105 +129,99 @@ def save_everything(
     progress: Callable[[int], object],
 ) -> Demo:
     """Save the plans of ``clients`` clients to ``engine``, and those of the first ``compared`` to
-    ``stock_engine`` too.
+    ``plain_engine`` too.
 
-    Both databases are migrated and empty. ``progress`` is called with the number of rows saved, by
-    either, since the last call.
+    Both databases are migrated and empty. ``progress`` is called with the number of planned rows
+    saved since the last call; what is saved for comparison alone is not counted.
     """
-    ours_factory, stock_factory = sessionmaker(engine), sessionmaker(stock_engine)
+    ours_factory, plain_factory = sessionmaker(engine), sessionmaker(plain_engine)
     register(ours_factory, reserve="always")
-    for each in (engine, stock_engine):
+    for each in (engine, plain_engine):
         _IdentityBase.metadata.create_all(each)
     saved = Measure()
-    logged = Comparison(HoldingActivityLog.__tablename__, Measure(), Measure())
-    identity = Comparison("the same with an identity key", Measure(), Measure())
+    logged = Comparison(HoldingActivityLog.__tablename__, [], [])
+    identity = Comparison("the same with an identity key", [], [])
     plans, twins = client_plans(prices, clients=clients), client_plans(prices, clients=clients)
     done = 0
     while batch := list(islice(plans, BATCH)):
         twin = list(islice(twins, len(batch)))
-        compare = done < compared
+        is_compared = done < compared
         done += len(batch)
-        ours, activities = _save(ours_factory, batch, logged.ours if compare else None)
-        saved.rows += ours.rows
-        saved.seconds += ours.seconds
-        saved.statements += ours.statements
-        progress(ours.rows)
-        if compare:
-            stock, twin_activities = _save(stock_factory, twin, logged.stock)
-            progress(stock.rows)
-            for factory, rows, measure in (
-                (ours_factory, activities, identity.ours),
-                (stock_factory, twin_activities, identity.stock),
+        ours = _save(ours_factory, batch, progress)
+        for part in (ours.parents, ours.logged, ours.valued):
+            saved.rows += part.rows
+            saved.seconds += part.seconds
+            saved.statements += part.statements
+        if is_compared:
+            plain = _save(plain_factory, twin, valued=False)
+            logged.ours.append(ours.logged)
+            logged.plain.append(plain.logged)
+            # Who was second is first here.
+            for factory, values, measures in (
+                (plain_factory, plain.values, identity.plain),
+                (ours_factory, ours.values, identity.ours),
             ):
-                _save_all(factory, [_IdentityActivity(**row) for row in rows], measure)
-                progress(len(rows))
+                activities = [_IdentityActivity(**each) for each in values]
+                measures.append(_save_all(factory, activities))
     with Session(engine) as session:
         planned = planned_rows(prices, clients=clients)
         found = {
             model: session.scalars(select(func.count()).select_from(model)).one()
             for model in planned
         }
-    for each in (engine, stock_engine):
+    for each in (engine, plain_engine):
         _IdentityBase.metadata.drop_all(each)
-    return Demo(saved, planned, found, (logged, identity))
+    return Demo(saved, planned, found, (logged, identity) if logged.ours else ())
 
 
-def rows_to_save(prices: Sequence[SharePrice], *, clients: int, compared: int) -> int:
-    """How many rows :func:`save_everything` saves in all, by us and by stock, for a progress
-    bar.
-    """
-    rows = planned_rows(prices, clients=clients)
-    total = sum(rows.values())
-    twice = -(-min(compared, clients) // BATCH) * BATCH
-    again = planned_rows(prices, clients=min(twice, clients)) if compared else {}
-    return total + sum(again.values()) + 2 * again.get(HoldingActivityLog, 0)
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What saving some clients took, part by part; and the activities' values."""
+
+    parents: Measure
+    logged: Measure
+    valued: Measure
+    values: list[dict[str, Any]]
 
 
 def _save(
-    factory: sessionmaker[Session], plans: Sequence[ClientPlan], activities_measure: Measure | None
-) -> tuple[Measure, list[dict[str, Any]]]:
-    """Save some clients; return what it took in all, and the activities' values if they are
-    compared.
-    """
-    parents = Measure()
-    _save_all(
-        factory,
-        [item for plan in plans for item in (plan.portfolio, plan.product, *plan.funds)],
-        parents,
-    )
-    logged, valued = Measure(), Measure()
+    factory: sessionmaker[Session],
+    plans: Sequence[ClientPlan],
+    progress: Callable[[int], object] | None = None,
+    *,
+    valued: bool = True,
+) -> _Saved:
+    """Save some clients; with their valuations, or what the comparison needs alone."""
+    tell = progress or (lambda _: None)
+    roots = [item for plan in plans for item in (plan.portfolio, plan.product, *plan.funds)]
+    parents = _save_all(factory, roots)
+    tell(parents.rows)
     activities = [activity for plan in plans for activity in plan.activities()]
-    values = [] if activities_measure is None else list(map(_values, activities))
-    _save_all(factory, activities, logged)
+    values = list(map(_values, activities))
+    logged = _save_all(factory, activities)
     del activities
-    _save_all(factory, [item for plan in plans for item in plan.valuations()], valued)
-    if activities_measure is not None:
-        _add(activities_measure, logged)
-    total = Measure()
-    for part in (parents, logged, valued):
-        _add(total, part)
-    return total, values
+    tell(logged.rows)
+    valuations = Measure()
+    if valued:
+        valuations = _save_all(factory, [item for plan in plans for item in plan.valuations()])
+        tell(valuations.rows)
+    return _Saved(parents, logged, valuations, values)
 
 
 def _values(activity: HoldingActivityLog) -> dict[str, Any]:
     return {key: value for key, value in vars(activity).items() if not key.startswith("_")}
 
 
-def _save_all(factory: sessionmaker[Session], objects: list[Any], measure: Measure) -> None:
+def _save_all(factory: sessionmaker[Session], objects: list[Any]) -> Measure:
     """``session.add_all(objects); session.commit()``, measured."""
     gc.collect()  # what was left before is not this one's to clear away
+    measure = Measure(len(objects))
     with factory() as session, _counted(session.get_bind(), measure):
         started = time.perf_counter()
         session.add_all(objects)
         session.commit()
-        measure.seconds += time.perf_counter() - started
-        measure.rows += len(objects)
-
-
-def _add(total: Measure, part: Measure) -> None:
-    total.rows += part.rows
-    total.seconds += part.seconds
-    total.statements += part.statements
+        measure.seconds = time.perf_counter() - started
+    return measure
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Real share prices: five American companies, month by month from January 2000 to March 2010.
 
-They are the file ``stocks.csv`` of the package ``vega_datasets`` (extra ``[demo]``), Copyright (c)
-2018 Jake Vanderplas, MIT licence. Google is there from August 2004, when it went public. Only the
-file is read: importing the package would import pandas.
+They are the file ``stocks.csv`` of the package ``vega_datasets`` 0.9, Copyright (c) 2018 Jake
+Vanderplas, MIT licence (``share_prices.LICENSE``), which lies here so that nobody has to install
+pandas for it. Google is there from August 2004, when it went public.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import csv
 import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-
-from ..errors import ConfigurationError
 
 __all__ = ["SharePrice", "read_share_prices"]
 
@@ -33,25 +30,11 @@ class SharePrice:
 
 def read_share_prices() -> list[SharePrice]:
     """Return the prices, symbol after symbol, each symbol's by date."""
-    try:
-        package = distribution("vega_datasets")
-    except PackageNotFoundError as error:
-        raise ConfigurationError(
-            "The share prices come with the package vega-datasets, which is not installed. "
-            "Install it, or the extra: pip install 'sqla-seqreserve[demo]'."
-        ) from error
-    path = Path(str(package.locate_file("vega_datasets/_data/stocks.csv")))
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                SharePrice(row["symbol"], _date(row["date"]), Decimal(row["price"]))
-                for row in csv.DictReader(file)
-            ]
-    except OSError as error:
-        raise ConfigurationError(
-            f"The share prices were expected in {path}, where vega-datasets 0.9 has them, and "
-            f"could not be read: {error.strerror}. Install vega-datasets again."
-        ) from error
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        return [
+            SharePrice(row["symbol"], _date(row["date"]), Decimal(row["price"]))
+            for row in csv.DictReader(file)
+        ]
 
 
 def _date(text: str) -> dt.date:

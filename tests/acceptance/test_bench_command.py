@@ -196,6 +196,46 @@ def test_the_glance_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) 
     assert len(drawn) in {6, 12}, texts  # an element, and the one within it
 
 
+def numbers(file: Path, pattern: str) -> set[str]:
+    """The texts of a picture that are of this pattern."""
+    texts = ("".join(element.itertext()).strip() for element in ET.parse(file).iter())
+    return {text for text in texts if re.fullmatch(pattern, text)}
+
+
+def test_one_run_feeds_all_pictures(postgres_url: str, tmp_path: Path) -> None:
+    """The glance shows figures of the grid, and no picture measures what another one does."""
+    pytest.importorskip("matplotlib")
+
+    done = bench(postgres_url, "--pictures", str(tmp_path))
+
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "glance.svg",
+        "grid.svg",
+        "speed.svg",
+        "measured.json",
+    }
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    of_grid = {
+        (cell["rows"], cell["round_trip_ms"]): cell["ratio"]
+        for cell in measured["grid"]["cells"]
+        if cell["driver"] == measured["driver"] and cell["tables"] == 1
+    }
+    assert [(cell["objects"], cell["round_trip_ms"]) for cell in measured["glance"]] == [
+        (1, 0),
+        (1, 5),
+    ]
+    for cell in measured["glance"]:
+        times = {way["name"]: way["times_stock"] for way in cell["ways"]}
+        ratio = of_grid[cell["objects"], cell["round_trip_ms"]]
+        assert times["sqla-seqreserve"] == ratio
+        assert f"{ratio:.2f}" in numbers(tmp_path / "grid.svg", r"\d+\.\d\d")
+        shown = f"{ratio:.2f}x" if ratio < 2 else f"{ratio:.1f}x"
+        assert shown in numbers(tmp_path / "glance.svg", r"\d+\.\d{1,2}x")
+    works = {result["work"] for result in measured["results"]}
+    assert works == {work.name for work in WORKS} - {"one", "fifty", "one-far", "large"}
+
+
 def test_the_glance_takes_one_driver(postgres_url: str) -> None:
     """Several drivers, or works that are something else, are refused."""
     done = bench(postgres_url, "--glance", "--driver", "psycopg", "--driver", "psycopg2")
@@ -274,6 +314,7 @@ def test_one_way_is_run_alone(postgres_url: str) -> None:
         (["--related"], "--related"),
         (["--changed"], "--changed"),
         (["--grid", "--changed", "--related"], "--changed"),
+        (["--pictures", "there", "--grid"], "--pictures"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], named: str) -> None:

@@ -50,6 +50,11 @@ def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedSer
     # 560 prices a client, an activity and a valuation each; a portfolio, a product and five funds.
     assert f"{4 * (2 * 560 + 7):,} rows" in done.stdout
     assert done.stdout.count("times as fast") == 2
+    assert "4,508 rows saved" in done.stdout
+    assert "500 portfolios are imported" in done.stdout
+    assert "NEEDS_REPAIR, 500 ids behind" in done.stdout
+    assert "duplicate key value" in done.stdout
+    assert re.search(r"the same save again: id 505$", done.stdout, re.MULTILINE)
     assert re.search(r"^8 sequences of .*: 8 are healthy$", done.stdout, re.MULTILINE)
     assert "OK  holding_activity_log.id" in done.stdout
     assert "conflicts" not in done.stdout

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, assert_type
 
@@ -55,19 +56,33 @@ class Item(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
+class Document(Base):
+    __tablename__ = "document"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default="gen_random_uuid()")
+
+
+class Invoice(Base):
+    __tablename__ = "invoice"
+    number: Mapped[int] = mapped_column(primary_key=True)
+
+
 def reservation(session: Session, scoped: scoped_session[Session], connection: Connection) -> None:
     ids = reserve_ids(session, Order, 50)
-    assert_type(ids, ReservedIds)
-    # What a key is, only the mapping tells.
-    assert_type(ids[0], Any)
-    assert_type(ids[1:], ReservedIds)
+    assert_type(ids, ReservedIds[int])
+    assert_type(ids[0], int)
+    assert_type(ids[1:], ReservedIds[int])
     for number in ids:
-        assert_type(number, Any)
+        assert_type(number, int)
     as_sequence: Sequence[int] = ids
     assert_type(len(as_sequence), int)
+    assert_type(reserve_ids(session, Document, 1)[0], uuid.UUID)
+    # What a key of another name is, only the mapping tells.
+    numbers: ReservedIds[int] = reserve_ids(session, Invoice, 50)
+    assert_type(numbers[0], int)
+    assert_type(reserve_ids(session, Invoice, 50), ReservedIds)
     several = reserve_ids(connection, {Order: 50, Item: 20})
     assert_type(several[Order], ReservedIds)
-    assert_type(reserve_ids(scoped, Order, 1), ReservedIds)
+    assert_type(reserve_ids(scoped, Order, 1), ReservedIds[int])
     assign_ids(session, [Order(), Item()])
     assign_ids(scoped, (Order() for _ in range(3)))
 
@@ -78,12 +93,30 @@ def reservation(session: Session, scoped: scoped_session[Session], connection: C
     ids[0] = 1  # type: ignore[index]  # immutable
 
 
+class Column:
+    """As an array of numpy is."""
+
+    def tolist(self) -> list[int]:
+        return [1]
+
+
+class Columns:
+    """As a table of pyarrow is."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return None
+
+
 def inserting(session: Session, rows: Iterator[dict[str, Any]]) -> None:
     assert_type(bulk_insert(session, Order, [{"id": 1}]), ReservedIds)
     assert_type(bulk_insert(session, Order, rows, returning="objects"), list[Order])
     assert_type(bulk_insert(session, Order, rows, returning=None, chunk_rows=1000), int)
     bulk_insert(session, Order, {"id": [1, 2]}, returning=None, progress=print)
 
+    bulk_insert(session, Order, Columns(), returning=None)
+    bulk_insert(session, Order, {"id": Column()}, returning=None)
+    bulk_insert(session, Order, 5)  # type: ignore[call-overload]  # no rows
+    bulk_insert(session, Order, [1, 2])  # type: ignore[list-item]  # rows that are none
     bulk_insert(session, Order, rows, returning="rows")  # type: ignore[call-overload]  # no such thing
     bulk_insert(session, Order(), rows)  # type: ignore[call-overload]  # an object
 
@@ -125,7 +158,9 @@ def changing(session: Session, rows: Iterator[dict[str, Any]]) -> None:
 
 async def asynchronously(session: AsyncSession) -> None:
     await session.run_sync(lambda sync: assign_ids(sync, [Order()]))
-    assert_type(await session.run_sync(lambda sync: reserve_ids(sync, Order, 50)), ReservedIds)
+    ids = await session.run_sync(lambda sync: reserve_ids(sync, Order, 50))
+    assert_type(ids, ReservedIds[int])
+    assert_type(await aio.reserve_ids(session, Order, 50), ReservedIds[int])
     reserve_ids(session, Order, 1)  # type: ignore[call-overload]  # goes through run_sync()
 
     async def rows() -> AsyncIterator[dict[str, Any]]:

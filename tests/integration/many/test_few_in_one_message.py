@@ -7,17 +7,13 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from fixtures.session_writes import Animal, Base, Bird, Counted, Eager, Item, Node, Owner, Tag
 from fixtures.sides import Side, Way, both, refusal
 from sqlalchemy import (
-    CheckConstraint,
-    Column,
     Engine,
-    FetchedValue,
-    ForeignKey,
-    Table,
     create_engine,
     event,
     inspect,
@@ -25,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import Session
 
 from sqla_seqreserve import register
 from sqla_seqreserve.testing import Wire, round_trips
@@ -37,101 +33,11 @@ PIPELINES = ("psycopg", "psycopg_async")
 DEFAULT = Way("default settings")
 
 
-class Base(DeclarativeBase):
-    pass
-
-
-LINKS = Table(
-    "links",
-    Base.metadata,
-    Column("thing_id", ForeignKey("thing.id"), primary_key=True),
-    Column("tag_id", ForeignKey("tag.id"), primary_key=True),
-)
-
-
-class Tag(Base):
-    __tablename__ = "tag"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str | None]
-
-
-class Owner(Base):
-    __tablename__ = "owner"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str | None] = mapped_column(unique=True)
-    things: Mapped[list[Thing]] = relationship(
-        back_populates="owner", cascade="all, delete-orphan", order_by="Thing.id"
-    )
-
-
-class Thing(Base):
-    __tablename__ = "thing"
-    __table_args__ = (CheckConstraint("number >= 0", name="not_negative"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int]
-    name: Mapped[str | None]
-    changed: Mapped[int] = mapped_column(default=0, onupdate=7)
-    stamped: Mapped[int | None] = mapped_column(server_onupdate=FetchedValue())
-    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owner.id"))
-    owner: Mapped[Owner | None] = relationship(back_populates="things")
-    tags: Mapped[list[Tag]] = relationship(secondary=LINKS, order_by=Tag.id)
-
-
-class Counted(Base):
-    """It counts its versions."""
-
-    __tablename__ = "counted"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[int] = mapped_column()
-    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
-
-
-class Animal(Base):
-    __tablename__ = "animal"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    name: Mapped[str]
-
-
-class Bird(Animal):
-    __tablename__ = "bird"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
-    wings: Mapped[int]
-
-
-class Eager(Base):
-    """What an UPDATE computes comes back with it."""
-
-    __tablename__ = "eager"
-    __mapper_args__: ClassVar[Any] = {"eager_defaults": True}
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int]
-    stamped: Mapped[int | None] = mapped_column(server_onupdate=FetchedValue())
-
-
 class Strange:
     """What no driver takes for a value."""
 
     def __repr__(self) -> str:
         return "strange"
-
-
-class Node(Base):
-    """It refers to others of its class, and to one of them after both are written."""
-
-    __tablename__ = "node"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str | None]
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
-    best_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
-    parent: Mapped[Node | None] = relationship(
-        foreign_keys=parent_id, remote_side=id, back_populates="children"
-    )
-    children: Mapped[list[Node]] = relationship(foreign_keys=parent_id, back_populates="parent")
-    best: Mapped[Node | None] = relationship(foreign_keys=best_id, remote_side=id, post_update=True)
 
 
 # Round trips
@@ -145,38 +51,38 @@ def wire(engine: Engine, database_url: str) -> Any:
 
 
 def mixed(session: Session) -> None:
-    """Five changed objects, two new ones of another class and two links removed."""
+    """Five changed objects, two new ones of another class and two tagged removed."""
     tags = [Tag(), Tag()]
-    things = [Thing(number=i, tags=list(tags)) for i in range(5)]
-    session.add_all(things)
+    items = [Item(number=i, tags=list(tags)) for i in range(5)]
+    session.add_all(items)
     session.flush()
-    for thing in things:
-        thing.number += 1
-    things[0].tags.remove(tags[0])
-    things[1].tags.remove(tags[1])
+    for item in items:
+        item.number += 1
+    items[0].tags.remove(tags[0])
+    items[1].tags.remove(tags[1])
     session.add_all([Counted(name="a"), Counted(name="b")])
 
 
 def differing(session: Session) -> None:
     """Three objects of a class of which other columns are changed, one of another class deleted."""
-    things = [Thing(number=i) for i in range(3)]
+    items = [Item(number=i) for i in range(3)]
     tag = Tag()
-    session.add_all([*things, tag])
+    session.add_all([*items, tag])
     session.flush()
-    things[0].number = 8
-    things[1].name = "x"
-    things[2].number, things[2].name = 9, "y"
+    items[0].number = 8
+    items[1].name = "x"
+    items[2].number, items[2].name = 9, "y"
     session.delete(tag)
 
 
 def relinked(session: Session) -> None:
-    """One object that has other links than before."""
+    """One object that has other tagged than before."""
     tags = [Tag(), Tag(), Tag()]
-    thing = Thing(number=1, tags=tags[:2])
-    session.add_all([thing, *tags])
+    item = Item(number=1, tags=tags[:2])
+    session.add_all([item, *tags])
     session.flush()
-    thing.number = 2
-    thing.tags = tags[1:]
+    item.number = 2
+    item.tags = tags[1:]
 
 
 def counted(wire: Wire, driver: str, prepare: Callable[[Session], None], registered: bool) -> int:
@@ -327,7 +233,7 @@ def lose(session: Session, statement: str) -> None:
 STAMP = (
     "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS "
     "'BEGIN NEW.stamped := 1 + coalesce(NEW.stamped, 0); RETURN NEW; END'",
-    "CREATE TRIGGER stamp BEFORE UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION stamp()",
+    "CREATE TRIGGER stamp BEFORE UPDATE ON item FOR EACH ROW EXECUTE FUNCTION stamp()",
     "CREATE TRIGGER stamp BEFORE UPDATE ON eager FOR EACH ROW EXECUTE FUNCTION stamp()",
 )
 
@@ -340,15 +246,15 @@ def test_changed_deleted_linked(twin_urls: tuple[str, str], driver: str) -> None
 
     def act(session: Session) -> list[Any]:
         tags = saved(session, *(Tag(name=f"t{i}") for i in range(3)))
-        things = saved(session, *(Thing(number=i, tags=list(tags)) for i in range(5)))
-        things[0].number = 8
-        things[1].name = "x"
-        things[2].number, things[2].name = 9, "y"
-        things[3].tags.remove(tags[0])
-        things[4].tags = [Tag(name="new")]
-        things[0].number = Thing.number + 5  # type: ignore[assignment]  # an expression
-        session.delete(things[1])
-        return [*tags, *things]
+        items = saved(session, *(Item(number=i, tags=list(tags)) for i in range(5)))
+        items[0].number = 8
+        items[1].name = "x"
+        items[2].number, items[2].name = 9, "y"
+        items[3].tags.remove(tags[0])
+        items[4].tags = [Tag(name="new")]
+        items[0].number = Item.number + 5  # type: ignore[assignment]  # an expression
+        session.delete(items[1])
+        return [*tags, *items]
 
     compared(twin_urls, driver, act, ddl=STAMP, inserts=False)
 
@@ -358,7 +264,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
     """What an UPDATE computes comes back, or is loaded again, as it would be."""
 
     def act(session: Session) -> list[Any]:
-        eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Thing(number=1))
+        eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Item(number=1))
         eager[0].number = 3
         eager[1].number = Eager.number + 4
         eager[2].name = "x"
@@ -379,7 +285,7 @@ def test_a_stale_row(
     """
 
     def act(session: Session) -> list[Any]:
-        found = saved(session, *(cls(name=f"n{i}") for i in range(3)), Thing(number=1))
+        found = saved(session, *(cls(name=f"n{i}") for i in range(3)), Item(number=1))
         saved(session, Animal(name="a"))
         for one in found[:3]:
             if deleted:
@@ -399,12 +305,12 @@ def test_a_stale_link(twin_urls: tuple[str, str], driver: str) -> None:
 
     def act(session: Session) -> list[Any]:
         tags = saved(session, Tag(), Tag())
-        things = saved(session, *(Thing(number=i, tags=list(tags)) for i in range(3)))
-        for thing in things:
-            thing.tags.remove(tags[0])
-        things[0].number = 5
-        lose(session, f"DELETE FROM links WHERE thing_id = {things[1].id}")
-        return things
+        items = saved(session, *(Item(number=i, tags=list(tags)) for i in range(3)))
+        for item in items:
+            item.tags.remove(tags[0])
+        items[0].number = 5
+        lose(session, f"DELETE FROM tagged WHERE item_id = {items[1].id}")
+        return items
 
     compared(twin_urls, driver, act)
 
@@ -467,15 +373,15 @@ def test_parents_and_children(twin_urls: tuple[str, str], driver: str) -> None:
     def act(session: Session) -> list[Any]:
         owners = saved(
             session,
-            *(Owner(name=f"o{i}", things=[Thing(number=j) for j in range(3)]) for i in range(4)),
+            *(Owner(name=f"o{i}", items=[Item(number=j) for j in range(3)]) for i in range(4)),
         )
         new = Owner(name="new")
-        moved = owners[0].things[0]
+        moved = owners[0].items[0]
         moved.owner = new
-        new.things.append(Thing(number=10))
+        new.items.append(Item(number=10))
         owners[1].name = "changed"
-        owners[1].things.append(Thing(number=11, tags=[Tag(name="t")]))
-        owners[2].things.pop()
+        owners[1].items.append(Item(number=11, tags=[Tag(name="t")]))
+        owners[2].items.pop()
         session.delete(owners[3])
         return [*owners, moved, new]
 
@@ -522,25 +428,25 @@ def test_a_refused_statement(twin_urls: tuple[str, str], driver: str, which: str
 
     def act(session: Session) -> list[Any]:
         owners = saved(session, Owner(name="a"), Owner(name="b"))
-        things = saved(session, *(Thing(number=i, owner=owners[0]) for i in range(3)))
+        items = saved(session, *(Item(number=i, owner=owners[0]) for i in range(3)))
         tag = saved(session, Tag(name="t"))[0]
-        saved(session, Thing(number=5, tags=[tag]))
+        saved(session, Item(number=5, tags=[tag]))
         owners[0].name = "c"
-        things[0].number = 7
-        things[1].number = 8
-        things[2].name = "z"
+        items[0].number = 7
+        items[1].number = 8
+        items[2].name = "z"
         tag.name = "changed"
         if which == "unique":
             owners[1].name, owners[0].name = "d", "d"
         elif which == "check":
-            things[1].number = -1
+            items[1].number = -1
         elif which == "unknown":
-            things[2].name = Strange()  # type: ignore[assignment]
+            items[2].name = Strange()  # type: ignore[assignment]
         else:
             session.delete(tag)
         new = Counted(name="new")
         session.add(new)
-        return [*owners, *things, tag, new]
+        return [*owners, *items, tag, new]
 
     compared(twin_urls, driver, act, inserts=False)
 
@@ -556,26 +462,26 @@ def test_listeners_of_objects(twin_urls: tuple[str, str], driver: str) -> None:
 
     def act(session: Session) -> list[Any]:
         tags = saved(session, Tag(name="a"), Tag(name="b"))
-        things = saved(session, Thing(number=1), Counted(name="c"))
-        things[0].number = 2
-        things[1].name = "d"
+        items = saved(session, Item(number=1), Counted(name="c"))
+        items[0].number = 2
+        items[1].name = "d"
         tags[0].name = "e"
         session.delete(tags[1])
         new = Tag(name="new")
         session.add(new)
-        items = [*tags, *things, new]
+        items = [*tags, *items, new]
 
         def listener(name: str) -> Any:
             def heard(_mapper: Any, connection: Any, target: Any) -> None:
                 count = connection.scalar(
                     text("SELECT string_agg(t::text, ',' ORDER BY t::text) FROM tag t")
                 )
-                number = connection.scalar(text("SELECT sum(number) FROM thing"))
+                number = connection.scalar(text("SELECT sum(number) FROM item"))
                 seen.append((name, type(target).__name__, count, number, picture(items)))
 
             return heard
 
-        for cls in (Tag, Thing, Counted):
+        for cls in (Tag, Item, Counted):
             for name in events:
                 function = listener(name)
                 event.listen(cls, name, function)

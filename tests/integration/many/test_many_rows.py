@@ -5,20 +5,15 @@ leave what SQLAlchemy leaves that executes them row by row.
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from fixtures.session_writes import Animal, Base, Bird, Colour, Counted, Pair, Thing
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, told_and_left
 from sqlalchemy import (
-    Column,
-    Enum,
-    ForeignKey,
-    Numeric,
-    Table,
     bindparam,
     delete,
     func,
@@ -28,89 +23,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
     Session,
-    mapped_column,
-    relationship,
     selectinload,
 )
 
 DRIVERS = (*SYNC_DRIVERS, "asyncpg")
 FORCED = Way("from one row", {"copy_min_rows": 1})
 DEFAULT = Way("default settings")
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Colour(enum.Enum):
-    RED = 1
-    BLUE = 2
-
-
-LINKS = Table(
-    "links",
-    Base.metadata,
-    Column("left_id", ForeignKey("thing.id"), primary_key=True),
-    Column("right_id", ForeignKey("thing.id"), primary_key=True),
-)
-
-
-class Thing(Base):
-    """A column of most kinds, and links to others of it."""
-
-    __tablename__ = "thing"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int | None]
-    name: Mapped[str | None]
-    price: Mapped[Decimal | None] = mapped_column(Numeric(14, 2))
-    weight: Mapped[float | None]
-    on: Mapped[dt.date | None]
-    at: Mapped[dt.datetime | None]
-    of: Mapped[uuid.UUID | None]
-    data: Mapped[bytes | None]
-    good: Mapped[bool | None]
-    colour: Mapped[Colour | None] = mapped_column(Enum(Colour))
-    changed: Mapped[int] = mapped_column(default=0, onupdate=1)
-    others: Mapped[list[Thing]] = relationship(
-        secondary=LINKS, primaryjoin=id == LINKS.c.left_id, secondaryjoin=id == LINKS.c.right_id
-    )
-
-
-class Counted(Base):
-    """It counts its versions."""
-
-    __tablename__ = "counted"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[int] = mapped_column()
-    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
-
-
-class Animal(Base):
-    __tablename__ = "animal"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    name: Mapped[str]
-
-
-class Bird(Animal):
-    __tablename__ = "bird"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
-    wings: Mapped[int]
-
-
-class Pair(Base):
-    """A key of two columns, one of them text."""
-
-    __tablename__ = "pair"
-    a: Mapped[int] = mapped_column(primary_key=True)
-    b: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[str | None]
 
 
 MANY = 40
