@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Table
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.interfaces import MANYTOONE
 
-from .._sqlalchemy.attributes import instance_state
 from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.unit_of_work import ProcessAll, SaveUpdateAll, State, find_cycles
 from .synchronize import Copying, copy_key, copying_of, put_back

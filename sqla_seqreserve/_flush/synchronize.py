@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.base import NO_VALUE
+from sqlalchemy.orm.collections import collection_adapter
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
-from .._sqlalchemy.attributes import NO_VALUE, collection_adapter, instance_state
 from .._sqlalchemy.changes import LinkKind
 from .._sqlalchemy.mapping import is_watched, kept_with, plain_attribute
 from .._sqlalchemy.session import connection_for, had_members, pending_mutations

@@ -27,9 +27,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.base import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 
 from .._drivers import OutdatedError
-from .._sqlalchemy.attributes import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 from .._sqlalchemy.collector import collector_paused
 from .._sqlalchemy.mapping import (
     has_work_after_insert,
