@@ -60,6 +60,7 @@ NOT_COMPARABLE: Final = Reason(
     "nothing can be compared in this transaction",
     "write in a READ COMMITTED transaction, as a role that may INSERT into the whole table",
 )
+IN_PAGES: Final = Reason("SQLAlchemy sends many rows in one statement", _NOTHING)
 
 # COMMIT by itself
 

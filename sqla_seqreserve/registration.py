@@ -40,6 +40,7 @@ from ._flush.settings import Commit, Mode, Reserve, Settings
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from ._reasons import Reason
+from ._sqlalchemy.committing import listens_between
 from ._sqlalchemy.mapping import all_mappers
 from ._sqlalchemy.warnings import pass_over_ours
 from .errors import ConfigurationError
@@ -160,7 +161,7 @@ class Registration:
         removes it. Both take effect at the next flush.
 
         The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
-        the flush fail.
+        the flush fail, or is logged where the COMMIT has travelled along (``report.committed``).
         """
         # Under a key of its own: the same callback may have been added before.
         key = object()
@@ -201,9 +202,9 @@ class Registration:
             mappers = [mapper for mapper in all_mappers() if settings.enrols(mapper)]
         reason = self._session_reason()
         if isinstance(bind, Connection):
-            return explain(bind, mappers, settings, reason)
+            return explain(bind, mappers, settings, reason, self._commit_reason())
         with bind.connect() as connection:
-            return explain(connection, mappers, settings, reason)
+            return explain(connection, mappers, settings, reason, self._commit_reason())
 
     def _session_reason(self) -> Reason | None:
         """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
@@ -212,6 +213,14 @@ class Registration:
             return session_reason(target)
         is_two_phase = isinstance(target, sessionmaker) and target.kw.get("twophase")
         return why.TWO_PHASE if is_two_phase else None
+
+    def _commit_reason(self) -> Reason | None:
+        """Why the COMMIT of the target's sessions takes a round trip of its own, likewise."""
+        target = self._session_target()
+        if target is None:
+            return None
+        owner = target.class_ if isinstance(target, sessionmaker) else target
+        return self._session_reason() or listens_between(owner)
 
     def unregister(self) -> None:
         """Take the extension off its target. Flushes that have begun end as they began."""

@@ -73,7 +73,8 @@ class FlushReport:
         (psycopg2), those of COPY, and one where BEGIN travels by itself. Not counted is what a
         driver sends by itself beside that, such as asyncpg's preparation of a statement that is new
         to it.
-    :param committed: whether the transaction's COMMIT travelled with the flush.
+    :param committed: whether the transaction's COMMIT travelled with the last message of the flush,
+        so that the rows are there already.
     """
 
     entries: tuple[FlushEntry, ...]

@@ -22,8 +22,7 @@ from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .._database import database_of
-from .._reasons import Reason
-from .._rows.reasons import IN_PAGES
+from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
 from . import CommitAlong, driver_on

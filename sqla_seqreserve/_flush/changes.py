@@ -153,7 +153,7 @@ class _Changes:
         rows = rows_of(context)
         if rows < (COPIED_FROM if asked is None else asked):
             return "insert", self._few(rows)
-        return "orm", of_rows.IN_PAGES
+        return "orm", why.IN_PAGES
 
     def _note(self, context: Any, writer: Writer, reason: Reason | None, seconds: float) -> bool:
         table = changed_table(context)

@@ -27,7 +27,7 @@ from .._sqlalchemy.committing import (
 )
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.executed import changed_table
-from .._sqlalchemy.listeners import refusal_between
+from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.unit_of_work import State
 from .._writers.committing import UNKNOWN, can_compare, numbered_column
@@ -46,22 +46,43 @@ def expects_commit(uow: Any, settings: Settings, driver: Driver | None) -> bool:
     )
 
 
+def commit_hindrance(connection: Connection, settings: Settings) -> Reason | None:
+    """Why the COMMIT never travels on a connection, as far as settings, driver and listeners tell;
+    ``None``: it may.
+    """
+    return (
+        setting_hindrance(connection, settings)
+        or interference_on(connection)
+        or refusal_between(connection, several=True)
+    )
+
+
+def setting_hindrance(connection: Connection, settings: Settings) -> Reason | None:
+    """The same, as far as settings and driver tell."""
+    if settings.commit == "apart":
+        return why.COMMIT_APART
+    if settings.mode != "bulk":
+        return why.MODE_OFF if settings.mode == "off" else why.MODE_RESERVE
+    driver = driver_on(connection)
+    if driver is None or not driver.commits_along:
+        return why.no_commit_along(connection.dialect.driver)
+    autocommits = driver.transaction_status(connection.connection) == "autocommit"
+    return why.AUTOCOMMIT if autocommits else None
+
+
 def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | None:
     """The connection whose COMMIT may go behind the last statements of the flush, as far as the
     session tells; why it may not; or ``None``, for nothing is about to be committed.
     """
     if not is_begun_by_commit(uow):
         return None
-    if settings.commit == "apart":
-        return why.COMMIT_APART
     connection = committing_connection(uow)
     if isinstance(connection, Reason):
         return connection
-    driver = driver_on(connection)
-    if driver is None or not driver.commits_along:
-        return why.no_commit_along(connection.dialect.driver)
-    if driver.transaction_status(connection.connection) == "autocommit":
-        return why.AUTOCOMMIT
+    # The listeners of single statements are looked at once these are there.
+    hindrance = setting_hindrance(connection, settings)
+    if hindrance is not None:
+        return hindrance
     return why.MORE_TO_FLUSH if leaves_work(uow) else connection
 
 

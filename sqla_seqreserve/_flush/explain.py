@@ -27,6 +27,7 @@ from .._sqlalchemy.listeners import execution_elsewhere, interference_on
 from .._sqlalchemy.statements import Kind
 from .._writers.executemany import fewest_together, table_reason
 from ..reports import Writer
+from .committing import commit_hindrance
 from .routing import (
     copy_from,
     copy_way,
@@ -83,10 +84,20 @@ class Explanation:
 
 
 class Explanations(Sequence[Explanation]):
-    """The explanations of several classes; ``str()`` is a table of them."""
+    """The explanations of several classes; ``str()`` is a table of them.
 
-    def __init__(self, explanations: Iterable[Explanation], round_trip: str | None = None) -> None:
+    ``commit_reason``: why the COMMIT of ``commit()`` takes a round trip of its own; ``None``: it
+    travels with the last message of its flush, but where an object's statement is in the way.
+    """
+
+    def __init__(
+        self,
+        explanations: Iterable[Explanation],
+        round_trip: str | None = None,
+        commit_reason: Reason | None = None,
+    ) -> None:
         self._explanations = tuple(explanations)
+        self.commit_reason = None if commit_reason is None else commit_reason.text
         self._round_trip = round_trip
         """In words; ``None``: nothing depends on it."""
 
@@ -142,6 +153,13 @@ class Explanations(Sequence[Explanation]):
         if self._round_trip is not None and counts != {None}:
             yield ""
             yield f"round trip to the server: {self._round_trip}"
+            along = "with the last message of a flush"
+            reason = self.commit_reason
+            yield from textwrap.wrap(
+                f"COMMIT: {along if reason is None else f'by itself: {reason}'}",
+                _WIDTH,
+                subsequent_indent=" " * 8,
+            )
 
 
 def _below(title: str, words: str) -> list[str]:
@@ -161,12 +179,14 @@ def explain(
     mappers: Sequence[Mapper[Any]],
     settings: Settings,
     session_reason: Reason | None,
+    commit: Reason | None,
 ) -> Explanations:
     """Explain each class on this connection's database.
 
     A transaction that was not begun is not begun afterwards either.
 
     :param session_reason: why no session of the registration uses COPY.
+    :param commit: why none has its COMMIT travel along, as far as the session tells.
     """
     if connection.dialect.name != "postgresql":
         reason = why.not_postgresql(connection.dialect.name)
@@ -206,6 +226,7 @@ def explain(
                 for each, mapper in zip(found, mappers, strict=True)
             ],
             _in_words(round_trip) if settings.copy_min_rows is None else None,
+            commit or commit_hindrance(connection, settings),
         )
     finally:
         if not begun:

@@ -26,8 +26,8 @@ from .._drivers.statements import begin_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
-from .._writers.refusal import note_refusal
 from .committing import OnlyInsert, expects_commit
+from .refusal import note_change, note_refusal
 from .report import tell_failed
 from .settings import Settings
 
@@ -76,6 +76,7 @@ class Plain:
                     only.note_loss(error)
                 for states in pending.values():
                     note_each(error, sorted(states, key=attrgetter("insert_order")))
+                note_change(error, uow)
             raise
         if only is not None:
             only.settle()

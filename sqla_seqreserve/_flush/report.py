@@ -96,7 +96,13 @@ class Tally:
         if not self._sums or not self.is_told:
             return
         report = FlushReport(tuple(self.entries()), self.messages, self.committed)
-        self._settings.flushed(report)
+        try:
+            self._settings.flushed(report)
+        except Exception:
+            if not self.committed:
+                raise
+            # The flush cannot fail any more: its rows are there, and others see them.
+            log.exception("a callback of on_flush() failed after the COMMIT of the flush")
         audit.flushed(log, report)
 
     def told(self, reason: Reason | None) -> str | None:

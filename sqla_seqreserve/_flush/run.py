@@ -25,11 +25,11 @@ from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import warn_of_driver
 from .._writers.insert import Outbox
-from .._writers.refusal import note_refusal
 from ..reports import Writer
 from .committing import connection_to_commit, expects_commit
 from .cycles import Cycle
 from .plain import note_each
+from .refusal import note_refusal
 from .report import Tally, tell_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving

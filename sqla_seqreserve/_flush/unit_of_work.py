@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.base import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 
@@ -64,6 +65,7 @@ from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
 from .cycles import find_cycle
 from .deleting import DeleteAll
 from .inserts import insert_records
+from .refusal import note_change
 from .report import is_told
 from .reserved_keys import Record
 from .routing import may_gather, pending_by_mapper, stay_out
@@ -238,6 +240,8 @@ class ReservingUnitOfWork(UOWTransaction):
                     self.seqreserve.begin_again()
                     self._execute()
         except BaseException as error:
+            if isinstance(error, DBAPIError):
+                note_change(error, self)
             self.seqreserve.failed(error)
             raise
 

@@ -141,7 +141,6 @@ VERSION_ALONE: Final = Reason("SQLAlchemy compares each version by itself", _NOT
 REGISTERED_LATE: Final = Reason(
     "the session was registered within its transaction", "register it before it is used"
 )
-IN_PAGES: Final = Reason("SQLAlchemy sends many rows in one statement", _NOTHING)
 DISTRIBUTED_STATEMENT: Final = Reason("Citus distributes the table", _NOTHING)
 
 

@@ -70,10 +70,15 @@ def committing_connection(uow: UOWTransaction) -> Connection | Reason:
     return found
 
 
-def listens_between(session: Session) -> Reason | None:
-    """Who is told of what a session does between the last statement of its flush and the COMMIT."""
+def listens_between(owner: Any) -> Reason | None:
+    """Who is told of what a session, or those of a class, do between the last statement of a flush
+    and its COMMIT.
+    """
     for name in _BETWEEN:
-        if getattr(session.dispatch, name):
+        listeners = getattr(owner.dispatch, name)
+        if isinstance(owner, type):
+            listeners = listeners._clslevel.get(owner)
+        if listeners:
             return why.listener_between(name)
     return None
 

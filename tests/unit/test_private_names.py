@@ -102,6 +102,7 @@ OWNERS = {
     "session": SESSION,
     "_autobegin_t": SESSION.get_transaction(),
     "transaction": SESSION.get_transaction(),
+    "listeners": Session.dispatch.before_commit,  # type: ignore[attr-defined]  # put there by events
     "identity_map": SESSION.identity_map,
     "state": STATE,
     "column": parents.c.id,

@@ -17,12 +17,21 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    select,
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    sessionmaker,
+)
 
-from sqla_seqreserve import register
+from sqla_seqreserve import FlushReport, register
+from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.testing import Wire, round_trips
 
 
@@ -497,3 +506,97 @@ def test_a_transaction_ends_as_ever(
     """
     run = trial(SHAPES[shape], before=before, commit=commit)
     travelled(twin_urls, WAYS[way], run)
+
+
+# What is asked for, and what is told
+
+
+def test_explain_says_whether_the_commit_travels(engine: Engine) -> None:
+    """It does, or the reason is named: the setting, the driver, a listener of the session or of the
+    engine.
+    """
+    Base.metadata.create_all(engine)
+    factory = sessionmaker(engine)
+    registration = register(factory)
+    assert str(registration.explain(engine, [Note])).endswith(
+        "COMMIT: with the last message of a flush"
+    )
+
+    def reason(bind: Engine = engine) -> str:
+        lines = str(register(factory, **settings).explain(bind, [Note])).partition("COMMIT: ")[2]
+        return " ".join(lines.split())
+
+    settings: dict[str, Any] = {"commit": "apart"}
+    assert reason() == 'by itself: commit is "apart"'
+    settings = {}
+    psycopg2 = create_engine(engine.url.set(drivername="postgresql+psycopg2"))
+    assert reason(psycopg2) == "by itself: psycopg2 sends COMMIT in a round trip of its own here"
+    psycopg2.dispose()
+
+    def listener(*_args: Any) -> None:
+        pass
+
+    for target, name in ((factory, "after_flush"), (engine, "after_cursor_execute")):
+        event.listen(target, name, listener)
+        assert reason() == f"by itself: a listener to {name} may act before the COMMIT"
+        event.remove(target, name, listener)
+    assert reason() == "with the last message of a flush"
+
+
+def test_commit_is_along_or_apart(engine: Engine) -> None:
+    """Another word is refused when it is registered."""
+    with pytest.raises(ConfigurationError, match="commit"):
+        register(sessionmaker(engine), commit="with")  # type: ignore[arg-type]  # refused
+
+
+def test_a_callback_that_fails_after_the_commit_is_logged(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rows are there, so that the flush cannot fail any more."""
+    Base.metadata.create_all(engine)
+
+    def fail(_report: FlushReport) -> None:
+        raise RuntimeError("callback")
+
+    with Session(engine) as session:
+        register(session, prefetch=10).on_flush(fail)
+        session.add(Note(words="a"))
+        session.commit()
+        assert "callback" in caplog.text
+        session.add(Note(words="b"))
+        with pytest.raises(RuntimeError, match="callback"):
+            session.flush()
+        session.rollback()
+        assert session.scalars(select(Note.words)).all() == ["a"]
+
+
+def test_the_log_and_the_events_of_a_commit_are_where_they_were(
+    twin_urls: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """BEGIN, INSERT and COMMIT are logged once, in this order; so are the session's own events."""
+
+    def run(side: Side) -> Any:
+        for _ in range(3):
+            side.run(saving(one))
+        heard: list[str] = []
+
+        def save(session: Session) -> None:
+            for name in ("after_begin", "after_commit"):
+                event.listen(session, name, lambda *_, name=name: heard.append(name))
+            session.add(Author(name="logged"))
+            with caplog.at_level("INFO", "sqlalchemy.engine"):
+                caplog.clear()
+                session.commit()
+            lines = [record.getMessage().split()[0] for record in caplog.records]
+            heard.extend(line for line in lines if line.isupper())
+
+        side.run(save)
+        return heard
+
+    assert both(twin_urls, Base, run, way=WAYS["along"]) == [
+        "after_begin",
+        "after_commit",
+        "BEGIN",
+        "INSERT",
+        "COMMIT",
+    ]

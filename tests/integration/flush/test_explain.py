@@ -384,13 +384,13 @@ def test_a_distance_that_was_not_measured_is_not_said(shop: Engine) -> None:
     registration = register(factory)
     [before] = found = registration.explain(shop, [Tag])
     assert before.round_trip is None
-    assert str(found).endswith("round trip to the server: not measured yet, 0.3 ms is assumed")
+    assert "round trip to the server: not measured yet, 0.3 ms is assumed" in str(found)
     with factory() as session:
         session.add(Tag(word="a"))
         session.commit()
     [after] = found = registration.explain(shop, [Tag])
     assert after.round_trip is not None
     assert 0 < after.round_trip < 10
-    assert str(found).endswith(f"round trip to the server: {after.round_trip * 1000:.1f} ms")
+    assert f"round trip to the server: {after.round_trip * 1000:.1f} ms" in str(found)
     asked = register(factory, copy_min_rows=10).explain(shop, [Tag])
     assert "round trip" not in str(asked)

@@ -1,0 +1,166 @@
+"""Which object the database refused: found from the fields of PostgreSQL's error, as a note for the
+exception.
+
+COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are
+in, and its error names the constraint and the values instead; a check names the values of the row.
+All are for people: nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import UnmappedColumnError
+
+from .._ids import catalogue
+from .._sqlalchemy.executed import identity_of
+from .._sqlalchemy.session import connection_for
+from .._sqlalchemy.unit_of_work import State
+from .._writers.refusal import error_fields, line_in
+
+_KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
+_ROW = re.compile(r"^Failing row contains \((.*)", re.DOTALL)
+_CHANGE = re.compile(
+    r"(?:UPDATE|(?P<delete>DELETE FROM)) (?:(?:\w+|\"[^\"]+\")\.)?"
+    r"(?:(?P<plain>\w+)|\"(?P<quoted>[^\"]+)\") (?:SET|WHERE) "
+)
+"""An UPDATE or DELETE of SQLAlchemy's."""
+
+
+def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> State | None:
+    """Note on the error which of the objects it is about, and return that; ``None`` where it does
+    not tell.
+    """
+    # A value of the user's that cannot be printed must not hide what was refused.
+    position = None
+    with suppress(Exception):
+        position = _position(error, table, states)
+    if position is None:
+        return None
+    with suppress(Exception):
+        error.add_note(_described(position, states))
+    return states[position]
+
+
+def note_change(error: DBAPIError, uow: Any) -> None:
+    """Note on the error of an UPDATE or DELETE which of the flush's objects it is about, where that
+    can be told and nothing was noted before.
+    """
+    if hasattr(error, "__notes__"):
+        return
+    with suppress(Exception):
+        match = _CHANGE.match(error.statement or "")
+        if match is None:
+            return
+        name = match["quoted"] or match["plain"]
+        table, states = _changed(uow, name, is_delete=match["delete"] is not None)
+        position = _changed_position(error, uow, table, states)
+        if position is not None:
+            error.add_note(_described(position, states))
+
+
+def _changed(uow: Any, name: str, *, is_delete: bool) -> tuple[Table, list[State]]:
+    """The table of that name, and the objects with a row in it that the flush changes, or deletes,
+    in the order of their keys.
+    """
+    found: dict[State, Table] = {}
+    for mapper, states in uow.mappers.items():
+        table: Any = next((one for one in mapper.tables if one.name == name), None)
+        for state in states if table is not None else ():
+            if state.key is not None and uow.states[state] == (is_delete, False):
+                found[state] = table
+    return next(iter(found.values())), sorted(found, key=identity_of)
+
+
+def _changed_position(
+    error: DBAPIError, uow: Any, table: Table, states: Sequence[State]
+) -> int | None:
+    if len(states) == 1:
+        return 0
+    identities = [identity_of(state) for state in states]
+    keys = list(table.primary_key)
+    sent = error.params
+    for name in ("{0.table.name}_{0.key}", "{0.key}"):
+        names = [name.format(key) for key in keys]
+        if isinstance(sent, Mapping) and sent.keys() >= set(names):
+            # A statement of this object alone.
+            return identities.index(tuple(sent[name] for name in names))
+    detail = error_fields(error)[1]
+    row = _ROW.search(detail)
+    if row is None:
+        return _row_of_values(detail, table, states)
+    connection = connection_for(uow, states[0].manager.mapper.base_mapper)
+    [facts] = catalogue.cached_facts(connection, [catalogue.table_name(connection, table)])
+    if list(facts.columns)[: len(keys)] != [key.name for key in keys]:
+        return None
+    written = tuple(row[1].split(", ")[: len(keys)])
+    return [tuple(map(str, identity)) for identity in identities].index(written)
+
+
+def _position(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
+    context, detail = error_fields(error)
+    position = line_in(context, table.name)
+    if position is None:
+        position = _row_of_values(detail, table, states)
+    if position is None:
+        position = _row_of_parameters(error, table, states)
+    return position if position is not None and position < len(states) else None
+
+
+def _described(position: int, states: Sequence[State]) -> str:
+    """A sentence that names the refused object by its position and class."""
+    state = states[position]
+    key = ", ".join(
+        f"{name}={state.dict.get(name)!r}" for name in _key_attributes(state.manager.mapper)
+    )
+    return (
+        f"The database refused object {position} of the {len(states)} {state.class_.__name__} "
+        f"objects written together ({key})"
+    )
+
+
+def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | None:
+    match = _KEY.search(detail)
+    if match is None:
+        return None
+    names, values = match[1].split(", "), match[2].split(", ")
+    if len(names) != len(values) or not all(name in table.c for name in names):
+        return None
+    for position, state in enumerate(states):
+        mapper: Mapper[Any] = state.manager.mapper
+        try:
+            keys = [mapper.get_property_by_column(table.c[name]).key for name in names]
+        except UnmappedColumnError:
+            # The error is about a sibling.
+            continue
+        if [str(state.dict.get(key)) for key in keys] == values:
+            return position
+    return None
+
+
+def _row_of_parameters(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
+    """The only object of a statement, or that which has the key which the statement sent."""
+    if len(states) == 1:
+        return 0
+    sent = error.params
+    if not isinstance(sent, Mapping) or f"INTO {table.name} " not in (error.statement or ""):
+        return None
+    key = [str(column.key) for column in table.primary_key]
+    if not key or not sent.keys() >= set(key):
+        return None
+    for position, state in enumerate(states):
+        mapper: Mapper[Any] = state.manager.mapper
+        held = [state.dict.get(mapper.get_property_by_column(table.c[name]).key) for name in key]
+        if held == [sent[name] for name in key]:
+            return position
+    return None
+
+
+def _key_attributes(mapper: Mapper[Any]) -> list[str]:
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
