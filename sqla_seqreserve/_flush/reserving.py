@@ -14,19 +14,18 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on, transaction_status
+from .._drivers import driver_of, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.fetch import IdRequest, take_ids
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._ids.server import ask_server
 from .._reasons import Reason
 from .._routes import Pending, Route
-from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
-from .._rows.proof import cast_reason
+from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import encodes_keys_apart
