@@ -36,6 +36,7 @@ from .settings import Settings
 from .tally import Tally
 from .weighing import (
     chosen_route,
+    fewest_of,
     hindrance,
     is_distributed,
     transaction_status,
@@ -316,7 +317,10 @@ class Reserving:
         ):
             return True
         if late or len(states) == 1:
-            return plan.cast_reason is not None and len(states) > 1
+            few = 1 < len(states) < (settings.copy_min_rows or fewest_of(source.facts))
+            return (plan.cast_reason is not None and len(states) > 1) or (
+                few and encodes_keys_apart(connection, plan)
+            )
         return bool(
             plan.cast_reason
             or encodes_keys_apart(connection, plan)
