@@ -34,6 +34,7 @@ from .reserved_keys import ReservedKeys
 from .routing import (
     chosen_route,
     copy_way,
+    fewest_of,
     hindrance,
     is_distributed,
     plain_tables,
@@ -319,7 +320,10 @@ class Reserving:
             return True
         # Before a COPY the values are looked at once they are made.
         if (copies and not self._keys.generations) or len(states) == 1:
-            return plan.cast_reason is not None and len(states) > 1
+            few = 1 < len(states) < (settings.copy_min_rows or fewest_of(source.facts))
+            return (plan.cast_reason is not None and len(states) > 1) or (
+                few and encodes_keys_apart(connection, plan)
+            )
         return bool(
             plan.cast_reason
             or encodes_keys_apart(connection, plan)
