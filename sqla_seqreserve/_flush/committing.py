@@ -30,7 +30,7 @@ from .._sqlalchemy.executed import changed_table
 from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.unit_of_work import State
-from .._writers.committing import UNKNOWN, can_compare, numbered_column
+from .._writers.committing import UNKNOWN, can_compare, compared_by
 from .settings import Settings
 
 
@@ -163,10 +163,10 @@ class OnlyInsert:
             if not known or not can_compare(self.connection):
                 return None
             [facts] = known
-            column = numbered_column(self.connection, compiled.effective_returning, facts)
-            if column is None:
+            compared = compared_by(self.connection, compiled.effective_returning, facts)
+            if compared is None:
                 return None
-            first = comparison_of(self.connection, (), [(facts, column)])
+            first = comparison_of(self.connection, (), [compared])
         self._commit = CommitAlong(first)
         return self._commit
 

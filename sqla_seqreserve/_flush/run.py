@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -24,7 +24,6 @@ from .._sqlalchemy.persistence import save_in_order, save_obj
 from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import warn_of_driver
-from .._writers.insert import Outbox
 from ..reports import Writer
 from .committing import connection_to_commit, expects_commit
 from .cycles import Cycle
@@ -43,6 +42,9 @@ from .routing import (
 from .settings import Settings
 from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way
+
+if TYPE_CHECKING:
+    from .._writers.insert import Outbox
 
 
 class FlushRun:
@@ -245,6 +247,9 @@ class FlushRun:
         """The statements that wait on a connection."""
         outbox = self._outboxes.get(connection)
         if outbox is None:
+            # Here: an application asks while it runs, and not each time that it starts.
+            from .._writers.insert import Outbox
+
             driver = driver_on(connection)
             outbox = Outbox(
                 connection,

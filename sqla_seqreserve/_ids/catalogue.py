@@ -24,7 +24,7 @@ from sqlalchemy.sql import quoted_name
 from .._database import database_of
 from .._drivers.statements import query_unheard
 from .._reasons import Reason
-from .defaults import DEFAULT, NUMBERED_BY, DefaultFacts, default_of
+from .defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
 from .server import IS_DISTRIBUTED
 from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
 
@@ -54,7 +54,8 @@ class ColumnFacts:
     """One column: its type below any domain, and what the database fills in by itself.
 
     ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
-    the type of an array's elements.
+    the type of an array's elements. ``surely_read``: its default gives nothing but a constant or
+    the present time, which a driver can read.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ColumnFacts:
     fills_itself: bool
     sequence: SequenceFacts | None
     default: DefaultFacts | None = None
+    surely_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ _FACTS = text(
            e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
+           {SURELY_READ} AS surely_read,
            s.sequence_name, s.sequence_oid, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
            s.sequence_usable, s.sequence_file, v.expression, v.is_fresh, v.is_allowed
       FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, slot)
@@ -344,6 +347,7 @@ def _read(
             always_identity=row.identity == "a",
             generated=bool(row.generated),
             fills_itself=row.fills_itself,
+            surely_read=row.surely_read,
             sequence=SequenceFacts(
                 row.sequence_name,
                 row.sequence_oid,

@@ -101,6 +101,15 @@ column, ``pg_attribute a`` and ``pg_type b``, the type below any domain.
 """
 
 
+# now(), gen_random_uuid(), CURRENT_TIMESTAMP and its kind; a constant time may be infinite.
+SURELY_READ: Final = r"""
+           coalesce(d.adbin::text ~ '^\{(FUNCEXPR .funcid (1299|3432)|SQLVALUEFUNCTION) '
+               OR d.adbin::text ~ '^\{CONST ' AND b.typcategory <> 'D', false)"""
+"""Whether a default gives a constant, the present time or a random UUID and nothing else, as SQL
+within the same query.
+"""
+
+
 def default_of(row: Any) -> DefaultFacts | None:
     """The default of a row of the query; ``None`` where it is left to the server."""
     # A backslash has a meaning of its own where SQLAlchemy is given text, a dollar sign where a

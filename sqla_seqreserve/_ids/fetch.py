@@ -153,11 +153,12 @@ def take_ids(
 def comparison_of(
     connection: Connection,
     kept: Sequence[KeySequence],
-    numbered: Sequence[tuple[TableFacts, str]] = (),
+    numbered: Sequence[tuple[TableFacts, str | None]] = (),
 ) -> Comparison:
     """What is to go before INSERTs whose keys were kept, in their message. No I/O happens.
 
-    :param numbered: tables whose INSERT brings back a key, with the column that is numbered.
+    :param numbered: tables whose INSERT brings back a key, with the column that is numbered;
+        ``None``: other columns are to be compared, too.
     """
     statement = _Statement(connection, (), {}, (), kept, numbered=numbered)
     query = comparison(statement.branches, statement.is_present)
@@ -200,7 +201,7 @@ class _Statement:
         indexes: Sequence[IndexFacts],
         kept: Sequence[KeySequence],
         order: Iterable[TableName] = (),
-        numbered: Sequence[tuple[TableFacts, str]] = (),
+        numbered: Sequence[tuple[TableFacts, str | None]] = (),
     ) -> None:
         self.connection = connection
         self.driver = driver_on(connection)
@@ -268,9 +269,9 @@ class _Statement:
         type_name = self.branches[slot].type_name
         return 2 + self.types.index(type_name) if type_name else 1
 
-    def _guard_row(self, facts: TableFacts, column: str, slot: int) -> Guard:
+    def _guard_row(self, facts: TableFacts, column: str | None, slot: int) -> Guard:
         """That a row gets the key of this column, and no other; a partition may have triggers."""
-        if facts.kind == "p":
+        if facts.kind == "p" or column is None:
             return self._guard_table(facts, slot)
         return self._guard_key(facts, column, slot)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uuid
 
 from .. import _reasons as why
 from .._drivers import driver_on
@@ -32,10 +32,19 @@ UNKNOWN: Final = (
 )
 """The note of an error."""
 
-Numbered: TypeAlias = tuple[TableFacts, str]
-"""A table whose INSERT brings back a key, and the column that is numbered."""
+Numbered: TypeAlias = tuple[TableFacts, str | None]
+"""A table whose INSERT brings back a key, and the column that is numbered; ``None``: other columns
+come back, too.
+"""
 
 _WHOLE_NUMBERS: Final = frozenset({"int2", "int4", "int8"})
+_READ: Final = _WHOLE_NUMBERS | {
+    *("bool", "text", "varchar", "uuid"),
+    *("date", "timestamp", "timestamptz"),
+}
+"""Types of which a driver reads every value, but for times beyond Python's."""
+
+_PLAIN: Final = (Boolean, Date, DateTime, Integer, String, Uuid)
 
 
 def compared_for_commit(
@@ -58,10 +67,10 @@ def compared_for_commit(
             continue
         name = catalogue.table_name(connection, table)
         for facts in catalogue.cached_facts(connection, [name]):
-            column = numbered_column(connection, letter.statement.returning, facts)
-            if column is None:
+            compared = compared_by(connection, letter.statement.returning, facts)
+            if compared is None:
                 return why.may_come_back_otherwise(name)
-            found[name] = facts, column
+            found[name] = compared
         if name not in found:
             return why.NOT_LOOKED_AT
     if found and not can_compare(connection):
@@ -78,20 +87,27 @@ def can_compare(connection: Connection) -> bool:
     )
 
 
-def numbered_column(
+def compared_by(
     connection: Connection, returning: Sequence[Any], facts: TableFacts
-) -> str | None:
-    """The column that a sequence numbers, where it is the only one that comes back, and certainly
-    does.
+) -> Numbered | None:
+    """What is to be compared of a table, so that a row with all these columns comes back, and can
+    be read; ``None`` where that is not certain.
     """
-    if len(returning) != 1 or not facts.lockable or facts.distributed:
+    if not facts.lockable or facts.distributed:
         return None
     if facts.before_insert_triggers or facts.insert_rules:
         return None
-    [column] = returning
-    known = facts.columns.get(catalogue.stored_name(column.name))
-    if known is None or known.sequence is None or known.type_name not in _WHOLE_NUMBERS:
-        return None
-    if result_processor(column.type, connection.dialect) is not None:
-        return None
-    return known.name
+    names = []
+    for column in returning:
+        known = facts.columns.get(catalogue.stored_name(column.name))
+        if (
+            known is None
+            or not isinstance(column.type, _PLAIN)
+            or result_processor(column.type, connection.dialect) is not None
+        ):
+            return None
+        if known.sequence is not None and known.type_name in _WHOLE_NUMBERS:
+            names.append(known.name)
+        elif column.primary_key or not (known.surely_read and known.type_name in _READ):
+            return None
+    return facts, names[0] if len(names) == len(returning) == 1 else None

@@ -10,33 +10,18 @@ goes to its ``_postfetch`` (:mod:`sqla_seqreserve._writers.letters`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
-from .._database import database_of
-from .._drivers import (
-    CommitRefusedError,
-    Driver,
-    InsertMessage,
-    LostCommitError,
-    MessageError,
-    OutdatedError,
-    Returned,
-)
-from .._drivers.statements import count_message, tell_travelled
-from .._ids import catalogue
-from .._ids.fetch import comparison_of, take_ids
+from .._drivers import Driver
 from .._ids.keys import KeySequence
-from .._ids.server import server_of
-from .._reasons import Reason
 from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_brings_back, update_kind
-from .._sqlalchemy.engine import MadeValues, raise_lost_commit, sends_as_it_is
+from .._sqlalchemy.engine import MadeValues, sends_as_it_is
 from .._sqlalchemy.mapping import (
     hands_on_keys,
     key_columns,
@@ -50,17 +35,11 @@ from .._sqlalchemy.persistence import (
 )
 from .._sqlalchemy.unit_of_work import State
 from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
-from .committing import UNKNOWN, Numbered, compared_for_commit
 from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
-
-Refused = Callable[[DBAPIError, Table, Sequence[State], int], None]
-"""Is told that the server refused one of these objects, and the mark of its statement."""
+from .post import Post, Refused
 
 _FEW_NUMBERED: Final = 20
 """So many rows bring their keys back one by one in about the time of one INSERT of all."""
-
-_FEW: Final = 5
-"""A message of so many rows takes little work beside its round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +72,12 @@ class Outbox:
         self._connection = connection
         self._driver = driver
         self._uow = uow
-        self._tell_refused = refused
+        self._post = Post(connection, driver, refused)
         self._mark = mark
         self._fewest = fewest
         self._letters: list[Letter] = []
         self._batches: list[_Batch] = []
-        self._kept: Sequence[KeySequence] = ()
         self._unnumbered: set[Mapper[Any]] = set()
-        self.committed = False
-        """Whether the COMMIT travelled with the last message."""
         self.gathers = False
         """Whether keys that an INSERT brings back may wait, too, until somebody needs them."""
 
@@ -109,12 +85,17 @@ class Outbox:
         """Have what is known of keys that were kept compared before the first INSERT, in its
         message.
         """
-        self._kept = kept
+        self._post.kept = kept
 
     @property
     def compares(self) -> bool:
         """Whether kept keys are compared in the next message."""
-        return bool(self._kept)
+        return bool(self._post.kept)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the COMMIT travelled with the last message."""
+        return self._post.committed
 
     def add(
         self,
@@ -197,7 +178,7 @@ class Outbox:
                 started = time.perf_counter()
                 emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
-                self._note_distance(len(alike), 1, seconds)
+                self._post.note_distance(len(alike), 1, seconds)
                 written(seconds)
                 written = _nothing
         self._batches.append(_Batch(len(self._letters), len(commands), written))
@@ -330,11 +311,8 @@ class Outbox:
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
         :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
         """
-        if self._kept and not self._letters:
-            # Something else is about to be sent.
-            kept, self._kept = self._kept, ()
-            if not take_ids(self._connection, (), kept=kept).holds:
-                raise OutdatedError
+        if self.compares and not self._letters:
+            self._post.compare()
         letters, self._letters = self._letters, []
         self._unnumbered.clear()
         nothing_before_next_statement(self._connection)
@@ -342,7 +320,7 @@ class Outbox:
         started = time.perf_counter()
         sent = 0
         try:
-            for letter in self._send(letters, commits=commits) if letters else ():
+            for letter in self._post.send(letters, commits=commits) if letters else ():
                 letter.keep(letter)
                 sent += 1
         finally:
@@ -352,121 +330,6 @@ class Outbox:
             for batch in batches:
                 if batch.end <= sent:
                     batch.written(seconds * batch.rows / rows)
-
-    def _send(self, letters: Sequence[Letter], *, commits: bool) -> Iterator[Letter]:
-        """Send the letters; yield each that was written, with what it brought back.
-
-        Listeners hear of one statement after the other, as if each were sent by itself: of the
-        first before the message is sent, of the others once it is known that they were executed.
-        """
-        assert self._driver is not None
-        messages: list[InsertMessage] = []
-        places: list[int] = []
-        letters[0].statement.begin()
-        for number, letter in enumerate(letters):
-            for statement, parameters in letter.statement.messages():
-                messages.append(
-                    InsertMessage(statement, parameters, bool(letter.statement.returning))
-                )
-                places.append(number)
-        # A driver that hands on what the last one returned sends those that return one by one.
-        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
-        started = time.perf_counter()
-        refusal: MessageError | None = None
-        returned: Sequence[Returned] = ()
-        compared = compared_for_commit(self._connection, letters) if commits else ()
-        try:
-            returned = self._send_messages(messages, max(apart, 1), compared, commits=commits)
-        except OutdatedError:
-            # It was sent, and not carried out.
-            letters[0].statement.end()
-            raise
-        except MessageError as error:
-            refusal, returned = error, error.returned
-        except LostCommitError as error:
-            self._raise_lost(error.__cause__ or error)
-        except BaseException as error:
-            letters[0].statement.raise_error(error)
-        rows = sum(len(message.parameters) for message in messages)
-        self._note_distance(rows, max(apart, 1), time.perf_counter() - started)
-        failed = len(letters) if refusal is None else places[refusal.position]
-        share = (time.perf_counter() - started) / len(letters)
-        for number, back in zip(places, returned, strict=False):
-            letters[number].returned.append(back)
-        for number, letter in enumerate(letters[:failed]):
-            if number:
-                letter.statement.begin()
-            letter.statement.end()
-            tell_travelled(letter.statement.context, share)
-            # Nothing was sent if a driver could not write a value: there is nothing to keep.
-            if letter.end <= failed and (letter.returned or not letter.statement.returning):
-                yield letter
-        if refusal is not None:
-            if failed:
-                letters[failed].statement.begin()
-            self._refused(letters[failed], messages[refusal.position], refusal)
-
-    def _send_messages(
-        self,
-        messages: Sequence[InsertMessage],
-        round_trips: int,
-        compared: Sequence[Numbered] | Reason,
-        *,
-        commits: bool,
-    ) -> Sequence[Returned]:
-        """Send a message; and, where what is compared for its COMMIT does not hold, once more
-        without.
-        """
-        assert self._driver is not None
-        kept, self._kept = self._kept, ()
-        numbered: Sequence[Numbered] = ()
-        if isinstance(compared, Reason):
-            commits = False
-        else:
-            numbered = compared
-        first = comparison_of(self._connection, kept, numbered) if kept or numbered else None
-        count_message(self._connection, round_trips)
-        pool = self._connection.connection
-        try:
-            returned = self._driver.send(pool, messages, first, commits=commits)
-        except CommitRefusedError as error:
-            # commit() says so.
-            return error.returned
-        except OutdatedError:
-            catalogue.forget(self._connection, [facts.name for facts, _ in numbered])
-            if kept:
-                raise
-            count_message(self._connection, round_trips)
-            return self._driver.send(pool, messages)
-        self.committed = commits
-        return returned
-
-    def _raise_lost(self, error: BaseException) -> NoReturn:
-        """Raise the loss of a connection that may have committed."""
-        try:
-            raise_lost_commit(self._connection, error)
-        except DBAPIError as wrapped:
-            wrapped.add_note(UNKNOWN)
-            raise
-
-    def _note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
-        """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
-        if rows <= _FEW and server_of(self._connection).kind != "citus":
-            database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
-
-    def _refused(self, letter: Letter, message: InsertMessage, error: MessageError) -> None:
-        states = list(letter.states)
-        if not error.is_certain:
-            states = []
-        elif len(message.parameters) == len(states):
-            states = [states[error.row]]
-        cause = error.__cause__
-        assert cause is not None
-        try:
-            letter.statement.raise_error(cause)
-        except DBAPIError as wrapped:
-            self._tell_refused(wrapped, letter.table, states, letter.mark)
-            raise
 
 
 def _kind(command: Command) -> tuple[Any, ...]:

@@ -5,17 +5,21 @@ with plain SQLAlchemy wherever something can happen between the flush and its CO
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, ClassVar
 
+import psycopg
 import pytest
 from fixtures.sides import Side, Way, both, refusal
 from sqlalchemy import (
+    DateTime,
     Engine,
     ForeignKey,
     Identity,
     UniqueConstraint,
     create_engine,
     event,
+    func,
     inspect,
     select,
     text,
@@ -66,6 +70,19 @@ class Note(Base):
     __table_args__: ClassVar[Any] = {"schema": "public"}
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     words: Mapped[str]
+
+
+class Dated(Base):
+    __tablename__ = "dated"
+    __table_args__: ClassVar[Any] = {"schema": "public"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(DateTime(True), server_default=func.now())
+    state: Mapped[str] = mapped_column(server_default="new")
+    word: Mapped[str | None]
+
+
+def dated() -> list[Any]:
+    return [Dated(word="a")]
 
 
 def one() -> list[Any]:
@@ -135,6 +152,7 @@ def reading_and_writing(session: Session) -> None:
     [
         (saving(one), {}, 3, 1),
         (saving(one), {"prefetch": 200}, 3, 1),
+        (saving(dated), {}, 3, 1),
         (saving(one), {"commit": "apart"}, 3, 2),
         (saving(family), {}, 4, 2),
         (saving(three_classes), {}, 5, 2),
@@ -204,7 +222,7 @@ def trial(
             said: Any = None
             try:
                 commit(session)
-            except (SQLAlchemyError, RuntimeError) as error:
+            except (SQLAlchemyError, RuntimeError, psycopg.Error) as error:
                 said = refusal(error), str(error).splitlines()[0]
                 if isinstance(error, SQLAlchemyError):
                     said = refusal(error), getattr(error, "statement", None) is None
@@ -442,6 +460,28 @@ def test_what_the_database_refuses_is_refused_as_ever(
             return refusal(error)
 
     travelled(twin_urls, WAYS[way], run, driver)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE public.dated ALTER at SET DEFAULT 'infinity'",
+        "ALTER TABLE public.dated ALTER at SET DEFAULT clock_timestamp() + '9999 years'",
+        "ALTER TABLE public.dated ALTER state DROP NOT NULL, ALTER state SET DEFAULT NULL",
+        "ALTER TABLE public.dated ALTER state SET DEFAULT 'old'",
+        "ALTER TABLE public.dated ALTER id DROP IDENTITY, ALTER id SET DEFAULT 7",
+    ],
+)
+def test_a_default_that_nobody_can_read_is_refused_as_ever(
+    twin_urls: tuple[str, str], change: str
+) -> None:
+    """What comes back of a row is looked at before the COMMIT where it may be refused."""
+    run = trial(dated, between=(change,))
+
+    def counted_too(side: Side) -> Any:
+        return run(side), side.rows("SELECT state FROM public.dated")
+
+    travelled(twin_urls, WAYS["along"], counted_too)
 
 
 def numbered(number: int) -> Callable[[], list[Any]]:

@@ -1,0 +1,180 @@
+"""Sends the statements that wait in one message, with their COMMIT where it may travel along, and
+tells whoever listens of each as if it were sent by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NoReturn, TypeAlias
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+
+from .._database import database_of
+from .._drivers import (
+    CommitRefusedError,
+    Driver,
+    InsertMessage,
+    LostCommitError,
+    MessageError,
+    OutdatedError,
+    Returned,
+)
+from .._drivers.statements import count_message, tell_travelled
+from .._ids import catalogue
+from .._ids.fetch import comparison_of, take_ids
+from .._ids.keys import KeySequence
+from .._ids.server import server_of
+from .._reasons import Reason
+from .._sqlalchemy.engine import raise_lost_commit
+from .._sqlalchemy.unit_of_work import State
+from .committing import UNKNOWN, Numbered, compared_for_commit
+from .letters import Letter
+
+Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
+"""Is told that the server refused one of these objects, and the mark of its statement."""
+
+_FEW: Final = 5
+"""A message of so many rows takes little work beside its round trip."""
+
+
+class Post:
+    """Sends the statements of one connection in messages.
+
+    ``kept``: keys that were kept, and are compared in the next message. ``committed``: the COMMIT
+    travelled with the last one.
+
+    :param refused: is told of a refusal.
+    """
+
+    def __init__(self, connection: Connection, driver: Driver | None, refused: Refused) -> None:
+        self._connection = connection
+        self._driver = driver
+        self._tell_refused = refused
+        self.kept: Sequence[KeySequence] = ()
+        self.committed = False
+
+    def compare(self) -> None:
+        """Compare kept keys by themselves, for something else is about to be sent.
+
+        :raises OutdatedError: they are no longer good.
+        """
+        kept, self.kept = self.kept, ()
+        if not take_ids(self._connection, (), kept=kept).holds:
+            raise OutdatedError
+
+    def send(self, letters: Sequence[Letter], *, commits: bool) -> Iterator[Letter]:
+        """Send the letters; yield each that was written, with what it brought back.
+
+        Listeners hear of one statement after the other, as if each were sent by itself: of the
+        first before the message is sent, of the others once it is known that they were executed.
+        """
+        assert self._driver is not None
+        messages: list[InsertMessage] = []
+        places: list[int] = []
+        letters[0].statement.begin()
+        for number, letter in enumerate(letters):
+            for statement, parameters in letter.statement.messages():
+                messages.append(
+                    InsertMessage(statement, parameters, bool(letter.statement.returning))
+                )
+                places.append(number)
+        # A driver that hands on what the last one returned sends those that return one by one.
+        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
+        started = time.perf_counter()
+        refusal: MessageError | None = None
+        returned: Sequence[Returned] = ()
+        compared = compared_for_commit(self._connection, letters) if commits else ()
+        try:
+            returned = self._send_messages(messages, max(apart, 1), compared, commits=commits)
+        except OutdatedError:
+            # It was sent, and not carried out.
+            letters[0].statement.end()
+            raise
+        except MessageError as error:
+            refusal, returned = error, error.returned
+        except LostCommitError as error:
+            self._raise_lost(error.__cause__ or error)
+        except BaseException as error:
+            letters[0].statement.raise_error(error)
+        rows = sum(len(message.parameters) for message in messages)
+        self.note_distance(rows, max(apart, 1), time.perf_counter() - started)
+        failed = len(letters) if refusal is None else places[refusal.position]
+        share = (time.perf_counter() - started) / len(letters)
+        for number, back in zip(places, returned, strict=False):
+            letters[number].returned.append(back)
+        for number, letter in enumerate(letters[:failed]):
+            if number:
+                letter.statement.begin()
+            letter.statement.end()
+            tell_travelled(letter.statement.context, share)
+            # Nothing was sent if a driver could not write a value: there is nothing to keep.
+            if letter.end <= failed and (letter.returned or not letter.statement.returning):
+                yield letter
+        if refusal is not None:
+            if failed:
+                letters[failed].statement.begin()
+            self._refused(letters[failed], messages[refusal.position], refusal)
+
+    def _send_messages(
+        self,
+        messages: Sequence[InsertMessage],
+        round_trips: int,
+        compared: Sequence[Numbered] | Reason,
+        *,
+        commits: bool,
+    ) -> Sequence[Returned]:
+        """Send a message; and, where what is compared for its COMMIT does not hold, once more
+        without.
+        """
+        assert self._driver is not None
+        kept, self.kept = self.kept, ()
+        numbered: Sequence[Numbered] = ()
+        if isinstance(compared, Reason):
+            commits = False
+        else:
+            numbered = compared
+        first = comparison_of(self._connection, kept, numbered) if kept or numbered else None
+        count_message(self._connection, round_trips)
+        pool = self._connection.connection
+        try:
+            returned = self._driver.send(pool, messages, first, commits=commits)
+        except CommitRefusedError as error:
+            # commit() says so.
+            return error.returned
+        except OutdatedError:
+            catalogue.forget(self._connection, [facts.name for facts, _ in numbered])
+            if kept:
+                raise
+            count_message(self._connection, round_trips)
+            return self._driver.send(pool, messages)
+        self.committed = commits
+        return returned
+
+    def _raise_lost(self, error: BaseException) -> NoReturn:
+        """Raise the loss of a connection that may have committed."""
+        try:
+            raise_lost_commit(self._connection, error)
+        except DBAPIError as wrapped:
+            wrapped.add_note(UNKNOWN)
+            raise
+
+    def note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
+        """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
+        if rows <= _FEW and server_of(self._connection).kind != "citus":
+            database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
+
+    def _refused(self, letter: Letter, message: InsertMessage, error: MessageError) -> None:
+        states = list(letter.states)
+        if not error.is_certain:
+            states = []
+        elif len(message.parameters) == len(states):
+            states = [states[error.row]]
+        cause = error.__cause__
+        assert cause is not None
+        try:
+            letter.statement.raise_error(cause)
+        except DBAPIError as wrapped:
+            self._tell_refused(wrapped, letter.table, states, letter.mark)
+            raise
