@@ -15,6 +15,7 @@ ROLE = re.compile(r":(?:py:)?[a-z]+:`(?P<hidden>[~.])?\.?(?P<target>[^`]+)`")
 LITERAL = re.compile(r"^(?P<before>.*?)::$", re.MULTILINE)
 RULE = re.compile(r"^ *=+( +=+)+$")
 TITLE = re.compile(r"^(?P<title>\S.*)\n=+$", re.MULTILINE)
+VERSION = re.compile(r"^( *)\.\. version(added|changed):: (\S+) *(.*)$", re.MULTILINE)
 DEFINITION = re.compile(r"^(?P<terms>``.+)\n {4}(?=\S)", re.MULTILINE)
 
 
@@ -31,6 +32,7 @@ def markdown(text: str) -> str:
     """Return the text in Markdown."""
     text = ROLE.sub(_code, text)
     text = LITERAL.sub(_introduction, text)
+    text = VERSION.sub(_version, text)
     text = TITLE.sub(r"**\g<title>**", text)
     text = DEFINITION.sub(r"\n\g<terms>\n:   ", text)
     return "\n".join(_tables(text.split("\n")))
@@ -39,6 +41,11 @@ def markdown(text: str) -> str:
 def _code(found: re.Match[str]) -> str:
     target = found["target"]
     return f"`{target.rpartition('.')[2] if found['hidden'] else target}`"
+
+
+def _version(found: re.Match[str]) -> str:
+    said = "New" if found[2] == "added" else "Changed"
+    return f"{found[1]}*{said} in version {found[3]}{f': {found[4]}' if found[4] else '.'}*"
 
 
 def _introduction(found: re.Match[str]) -> str:

@@ -40,6 +40,22 @@ MODULES = (
     "testing",
 )
 
+# What a reader comes for first, where the source has imports before it: all names, in their order.
+FIRST = {
+    "registration": ("register", "Registration", "Mode"),
+    "bulk": (
+        "bulk_insert",
+        "bulk_upsert",
+        "UpsertResult",
+        "bulk_update",
+        "UpdateResult",
+        "bulk_delete",
+        "bulk_sync",
+        "SyncResult",
+        "Rows",
+    ),
+}
+
 # Public names of the package that live in no public module, and where they are shown.
 BESIDE = {"registration": ("Explanation",)}
 
@@ -59,6 +75,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for module in MODULES:
         name = f"sqla_seqreserve.{module}"
         text = f"# `{name}`\n\n::: {name}\n"
+        if module in FIRST:
+            text += f"    options: {{members: [{', '.join(FIRST[module])}]}}\n"
         for beside in BESIDE.get(module, ()):
             text += f"\n::: sqla_seqreserve.{beside}\n    options: {{show_root_heading: true}}\n"
         files.append(File.generated(config, _page(module), content=text))

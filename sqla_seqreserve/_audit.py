@@ -158,9 +158,7 @@ def flushed(logger: logging.Logger, report: FlushReport) -> None:
 
 def failed(logger: logging.Logger, error: BaseException) -> None:
     """Tell that a flush, a bulk insert or a reservation failed."""
-    sqlstate = None
-    if isinstance(error, DBAPIError):
-        sqlstate = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    state = sqlstate(error) if isinstance(error, DBAPIError) else None
     name = type(error).__name__
     emit(
         logger,
@@ -168,10 +166,15 @@ def failed(logger: logging.Logger, error: BaseException) -> None:
         "failed",
         "failed with %s%s",
         name,
-        f", SQLSTATE {sqlstate}" if sqlstate else "",
+        f", SQLSTATE {state}" if state else "",
         error=name,
-        sqlstate=sqlstate,
+        sqlstate=state,
     )
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The SQLSTATE of a database error, whichever driver raised it."""
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
 
 
 @contextmanager

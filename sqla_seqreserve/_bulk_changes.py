@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, Connection, and_
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
@@ -70,6 +71,69 @@ class SyncResult:
     deleted: int
 
 
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One call of a bulk function.
+
+    :param held: whether the session has objects of the class.
+    :param started: when, by ``time.perf_counter()``.
+    """
+
+    session: Session
+    connection: Connection
+    mapper: Mapper[Any]
+    held: bool
+    started: float
+
+    def wrote(self, kind: Kind, rows: int, writer: Writer, reason: Reason | None) -> None:
+        """Tell the log of rows that were written.
+
+        :param reason: why row by row.
+        """
+        if rows:
+            seconds = time.perf_counter() - self.started
+            text = None if reason is None else reason.text
+            entry = FlushEntry(self.mapper.class_, kind, rows, 0, writer, text, seconds)
+            audit.rows_written(log, entry, fallback=reason is not None)
+
+
+@contextmanager
+def operation(
+    session: Session | scoped_session[Any], model: type[Any], what: str, *, stages: bool = True
+) -> Iterator[Operation]:
+    """What every bulk function begins with. The log hears of what is raised in the block.
+
+    :param what: the function that is called, as errors name it.
+    :param stages: it may need a temporary table.
+    :raises ConfigurationError: it may, and the session is two-phase.
+    :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
+    """
+    mapper = mapper_of(model)
+    target: Session = session() if isinstance(session, scoped_session) else session
+    if stages and getattr(target, "twophase", False):
+        raise ConfigurationError(
+            f"{what} needs a temporary table, which a transaction that is to be prepared may not "
+            "have. Use a session without twophase=True"
+        )
+    connection = connection_of(session, mapper)
+    held = bool(stages and persistent_of(target, mapper))
+    call = Operation(target, connection, mapper, held, time.perf_counter())
+    told = read_only_told(connection, what, [mapper.class_.__name__])
+    with audit.failures_told(log), told:
+        yield call
+
+
+def checked_returning(returning: object) -> None:
+    """Refuse what cannot be returned.
+
+    :raises ConfigurationError: naming what can.
+    """
+    if returning not in {"ids", "objects", None}:
+        raise ConfigurationError(
+            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
+        )
+
+
 def bulk_update(
     session: Session | scoped_session[Any],
     model: type[_T],
@@ -111,19 +175,12 @@ def bulk_update(
     :raises sqlalchemy.orm.exc.StaleDataError: rows give another version than the table has.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
-    if returning not in {"ids", "objects", None}:
-        raise ConfigurationError(
-            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
-        )
-    mapper, target = _opened(session, model, "bulk_update()")
-    connection = connection_of(session, mapper)
-    held = persistent_of(target, mapper)
-    started = time.perf_counter()
-    told = read_only_told(connection, "bulk_update()", [mapper.class_.__name__])
-    with audit.failures_told(log), told:
+    checked_returning(returning)
+    with operation(session, model, "bulk_update()") as call:
+        target, mapper, held = call.session, call.mapper, call.held
         done = update_rows(
             target,
-            connection,
+            call.connection,
             mapper,
             rows,
             key=key,
@@ -144,7 +201,7 @@ def bulk_update(
                 zip(done.keys, loaded(target, mapper, list(done.keys.values())), strict=True)
             )
             objects = [found.get(number) for number in range(done.total)]
-    _tell(model, "update", done.updated, done.writer, done.reason, started)
+    call.wrote("update", done.updated, done.writer, done.reason)
     unchanged = done.found - done.updated
     return UpdateResult(done.updated, unchanged, tuple(done.missing), ids, objects)
 
@@ -175,24 +232,19 @@ def bulk_delete(
     :raises sqlalchemy.exc.DBAPIError: the database refused it: a row of another table refers to one
         of these, say.
     """
-    mapper, target = _opened(session, model, "bulk_delete()")
-    connection = connection_of(session, mapper)
-    held = persistent_of(target, mapper)
-    started = time.perf_counter()
-    told = read_only_told(connection, "bulk_delete()", [mapper.class_.__name__])
-    with audit.failures_told(log), told:
+    with operation(session, model, "bulk_delete()") as call:
         done = delete_rows(
-            target,
-            connection,
-            mapper,
+            call.session,
+            call.connection,
+            call.mapper,
             keys,
-            wanted=held,
+            wanted=call.held,
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if held:
-            remove_deleted(target, mapper, done.keys)
-    _tell(model, "delete", done.rows, done.writer, done.reason, started)
+        if call.held:
+            remove_deleted(call.session, call.mapper, done.keys)
+    call.wrote("delete", done.rows, done.writer, done.reason)
     return done.rows
 
 
@@ -234,70 +286,32 @@ def bulk_sync(
         two-phase.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
-    mapper, target = _opened(session, model, "bulk_sync()")
-    connection = connection_of(session, mapper)
-    held = persistent_of(target, mapper)
-    started = time.perf_counter()
-    told = read_only_told(connection, "bulk_sync()", [mapper.class_.__name__])
-    sync = Syncing(and_(scope), dry_run, held)
-    with audit.failures_told(log), told:
-        total, done = upsert(
-            target,
-            connection,
-            mapper,
+    with operation(session, model, "bulk_sync()") as call:
+        sync = Syncing(and_(scope), dry_run, call.held)
+        done = upsert(
+            call.session,
+            call.connection,
+            call.mapper,
             rows,
             conflict=key,
             update=update,
             where=None,
             keys=False,
-            changed=held,
+            changed=call.held,
             progress=progress,
             chunk_rows=chunk_rows,
             sync=sync,
         )
-        if held:
-            expire_unmodified(target, mapper, done.changed)
-            remove_deleted(target, mapper, sync.removed)
+        if call.held:
+            expire_unmodified(call.session, call.mapper, done.changed)
+            remove_deleted(call.session, call.mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
-        _tell(model, "update", written, done.writer, done.reason, started)
-        _tell(model, "delete", sync.deleted, done.writer, done.reason, started)
-    return SyncResult(done.inserted, done.updated, total - written, sync.deleted)
-
-
-def _opened(
-    session: Session | scoped_session[Any], model: type[Any], what: str
-) -> tuple[Mapper[Any], Session]:
-    """The class's mapper, and the session itself.
-
-    :raises ConfigurationError: the session is two-phase.
-    """
-    mapper = mapper_of(model)
-    target: Session = session() if isinstance(session, scoped_session) else session
-    if getattr(target, "twophase", False):
-        raise ConfigurationError(
-            f"{what} needs a temporary table, which a transaction that is to be prepared may not "
-            "have. Use a session without twophase=True"
-        )
-    return mapper, target
+        call.wrote("update", written, done.writer, done.reason)
+        call.wrote("delete", sync.deleted, done.writer, done.reason)
+    return SyncResult(done.inserted, done.updated, done.total - written, sync.deleted)
 
 
 def _key(done: Updated, number: int, *, single: bool) -> Any:
     key = done.keys.get(number)
     return key[0] if single and key is not None else key
-
-
-def _tell(
-    model: type[Any],
-    kind: Kind,
-    rows: int,
-    writer: Writer,
-    reason: Reason | None,
-    started: float,
-) -> None:
-    if rows:
-        seconds = time.perf_counter() - started
-        entry = FlushEntry(
-            model, kind, rows, 0, writer, None if reason is None else reason.text, seconds
-        )
-        audit.rows_written(log, entry, fallback=reason is not None)

@@ -126,13 +126,9 @@ async def bulk_insert(
     """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may be an asynchronous iterable too, which
     counts as a stream.
     """
-    require_async("bulk_insert", session)
-    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
-    found: ReservedIds | list[_T] | int = await session.run_sync(
-        lambda sync: bulk.bulk_insert(
-            sync, model, given, progress=progress, chunk_rows=chunk_rows, returning=returning
-        )
-    )
+    options = {"progress": progress, "chunk_rows": chunk_rows, "returning": returning}
+    found: ReservedIds | list[_T] | int
+    found = await _run(bulk.bulk_insert, session, model, rows, **options)
     return found
 
 
@@ -169,20 +165,17 @@ async def bulk_upsert(
     chunk_rows: int | None = None,
 ) -> UpsertResult[_T]:
     """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may be an asynchronous iterable too."""
-    require_async("bulk_upsert", session)
-    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
-    found: UpsertResult[_T] = await session.run_sync(
-        lambda sync: bulk.bulk_upsert(
-            sync,
-            model,
-            given,
-            conflict=conflict,
-            update=update,
-            where=where,
-            returning=returning,
-            progress=progress,
-            chunk_rows=chunk_rows,
-        )
+    found: UpsertResult[_T] = await _run(
+        bulk.bulk_upsert,
+        session,
+        model,
+        rows,
+        conflict=conflict,
+        update=update,
+        where=where,
+        returning=returning,
+        progress=progress,
+        chunk_rows=chunk_rows,
     )
     return found
 
@@ -200,20 +193,17 @@ async def bulk_update(
     chunk_rows: int | None = None,
 ) -> UpdateResult[_T]:
     """See :func:`sqla_seqreserve.bulk_update`; ``rows`` may be an asynchronous iterable too."""
-    require_async("bulk_update", session)
-    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
-    found: UpdateResult[_T] = await session.run_sync(
-        lambda sync: bulk.bulk_update(
-            sync,
-            model,
-            given,
-            key=key,
-            columns=columns,
-            where=where,
-            returning=returning,
-            progress=progress,
-            chunk_rows=chunk_rows,
-        )
+    found: UpdateResult[_T] = await _run(
+        bulk.bulk_update,
+        session,
+        model,
+        rows,
+        key=key,
+        columns=columns,
+        where=where,
+        returning=returning,
+        progress=progress,
+        chunk_rows=chunk_rows,
     )
     return found
 
@@ -227,11 +217,8 @@ async def bulk_delete(
     chunk_rows: int | None = None,
 ) -> int:
     """See :func:`sqla_seqreserve.bulk_delete`; ``keys`` may be an asynchronous iterable too."""
-    require_async("bulk_delete", session)
-    given = _awaited(keys) if isinstance(keys, AsyncIterable) else keys
-    found: int = await session.run_sync(
-        lambda sync: bulk.bulk_delete(sync, model, given, progress=progress, chunk_rows=chunk_rows)
-    )
+    options = {"progress": progress, "chunk_rows": chunk_rows}
+    found: int = await _run(bulk.bulk_delete, session, model, keys, **options)
     return found
 
 
@@ -248,22 +235,28 @@ async def bulk_sync(
     chunk_rows: int | None = None,
 ) -> SyncResult:
     """See :func:`sqla_seqreserve.bulk_sync`; ``rows`` may be an asynchronous iterable too."""
-    require_async("bulk_sync", session)
-    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
-    found: SyncResult = await session.run_sync(
-        lambda sync: bulk.bulk_sync(
-            sync,
-            model,
-            given,
-            key=key,
-            scope=scope,
-            update=update,
-            dry_run=dry_run,
-            progress=progress,
-            chunk_rows=chunk_rows,
-        )
+    found: SyncResult = await _run(
+        bulk.bulk_sync,
+        session,
+        model,
+        rows,
+        key=key,
+        scope=scope,
+        update=update,
+        dry_run=dry_run,
+        progress=progress,
+        chunk_rows=chunk_rows,
     )
     return found
+
+
+async def _run(
+    function: Callable[..., Any], session: AsyncSession, model: type[Any], rows: Any, **options: Any
+) -> Any:
+    """A bulk function on the session; its rows may be an asynchronous iterable."""
+    require_async(function.__name__, session)
+    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+    return await session.run_sync(function, model, given, **options)
 
 
 def _awaited(rows: AsyncIterable[Any]) -> Iterator[Any]:

@@ -42,8 +42,6 @@ and :func:`bulk_sync` makes the rows of a scope the given ones.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -57,14 +55,19 @@ from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
 from ._bulk.rows import Rows, chunks, within
 from ._bulk.upsert import upsert
-from ._bulk_changes import SyncResult, UpdateResult, bulk_delete, bulk_sync, bulk_update
-from ._ids.keys import mapper_of
-from ._ids.read_only import read_only_told
+from ._bulk_changes import (
+    SyncResult,
+    UpdateResult,
+    bulk_delete,
+    bulk_sync,
+    bulk_update,
+    checked_returning,
+    log,
+    operation,
+)
 from ._sqlalchemy.collector import collector_paused
-from ._sqlalchemy.session import expire_unmodified, instances_of, persistent_of
-from .errors import ConfigurationError
-from .reports import FlushEntry
-from .reservation import ReservedIds, connection_of
+from ._sqlalchemy.session import expire_unmodified, instances_of
+from .reservation import ReservedIds
 
 __all__ = [
     "Rows",
@@ -77,8 +80,6 @@ __all__ = [
     "bulk_update",
     "bulk_upsert",
 ]
-
-log = logging.getLogger("sqla_seqreserve.bulk")
 
 _T = TypeVar("_T")
 
@@ -139,27 +140,26 @@ def bulk_insert(
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     :raises sqlalchemy.orm.exc.FlushError: a trigger discarded a row, or changed its key unseen.
     """
-    if returning not in {"ids", "objects", None}:
-        raise ConfigurationError(
-            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
-        )
-    mapper = mapper_of(model)
-    target = session() if isinstance(session, scoped_session) else session
-    connection = connection_of(session, mapper)
+    checked_returning(returning)
     count, keys, held = 0, list[Any](), list[dict[str, Any]]()
-    told = read_only_told(connection, "bulk_insert()", [mapper.class_.__name__])
-    with audit.failures_told(log), told, ExitStack() as undone:
+    with operation(session, model, "bulk_insert()", stages=False) as call, ExitStack() as undone:
+        target, mapper = call.session, call.mapper
         stream = within(target, rows, chunks(rows, chunk_rows, mapper))
-        inserting = Inserting(target, connection, mapper, returning, progress)
+        wants_keys = returning is not None
+        inserting = Inserting(target, call.connection, mapper, progress, keys=wants_keys)
         start = 0
         for chunk, is_last in _and_whether_last(stream):
             guard = undone if start == 0 and not is_last else None
             with collector_paused(len(chunk)):
                 written = inserting.write(chunk, start, guard)
                 start += len(chunk)
-                count += written.rows
-                keys += written.keys
-                held += written.held
+                count += written.stored
+                if returning == "ids":
+                    keys += written.keys()
+                elif returning == "objects":
+                    held += written.held()
+                # It holds the chunk, and the next is to come.
+                del written
     for entry in inserting.entries():
         audit.rows_written(log, entry, fallback=entry.writer == "insert")
     if returning is None:
@@ -227,36 +227,23 @@ def bulk_upsert(
         looks at; the class is stored in several tables; the session is two-phase.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
-    if returning not in {"ids", "objects", None}:
-        raise ConfigurationError(
-            f"returning must be 'ids' or 'objects' or None, found {returning!r}"
-        )
-    mapper = mapper_of(model)
-    target = session() if isinstance(session, scoped_session) else session
-    if target.twophase:
-        raise ConfigurationError(
-            "bulk_upsert() needs a temporary table, which a transaction that is to be prepared may "
-            "not have. Use a session without twophase=True"
-        )
-    connection = connection_of(session, mapper)
-    held = persistent_of(target, mapper)
-    started = time.perf_counter()
-    told = read_only_told(connection, "bulk_upsert()", [mapper.class_.__name__])
-    with audit.failures_told(log), told:
-        total, outcome = upsert(
+    checked_returning(returning)
+    with operation(session, model, "bulk_upsert()") as call:
+        target, mapper = call.session, call.mapper
+        outcome = upsert(
             target,
-            connection,
+            call.connection,
             mapper,
             rows,
             conflict=conflict,
             update=update,
             where=where,
             keys=returning is not None,
-            changed=bool(held),
+            changed=call.held,
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if held:
+        if call.held:
             expire_unmodified(target, mapper, outcome.changed)
         single = len(mapper.primary_key) == 1
         ids = ReservedIds(key[0] if single else key for key in outcome.keys)
@@ -264,15 +251,11 @@ def bulk_upsert(
         if returning == "objects":
             objects = loaded(target, mapper, outcome.keys)
     written = outcome.inserted + outcome.updated
-    if written:
-        seconds = time.perf_counter() - started
-        reason = None if outcome.reason is None else outcome.reason.text
-        entry = FlushEntry(model, "insert", written, 0, outcome.writer, reason, seconds)
-        audit.rows_written(log, entry, fallback=reason is not None)
+    call.wrote("insert", written, outcome.writer, outcome.reason)
     return UpsertResult(
         outcome.inserted,
         outcome.updated,
-        total - written,
+        outcome.total - written,
         ids if returning == "ids" else ReservedIds(),
         objects,
     )

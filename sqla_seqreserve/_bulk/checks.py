@@ -1,20 +1,40 @@
-"""Refuses rows that no INSERT could take, all of a chunk at once, before anything is reserved."""
+"""Refuses rows that no INSERT could take, all of a chunk at once, before anything is reserved.
+
+NaN, NaT and NA of numpy and pandas stand for a missing value. Within a column of a frame they are
+gaps, so NULL is written; and pandas makes a float column of whole numbers with gaps. In a row of
+its own such a value is no number or time that the column could hold, and is refused: drivers make
+of NaT whatever its bytes happen to say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cache, partial
+from math import isfinite
 from types import NoneType
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy.orm import Mapper
 
+from .._ids.catalogue import stored_name
 from .._mistakes import no_such_attribute
+from .._rows.checks import exact_types
 from .._rows.division import values_of
+from .._rows.plan import InsertPlan
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
-from .missing import Kind, what_is_missing
 from .rows import Chunk
+
+Kind: TypeAlias = Literal["integer", "time"]
+
+_KINDS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(("int2", "int4", "int8"), "integer"),
+    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz"), "time"),
+}
+
+_MISSING: Final = frozenset({"NaTType", "NAType"})
+"""Names of pandas' classes, which need not be installed."""
 
 
 def check_rows(
@@ -75,6 +95,31 @@ def same_row(index: int, attributes: str, first: int) -> RowProblem:
     return RowProblem(index, attributes, f"{what} row {first}", f"{what} another")
 
 
+def unlike(rows: Chunk, start: int, given: frozenset[str]) -> Iterator[RowProblem]:
+    """What the rows give and the first does not, and the other way round: what would become of the
+    others in a row that is there?
+
+    :param given: the attributes that the first row of the whole input gives.
+    """
+    try:
+        if isinstance(rows, ColumnRows):
+            alike = rows.columns.keys() == given
+        else:
+            alike = all(map(given.__eq__, map(frozenset, rows)))
+    except TypeError:
+        # One of them is no mapping, and so has another problem.
+        alike = False
+    first: Any = rows[0]
+    if alike or not (start or isinstance(first, Mapping)):
+        return
+    for index, row in enumerate(rows, start):
+        if isinstance(row, Mapping):
+            for key in given - row.keys():
+                yield RowProblem(index, key, "is not given, and row 0 gives it")
+            for key in row.keys() - given:
+                yield RowProblem(index, str(key), "is given, and row 0 does not give it")
+
+
 def _problems(
     mapper: Mapper[Any],
     rows: Chunk,
@@ -110,3 +155,73 @@ def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list
             RowProblem(start + readable[at], key, what, kind) for at, what in found.items()
         ]
     return problems
+
+
+# Values that stand for none
+
+
+def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
+    """The attributes whose values go as they are into a column that could not hold these."""
+    found: dict[str, Kind] = {}
+    for plan in plans:
+        for item in plan.columns if plan is not None else ():
+            if item.attribute is None or item.is_made_ready or item.evaluates_none:
+                continue
+            facts = plan and plan.facts.columns.get(stored_name(item.column.name))
+            kind = _KINDS.get(facts.type_name) if facts and item.codec is not None else None
+            if kind is not None:
+                found[item.attribute] = kind
+    return found
+
+
+def filled(rows: ColumnRows, kinds: Mapping[str, Kind]) -> ColumnRows:
+    """The rows with ``None`` in their gaps, and whole numbers where a column has no other."""
+    changed: dict[str, Sequence[Any]] = {}
+    for attribute, kind in kinds.items():
+        values = rows.columns.get(attribute)
+        if values is not None and any(map(_may_lack, exact_types(values))):
+            changed[attribute] = _filled(values, kind)
+    return ColumnRows({**rows.columns, **changed}, len(rows)) if changed else rows
+
+
+def _filled(values: Sequence[Any], kind: Kind) -> list[Any]:
+    found = [None if _is_missing(value) else value for value in values]
+    floats = [value for value in found if isinstance(value, float)]
+    if kind == "integer" and all(value.is_integer() for value in floats):
+        return [int(value) if isinstance(value, float) else value for value in found]
+    return found
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN, in whatever class, and NaT are what is not equal to itself; NA says neither.
+    return type(value).__name__ in _MISSING or (isinstance(value, float) and value != value)
+
+
+def _may_lack(type_: type) -> bool:
+    return issubclass(type_, float) or type_.__name__ in _MISSING
+
+
+def what_is_missing(values: Sequence[Any], kind: Kind) -> dict[int, str]:
+    """What is wrong with values of rows that the column cannot hold, by position."""
+    suspect = {
+        type_
+        for type_ in exact_types(values)
+        if _may_lack(type_) or (kind == "integer" and type_ is Decimal)
+    }
+    if not suspect:
+        return {}
+    what = "whole number" if kind == "integer" else "date or time"
+    return {
+        index: f"is {value!r}, and the column holds a {what} or NULL: give None for no value"
+        for index, value in enumerate(values)
+        if type(value) in suspect and not _is_held(value, kind)
+    }
+
+
+def _is_held(value: Any, kind: Kind) -> bool:
+    if type(value).__name__ in _MISSING:
+        return False
+    if kind != "integer":
+        # To be a time is another question, which the server answers.
+        return True
+    return value.is_finite() if isinstance(value, Decimal) else isfinite(value)

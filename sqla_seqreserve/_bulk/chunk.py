@@ -5,71 +5,68 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
 from .._drivers import CopyRows
+from .._flush.report import Tally
 from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
 from .._rows import reasons as of_rows
-from .._rows.division import Batch, Division, divide, is_plain, values_of
-from .._rows.foresight import note_refusal, refusal_of
-from .._rows.plan import Absent, InsertPlan
-from .._rows.proof import cast_reason
+from .._rows.division import Batch, Division, divide, values_of
+from .._rows.plan import InsertPlan
+from .._rows.refusals import cast_reason, note_refusal, refusal_of
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
 from .._writers.copy import copy_rows, encodes_keys_apart, no_copy_reason, refused_types
 from .._writers.readback import count_stored
-from .._writers.refusal import copy_line
+from .._writers.refusal import refused_row_noted
 from .._writers.rows import RowInserts
 from .._writers.shards import RefusedByCitusError, shard_by_shard
+from ..reports import Writer
+from .class_tables import ClassTables
 from .rows import Chunk
-
-if TYPE_CHECKING:
-    from .inserting import Inserting
-
-
-@dataclass(slots=True, eq=False)
-class Written:
-    """One chunk as it was written: the keys of its rows, and their values for objects."""
-
-    rows: int
-    keys: Sequence[Any] = ()
-    held: list[dict[str, Any]] = field(default_factory=list)
+from .written import Written
 
 
 class ChunkInsert:
-    """One chunk: its rows, the values that are added to them, and how they are divided."""
+    """One chunk: its rows, the values that are added to them, and how they are divided.
+
+    :param used: the attributes that any of the rows gives.
+    :param values: attribute -> its values, of those that were looked at.
+    :param keys: whether the key of each row is wanted.
+    """
 
     def __init__(
         self,
-        whole: Inserting,
+        whole: ClassTables,
         rows: Chunk,
         start: int,
         used: set[str],
         values: Mapping[str, Sequence[Any]],
+        tally: Tally,
+        *,
+        keys: bool,
     ) -> None:
         self.whole = whole
+        self.tally = tally
+        self.keys = keys
         self.rows = rows
         self.start = start
         self.used = used
         self.values = values
         self.added: dict[str, Sequence[Any]] = {}
         self.divided: list[tuple[InsertPlan, Division]] = []
-        self.batches: list[tuple[InsertPlan, Batch]] = []
         self.reserved: Sequence[int] = ()
         """The positions of rows of which some of the key was reserved."""
         self.always: tuple[Sequence[int], Sequence[str]] = ((), ())
         """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
-        self.inserted: dict[int, dict[str, Any] | None] = {}
+        self.done = Written(whole, rows, self.added)
         self.numbered: dict[str, Sequence[int]] = {}
         """The attributes of the key, each with the positions of the rows that it is reserved for.
         """
@@ -177,7 +174,7 @@ class ChunkInsert:
                 reason = of_rows.FEW_FOR_SHARDS if few else None
         if reason is not None:
             self._insert(everything, reason)
-            return self._written()
+            return self.done
         divisions = []
         for table in whole.tables:
             plan = whole.plans[table]
@@ -207,7 +204,7 @@ class ChunkInsert:
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
             self._insert(everything, why.KEYS_OF_THE_USER)
-            return self._written()
+            return self.done
         ordered = any(plan.keeps_order for plan, _ in divisions)
         apart = any(encodes_keys_apart(connection, plan) for plan, _ in divisions)
         if cast or (refused and (len(whole.tables) > 1 or ordered or apart)):
@@ -216,7 +213,7 @@ class ChunkInsert:
             for plan, _ in divisions:
                 note_refusal(plan)
             self._insert(everything, next(iter((cast or refused).values())))
-            return self._written()
+            return self.done
         batches = [
             (plan, batch)
             for plan, division in divisions
@@ -232,12 +229,12 @@ class ChunkInsert:
                 with shard_by_shard(connection, distributed=distributed):
                     self._copy(batches, len(self.rows) - len(refused))
             except RefusedByCitusError:
-                self.batches.clear()
+                self.done.batches.clear()
                 self._insert(everything, why.REFUSED_BY_CITUS)
-                return self._written()
+                return self.done
             if refused:
                 self._insert(sorted(refused), next(iter(refused.values())))
-        return self._written()
+        return self.done
 
     def _is_always(self, plan: InsertPlan) -> bool:
         """Whether the table numbers its rows by ``GENERATED ALWAYS``."""
@@ -262,18 +259,13 @@ class ChunkInsert:
                 progress,
                 facts=plan.facts,
             )
-            try:
+            name = plan.table.name
+            with refused_row_noted(name, name, batch.positions, self.start):
                 taken = copy_rows(whole.connection, plan.facts.name, sent)
-            except DBAPIError as error:
-                line = copy_line(error, plan.table.name)
-                if line is not None and line < len(sent):
-                    position = self.start + batch.positions[line]
-                    error.add_note(f"The database refused row {position} for {plan.table.name}")
-                raise
             if taken == len(sent) and plan.facts.kind == "p":
                 # A partition attached meanwhile may have a trigger that no lock kept away.
                 taken = count_stored(
-                    whole.connection, plan.mapper, plan.table, self._batch_keys(plan, batch)
+                    whole.connection, plan.mapper, plan.table, self.done.batch_keys(plan, batch)
                 )
             if taken != len(sent):
                 raise FlushError(
@@ -281,7 +273,7 @@ class ChunkInsert:
                     f"{taken} under the keys they were given. Ensure there are no triggers that "
                     "change keys or discard rows"
                 )
-            self.batches.append((plan, batch))
+            self.done.batches.append((plan, batch))
         if rows:
             refused = len(self.rows) - rows
             reserved = len(self.reserved)
@@ -294,7 +286,7 @@ class ChunkInsert:
                         for position in batch.positions
                     )
                 )
-            whole.note("copy", None, rows, reserved, time.perf_counter() - started)
+            self._note("copy", None, rows, reserved, started)
 
     def _insert(self, positions: Iterable[int], reason: Reason) -> None:
         """Write rows that COPY does not take by INSERT. Some of a chunk keep the keys that are
@@ -333,13 +325,20 @@ class ChunkInsert:
             self._made(chosen),
             any(cast_reason(plan, rows) is not None for plan in plans),
         )
-        keys = inserts.write(rows, keys=whole.returning is not None, start=self.start)
-        self.inserted = dict(zip(chosen, keys, strict=True))
+        keys = inserts.write(rows, keys=self.keys, start=self.start)
+        self.done.inserted = dict(zip(chosen, keys, strict=True))
         stored = sum(key is not None for key in keys)
         kept = 0 if always else len(reserved.intersection(chosen))
-        whole.note("insert", reason, stored, kept, time.perf_counter() - started)
+        self._note("insert", reason, stored, kept, started)
         if whole.progress is not None:
             whole.progress.sent(len(rows))
+
+    def _note(
+        self, writer: Writer, reason: Reason | None, rows: int, reserved: int, started: float
+    ) -> None:
+        """Count rows as written."""
+        model, seconds = self.whole.mapper.class_, time.perf_counter() - started
+        self.tally.count("insert", model, rows, reserved, writer, reason, seconds)
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
         """Which batch holds each of these rows, by its place among them."""
@@ -353,94 +352,3 @@ class ChunkInsert:
             }
             for plan, division in self.divided
         }
-
-    # What comes back
-
-    def _written(self) -> Written:
-        stored = len(self.rows) - sum(key is None for key in self.inserted.values())
-        if self.whole.returning is None:
-            return Written(stored)
-        columns = [self._key_values(attribute) for attribute in self.whole.attributes]
-        keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        if self.whole.returning == "ids":
-            return Written(stored, keys=keys)
-        return Written(stored, held=self._held())
-
-    def _key_values(self, attribute: str) -> Sequence[Any]:
-        """One attribute of the key, of each row."""
-        values: Sequence[Any]
-        if attribute in self.added:
-            values = self.added[attribute]
-        else:
-            values = values_of(self.rows, attribute)
-        changes: dict[int, Any] = {}
-        for _, batch in self.batches:
-            filled = batch.defaults.get(attribute)
-            if filled is not None:
-                changes.update(zip(batch.positions, filled.values, strict=True))
-        for position, key in self.inserted.items():
-            if key is not None:
-                changes[position] = key[attribute]
-        if not changes:
-            return values
-        return [changes.get(position, value) for position, value in enumerate(values)]
-
-    def _batch_keys(self, plan: InsertPlan, batch: Batch) -> list[Sequence[Any]]:
-        mapper = plan.mapper
-        keys = [mapper.get_property_by_column(c) for c in key_columns(mapper, plan.table)]
-        found = []
-        for key in keys:
-            if key.key in batch.defaults:
-                found.append(batch.defaults[key.key].values)
-            else:
-                given = self.added.get(key.key) or values_of(self.rows, key.key)
-                found.append([given[position] for position in batch.positions])
-        return found
-
-    def _held(self) -> list[dict[str, Any]]:
-        """The values of each row's object, as they were written."""
-        whole = self.whole
-        nulls = {
-            column.attribute: None
-            for plan in whole.plans.values()
-            if plan is not None
-            for column in plan.columns
-            if column.attribute is not None and column.absent is Absent.NULL
-        }
-        held: list[dict[str, Any]] = [{**nulls, **row} for row in self.rows]
-        for attribute, values in self.added.items():
-            for row, value in zip(held, values, strict=True):
-                row[attribute] = value
-        for plan, batch in self.batches:
-            for attribute, filled in batch.defaults.items():
-                for position, value in zip(batch.positions, filled.values, strict=True):
-                    held[position][attribute] = value
-            for attribute, column in plan.source.items():
-                if column in batch.omitted:
-                    for position in batch.positions:
-                        held[position].pop(attribute, None)
-        uncertain = any(
-            plan is None or plan.facts.before_insert_triggers or plan.facts.insert_rules
-            for plan in whole.plans.values()
-        )
-        for position, key in self.inserted.items():
-            # What SQLAlchemy wrote may be an expression, a default that only it knows (also where a
-            # row gives None), or what a trigger made of it.
-            given: Mapping[str, Any] = {} if uncertain else self.rows[position]
-            held[position] = {
-                **{
-                    name: value
-                    for name, value in given.items()
-                    if value is not None and is_plain(value)
-                },
-                **_polymorphic(self.added, whole.mapper, position),
-                **(key or {}),
-            }
-        return held
-
-
-def _polymorphic(
-    added: Mapping[str, Sequence[Any]], mapper: Mapper[Any], position: int
-) -> dict[str, Any]:
-    attribute = polymorphic_attribute(mapper)
-    return {} if attribute is None else {attribute: added[attribute][position]}

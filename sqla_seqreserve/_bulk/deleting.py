@@ -22,12 +22,12 @@ from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import key_columns, tables_in_order, writes_to
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from ..reports import Writer
+from .class_tables import ClassTables
 from .given import Source, named
-from .inserting import Inserting
 from .matching import Matching
+from .row_by_row import execute_singly
 from .rows import STREAMED, Chunk, within
-from .sending import may_copy, send
-from .singly import execute_singly
+from .sending import send
 from .target import Target
 
 
@@ -55,7 +55,7 @@ def delete_rows(
 
     :param wanted: whether the keys of the rows that were deleted are.
     """
-    whole = Inserting(session, connection, mapper, None, progress)
+    whole = ClassTables(session, connection, mapper, progress)
     stream = within(session, keys, _chunks(keys, chunk_rows, whole))
     first = next(stream, None)
     if first is None:
@@ -70,9 +70,8 @@ def delete_rows(
     staged = target.staged(whole.attributes, {})
     interference = interference_on(connection)
     reason = interference or _row_by_row_reason(tables)
-    by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
 
-    def write(source: Source, total: int) -> Deleted:
+    def write(source: Source, total: int, _: object) -> Deleted:
         plans = {item.attribute: item for item in source.plan.columns}
         matching = Matching(source, target, [plans[name] for name in whole.attributes], total)
         # One row alone is locked in any order.
@@ -85,21 +84,19 @@ def delete_rows(
             singly=bool(reason),
         )
 
-    outcome = send(
+    return send(
         whole,
         staged,
         first,
         stream,
         write,
-        by_copy=by_copy,
+        pinned=pinned,
+        reason=reason,
         check=lambda chunk, start: whole.check(chunk, start, whole.attributes, why),
     )
-    outcome.writer = "copy" if by_copy else "insert"
-    outcome.reason = reason
-    return outcome
 
 
-def _chunks(keys: Any, chunk_rows: int | None, whole: Inserting) -> Iterator[Chunk]:
+def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[Chunk]:
     """The keys as rows of the key's attributes, chunk by chunk."""
     if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
         raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
@@ -112,7 +109,7 @@ def _chunks(keys: Any, chunk_rows: int | None, whole: Inserting) -> Iterator[Chu
     return _by_column(iter(keys), max(most, 1), whole)
 
 
-def _by_column(keys: Iterator[Any], most: int, whole: Inserting) -> Iterator[Chunk]:
+def _by_column(keys: Iterator[Any], most: int, whole: ClassTables) -> Iterator[Chunk]:
     attributes, start = whole.attributes, 0
     while chunk := list(islice(keys, most)):
         if len(attributes) == 1:
@@ -124,7 +121,7 @@ def _by_column(keys: Iterator[Any], most: int, whole: Inserting) -> Iterator[Chu
         start += len(chunk)
 
 
-def _check_tuples(keys: Sequence[Any], start: int, whole: Inserting) -> None:
+def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
     width, name = len(whole.attributes), ", ".join(whole.attributes)
     problems = [
         RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}", "no tuple")

@@ -20,6 +20,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
+from sqlalchemy.orm import Mapper
 
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
@@ -180,23 +181,18 @@ class Given:
 
     # Duplicates
 
-    def _is_keyed(self) -> ColumnElement[bool]:
-        """Whether a row can be there already: the index holds it, and knows no NULL of it."""
+    def _groups(self, *columns: Any) -> Any:
+        """Rows that are for one and the same row of the table, which can be there already: the
+        index holds it, and knows no NULL of it.
+        """
         conditions = [self.rows.c[HELD]]
         if not self.arbiter.nulls_alike:
             conditions += [self.rows.c[name].is_not(None) for name in self.names]
-        return and_(*conditions)
+        return same_rows(self.rows, columns, [self.rows.c[name] for name in self.names], conditions)
 
     def has_duplicates(self) -> Exists:
         """Whether two rows are for one and the same row of the table."""
-        return exists(
-            select(literal(1))
-            .select_from(self.rows)
-            .where(self._is_keyed())
-            .group_by(*(self.rows.c[name] for name in self.names))
-            .having(func.count() > 1)
-            .correlate(None)
-        )
+        return exists(self._groups(literal(1)).correlate(None))
 
     def refuse_duplicates(self) -> None:
         """Refuse rows that are for one and the same row of the table.
@@ -204,29 +200,48 @@ class Given:
         :raises InvalidRowsError: naming each with the first of them.
         """
         number = self.rows.c[NUMBER]
-        statement = (
-            select(func.min(number), func.array_agg(number))
-            .where(self._is_keyed())
-            .group_by(*(self.rows.c[name] for name in self.names))
-            .having(func.count() > 1)
-            .order_by(func.min(number))
+        refuse_same_rows(
+            self.source.connection.execute(self._groups(func.min(number), func.array_agg(number))),
+            self.plan.mapper,
+            self.total,
+            self._attributes(),
+            self.arbiter.name,
         )
-        problems = []
-        for first, found in self.source.connection.execute(statement):
-            problems += [
-                same_row(number, self._attributes(), first) for number in sorted(found)[1:]
-            ]
-        if problems:
-            problems.sort(key=lambda problem: problem.index)
-            raise InvalidRowsError(
-                f"{self.plan.mapper.class_.__name__}: {len(problems)} of {self.total} rows are for "
-                f"a row that another one is for, by {self.arbiter.name}; nothing was written",
-                problems,
-            )
 
     def _attributes(self) -> str:
         named = {item.column.name: item.attribute for item in self.plan.columns}
         return ", ".join(
             str(named.get(name or "", name) or element)
             for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
+        )
+
+
+def same_rows(
+    rows: Any, columns: Iterable[Any], by: Iterable[Any], where: Iterable[Any] = ()
+) -> Any:
+    """These columns of each group of several rows that are alike by others."""
+    groups = select(*columns).select_from(rows).where(*where).group_by(*by)
+    return groups.having(func.count() > 1)
+
+
+def refuse_same_rows(
+    groups: Iterable[Any], mapper: Mapper[Any], total: int, attributes: str, by: str
+) -> None:
+    """Refuse rows that are for one and the same row of the table.
+
+    :param groups: the first number of each group, and all of its numbers.
+    :param attributes: those that are alike; ``by``: what tells so.
+    :raises InvalidRowsError: naming each row with the first of its group.
+    """
+    problems = [
+        same_row(number, attributes, first)
+        for first, numbers in groups
+        for number in sorted(numbers)[1:]
+    ]
+    if problems:
+        problems.sort(key=lambda problem: problem.index)
+        raise InvalidRowsError(
+            f"{mapper.class_.__name__}: {len(problems)} of {total} rows are for a row that another "
+            f"one is for, by {by}; nothing was written",
+            problems,
         )

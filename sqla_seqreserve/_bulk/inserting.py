@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import repeat
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session
 
-from .._drivers import driver_of
-from .._ids import catalogue
-from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, IndexFacts, take_ids
-from .._ids.keys import KeySequence, generated_key, outgrows, resolve
-from .._reasons import Reason
-from .._rows.plan import Absent, InsertPlan, insert_plan
-from .._rows.table import ColumnRows
-from .._sqlalchemy.engine import autocommits, sees_the_present
-from .._sqlalchemy.listeners import interference_on
-from .._sqlalchemy.mapping import (
-    inherits_key,
-    key_columns,
-    polymorphic_attribute,
-    tables_in_order,
-    writes_to,
-)
+from .._flush.report import Tally
+from .._flush.settings import Settings
+from .._sqlalchemy.engine import autocommits
 from .._sqlalchemy.savepoint import savepoint
-from ..reports import FlushEntry, Writer
-from .checks import check_rows
-from .chunk import ChunkInsert, Written
-from .missing import Kind, filled, kinds_of
-from .progress import Progress
+from ..reports import FlushEntry
+from .chunk import ChunkInsert
+from .class_tables import ClassTables
 from .rows import Chunk
-
-_ATTEMPTS: Final = 50
-
-_NOTHING: Final[Mapping[str, int]] = {}
-
-
-@dataclass(slots=True, eq=False)
-class _Tally:
-    rows: int = 0
-    reserved: int = 0
-    seconds: float = 0.0
+from .written import Written
 
 
 class Inserting:
     """The rows of one class on their way into its tables.
 
     :param session: of which the connection is; for a savepoint, if one is to be.
-    :param returning: what is made of the rows: ``"ids"``, ``"objects"`` or ``None``.
+    :param keys: whether the key of each row is wanted.
     """
 
     def __init__(
@@ -60,145 +32,13 @@ class Inserting:
         session: Session,
         connection: Connection,
         mapper: Mapper[Any],
-        returning: str | None,
         progress: Callable[[int], object] | None,
+        *,
+        keys: bool,
     ) -> None:
-        self.session = session
-        self.connection = connection
-        self.mapper = mapper
-        self.returning = returning
-        self.progress = Progress(session, connection, progress) if progress is not None else None
-        self.tables = [
-            table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)
-        ]
-        self.attributes = [
-            mapper.get_property_by_column(column).key for column in mapper.primary_key
-        ]
-        self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
-        self.source = KeySequence(generated_key(mapper))
-        self.tallies: dict[tuple[Writer, Reason | None], _Tally] = {}
-        self.look()
-
-    def look(self) -> list[TableFacts]:
-        """Plan by what the catalogue is known to say; return what it says of the tables."""
-        connection, mapper = self.connection, self.mapper
-        self.source = resolve(connection, [mapper])[mapper]
-        names = {table: catalogue.table_name(connection, table) for table in self.tables}
-        found = catalogue.table_facts(connection, names.values())
-        known = []
-        for table, name in names.items():
-            facts = found[name]
-            self.plans[table] = None
-            if facts is not None:
-                self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
-                known.append(facts)
-        return known
-
-    def pin(
-        self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
-    ) -> dict[str, Sequence[Any]] | None:
-        """Lock the tables, compare what is known of them, and take ids, in one message; ``None``,
-        with nothing taken, where nothing can be held or compared until rows are written.
-
-        :param missing: attribute of the key -> how many values are wanted. What can be reserved of
-            it comes back, as the attribute holds it.
-        :param indexes: to be compared too; emptied where they were not, or do not hold.
-        """
-        compared = list(indexes or ())
-        if indexes is not None:
-            indexes.clear()
-        connection = self.connection
-        driver = driver_of(connection.dialect)
-        if driver is None or interference_on(connection) is not None:
-            return None
-        state = driver.transaction_status(connection.connection)
-        if state == "autocommit" or (state == "open" and not sees_the_present(connection)):
-            return None
-        for _ in range(_ATTEMPTS):
-            known = self.look()
-            if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
-                return None
-            parts = self.source.parts if self.reserves else ()
-            requests = [IdRequest(part, missing.get(part.key.attribute, 0)) for part in parts]
-            taken = take_ids(connection, requests, known, compared)
-            if taken.holds:
-                if any(map(outgrows, repeat(connection), parts, taken.ids)):
-                    # The next look says so, and no sequence.
-                    continue
-                if indexes is not None:
-                    indexes += compared
-                return {
-                    part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
-                    for part, ids in zip(parts, taken.ids, strict=True)
-                }
-            compared = []
-        return None
-
-    @property
-    def reserves(self) -> bool:
-        """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
-        return self.source.is_reservable and not any(
-            plan is not None and plan.cast_reason for plan in self.plans.values()
-        )
-
-    # Checking
-
-    def required(self) -> tuple[list[str], dict[str, str]]:
-        """The attributes that every row must give a value; and for those of a key what is wrong
-        without one.
-        """
-        found: list[str] = []
-        why: dict[str, str] = {}
-        for table in self.tables:
-            plan = self.plans[table]
-            keys = key_columns(self.mapper, table)
-            for column in plan.columns if plan is not None else ():
-                attribute = column.attribute
-                if attribute is None or attribute == polymorphic_attribute(self.mapper):
-                    continue
-                if column.column in keys:
-                    if self._lacks_source(column.column, table, plan):
-                        found.append(attribute)
-                        why[attribute] = (
-                            "has no value, and nothing fills this column of the key: "
-                            f"{self.source.reason or 'it has no default and no sequence'}"
-                        )
-                elif column.absent is Absent.NULL and not column.column.nullable:
-                    found.append(attribute)
-        return found, why
-
-    def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
-        """Whether nothing gives a key column its value but the row."""
-        assert plan is not None
-        if column.default is not None or column.server_default is not None:
-            return False
-        if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
-            return False
-        in_database = plan.facts.columns.get(column.name)
-        if in_database is None or in_database.fills_itself:
-            return False
-        return not any(
-            inherits_key(self.mapper, column, source)
-            for other in self.tables
-            if other is not table
-            for source in key_columns(self.mapper, other)
-        )
-
-    def filled(self, rows: Chunk) -> Chunk:
-        """The rows; of columns, with ``None`` where they have a gap."""
-        return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
-
-    def check(
-        self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
-    ) -> tuple[set[str], dict[str, list[Any]]]:
-        """See :func:`~sqla_seqreserve._bulk.checks.check_rows`."""
-        return check_rows(self.mapper, rows, start, required, why, self.kinds())
-
-    def kinds(self) -> dict[str, Kind]:
-        """The attributes that cannot hold what stands for a missing value."""
-        return kinds_of(self.plans.values())
-
-    # Writing
+        self._tables = ClassTables(session, connection, mapper, progress)
+        self._tally = Tally(Settings())
+        self._keys = keys
 
     def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
         """Check, number and write one chunk.
@@ -208,33 +48,15 @@ class Inserting:
             goes when the whole fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
         """
-        rows = self.filled(rows)
-        used, values = self.check(rows, start, *self.required())
-        chunk = ChunkInsert(self, rows, start, used, values)
+        tables = self._tables
+        rows = tables.filled(rows)
+        used, values = tables.check(rows, start, *tables.required())
+        chunk = ChunkInsert(tables, rows, start, used, values, self._tally, keys=self._keys)
         chunk.number()
-        if guard is not None and not autocommits(self.connection):
-            guard.enter_context(savepoint(self.session, self.connection))
+        if guard is not None and not autocommits(tables.connection):
+            guard.enter_context(savepoint(tables.session, tables.connection))
         return chunk.write()
-
-    def note(
-        self, writer: Writer, reason: Reason | None, rows: int, reserved: int, s: float
-    ) -> None:
-        """Count rows as written."""
-        tally = self.tallies.setdefault((writer, reason), _Tally())
-        tally.rows += rows
-        tally.reserved += reserved
-        tally.seconds += s
 
     def entries(self) -> Iterator[FlushEntry]:
         """What was written by COPY, and what was not."""
-        for (writer, reason), tally in self.tallies.items():
-            if tally.rows:
-                yield FlushEntry(
-                    self.mapper.class_,
-                    "insert",
-                    tally.rows,
-                    tally.reserved,
-                    writer,
-                    None if reason is None else reason.text,
-                    tally.seconds,
-                )
+        return self._tally.entries()

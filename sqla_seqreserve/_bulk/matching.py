@@ -19,9 +19,7 @@ from sqlalchemy import (
 )
 
 from .._rows.plan import ColumnPlan
-from ..errors import InvalidRowsError
-from .checks import same_row
-from .given import NUMBER, Source, key_label, named
+from .given import NUMBER, Source, key_label, named, refuse_same_rows, same_rows
 from .target import Target
 
 FITS: Final = "sqla_seqreserve_fits"
@@ -93,12 +91,8 @@ class Matching:
     # Duplicates
 
     def _groups(self, *columns: Any) -> Any:
-        return (
-            select(*columns)
-            .select_from(self.rows)
-            .group_by(*(self.rows.c[item.column.name] for item in self.by))
-            .having(func.count() > 1)
-        )
+        by = [self.rows.c[item.column.name] for item in self.by]
+        return same_rows(self.rows, columns, by)
 
     def has_duplicates(self) -> ColumnElement[bool]:
         """Whether two rows are for one and the same row of the tables."""
@@ -111,17 +105,11 @@ class Matching:
         """
         number = self.rows.c[NUMBER]
         attributes = ", ".join(str(item.attribute) for item in self.by)
-        problems = [
-            same_row(each, attributes, first)
-            for first, numbers in self.source.connection.execute(
-                self._groups(func.min(number), func.array_agg(number))
-            )
-            for each in sorted(numbers)[1:]
-        ]
-        if problems:
-            problems.sort(key=lambda problem: problem.index)
-            raise InvalidRowsError(
-                f"{self.target.name}: {len(problems)} of {self.total} rows are for a row that "
-                f"another one is for, by {attributes}; nothing was written",
-                problems,
-            )
+        groups = self._groups(func.min(number), func.array_agg(number))
+        refuse_same_rows(
+            self.source.connection.execute(groups),
+            self.target.mapper,
+            self.total,
+            attributes,
+            attributes,
+        )

@@ -86,6 +86,14 @@ def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[C
     return _streamed(iter(rows), chunk_rows or STREAMED)
 
 
+def given_by(rows: Chunk) -> frozenset[str]:
+    """The attributes that the first row gives, and so each of the others must."""
+    if isinstance(rows, ColumnRows):
+        return frozenset(rows.columns)
+    found: Any = rows[0]
+    return frozenset(found) if isinstance(found, Mapping) else frozenset()
+
+
 def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chunk]:
     """The chunks, as long as what makes ``rows`` leaves the session's transaction as it is.
 

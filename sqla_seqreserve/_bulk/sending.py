@@ -1,86 +1,171 @@
-"""Rows on their way to a statement that reads them: few as arrays of that statement, many by COPY
-into a temporary table.
+"""Rows on their way to a statement that reads them: many by COPY into a temporary table, few within
+the statement, by ``unnest()`` of an array a column.
+
+A temporary table costs round trips and rows of the catalogue, whatever is put into it. Arrays keep
+the statement's text the same for any number of rows, so that it is compiled, and prepared, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Final, Protocol, TypeVar
 
+from sqlalchemy import BigInteger, FromClause, bindparam, cast, column, func, select
+from sqlalchemy.types import UserDefinedType
+
+from .._ids.catalogue import ColumnFacts
 from .._reasons import Reason
-from .._rows.division import divide
+from .._rows.division import Division, divide
 from .._rows.plan import InsertPlan
 from .._writers.copy import no_copy_reason, refused_types
-from .few import FEW, few_rows
-from .given import Source
-from .inserting import Inserting
+from ..reports import Writer
+from .class_tables import ClassTables
+from .given import NUMBER, Source, named
 from .rows import Chunk
 from .staging import are_cast, staging
 
-_T = TypeVar("_T")
+_NOTHING: Final[Mapping[str, str]] = {}
 
-_NOTHING: Mapping[str, str] = {}
+FEW: Final = 200
+"""More rows than these are written faster by COPY than a driver makes arrays of them."""
+
+_TYPES: Final = frozenset(
+    {
+        *("bool", "date", "float4", "float8", "int2", "int4", "int8", "numeric"),
+        *("text", "timestamp", "timestamptz", "uuid", "varchar"),
+    }
+)
+"""Types whose arrays every driver sends, and of which a cast makes what INSERT makes of a value.
+``unnest()`` takes arrays of arrays apart; types of a fixed length are padded or cut by a cast.
+"""
+
+_LENGTH: Final = re.compile(r"character varying\((\d+)\)")
 
 
-def may_copy(whole: Inserting, plan: InsertPlan, *, pinned: bool, reason: Reason | None) -> bool:
-    """Whether rows may be staged by COPY, or sent as arrays.
+class Sent(Protocol):
+    """What became of rows, as far as it is told here."""
 
+    writer: Writer
+    reason: Reason | None
+
+
+_T = TypeVar("_T", bound=Sent)
+
+
+def send(
+    whole: ClassTables,
+    plan: InsertPlan,
+    first: Chunk,
+    stream: Iterator[Chunk],
+    write: Callable[[Source, int, Sequence[Mapping[str, Any]]], _T],
+    *,
+    pinned: bool,
+    reason: Reason | None,
+    check: Callable[[Chunk, int], object],
+    few: bool = True,
+    computed: Mapping[str, str] = _NOTHING,
+) -> _T:
+    """Call ``write`` with the rows as something that a statement can read, how many there are, and,
+    where statements must be SQLAlchemy's own, row by row, the rows themselves: column name ->
+    value.
+
+    :param plan: the columns that the rows give.
+    :param first: the first chunk, which is checked already.
+    :param stream: those behind it.
     :param pinned: whether what is known of the table was compared and holds.
-    :param reason: why statements must be SQLAlchemy's own, row by row.
+    :param reason: why statements must be SQLAlchemy's own.
+    :param check: refuses a chunk that cannot be written, given the position of its first row.
+    :param few: whether few rows may be sent as arrays.
+    :param computed: columns that the database computes and that are wanted: name -> expression.
     """
-    connection = whole.connection
-    return (
+    connection, division = whole.connection, None
+    by_copy = (
         pinned
         and reason is None
         and no_copy_reason(connection) is None
         and refused_types(connection, plan) is None
     )
+    kept: list[Mapping[str, Any]] | None = None if reason is None else []
 
+    def written(source: Source, total: int) -> _T:
+        outcome = write(source, total, kept or ())
+        outcome.writer = "copy" if by_copy else "insert"
+        outcome.reason = reason
+        return outcome
 
-def send(
-    whole: Inserting,
-    plan: InsertPlan,
-    first: Chunk,
-    stream: Iterator[Chunk],
-    write: Callable[[Source, int], _T],
-    *,
-    by_copy: bool,
-    check: Callable[[Chunk, int], object],
-    few: bool = True,
-    computed: Mapping[str, str] = _NOTHING,
-    kept: list[Mapping[str, Any]] | None = None,
-) -> _T:
-    """Call ``write`` with the rows as something that a statement can read, and how many there are.
-
-    :param plan: the columns that the rows give.
-    :param first: the first chunk, which is checked already.
-    :param stream: those behind it.
-    :param by_copy: :func:`may_copy`.
-    :param check: refuses a chunk that cannot be written, given the position of its first row.
-    :param few: whether few rows may be sent as arrays.
-    :param computed: columns that the database computes and that are wanted: name -> expression.
-    :param kept: takes the rows, column name -> value, where they are not staged by COPY.
-    """
-    connection, division = whole.connection, None
     if by_copy and few and len(first) <= FEW:
         division = divide(plan, first, connection)
         following = next(stream, None)
         found = None
         if following is None and not are_cast(plan, division):
-            found = few_rows(plan, division)
+            found = _as_arrays(plan, division)
         if found is not None:
             if whole.progress is not None:
                 whole.progress.sent(len(first))
-            return write(Source(connection, found, plan, is_table=False), len(first))
+            return written(Source(connection, found, plan, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, plan, computed, by_copy=by_copy) as table:
-        if kept is not None:
-            table.kept = kept
+        table.kept = kept
         table.add(first, 0, whole.progress, division)
         total = len(first)
         for chunk in map(whole.filled, stream):
             check(chunk, total)
             table.add(chunk, total, whole.progress)
             total += len(chunk)
-        return write(table.source, total)
+        return written(table.source, total)
+
+
+# Few rows
+
+
+class _AsItIs(UserDefinedType[Any]):
+    """Values that are processed already; or, by name, a type of the database."""
+
+    cache_ok = True
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.name
+
+
+def _as_arrays(plan: InsertPlan, division: Division) -> FromClause | None:
+    """The rows as a FROM clause; ``None`` where an array might not hold what INSERT would write.
+
+    :param plan: the columns that the rows give.
+    """
+    if len(division.batches) != 1 or division.elsewhere or division.batches[0].copy_reason:
+        return None
+    batch = division.batches[0]
+    if any(item.encoding is not None for item in batch.plans):
+        return None
+    numbers = bindparam("rows", list(batch.positions), type_=_AsItIs())
+    arrays: list[Any] = [cast(numbers, _AsItIs("bigint[]"))]
+    columns: list[Any] = [column(NUMBER, BigInteger)]
+    for index, (item, values) in enumerate(zip(batch.plans, batch.values, strict=True)):
+        facts = plan.facts.columns[item.column.name]
+        if not _is_exact(facts, values):
+            return None
+        # The database's type and not the model's, for it decides which values are equal.
+        given = bindparam(f"column_{index}", list(values), type_=_AsItIs())
+        arrays.append(cast(given, _AsItIs(f"{facts.type_text}[]")))
+        columns.append(column(item.column.name, item.column.type))
+    rows = func.unnest(*arrays).table_valued(*columns).render_derived(name=named("sent"))
+    return select(*rows.c).subquery(named("few"))
+
+
+def _is_exact(facts: ColumnFacts, values: Sequence[Any]) -> bool:
+    """Whether an array of the values, cast to the column's type, holds what INSERT would write."""
+    if facts.is_unknown_domain or not (facts.type_name in _TYPES or facts.is_enum):
+        return False
+    if "%" in facts.type_text or ":" in facts.type_text:
+        return False
+    if len({type(value) for value in values} - {NoneType}) > 1:
+        return False
+    length = _LENGTH.fullmatch(facts.type_text)
+    # A cast cuts a text that INSERT refuses.
+    return length is None or all(value is None or len(value) <= int(length[1]) for value in values)

@@ -23,7 +23,7 @@ from .._rows.division import Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._sqlalchemy.engine import autocommits
 from .._writers.copy import copy_rows
-from .._writers.refusal import copy_line
+from .._writers.refusal import refused_row_noted
 from .given import NUMBER, Source
 from .progress import Progress
 from .rows import Chunk
@@ -124,15 +124,8 @@ class Staging:
                 progress.sent(len(rest))
 
     def _copy(self, rows: CopyRows) -> None:
-        try:
+        with refused_row_noted(self.name, self.plan.table.name, rows.values[0]):
             copy_rows(self.connection, f"pg_temp.{self.name}", rows)
-        except DBAPIError as error:
-            line = copy_line(error, self.name)
-            if line is not None and line < len(rows):
-                error.add_note(
-                    f"The database refused row {rows.values[0][line]} for {self.plan.table.name}"
-                )
-            raise
 
     def _insert(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
         """Rows with values that COPY does not take, or where nothing could be compared."""

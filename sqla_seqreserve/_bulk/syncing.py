@@ -38,9 +38,9 @@ from .._sqlalchemy.engine import autocommits
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
 from .given import NUMBER, Given, key_label, named
-from .inserting import Inserting
 from .target import Target
 from .upserting import Outcome
 
@@ -86,7 +86,7 @@ class Syncing:
 
     def run(
         self,
-        whole: Inserting,
+        whole: ClassTables,
         given: Given,
         columns: Sequence[Column[Any]],
         upsert: Callable[[Any], Outcome],
@@ -117,7 +117,7 @@ class Syncing:
                 self._check_written(given, target)
         return outcome
 
-    def clear(self, whole: Inserting) -> None:
+    def clear(self, whole: ClassTables) -> None:
         """Delete all rows of the scope, for none is given."""
         connection = whole.connection
         target = _target(whole)
@@ -283,7 +283,7 @@ def _differ(
     return or_(false(), *found)
 
 
-def _target(whole: Inserting) -> Target:
+def _target(whole: ClassTables) -> Target:
     """The class's table, if it has one alone.
 
     :raises ConfigurationError: subclasses have tables of their own.

@@ -19,8 +19,8 @@ from .._rows import reasons as of_rows
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
+from .class_tables import ClassTables
 from .given import named
-from .inserting import Inserting
 
 _MAY_LOCK: Final = text(
     """
@@ -38,7 +38,7 @@ class Target:
     :param what: the function that is called, as errors name it.
     """
 
-    def __init__(self, whole: Inserting, what: str) -> None:
+    def __init__(self, whole: ClassTables, what: str) -> None:
         self.mapper = whole.mapper
         self.what = what
         self.plans: dict[Table, InsertPlan] = {}

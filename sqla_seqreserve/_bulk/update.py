@@ -1,12 +1,13 @@
-"""What becomes of a row that is there already: the SET of an upsert."""
+"""What becomes of a row that is there already: the SET of an upsert, and of an UPDATE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Integer
+from sqlalchemy import Column, ColumnElement, Integer, Table
+from sqlalchemy.orm import Mapper
 
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import plain_callable
@@ -34,28 +35,39 @@ class Update:
             return
         for item in self.columns:
             yield item, excluded[item.key]
-        version = plan.mapper.version_id_col
-        generator: Any = plan.mapper.version_id_generator
-        # Not in the tuple: to look there compares columns as SQL does.
-        columns = set(self.columns)
-        for item in plan.table.columns:
-            if item in columns:
-                continue
-            if item is version and generator:
-                yield item, item + 1 if isinstance(item.type, Integer) else generator(None)
-            elif item.onupdate is not None:
-                yield item, _on_update(item)
+        for item, value, call in set_beside(plan.mapper, plan.table, self.columns):
+            yield item, value if call is None else call()
 
 
-def _on_update(item: Column[Any]) -> Any:
-    onupdate: Any = item.onupdate
-    if onupdate.is_clause_element or onupdate.is_scalar:
-        return onupdate.arg
-    call = plain_callable(onupdate)
-    if call is None:
-        raise ConfigurationError(
-            f"{item.table.name}.{item.name} has an onupdate= that looks at the row, which one "
-            "statement for all rows cannot give it. Expected a function without arguments, a "
-            "value or an SQL expression; or name the column in `update` and give its value"
-        )
-    return call()
+def set_beside(
+    mapper: Mapper[Any], table: Table, given: Iterable[Column[Any]]
+) -> Iterator[tuple[Column[Any], Any, Callable[[], Any] | None]]:
+    """What an UPDATE sets in a table beside what it is given, a version and by ``onupdate``: each
+    column with the value, or the function that makes one.
+
+    :raises ConfigurationError: an ``onupdate`` looks at the row.
+    """
+    version = mapper.version_id_col
+    generator: Any = mapper.version_id_generator
+    # Not in the iterable: to look there compares columns as SQL does.
+    columns = set(given)
+    for item in table.columns:
+        onupdate: Any = item.onupdate
+        if item in columns:
+            continue
+        if item is version and generator:
+            counted = isinstance(item.type, Integer)
+            yield item, item + 1 if counted else generator(None), None
+        elif onupdate is None:
+            continue
+        elif onupdate.is_clause_element or onupdate.is_scalar:
+            yield item, onupdate.arg, None
+        else:
+            call = plain_callable(onupdate)
+            if call is None:
+                raise ConfigurationError(
+                    f"{table.name}.{item.name} has an onupdate= that looks at the row, which one "
+                    "statement for all rows cannot give it. Expected a function without arguments, "
+                    "a value or an SQL expression; or give its value in every row"
+                )
+            yield item, None, call

@@ -15,7 +15,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Integer,
     Table,
     and_,
     case,
@@ -30,17 +29,17 @@ from sqlalchemy.orm.exc import StaleDataError
 from .._mistakes import check_attributes
 from .._reasons import Reason
 from .._sqlalchemy.listeners import interference_on
-from .._sqlalchemy.mapping import key_columns, plain_callable
+from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from ..reports import Writer
-from .alike import check_alike, given_by
+from .class_tables import ClassTables
 from .given import NUMBER, Source, named
-from .inserting import Inserting
 from .matching import FITS, STALE, Matching
-from .rows import chunks, within
-from .sending import may_copy, send
-from .singly import execute_singly
+from .row_by_row import execute_singly
+from .rows import chunks, given_by, within
+from .sending import send
 from .target import Target
+from .update import set_beside
 
 _MOST_NAMED: Final = 5
 
@@ -80,7 +79,7 @@ def update_rows(
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
-    whole = Inserting(session, connection, mapper, None, progress)
+    whole = ClassTables(session, connection, mapper, progress)
     by = _named(mapper, "key", whole.attributes if key is None else key)
     if not by:
         raise ConfigurationError("key=() finds no row: expected the attributes of a key")
@@ -99,33 +98,28 @@ def update_rows(
         # Else the check names the row.
         change = _Change(target, given, by, chosen)
         required += [item for item in change.required if item not in required]
-    check_alike(whole, first, 0, given, required, why)
+    whole.check_alike(first, 0, given, required, why)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
     reason = interference or target.row_by_row_reason("update")
-    kept: list[Mapping[str, Any]] = []
-    by_copy = may_copy(whole, staged, pinned=pinned, reason=reason)
 
-    def write(source: Source, total: int) -> Updated:
+    def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Updated:
         plans = {item.attribute: item for item in source.plan.columns}
         matching = Matching(source, target, [plans[attribute] for attribute in by], total)
         if reason is not None:
-            return change.write_singly(matching, where, kept)
+            return change.write_singly(matching, where, records)
         return change.write(matching, where, keys=keys)
 
-    outcome = send(
+    return send(
         whole,
         staged,
         first,
         stream,
         write,
-        by_copy=by_copy,
-        check=lambda chunk, start: check_alike(whole, chunk, start, given, required, why),
-        kept=kept if reason is not None else None,
+        pinned=pinned,
+        reason=reason,
+        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
     )
-    outcome.writer = "copy" if by_copy else "insert"
-    outcome.reason = reason
-    return outcome
 
 
 def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[str]:
@@ -194,36 +188,14 @@ class _Change:
 
     def _on_update(self, table: Table) -> None:
         """What is set in a table beside what the rows give: a version, and by ``onupdate``."""
-        mapper = self.target.mapper
-        version, generator = mapper.version_id_col, mapper.version_id_generator
-        columns, staged = set(self.columns), {item.column for item in self._plans(table)}
-        for item in table.columns:
-            onupdate: Any = item.onupdate
-            if item in columns:
-                continue
-            if item is version and generator:
-                counted = isinstance(item.type, Integer)
-                made: Any = generator
-                self.set[table][item] = item + 1 if counted else made(None)
-            elif onupdate is None:
-                continue
-            elif onupdate.is_clause_element or onupdate.is_scalar:
-                self.set[table][item] = onupdate.arg
+        staged = {item.column for item in self.target.plans[table].columns}
+        for item, value, call in set_beside(self.target.mapper, table, self.columns):
+            if call is None:
+                self.set[table][item] = value
+            elif item in staged:
+                self.made[item] = call
             else:
-                call = plain_callable(onupdate)
-                if call is None:
-                    raise ConfigurationError(
-                        f"{table.name}.{item.name} has an onupdate= that looks at the row, which "
-                        "one statement for all rows cannot give it. Expected a function without "
-                        "arguments, a value or an SQL expression; or give its value in every row"
-                    )
-                if item in staged:
-                    self.made[item] = call
-                else:
-                    self.set[table][item] = call()
-
-    def _plans(self, table: Table) -> Iterable[Any]:
-        return self.target.plans[table].columns
+                self.set[table][item] = call()
 
     def _from_rows(self, table: Table) -> list[Column[Any]]:
         """The columns of a table whose value is that of the row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, text
@@ -14,13 +14,12 @@ from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import polymorphic_attribute
 from ..errors import ConfigurationError
-from .alike import check_alike, given_by
 from .arbiter import Arbiter, find_arbiter, known_arbiter
+from .class_tables import ClassTables
 from .given import Given, Source
-from .inserting import Inserting
-from .one_by_one import OneByOne
-from .rows import chunks, within
-from .sending import may_copy, send
+from .row_by_row import OneByOne
+from .rows import chunks, given_by, within
+from .sending import send
 from .staging import staged_plan
 from .syncing import Syncing
 from .update import Update
@@ -50,8 +49,8 @@ def upsert(
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
     sync: Syncing | None = None,
-) -> tuple[int, Outcome]:
-    """Upsert the rows; return how many there were, and what became of them.
+) -> Outcome:
+    """Upsert the rows.
 
     :param keys: whether each row's key is wanted.
     :param changed: whether the keys of the rows that were updated are.
@@ -59,7 +58,7 @@ def upsert(
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
-    whole = Inserting(session, connection, mapper, None, progress)
+    whole = ClassTables(session, connection, mapper, progress)
     if len(whole.tables) != 1:
         names = ", ".join(table.name for table in whole.tables)
         raise ConfigurationError(
@@ -70,7 +69,7 @@ def upsert(
         _checked_update(mapper, update, ())
         if sync is not None:
             sync.clear(whole)
-        return 0, Outcome(0, 0)
+        return Outcome(0, 0)
     what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
     name = catalogue.table_name(connection, whole.tables[0])
@@ -97,13 +96,12 @@ def upsert(
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
     if sync is not None and not arbiter.nulls_alike:
         required += [name for name in staged_columns if name not in required]
-    check_alike(whole, first, 0, given, required, why)
+    whole.check_alike(first, 0, given, required, why)
     staged = staged_plan(plan, given, _constants(mapper, given))
 
     interference = interference_on(connection)
-    sent: list[Mapping[str, Any]] = []
 
-    def write(source: Source, total: int) -> tuple[int, Outcome]:
+    def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Outcome:
         rows = Given(source, plan, arbiter, total)
 
         def run(where: Any) -> Outcome:
@@ -111,30 +109,25 @@ def upsert(
             if interference is None:
                 upserting = Upserting(rows, sequence, change)
             else:
-                upserting = OneByOne(rows, change, sent, interference)
+                upserting = OneByOne(rows, change, records, interference)
             return upserting.run(keys=keys, changed=changed)
 
-        if sync is not None:
-            return total, sync.run(whole, rows, overwritten, run)
-        return total, run(where)
+        outcome = run(where) if sync is None else sync.run(whole, rows, overwritten, run)
+        outcome.total = total
+        return outcome
 
-    by_copy = may_copy(whole, staged, pinned=pinned, reason=interference)
-    total, outcome = send(
+    return send(
         whole,
         staged,
         first,
         stream,
         write,
-        by_copy=by_copy,
-        check=lambda chunk, start: check_alike(whole, chunk, start, given, required, why),
+        pinned=pinned,
+        reason=interference,
+        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
         few=not (computed or arbiter.collated),
         computed=computed,
-        kept=sent if interference is not None else None,
     )
-    if by_copy:
-        outcome.writer = "copy"
-    outcome.reason = interference
-    return total, outcome
 
 
 def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:

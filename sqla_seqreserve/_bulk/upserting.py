@@ -46,12 +46,13 @@ _NEW: Final = "sqla_seqreserve_new"
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What an upsert wrote, whether COPY brought the rows, and why they went one by one; as asked
-    for, the ``keys`` of every row, and of those ``changed``.
+    """What an upsert wrote of so many rows, whether COPY brought them, and why they went one by
+    one; as asked for, the ``keys`` of every row, and of those ``changed``.
     """
 
     inserted: int
     updated: int
+    total: int = 0
     writer: Writer = "insert"
     reason: Reason | None = None
     keys: list[tuple[Any, ...]] = field(default_factory=list)

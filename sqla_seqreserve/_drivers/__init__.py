@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, Dialect
 
 from .._database import database_of
+from .._sqlalchemy.engine import sees_the_present
 from .driver import (
     CommitAlong,
     CommitRefusedError,
@@ -23,6 +24,7 @@ from .driver import (
     MessageError,
     Returned,
     Row,
+    TransactionStatus,
 )
 from .locking import LockRefusedError, OutdatedError
 
@@ -41,6 +43,7 @@ __all__ = [
     "Row",
     "driver_of",
     "driver_on",
+    "drop_snapshot",
     "transaction_status",
 ]
 
@@ -78,7 +81,20 @@ def driver_on(connection: Connection) -> Driver | None:
     return found
 
 
-def transaction_status(connection: Connection) -> str:
+def transaction_status(connection: Connection) -> TransactionStatus:
     """Whether the connection's next statement begins a transaction, as far as its driver tells."""
     driver = driver_of(connection.dialect)
     return driver.transaction_status(connection.connection) if driver is not None else "open"
+
+
+def drop_snapshot(connection: Connection) -> None:
+    """End the driver's transaction that reading the catalogue has begun, where its snapshot would
+    be older than the lock; the next statement begins it anew. To be called if it was idle before.
+    """
+    driver = driver_of(connection.dialect)
+    if (
+        driver is not None
+        and driver.transaction_status(connection.connection) == "open"
+        and not sees_the_present(connection)
+    ):
+        connection.connection.rollback()

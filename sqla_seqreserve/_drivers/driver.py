@@ -183,7 +183,7 @@ class Driver(Protocol):
     numbered_row: float
     statement: float
     reservation: float
-    """Microseconds of work, as :class:`sqla_seqreserve._routes.Wire` has them."""
+    """Microseconds of work, as :class:`sqla_seqreserve._routes.Costs` has them."""
 
     def on(self, connection: Any) -> Driver:
         """The driver as it is below the pool's ``connection``: this one, or what is left of it

@@ -18,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
+from .binary_format import binary_blocks
 from .driver import (
     CommitAlong,
     Comparison,
@@ -155,7 +156,13 @@ class _Psycopg2:
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         from psycopg2.extensions import encodings
 
-        source = _Blocks(text_blocks(rows, _formats(), encodings[cursor.connection.encoding]))
+        encoding = encodings[cursor.connection.encoding]
+        blocks = (
+            binary_blocks(rows, encoding)
+            if rows.binary
+            else text_blocks(rows, _formats(), encoding)
+        )
+        source = _Blocks(blocks)
         try:
             cursor.copy_expert(statement, source)
         except cursor.connection.Error:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import CommitAlong, Driver, driver_on, transaction_status
+from .._drivers import CommitAlong, Driver, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.fetch import comparison_of, drop_snapshot
+from .._ids.fetch import comparison_of
 from .._ids.keys import lacks_key
 from .._reasons import Reason
 from .._sqlalchemy.committing import (

@@ -17,16 +17,16 @@ it does the saving.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Table
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.interfaces import MANYTOONE
 
-from .._sqlalchemy.attributes import instance_state
 from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.unit_of_work import ProcessAll, SaveUpdateAll, State, find_cycles
-from .synchronize import Copying, copy_key, copying_of
+from .synchronize import Copying, copy_key, copying_of, put_back
 
 
 class Cycle:
@@ -83,6 +83,23 @@ class Cycle:
                 if state.key is None:
                     yield state
 
+    def saved_whole(
+        self, written: set[State], whole: Iterable[Sequence[State]], refused: State | None
+    ) -> set[State]:
+        """Of the objects that have a row, those that SQLAlchemy would have saved before the flush
+        failed: of a tree it saves one generation after the other, in all tables.
+
+        :param whole: objects that have a row in all their tables.
+        :param refused: the object that the database refused, if that is known.
+        """
+        generation = self._uow.seqreserve.keys.generation
+        circle = set(self.new_objects())
+        left = [refused] if refused in circle else circle.difference(*whole)
+        first = min(map(generation, left), default=None)
+        if first is None:
+            return written
+        return written - circle | {state for state in circle if generation(state) < first}
+
     def can_be_saved_at_once(self) -> bool:
         """Whether nothing stands against it but keys that are not known."""
         uow = self._uow
@@ -123,7 +140,7 @@ class Cycle:
         mark = len(run.copied)
         for action, copying in self._relationships:
             if not all(copy_key(copying, state, uow) for state in action._elements(uow)):
-                run.take_off_copied(mark)
+                put_back(run.copied, mark)
                 return False
         before = set(uow.dependencies)
         idle = {action for action in self._actions if not isinstance(action, SaveUpdateAll)}
@@ -135,7 +152,7 @@ class Cycle:
         }
         if find_cycles(uow):
             uow.dependencies = before
-            run.take_off_copied(mark)
+            put_back(run.copied, mark)
             return False
         for action, _ in self._relationships:
             action.disabled = True

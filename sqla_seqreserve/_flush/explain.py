@@ -21,7 +21,7 @@ from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.server import server_of
 from .._reasons import Reason
 from .._rows import reasons as of_rows
-from .._rows.foresight import foreseen_reason
+from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
 from .._sqlalchemy.statements import Kind

@@ -21,13 +21,13 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
-from .._drivers import CopyRows
+from .._drivers import CopyRows, driver_on
 from .._reasons import Reason
-from .._rows import foresight
 from .._rows import reasons as of_rows
+from .._rows import refusals
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
-from .._rows.proof import cast_reason
+from .._rows.refusals import cast_reason
 from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
@@ -37,6 +37,7 @@ from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
 from .reserved_keys import Record
+from .routing import fewest_of
 from .run import FlushRun
 
 
@@ -88,7 +89,7 @@ def _insert_class(
         assert way.reason is not None
         _insert(base_mapper, mapper, table, records, uow, way.writer, way.reason)
         return
-    always = run.is_always_identity(mapper, table)
+    always = run.keys.is_always_identity(mapper, table)
     if always:
         # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
@@ -100,9 +101,9 @@ def _insert_class(
             records = [record for record in records if record[0] in run.keys.reserved]
             if not records:
                 return
-    fewest = 1 if always else run.fewest(plan.facts)
+    fewest = 1 if always else fewest_of(plan.facts, run.settings.copy_min_rows)
     reserved = {}
-    if plan.context_default is not None and run.numbers(mapper, table):
+    if plan.context_default is not None and run.keys.numbers(mapper, table):
         reserved = run.keys.positions(mapper, [record[0] for record in records])
     division = divide(
         plan,
@@ -124,7 +125,7 @@ def _insert_class(
     casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
     released: Reason | None = None
     is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
-    releases = run.numbers(mapper, table) and (casts or is_whole)
+    releases = run.keys.numbers(mapper, table) and (casts or is_whole)
     if always and run.taken_out is not None:
         left: set[int] = set().union(*division.elsewhere.values())
         for batch in batches:
@@ -139,7 +140,7 @@ def _insert_class(
         # Without keys, none of them can go by COPY.
         reason = refused[0] if refused else of_rows.SEVERAL_TYPES
         released = reason if run.keys.release(records) else None
-        foresight.note_refusal(plan)
+        refusals.note_refusal(plan)
     for part, positions in runs:
         refusal = None
         if part < len(batches):
@@ -209,9 +210,9 @@ def _insert(
 ) -> None:
     """SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
-    if run.numbers(mapper, table):
+    if run.keys.numbers(mapper, table):
         run.keys.release(records, needed=True)
-    for some in run.in_parts(records):
+    for some in _in_parts(run, records):
         run.outbox(records[0][3], uow).add(
             base_mapper,
             mapper,
@@ -219,6 +220,17 @@ def _insert(
             some,
             partial(_written, run, table, some, writer, reason),
         )
+
+
+def _in_parts(run: FlushRun, records: list[Record]) -> Iterable[list[Record]]:
+    """Records as they may be given to one INSERT: of a tree one generation, where the driver does
+    not tell which row was refused.
+    """
+    driver = driver_on(records[0][3])
+    if run.taken_out is None or (driver is not None and driver.sends_several):
+        return (records,)
+    parts = groupby(records, lambda record: run.keys.generation(record[0]))
+    return [list(part) for _, part in parts]
 
 
 def _insert_batch(
@@ -234,7 +246,7 @@ def _insert_batch(
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
-    if run.numbers(plan.mapper, table):
+    if run.keys.numbers(plan.mapper, table):
         run.keys.release(records, needed=True)
     left_out = {
         position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def tell_failed(error: BaseException) -> None:
 
 
 class Tally:
-    """What one flush wrote so far."""
+    """What one flush, or one ``bulk_insert``, wrote so far."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -82,23 +82,20 @@ class Tally:
         found.reserved += reserved
         found.seconds += seconds
 
+    def entries(self) -> Iterator[FlushEntry]:
+        """What was written, as far as it is any rows."""
+        for (model, kind, writer, reason), found in self._sums.items():
+            if found.rows:
+                told = self.told(reason)
+                yield FlushEntry(
+                    model, kind, found.rows, found.reserved, writer, told, found.seconds
+                )
+
     def report(self) -> None:
         """Hand the report to the registration, if anything was written."""
         if not self._sums or not self.is_told:
             return
-        entries = tuple(
-            FlushEntry(
-                model,
-                kind,
-                found.rows,
-                found.reserved,
-                writer,
-                self.told(reason),
-                found.seconds,
-            )
-            for (model, kind, writer, reason), found in self._sums.items()
-        )
-        report = FlushReport(entries, self.messages, self.committed)
+        report = FlushReport(tuple(self.entries()), self.messages, self.committed)
         try:
             self._settings.flushed(report)
         except Exception:

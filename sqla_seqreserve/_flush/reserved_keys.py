@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .._ids.fetch import check_range
-from .._ids.keys import KeySequence
+from .._ids.keys import KeySequence, check_range
 from .._sqlalchemy.unit_of_work import State
 
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
@@ -85,6 +84,18 @@ class ReservedKeys:
             mine = self.reserved.intersection(holders)
             found[attribute] = {i for i, state in enumerate(states) if state in mine}
         return found
+
+    def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
+        """Whether the key of the class is generated in ``table``."""
+        source = self.sources.get(mapper)
+        return source is not None and source.key.table is table
+
+    def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
+        """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may
+        write a reserved key.
+        """
+        source = self.sources.get(mapper)
+        return source is not None and source.refuses_keys and source.key.table is table
 
     def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
         """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an

@@ -14,19 +14,18 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on, transaction_status
+from .._drivers import driver_of, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, drop_snapshot, take_ids
+from .._ids.fetch import IdRequest, take_ids
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.prefetch import shelf_of
 from .._ids.server import ask_server
 from .._reasons import Reason
 from .._routes import Pending, Route
-from .._rows.foresight import refusal_of
 from .._rows.plan import insert_plan
-from .._rows.proof import cast_reason
+from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import encodes_keys_apart
@@ -35,6 +34,7 @@ from .reserved_keys import ReservedKeys
 from .routing import (
     chosen_route,
     copy_way,
+    fewest_of,
     hindrance,
     is_distributed,
     plain_tables,
@@ -320,7 +320,10 @@ class Reserving:
             return True
         # Before a COPY the values are looked at once they are made.
         if (copies and not self._keys.generations) or len(states) == 1:
-            return plan.cast_reason is not None and len(states) > 1
+            few = 1 < len(states) < (settings.copy_min_rows or fewest_of(source.facts))
+            return (plan.cast_reason is not None and len(states) > 1) or (
+                few and encodes_keys_apart(connection, plan)
+            )
         return bool(
             plan.cast_reason
             or encodes_keys_apart(connection, plan)

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import Driver, driver_of, driver_on, transaction_status
+from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts, TableName
 from .._ids.keys import generated_key, lacks_key
@@ -93,7 +93,7 @@ def stay_out(
     driver = driver_of(dialect) if connection is None else driver_on(connection)
     if driver is None:
         return None
-    begun = connection is not None and transaction_status(connection) == "open"
+    begun = connection is not None and driver.transaction_status(connection.connection) == "open"
     weighed = [
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()
@@ -238,8 +238,13 @@ def wishes_for(
     return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits)
 
 
-def fewest_of(facts: TableFacts) -> int:
-    """The fewest rows of one kind that are worth a COPY into this table."""
+def fewest_of(facts: TableFacts, asked: int | None = None) -> int:
+    """The fewest rows of one kind that are worth a COPY into this table.
+
+    :param asked: how many were asked for (``copy_min_rows``).
+    """
+    if asked is not None:
+        return asked
     return _FEWEST_SPREAD if facts.distributed else FEWEST
 
 

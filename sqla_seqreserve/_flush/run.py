@@ -13,14 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on, transaction_status
+from .._drivers import driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts
-from .._ids.fetch import drop_snapshot
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
 from .._reasons import Reason
-from .._sqlalchemy.attributes import NO_VALUE
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
 from .._sqlalchemy.persistence import save_in_order, save_obj
@@ -33,10 +30,9 @@ from .cycles import Cycle
 from .plain import note_each
 from .refusal import note_refusal
 from .report import Tally, tell_failed
-from .reserved_keys import Record, ReservedKeys
+from .reserved_keys import ReservedKeys
 from .reserving import Reserving
 from .routing import (
-    fewest_of,
     hierarchy_reason,
     may_gather,
     pending_by_mapper,
@@ -44,7 +40,7 @@ from .routing import (
     stay_out,
 )
 from .settings import Settings
-from .synchronize import Copied
+from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way
 
 if TYPE_CHECKING:
@@ -161,7 +157,7 @@ class FlushRun:
         for connection, kept in self._reserving.kept.items():
             names = [source.facts.name for source in kept if source.facts is not None]
             catalogue.forget(connection, names)
-        self.take_off_copied(0)
+        put_back(self.copied, 0)
         self.keys.take_off(set())
         self._is_again = True
         self._begin()
@@ -182,53 +178,23 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
-        saved = self._saved_whole(written)
+        tree = self.taken_out
+        saved = (
+            written if tree is None else tree.saved_whole(written, self._whole, self._refused_state)
+        )
         self.keys.take_off(written | saved)
-        self._take_off_unwritten(saved)
+        put_back_unsaved(self.copied, saved)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
         """Note the object that was refused; and take off the foreign keys that were copied since
         its INSERT was made: SQLAlchemy would not have come so far.
         """
         self.note_refusal(error, table, states)
-        self.take_off_copied(mark)
+        put_back(self.copied, mark)
 
     def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
         """Note which of these objects was refused, where the error tells."""
         self._refused_state = note_refusal(error, table, states) or self._refused_state
-
-    def take_off_copied(self, mark: int) -> None:
-        """Take off the foreign keys that were copied after the first so many."""
-        while len(self.copied) > mark:
-            _put_back(*self.copied.pop())
-
-    def _saved_whole(self, written: set[State]) -> set[State]:
-        """Of the objects that have a row, those that SQLAlchemy would have saved before the flush
-        failed: of a tree it saves one generation after the other, in all tables.
-        """
-        tree = self.taken_out
-        if tree is None:
-            return written
-        generation = self.keys.generation
-        circle = set(tree.new_objects())
-        left = (
-            [self._refused_state]
-            if self._refused_state in circle
-            else circle.difference(*self._whole)
-        )
-        first = min(map(generation, left), default=None)
-        if first is None:
-            return written
-        return written - circle | {state for state in circle if generation(state) < first}
-
-    def _take_off_unwritten(self, saved: set[State]) -> None:
-        """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy
-        copies once it has saved them. Trees have them before.
-        """
-        for copied in reversed(self.copied):
-            parent = copied[3]
-            if parent is not None and parent.key is None and parent not in saved:
-                _put_back(*copied)
 
     # Writing
 
@@ -276,11 +242,6 @@ class FlushRun:
         if settings.mode == "bulk":
             warn_of_driver(connection.dialect)
         return hierarchy_reason(settings, base_mapper, connection, self.interference)
-
-    def fewest(self, facts: TableFacts) -> int:
-        """The fewest rows of a kind that are worth a COPY of their own, once COPY was chosen."""
-        asked = self.settings.copy_min_rows
-        return fewest_of(facts) if asked is None else asked
 
     def outbox(self, connection: Connection, uow: Any) -> Outbox:
         """The statements that wait on a connection."""
@@ -351,18 +312,6 @@ class FlushRun:
             self.drain()
             self.taken_out.copy_keys_again()
 
-    def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether the key of the class is generated in ``table``."""
-        source = self.keys.sources.get(mapper)
-        return source is not None and source.key.table is table
-
-    def is_always_identity(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether ``table`` numbers the class by ``GENERATED ALWAYS``, so that only COPY may
-        write a reserved key.
-        """
-        source = self.keys.sources.get(mapper)
-        return source is not None and source.refuses_keys and source.key.table is table
-
     def interference(self, connection: Connection) -> Reason | None:
         """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
         for once.
@@ -399,6 +348,7 @@ class FlushRun:
         if only is not None:
             self.tally.committed = only.settle()
         self._written.append(pending)
+        self._whole.append(pending)
         if self.tally.is_told:
             seconds = time.perf_counter() - started
             if way.plain is not None:
@@ -424,16 +374,6 @@ class FlushRun:
             self.numbered(alike)
             self._whole.append(alike)
 
-    def in_parts(self, records: list[Record]) -> Iterable[list[Record]]:
-        """Records as they may be given to one INSERT: of a tree one generation, where the driver
-        does not tell which row was refused.
-        """
-        driver = driver_on(records[0][3])
-        if self.taken_out is None or (driver is not None and driver.sends_several):
-            return (records,)
-        parts = groupby(records, lambda record: self.keys.generation(record[0]))
-        return [list(part) for _, part in parts]
-
     # Reporting
 
     def listening(self, uow: Any) -> AbstractContextManager[None]:
@@ -458,11 +398,3 @@ class FlushRun:
         self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))
         self.tally.add(states, reserved, writer, reason, seconds)
-
-
-def _put_back(row: dict[str, Any], attribute: str, before: Any, _: State | None) -> None:
-    """Have a row hold what it held before a foreign key was copied to it."""
-    if before is NO_VALUE:
-        row.pop(attribute, None)
-    else:
-        row[attribute] = before

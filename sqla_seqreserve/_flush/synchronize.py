@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.base import NO_VALUE
+from sqlalchemy.orm.collections import collection_adapter
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
-from .._sqlalchemy.attributes import NO_VALUE, collection_adapter, instance_state
 from .._sqlalchemy.changes import LinkKind
 from .._sqlalchemy.mapping import is_watched, kept_with, plain_attribute
 from .._sqlalchemy.session import connection_for, had_members, pending_mutations
@@ -31,6 +33,31 @@ Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
 """A foreign key that was copied: the row, the attribute, what it held before, and the object that
 it refers to.
 """
+
+
+def put_back(copied: list[Copied], mark: int) -> None:
+    """Take off the foreign keys that were copied after the first so many."""
+    while len(copied) > mark:
+        _put_back(copied.pop())
+
+
+def put_back_unsaved(copied: Sequence[Copied], saved: set[State]) -> None:
+    """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy copies
+    once it has saved them. Trees have them before.
+    """
+    for one in reversed(copied):
+        parent = one[3]
+        if parent is not None and parent.key is None and parent not in saved:
+            _put_back(one)
+
+
+def _put_back(copied: Copied) -> None:
+    """Have a row hold what it held before a foreign key was copied to it."""
+    row, attribute, before, _ = copied
+    if before is NO_VALUE:
+        row.pop(attribute, None)
+    else:
+        row[attribute] = before
 
 
 class ProcessAll(SQLAlchemyProcessAll):

@@ -28,9 +28,9 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.base import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 
 from .._drivers import OutdatedError
-from .._sqlalchemy.attributes import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 from .._sqlalchemy.collector import collector_paused
 from .._sqlalchemy.mapping import (
     has_work_after_insert,
@@ -118,10 +118,12 @@ class DecidingUnitOfWork(UOWTransaction):
 
     def execute(self) -> None:
         plain, pending = None, pending_by_mapper(self)
+        # One new object is one INSERT, of which less is to be asked.
+        is_one = len(self.states) == 1 and bool(pending)
         if not (
             _may_go_round(self, pending)
-            or _counts_versions(self)
-            or may_gather(self, self.settings, pending)
+            or (not is_one and _counts_versions(self))
+            or (not is_one and may_gather(self, self.settings, pending))
         ):
             plain = stay_out(self, self.settings, pending)
         if plain is None:

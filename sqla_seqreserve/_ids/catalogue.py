@@ -24,8 +24,7 @@ from sqlalchemy.sql import quoted_name
 from .._database import database_of
 from .._drivers.statements import query_unheard
 from .._reasons import Reason
-from .defaults import DEFAULT, SURELY_READ, DefaultFacts, default_of
-from .numbering import NUMBERED_BY
+from .defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
 from .server import IS_DISTRIBUTED
 from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
 

@@ -38,7 +38,6 @@ from .._drivers import (
     Driver,
     LockRefusedError,
     Row,
-    driver_of,
     driver_on,
 )
 from .._drivers.statements import run_on_driver
@@ -48,7 +47,7 @@ from .._sqlalchemy.listeners import execution_elsewhere
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts, TableName
-from .keys import KeySequence
+from .keys import KeySequence, check_range
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
 from .server import on_this_node
 
@@ -91,24 +90,6 @@ class Reservation:
     holds: bool
 
 
-def sqlstate(error: DBAPIError) -> str | None:
-    """The SQLSTATE of a database error, whichever driver raised it."""
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-
-
-def drop_snapshot(connection: Connection) -> None:
-    """End the driver's transaction that reading the catalogue has begun, where its snapshot would
-    be older than the lock; the next statement begins it anew. To be called if it was idle before.
-    """
-    driver = driver_of(connection.dialect)
-    if (
-        driver is not None
-        and driver.transaction_status(connection.connection) == "open"
-        and not sees_the_present(connection)
-    ):
-        connection.connection.rollback()
-
-
 def take_ids(
     connection: Connection,
     requests: Sequence[IdRequest],
@@ -139,7 +120,7 @@ def take_ids(
         catalogue.forget(connection, statement.tables)
         return Reservation([[] for _ in requests], False)
     except DBAPIError as error:
-        if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
+        if audit.sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         if statement.types:
             # What a default calls may be gone, or forbidden by now.
@@ -375,26 +356,6 @@ def _query(
     if refused is not None:
         raise refused
     return rows
-
-
-def check_range(source: KeySequence, ids: Sequence[Any]) -> None:
-    """Refuse ids, in order, that the key column of ``source`` cannot hold.
-
-    :raises SequenceExhaustedError: one is beyond the column's type.
-    """
-    if source.sequence is None:
-        return
-    if ids and not (
-        source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
-    ):
-        assert source.key.column is not None
-        raise SequenceExhaustedError(
-            f"Sequence {source.sequence.name} of {source.key.mapper.class_.__name__} has passed "
-            f"the type of its column {source.key.column.name}: it returned "
-            f"{max(ids[0], ids[-1], key=abs)}, the "
-            f"column holds {source.minimum} to {source.maximum}. Nothing was written; alter the "
-            "column to bigint"
-        )
 
 
 def _exhausted(requests: Sequence[IdRequest]) -> str:

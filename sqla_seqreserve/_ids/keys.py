@@ -36,7 +36,7 @@ from .. import _reasons as why
 from .._database import database_of
 from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with, result_processor
-from ..errors import SequenceNotFoundError, UnmappedClassError
+from ..errors import SequenceExhaustedError, SequenceNotFoundError, UnmappedClassError
 from . import catalogue
 from .defaults import DefaultFacts
 
@@ -233,6 +233,26 @@ def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) 
         outgrown = database_of(connection.dialect).outgrown
         outgrown.add((source.sequence.oid, source.model_maximum))
     return True
+
+
+def check_range(source: KeySequence, ids: SequenceOf[Any]) -> None:
+    """Refuse ids, in order, that the key column of ``source`` cannot hold.
+
+    :raises SequenceExhaustedError: one is beyond the column's type.
+    """
+    if source.sequence is None:
+        return
+    if ids and not (
+        source.minimum <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) <= source.maximum
+    ):
+        assert source.key.column is not None
+        raise SequenceExhaustedError(
+            f"Sequence {source.sequence.name} of {source.key.mapper.class_.__name__} has passed "
+            f"the type of its column {source.key.column.name}: it returned "
+            f"{max(ids[0], ids[-1], key=abs)}, the "
+            f"column holds {source.minimum} to {source.maximum}. Nothing was written; alter the "
+            "column to bigint"
+        )
 
 
 def resolve(

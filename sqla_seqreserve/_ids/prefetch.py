@@ -11,10 +11,10 @@ out, the ids are thrown away, and the flush begins anew. A driver that sends one
 message would need a round trip for that, which is what keeping ids saves: there none are kept.
 
 A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
-of this process makes all kept ids invalid at once (``_ids.moves``). One of another process cannot
-be known here without asking the database, and no catalogue row tells of it either: the first
-duplicate key throws away what its connection keeps. A sequence that was restarted (``TRUNCATE ..
-RESTART IDENTITY``, ``ALTER SEQUENCE .. RESTART``) counts in another file, which is compared, too.
+of this process makes all kept ids invalid at once (:func:`moves`). One of another process cannot be
+known here without asking the database, and no catalogue row tells of it either: the first duplicate
+key throws away what its connection keeps. A sequence that was restarted (``TRUNCATE .. RESTART
+IDENTITY``, ``ALTER SEQUENCE .. RESTART``) counts in another file, which is compared, too.
 
 A table's name without a schema means whatever ``search_path`` says at the moment. Its ids are kept
 only where the server tells of every change of ``search_path`` (PostgreSQL 18), under the path of
@@ -24,6 +24,7 @@ would get another table's ids without an error. Each engine that is asked in vai
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,12 +32,11 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from .._audit import sqlstate
 from .._database import database_of
 from .._drivers import driver_of
 from . import catalogue
-from .fetch import sqlstate
 from .keys import KeySequence
-from .moves import moves
 
 log = logging.getLogger("sqla_seqreserve.prefetch")
 
@@ -45,6 +45,24 @@ _INFO: Final = "sqla_seqreserve_kept_ids"
 _UNIQUE_VIOLATION: Final = "23505"
 
 _WARNING: Final = "prefetch keeps no ids"
+
+
+# Repairs are rare, so all sequences share one count of them.
+_counter = itertools.count(1)
+_moves = 0
+
+
+def moves() -> int:
+    """How many times a sequence was moved by this process: to be noted before ids are fetched,
+    which are to be thrown away once it has changed.
+    """
+    return _moves
+
+
+def sequence_moved() -> None:
+    """Count a sequence as moved; called once the database has moved it."""
+    global _moves
+    _moves = next(_counter)
 
 
 @dataclass(slots=True, eq=False)

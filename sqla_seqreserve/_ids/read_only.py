@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from .._audit import sqlstate
 from .._drivers import driver_of
 from ..errors import ReadOnlyError
 
@@ -27,8 +28,7 @@ def read_only_told(
     try:
         yield
     except DBAPIError as error:
-        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-        if code != _READ_ONLY_TRANSACTION:
+        if sqlstate(error) != _READ_ONLY_TRANSACTION:
             raise
         url = connection.engine.url
         place = f"{url.host or 'the local server'}{f':{url.port}' if url.port else ''}"

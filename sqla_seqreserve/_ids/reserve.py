@@ -9,10 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
-from .._drivers import driver_of
+from .._drivers import driver_of, drop_snapshot
 from ..errors import SequenceNotFoundError
 from . import catalogue
-from .fetch import IdRequest, drop_snapshot, take_ids
+from .fetch import IdRequest, take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
 from .server import ask_server

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .choice import Pending, Route, Wishes, choose, copy_crossover
+from .choice import Costs, Pending, Route, Wishes, choose, copy_crossover
 from .distance import Distance
-from .wire import Wire
 
-__all__ = ["Distance", "Pending", "Route", "Wire", "Wishes", "choose", "copy_crossover"]
+__all__ = ["Costs", "Distance", "Pending", "Route", "Wishes", "choose", "copy_crossover"]

@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from . import shards
-from .wire import Wire
 
 _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
@@ -31,6 +30,52 @@ _MARGIN: Final = 0.95
 
 _COMPARED: Final = 0.8
 """What it takes to compare a class whose keys were kept, beside a reservation for it."""
+
+
+class Costs(Protocol):
+    """What a driver's way of talking to the server costs, round trips and microseconds of work;
+    measured on a local server by ``sqla-seqreserve bench``.
+    """
+
+    @property
+    def begins_along(self) -> bool:
+        """Whether the BEGIN of a transaction travels with the first message."""
+
+    @property
+    def sends_several(self) -> bool:
+        """Whether the INSERTs of a flush travel in one message."""
+
+    @property
+    def lock_round_trips(self) -> int:
+        """Round trips of the lock that a reservation takes, beside its own."""
+
+    @property
+    def copy_round_trips(self) -> int:
+        """Round trips of one COPY."""
+
+    @property
+    def copy_start(self) -> float:
+        """Microseconds of work that one COPY takes beside its rows."""
+
+    @property
+    def copy_row(self) -> float:
+        """Microseconds a row by COPY."""
+
+    @property
+    def insert_row(self) -> float:
+        """Microseconds a row by an INSERT whose keys are known."""
+
+    @property
+    def numbered_row(self) -> float:
+        """Microseconds a row by an INSERT that brings the keys back."""
+
+    @property
+    def statement(self) -> float:
+        """Microseconds of work that a statement takes which is sent by itself."""
+
+    @property
+    def reservation(self) -> float:
+        """Microseconds of work that a reservation takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +128,7 @@ class Route:
 
 def choose(
     pending: Sequence[Pending],
-    wire: Wire | None,
+    costs: Costs | None,
     round_trip: float,
     *,
     begun: bool,
@@ -91,12 +136,12 @@ def choose(
 ) -> Route:
     """The cheapest way of sending these classes.
 
-    :param wire: the driver's costs; ``None``: it can do nothing beside SQLAlchemy's own INSERTs.
+    :param costs: the driver's costs; ``None``: it can do nothing beside SQLAlchemy's own INSERTs.
     :param round_trip: to the server, in microseconds.
     :param begun: the transaction has begun already.
     """
     everything = frozenset(range(len(pending)))
-    if wire is None:
+    if costs is None:
         return Route(wishes.reserve)
     may_copy = frozenset(number for number in everything if pending[number].copies)
     if wishes.copy_from is not None:
@@ -105,14 +150,14 @@ def choose(
             return Route(True, copies)
         may_copy = frozenset()
     generated = any(one.generated and not one.only_copies for one in pending)
-    numbered = _numbered(pending, wire, round_trip, begun)
+    numbered = _numbered(pending, costs, round_trip, begun)
     if wishes.commits and sum(one.tables for one in pending) > 1:
         numbered += round_trip
     # Kept ids are compared in the message of the INSERTs; alone they take a reservation's trip.
-    kept = wishes.kept and wire.sends_several
+    kept = wishes.kept and costs.sends_several
     best, cost = frozenset[int](), math.inf
-    for copies in _candidates(pending, may_copy, wire, round_trip):
-        found = _reserved(pending, copies, wire, round_trip, begun, kept)
+    for copies in _candidates(pending, may_copy, costs, round_trip):
+        found = _reserved(pending, copies, costs, round_trip, begun, kept)
         if wishes.commits and copies == everything:
             found += round_trip
         if found < cost:
@@ -123,14 +168,14 @@ def choose(
     return Route(False)
 
 
-def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: bool) -> float:
+def _numbered(pending: Sequence[Pending], costs: Costs, round_trip: float, begun: bool) -> float:
     """Microseconds by INSERTs that bring the keys back."""
-    trips = 0 if begun or wire.begins_along else 1
+    trips = 0 if begun or costs.begins_along else 1
     work = 0.0
     for one in pending:
         pages = math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
-        work += one.tables * (pages * wire.statement + one.rows * wire.numbered_row)
+        work += one.tables * (pages * costs.statement + one.rows * costs.numbered_row)
         if one.distributed:
             work += one.tables * shards.numbered(one.rows)
     return trips * round_trip + work
@@ -139,36 +184,36 @@ def _numbered(pending: Sequence[Pending], wire: Wire, round_trip: float, begun: 
 def _reserved(
     pending: Sequence[Pending],
     copies: frozenset[int],
-    wire: Wire,
+    costs: Costs,
     round_trip: float,
     begun: bool,
     kept: bool,
 ) -> float:
     """Microseconds with keys reserved first, these classes by COPY and the others by INSERT."""
-    trips = 0 if begun or wire.begins_along else 1
+    trips = 0 if begun or costs.begins_along else 1
     work = 0.0
     if copies or not kept:
-        trips += 1 + wire.lock_round_trips
-        work += wire.reservation * len(pending)
+        trips += 1 + costs.lock_round_trips
+        work += costs.reservation * len(pending)
     else:
-        work += _COMPARED * wire.reservation * sum(one.generated for one in pending)
+        work += _COMPARED * costs.reservation * sum(one.generated for one in pending)
     message = 0
     for number, one in enumerate(pending):
         if number in copies:
-            trips += _copy_trips(one, wire) * one.tables
-            work += one.tables * _copy_work(one, wire)
-        elif wire.sends_several:
+            trips += _copy_trips(one, costs) * one.tables
+            work += one.tables * _copy_work(one, costs)
+        elif costs.sends_several:
             message = 1
-            work += one.tables * _insert_work(one, wire)
+            work += one.tables * _insert_work(one, costs)
         else:
             trips += one.tables
-            work += one.tables * (wire.statement + _insert_work(one, wire))
+            work += one.tables * (costs.statement + _insert_work(one, costs))
     # The message is put together and read as a statement by itself is.
-    return (trips + message) * round_trip + work + message * wire.statement
+    return (trips + message) * round_trip + work + message * costs.statement
 
 
 def _candidates(
-    pending: Sequence[Pending], may_copy: frozenset[int], wire: Wire, round_trip: float
+    pending: Sequence[Pending], may_copy: frozenset[int], costs: Costs, round_trip: float
 ) -> list[frozenset[int]]:
     """The sets of classes worth comparing: none, each for which COPY saves more than its own round
     trips cost, all.
@@ -176,30 +221,30 @@ def _candidates(
     pays = frozenset(
         number
         for number in may_copy
-        if _copy_trips(pending[number], wire) * round_trip + _copy_work(pending[number], wire)
-        < _insert_work(pending[number], wire)
+        if _copy_trips(pending[number], costs) * round_trip + _copy_work(pending[number], costs)
+        < _insert_work(pending[number], costs)
     )
     return [frozenset(), pays, may_copy]
 
 
-def _copy_trips(one: Pending, wire: Wire) -> int:
-    return wire.copy_round_trips + (shards.COPY_ROUND_TRIPS if one.distributed else 0)
+def _copy_trips(one: Pending, costs: Costs) -> int:
+    return costs.copy_round_trips + (shards.COPY_ROUND_TRIPS if one.distributed else 0)
 
 
-def _copy_work(one: Pending, wire: Wire) -> float:
+def _copy_work(one: Pending, costs: Costs) -> float:
     """Microseconds beside the round trips, for one table."""
-    work = wire.copy_start + one.rows * wire.copy_row
+    work = costs.copy_start + one.rows * costs.copy_row
     return work + shards.by_copy(one.rows) if one.distributed else work
 
 
-def _insert_work(one: Pending, wire: Wire) -> float:
+def _insert_work(one: Pending, costs: Costs) -> float:
     """Microseconds for one table's rows, their keys known."""
-    work = one.rows * wire.insert_row
+    work = one.rows * costs.insert_row
     return work + shards.by_insert(one.rows) if one.distributed else work
 
 
 def copy_crossover(
-    wire: Wire,
+    costs: Costs,
     round_trip: float,
     tables: int = 1,
     *,
@@ -218,6 +263,6 @@ def copy_crossover(
     while low < high:
         middle = (low + high) // 2
         pending = [Pending(middle, tables, generated, distributed=distributed)]
-        route = choose(pending, wire, round_trip, begun=begun, wishes=wishes)
+        route = choose(pending, costs, round_trip, begun=begun, wishes=wishes)
         low, high = (low, middle) if route.copies else (middle + 1, high)
     return low

@@ -50,21 +50,20 @@ def array_text(
 
     :param cast: what SQLAlchemy casts each to, as SQL.
     :param driver: what the values are sent by.
-    :param stored: the type of untyped strings, or of a numeric column, as SQL, where there is no
-        cast.
+    :param stored: the type of the column, as SQL, where there is no cast: of a text, an enum or a
+        numeric.
     :param is_alone: a value is assigned to a column, or compared with it, as it is.
     """
+    values = _unwrapped(values)
     kinds = set(map(type, values))
     has_null = NoneType in kinds
     kinds.discard(NoneType)
     if len(kinds) > 1:
         return None
     if cast is None and driver != "text" and kinds:
-        # The driver, or the server, knows the parameter's type. SQLAlchemy leaves that of a Numeric
-        # to them, and both take it for a number.
-        if not (is_alone and stored == "NUMERIC" and kinds <= {Decimal, int}):
+        cast = _sent_as(next(iter(kinds)), driver, stored, is_alone=is_alone)
+        if cast is None:
             return None
-        cast = stored
     if not kinds:
         element = cast or (stored if is_alone else None)
         if element is None or element.endswith("]"):
@@ -82,7 +81,9 @@ def array_text(
         together = "".join(given)
         if "\0" in together or not _is_text(together):
             return None
-        element = cast or (stored if stored == "TEXT" else None)
+        element = cast or (stored if stored == "TEXT" or is_alone else None)
+        if element == "NUMERIC":
+            return None
     elif cast is None and not is_alone and kind in _LITERALS:
         element = _LITERALS[kind](given)
     else:
@@ -97,6 +98,41 @@ def array_text(
     else:
         texts = list(map(write, values))
     return ArrayText("{" + ",".join(texts) + "}", element)
+
+
+_TYPED: Final[Mapping[type, str]] = {
+    bool: "BOOLEAN",
+    bytes: "BYTEA",
+    dt.timedelta: "INTERVAL",
+    float: "DOUBLE PRECISION",
+}
+"""What psycopg says that a parameter is."""
+
+_BINARIES: Final = {"psycopg.dbapi20": "obj", "psycopg2.extensions": "adapted"}
+"""Where the drivers' ``Binary`` keeps what it is around."""
+
+
+def _sent_as(kind: type, driver: TypeTable, stored: str | None, *, is_alone: bool) -> str | None:
+    """The type of a parameter that SQLAlchemy does not cast: what the driver says it is, or what
+    the server takes it for beside its column; ``None``: it is not known.
+    """
+    if driver == "psycopg" and kind in _TYPED:
+        return _TYPED[kind]
+    if not is_alone or (kind is str) is (stored == "NUMERIC"):
+        return None
+    return stored if kind in {str, Decimal, int} else None
+
+
+def _unwrapped(values: Sequence[Any]) -> Sequence[Any]:
+    """Bytes, where the driver's ``Binary`` is around them."""
+    kinds = set(map(type, values)) - {NoneType}
+    if len(kinds) != 1:
+        return values
+    [kind] = kinds
+    inside = _BINARIES.get(kind.__module__) if kind.__name__ == "Binary" else None
+    if inside is None:
+        return values
+    return [None if value is None else getattr(value, inside) for value in values]
 
 
 def distinguished(

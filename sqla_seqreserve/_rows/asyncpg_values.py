@@ -225,6 +225,9 @@ class _Asyncpg:
     def sends_bytes(self, connection: Connection) -> bool:
         return not _is_users(connection, BYTES)
 
+    def frames(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
         types = exact_types(values)
         if not codec.binary:

@@ -154,6 +154,11 @@ class ValueTable(Protocol):
     def sends_bytes(self, connection: Connection) -> bool:
         """Whether bytes reach the server as they are, whatever the user has registered."""
 
+    def frames(self, codec: Codec, values: Sequence[Any]) -> bool:
+        """Whether values that go as text by themselves are put in binary format beside those that a
+        :class:`~sqla_seqreserve.CopyCodec` made.
+        """
+
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
         """Whether COPY in text format writes values as it does in binary format, which another
         column of their rows does not have.

@@ -260,7 +260,7 @@ def _batch(
     # What the user gave is processed before any default is computed: where that fails, SQLAlchemy
     # meets the same value, and a default must not be asked for twice.
     processed: dict[int, Sequence[Any]] = {}
-    ready_made = ReadyMade.of([plan for plan, _ in ready])
+    ready_made = ReadyMade.of((plan for plan, _ in ready), connection.dialect)
     for index, (plan, values) in enumerate(ready):
         if plan.default is None:
             try:

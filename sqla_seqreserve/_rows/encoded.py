@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 
 from .._reasons import Reason
 from ..copy_codecs._codec import Encoding
 from . import reasons as of_rows
-from .codecs import BYTES, value_table
+from .codecs import BYTES, ValueTable, value_table
 from .plan import ColumnPlan
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ class ReadyMade:
     refused: dict[int, Reason] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plans: Iterable[ColumnPlan]) -> ReadyMade:
+    def of(cls, plans: Iterable[ColumnPlan], dialect: Dialect) -> ReadyMade:
         """Nothing yet, of these columns."""
-        return cls(any(map(_needs_text, plans)))
+        table = value_table(dialect)
+        return cls(table is None or any(_needs_text(plan, table) for plan in plans))
 
     def make(self, index: int, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
         """The values as SQLAlchemy would hand them to the driver; or unchanged, where the column's
@@ -60,7 +61,14 @@ class ReadyMade:
         """Have all columns in the format that one of them needs; or say why they cannot be."""
         table = value_table(connection.dialect)
         assert table is not None
-        batch.binary = batch.binary and not any(each.is_text for each in self.encoded.values())
+        in_binary = not any(each.is_text for each in self.encoded.values())
+        if in_binary and self.encoded and not batch.binary:
+            columns = enumerate(zip(batch.plans, batch.copy_values, strict=True))
+            batch.binary = all(
+                index in self.encoded or _frames(table, plan, values)
+                for index, (plan, values) in columns
+            )
+        batch.binary = batch.binary and in_binary
         if batch.binary and self.encoded:
             batch.binary = table.sends_bytes(connection)
         for index, each in self.encoded.items():
@@ -88,10 +96,14 @@ def _as_text(plan: ColumnPlan, values: Sequence[Any]) -> Encoded | Reason:
     return _encoded(plan, plan.encoding, values, prefers_text=True)
 
 
-def _needs_text(plan: ColumnPlan) -> bool:
+def _frames(table: ValueTable, plan: ColumnPlan, values: Sequence[Any]) -> bool:
+    return plan.codec is not None and table.frames(plan.codec, values)
+
+
+def _needs_text(plan: ColumnPlan, table: ValueTable) -> bool:
     if plan.encoding is not None:
         return plan.encoding.binary is None
-    return plan.codec is not None and not plan.codec.binary
+    return plan.codec is not None and not plan.codec.binary and not _frames(table, plan, ())
 
 
 def _encoded(

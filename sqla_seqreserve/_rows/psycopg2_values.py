@@ -22,6 +22,7 @@ from psycopg2.extras import DateRange, DateTimeRange, DateTimeTZRange, NumericRa
 from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
+from .._drivers.binary_format import FRAMED
 from .checks import (
     Check,
     between,
@@ -165,7 +166,11 @@ class _Psycopg2:
         )
 
     def sends_bytes(self, connection: Connection) -> bool:  # noqa: ARG002  # the protocol's
-        return False
+        return True
+
+    def frames(self, codec: Codec, values: Sequence[Any]) -> bool:
+        kind = FRAMED.get(codec.oid)
+        return kind is not None and exact_types(values) <= {kind}
 
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
         return True

@@ -159,6 +159,9 @@ class _Psycopg:
     def sends_bytes(self, connection: Connection) -> bool:
         return self.adapted_otherwise(connection, _RAW, {bytes}) is None
 
+    def frames(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
         # Each value has a dumper of text too.
         return True

@@ -30,3 +30,12 @@ asyncpg's adapted connection and cursor (``engine``)
 ``WeakInstanceDict`` members, ``InstanceState`` members
     Registering thousands of inserted objects as persistent in a tight loop.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def either(module: Any, name: str) -> Any:
+    """The private ``name`` of 2.0, or its spelling in 2.1, with an underscore."""
+    return getattr(module, name, None) or getattr(module, f"_{name}")

@@ -16,8 +16,8 @@ from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.util import warn
 
+from . import either
 from .engine import StatementContext
-from .lines import either
 from .unit_of_work import UOWTransaction
 
 _postfetch: Callable[..., None] = _persistence._postfetch

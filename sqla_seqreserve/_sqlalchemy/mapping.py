@@ -12,7 +12,7 @@ from sqlalchemy.orm import attributes as _attributes
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 
-from .lines import either
+from . import either
 
 _ScalarAttributeImpl: type[Any] = either(_attributes, "ScalarAttributeImpl")
 

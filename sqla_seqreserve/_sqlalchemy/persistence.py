@@ -13,8 +13,8 @@ from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
 from sqlalchemy.orm.exc import StaleDataError
 
+from . import either
 from .engine import MadeValues, StatementContext, compiled_cache
-from .lines import either
 from .unit_of_work import State, UOWTransaction
 
 save_obj: Callable[..., None] = either(_persistence, "save_obj")

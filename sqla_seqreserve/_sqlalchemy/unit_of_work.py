@@ -13,7 +13,7 @@ from sqlalchemy.orm import unitofwork as _unitofwork
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.util import topological as _topological
 
-from .lines import either
+from . import either
 
 State: TypeAlias = InstanceState[Any]
 

@@ -263,7 +263,7 @@ def _arrays(
         if column is not None and not types:
             stored = column.type_text
         elif column is not None:
-            stored = _STORED.get(column.type_name)
+            stored = column.type_text if column.is_enum else _STORED.get(column.type_name)
         # What is made of a number for these depends on what kind of number it is.
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)

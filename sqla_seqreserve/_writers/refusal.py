@@ -5,6 +5,8 @@ people: nothing depends on it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError
@@ -12,11 +14,23 @@ from sqlalchemy.exc import DBAPIError
 _LINE: Final = re.compile(r"\D*(\d+)")
 
 
-def copy_line(error: DBAPIError, table: str) -> int | None:
-    """The position, from 0, of the row that a COPY into ``table`` (its bare name) was at; ``None``:
-    not told.
+@contextmanager
+def refused_row_noted(
+    table: str, target: str, numbers: Sequence[int], start: int = 0
+) -> Iterator[None]:
+    """Note on the error of a COPY which row it is about.
+
+    :param table: the bare name of the table that is written.
+    :param target: that of the table which the rows are for.
+    :param numbers: the position of each row in what the user gave, counted from ``start``.
     """
-    return line_in(error_fields(error)[0], table)
+    try:
+        yield
+    except DBAPIError as error:
+        line = line_in(error_fields(error)[0], table)
+        if line is not None and line < len(numbers):
+            error.add_note(f"The database refused row {start + numbers[line]} for {target}")
+        raise
 
 
 def error_fields(error: DBAPIError) -> tuple[str, str]:
@@ -31,7 +45,9 @@ def error_fields(error: DBAPIError) -> tuple[str, str]:
 
 
 def line_in(context: str, table: str) -> int | None:
-    """The same, from the context of an error."""
+    """The position, from 0, of the row that a COPY into ``table`` (its bare name) was at, from the
+    context of its error; ``None``: not told.
+    """
     prefix = f"COPY {table}, "
     if not context.startswith(prefix):
         return None

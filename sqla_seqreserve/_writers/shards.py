@@ -18,8 +18,8 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from .._audit import sqlstate
 from .._database import database_of
-from .._ids.fetch import sqlstate
 
 _OF_ROWS: Final = ("XX000", "22", "23")
 """How SQLSTATEs begin that are about the rows: of shards on other nodes the first, of those on this

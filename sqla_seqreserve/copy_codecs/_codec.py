@@ -54,8 +54,7 @@ class CopyColumn:
     :param type: in the model; of a type with variants, the dialect's.
     :param stored: the name of the type in the database: ``vector``. Of a domain, the type below.
     :param stored_as: the same as SQL, with its length or precision: ``vector(768)``.
-    :param dialect: its ``driver`` is ``psycopg``, ``psycopg2``, which takes text alone, or
-        ``asyncpg``.
+    :param dialect: its ``driver`` is ``psycopg``, ``psycopg2`` or ``asyncpg``.
     """
 
     name: str
@@ -71,7 +70,7 @@ class CopyCodec(Protocol):
 
     What it writes must be what INSERT would have stored, of every value that it takes. Where it
     offers both formats, binary is used, unless another column of the rows needs text: then all
-    columns do.
+    columns do. On psycopg2 all but numbers, texts, bytes and UUIDs need it.
     """
 
     def binary(self, column: CopyColumn) -> Encode | None:
@@ -136,8 +135,7 @@ def generation() -> int:
 def encoding_of(column: CopyColumn) -> Encoding | None:
     """How the first codec that knows the column writes it; ``None``: none does."""
     for codec in _asked(column.type):
-        binary = codec.binary(column) if column.dialect.driver != "psycopg2" else None
-        text = codec.text(column)
+        binary, text = codec.binary(column), codec.text(column)
         if binary is not None or text is not None:
             return Encoding(binary, text)
     return None

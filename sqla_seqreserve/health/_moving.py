@@ -10,7 +10,7 @@ from time import monotonic
 from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.exc import DBAPIError
 
-from sqla_seqreserve._ids.moves import sequence_moved
+from sqla_seqreserve._ids.prefetch import sequence_moved
 from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.patience import PATIENCE
 from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, text
 
@@ -21,7 +22,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "sqla_seqreserve", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env=os.environ | {"COLUMNS": "80"} | environment,
     )
@@ -46,7 +47,7 @@ def run_on_a_terminal(*arguments: str) -> str:
             break
         written += some
     os.close(ours)
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     return re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).replace("\r\n", "\n")
 
 

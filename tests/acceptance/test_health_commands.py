@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from fixtures.patience import PATIENCE, wait_until
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -51,7 +52,7 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         [sys.executable, "-m", "sqla_seqreserve", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         **options,
     )
@@ -180,13 +181,6 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     server.server_close()
 
 
-def wait_until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.05)
-
-
 def test_watch_tells_each_change_once_and_ends_on_sigterm(
     things: Engine,
     postgres_url: str,
@@ -230,7 +224,7 @@ def test_watch_tells_each_change_once_and_ends_on_sigterm(
         time.sleep(0.6)
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     assert [(r["subject"], r["now"], r["alert"]) for r in received] == [
         ("thing_id_seq", "NEEDS_REPAIR", "firing"),
         ("thing_id_seq", "OK", "resolved"),
@@ -265,7 +259,7 @@ def test_watch_serves_metrics(
 
     def exposed(line: str) -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
                 return line in answer.read().decode().splitlines()
         except OSError:
             return False
@@ -284,20 +278,23 @@ def test_watch_serves_metrics(
         assert second.stderr.startswith(f"error: --metrics-port {port}: ")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 def rename_database(postgres_url: str, name: str, new_name: str) -> None:
     """Take a database away from its users, or give it back."""
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        for _ in range(50):
+
+        def renamed() -> bool:
             try:
                 connection.execute(text(f"ALTER DATABASE {name} RENAME TO {new_name}"))
-                break
             except OperationalError:
                 # A check is connected at the moment.
-                time.sleep(0.05)
+                return False
+            return True
+
+        wait_until(renamed, "nobody is connected")
     admin.dispose()
 
 
@@ -362,7 +359,7 @@ def test_watch_alerts_near_the_end(
         wait_until(lambda: len(received) == 2, "both alerts")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     assert {(r["subject"], r["now"], r["alert"]) for r in received} == {
         ("near_id_seq", "WARNING", "firing"),
         ("behind_id_seq", "NEEDS_REPAIR", "firing"),

@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.patience import PATIENCE, wait_until
 from sqlalchemy import Engine, create_engine, make_url, text
 
 KEYS = {
@@ -27,7 +27,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sqla_seqreserve", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -151,13 +151,10 @@ def watched(tmp_path: Path, *arguments: str, until: int) -> list[Any]:
         return [line for line in file.read_text().splitlines() if line]
 
     try:
-        deadline = time.monotonic() + 60
-        while len(lines()) < until:
-            assert time.monotonic() < deadline, lines()
-            time.sleep(0.1)
+        wait_until(lambda: len(lines()) >= until, lambda: f"{until} alerts: {lines()}")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     return [json.loads(line) for line in lines()]
 
 

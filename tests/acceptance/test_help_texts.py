@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.patience import PATIENCE
 from typer.main import get_command
 
 from sqla_seqreserve.cli import app
@@ -20,7 +21,7 @@ def shown(*arguments: str) -> str:
         [sys.executable, "-m", "sqla_seqreserve", *arguments, "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
         env=os.environ | {"COLUMNS": "80", "TERM": "dumb"},
     )

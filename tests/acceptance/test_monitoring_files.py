@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixtures.patience import PATIENCE
 from prometheus_client import CollectorRegistry
 
 from sqla_seqreserve.metrics import HealthMetrics, LibraryMetrics
@@ -20,7 +21,7 @@ def printed(command: str) -> str:
         [sys.executable, "-m", "sqla_seqreserve", command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     return done.stdout
@@ -63,7 +64,7 @@ def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     if found is None:
         pytest.skip("no promtool: install Debian's package prometheus")
     return subprocess.run(
-        [found, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [found, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 

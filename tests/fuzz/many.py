@@ -1,7 +1,7 @@
 """Statements for many rows with the fuzzer's values: plain SQLAlchemy beside a registered session.
 
-A batch is set by UPDATEs of objects, by ``update()`` and ``insert()`` with a list, and is the key
-by which rows are found, updated and deleted.
+A batch is set by UPDATEs of objects, by ``update()`` and ``insert()`` with a list, comes back of
+an ``insert()``, and is the key by which rows are found, updated and deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from typing import Any, Final
 
 from fixtures.sides import SYNC_DRIVERS, Way, refusal
 from fuzz.harness import Case, Harness
-from sqlalchemy import Column, Integer, Table, bindparam, delete, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 
 __all__ = ["ACTS", "MANY_DRIVERS", "WAYS", "ManyHarness"]
@@ -36,6 +48,13 @@ def _updates(session: Session, model: Any, values: list[Any]) -> None:
 def _inserts(session: Session, model: Any, values: list[Any]) -> None:
     rows = [{"id": position, "value": value} for position, value in enumerate(values, 100)]
     session.execute(insert(model), rows)
+
+
+def _returned(session: Session, model: Any, values: list[Any]) -> Any:
+    # As text: what SQLAlchemy makes of an array that the column is not can end the process.
+    statement = insert(model).returning(model.id, cast(model.value, Text))
+    rows = [{"id": position, "value": value} for position, value in enumerate(values, 100)]
+    return [repr(tuple(row)) for row in session.execute(statement, rows)]
 
 
 def _updated_by(session: Session, model: Any, values: list[Any]) -> Any:
@@ -64,6 +83,7 @@ ACTS: Final = {
     "objects": _objects,
     "updates": _updates,
     "inserts": _inserts,
+    "returned": _returned,
     "updated by": _updated_by,
     "deleted by": _deleted_by,
 }

@@ -12,12 +12,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.patience import wait_until
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -65,7 +65,7 @@ def data_dir() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="seqreserve-test-")).resolve()
     folder.chmod(0o711)
     yield folder
-    assert wait_for(lambda: not processes_of(folder))
+    wait_until(lambda: not processes_of(folder), "the end of its processes")
     shutil.rmtree(folder)
 
 
@@ -116,16 +116,6 @@ def processes_of(folder: str | Path) -> dict[int, str]:
     return found
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    """Whether the condition comes true before a time that no healthy machine needs."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def scalar(url: str, sql: str) -> Any:
     """The one value of a query on a connection of its own, committed."""
     with create_engine(url, poolclass=NullPool).begin() as connection:
@@ -174,8 +164,8 @@ def test_the_server_ends_when_its_owner_is_killed(
     assert processes_of(told["dir"])
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert wait_for(lambda: not processes_of(told["dir"]))
-    assert wait_for(lambda: not Path(told["dir"]).exists())
+    wait_until(lambda: not processes_of(told["dir"]), "the end of its processes")
+    wait_until(lambda: not Path(told["dir"]).exists(), "the end of its folder")
 
 
 def test_an_orphaned_worker_does_not_keep_the_server(start_owner: StartOwner) -> None:
@@ -184,8 +174,8 @@ def test_an_orphaned_worker_does_not_keep_the_server(start_owner: StartOwner) ->
     process.kill()
     process.wait()
     os.kill(told["worker"], 0)
-    assert wait_for(lambda: not processes_of(told["dir"]))
-    assert wait_for(lambda: not Path(told["dir"]).exists())
+    wait_until(lambda: not processes_of(told["dir"]), "the end of its processes")
+    wait_until(lambda: not Path(told["dir"]).exists(), "the end of its folder")
 
 
 def test_a_forked_child_does_not_stop_the_server() -> None:
@@ -229,7 +219,7 @@ def test_the_server_outlives_a_killed_owner_if_others_use_it(
     assert scalar(told["url"], "SELECT 1") == 1
     second.kill()
     second.wait()
-    assert wait_for(lambda: not processes_of(data_dir / "pgdata"))
+    wait_until(lambda: not processes_of(data_dir / "pgdata"), "the end of its processes")
 
 
 def test_one_process_may_use_a_folder_twice(data_dir: Path) -> None:
@@ -257,14 +247,14 @@ def test_the_next_owner_survives_a_killed_keeper(start_owner: StartOwner, data_d
     keepers = [pid for pid, command in processes_of(data_dir).items() if "_keeper" in command]
     assert len(keepers) == 1
     os.kill(keepers[0], signal.SIGKILL)
-    assert wait_for(lambda: keepers[0] not in processes_of(data_dir))
+    wait_until(lambda: keepers[0] not in processes_of(data_dir), "the end of the keeper")
     second, told_again = start_owner(data_dir)
     assert told_again["url"] == told["url"]
     assert scalar(told["url"], "SELECT 1") == 1
     for owner in (first, second):
         owner.kill()
         owner.wait()
-    assert wait_for(lambda: not processes_of(data_dir / "pgdata"))
+    wait_until(lambda: not processes_of(data_dir / "pgdata"), "the end of its processes")
 
 
 def test_the_server_is_private() -> None:

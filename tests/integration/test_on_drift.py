@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from fixtures.patience import PATIENCE
 from fixtures.production_like import IMPORTED
 from sqlalchemy import Engine, Integer, Sequence, create_engine, event, func, select, text
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
@@ -325,7 +326,7 @@ def test_what_cannot_be_repaired_is_said(production_engine: Engine) -> None:
 
 def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:
     """Run the work in two threads that both are in their check before either goes on with it."""
-    barrier, local = threading.Barrier(2, timeout=30), threading.local()
+    barrier, local = threading.Barrier(2, timeout=PATIENCE), threading.local()
 
     def before_cursor_execute(*_: Any) -> None:
         if not getattr(local, "met", False):

@@ -206,6 +206,21 @@ def test_each_floor_of_the_core_knows_only_those_below() -> None:
     assert not broken, report(broken)
 
 
+def test_no_import_of_the_core_goes_round() -> None:
+    """Modules of the core import each other in one direction, in functions too."""
+    ours = [name for name, _ in modules() if floor_of(name) is not None]
+    known: dict[str, set[str]] = {name: set() for name in ours}
+    for found in IMPORTS:
+        target = found.imported
+        target = target if target in known else target.rpartition(".")[0]
+        if found.importer in known and target in known and not found.is_for_types:
+            known[found.importer].add(target)
+    while leaves := [name for name, targets in known.items() if not targets & known.keys()]:
+        for name in leaves:
+            del known[name]
+    assert not known, {name: targets & known.keys() for name, targets in known.items()}
+
+
 @pytest.mark.parametrize("library", CONFINED)
 def test_a_library_stays_where_it_is_used(library: str) -> None:
     """Each library beside SQLAlchemy is imported in its own modules only."""

@@ -7,6 +7,7 @@ Builds with pip and installs from the index, so it runs where it is asked for:
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -47,6 +48,30 @@ with embedded_postgres() as server:
     engine.dispose()
 print("saved")
 """
+
+
+# Of each extra that a user installs by itself: a program that shows that it brings what it is for.
+ALONE = {
+    "alembic": "import sqla_seqreserve.alembic_plugin",
+    "asyncio": "import greenlet; from sqla_seqreserve import aio; aio.bulk_insert",
+    "asyncpg": "from sqlalchemy.ext.asyncio import create_async_engine as create; "
+    "import sqla_seqreserve.aio; create('postgresql+asyncpg://app@db.example/shop')",
+    "bench": "from sqla_seqreserve.cli import app; import asyncpg, django, matplotlib, psycopg2",
+    "binary": "import psycopg; assert psycopg.pq.__impl__ == 'binary'; "
+    "import sqlalchemy, sqla_seqreserve; sqlalchemy.create_engine('postgresql+psycopg://db/x')",
+    "cli": "from sqla_seqreserve.cli import app",
+    "demo": "from sqla_seqreserve.__main__ import main; import sys; "
+    "sys.argv[1:] = ['demo', '--clients', '1', '--compare', '1']; main()",
+    "embedded": SMOKE,
+    "metrics": "from sqla_seqreserve.metrics import HealthMetrics; HealthMetrics()",
+    "portal": "import sqla_seqreserve.web.portfolio, sqla_seqreserve.portfolio.recalculation",
+    "portfolio": "import sqla_seqreserve.portfolio.recalculation, "
+    "sqla_seqreserve.portfolio.factories",
+    "web": "from sqla_seqreserve.web import health_app, system_router",
+}
+NEEDS_A_COMPILER = {"psycopg2"}
+FOR_THIS_PROJECT = {"agents", "dev", "docs", "lint", "test", "types"}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def run(*command: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -110,6 +135,8 @@ def test_the_distributions_hold_what_they_need(distributions: dict[str, Path]) -
         "sqla_seqreserve/cli/rules.yml",
         "sqla_seqreserve/cli/dashboard.json",
         "sqla_seqreserve/portfolio/migrations/env.py",
+        "sqla_seqreserve/portfolio/share_prices.csv",
+        "sqla_seqreserve/portfolio/share_prices.LICENSE",
     ):
         assert name in wheel
     assert not [name for name in wheel if name.startswith("tests/")]
@@ -159,3 +186,55 @@ def test_the_health_page_brings_nothing_of_the_portal(
     assert "fastapi" in installed
     assert not installed & {"numpy", "scipy", "factory-boy", "factory_boy", "alembic"}
     run(commands / "python", "-c", "import sqla_seqreserve.web", cwd=tmp_path)
+
+
+def test_twine_takes_the_distributions(distributions: dict[str, Path], tmp_path: Path) -> None:
+    """What an index shows of them, the README among it, is well-formed."""
+    commands = empty_environment(tmp_path / "venv")
+    install(commands, "twine")
+    done = run(
+        commands / "python",
+        "-m",
+        "twine",
+        "check",
+        "--strict",
+        *distributions.values(),
+        cwd=tmp_path,
+    )
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_the_version_is_the_changelogs(distributions: dict[str, Path]) -> None:
+    """The topmost heading of the changelog is the version that is built, or says that it is not
+    released.
+    """
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    [version, *_] = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
+    built = distributions["wheel"].name.split("-")[1]
+    assert version in {built, "Unreleased"}
+
+
+def test_every_extra_is_tried_and_in_the_readme() -> None:
+    """None is forgotten, here or in the README's table."""
+    assert ALONE.keys() | NEEDS_A_COMPILER | FOR_THIS_PROJECT == EXTRAS.keys()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`\[(\w+)\]`", readme))
+    assert EXTRAS.keys() - listed == set()
+
+
+@pytest.mark.parametrize("extra", ALONE)
+def test_an_extra_alone_is_enough(
+    extra: str, distributions: dict[str, Path], tmp_path: Path
+) -> None:
+    """Each, installed by itself, brings all that it is for."""
+    commands = empty_environment(tmp_path / "venv")
+    install(commands, f"{distributions['wheel']}[{extra}]")
+    run(commands / "python", "-W", "error", "-c", ALONE[extra], cwd=tmp_path)
+    size = sum(path.stat().st_size for path in (tmp_path / "venv").rglob("*") if path.is_file())
+    print(f"[{extra}] takes {size / 1e6:.0f} MB")
+    if extra == "demo":
+        assert size < 150e6
+        listed = pip(commands, "list", "--format=freeze").lower()
+        assert not {"numpy", "pandas", "scipy"} & {
+            line.partition("=")[0] for line in listed.split()
+        }

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import HTTPException
+from fixtures.patience import PATIENCE
 from fixtures.portal import client_of, portal, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +67,7 @@ def test_health_answers_while_a_large_body_is_checked(
             bulk = threads.submit(
                 httpx.post, address + BULK, content=body, headers=JSON, timeout=250
             )
-            assert arrived.wait(60)
+            assert arrived.wait(PATIENCE)
             for _ in range(3):
                 httpx.get(address + HEALTH, timeout=250)
             problems = bulk.result().json()["detail"]
@@ -114,7 +115,7 @@ def test_a_server_refuses_a_long_body_either_way(portfolio_url: str, chunked: bo
 
     with portal(portfolio_url, max_body_bytes=100_000) as app, serving(app) as address:
         content = chunks() if chunked else b" " * 10_000_000
-        answer = httpx.post(address + BULK, content=content, headers=JSON, timeout=60)
+        answer = httpx.post(address + BULK, content=content, headers=JSON, timeout=PATIENCE)
     assert answer.status_code == 413
     assert answer.headers["Connection"] == "close"
     assert len(sent) < 2_000

@@ -164,7 +164,7 @@ def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_p
             connection.execute(
                 text("INSERT INTO portfolios (id, portfolio_name) VALUES (9, 'Late')")
             )
-        expect(heading).to_have_text("1 sequence needs attention", timeout=30_000)
+        expect(heading).to_have_text("1 sequence needs attention", timeout=120_000)
 
 
 def test_the_repair_is_offered_to_those_let_in(

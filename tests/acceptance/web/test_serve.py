@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from fixtures.patience import PATIENCE
 from sqlalchemy import Engine, text
 
 
@@ -41,7 +42,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def end(process: subprocess.Popen[str], number: signal.Signals) -> None:
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert errors == ""
     assert process.returncode == 0
 
@@ -64,7 +65,7 @@ def test_serve_shows_your_database(driver: str, orders: Engine) -> None:
     """Any driver's URL is good; nobody comes in without the token; SIGTERM ends it, quietly."""
     database = orders.url.set(drivername=f"postgresql+{driver}")
     with started("serve", database.render_as_string(hide_password=False)) as (process, url):
-        with httpx.Client(base_url=url.partition("?")[0], timeout=60) as client:
+        with httpx.Client(base_url=url.partition("?")[0], timeout=PATIENCE) as client:
             assert client.get("/system/sequence-health").status_code == 401
             assert client.get("/", params={"token": "guessed"}).status_code == 401
             page = client.get(url, follow_redirects=True)
@@ -94,7 +95,7 @@ def tables(url: str) -> set[str]:
     """Return the tables that the page at the URL knows, as a program asks for them."""
     address, _, token = url.partition("?token=")
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
+    with httpx.Client(base_url=address, headers=headers, timeout=PATIENCE) as client:
         return {s["table"] for s in client.get("/system/sequence-health").json()["sequences"]}
 
 
@@ -103,7 +104,7 @@ def test_the_demo_serves_the_portal() -> None:
     with started("demo", "--serve", "--clients", "1", "--compare", "0") as (process, url):
         address, _, token = url.partition("?token=")
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=address, headers=headers, timeout=PATIENCE) as client:
             health = client.get("/system/sequence-health").json()
             assert (health["overall_health"], health["total_sequences"]) == ("HEALTHY", 8)
             assert client.post("/holding_activity_logs/bulk", json=[]).status_code == 200
@@ -126,7 +127,7 @@ def test_what_serve_cannot_do_is_said_in_one_line(case: str, database_url: str) 
             [sys.executable, "-m", "sqla_seqreserve", "serve", *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 2

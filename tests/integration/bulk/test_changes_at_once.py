@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fixtures.changes import Base, Counted, Pair
+from fixtures.patience import PATIENCE
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -73,7 +74,7 @@ def test_the_same_rows_in_any_order(engine: Engine, together: str) -> None:
 
     with ThreadPoolExecutor(WRITERS) as threads:
         for done in [threads.submit(write, number) for number in range(WRITERS)]:
-            done.result(timeout=120)
+            done.result(timeout=PATIENCE)
 
 
 def test_a_row_that_is_changed_meanwhile(engine: Engine) -> None:
@@ -102,7 +103,7 @@ def test_a_row_that_is_changed_meanwhile(engine: Engine) -> None:
             while not running.done() and not third.scalar(waits):
                 time.sleep(0.01)  # asks the server again, until it says so
         other.commit()
-        done = running.result(timeout=60)
+        done = running.result(timeout=PATIENCE)
     assert (done.updated, done.unchanged, done.missing) == (1, 1, (0,))
     with engine.connect() as connection:
         stored = connection.execute(text("SELECT id, name, version FROM counted ORDER BY id")).all()

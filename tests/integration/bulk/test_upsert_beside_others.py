@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures import many_upserters
+from fixtures.patience import PATIENCE
 from fixtures.upsert_ways import way as way
 from sqlalchemy import Engine, Identity, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -85,12 +86,12 @@ def test_a_row_that_was_there(
     with ThreadPoolExecutor(1) as threads, engine.connect() as other:
         other.execute(text(MEANWHILE[meanwhile]))
         running = threads.submit(run)
-        until, waited = time.monotonic() + 20, False
+        until, waited = time.monotonic() + PATIENCE, False
         while time.monotonic() < until and not running.done() and not waited:
             time.sleep(0.01)  # asks the server again, until it says so
             waited = waits(engine)
         other.commit()
-        done = running.result(timeout=60)
+        done = running.result(timeout=PATIENCE)
     # Without anything to update, a row that was there needs no lock.
     assert waited == bool(update)
     with engine.connect() as connection:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.patience import wait_until
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -56,11 +56,7 @@ def is_asleep(watcher: Engine) -> bool:
 
 
 async def until_asleep(watcher: Engine) -> None:
-    for _ in range(600):
-        if await asyncio.to_thread(is_asleep, watcher):
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the trigger does not sleep")
+    await asyncio.to_thread(wait_until, lambda: is_asleep(watcher), "the trigger sleeps")
 
 
 def items() -> list[Item]:
@@ -149,8 +145,5 @@ def test_a_copy_that_another_thread_cancels(
 
 
 def cancel_when_asleep(watcher: Engine, raw: Any) -> None:
-    for _ in range(600):
-        if is_asleep(watcher):
-            break
-        time.sleep(0.02)
+    wait_until(lambda: is_asleep(watcher), "the trigger sleeps")
     raw.cancel()

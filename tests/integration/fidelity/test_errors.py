@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixtures.patience import wait_until
 from fixtures.twins import Twins, describe_error, differences, empty
 from sqlalchemy import (
     CheckConstraint,
@@ -225,13 +226,8 @@ def kill_when_asleep(engine: Engine, pid: int) -> None:
     url = engine.url.set(drivername="postgresql+psycopg")
     killer = create_engine(url, poolclass=NullPool)
     with killer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(600):
-            if connection.scalar(
-                text("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = :pid"),
-                {"pid": pid},
-            ):
-                break
-            connection.exec_driver_sql("SELECT pg_sleep(0.02)")
+        asleep = text("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = :pid")
+        wait_until(lambda: connection.scalar(asleep, {"pid": pid}), "the trigger sleeps")
         connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
 
 
@@ -293,14 +289,8 @@ def swallow(function: Callable[[], None]) -> None:
 
 def wait_until_blocked(engine: Engine, pid: int) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for _ in range(600):
-            if connection.scalar(
-                text("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = :pid"),
-                {"pid": pid},
-            ):
-                return
-            connection.exec_driver_sql("SELECT pg_sleep(0.02)")
-    raise AssertionError("the other session does not wait for a lock")
+        waits = text("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = :pid")
+        wait_until(lambda: connection.scalar(waits, {"pid": pid}), "the other waits for a lock")
 
 
 @EACH_DRIVER

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixtures.patience import wait_until
 from fixtures.sides import WAYS, Side, Way, both, refusal
 from sqlalchemy import ForeignKey, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -73,13 +73,11 @@ def reserve_several(session: Session, side: Side) -> None:
 
 
 def wait_until_blocked(side: Side) -> None:
-    deadline = time.monotonic() + 20
-    while side.rows(
+    waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         " AND datname = current_database()"
-    ) == [(0,)]:
-        assert time.monotonic() < deadline, "nobody waits for a lock"
-        time.sleep(0.02)
+    )
+    wait_until(lambda: side.rows(waiting) != [(0,)], "somebody waits for a lock")
 
 
 def migrated(side: Side, first: str, second: str, saving: Callable[[Session, Side], None]) -> Any:

@@ -5,11 +5,11 @@ with us.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixtures.patience import wait_until
 from fixtures.sides import WAYS, Side, Way, both, refusal
 from sqlalchemy import ForeignKey, Identity, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -59,14 +59,11 @@ DDL_ON = {
 
 
 def wait_until_blocked(side: Side) -> None:
-    deadline = time.monotonic() + 20
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         " AND datname = current_database()"
     )
-    while side.rows(waiting) == [(0,)]:
-        assert time.monotonic() < deadline, "nobody waits for a lock"
-        time.sleep(0.02)
+    wait_until(lambda: side.rows(waiting) != [(0,)], "somebody waits for a lock")
 
 
 def in_a_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from fixtures.shop import Base, Customer, Order, Tag
-from sqlalchemy import Engine, FetchedValue, String, create_engine, func, text
+from sqlalchemy import Engine, FetchedValue, String, create_engine, event, func, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -64,6 +64,47 @@ def test_each_class_says_path_sequence_and_reason(
     found = explained(shop, model, **settings)
     assert (found.path, found.sequence, found.reason) == expected
     assert found.model is model
+
+
+@pytest.mark.parametrize(
+    ("hindrances", "expected"),
+    [
+        ({"two-phase", "listener"}, "the session is two-phase"),
+        ({"two-phase", "reserve"}, "the session is two-phase"),
+        ({"two-phase", "not enrolled"}, "the session is two-phase"),
+        ({"reserve", "listener"}, "mode is reserve"),
+        ({"reserve", "not enrolled"}, "mode is reserve"),
+        ({"reserve", "row security"}, "mode is reserve"),
+        ({"listener", "not enrolled"}, "a listener to before_execute may see, change or refuse"),
+        ({"listener", "row security"}, "a listener to before_execute may see, change or refuse"),
+        ({"not enrolled", "row security"}, "the class is not enrolled"),
+    ],
+)
+def test_it_names_the_reason_that_a_flush_reports(
+    shop: Engine, hindrances: set[str], expected: str
+) -> None:
+    """Where several things stand in the way of COPY, explain() and the flush name the same one."""
+    if "listener" in hindrances:
+        event.listen(shop, "before_execute", lambda *_: None)
+    factory = sessionmaker(shop, twophase="two-phase" in hindrances)
+    registration = register(
+        factory,
+        mode="reserve" if "reserve" in hindrances else "bulk",
+        classes=[Order] if "not enrolled" in hindrances else None,
+        copy_min_rows=1,
+    )
+    reports: list[FlushReport] = []
+    registration.on_flush(reports.append)
+    with factory() as session:
+        if "row security" in hindrances:
+            session.execute(text("ALTER TABLE tag ENABLE ROW LEVEL SECURITY"))
+        [explanation] = registration.explain(session.connection(), [Tag])
+        session.add_all(Tag(word=str(number)) for number in range(3))
+        session.flush()
+    [entry] = reports[0].entries
+    assert entry.reason == explanation.reason
+    assert (explanation.path, entry.writer) == ("orm", "orm")
+    assert (explanation.reason or "").startswith(expected)
 
 
 def test_a_natural_key_is_copied_without_ids(shop: Engine) -> None:

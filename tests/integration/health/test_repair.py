@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from sqla_seqreserve._ids.moves import moves
+from sqla_seqreserve._ids.prefetch import moves
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 from sqla_seqreserve.health import RepairResult, check_sequences, repair_sequences
 

@@ -178,7 +178,7 @@ def stored(session: Session) -> list[str]:
     return list(session.scalars(text("SELECT embedding::text FROM item ORDER BY code")))
 
 
-@pytest.mark.parametrize("twins", ["psycopg", "asyncpg"], indirect=True)
+@pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 def test_vectors_go_by_binary_copy(twins: Twins) -> None:
     """No number of a vector becomes text on its way to the server."""
     with items(twins.ours, copy_min_rows=1) as session:

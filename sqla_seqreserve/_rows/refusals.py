@@ -1,6 +1,13 @@
-"""What is certain before rows are divided: why COPY would not write an object that leaves to the
-model and the database whatever they fill in; and, by the types of their values alone, why it will
-not write these rows, so that no key is reserved for them.
+"""Why rows must go another way than COPY, or be numbered by the database, as far as that is certain
+before they are divided. No value is changed, and no I/O happens here.
+
+What the model alone says of a class is asked for ``explain()`` (:func:`foreseen_reason`), what the
+types of the rows' values say before a key is reserved for them (:func:`refusal_of`).
+
+Where the database numbers several rows, SQLAlchemy takes them from one ``VALUES`` and casts its
+columns to the model's types: what a value is then depends on the others. An INSERT with known keys
+assigns each value to its column (:func:`cast_reason`). The two are the same where each value is
+cast by itself, or where all are of the type that the column is for.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from .._sqlalchemy.mapping import kept_with
 from . import reasons as of_rows
 from .codecs import Codec
 from .defaults import Missing
-from .division import is_sql, values_of
+from .division import is_plain, is_sql, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
 _SAMPLE: Final = 64
@@ -140,3 +147,32 @@ def _unknown(codec: Codec, types: set[type]) -> set[type]:
     """The types of values of a column that COPY cannot write."""
     exact = {type_ for type_ in types if not is_sql(type_)} - {NoneType, Missing}
     return {type_ for type_ in exact - codec.binary - codec.text if codec.converter(type_) is None}
+
+
+def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
+    """Why the rows, attribute key -> value, must be numbered by the database; ``None``: an INSERT
+    with known keys writes the same.
+    """
+    # An INSERT of one row has one form.
+    if len(rows) < 2:
+        return None
+    for column in plan.columns:
+        if column.casts:
+            return column.reason
+        if column.codec is None or column.codec.casts_each or column.attribute is None:
+            continue
+        values = [value for value in values_of(rows, column.attribute) if is_plain(value)]
+        if not _is_the_same(column, values):
+            return of_rows.may_be_cast(column.attribute)
+    return None
+
+
+def _is_the_same(column: ColumnPlan, values: Sequence[Any]) -> bool:
+    codec = column.codec
+    assert codec is not None
+    if column.default is not None and not codec.is_own and None in values:
+        return False
+    if not column.is_made_ready:
+        return codec.takes(values)
+    # What a processor makes of values is not to be asked twice.
+    return codec.is_own and (column.is_uniform or len(set(map(type, values)) - {type(None)}) < 2)

@@ -1,5 +1,5 @@
-"""An upsert whose rows are sent one by one, each as an INSERT .. ON CONFLICT of SQLAlchemy's with
-its values as parameters: where somebody may see, change or refuse what is inserted.
+"""Statements of SQLAlchemy's own, one a row, its values as parameters: where a listener may see,
+change or refuse them.
 
 The rows are staged all the same, for duplicates must be refused before anything is written, and
 rows that nothing was done for are looked up.
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
-from sqlalchemy import Boolean, literal_column, select
+from sqlalchemy import Boolean, Connection, Delete, bindparam, literal_column, select
+from sqlalchemy import Update as CoreUpdate
 from sqlalchemy.dialects.postgresql import insert
 
 from .._reasons import Reason
@@ -23,6 +24,8 @@ from .update import Update
 from .upserting import Outcome, Upserting
 
 _NEW: Final = "sqla_seqreserve_new"
+_KEY: Final = "sqla_seqreserve_key_{}"
+_VALUE: Final = "sqla_seqreserve_value_{}"
 
 
 class OneByOne(Upserting):
@@ -84,3 +87,62 @@ class OneByOne(Upserting):
         if self._is_partitioned:
             return statement.returning(*self.keys)
         return statement.returning(*self.keys, literal_column("(xmax = 0)", Boolean).label(_NEW))
+
+
+def execute_singly(
+    connection: Connection,
+    statement: CoreUpdate | Delete,
+    keys: Sequence[Any],
+    rows: Sequence[tuple[Any, ...]],
+    values: Sequence[Mapping[Any, Any]] = (),
+) -> int:
+    """Execute the statement for each row; return how many there were, as far as the driver says.
+
+    :param keys: the columns of the key.
+    :param rows: the key of each row.
+    :param values: of an UPDATE: column -> value, the same columns in each row.
+    """
+    if not rows:
+        return 0
+    for index, key in enumerate(keys):
+        statement = statement.where(key == bindparam(_KEY.format(index), type_=key.type))
+    names = {}
+    if values:
+        names = {column: _VALUE.format(index) for index, column in enumerate(values[0])}
+    parameters = [
+        {
+            **{_KEY.format(index): value for index, value in enumerate(key)},
+            **{names[column]: value for column, value in found.items()},
+        }
+        for key, found in zip(rows, values or [{}] * len(rows), strict=True)
+    ]
+    count, plain = 0, list[dict[str, Any]]()
+    for each in parameters:
+        expressions = {name: value for name, value in each.items() if not is_plain(value)}
+        if not expressions:
+            plain.append(each)
+            continue
+        assert isinstance(statement, CoreUpdate)
+        one = _setting(statement, names, expressions)
+        rest = {name: value for name, value in each.items() if name not in expressions}
+        count += _counted(connection.execute(one, rest).rowcount, 1)
+    if plain:
+        whole = _setting(statement, names, {}) if isinstance(statement, CoreUpdate) else statement
+        count += _counted(connection.execute(whole, plain).rowcount, len(plain))
+    return count
+
+
+def _setting(
+    statement: CoreUpdate, names: Mapping[Any, str], expressions: Mapping[str, Any]
+) -> CoreUpdate:
+    return statement.values(
+        {
+            column: expressions.get(name, bindparam(name, type_=column.type))
+            for column, name in names.items()
+        }
+    )
+
+
+def _counted(rowcount: int, rows: int) -> int:
+    """What the driver counted; asyncpg counts nothing of several."""
+    return rowcount if rowcount >= 0 else rows

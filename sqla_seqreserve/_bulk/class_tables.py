@@ -1,0 +1,211 @@
+"""The tables that rows of one class are for: planned, compared under their lock, and by them the
+rows are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper, Session
+
+from .._drivers import driver_of
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts
+from .._ids.fetch import IdRequest, IndexFacts, take_ids
+from .._ids.keys import KeySequence, generated_key, outgrows, resolve
+from .._rows.plan import Absent, InsertPlan, insert_plan
+from .._rows.table import ColumnRows
+from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import (
+    inherits_key,
+    key_columns,
+    polymorphic_attribute,
+    tables_in_order,
+    writes_to,
+)
+from ..errors import InvalidRowsError
+from .checks import Kind, check_rows, filled, kinds_of, refused, unlike
+from .progress import Progress
+from .rows import Chunk
+
+_ATTEMPTS: Final = 50
+
+_NOTHING: Final[Mapping[str, int]] = {}
+
+
+class ClassTables:
+    """The tables of one class in one database, parents first, and what is known of them.
+
+    :param session: of which the connection is; for a savepoint, if one is to be.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        mapper: Mapper[Any],
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.session = session
+        self.connection = connection
+        self.mapper = mapper
+        self.progress = Progress(session, connection, progress) if progress is not None else None
+        self.tables = [
+            table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)
+        ]
+        self.attributes = [
+            mapper.get_property_by_column(column).key for column in mapper.primary_key
+        ]
+        self.plans: dict[Table, InsertPlan | None] = dict.fromkeys(self.tables)
+        self.source = KeySequence(generated_key(mapper))
+        self.look()
+
+    def look(self) -> list[TableFacts]:
+        """Plan by what the catalogue is known to say; return what it says of the tables."""
+        connection, mapper = self.connection, self.mapper
+        self.source = resolve(connection, [mapper])[mapper]
+        names = {table: catalogue.table_name(connection, table) for table in self.tables}
+        found = catalogue.table_facts(connection, names.values())
+        known = []
+        for table, name in names.items():
+            facts = found[name]
+            self.plans[table] = None
+            if facts is not None:
+                self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
+                known.append(facts)
+        return known
+
+    def pin(
+        self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
+    ) -> dict[str, Sequence[Any]] | None:
+        """Lock the tables, compare what is known of them, and take ids, in one message; ``None``,
+        with nothing taken, where nothing can be held or compared until rows are written.
+
+        :param missing: attribute of the key -> how many values are wanted. What can be reserved of
+            it comes back, as the attribute holds it.
+        :param indexes: to be compared too; emptied where they were not, or do not hold.
+        """
+        compared = list(indexes or ())
+        if indexes is not None:
+            indexes.clear()
+        connection = self.connection
+        driver = driver_of(connection.dialect)
+        if driver is None or interference_on(connection) is not None:
+            return None
+        state = driver.transaction_status(connection.connection)
+        if state == "autocommit" or (state == "open" and not sees_the_present(connection)):
+            return None
+        for _ in range(_ATTEMPTS):
+            known = self.look()
+            if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
+                return None
+            parts = self.source.parts if self.reserves else ()
+            requests = [IdRequest(part, missing.get(part.key.attribute, 0)) for part in parts]
+            taken = take_ids(connection, requests, known, compared)
+            if taken.holds:
+                if any(map(outgrows, repeat(connection), parts, taken.ids)):
+                    # The next look says so, and no sequence.
+                    continue
+                if indexes is not None:
+                    indexes += compared
+                return {
+                    part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
+                    for part, ids in zip(parts, taken.ids, strict=True)
+                }
+            compared = []
+        return None
+
+    @property
+    def reserves(self) -> bool:
+        """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
+        return self.source.is_reservable and not any(
+            plan is not None and plan.cast_reason for plan in self.plans.values()
+        )
+
+    # Checking
+
+    def required(self) -> tuple[list[str], dict[str, str]]:
+        """The attributes that every row must give a value; and for those of a key what is wrong
+        without one.
+        """
+        found: list[str] = []
+        why: dict[str, str] = {}
+        for table in self.tables:
+            plan = self.plans[table]
+            keys = key_columns(self.mapper, table)
+            for column in plan.columns if plan is not None else ():
+                attribute = column.attribute
+                if attribute is None or attribute == polymorphic_attribute(self.mapper):
+                    continue
+                if column.column in keys:
+                    if self._lacks_source(column.column, table, plan):
+                        found.append(attribute)
+                        why[attribute] = (
+                            "has no value, and nothing fills this column of the key: "
+                            f"{self.source.reason or 'it has no default and no sequence'}"
+                        )
+                elif column.absent is Absent.NULL and not column.column.nullable:
+                    found.append(attribute)
+        return found, why
+
+    def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
+        """Whether nothing gives a key column its value but the row."""
+        assert plan is not None
+        if column.default is not None or column.server_default is not None:
+            return False
+        if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
+            return False
+        in_database = plan.facts.columns.get(column.name)
+        if in_database is None or in_database.fills_itself:
+            return False
+        return not any(
+            inherits_key(self.mapper, column, source)
+            for other in self.tables
+            if other is not table
+            for source in key_columns(self.mapper, other)
+        )
+
+    def filled(self, rows: Chunk) -> Chunk:
+        """The rows; of columns, with ``None`` where they have a gap."""
+        return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
+
+    def check(
+        self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+    ) -> tuple[set[str], dict[str, list[Any]]]:
+        """See :func:`~sqla_seqreserve._bulk.checks.check_rows`."""
+        return check_rows(self.mapper, rows, start, required, why, self.kinds())
+
+    def check_alike(
+        self,
+        rows: Chunk,
+        start: int,
+        given: frozenset[str],
+        required: Sequence[str],
+        why: Mapping[str, str],
+    ) -> None:
+        """The same, and refuse rows that give other attributes than the first.
+
+        :raises InvalidRowsError: with every row that is wrong, for whatever reason.
+        """
+        problems = list(unlike(rows, start, given))
+        try:
+            self.check(rows, start, required, why)
+        except InvalidRowsError as error:
+            named = {(problem.index, problem.attribute) for problem in error.problems}
+            problems = [each for each in problems if (each.index, each.attribute) not in named]
+            raise refused(self.mapper, rows, start, [*error.problems, *problems]) from None
+        if problems:
+            bad = len({problem.index for problem in problems})
+            raise InvalidRowsError(
+                f"{self.mapper.class_.__name__}: {bad} of {len(rows)} rows give other attributes "
+                "than row 0, and all must give the same; nothing was written",
+                problems,
+            )
+
+    def kinds(self) -> dict[str, Kind]:
+        """The attributes that cannot hold what stands for a missing value."""
+        return kinds_of(self.plans.values())
