@@ -10,7 +10,7 @@ counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uuid
 
@@ -24,7 +24,9 @@ from .._sqlalchemy.committing import acts_after_insert
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import refusal_between
 from .._sqlalchemy.mapping import result_processor
-from .letters import Letter
+
+if TYPE_CHECKING:
+    from .letters import Letter
 
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "

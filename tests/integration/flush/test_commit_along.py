@@ -599,7 +599,7 @@ def test_a_callback_that_fails_after_the_commit_is_logged(
         raise RuntimeError("callback")
 
     with Session(engine) as session:
-        register(session, prefetch=10).on_flush(fail)
+        register(session, reserve="always").on_flush(fail)
         session.add(Note(words="a"))
         session.commit()
         assert "callback" in caplog.text
