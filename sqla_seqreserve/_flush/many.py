@@ -11,7 +11,7 @@ from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import MODE_OFF, MODE_RESERVE, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
-from .._sqlalchemy.persistence import ROWS_COUNTED
+from .._sqlalchemy.persistence import ROWS_COUNTED, WAY_CHOSEN
 from .settings import Settings
 
 
@@ -56,7 +56,7 @@ class _Writer:
 
     def takes_whole(self, context: Any) -> bool:
         settings = self._current()
-        if settings.mode != "bulk":
+        if settings.mode != "bulk" or context.execution_options.get(WAY_CHOSEN):
             return False
         from .._writers.executemany import pays_whole
 

@@ -58,6 +58,10 @@ _populate: Callable[..., None] = either(_sync, "populate")
 _postfetch: Callable[..., None] = _persistence._postfetch
 
 
+WAY_CHOSEN: Final = "sqla_seqreserve_way_chosen"
+"""An execution option: the flush knows that these rows are for SQLAlchemy to write, and why."""
+
+
 def emit_insert_statements(
     base_mapper: Mapper[Any],
     uow: UOWTransaction,
@@ -71,7 +75,9 @@ def emit_insert_statements(
 
     :param made: what the types' bind processors made of these rows already.
     """
-    options = {} if made is None else {"compiled_cache": compiled_cache(base_mapper, made)}
+    options: dict[str, Any] = {WAY_CHOSEN: True}
+    if made is not None:
+        options["compiled_cache"] = compiled_cache(base_mapper, made)
     owner = base_mapper._sorted_tables.get(table, mapper)
     _emit_insert_statements(base_mapper, uow, owner, table, commands, execution_options=options)
 
