@@ -76,7 +76,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = f"sqla_seqreserve.{module}"
         text = f"# `{name}`\n\n::: {name}\n"
         if module in FIRST:
-            text += f"    options: {{members: [{', '.join(FIRST[module])}]}}\n"
+            names = ", ".join(FIRST[module])
+            text += f"    options: {{members: [{names}], group_by_category: false}}\n"
         for beside in BESIDE.get(module, ()):
             text += f"\n::: sqla_seqreserve.{beside}\n    options: {{show_root_heading: true}}\n"
         files.append(File.generated(config, _page(module), content=text))

@@ -73,8 +73,13 @@ def print_health(
 
 def print_repair(console: Console, report: RepairReport, place: str) -> None:
     """Print a repair: how many moved and by how much, then each; equal refusals as one."""
-    # Columns that share a sequence share its repair.
-    results = list({r.sequence or f"{r.table}.{r.column}": r for r in report.results}.values())
+    # Columns that share a sequence share its repair, which the one that holds most ids explains.
+    shared: dict[str, RepairResult] = {}
+    for result in report.results:
+        key = result.sequence or f"{result.table}.{result.column}"
+        if (result.table_max_id or 0) > (shared.setdefault(key, result).table_max_id or 0):
+            shared[key] = result
+    results = list(shared.values())
     moved = [r for r in results if r.action in ("REPAIRED", "WOULD_REPAIR")]
     refused = [r for r in results if r.action == "NOT_REPAIRABLE"]
     healthy = len(results) - len(moved) - len(refused)

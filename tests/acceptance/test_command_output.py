@@ -233,3 +233,21 @@ def test_what_a_role_lacks_is_said_once(engine: Engine) -> None:
     assert done.returncode == 2
     assert done.stdout.count("UNREADABLE  ") == done.stdout.count("GRANT SELECT ON ") == 1
     assert all(f"t{number}.id" in done.stdout for number in range(9))
+
+
+def test_a_repair_of_a_shared_sequence_names_the_table_that_was_ahead(engine: Engine) -> None:
+    """The line has the largest id that the sequence was moved beyond, and the table that holds it,
+    not whichever of its tables is last.
+    """
+    with engine.begin() as connection:
+        for statement in (
+            "CREATE SEQUENCE shared",
+            "CREATE TABLE a (id bigint PRIMARY KEY DEFAULT nextval('shared'))",
+            "CREATE TABLE b (id bigint PRIMARY KEY DEFAULT nextval('shared'))",
+            "INSERT INTO a VALUES (700)",
+        ):
+            connection.execute(text(statement))
+    done = run("repair", engine.url.render_as_string(hide_password=False))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("REPAIRED")]
+    assert line == "REPAIRED  a.id by shared: from 1 to 700, by 700 ids; largest id 700"
