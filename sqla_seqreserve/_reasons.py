@@ -60,7 +60,10 @@ NOT_COMPARABLE: Final = Reason(
     "nothing can be compared in this transaction",
     "write in a READ COMMITTED transaction, as a role that may INSERT into the whole table",
 )
-IN_PAGES: Final = Reason("SQLAlchemy sends many rows in one statement", _NOTHING)
+IN_PAGES: Final = Reason(
+    "SQLAlchemy sends many rows in one statement",
+    "nothing: SQLAlchemy executes it as it would without register()",
+)
 
 # COMMIT by itself
 

@@ -255,7 +255,7 @@ CHANGES: dict[str, tuple[str, Callable[[Session], None], Callable[[Engine], None
         setting(note="changed"),
         parameters_changed,
     ),
-    "SQLAlchemy sends many rows in one statement": ("psycopg2", link, None),
+    "SQLAlchemy sends many rows in one statement": ("psycopg2", link, parameters_changed),
     "SQLAlchemy compares each version by itself": ("asyncpg", delete_counted, None),
 }
 LATE = "the session was registered within its transaction"
