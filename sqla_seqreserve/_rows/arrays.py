@@ -143,6 +143,7 @@ def distinguished(
     :param element: the type of the parameter, as SQL.
     :param column: the name of the type of the column that it is compared with.
     """
+    values = _unwrapped(values)
     kind = next((type(value) for value in values if value is not None), None)
     if "(" in element and not (kind is str and column in _TEXTS):
         # Two may be rounded to the same.
