@@ -222,6 +222,7 @@ def test_every_extra_is_tried_and_in_the_readme() -> None:
     assert EXTRAS.keys() - listed == set()
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("extra", ALONE)
 def test_an_extra_alone_is_enough(
     extra: str, distributions: dict[str, Path], tmp_path: Path
