@@ -192,7 +192,8 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     if driver is None or not driver.takes_scripts:
         return False
     returns = bool(context.compiled.effective_returning)
-    if returns and not driver.scripts_return:
+    # An asynchronous cursor of SQLAlchemy's has fetched all rows when it has executed a statement.
+    if returns and (not driver.scripts_return or context.dialect.is_async):
         return False
     if fewest is not None:
         return len(context.parameters) >= fewest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Final
 
-from fixtures.sides import SYNC_DRIVERS, Way, refusal
+from fixtures.sides import DRIVERS, Way, refusal
 from fuzz.harness import Case, Harness
 from sqlalchemy import (
     Column,
@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 __all__ = ["ACTS", "MANY_DRIVERS", "WAYS", "ManyHarness"]
 
-MANY_DRIVERS: Final = (*SYNC_DRIVERS, "asyncpg")
+MANY_DRIVERS: Final = DRIVERS
 STYLES: Final = {"UTC": ("ISO, MDY", "postgres"), "America/New_York": ("SQL, DMY", "sql_standard")}
 
 

@@ -27,7 +27,7 @@ from sqlalchemy.orm import (
     selectinload,
 )
 
-DRIVERS = (*SYNC_DRIVERS, "asyncpg")
+DRIVERS = (*SYNC_DRIVERS, *ASYNC_DRIVERS)
 FORCED = Way("from one row", {"copy_min_rows": 1})
 DEFAULT = Way("default settings")
 

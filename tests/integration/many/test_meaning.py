@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fixtures.sides import SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
+from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
 from sqlalchemy import (
     ARRAY,
     Interval,
@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.util import await_only
 
-DRIVERS = (*SYNC_DRIVERS, "asyncpg")
+DRIVERS = (*SYNC_DRIVERS, *ASYNC_DRIVERS)
 EVERY = pytest.mark.parametrize("driver", DRIVERS)
 FORCED = Way("from one row", {"copy_min_rows": 1})
 

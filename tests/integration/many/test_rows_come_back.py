@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fixtures.sides import SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
+from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
 from sqlalchemy import (
     Computed,
     Engine,
@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqla_seqreserve import register
 from sqla_seqreserve.testing import round_trips
 
-DRIVERS = (*SYNC_DRIVERS, "asyncpg")
+DRIVERS = (*SYNC_DRIVERS, *ASYNC_DRIVERS)
 MANY = 60
 EVERY = pytest.mark.parametrize("driver", DRIVERS)
 WAYS = pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fixtures.sides import SYNC_DRIVERS, Side, Way, both, told_and_left
+from fixtures.sides import DRIVERS, Side, Way, both, told_and_left
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -75,7 +75,7 @@ class Item(Base):
         locals()[name] = mapped_column(type_, nullable=True)
 
 
-@pytest.mark.parametrize("driver", [*SYNC_DRIVERS, "asyncpg"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_each_type(twin_urls: tuple[str, str], driver: str) -> None:
     """The rows are plain SQLAlchemy's, and one statement wrote those of each flush."""
 
