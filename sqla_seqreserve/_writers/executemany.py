@@ -25,6 +25,7 @@ from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
+from .._ids.server import server_of
 from .._reasons import Reason
 from .._rows import reasons as of_rows
 from .._rows.arrays import ArrayText, array_text, distinguished
@@ -77,7 +78,7 @@ def write_many(
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(context.dialect.driver)
-    elsewhere = execution_elsewhere(context.dialect)
+    elsewhere = execution_elsewhere(context.dialect) or server_of(connection).reason
     if elsewhere is not None:
         return elsewhere
     rows = len(parameters)
@@ -190,6 +191,8 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     """
     driver = driver_on(context.root_connection)
     if driver is None or not driver.takes_scripts:
+        return False
+    if server_of(context.root_connection).reason is not None:
         return False
     returns = bool(context.compiled.effective_returning)
     # An asynchronous cursor of SQLAlchemy's has fetched all rows when it has executed a statement.
