@@ -25,10 +25,20 @@ class _Bits:
         return None
 
     def text(self, column: CopyColumn) -> Encode | None:
-        return bits_encoder(column, column.type) if isinstance(column.type, BIT) else None
+        if not isinstance(column.type, BIT) or _is_left_to_asyncpg(column):
+            return None
+        return bits_encoder(column, column.type)
 
 
 CODEC: Final = _Bits()
+
+
+def _is_left_to_asyncpg(column: CopyColumn) -> bool:
+    """Whether asyncpg is given the text, which it refuses: SQLAlchemy before 2.1 makes no bits of
+    it.
+    """
+    dialect = column.dialect
+    return dialect.driver == "asyncpg" and column.type.bind_processor(dialect) is None
 
 
 def bits_encoder(column: CopyColumn, bit: Any) -> Encode | None:
