@@ -70,7 +70,7 @@ ALONE = {
     "web": "from sqla_seqreserve.web import health_app, system_router",
 }
 NEEDS_A_COMPILER = {"psycopg2"}
-FOR_THIS_PROJECT = {"agents", "dev", "docs", "lint", "test", "types"}
+FOR_THIS_PROJECT = {"agents", "dev", "docs", "lint", "test", "types", "zoo"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
