@@ -65,7 +65,9 @@ def doubled(session: Session, count: int) -> Book:
 
 def still_used(session: Session, count: int) -> Shelf:
     """A deleted object is what others refer to."""
-    session.get_one(Book, MANY).shelf_id = count // 2 + 1
+    book = session.get(Book, MANY)
+    assert book is not None
+    book.shelf_id = count // 2 + 1
     session.flush()
     found = list(session.scalars(select(Shelf).order_by(Shelf.id).limit(count)))
     for shelf in found:

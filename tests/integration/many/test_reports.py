@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqla_seqreserve import FlushReport, register
+from sqla_seqreserve._sqlalchemy.persistence import IN_ORDER
 from sqla_seqreserve.metrics import LibraryMetrics
 from sqla_seqreserve.testing import round_trips
 
@@ -169,6 +170,8 @@ def everything(count: int) -> Act:
 @DRIVERS
 def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str) -> None:
     """Changed and deleted objects, and added and removed links, are written as one statement."""
+    if driver == "psycopg2" and not IN_ORDER:
+        pytest.skip("the pages of SQLAlchemy before 2.0.10 are its own")
     _, updated, linked, unlinked, deleted = run(tables.url, driver, everything(MANY))
     assert lines(updated) == {("Node", "update", MANY, "copy", None)}
     assert lines(linked) == {("links", "link", MANY, "copy", None)}
