@@ -347,8 +347,6 @@ class FlushRun:
             raise
         if only is not None:
             self.tally.committed = only.settle()
-        self._written.append(pending)
-        self._whole.append(pending)
         if self.tally.is_told:
             seconds = time.perf_counter() - started
             if way.plain is not None:
@@ -365,14 +363,14 @@ class FlushRun:
         """SQLAlchemy sorts new objects by ``add()``, for their own order it has from the circle:
         where that was taken out, one generation is saved after the other.
         """
-        if self.taken_out is None or any(state.key is not None for state in states):
-            save_obj(base_mapper, states, uow)
-            return
-        for _, group in groupby(self.keys.in_order(states), self.keys.generation):
-            alike = list(group)
-            save_in_order(base_mapper, alike, uow)
-            self.numbered(alike)
-            self._whole.append(alike)
+        save, parts = save_obj, [states]
+        if self.taken_out is not None and all(state.key is None for state in states):
+            generations = groupby(self.keys.in_order(states), self.keys.generation)
+            save, parts = save_in_order, [list(group) for _, group in generations]
+        for part in parts:
+            save(base_mapper, part, uow)
+            self._written.append(part)
+            self._whole.append(part)
 
     # Reporting
 
