@@ -27,7 +27,7 @@ from .._ids.catalogue import TableFacts, TableName
 from .._ids.keys import generated_key, lacks_key
 from .._ids.server import server_kind, server_of
 from .._reasons import Reason
-from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
+from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.mapping import watches_insert
@@ -44,8 +44,6 @@ FEWEST: Final = 8
 
 _FEWEST_SPREAD: Final = 50
 """The same where they go to many shards: a COPY goes from one to the next."""
-
-_NO_WISHES: Final = Wishes()
 
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 """From how many rows one INSERT may change so many shards at once that it is to be weighed; where
@@ -204,7 +202,7 @@ def chosen_route(
     distance: Distance,
     *,
     begun: bool,
-    wishes: Wishes = _NO_WISHES,
+    wishes: Wishes = NO_WISHES,
 ) -> Route:
     """The cheapest way of a flush, by about the distance: an application's flushes are
     alike, and weighed once.

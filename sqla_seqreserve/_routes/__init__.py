@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .choice import Costs, Pending, Route, Wishes, choose, copy_crossover
+from .choice import NO_WISHES, Costs, Pending, Route, Wishes, choose, copy_crossover
 from .distance import Distance
 
-__all__ = ["Costs", "Distance", "Pending", "Route", "Wishes", "choose", "copy_crossover"]
+__all__ = [
+    "NO_WISHES",
+    "Costs",
+    "Distance",
+    "Pending",
+    "Route",
+    "Wishes",
+    "choose",
+    "copy_crossover",
+]
