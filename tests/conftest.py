@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.run_names",
     "fixtures.bulk_keys",
     "fixtures.cluster",
+    "fixtures.heard",
     "fixtures.pairs",
     "fixtures.portfolio_database",
     "fixtures.pgbouncer",
