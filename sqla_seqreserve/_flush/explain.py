@@ -18,6 +18,7 @@ from .._database import database_of
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.reserve import hindrance
 from .._ids.server import server_of
 from .._reasons import Reason
 from .._rows import reasons as of_rows
@@ -32,7 +33,6 @@ from .routing import (
     copy_from,
     copy_way,
     hierarchy_reason,
-    hindrance,
     is_distributed,
     plain_tables,
 )
