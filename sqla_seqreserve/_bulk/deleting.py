@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy import delete as core_delete
 from sqlalchemy.orm import Mapper, Session
 
+from .. import _reasons as why
 from .._ids import catalogue
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -156,7 +156,7 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
 def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> Reason | None:
     for plan in tables.values():
         if "delete" in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-            return of_rows.watched_statement(plan.facts.name, "DELETE")
+            return why.watched_statement(plan.facts.name, "DELETE")
     return None
 
 

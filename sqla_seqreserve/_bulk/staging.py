@@ -103,8 +103,8 @@ class Staging:
         if self.by_copy:
             division = division or divide(self.plan, rows, self.connection)
             casts = are_cast(self.plan, division)
-            for batch in division.batches:
-                if casts or batch.copy_reason is not None:
+            for batch in () if casts else division.batches:
+                if batch.copy_reason is not None:
                     continue
                 self._copy(
                     CopyRows(
@@ -115,9 +115,7 @@ class Staging:
                         progress.in_copy if progress is not None else None,
                     )
                 )
-            refused = [b.positions for b in division.batches if casts or b.copy_reason]
-            refused += division.elsewhere.values()
-            rest = sorted(position for found in refused for position in found)
+            rest = rest if casts else sorted(division.by_insert())
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:

@@ -12,10 +12,10 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, text
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
+from .. import _reasons as why
 from .._ids import catalogue
 from .._ids.catalogue import quoted
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
@@ -73,7 +73,7 @@ class Target:
         """
         for plan in self.plans.values():
             if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-                return of_rows.watched_statement(plan.facts.name, kind.upper())
+                return why.watched_statement(plan.facts.name, kind.upper())
         return None
 
     @property

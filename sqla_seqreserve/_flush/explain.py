@@ -21,7 +21,6 @@ from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.reserve import hindrance
 from .._ids.server import server_of
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
@@ -365,5 +364,5 @@ def _mapper_reason(mapper: Mapper[Any]) -> Reason | None:
     if mapper.version_id_col is not None and mapper.version_id_generator is False:
         return why.VERSION_BY_DATABASE
     if returns_each_update(mapper):
-        return of_rows.VALUES_COME_BACK
+        return why.VALUES_COME_BACK
     return None
