@@ -107,6 +107,7 @@ class ClassTables:
 
         found = take_until_held(connection, look)
         if found is None:
+            self.look()
             return None
         wanted, taken = found
         if indexes is not None:

@@ -61,8 +61,6 @@ def delete_rows(
     if first is None:
         return Deleted()
     pinned = whole.pin() is not None
-    if not pinned:
-        whole.look()
     target = Target(whole, "bulk_delete()")
     tables = tables_of(connection, target)
     why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")

@@ -87,8 +87,6 @@ def update_rows(
     if first is None:
         return Updated()
     pinned = whole.pin() is not None
-    if not pinned:
-        whole.look()
     target = Target(whole, "bulk_update()")
     first = whole.filled(first)
     given = given_by(first)

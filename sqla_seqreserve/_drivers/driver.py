@@ -241,9 +241,6 @@ class Driver(Protocol):
 
         :param types: of the columns behind the first two, which are whole numbers: names as in
             ``pg_type``, for a driver that is not told by the server.
-        :param types: of the columns behind the first two, which are whole numbers: names as in
-            ``pg_type``, for drivers that are not told by the server.
-
         :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
         """
 
