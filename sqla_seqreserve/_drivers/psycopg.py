@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Dialect
 
 from .._reasons import Reason
+from .._routes import Work
 from .._sqlalchemy.engine import await_driver, driver_cursor
 from .driver import (
     CommitAlong,
@@ -39,15 +40,16 @@ class _Psycopg(Wrappable):
     returns_each = True
     times_begin = True
     lock_round_trips = 0
-
-    copy_start = 300.0
-    copy_row = 3.0
-    insert_row = 26.0
-    numbered_row = 46.0
     executes_each = False
-    executed_row = 20.0
-    statement = 150.0
-    reservation = 230.0
+    work = Work(
+        copy_start=300.0,
+        copy_row=3.0,
+        insert_row=26.0,
+        numbered_row=46.0,
+        executed_row=20.0,
+        statement=150.0,
+        reservation=230.0,
+    )
 
     def __init__(self, own: Any) -> None:
         self._has = own.has

@@ -203,7 +203,7 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
 
 
 def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:
-    spared = driver.executed_row - _ARRAY_ROW
+    spared = driver.work.executed_row - _ARRAY_ROW
     trips = rows - 1 if driver.executes_each else 0
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
