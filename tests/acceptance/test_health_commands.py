@@ -48,7 +48,7 @@ def import_up_to(engine: Engine, top: int) -> None:
         connection.execute(text("INSERT INTO thing VALUES (:top)"), {"top": top})
 
 
-def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sqla_seqreserve", *arguments],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_health_of_an_application_s_models(
         "SQLA_SEQRESERVE_URL": database_url,
         "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), os.getcwd()])),
     }
-    found = process("health", "shop_models:Base", "--json", cwd=tmp_path, env=environment)
+    found = in_a_process("health", "shop_models:Base", "--json", cwd=tmp_path, env=environment)
     assert found.returncode == 1, found.stderr
     (entry,) = json.loads(found.stdout)["sequences"]
     assert (entry["table"], entry["gap"], entry["severity"]) == ("thing", 40, "MEDIUM")
@@ -274,7 +274,7 @@ def test_watch_serves_metrics(
         import_up_to(things, 40)
         wait_until(lambda: exposed(f"seqreserve_sequence_gap{labels} 40.0"), "the gap")
         assert exposed(f"seqreserve_sequence_healthy{labels} 0.0")
-        second = process(*arguments)
+        second = in_a_process(*arguments)
         assert second.returncode == 2
         assert second.stderr.startswith(f"error: --metrics-port {port}: ")
     finally:
