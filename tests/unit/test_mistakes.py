@@ -156,8 +156,6 @@ def test_a_second_set_of_metrics(kind: Any) -> None:
     assert sorted(metric.name for metric in registry.collect()) == before
     if isinstance(first, LibraryMetrics):
         first.close()
-    if isinstance(first, LibraryMetrics):
-        first.close()
 
 
 def test_what_is_wrong_with_a_row_is_named_without_a_dash() -> None:
