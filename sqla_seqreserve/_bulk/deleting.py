@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Table, and_, func, select
 from sqlalchemy import delete as core_delete
 from sqlalchemy.orm import Mapper, Session
 
-from .. import _reasons as why
 from .._ids import catalogue
 from .._reasons import Reason
 from .._rows.plan import InsertPlan, insert_plan
@@ -28,7 +27,7 @@ from .matching import Matching
 from .row_by_row import execute_singly
 from .rows import STREAMED, Chunk, within
 from .sending import send
-from .target import Target
+from .target import Target, row_by_row_reason
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +66,7 @@ def delete_rows(
     whole.check(first, 0, whole.attributes, why)
     staged = target.staged(whole.attributes, {})
     interference = interference_on(connection)
-    reason = interference or _row_by_row_reason(tables)
+    reason = interference or row_by_row_reason(tables.values(), "delete")
 
     def write(source: Source, total: int, _: object) -> Deleted:
         plans = {item.attribute: item for item in source.plan.columns}
@@ -149,13 +148,6 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
             raise ConfigurationError(f"The database has no table {name}")
         found[table] = insert_plan(owner, table, facts, connection.dialect)
     return dict(reversed(found.items()))
-
-
-def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> Reason | None:
-    for plan in tables.values():
-        if "delete" in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-            return why.watched_statement(plan.facts.name, "DELETE")
-    return None
 
 
 def delete_found(
