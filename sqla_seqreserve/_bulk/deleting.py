@@ -25,7 +25,7 @@ from .class_tables import ClassTables
 from .given import Source, named
 from .matching import Matching
 from .row_by_row import execute_singly
-from .rows import STREAMED, Chunk, within
+from .rows import STREAMED, Chunk, check_chunk_rows, within
 from .sending import send
 from .target import Target, row_by_row_reason
 
@@ -95,8 +95,7 @@ def delete_rows(
 
 def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[Chunk]:
     """The keys as rows of the key's attributes, chunk by chunk."""
-    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
-        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
+    check_chunk_rows(chunk_rows)
     if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
         raise ConfigurationError(
             "keys must be an iterable of keys, a tuple for one of several columns, found "

@@ -196,8 +196,8 @@ class _Changes:
         """Why no rows of the session travel together."""
         if context.dialect.name != "postgresql":
             return why.not_postgresql(context.dialect.name)
-        if self._settings.mode != "bulk":
-            return why.MODE_OFF if self._settings.mode == "off" else why.MODE_RESERVE
+        if self._settings.mode_reason is not None:
+            return self._settings.mode_reason
         if driver_on(context.root_connection) is None:
             return why.no_fast_path(context.dialect.driver)
         return None

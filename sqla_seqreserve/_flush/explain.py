@@ -348,8 +348,8 @@ def _reason_of_many(
     connection: Connection, settings: Settings, held: Reason | None
 ) -> Reason | None:
     """Why no rows travel together on a connection."""
-    if settings.mode != "bulk":
-        return why.MODE_OFF if settings.mode == "off" else why.MODE_RESERVE
+    if settings.mode_reason is not None:
+        return settings.mode_reason
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(connection.dialect.driver)
