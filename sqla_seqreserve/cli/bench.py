@@ -1,4 +1,4 @@
-"""``sqla-seqreserve bench``: measure this package beside plain SQLAlchemy and others, on this machine."""
+"""``sqla-seqreserve bench``: this package beside plain SQLAlchemy and others, on this machine."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def bench(
         bool,
         typer.Option(
             "--glance",
-            help="Registered, plain, and SQLAlchemy's bulk INSERT at 1, 50 and 5,000 objects, near and "
-            "far: a minute. --chart draws the picture of the README.",
+            help="Registered, plain, and SQLAlchemy's bulk INSERT at 1, 50 and 5,000 objects, near "
+            "and far: a minute. --chart draws the picture of the README.",
         ),
     ] = False,
     related: Annotated[
