@@ -73,7 +73,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of reference, the changelog and the charts to what was found in the guides' folder."""
+    """Add the reference, the changelog and the charts to what was found in the guides' folder."""
     for module in MODULES:
         name = f"sqla_seqreserve.{module}"
         text = f"# `{name}`\n\n::: {name}\n"
