@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,8 @@ from sqlalchemy import make_url
 from sqla_seqreserve.bench import (
     DRIVERS,
     WORKS,
+    Grid,
+    GridPoint,
     Place,
     Result,
     Work,
@@ -26,6 +28,7 @@ from sqla_seqreserve.bench import (
     run_grid,
     run_work,
 )
+from sqla_seqreserve.bench.changed import CHANGED_OBJECTS, changed_points, draw_changed
 from sqla_seqreserve.bench.chart import FORMATS, draw_chart
 from sqla_seqreserve.bench.glance import OBJECTS, draw_glance, glance_of, glance_points
 from sqla_seqreserve.bench.grid import ROWS
@@ -102,7 +105,8 @@ def bench(
         bool,
         typer.Option(
             "--changed",
-            help="With --grid: the flush of objects that were loaded and changed, not of new ones.",
+            help="With --grid or --glance: the flush of objects that were loaded and changed, not "
+            "of new ones; the glance is then of 1,000 objects on each driver.",
         ),
     ] = False,
     quick: Annotated[
@@ -145,7 +149,7 @@ def bench(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Measure the grid, the glance and the works in one run, and draw the three "
+            help="Measure the grid, the glance and the works in one run, and draw the four "
             "pictures of the documentation into this folder: half an hour.",
             show_default=False,
         ),
@@ -194,9 +198,26 @@ def bench(
                 json_=json_,
             )
             return
-        if related or changed:
+        if related or (changed and not glance):
             option = "--related" if related else "--changed"
-            raise ConfigurationError(f"{option}: it goes with --grid only")
+            goes_with = "--grid" if related else "--grid or --glance"
+            raise ConfigurationError(f"{option}: it goes with {goes_with} only")
+        if glance and changed:
+            if only or way or large:
+                raise ConfigurationError("--glance: it goes with neither --only, --way nor --large")
+            size = min(objects or CHANGED_OBJECTS, CHANGED_OBJECTS)
+            points = changed_points(_drivers(driver or [], url, True), size)
+            _measure_points(
+                url,
+                points,
+                rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS),
+                "changed",
+                aside,
+                chart,
+                draw_changed,
+                json_=json_,
+            )
+            return
         if glance:
             if only or way or large or len(drivers) > 1:
                 raise ConfigurationError(
@@ -333,6 +354,20 @@ def _measure_grid(
     most = objects or (_QUICK_OBJECTS if quick else max(ROWS))
     points = grid_points(drivers, rows=[rows for rows in ROWS if rows <= most])
     rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
+    _measure_points(url, points, rounds, kind, aside, chart, draw_heat_map, json_=json_)
+
+
+def _measure_points(
+    url: str | None,
+    points: Sequence[GridPoint],
+    rounds: int,
+    kind: Kind,
+    aside: Console,
+    chart: Path | None,
+    draw: Callable[[Grid, Mapping[str, str], Path], None],
+    *,
+    json_: bool,
+) -> None:
     with open_place(url) as place, steps(aside, len(points) * (rounds + 1)) as step:
         machine = describe_machine(place.engine)
         found = run_grid(place, points, rounds=rounds, kind=kind, step=step)
@@ -344,7 +379,7 @@ def _measure_grid(
         for table in grid_tables(found):
             out.print(table)
     if chart is not None:
-        draw_heat_map(found, machine, chart)
+        draw(found, machine, chart)
         aside.print(f"drawn: {chart}", markup=False, highlight=False)
 
 
@@ -368,6 +403,9 @@ def _measure_pictures(
         machine = describe_machine(place.engine)
         with steps(aside, len(points) * (of_grid + 1)) as step:
             grid = run_grid(place, points, rounds=of_grid, with_bulk=of_glance, step=step)
+        points = changed_points(drivers, min(most or CHANGED_OBJECTS, CHANGED_OBJECTS))
+        with steps(aside, len(points) * (of_grid + 1)) as step:
+            changed = run_grid(place, points, rounds=of_grid, kind="changed", step=step)
         results = _run(works, [place], aside)
-    for file in Pictures(machine, drivers[0], grid, results).draw(folder):
+    for file in Pictures(machine, drivers[0], grid, changed, results).draw(folder):
         aside.print(f"written: {file}", markup=False, highlight=False)

@@ -209,6 +209,25 @@ def numbers(file: Path, pattern: str) -> set[str]:
     return {text for text in texts if re.fullmatch(pattern, text)}
 
 
+def test_the_glance_of_changed_objects(postgres_url: str, tmp_path: Path) -> None:
+    """Each driver near and far, and one picture with the ratios that were measured."""
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "changed.svg"
+
+    done = bench(postgres_url, "--glance", "--changed", "--json", "--chart", str(file))
+
+    assert done.exit_code == 0, done.output
+    grid = json.loads(done.stdout)["grid"]
+    assert grid["kind"] == "changed"
+    assert [(c["driver"], c["round_trip_ms"], c["rows"]) for c in grid["cells"]] == [
+        (driver, away, 12) for driver in DRIVERS for away in (0, 1)
+    ]
+    shown = {
+        f"{c['ratio']:.2f}x" if c["ratio"] < 2 else f"{c['ratio']:.1f}x" for c in grid["cells"]
+    }
+    assert shown <= numbers(file, r"\d+\.\d{1,2}x")
+
+
 def test_one_run_feeds_all_pictures(postgres_url: str, tmp_path: Path) -> None:
     """The glance shows figures of the grid, and no picture measures what another one does."""
     pytest.importorskip("matplotlib")
@@ -217,6 +236,7 @@ def test_one_run_feeds_all_pictures(postgres_url: str, tmp_path: Path) -> None:
 
     assert done.exit_code == 0, done.output
     assert {path.name for path in tmp_path.iterdir()} == {
+        "changed.svg",
         "glance.svg",
         "grid.svg",
         "speed.svg",
