@@ -38,8 +38,8 @@ SubscriberOption = Annotated[
     bool,
     typer.Option(
         "--subscriber",
-        help="This server is a logical subscriber: that sequences are behind tables which replication "
-        "fills is no fault.",
+        help="This server is a logical subscriber: sequences may be behind tables that "
+        "replication fills.",
     ),
 ]
 AlertUsedOption = Annotated[

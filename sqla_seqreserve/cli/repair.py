@@ -34,9 +34,7 @@ def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
-    headroom: Annotated[
-        int, typer.Option(min=0, help="Ids to skip beyond the largest one.")
-    ] = 0,
+    headroom: Annotated[int, typer.Option(min=0, help="Ids to skip beyond the largest one.")] = 0,
     lock_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds to wait for each table and each sequence.")
     ] = 5.0,
