@@ -22,7 +22,6 @@ from sqlalchemy.sql import ClauseElement
 
 from .. import _reasons as why
 from .._reasons import Reason
-from . import reasons as of_rows
 from .codecs import Codec, is_utc, naive_utc, value_table
 from .defaults import DefaultContext, FilledValues, Missing
 from .encoded import ReadyMade
@@ -74,6 +73,14 @@ class Division:
     batches: list[Batch] = field(default_factory=list)
     elsewhere: dict[Reason, list[int]] = field(default_factory=dict)
 
+    def by_insert(self) -> dict[int, Reason]:
+        """The positions of the rows that COPY does not write, each with the reason."""
+        parts = [
+            *self.elsewhere.items(),
+            *((each.copy_reason, each.positions) for each in self.batches),
+        ]
+        return {position: reason for reason, found in parts if reason for position in found}
+
 
 def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:
     """Positions that are divided among parts, in their order: runs of positions that one part has,
@@ -114,7 +121,7 @@ def divide(
         len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
     ):
         # SQLAlchemy writes them in several statements, and each may look at those before.
-        reason = of_rows.context_default(plan.context_default)
+        reason = why.context_default(plan.context_default)
         division.elsewhere[reason] = list(range(len(rows)))
         return division
     kinds: Iterable[Sequence[int]] = groups.values()
@@ -124,7 +131,7 @@ def divide(
     for positions in kinds:
         # Before any default is computed, for who writes the row will compute it.
         if len(positions) < fewest:
-            elsewhere.setdefault(of_rows.FEW_OF_THEIR_KIND, []).extend(positions)
+            elsewhere.setdefault(why.FEW_OF_THEIR_KIND, []).extend(positions)
             continue
         whole = len(positions) == len(rows)
         chosen = [
@@ -191,14 +198,14 @@ def _collect(
         types = set(map(type, values))
         kinds[id(values)] = values, types
         if any(is_sql(type_) for type_ in types):
-            reason = of_rows.sql_expression(attribute)
+            reason = why.sql_expression(attribute)
             for position, value in enumerate(values):
                 if is_sql(type(value)):
                     refused.setdefault(position, reason)
         if type(nothing) in types:
             if absent is Absent.ELSEWHERE:
                 reason = (
-                    of_rows.no_value(attribute)
+                    why.no_value(attribute)
                     if column.column.primary_key
                     else why.sql_default(attribute)
                 )
@@ -266,7 +273,7 @@ def _batch(
             try:
                 processed[index] = ready_made.make(index, plan, values)
             except Exception as error:
-                return of_rows.not_processed(plan.column.name, type(error).__name__)
+                return why.not_processed(plan.column.name, type(error).__name__)
     defaults: dict[str, FilledValues] = {}
     context = DefaultContext(connection, ready, positions, reserved)
     before, ready = ready, context.filled()
@@ -353,7 +360,7 @@ def for_copy(
     exact = found - {NoneType}
     given, adapted = values, exact
     if len(exact) > 1 and not codec.mixes(exact):
-        return of_rows.several_types(name)
+        return why.several_types(name)
     if not exact <= codec.binary:
         converters = {
             type_: convert for type_ in exact if (convert := codec.converter(type_)) is not None
@@ -368,7 +375,7 @@ def for_copy(
     is_text = not exact <= codec.binary
     if is_text and not exact <= codec.text:
         names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return of_rows.unknown_types(name, names, repr(column.type))
+        return why.unknown_types(name, names, repr(column.type))
     if exact and not codec.accepts(values, found):
         if codec.as_utc and is_utc(connection):
             try:
@@ -376,16 +383,16 @@ def for_copy(
                     value if type(value) is not datetime else naive_utc(value) for value in values
                 ]
             except (OverflowError, TypeError, ValueError):
-                return of_rows.not_in_utc(name)
+                return why.not_in_utc(name)
         elif codec.accepts_as_text(values, found):
             is_text = True
         else:
-            return of_rows.cast_or_refused(name)
+            return why.cast_or_refused(name)
     table = value_table(connection.dialect)
     assert table is not None
     if codec.inner is not None:
         adapted = adapted | codec.inner(given)
     other = table.adapted_otherwise(connection, codec, adapted)
     if other is not None:
-        return of_rows.adapted(name, other.__name__)
+        return why.adapted(name, other.__name__)
     return values, is_text or not codec.binary

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Dialect
 
+from .. import _reasons as why
 from .._reasons import Reason
 from ..copy_codecs._codec import Encoding
-from . import reasons as of_rows
 from .codecs import BYTES, ValueTable, value_table
 from .plan import ColumnPlan
 
@@ -85,14 +85,14 @@ class ReadyMade:
         for index, (plan, values) in enumerate(zip(batch.plans, batch.copy_values, strict=True)):
             assert plan.codec is not None
             if index not in self.encoded and not table.writes_as_text(plan.codec, values):
-                return of_rows.not_as_text(plan.column.name)
+                return why.not_as_text(plan.column.name)
         return None
 
 
 def _as_text(plan: ColumnPlan, values: Sequence[Any]) -> Encoded | Reason:
     assert plan.encoding is not None
     if plan.encoding.text is None:
-        return of_rows.refused_by_codec(plan.column.name, "it has no text format")
+        return why.refused_by_codec(plan.column.name, "it has no text format")
     return _encoded(plan, plan.encoding, values, prefers_text=True)
 
 
@@ -115,9 +115,9 @@ def _encoded(
     try:
         found = encode(values)
     except Exception as error:
-        return of_rows.refused_by_codec(plan.column.name, f"{type(error).__name__}: {error}")
+        return why.refused_by_codec(plan.column.name, f"{type(error).__name__}: {error}")
     kind = str if is_text else bytes
     if len(found) != len(values) or not set(map(type, found)) <= {kind, NoneType}:
         what = f"it must return {kind.__name__} or None for each of {len(values)} values"
-        return of_rows.refused_by_codec(plan.column.name, what)
+        return why.refused_by_codec(plan.column.name, what)
     return Encoded(found, is_text)

@@ -22,7 +22,6 @@ from .. import _reasons as why
 from .._ids.keys import KeySequence, may_be_generated
 from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with
-from . import reasons as of_rows
 from .codecs import Codec
 from .defaults import Missing
 from .division import is_plain, is_sql, values_of
@@ -111,7 +110,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
         if types and all(map(is_sql, types)):
-            return of_rows.sql_expression(attribute)
+            return why.sql_expression(attribute)
         if (
             column.absent is Absent.ELSEWHERE
             and not column.column.primary_key
@@ -127,14 +126,14 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
             continue
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
-            several = of_rows.unknown_types(column.column.name, names, repr(column.column.type))
+            several = why.unknown_types(column.column.name, names, repr(column.column.type))
             # Where each value is cast by itself, rows without such a value may still go by COPY.
             if not codec.casts_each or unknown == types:
                 return several
         elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
-            several = of_rows.several_types(column.column.name)
+            several = why.several_types(column.column.name)
     if is_mixed and plan.context_default is not None:
-        return of_rows.context_default(plan.context_default)
+        return why.context_default(plan.context_default)
     # Rows that omit other columns go by a COPY of their own, and may hold other types.
     return several if not gives_some or _was_refused(plan) else None
 
@@ -163,7 +162,7 @@ def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason |
             continue
         values = [value for value in values_of(rows, column.attribute) if is_plain(value)]
         if not _is_the_same(column, values):
-            return of_rows.may_be_cast(column.attribute)
+            return why.may_be_cast(column.attribute)
     return None
 
 
