@@ -87,7 +87,7 @@ def register(
     :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
     :param reserve: when keys are reserved. ``"auto"``: before the first INSERT of a flush where
         that costs less, or where a ``before_insert`` listener could look at them; else the
-        INSERTs bring them back, as they do in stock SQLAlchemy. ``"always"``: before the first
+        INSERTs bring them back, as they do in plain SQLAlchemy. ``"always"``: before the first
         INSERT of every flush. Mode ``"reserve"`` implies it.
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
         ``None``: where it pays on this driver and network; 1: whenever possible.

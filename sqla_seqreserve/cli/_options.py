@@ -38,24 +38,24 @@ SubscriberOption = Annotated[
     bool,
     typer.Option(
         "--subscriber",
-        help="This server is filled by a logical replication: sequences behind the tables that it "
-        "fills are as they should be.",
+        help="This server is a logical subscriber: sequences may be behind tables that "
+        "replication fills.",
     ),
 ]
 AlertUsedOption = Annotated[
     float,
-    typer.Option(help="Percentage of its ids used from which a sequence is near its end."),
+    typer.Option(help="Percentage of used ids from which on a sequence is near its end."),
 ]
 AlertDaysOption = Annotated[
     float,
-    typer.Option(min=0, help="Days until its last id from which a sequence is near its end."),
+    typer.Option(min=0, help="A sequence is near its end if its last id goes within so many days."),
 ]
 StateOption = Annotated[
     Path | None,
     typer.Option(
         "--state",
         dir_okay=False,
-        help="A file that keeps what was seen, to tell by the next checks when ids run out.",
+        help="A file that remembers earlier checks: they show when ids will run out.",
         show_default=False,
     ),
 ]
@@ -63,7 +63,7 @@ AllDatabasesOption = Annotated[
     bool,
     typer.Option(
         "--all-databases",
-        help="Every database of the server that the role may connect to, beside the one named.",
+        help="Also every other database of the server that the role may connect to.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -21,14 +21,14 @@ def demo(
         int,
         typer.Option(
             min=0,
-            help="How many of them are saved by plain SQLAlchemy as well, in rounds of 10 clients.",
+            help="How many clients plain SQLAlchemy saves, too, in rounds of 10.",
         ),
     ] = 30,
     url: Annotated[
         str | None,
         typer.Option(
-            help="A PostgreSQL server to use, with the rights to create databases. Nothing that is "
-            "there is touched. [default: an embedded server; env: SQLA_SEQRESERVE_URL]",
+            help="A PostgreSQL server to use, with the rights to create databases. Existing "
+            "databases are not touched. [default: an embedded server; env: SQLA_SEQRESERVE_URL]",
             show_default=False,
         ),
     ] = None,
@@ -39,8 +39,8 @@ def demo(
         bool,
         typer.Option(
             "--portal",
-            help="Also what each share brought, and what the portal's owners require beside what "
-            "is reached.",
+            help="Also show what each share brought, and the targets of the portal's owners beside "
+            "what was reached.",
         ),
     ] = False,
     serve: Annotated[

@@ -57,7 +57,7 @@ def health(
     ] = HealthFormat.TEXT,
     json_wanted: JsonOption = False,
     only_problems: Annotated[
-        bool, typer.Option("--only-problems", help="Leave out what is well.")
+        bool, typer.Option("--only-problems", help="Show only what is not healthy.")
     ] = False,
     fail_on: Annotated[
         FailOn, typer.Option(help="The mildest verdict that makes the exit code 1.")

@@ -34,9 +34,7 @@ def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
-    headroom: Annotated[
-        int, typer.Option(min=0, help="Values to leave out beyond the largest id.")
-    ] = 0,
+    headroom: Annotated[int, typer.Option(min=0, help="Ids to skip beyond the largest one.")] = 0,
     lock_timeout: Annotated[
         float, typer.Option(min=0.001, help="Seconds to wait for each table and each sequence.")
     ] = 5.0,
@@ -44,8 +42,8 @@ def repair(
         bool,
         typer.Option(
             "--allow-exhaustion",
-            help="Move a sequence beyond a few ids far ahead of all others, too, though it has "
-            "next to nothing left then.",
+            help="Also move a sequence beyond a few ids far ahead of all others, though hardly any "
+            "ids are left then.",
         ),
     ] = False,
     as_json: JsonOption = False,

@@ -32,7 +32,7 @@ def serve(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="A file that keeps what was seen, for the page's charts after a restart.",
+            help="A file that remembers earlier checks, for the page's charts after a restart.",
             show_default=False,
         ),
     ] = None,

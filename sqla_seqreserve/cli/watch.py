@@ -57,7 +57,7 @@ def watch(
     all_databases: AllDatabasesOption = False,
     every: Annotated[str, typer.Option(help="Time between two checks: 30s, 5m, 1h.")] = "5m",
     alert_gap: Annotated[
-        int, typer.Option(min=0, help="Alert when a sequence is behind by more than this.")
+        int, typer.Option(min=0, help="Alert when a sequence is behind by more ids than this.")
     ] = 0,
     alert_used: AlertUsedOption = 80,
     alert_days: AlertDaysOption = 30,
@@ -72,7 +72,7 @@ def watch(
         str | None, typer.Option(help="URL to post the alert to, as JSON.", show_envvar=True)
     ] = None,
     alert_format: Annotated[
-        AlertFormat, typer.Option(help="The shape of an alert; guide operating has them.")
+        AlertFormat, typer.Option(help="The shape of an alert: see guide operating.")
     ] = AlertFormat.JSON,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1.")

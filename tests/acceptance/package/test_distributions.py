@@ -205,13 +205,14 @@ def test_twine_takes_the_distributions(distributions: dict[str, Path], tmp_path:
 
 
 def test_the_version_is_the_changelogs(distributions: dict[str, Path]) -> None:
-    """The topmost heading of the changelog is the version that is built, or says that it is not
-    released.
+    """The topmost heading of the changelog is the version that is built with its date, or says that
+    what follows is not released.
     """
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    [version, *_] = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
+    [heading, *_] = re.findall(r"^## (.+)", changelog, re.MULTILINE)
     built = distributions["wheel"].name.split("-")[1]
-    assert version in {built, "Unreleased"}
+    dated = re.fullmatch(rf"{re.escape(built)} \(\d{{4}}-\d\d-\d\d\)", heading)
+    assert heading == "Unreleased" or dated is not None
 
 
 def test_every_extra_is_tried_and_in_the_readme() -> None:

@@ -285,6 +285,7 @@ def test_what_is_wrong_comes_first(database_url: str, new_page: Any, engine: Eng
         names = page.locator("#sequences tbody th > div:first-child").all_text_contents()
         assert names == ["e_behind", "d_ended", "c_near", "b_warned", "a_fine"]
         expect(page.get_by_role("heading", level=1)).to_have_text("3 sequences need attention")
+        expect(page.locator("#checked")).to_contain_text("2 of 5 healthy")
         expect(page.get_by_role("link", name="JSON")).to_be_visible()
         expect(page.get_by_role("link", name="Prometheus metrics")).to_be_visible()
 
