@@ -51,7 +51,7 @@ class SequenceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column: its type below any domain, and what the database fills in by itself.
+    """One column: its type below any ``domain``, and what the database fills in by itself.
 
     ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
     the type of an array's elements. ``surely_read``: its default gives nothing but a constant or
@@ -73,6 +73,7 @@ class ColumnFacts:
     sequence: SequenceFacts | None
     default: DefaultFacts | None = None
     surely_read: bool = False
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ _FACTS = text(
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
            format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
                AS type_text,
+           CASE WHEN t.typtype = 'd' THEN t.typname::text END AS domain,
            e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
@@ -350,6 +352,7 @@ def _read(
             generated=bool(row.generated),
             fills_itself=row.fills_itself,
             surely_read=row.surely_read,
+            domain=row.domain,
             sequence=SequenceFacts(
                 row.sequence_name,
                 row.sequence_oid,

@@ -166,6 +166,9 @@ _PARAMETERS: Final[Mapping[type, Sequence[int]]] = {
 
 
 class _Asyncpg:
+    # A parameter that INSERT of several rows casts to a domain is text to asyncpg.
+    in_domains = STRINGS - {"citext"}
+
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
         column, name = modelled.column, modelled.column.type_name
