@@ -1,5 +1,5 @@
 """The pages and pictures that do not lie among the guides: one page of reference for each public
-module, and the charts.
+module, the changelog, and the charts.
 
 A hook of MkDocs: nothing is written into the checkout. The build fails if the reference lacks a
 public name.
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 # As the guides name them, for readers of the sources, and as the site has them.
 CHARTS = "../../tests/benchmarks/"
 IMAGES = "images/"
+CHANGES = "changes.md"
 
 # What a user imports, in the order in which they will ask for it.
 MODULES = (
@@ -63,15 +64,16 @@ _documented: set[str] = set()
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages of reference to the navigation."""
+    """Add the pages of reference and the changelog to the navigation."""
     nav: list[Any] = config.nav or []
     nav.append({"Reference": [{f"sqla_seqreserve.{name}": _page(name)} for name in MODULES]})
+    nav.append({"Changes": CHANGES})
     config.nav = nav
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of reference and the charts to what was found in the guides' folder."""
+    """Add the reference, the changelog and the charts to what was found in the guides' folder."""
     for module in MODULES:
         name = f"sqla_seqreserve.{module}"
         text = f"# `{name}`\n\n::: {name}\n"
@@ -81,6 +83,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for beside in BESIDE.get(module, ()):
             text += f"\n::: sqla_seqreserve.{beside}\n    options: {{show_root_heading: true}}\n"
         files.append(File.generated(config, _page(module), content=text))
+    files.append(File.generated(config, CHANGES, abs_src_path=str(ROOT / "CHANGELOG.md")))
     for chart in sorted((ROOT / "tests" / "benchmarks").glob("*.svg")):
         files.append(File.generated(config, IMAGES + chart.name, abs_src_path=str(chart)))
     return files

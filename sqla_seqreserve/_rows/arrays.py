@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from types import NoneType
 from typing import Any, Final
 
@@ -32,10 +33,15 @@ _NAIVE: Final = "TIMESTAMP WITHOUT TIME ZONE"
 
 @dataclass(frozen=True, slots=True)
 class ArrayText:
-    """The text of an array, and the type of its elements as SQL."""
+    """The text of an array, and the type of its elements as SQL.
+
+    :param read_as: the type that each element is cast to once it is taken out: ``unnest()`` would
+        take arrays in an array apart as well.
+    """
 
     text: str
     element: str
+    read_as: str | None = None
 
 
 def array_text(
@@ -48,13 +54,59 @@ def array_text(
 ) -> ArrayText | None:
     """The values as an array; ``None``: it might not mean what they mean one by one.
 
+    :param values: without what the driver wraps around them.
     :param cast: what SQLAlchemy casts each to, as SQL.
     :param driver: what the values are sent by.
     :param stored: the type of the column, as SQL, where there is no cast: of a text, an enum or a
         numeric.
     :param is_alone: a value is assigned to a column, or compared with it, as it is.
     """
-    values = _unwrapped(values)
+    if cast is not None and cast.endswith("[]"):
+        return _of_lists(values, cast, driver)
+    found = _texts(values, cast, driver, stored, is_alone=is_alone)
+    if found is None:
+        return None
+    texts, element = found
+    return ArrayText(_braced(texts), element)
+
+
+def _of_lists(values: Sequence[Any], cast: str, driver: TypeTable) -> ArrayText | None:
+    """Lists without lists in them, each as the text of an array of its own.
+
+    asyncpg is left out, which refuses items by rules of its own, and what psycopg2 makes of a float
+    in a list: a numeric, to which -0.0 is 0.0.
+    """
+    if driver == "asyncpg" or not set(map(type, values)) <= {list, NoneType}:
+        return None
+    items = [item for value in values if value is not None for item in value]
+    if driver == "text" and float in map(type, items):
+        return None
+    found = _texts(items, cast.removesuffix("[]"), driver, None, is_alone=False)
+    if found is None:
+        return None
+    written = iter(found[0])
+    texts = [
+        "NULL" if value is None else _string(_braced(list(islice(written, len(value)))))
+        for value in values
+    ]
+    return ArrayText(_braced(texts), "TEXT", read_as=cast)
+
+
+def _braced(texts: Sequence[str]) -> str:
+    return "{" + ",".join(texts) + "}"
+
+
+def _texts(
+    values: Sequence[Any],
+    cast: str | None,
+    driver: TypeTable,
+    stored: str | None,
+    *,
+    is_alone: bool,
+) -> tuple[list[str], str] | None:
+    """The values as they stand in an array, and the type of its elements; ``None`` and the
+    parameters as for :func:`array_text`.
+    """
     kinds = set(map(type, values))
     has_null = NoneType in kinds
     kinds.discard(NoneType)
@@ -68,7 +120,7 @@ def array_text(
         element = cast or (stored if is_alone else None)
         if element is None or element.endswith("]"):
             return None
-        return ArrayText("{" + ",".join(["NULL"] * len(values)) + "}", element)
+        return ["NULL"] * len(values), element
     [kind] = kinds
     known = _KINDS.get(kind)
     if known is None:
@@ -94,10 +146,8 @@ def array_text(
     if kind is dt.timedelta and driver == "text":
         write = _interval_literal
     if has_null:
-        texts = ["NULL" if value is None else write(value) for value in values]
-    else:
-        texts = list(map(write, values))
-    return ArrayText("{" + ",".join(texts) + "}", element)
+        return ["NULL" if value is None else write(value) for value in values], element
+    return list(map(write, values)), element
 
 
 _TYPED: Final[Mapping[type, str]] = {
@@ -107,9 +157,6 @@ _TYPED: Final[Mapping[type, str]] = {
     float: "DOUBLE PRECISION",
 }
 """What psycopg says that a parameter is."""
-
-_BINARIES: Final = {"psycopg.dbapi20": "obj", "psycopg2.extensions": "adapted"}
-"""Where the drivers' ``Binary`` keeps what it is around."""
 
 
 def _sent_as(kind: type, driver: TypeTable, stored: str | None, *, is_alone: bool) -> str | None:
@@ -123,18 +170,6 @@ def _sent_as(kind: type, driver: TypeTable, stored: str | None, *, is_alone: boo
     return stored if kind in {str, Decimal, int} else None
 
 
-def _unwrapped(values: Sequence[Any]) -> Sequence[Any]:
-    """Bytes, where the driver's ``Binary`` is around them."""
-    kinds = set(map(type, values)) - {NoneType}
-    if len(kinds) != 1:
-        return values
-    [kind] = kinds
-    inside = _BINARIES.get(kind.__module__) if kind.__name__ == "Binary" else None
-    if inside is None:
-        return values
-    return [None if value is None else getattr(value, inside) for value in values]
-
-
 def distinguished(
     values: Sequence[Any], element: str, column: str | None
 ) -> Sequence[Hashable] | None:
@@ -143,8 +178,9 @@ def distinguished(
     :param element: the type of the parameter, as SQL.
     :param column: the name of the type of the column that it is compared with.
     """
-    values = _unwrapped(values)
     kind = next((type(value) for value in values if value is not None), None)
+    if kind is list:
+        return None
     if "(" in element and not (kind is str and column in _TEXTS):
         # Two may be rounded to the same.
         return None
@@ -288,6 +324,6 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     dt.timedelta: _Kind(_interval, _one_of("INTERVAL")),
     float: _Kind(_float, _floats),
     int: _Kind(int.__repr__, _integers),
-    str: _Kind(_string, _one_of("VARCHAR")),
+    str: _Kind(_string, _one_of("VARCHAR", "JSON", "JSONB", "UUID")),
     uuid.UUID: _Kind(str, _one_of("UUID")),
 }

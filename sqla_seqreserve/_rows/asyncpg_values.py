@@ -260,6 +260,14 @@ class _Asyncpg:
                     return type_
         return None
 
+    def unwrapped(
+        self,
+        connection: Connection,  # noqa: ARG002  # the protocol's
+        values: Sequence[Any],
+        cast: str | None,  # noqa: ARG002  # the protocol's
+    ) -> Sequence[Any]:
+        return values
+
 
 TABLE: Final = _Asyncpg()
 

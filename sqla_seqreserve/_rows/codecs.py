@@ -173,6 +173,15 @@ class ValueTable(Protocol):
         does by itself.
         """
 
+    def unwrapped(
+        self, connection: Connection, values: Sequence[Any], cast: str | None
+    ) -> Sequence[Any]:
+        """The values without what the driver, or SQLAlchemy for it, has put around them.
+
+        :param cast: what SQLAlchemy casts each to, as SQL: those that would mean something else to
+            it stay as they are.
+        """
+
 
 _TABLES: Final = {
     "psycopg": "psycopg_values",

@@ -201,6 +201,16 @@ class _Psycopg2:
                 return type_
         return None
 
+    def unwrapped(
+        self,
+        connection: Connection,  # noqa: ARG002  # the protocol's
+        values: Sequence[Any],
+        cast: str | None,  # noqa: ARG002  # the protocol's
+    ) -> Sequence[Any]:
+        if exact_types(values) != {Binary}:
+            return values
+        return [value and value.adapted for value in values]
+
 
 TABLE: Final = _Psycopg2()
 

@@ -186,6 +186,24 @@ class _Psycopg:
                 return next(iter(codec.binary))
         return None
 
+    def unwrapped(
+        self, connection: Connection, values: Sequence[Any], cast: str | None
+    ) -> Sequence[Any]:
+        kinds = exact_types(values)
+        if kinds == {Binary}:
+            return [value and value.obj for value in values]
+        # What is meant by JSON text need not be what stands in it.
+        if kinds != {Jsonb if cast == "JSONB" else Json}:
+            return values
+        [kind] = kinds
+        raw = connection.connection.driver_connection
+        dump = raw.adapters.get_dumper(kind, PyFormat.TEXT)(kind, raw).dump  # type: ignore[union-attr]  # it is connected
+        try:
+            return [value and bytes(dump(value)).decode() for value in values]
+        except Exception:
+            # The application's own function: psycopg calls it again, and raises this.
+            return values
+
 
 TABLE: Final = _Psycopg()
 

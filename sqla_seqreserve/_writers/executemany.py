@@ -62,6 +62,11 @@ _STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varc
 text, and a ``Decimal`` numeric.
 """
 
+_READ: Final = frozenset({"cidr", "inet", "macaddr", "macaddr8", "tsquery", "tsvector"})
+"""Types without a length whose columns read an untyped string as their arrays do. Not on asyncpg,
+which reads most of these itself.
+"""
+
 _ANYTHING: Final = Codec(oid=0)
 
 
@@ -253,18 +258,23 @@ def _arrays(
 ) -> Mapping[str | int, ArrayText] | Reason:
     """A column of values for each placeholder; or why there is none."""
     arrays = {}
-    values_of: dict[str | int, list[Any]] = {}
+    values_of: dict[str | int, Sequence[Any]] = {}
     table = value_table(connection.dialect)
     assert table is not None
     for each in rewriting.many.placeholders:
-        values = values_of[each.key] = [row[each.key] for row in parameters]
-        types = set(map(type, values)) - {type(None)}
+        values: Sequence[Any] = [row[each.key] for row in parameters]
+        types = set(map(type, values))
+        if list in types:
+            types |= {type(item) for value in values if type(value) is list for item in value}
+        types.discard(type(None))
         other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
             return of_rows.adapted(str(each.key), other.__name__)
+        values = values_of[each.key] = table.unwrapped(connection, values, each.cast)
         column = facts.columns.get(rewriting.columns.get(each.key, ""))
         stored = None
-        if column is not None and not types:
+        is_read = driver.types != "asyncpg" and column is not None and column.type_name in _READ
+        if column is not None and (is_read or not types):
             stored = column.type_text
         elif column is not None:
             stored = column.type_text if column.is_enum else _STORED.get(column.type_name)

@@ -218,9 +218,13 @@ def many_statement(
         # The planner sees how long a constant is, and reads a whole table of 50,000 rows, twice,
         # rather than look 2,000 of them up in an index. A subquery keeps the length from it.
         values = [f"(SELECT {value})" for value in values]
+    read = [
+        f"CAST({name} AS {array.read_as}) AS {name}" if array.read_as else name
+        for name, array in zip(names, arrays.values(), strict=True)
+    ]
     sent = (
-        f"SELECT * FROM unnest({', '.join(values)}) WITH ORDINALITY "  # noqa: S608  # as above
-        f"AS {_SENT} ({', '.join([*names, _NUMBER])})"
+        f"SELECT {', '.join([*read, _NUMBER])} FROM unnest({', '.join(values)}) "  # noqa: S608  # as above
+        f"WITH ORDINALITY AS {_SENT} ({', '.join([*names, _NUMBER])})"
     )
     head, condition = rewriting.head, rewriting.condition
     if rewriting.many.kind == "insert":

@@ -63,8 +63,8 @@ def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
         related = grid.kind == "related"
         tables = "parents, children and their children" if related else "independent tables"
         figure.supxlabel(
-            f"how many times as long plain SQLAlchemy takes: {SAVES[grid.kind].title}; medians\n"
-            f"3 tables: {tables}, the rows spread over them; {where(machine)}",
+            f"How many times as long plain SQLAlchemy takes: {SAVES[grid.kind].title}; medians.\n"
+            f"3 tables: {tables}, the rows spread over them.\n{where(machine)}",
             fontsize=8,
         )
         save_picture(figure, file, facecolor=_GROUND)

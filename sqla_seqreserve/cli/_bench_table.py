@@ -10,12 +10,12 @@ from rich.text import Text
 from sqla_seqreserve.bench import Requirement, Result
 
 _CAPTION = (
-    "Ratio of medians, ours = 1: how many times as long the way takes; by round: the median of the "
-    "ratios within each round."
+    "Ratio of medians, sqla-seqreserve = 1: how many times as long the way takes; by round: the "
+    "median of the ratios within each round."
 )
 _CAPTION_OF_TARGETS = (
-    " Required of ours: to be at least so many times as fast as the way, or to take at most so "
-    "many times its time."
+    " Required of sqla-seqreserve: to be at least so many times as fast as the way, or to take at "
+    "most so many times its time."
 )
 
 
@@ -30,7 +30,7 @@ def bench_table(results: Sequence[Result], *, targets: bool = False) -> Table:
     table.add_column("ratio", justify="right")
     table.add_column("by round", justify="right")
     if targets:
-        table.add_column("required of ours", overflow="fold")
+        table.add_column("required", overflow="fold")
     for result in results:
         required = {found.required.against: found for found in result.requirements}
         for number, way in enumerate(result.samples):

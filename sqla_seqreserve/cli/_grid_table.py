@@ -21,7 +21,7 @@ def grid_tables(grid: Grid) -> Iterator[Table]:
             title=f"{driver}: geometric mean {grid.mean(driver):.2f}, "
             f"worst {grid.worst(driver).ratio:.2f}",
             title_justify="left",
-            caption="How many times as long stock takes; below 1 ours is slower.",
+            caption="How many times as long plain SQLAlchemy takes; below 1 registered is slower.",
             caption_justify="left",
         )
         table.add_column("tables", justify="right")
@@ -44,7 +44,7 @@ def grid_tables(grid: Grid) -> Iterator[Table]:
 def glance_table(glance: Glance, driver: str) -> Table:
     """A row for each number of objects and distance."""
     table = Table(
-        title=f"{driver}: add_all() and commit, times as fast as stock SQLAlchemy",
+        title=f"{driver}: add_all() and commit, times as fast as plain SQLAlchemy",
         title_justify="left",
     )
     for heading in ("objects", "away", OURS, BULK_INSERT):

@@ -1,4 +1,4 @@
-"""``sqla-seqreserve bench``: measure ours beside stock SQLAlchemy and others, on this machine."""
+"""``sqla-seqreserve bench``: this package beside plain SQLAlchemy and others, on this machine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def bench(
         bool,
         typer.Option(
             "--grid",
-            help="Ours beside stock only, at every combination of rows, tables, distance and "
+            help="Registered beside plain only, at every combination of rows, tables, distance and "
             "driver: about ten minutes.",
         ),
     ] = False,
@@ -86,8 +86,8 @@ def bench(
         bool,
         typer.Option(
             "--glance",
-            help="Ours, stock and SQLAlchemy's bulk INSERT at 1, 50 and 5,000 objects, near and "
-            "far: a minute. --chart draws the picture of the README.",
+            help="Registered, plain, and SQLAlchemy's bulk INSERT at 1, 50 and 5,000 objects, near "
+            "and far: a minute. --chart draws the picture of the README.",
         ),
     ] = False,
     related: Annotated[
@@ -160,7 +160,7 @@ def bench(
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Measure the speed of writing rows: ours, stock SQLAlchemy's, and others'.
+    """Measure the speed of writing rows: this package, plain SQLAlchemy and others.
 
     Each way writes the same rows, looked at afterwards; all ways take turns, and are compared by
     ratios of medians, because a time says little without its machine.

@@ -9,23 +9,12 @@ import subprocess
 import sys
 
 import pytest
+from fixtures.commands import run_command
 from fixtures.patience import PATIENCE
 from fixtures.run_names import of_this_run
 from sqlalchemy import Engine, text
 
 LONG = "a_table_whose_name_is_as_long_as_postgresql_lets_it_be_and_then"
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as cron and CI do: no terminal, and 80 columns if anybody asks."""
-    return subprocess.run(
-        [sys.executable, "-m", "sqla_seqreserve", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-    )
 
 
 def run_on_a_terminal(*arguments: str) -> str:
@@ -74,7 +63,7 @@ def mixed(engine: Engine) -> Engine:
 
 def test_in_a_pipe_nothing_is_cut(mixed: Engine, database_url: str) -> None:
     """A healthy sequence takes one line; the others give place, values, cause and remedy, whole."""
-    done = run("health", database_url)
+    done = run_command("health", database_url)
 
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -96,7 +85,7 @@ def test_on_a_terminal_no_word_is_cut(mixed: Engine, database_url: str) -> None:
     shown = run_on_a_terminal("health", database_url)
 
     assert all(len(line) <= 80 or " " not in line.strip() for line in shown.splitlines())
-    piped = run("health", database_url).stdout
+    piped = run_command("health", database_url).stdout
     times = re.compile(r"checked \S+ \S+ UTC")
     assert times.sub("", " ".join(shown.split())) == times.sub("", " ".join(piped.split()))
 
@@ -116,7 +105,7 @@ def test_nothing_to_check_is_no_good_news(
         ),
     }[of]
 
-    done = run(command, *arguments)
+    done = run_command(command, *arguments)
 
     assert done.returncode == 2
     assert done.stdout == ""
@@ -129,14 +118,14 @@ def test_a_schema_without_sequences_is_named(engine: Engine, database_url: str) 
     with engine.begin() as connection:
         connection.execute(text("CREATE SCHEMA empty"))
 
-    done = run("health", database_url, "--schema", "empty")
+    done = run_command("health", database_url, "--schema", "empty")
 
     assert (done.returncode, "schema empty" in done.stderr) == (2, True)
 
 
 def test_a_dry_run_begins_with_how_many_and_how_far(mixed: Engine, database_url: str) -> None:
     """The first line sums up; what is exhausted is named as something that no repair can help."""
-    done = run("repair", database_url, "--dry-run")
+    done = run_command("repair", database_url, "--dry-run")
 
     assert done.returncode == 1
     first, *lines = done.stdout.splitlines()
@@ -165,7 +154,7 @@ def test_equal_refusals_are_one(engine: Engine) -> None:
             connection.execute(text(statement))
     try:
         url = engine.url.set(username=reader, password="reader")
-        done = run("repair", url.render_as_string(hide_password=False))
+        done = run_command("repair", url.render_as_string(hide_password=False))
     finally:
         with engine.begin() as connection:
             connection.execute(text(f"DROP OWNED BY {reader}"))
@@ -184,12 +173,12 @@ def test_any_driver_s_url_is_good(driver: str, mixed: Engine) -> None:
     """The application's own URL works, synchronous or not: check, repair and check again."""
     url = mixed.url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
-    assert run("health", url).returncode == 1
-    mended = run("repair", url)
+    assert run_command("health", url).returncode == 1
+    mended = run_command("repair", url)
 
     assert mended.returncode == 1, mended.stderr
     assert mended.stdout.startswith("2 of 4 sequences of ")
-    left = run("health", url).stdout
+    left = run_command("health", url).stdout
     assert ("NEEDS_REPAIR" in left, "EXHAUSTED" in left) == (False, True)
 
 
@@ -211,7 +200,7 @@ def test_the_database_may_be_named_as_elsewhere(how: str, mixed: Engine) -> None
     if how != "SQLA_SEQRESERVE_URL":
         environment["SQLA_SEQRESERVE_URL"] = ""
 
-    done = run("health", *([libpq] if how == "libpq" else []), **environment)
+    done = run_command("health", *([libpq] if how == "libpq" else []), **environment)
 
     assert done.returncode == 1, done.stderr
     assert str(mixed.url.database) in done.stdout.splitlines()[0]
@@ -225,7 +214,7 @@ def test_what_a_role_lacks_is_said_once(engine: Engine) -> None:
         connection.execute(text("CREATE ROLE stranger LOGIN PASSWORD 'stranger'"))
     try:
         url = engine.url.set(username="stranger", password="stranger")
-        done = run("health", url.render_as_string(hide_password=False))
+        done = run_command("health", url.render_as_string(hide_password=False))
     finally:
         with engine.begin() as connection:
             connection.execute(text("DROP ROLE stranger"))
@@ -247,7 +236,7 @@ def test_a_repair_of_a_shared_sequence_names_the_table_that_was_ahead(engine: En
             "INSERT INTO a VALUES (700)",
         ):
             connection.execute(text(statement))
-    done = run("repair", engine.url.render_as_string(hide_password=False))
+    done = run_command("repair", engine.url.render_as_string(hide_password=False))
     assert done.returncode == 0, done.stdout + done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("REPAIRED")]
     assert line == "REPAIRED  a.id by shared: from 1 to 700, by 700 ids; largest id 700"

@@ -28,7 +28,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sqla_seqreserve", "demo", *arguments],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
 
@@ -68,7 +68,7 @@ def test_on_a_slow_machine_only_the_progress_is_added(postgres_server: EmbeddedS
         [sys.executable, "-c", ON_A_SLOW_MACHINE, "demo", *options],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from fixtures.commands import run_command
 from fixtures.patience import PATIENCE, wait_until
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
@@ -47,7 +48,7 @@ def import_up_to(engine: Engine, top: int) -> None:
         connection.execute(text("INSERT INTO thing VALUES (:top)"), {"top": top})
 
 
-def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sqla_seqreserve", *arguments],
         capture_output=True,
@@ -61,40 +62,40 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 def test_repair_leaves_ids_far_ahead_unless_asked(things: Engine, database_url: str) -> None:
     """Ids near the end of their type are named in each output, and passed by --allow-exhaustion."""
     import_up_to(things, 2147483640)
-    kept = command("repair", database_url)
+    kept = run_command("repair", database_url)
     assert kept.returncode == 1
     assert "id 2147483640 of thing.id stands far ahead of the others" in kept.stdout
     (found,) = [
         r["outlying"]
-        for r in json.loads(command("repair", database_url, "--dry-run", "--json").stdout)[
+        for r in json.loads(run_command("repair", database_url, "--dry-run", "--json").stdout)[
             "results"
         ]
         if r["sequence"] == "thing_id_seq"
     ]
     assert (found["first"], found["left"]) == (2147483640, 7)
-    assert command("repair", database_url, "--allow-exhaustion").returncode == 0
+    assert run_command("repair", database_url, "--allow-exhaustion").returncode == 0
 
 
 def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
     """health finds, repair --dry-run tells, repair mends; the exit codes say the same."""
-    assert command("health", database_url).returncode == 0
+    assert run_command("health", database_url).returncode == 0
     import_up_to(things, 40)
-    shown = command("health", database_url)
+    shown = run_command("health", database_url)
     assert shown.returncode == 1
     assert "NEEDS_REPAIR" in shown.stdout
     assert "thing_id_seq" in shown.stdout
     assert shown.stderr == ""
 
-    told = command("repair", database_url, "--dry-run", "--json")
+    told = run_command("repair", database_url, "--dry-run", "--json")
     assert told.returncode == 1
     results = {r["sequence"]: r for r in json.loads(told.stdout)["results"]}
     assert results["thing_id_seq"]["action"] == "WOULD_REPAIR"
     assert results["other.t_id_seq"]["action"] == "HEALTHY"
 
-    mended = command("repair", database_url, "--json")
+    mended = run_command("repair", database_url, "--json")
     assert mended.returncode == 0
     assert json.loads(mended.stdout)["sequences_repaired"] == 1
-    checked = command("health", database_url, "--json")
+    checked = run_command("health", database_url, "--json")
     assert checked.returncode == 0
     assert json.loads(checked.stdout)["overall_health"] == "HEALTHY"
 
@@ -109,7 +110,7 @@ def test_health_of_an_application_s_models(
         "SQLA_SEQRESERVE_URL": database_url,
         "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), os.getcwd()])),
     }
-    found = command("health", "shop_models:Base", "--json", cwd=tmp_path, env=environment)
+    found = in_a_process("health", "shop_models:Base", "--json", cwd=tmp_path, env=environment)
     assert found.returncode == 1, found.stderr
     (entry,) = json.loads(found.stdout)["sequences"]
     assert (entry["table"], entry["gap"], entry["severity"]) == ("thing", 40, "MEDIUM")
@@ -118,12 +119,12 @@ def test_health_of_an_application_s_models(
 def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str) -> None:
     """--schema leaves the rest out; --fail-on says what counts."""
     import_up_to(things, 40)
-    assert command("health", database_url, "--schema", "other").returncode == 0
-    assert command("health", database_url, "--fail-on", "never").returncode == 0
+    assert run_command("health", database_url, "--schema", "other").returncode == 0
+    assert run_command("health", database_url, "--fail-on", "never").returncode == 0
     with things.begin() as connection:
         connection.execute(text("ALTER SEQUENCE other.t_id_seq CYCLE"))
-    assert command("health", database_url, "--schema", "other").returncode == 0
-    warned = command("health", database_url, "--schema", "other", "--fail-on", "warning")
+    assert run_command("health", database_url, "--schema", "other").returncode == 0
+    warned = run_command("health", database_url, "--schema", "other", "--fail-on", "warning")
     assert warned.returncode == 1
 
 
@@ -147,7 +148,7 @@ def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str
 )
 def test_what_cannot_be_told_exits_with_two(arguments: list[str]) -> None:
     """One line on stderr, no traceback, no password, exit code 2."""
-    done = command(*arguments)
+    done = run_command(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -212,7 +213,7 @@ def test_watch_tells_each_change_once_and_ends_on_sigterm(
         wait_until(lambda: "9 ids behind" in log.read_text(), "a gap too small for an alert")
         import_up_to(things, 40)
         wait_until(lambda: len(received) == 1, "the alert")
-        assert command("repair", database_url).returncode == 0
+        assert run_command("repair", database_url).returncode == 0
         wait_until(lambda: len(received) == 2, "the end of the alert")
 
         name = things.url.database
@@ -273,7 +274,7 @@ def test_watch_serves_metrics(
         import_up_to(things, 40)
         wait_until(lambda: exposed(f"seqreserve_sequence_gap{labels} 40.0"), "the gap")
         assert exposed(f"seqreserve_sequence_healthy{labels} 0.0")
-        second = command(*arguments)
+        second = in_a_process(*arguments)
         assert second.returncode == 2
         assert second.stderr.startswith(f"error: --metrics-port {port}: ")
     finally:
@@ -305,13 +306,13 @@ def test_a_sequence_near_its_end_fails_health(engine: Engine, database_url: str)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE thing (id smallserial PRIMARY KEY)"))
         connection.execute(text("SELECT setval('thing_id_seq', 32367)"))
-    shown = command("health", database_url)
+    shown = run_command("health", database_url)
     assert shown.returncode == 1
     assert "98.8% used, 400 ids left" in shown.stdout
     assert "has used 98.8% of its ids, 400 are left (HIGH)" in shown.stdout
-    assert command("health", database_url, "--fail-on", "never").returncode == 0
-    assert command("health", database_url, "--alert-used", "99").returncode == 0
-    assert command("health", database_url, "--alert-used", "0").returncode == 2
+    assert run_command("health", database_url, "--fail-on", "never").returncode == 0
+    assert run_command("health", database_url, "--alert-used", "99").returncode == 0
+    assert run_command("health", database_url, "--alert-used", "0").returncode == 2
 
 
 def test_health_forecasts_from_its_state_file(
@@ -321,20 +322,20 @@ def test_health_forecasts_from_its_state_file(
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE thing (id smallserial PRIMARY KEY)"))
     state = ("--state", str(tmp_path / "state"))
-    assert command("health", database_url, *state).returncode == 0
+    assert run_command("health", database_url, *state).returncode == 0
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO thing SELECT FROM generate_series(1, 5000)"))
-    assert command("health", database_url).returncode == 0
-    found = command("health", database_url, "--json", *state)
+    assert run_command("health", database_url).returncode == 0
+    found = run_command("health", database_url, "--json", *state)
     assert found.returncode == 1
     (entry,) = json.loads(found.stdout)["sequences"]
     # 5,000 in less than an hour count as an hour's.
     assert entry["ids_a_day"] == pytest.approx(120_000)
     assert entry["ids_left"] == 27_767
     assert entry["ends_at"] is not None
-    quiet = command("health", database_url, "--alert-days", "0.1", *state)
+    quiet = run_command("health", database_url, "--alert-days", "0.1", *state)
     assert (quiet.returncode, "27767 ids left, the last on 2" in quiet.stdout) == (0, True)
-    unusable = command("health", database_url, "--state", str(tmp_path))
+    unusable = run_command("health", database_url, "--state", str(tmp_path))
     assert unusable.returncode == 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.commands import run_command
 from fixtures.patience import PATIENCE, wait_until
 from sqlalchemy import Engine, create_engine, make_url, text
 
@@ -20,16 +21,6 @@ KEYS = {
     "database", "host", "port", "schema", "tables", "column", "sequence", "gap", "ids_left",
     "ends_at", "findings",
 }  # fmt: skip
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sqla_seqreserve", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -50,11 +41,11 @@ def mixed(engine: Engine) -> Engine:
 
 def test_problems_alone_worst_first(mixed: Engine, database_url: str) -> None:
     """--only-problems leaves out what is well, in text and JSON; the sums are of all."""
-    lines = run("health", database_url, "--only-problems").stdout.splitlines()
+    lines = run_command("health", database_url, "--only-problems").stdout.splitlines()
     assert lines[0].endswith(": 1 needs repair, 1 has a warning, 1 is healthy")
     verdicts = [line.partition("  ")[0] for line in lines[1:] if not line.startswith(" ")]
     assert verdicts == ["NEEDS_REPAIR", "NEEDS_REPAIR", "WARNING"]
-    found = json.loads(run("health", database_url, "--only-problems", "--json").stdout)
+    found = json.loads(run_command("health", database_url, "--only-problems", "--json").stdout)
     assert [entry["sequence"] for entry in found["sequences"]] == [
         "shared",
         "shared",
@@ -78,7 +69,7 @@ def test_nagios(mixed: Engine, database_url: str, sequences: str, code: int, sta
     with mixed.begin() as connection:
         for statement in sequences.split("; "):
             connection.execute(text(statement))
-    done = run("health", database_url, "--format", "nagios")
+    done = run_command("health", database_url, "--format", "nagios")
     assert (done.returncode, done.stderr) == (code, "")
     line, _, data = done.stdout.rstrip("\n").partition(" | ")
     assert line.startswith(f"SEQUENCES {state} - 3 checked: ")
@@ -94,7 +85,7 @@ def test_nagios(mixed: Engine, database_url: str, sequences: str, code: int, sta
 
 def test_nagios_gets_what_could_not_be_told_as_unknown() -> None:
     """On standard output, with exit code 3 and no password."""
-    done = run("health", "postgresql://u:s3cret@127.0.0.1:1/x", "--format", "nagios")
+    done = run_command("health", "postgresql://u:s3cret@127.0.0.1:1/x", "--format", "nagios")
     assert done.returncode == 3
     assert done.stdout.startswith("SEQUENCES UNKNOWN - ")
     assert "s3cret" not in done.stdout + done.stderr
@@ -102,7 +93,7 @@ def test_nagios_gets_what_could_not_be_told_as_unknown() -> None:
 
 def test_a_textfile_for_prometheus(mixed: Engine, database_url: str) -> None:
     """The gauges as text, each with its database and schema."""
-    done = run("health", database_url, "--format", "prometheus-textfile")
+    done = run_command("health", database_url, "--format", "prometheus-textfile")
     assert done.returncode == 1
     line = (
         f'seqreserve_sequence_ids_left{{column="id",database="{mixed.url.database}",'
@@ -119,7 +110,7 @@ def test_all_databases_of_a_server(mixed: Engine, database_url: str) -> None:
         connection.execute(text(f'CREATE DATABASE "{other}"'))
     try:
         url = make_url(database_url).set(database=other).render_as_string(hide_password=False)
-        done = run("health", url, "--all-databases", "--json")
+        done = run_command("health", url, "--all-databases", "--json")
         assert done.returncode == 1, done.stderr
         found = json.loads(done.stdout)
         names = {place["name"] for place in found["databases"]}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from fixtures.patience import PATIENCE
+from fixtures.commands import run_command
 from typer.main import get_command
 
 from sqla_seqreserve.cli import app
@@ -17,15 +14,7 @@ COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # it
 
 
 def shown(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "sqla_seqreserve", *arguments, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-        env=os.environ | {"COLUMNS": "80", "TERM": "dumb"},
-    )
-    return done.stdout
+    return run_command(*arguments, "--help", TERM="dumb").stdout
 
 
 def squeezed(text: str) -> str:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from fixtures.patience import PATIENCE
+from fixtures.patience import PATIENCE, wait_until
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, text
 
 from sqla_seqreserve.metrics import HealthMetrics, LibraryMetrics
 
 
+@cache
 def printed(command: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "sqla_seqreserve", command],
@@ -59,10 +68,15 @@ def test_the_dashboard_can_be_imported() -> None:
     ]
 
 
-def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    found = shutil.which("promtool")
+def program(name: str) -> str:
+    found = shutil.which(name)
     if found is None:
-        pytest.skip("no promtool: install Debian's package prometheus")
+        pytest.skip(f"no {name}: install Debian's package prometheus")
+    return found
+
+
+def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    found = program("promtool")
     return subprocess.run(
         [found, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -121,3 +135,90 @@ def test_a_rule_fires_when_it_should(rule: str, tmp_path: Path) -> None:
         )
         done = promtool("test", "rules", "test.yml", cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def running(*command: str) -> Iterator[None]:
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answer(port: int, path: str, **parameters: str) -> Any:
+    """The data of a Prometheus' answer; None while it does not answer yet."""
+    try:
+        said = httpx.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=parameters, timeout=5)
+    except httpx.TransportError:
+        return None
+    assert said.status_code != 400, said.text
+    return said.json()["data"] if said.status_code == 200 else None
+
+
+def test_a_prometheus_alerts_and_answers_the_dashboard(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """A real one loads the rules without an error, scrapes a watch, fires for the sequence that is
+    behind and for no other, and understands each query of the dashboard.
+    """
+    prometheus = program("prometheus")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE behind (id serial PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO behind VALUES (7)"))
+        connection.execute(text("CREATE TABLE healthy (id serial PRIMARY KEY)"))
+    port, watched = free_port(), free_port()
+    (tmp_path / "rules.yml").write_text(printed("rules"))
+    settings = {
+        "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "1s"),
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": "watch", "static_configs": [{"targets": [f"127.0.0.1:{watched}"]}]}
+        ],
+    }
+    # JSON is YAML, too.
+    (tmp_path / "prometheus.yml").write_text(json.dumps(settings))
+
+    def firing() -> set[tuple[str, str]]:
+        found = answer(port, "alerts") or {"alerts": []}
+        return {
+            (alert["labels"]["alertname"], alert["labels"]["sequence"])
+            for alert in found["alerts"]
+            if alert["state"] == "firing"
+        }
+
+    def rules() -> list[Any]:
+        return [
+            rule
+            for group in (answer(port, "rules") or {"groups": []})["groups"]
+            for rule in group["rules"]
+        ]
+
+    with ExitStack() as stack:
+        watch = (sys.executable, "-m", "sqla_seqreserve", "watch", database_url)
+        stack.enter_context(running(*watch, "--every", "0.2s", "--metrics-port", str(watched)))
+        stack.enter_context(
+            running(
+                prometheus,
+                f"--config.file={tmp_path}/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            )
+        )
+        wait_until(lambda: ("SequenceBehind", "behind_id_seq") in firing(), "the alert")
+        assert {subject for _, subject in firing()} == {"behind_id_seq"}
+        wait_until(lambda: all(rule["health"] == "ok" for rule in rules()), lambda: f"{rules()}")
+        assert len(rules()) == 6
+        for panel in json.loads(printed("dashboard"))["panels"]:
+            for target in panel["targets"]:
+                query = target["expr"].replace("$database", ".*")
+                assert answer(port, "query", query=query) is not None, query
+        [behind] = answer(port, "query", query="seqreserve_sequence_gap > 0")["result"]
+        assert (behind["metric"]["table"], behind["value"][1]) == ("behind", "7")

@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
+from fixtures.patience import PATIENCE
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -20,8 +21,6 @@ from sqlalchemy.pool import NullPool
 from sqla_seqreserve.embedded._binaries import find_binaries, unprivileged_account
 
 __all__ = ["CrashingServer"]
-
-_PATIENCE: Final = 60.0
 
 
 class CrashingServer:
@@ -82,7 +81,7 @@ class CrashingServer:
                 **self._as_account(),
             )
         engine = create_engine(self.url, poolclass=NullPool)
-        last = time.monotonic() + _PATIENCE
+        last = time.monotonic() + PATIENCE
         while True:
             try:
                 with engine.connect() as connection:

@@ -28,7 +28,7 @@ def test_no_id_is_given_twice(engine: Engine) -> None:
         [sys.executable, PROGRAM, engine.url.render_as_string(hide_password=False), str(seed)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,9 @@ import pytest
 
 pytest.importorskip("mypy", reason="the extra [types] is not installed")
 
+# A type checker works for minutes on a machine that is busy.
+pytestmark = pytest.mark.timeout(900)
+
 USERS_FILE = Path(__file__).with_name("as_a_user.py")
 
 

@@ -49,7 +49,7 @@ def test_an_agent_shows_the_same_statements(agent: str, driver: str, database_ur
         [sys.executable, str(SCRIPT), agent, driver, database_url],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

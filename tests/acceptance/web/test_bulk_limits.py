@@ -65,11 +65,11 @@ def test_health_answers_while_a_large_body_is_checked(
 
         with serving(observed) as address, ThreadPoolExecutor() as threads:
             bulk = threads.submit(
-                httpx.post, address + BULK, content=body, headers=JSON, timeout=250
+                httpx.post, address + BULK, content=body, headers=JSON, timeout=500
             )
             assert arrived.wait(PATIENCE)
             for _ in range(3):
-                httpx.get(address + HEALTH, timeout=250)
+                httpx.get(address + HEALTH, timeout=500)
             problems = bulk.result().json()["detail"]
     assert order == [(HEALTH, 200)] * 3 + [(BULK, 422)]
     assert [problem["loc"] for problem in problems] == [["body", 200_000]]

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.patience import PATIENCE
 from fixtures.portal import by_role, everybody, portal, serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Engine, text
 
 from sqla_seqreserve.web import health_app
+
+# Playwright gives up after 5 seconds, in which a busy machine may not have drawn the page.
+expect.set_options(timeout=PATIENCE * 1000)
 
 _FLAGS = [
     "--headless",
@@ -53,6 +57,7 @@ def new_page(browser: Browser, complaints: list[str]) -> Iterator[Any]:
 
     def open_page(address: str, prefix: str = "", sequences: int = 8, **options: Any) -> Page:
         context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE * 1000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -164,7 +169,7 @@ def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_p
             connection.execute(
                 text("INSERT INTO portfolios (id, portfolio_name) VALUES (9, 'Late')")
             )
-        expect(heading).to_have_text("1 sequence needs attention", timeout=120_000)
+        expect(heading).to_have_text("1 sequence needs attention")
 
 
 def test_the_repair_is_offered_to_those_let_in(
