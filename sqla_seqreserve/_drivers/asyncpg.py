@@ -8,6 +8,7 @@ The private ``_protocol`` of a connection and its ``copy_out()`` were read in as
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,21 @@ from .wrapped import Wrapped
 
 _BINARY: Final = 1
 """The format's number in PostgreSQL's protocol."""
+_ANY_FORMAT: Final = -1
+
+
+def is_set_by_user(codec_of: Callable[..., Any], oid: int) -> bool:
+    """Whether the connection's user has set the codec of a type. asyncpg sets one itself at the
+    first parameter of a type that it does not know, which hands on text.
+
+    :param codec_of: the ``get_data_codec`` of the connection's settings.
+    """
+    found = codec_of(oid, _ANY_FORMAT)
+    if found is codec_of(oid, _ANY_FORMAT, True):
+        return False
+    # No attribute tells the two apart; but the user's has functions of Python's.
+    functions = (held for held in gc.get_referents(found) if held is not type(found))
+    return codec_of(oid, _BINARY) is not None or any(map(callable, functions))
 
 
 class _Asyncpg:
@@ -104,8 +120,7 @@ class _Asyncpg:
     def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
         codec_of = connection.driver_connection.get_settings().get_data_codec
         return any(
-            codec_of(oid, _BINARY) is not None or codec_of(oid) is not codec_of(oid, 0, True)
-            for oid in oids
+            codec_of(oid, _BINARY) is not None or is_set_by_user(codec_of, oid) for oid in oids
         )
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:

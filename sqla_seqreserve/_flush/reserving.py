@@ -318,7 +318,8 @@ class Reserving:
         copies: bool,
     ) -> bool:
         """Whether the database must number rows of a class, for INSERT casts their values otherwise
-        then; or had better, for a default would see the key that is reserved.
+        then, or policies look at a row that is returned; or had better, for a default would see the
+        key that is reserved.
 
         :param copies: COPY was chosen for the class.
         """
@@ -327,11 +328,14 @@ class Reserving:
         mapper = source.key.mapper
         plan = insert_plan(mapper, source.key.table, source.facts, connection.dialect)
         settings = self._settings
+        is_asked_for = settings.mode != "bulk" or settings.reserve != "auto"
+        if source.facts.row_security and not is_asked_for:
+            # INSERT with RETURNING refuses what the role may not see afterwards.
+            return True
         if (
             plan.context_default is not None
             and not copies
-            and settings.mode == "bulk"
-            and settings.reserve == "auto"
+            and not is_asked_for
             and not (self._keys.generations or watches_insert(mapper))
         ):
             return True

@@ -51,7 +51,7 @@ class SequenceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column: its type below any domain, and what the database fills in by itself.
+    """One column: its type below any ``domain``, and what the database fills in by itself.
 
     ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
     the type of an array's elements. ``surely_read``: its default gives nothing but a constant or
@@ -73,6 +73,7 @@ class ColumnFacts:
     sequence: SequenceFacts | None
     default: DefaultFacts | None = None
     surely_read: bool = False
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,12 @@ class TableFacts:
     columns: Mapping[str, ColumnFacts]
 
 
-FINGERPRINT: Final = """ROW(c.oid, c.relkind, c.relrowsecurity, c.relhasrules, c.relhastriggers,
+FINGERPRINT: Final = """ROW(c.oid, c.relkind, row_security_active(c.oid), c.relhasrules,
+    c.relhastriggers,
     ARRAY(SELECT x.xmin FROM pg_attribute x WHERE x.attrelid = c.oid ORDER BY x.attnum))::text"""
 """What differs once the table or a column of it has been altered, as an SQL expression on
-``pg_class c``. A first trigger or rule changes it too; ``TRUNCATE`` does not.
+``pg_class c``. A first trigger or rule changes it too; ``TRUNCATE`` does not. Whether row-level
+security holds is the role's of the time, so that another role's facts do not hold for it.
 """
 
 ACTION_FINGERPRINT: Final = """ROW(
@@ -127,10 +130,10 @@ INSERT_RULES: Final = (
 )
 """Whether a rule may write something else than the row of an INSERT, as an SQL expression."""
 
-COLUMN_FINGERPRINT: Final = "ROW(a.attrelid, a.xmin)::text"
+COLUMN_FINGERPRINT: Final = "ROW(a.attrelid, a.xmin, row_security_active(a.attrelid))::text"
 """What differs once the column has another type, default or identity or the table's name leads to
-another table, as an SQL expression on ``pg_attribute a``. It takes a third of the time, which a
-flush of one object feels.
+another table, or other policies hold for the role, as an SQL expression on ``pg_attribute a``. It
+takes a third of the time, which a flush of one object feels.
 """
 
 _FACTS = text(
@@ -138,7 +141,7 @@ _FACTS = text(
     SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
            CASE WHEN c.relhastriggers OR c.relhasrules OR c.relkind = 'p'
                 THEN {ACTION_FINGERPRINT} END AS action_fingerprint,
-           c.relkind::text AS kind, c.relrowsecurity AS row_security,
+           c.relkind::text AS kind, row_security_active(c.oid) AS row_security,
            c.relkind IN ('r', 'p')
                AND has_table_privilege(c.oid, 'INSERT') AS lockable,
            {INSERT_RULES.format(table="c.oid")} AS insert_rules,
@@ -159,6 +162,7 @@ _FACTS = text(
            b.typname::text AS type_name, b.oid AS type_oid, b.typtype::text AS type_kind,
            format_type(b.oid, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)
                AS type_text,
+           CASE WHEN t.typtype = 'd' THEN t.typname::text END AS domain,
            e.typname::text AS element_type, e.typtype::text AS element_kind,
            a.attidentity::text AS identity, a.attgenerated::text AS generated,
            a.atthasdef OR a.attidentity <> '' AS fills_itself,
@@ -348,6 +352,7 @@ def _read(
             generated=bool(row.generated),
             fills_itself=row.fills_itself,
             surely_read=row.surely_read,
+            domain=row.domain,
             sequence=SequenceFacts(
                 row.sequence_name,
                 row.sequence_oid,

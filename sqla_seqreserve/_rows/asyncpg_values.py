@@ -18,6 +18,7 @@ from asyncpg import Range
 from asyncpg.pgproto import pgproto
 from sqlalchemy import Connection
 
+from .._drivers.asyncpg import is_set_by_user
 from .checks import (
     Check,
     between,
@@ -147,7 +148,7 @@ def _multiranges(name: str) -> Check:
     return check
 
 
-_ANY_FORMAT: Final = 0
+_ANY_FORMAT: Final = -1
 
 _PARAMETERS: Final[Mapping[type, Sequence[int]]] = {
     bool: [16],
@@ -166,6 +167,9 @@ _PARAMETERS: Final[Mapping[type, Sequence[int]]] = {
 
 
 class _Asyncpg:
+    # A parameter that INSERT of several rows casts to a domain is text to asyncpg.
+    in_domains = STRINGS - {"citext"}
+
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
         column, name = modelled.column, modelled.column.type_name
@@ -270,7 +274,5 @@ TABLE: Final = _Asyncpg()
 
 
 def _is_users(connection: Connection, oid: int) -> bool:
-    """Whether the connection's user has set the codec of a type."""
     driver: Any = connection.connection.driver_connection
-    codec_of = driver.get_settings().get_data_codec
-    return codec_of(oid, _ANY_FORMAT) is not codec_of(oid, _ANY_FORMAT, True)
+    return is_set_by_user(driver.get_settings().get_data_codec, oid)

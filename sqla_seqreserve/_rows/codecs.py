@@ -10,17 +10,16 @@ else is left to INSERT: mixtures, values that the server would cast or refuse.
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from math import isfinite
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlalchemy import JSON, Boolean, Connection, Dialect, Enum
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import ARRAY, TypeEngine
 
@@ -107,7 +106,8 @@ class Codec:
         return self.text_check is not None and self.text_check(self._concerned(values, types))
 
     def _concerned(self, values: Sequence[Any], types: set[type]) -> Sequence[Any]:
-        passed_over = {NoneType} if str in self.binary else {NoneType, str}
+        is_text = str in self.binary or self.text == {str}
+        passed_over = {NoneType} if is_text else {NoneType, str}
         if types.isdisjoint(passed_over):
             return values
         return [value for value in values if type(value) not in passed_over]
@@ -147,7 +147,9 @@ class Modelled:
 
 
 class ValueTable(Protocol):
-    """A driver's: which values its COPY writes exactly as its INSERT does."""
+    """A driver's: which values its COPY writes as its INSERT does; ``in_domains``: in a DOMAIN."""
+
+    in_domains: frozenset[str]
 
     def scalar(self, modelled: Modelled) -> Codec: ...
     def array(self, modelled: Modelled) -> Codec: ...
@@ -211,6 +213,15 @@ _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+IN_DOMAINS: Final = frozenset(
+    {
+        *INTEGERS,
+        *(STRINGS - {"citext"}),
+        *("bool", "date", "float8", "interval", "numeric", "time", "timestamp", "timestamptz"),
+    }
+)
+"""Of others it hangs on the type of the model how a driver writes their values."""
+
 _OWN: Final[Mapping[str, str]] = {
     "smallint": "int2",
     "integer": "int4",
@@ -249,12 +260,17 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
         return Refusal(why.no_fast_path(dialect.driver), False)
     if column.is_unknown_domain:
         return Refusal(why.domain_over_domain(column.name), False)
+    implementation = _implementation(type_, dialect)
+    domain = implementation if isinstance(implementation, DOMAIN) else None
     try:
-        cast = insert_cast(type_, dialect).lower()
+        cast = insert_cast(domain.data_type if domain else type_, dialect).lower()
     except SQLAlchemyError:
         return Refusal(why.no_model_type(column.name), False)
     modelled = Modelled(_name(cast), _size(cast), column)
-    found = _found(table, modelled, _implementation(type_, dialect))
+    if domain is not None:
+        found = _of_domain(table, modelled, domain)
+    else:
+        found = _found(table, modelled, implementation)
     each = casts_each(type_, dialect)
     if isinstance(found, Refusal):
         return replace(found, casts=not each)
@@ -270,6 +286,25 @@ def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
             return table.scalar(modelled)
         return Refusal(why.other_type(column.name, modelled.name, column.type_text))
     return _mismatch(modelled, column.type_name) or table.scalar(modelled)
+
+
+def _of_domain(table: ValueTable, modelled: Modelled, domain: DOMAIN) -> Codec | Refusal:
+    """The codec of a DOMAIN, which has no processor. INSERT of several rows cuts text off."""
+    column = modelled.column
+    if domain.name != column.domain:
+        stored = column.domain or column.type_text
+        return Refusal(why.other_type(column.name, str(domain.name), stored))
+    if column.type_name not in table.in_domains:
+        return Refusal(why.type_below_domain(column.name, column.type_text))
+    found = _mismatch(modelled, column.type_name)
+    if found is not None:
+        return found
+    codec = replace(table.scalar(modelled), convert={}, kinds=())
+    size = _size(column.type_text)
+    if column.type_name in STRINGS and size:
+        longest = int(size)
+        return replace(codec, check=lambda values: max(map(len, values), default=0) <= longest)
+    return codec
 
 
 def _is_enum_of(type_: Enum, stored: str) -> bool:
@@ -371,21 +406,3 @@ def naive_utc(value: dt.datetime) -> dt.datetime:
     if value.utcoffset() is None:
         raise ValueError("a time zone without an offset")
     return value.astimezone(dt.UTC).replace(tzinfo=None)
-
-
-_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
-
-
-def whole_number(value: Any) -> Any:
-    """The integer that a float or Decimal is; the value itself where the server would round it."""
-    return int(value) if isfinite(value) and value == int(value) else value
-
-
-def integer_of(text: str) -> int | str:
-    """The number that the server would read, where any version reads it so."""
-    return int(text) if _DIGITS.match(text) else text
-
-
-def name_of(member: enum.Enum) -> str:
-    """An enum's member as psycopg writes it."""
-    return member.name

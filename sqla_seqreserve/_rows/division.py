@@ -345,6 +345,25 @@ def is_plain(value: object) -> bool:
     return not is_sql(type(value))
 
 
+def made_exact(
+    codec: Codec, column: Column[Any], values: Sequence[Any], found: set[type]
+) -> tuple[Sequence[Any], set[type]] | Reason:
+    """The values as ones of the types that the column takes, and those; or why they cannot be."""
+    exact = found - {NoneType}
+    if len(exact) > 1 and not codec.mixes(exact):
+        return why.several_types(column.name)
+    further = exact - codec.binary
+    converters = {type_: made for type_ in further if (made := codec.converter(type_)) is not None}
+    if converters:
+        values = [converters[type(v)](v) if type(v) in converters else v for v in values]
+        found = set(map(type, values))
+    exact = found - {NoneType}
+    if not (exact <= codec.binary or exact <= codec.text):
+        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
+        return why.unknown_types(column.name, names, repr(column.type))
+    return values, found
+
+
 def for_copy(
     codec: Codec,
     column: Column[Any],
@@ -357,25 +376,13 @@ def for_copy(
     """
     name = column.name
     _, found = types.get(id(values)) or (values, set(map(type, values)))
+    given, adapted = values, found - {NoneType}
+    outcome = made_exact(codec, column, values, found)
+    if isinstance(outcome, Reason):
+        return outcome
+    values, found = outcome
     exact = found - {NoneType}
-    given, adapted = values, exact
-    if len(exact) > 1 and not codec.mixes(exact):
-        return why.several_types(name)
-    if not exact <= codec.binary:
-        converters = {
-            type_: convert for type_ in exact if (convert := codec.converter(type_)) is not None
-        }
-        if converters:
-            values = [
-                converters[type(value)](value) if type(value) in converters else value
-                for value in values
-            ]
-            found = set(map(type, values))
-            exact = found - {NoneType}
     is_text = not exact <= codec.binary
-    if is_text and not exact <= codec.text:
-        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return why.unknown_types(name, names, repr(column.type))
     if exact and not codec.accepts(values, found):
         if codec.as_utc and is_utc(connection):
             try:

@@ -35,7 +35,8 @@ from .checks import (
     single_precision,
     strings_alone,
 )
-from .codecs import INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled, integer_of, whole_number
+from .codecs import IN_DOMAINS, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .conversions import integer_of, whole_number
 from .foreign import OF_TYPES
 
 _EXACT: Final = 2**53
@@ -87,6 +88,8 @@ _RANGES: Final[Mapping[str, tuple[type, str]]] = {
 
 
 class _Psycopg2:
+    in_domains = IN_DOMAINS
+
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
         column, name = modelled.column, modelled.column.type_name

@@ -43,15 +43,14 @@ from .checks import (
 )
 from .codecs import (
     BYTES,
+    IN_DOMAINS,
     INTEGERS,
     MODEL_INTEGERS,
     STRINGS,
     Codec,
     Modelled,
-    integer_of,
-    name_of,
-    whole_number,
 )
+from .conversions import integer_of, name_of, whole_number
 from .foreign import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
@@ -121,6 +120,8 @@ def _exact_single(value: int) -> float | int:
 
 
 class _Psycopg:
+    in_domains = IN_DOMAINS
+
     def scalar(self, modelled: Modelled) -> Codec:
         """The codec of a column that is no array."""
         return _scalar(modelled.name, modelled.column.type_name, modelled.column)

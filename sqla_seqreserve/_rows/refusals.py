@@ -17,6 +17,7 @@ from types import NoneType
 from typing import Any, Final
 
 from sqlalchemy import Column
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .. import _reasons as why
 from .._ids.keys import KeySequence, may_be_generated
@@ -24,7 +25,7 @@ from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with
 from .codecs import Codec
 from .defaults import Missing
-from .division import is_plain, is_sql, values_of
+from .division import is_plain, is_sql, made_exact, values_of
 from .plan import Absent, ColumnPlan, InsertPlan
 
 _SAMPLE: Final = 64
@@ -105,7 +106,8 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         if codec is None and column.absent is not Absent.OMITTED:
             return column.reason
         may_omit = column.absent is Absent.OMITTED
-        if not (looks or may_omit) and codec is not None and column.is_made_ready:
+        is_opaque = column.is_made_ready and not _may_be_asked(column)
+        if not (looks or may_omit) and codec is not None and is_opaque:
             continue
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
@@ -123,7 +125,8 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
             if not some_lack:
                 return column.reason
         elif column.is_made_ready:
-            continue
+            if not is_opaque:
+                several = several or _value_reason(column, rows)
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
             several = why.unknown_types(column.column.name, names, repr(column.column.type))
@@ -132,6 +135,8 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
                 return several
         elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
             several = why.several_types(column.column.name)
+        else:
+            several = several or _value_reason(column, rows)
     if is_mixed and plan.context_default is not None:
         return why.context_default(plan.context_default)
     # Rows that omit other columns go by a COPY of their own, and may hold other types.
@@ -146,6 +151,67 @@ def _unknown(codec: Codec, types: set[type]) -> set[type]:
     """The types of values of a column that COPY cannot write."""
     exact = {type_ for type_ in types if not is_sql(type_)} - {NoneType, Missing}
     return {type_ for type_ in exact - codec.binary - codec.text if codec.converter(type_) is None}
+
+
+def _may_be_asked(column: ColumnPlan) -> bool:
+    """Whether what a column makes of its values may be asked before a key is reserved, and again
+    when the rows are made ready: of a processor of SQLAlchemy's own types, or a CopyCodec that
+    writes text. Nobody sees that, and it costs little.
+    """
+    codec, encoding = column.codec, column.encoding
+    if codec is None:
+        return False
+    if encoding is not None:
+        return encoding.binary is None and encoding.text is not None and not _takes(codec)
+    return (codec.check is not None or not _takes(codec)) and _is_own(column.column.type)
+
+
+def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
+    """Why COPY cannot write a column of these rows; ``None``: it can, or that shows later.
+
+    :param column: one that makes nothing of its values, or may be asked.
+    """
+    codec = column.codec
+    assert codec is not None
+    assert column.attribute is not None
+    values = [
+        v for v in values_of(rows, column.attribute) if v is not None and v is not Missing.MISSING
+    ]
+    if not values or any(map(is_sql, set(map(type, values)))):
+        return None
+    if column.encoding is not None:
+        assert column.encoding.text is not None
+        try:
+            column.encoding.text(values)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            return why.refused_by_codec(column.column.name, problem)
+        return None
+    if column.processor is not None:
+        try:
+            values = [column.processor(value) for value in values]
+        except Exception as error:
+            return why.not_processed(column.column.name, type(error).__name__)
+    outcome = made_exact(codec, column.column, values, {*map(type, values), NoneType})
+    if isinstance(outcome, Reason):
+        return outcome
+    exact, found = outcome
+    # Whether a time can be made one in UTC hangs on the connection.
+    if codec.as_utc or codec.accepts(exact, found) or codec.accepts_as_text(exact, found):
+        return None
+    return why.cast_or_refused(column.column.name)
+
+
+def _takes(codec: Codec) -> bool:
+    """Whether there are values that go by COPY without a CopyCodec."""
+    return bool(codec.binary or codec.text)
+
+
+def _is_own(type_: TypeEngine[Any]) -> bool:
+    """Whether the processor of a type is SQLAlchemy's own, so that nobody sees it asked twice."""
+    inner = getattr(type_, "item_type", None)
+    own = type(type_).__module__.startswith("sqlalchemy.") and not isinstance(type_, TypeDecorator)
+    return own and (inner is None or _is_own(inner))
 
 
 def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from fixtures.run_names import of_this_run
 from sqlalchemy import BigInteger, Integer, exc, make_url, text
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -268,3 +269,41 @@ def test_values_of_each_type_are_read_from_a_copy() -> None:
         (0, 7, None, UUID("0edfb02e-214e-4a0f-b911-18c7a209572d"), "a\tb\\n\nc")
     ]
     assert _rows(b"0\t7\n1\t\\N\n", []) == [(0, 7), (1, None)]
+
+
+class Words(DeclarativeBase):
+    pass
+
+
+class Word(Words):
+    __tablename__ = "word"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    word: Mapped[str] = mapped_column(CITEXT)
+
+
+@pytest.mark.parametrize("codec", [None, "text", "binary"])
+async def test_only_a_codec_of_the_users_keeps_a_type_of_an_extension_from_copy(
+    engine: AsyncEngine, codec: str | None
+) -> None:
+    """A codec that asyncpg has set by itself, at the first parameter of a type that it does not
+    know, is none that the application has set.
+    """
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE EXTENSION citext"))
+        await connection.run_sync(Words.metadata.create_all)
+        if codec is not None:
+            raw = await connection.get_raw_connection()
+            coder: Any = str if codec == "text" else (lambda value: value.encode())
+            await raw.driver_connection.set_type_codec(
+                "citext", encoder=coder, decoder=str, schema="public", format=codec
+            )
+    writers = []
+    for registered in (False, True, True):
+        reports: list[FlushReport] = []
+        async with AsyncSession(engine) as session:
+            if registered:
+                register(session, copy_min_rows=1).on_flush(reports.append)
+            session.add_all([Word(word="A"), Word(word="b")])
+            await session.commit()
+        writers += [entry.writer for report in reports for entry in report.entries]
+    assert writers == ["orm" if codec else "copy"] * 2

@@ -77,11 +77,6 @@ VIEW = (
     "CREATE VIEW plain AS SELECT * FROM plain_base",
     "ALTER VIEW plain ALTER id SET DEFAULT nextval('plain_id_seq')",
 )
-ROW_SECURITY = (
-    "ALTER TABLE plain ENABLE ROW LEVEL SECURITY",
-    "ALTER TABLE plain FORCE ROW LEVEL SECURITY",
-    "CREATE POLICY everything ON plain USING (true)",
-)
 ALSO_RULE = (
     "CREATE TABLE seen (name text)",
     "CREATE RULE also AS ON INSERT TO plain DO ALSO INSERT INTO seen VALUES (NEW.name)",
@@ -99,7 +94,6 @@ INSTEAD = (
 REASONS = [
     pytest.param(Plain, VIEW, "plain is a view", id="view"),
     pytest.param(Plain, INSTEAD, "plain is a view", id="view with a trigger"),
-    pytest.param(Plain, ROW_SECURITY, "plain has row-level security", id="row-level security"),
     pytest.param(Plain, ALSO_RULE, "plain has a rule on INSERT", id="rule"),
     pytest.param(Wrapped, (), "the type of name wraps its values in SQL", id="bind_expression"),
     pytest.param(Unbatched, (), "the mapper has batch=False", id="batch=False"),

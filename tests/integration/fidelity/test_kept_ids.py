@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
+from fixtures.least_role import EVERYTHING, ROLE
+from fixtures.least_role import role as role
 from fixtures.sides import DRIVERS, Side, Way, both, refusal
 from sqlalchemy import Sequence, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -167,7 +169,11 @@ def test_a_restart_that_is_rolled_back(twin_urls: tuple[str, str], way: Way) -> 
     both(twin_urls, Base, trial, way=way)
 
 
-ROW_SECURITY = ("ALTER TABLE entry ENABLE ROW LEVEL SECURITY",)
+ROW_SECURITY = (
+    *EVERYTHING,
+    "ALTER TABLE entry ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY everything ON entry USING (true)",
+)
 
 
 class Pair(Base):
@@ -199,6 +205,7 @@ def test_one_of_two_sequences_that_was_restarted(
     both(twin_urls, Base, trial, way=way)
 
 
+@pytest.mark.usefixtures("role")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_restart_beside_row_security(twin_urls: tuple[str, str], driver: str) -> None:
     """So it is where COPY was chosen and cannot write the table."""
@@ -210,4 +217,6 @@ def test_a_restart_beside_row_security(twin_urls: tuple[str, str], driver: str) 
         side.execute("INSERT INTO entry (name) SELECT 'beside' FROM generate_series(1, 200)")
         return before, after, side.rows("SELECT min(id), count(*) FROM entry")
 
-    both(twin_urls, Base, trial, way=KEEPING_AND_COPYING, driver=driver, ddl=ROW_SECURITY)
+    both(
+        twin_urls, Base, trial, way=KEEPING_AND_COPYING, driver=driver, ddl=ROW_SECURITY, role=ROLE
+    )

@@ -220,6 +220,15 @@ def _multirange(*ranges: Range[int]) -> Any:
     return getattr(pg, "MultiRange", list)(ranges)
 
 
+DAY = dt.date(2024, 1, 31)
+
+
+def domain(name: str, type_: Any, values: list[Any], elsewhere: list[Any], **options: Any) -> Any:
+    """A domain has no processor of its own: its values are the driver's."""
+    type_ = pg.DOMAIN(f"{name}_d", type_)
+    return case(f"postgresql domain of {name}", type_, values, elsewhere=elsewhere, **options)
+
+
 CASES = [
     case(
         "smallint",
@@ -569,7 +578,40 @@ CASES = [
     case(
         "postgresql domain",
         pg.DOMAIN("small_text", String(3), check="value <> 'no'"),
-        ["abc", "no", "abcd", "ab   "],
+        ["abc", "no", "abcd", "ab   ", None, Text2("abc"), 5],
+        elsewhere=["ab   ", Text2("abc"), 5],
+    ),
+    domain(
+        "integer",
+        Integer(),
+        [1, -5, None, 2**31, "3", True, 1.0, 1.5, Decimal(2)],
+        ["3", 1.0, 1.5, Decimal(2)],
+    ),
+    domain("bigint", BigInteger(), [1, 2**62, None], []),
+    domain(
+        "numeric",
+        Numeric(6, 2),
+        [Decimal("1.255"), 2, 0.125, Decimal("NaN"), Decimal(10**9)],
+        [0.125],
+    ),
+    domain("double", pg.DOUBLE_PRECISION(), [0.1, 5, float("nan"), "0.5"], [5]),
+    domain("boolean", Boolean(), [True, False, None, 1], []),
+    domain("date", Date(), [DAY, NOON, DAYS[0]], [NOON]),
+    domain("timestamp", DateTime(), [NOON, NOON.replace(tzinfo=dt.UTC), DAY], [DAY]),
+    domain("timestamptz", DateTime(timezone=True), [NOON, NOON.replace(tzinfo=dt.UTC)], []),
+    domain("varchar", String(5), ["abcde", "abcdef", "a\t\\b", "ab     "], ["ab     "]),
+    domain("char", CHAR(3), ["a", "abc", "abcd", "ab   "], ["ab   "]),
+    domain("text", Text(), ["", "a\0b", "x" * 50], []),
+    domain("citext", pg.CITEXT(), ["a"], [], never_copy=True),
+    domain("jsonb", pg.JSONB(), ['{"a": 1}', {"a": 1}], [], never_copy=True),
+    domain("bits", pg.BIT(3), ["101", "1011"], [], never_copy=True),
+    domain("array", ARRAY(Integer), [[1, 2], []], [], never_copy=True),
+    case(
+        "another domain of the database",
+        pg.DOMAIN("word_d", Text),
+        ["a"],
+        ddl=["CREATE DOMAIN words AS text"],
+        column="words",
         never_copy=True,
     ),
     case(

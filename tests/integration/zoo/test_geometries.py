@@ -9,6 +9,7 @@ from fixtures.twins import Twins
 from fixtures.type_cases import Case, Side, case, differences_on
 from fixtures.zoo import need_extension
 
+pytestmark = pytest.mark.zoo
 geoalchemy2 = pytest.importorskip("geoalchemy2")
 from geoalchemy2 import Geography, Geometry, WKBElement, WKTElement  # noqa: E402  # as above
 
@@ -112,3 +113,20 @@ def test_a_type_that_says_its_srid_twice_is_left_to_insert(twins: Twins) -> None
         actual, writers = ours.flush(["SRID=4326;POINT(1 2)"] * 3)
     assert actual[2] == expected[2]
     assert "copy" not in writers
+
+
+@pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
+def test_shapes_of_shapely_go_by_copy(twins: Twins) -> None:
+    """What from_shape() makes of a shape of shapely is what plain SQLAlchemy stores of it."""
+    shapely = pytest.importorskip("shapely")
+    from geoalchemy2.shape import from_shape
+
+    shapes = [shapely.Point(1, 2), shapely.LineString([(0, 0), (1, 0.1)]), shapely.Polygon()]
+    values = [from_shape(shape, srid=4326) for shape in shapes]
+    item = Case("shape", Geometry("GEOMETRY", 4326, spatial_index=False), ())
+    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    with stock.session, ours.session:
+        expected, _ = stock.flush(values)
+        actual, writers = ours.flush(values)
+    assert actual[2] == expected[2]
+    assert writers == {"copy"}

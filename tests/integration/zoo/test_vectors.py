@@ -17,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqla_seqreserve import bulk_insert, bulk_upsert, register
 from sqla_seqreserve.testing import record_statements
 
+pytestmark = pytest.mark.zoo
 np = pytest.importorskip("numpy")
 pgvector = pytest.importorskip("pgvector")
 from pgvector import HalfVector, SparseVector, Vector  # noqa: E402  # as above
