@@ -84,6 +84,7 @@ CONFINED = {
     "psycopg2": (f"{PACKAGE}._drivers", f"{PACKAGE}._rows.psycopg2_values"),
     "django": (f"{PACKAGE}.bench.ways.with_django",),
     "matplotlib": (
+        f"{PACKAGE}.bench.changed",
         f"{PACKAGE}.bench.chart",
         f"{PACKAGE}.bench.glance",
         f"{PACKAGE}.bench.heat_map",
