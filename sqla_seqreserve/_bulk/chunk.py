@@ -8,23 +8,20 @@ from contextlib import ExitStack
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
-from .._drivers import CopyRows
 from .._flush.report import Tally
 from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.division import Batch, Division, divide, values_of
 from .._rows.plan import InsertPlan
 from .._rows.refusals import cast_reason, note_refusal, refusal_of
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
-from .._writers.copy import copy_rows, encodes_keys_apart, no_copy_reason, refused_types
-from .._writers.readback import count_stored
+from .._writers.copy import copy_batch, encodes_keys_apart, no_copy_reason, refused_types
+from .._writers.readback import require_stored
 from .._writers.refusal import refused_row_noted
 from .._writers.rows import RowInserts
 from .._writers.shards import RefusedByCitusError, shard_by_shard
@@ -171,7 +168,7 @@ class ChunkInsert:
                 reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
             if plan is not None and reason is None and plan.facts.distributed:
                 few = len(self.rows) < fewest_of(plan.facts)
-                reason = of_rows.FEW_FOR_SHARDS if few else None
+                reason = why.FEW_FOR_SHARDS if few else None
         if reason is not None:
             self._insert(everything, reason)
             return self.done
@@ -186,20 +183,15 @@ class ChunkInsert:
             division = divide(plan, self.rows, connection, given, used=self.used, reserved=reserved)
             divisions.append((plan, division))
         self.divided = divisions
-        refused = {
-            position: reason
-            for _, division in divisions
-            for reason, positions in division.elsewhere.items()
-            for position in positions
-        }
-        cast = {
-            position: batch.copy_reason
+        refused: dict[int, Reason] = {}
+        for _, division in divisions:
+            refused |= division.by_insert()
+        cast = [
+            batch.copy_reason
             for _, division in divisions
             for batch in division.batches
             if batch.copy_reason is not None
-            for position in batch.positions
-        }
-        refused |= cast
+        ]
         own = set(everything).difference(self.always[0])
         if own and any(self._is_always(plan) for plan, _ in divisions):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
@@ -212,14 +204,9 @@ class ChunkInsert:
             # its tables, and an ordered one not out of turn.
             for plan, _ in divisions:
                 note_refusal(plan)
-            self._insert(everything, next(iter((cast or refused).values())))
+            self._insert(everything, cast[0] if cast else next(iter(refused.values())))
             return self.done
-        batches = [
-            (plan, batch)
-            for plan, division in divisions
-            for batch in division.batches
-            if batch.copy_reason is None
-        ]
+        batches = [(plan, batch) for plan, division in divisions for batch in division.batches]
         with ExitStack() as undone:
             if refused and batches:
                 # An INSERT may fail before the server has heard of it, with the rest written.
@@ -251,28 +238,13 @@ class ChunkInsert:
             progress = None
             if whole.progress is not None and plan.table is whole.tables[-1]:
                 progress = whole.progress.in_copy
-            sent = CopyRows(
-                batch.columns,
-                batch.copy_values,
-                batch.oids,
-                batch.binary,
-                progress,
-                facts=plan.facts,
-            )
             name = plan.table.name
             with refused_row_noted(name, name, batch.positions, self.start):
-                taken = copy_rows(whole.connection, plan.facts.name, sent)
-            if taken == len(sent) and plan.facts.kind == "p":
+                copy_batch(whole.connection, plan, batch, progress)
+            if plan.facts.kind == "p":
                 # A partition attached meanwhile may have a trigger that no lock kept away.
-                taken = count_stored(
-                    whole.connection, plan.mapper, plan.table, self.done.batch_keys(plan, batch)
-                )
-            if taken != len(sent):
-                raise FlushError(
-                    f"COPY for {plan.mapper} sent {len(sent)} rows, of which {plan.table.name} has "
-                    f"{taken} under the keys they were given. Ensure there are no triggers that "
-                    "change keys or discard rows"
-                )
+                keys = self.done.batch_keys(plan, batch)
+                require_stored(whole.connection, plan.mapper, plan.table, keys)
             self.done.batches.append((plan, batch))
         if rows:
             refused = len(self.rows) - rows

@@ -11,14 +11,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
 
-from .._drivers import driver_of
+from .._drivers import driver_of, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, IndexFacts, take_ids
+from .._ids.fetch import IdRequest, IndexFacts
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
+from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
-from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import (
     inherits_key,
@@ -31,8 +31,6 @@ from ..errors import InvalidRowsError
 from .checks import Kind, check_rows, filled, kinds_of, refused, unlike
 from .progress import Progress
 from .rows import Chunk
-
-_ATTEMPTS: Final = 50
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -93,31 +91,35 @@ class ClassTables:
         if indexes is not None:
             indexes.clear()
         connection = self.connection
-        driver = driver_of(connection.dialect)
-        if driver is None or interference_on(connection) is not None:
+        if driver_of(connection.dialect) is None or interference_on(connection) is not None:
             return None
-        state = driver.transaction_status(connection.connection)
-        if state == "autocommit" or (state == "open" and not sees_the_present(connection)):
-            return None
-        for _ in range(_ATTEMPTS):
-            known = self.look()
+
+        def look() -> Wanted | None:
+            nonlocal compared
+            held = hindrance(connection, transaction_status(connection))
+            known = self.look() if held is None else []
             if len(known) < len(self.tables) or not all(facts.lockable for facts in known):
                 return None
             parts = self.source.parts if self.reserves else ()
             requests = [IdRequest(part, missing.get(part.key.attribute, 0)) for part in parts]
-            taken = take_ids(connection, requests, known, compared)
-            if taken.holds:
-                if any(map(outgrows, repeat(connection), parts, taken.ids)):
-                    # The next look says so, and no sequence.
-                    continue
-                if indexes is not None:
-                    indexes += compared
-                return {
-                    part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
-                    for part, ids in zip(parts, taken.ids, strict=True)
-                }
-            compared = []
-        return None
+            wanted, compared = Wanted(requests, known, compared), []
+            return wanted
+
+        found = take_until_held(connection, look)
+        if found is None:
+            self.look()
+            return None
+        wanted, taken = found
+        if indexes is not None:
+            indexes += wanted.indexes
+        parts = [request.source for request in wanted.requests]
+        if any(map(outgrows, repeat(connection), parts, taken)):
+            # The next look says so, and no sequence.
+            return self.pin(missing, indexes)
+        return {
+            part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
+            for part, ids in zip(parts, taken, strict=True)
+        }
 
     @property
     def reserves(self) -> bool:

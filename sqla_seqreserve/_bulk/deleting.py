@@ -15,7 +15,6 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -26,9 +25,9 @@ from .class_tables import ClassTables
 from .given import Source, named
 from .matching import Matching
 from .row_by_row import execute_singly
-from .rows import STREAMED, Chunk, within
+from .rows import STREAMED, Chunk, check_chunk_rows, within
 from .sending import send
-from .target import Target
+from .target import Target, row_by_row_reason
 
 
 @dataclass(slots=True, eq=False)
@@ -61,15 +60,13 @@ def delete_rows(
     if first is None:
         return Deleted()
     pinned = whole.pin() is not None
-    if not pinned:
-        whole.look()
     target = Target(whole, "bulk_delete()")
     tables = tables_of(connection, target)
     why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")
     whole.check(first, 0, whole.attributes, why)
     staged = target.staged(whole.attributes, {})
     interference = interference_on(connection)
-    reason = interference or _row_by_row_reason(tables)
+    reason = interference or row_by_row_reason(tables.values(), "delete")
 
     def write(source: Source, total: int, _: object) -> Deleted:
         plans = {item.attribute: item for item in source.plan.columns}
@@ -98,8 +95,7 @@ def delete_rows(
 
 def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[Chunk]:
     """The keys as rows of the key's attributes, chunk by chunk."""
-    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
-        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
+    check_chunk_rows(chunk_rows)
     if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
         raise ConfigurationError(
             "keys must be an iterable of keys, a tuple for one of several columns, found "
@@ -151,13 +147,6 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
             raise ConfigurationError(f"The database has no table {name}")
         found[table] = insert_plan(owner, table, facts, connection.dialect)
     return dict(reversed(found.items()))
-
-
-def _row_by_row_reason(tables: Mapping[Table, InsertPlan]) -> Reason | None:
-    for plan in tables.values():
-        if "delete" in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-            return of_rows.watched_statement(plan.facts.name, "DELETE")
-    return None
 
 
 def delete_found(

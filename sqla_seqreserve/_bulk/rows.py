@@ -70,8 +70,7 @@ def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[C
         rows.
     :raises InvalidRowsError: columns differ in length.
     """
-    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
-        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
+    check_chunk_rows(chunk_rows)
     if isinstance(rows, Mapping):
         return _parts(_by_column(rows, mapper), chunk_rows)
     if hasattr(rows, "__arrow_c_stream__"):
@@ -84,6 +83,15 @@ def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[C
             f"interface, found {type(rows).__name__}"
         )
     return _streamed(iter(rows), chunk_rows or STREAMED)
+
+
+def check_chunk_rows(chunk_rows: object) -> None:
+    """Refuse what is no number of rows.
+
+    :raises ConfigurationError: naming it.
+    """
+    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
+        raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
 
 
 def given_by(rows: Chunk) -> frozenset[str]:

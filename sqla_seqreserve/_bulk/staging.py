@@ -7,9 +7,10 @@ computed here too, where somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -103,8 +104,8 @@ class Staging:
         if self.by_copy:
             division = division or divide(self.plan, rows, self.connection)
             casts = are_cast(self.plan, division)
-            for batch in division.batches:
-                if casts or batch.copy_reason is not None:
+            for batch in () if casts else division.batches:
+                if batch.copy_reason is not None:
                     continue
                 self._copy(
                     CopyRows(
@@ -115,9 +116,7 @@ class Staging:
                         progress.in_copy if progress is not None else None,
                     )
                 )
-            refused = [b.positions for b in division.batches if casts or b.copy_reason]
-            refused += division.elsewhere.values()
-            rest = sorted(position for found in refused for position in found)
+            rest = rest if casts else sorted(division.by_insert())
         if rest:
             self._insert([rows[position] for position in rest], [start + p for p in rest])
             if progress is not None:
@@ -171,16 +170,32 @@ def staged_plan(
     :param given: the attributes that every row gives.
     :param constants: attributes that have one value in every row.
     """
+    return staged_columns(plan, _of_upsert(plan, given, constants))
+
+
+def staged_columns(plan: InsertPlan, columns: Iterable[ColumnPlan]) -> InsertPlan:
+    """The plan of a table as that of rows of these columns on their way to it."""
+    return replace(plan, reason=None, columns=tuple(columns), context_default=None, sentinel=None)
+
+
+def as_given(item: ColumnPlan) -> ColumnPlan:
+    """A column that rows give, in which ``None`` is NULL."""
+    return replace(item, absent=Absent.NULL, default=None, plain_default=None, is_version=False)
+
+
+def as_made(item: ColumnPlan, make: Callable[[], Any]) -> ColumnPlan:
+    """A column for which a function makes the value of each row."""
     return replace(
-        plan,
-        reason=None,
-        columns=tuple(_staged_columns(plan, given, constants)),
-        context_default=None,
-        sentinel=None,
+        item,
+        absent=Absent.DEFAULT,
+        default=lambda _: make(),
+        plain_default=None,
+        is_version=False,
+        is_of_class=True,
     )
 
 
-def _staged_columns(
+def _of_upsert(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
     """The columns that rows give, in which ``None`` is NULL; and those with a default in Python. A
@@ -188,26 +203,14 @@ def _staged_columns(
     """
     for item in plan.columns:
         if item.attribute in given:
-            yield replace(
-                item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
-            )
+            yield as_given(item)
         elif item.is_version and plan.mapper.version_id_generator is False:
             # The database generates it.
             continue
         elif item.attribute is not None and item.attribute in constants:
-            yield replace(
-                item,
-                absent=Absent.DEFAULT,
-                default=_always(constants[item.attribute]),
-                plain_default=None,
-                is_of_class=True,
-            )
+            yield as_made(item, partial(constants.get, item.attribute))
         elif item.absent is Absent.DEFAULT:
             yield item
-
-
-def _always(value: Any) -> Callable[[Any], Any]:
-    return lambda _: value
 
 
 @contextmanager

@@ -12,15 +12,16 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, text
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
+from .. import _reasons as why
 from .._ids import catalogue
 from .._ids.catalogue import quoted
 from .._reasons import Reason
-from .._rows import reasons as of_rows
-from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from .._rows.plan import ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from .class_tables import ClassTables
 from .given import named
+from .staging import as_given, as_made, staged_columns
 
 _MAY_LOCK: Final = text(
     """
@@ -65,15 +66,6 @@ class Target:
             for item in plan.columns:
                 if item.attribute == attribute:
                     return item
-        return None
-
-    def row_by_row_reason(self, kind: str) -> Reason | None:
-        """Why one statement for all rows is another thing than one a row: a rule or a trigger of
-        the statement looks at it.
-        """
-        for plan in self.plans.values():
-            if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:
-                return of_rows.watched_statement(plan.facts.name, kind.upper())
         return None
 
     @property
@@ -130,29 +122,14 @@ class Target:
                     f"{self.what} writes columns, and {self.name}.{attribute} is none that can be "
                     "written"
                 )
-            chosen.append(
-                replace(
-                    item, absent=Absent.NULL, default=None, plain_default=None, is_version=False
-                )
-            )
+            chosen.append(as_given(item))
         for plan in self.plans.values():
             chosen += [
-                replace(
-                    item,
-                    attribute=None,
-                    absent=Absent.DEFAULT,
-                    default=_calls(made[item.column]),
-                    plain_default=None,
-                    is_version=False,
-                    is_of_class=True,
-                )
+                replace(as_made(item, made[item.column]), attribute=None)
                 for item in plan.columns
                 if item.column in made
             ]
-        first = next(iter(self.plans.values()))
-        plan = replace(
-            first, reason=None, columns=tuple(chosen), context_default=None, sentinel=None
-        )
+        plan = staged_columns(next(iter(self.plans.values())), chosen)
         return plan if len(self.plans) == 1 else self._of_several(plan)
 
     def _of_several(self, plan: InsertPlan) -> InsertPlan:
@@ -180,5 +157,11 @@ class Target:
         return keys
 
 
-def _calls(call: Callable[[], Any]) -> Callable[[Any], Any]:
-    return lambda _: call()
+def row_by_row_reason(plans: Iterable[InsertPlan], kind: str) -> Reason | None:
+    """Why one statement for all rows of these tables is another thing than one a row: a rule or a
+    trigger of the statement looks at it.
+    """
+    for plan in plans:
+        if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:
+            return why.watched_statement(plan.facts.name, kind.upper())
+    return None

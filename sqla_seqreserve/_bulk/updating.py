@@ -38,7 +38,7 @@ from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
 from .rows import chunks, given_by, within
 from .sending import send
-from .target import Target
+from .target import Target, row_by_row_reason
 from .update import set_beside
 
 _MOST_NAMED: Final = 5
@@ -87,8 +87,6 @@ def update_rows(
     if first is None:
         return Updated()
     pinned = whole.pin() is not None
-    if not pinned:
-        whole.look()
     target = Target(whole, "bulk_update()")
     first = whole.filled(first)
     given = given_by(first)
@@ -101,7 +99,7 @@ def update_rows(
     whole.check_alike(first, 0, given, required, why)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
-    reason = interference or target.row_by_row_reason("update")
+    reason = interference or row_by_row_reason(target.plans.values(), "update")
 
     def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Updated:
         plans = {item.attribute: item for item in source.plan.columns}

@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import Dialect
 
 from .._reasons import Reason, no_binary_codec, no_copy_through
+from .._routes import Work
 from .._sqlalchemy.adapted import (
     adapted_statement,
     await_adapted,
@@ -70,17 +71,18 @@ class _Asyncpg:
     scripts_return = False
     sends_several = False
     lock_round_trips = 0
-
     returns_each = False
     times_begin = True
-    copy_start = 150.0
-    copy_row = 4.5
-    insert_row = 12.0
-    numbered_row = 24.5
     executes_each = False
-    executed_row = 14.0
-    statement = 200.0
-    reservation = 280.0
+    work = Work(
+        copy_start=150.0,
+        copy_row=4.5,
+        insert_row=12.0,
+        numbered_row=24.5,
+        executed_row=14.0,
+        statement=200.0,
+        reservation=280.0,
+    )
 
     def __init__(self) -> None:
         self._wrapped = Wrapped(self)

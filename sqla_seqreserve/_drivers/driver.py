@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from .._reasons import Reason
+from .._routes import Work
 
 Row: TypeAlias = tuple[Any, ...]
 TransactionStatus: TypeAlias = Literal["idle", "open", "autocommit"]
@@ -174,16 +175,8 @@ class Driver(Protocol):
     executes_each: bool
     """Whether an ``executemany()`` takes a round trip a row."""
 
-    executed_row: float
-    """Microseconds of work of a row in an ``executemany()``."""
-
-    copy_start: float
-    copy_row: float
-    insert_row: float
-    numbered_row: float
-    statement: float
-    reservation: float
-    """Microseconds of work, as :class:`sqla_seqreserve._routes.Costs` has them."""
+    work: Work
+    """What it takes beside round trips."""
 
     def on(self, connection: Any) -> Driver:
         """The driver as it is below the pool's ``connection``: this one, or what is left of it
@@ -241,9 +234,6 @@ class Driver(Protocol):
 
         :param types: of the columns behind the first two, which are whole numbers: names as in
             ``pg_type``, for a driver that is not told by the server.
-        :param types: of the columns behind the first two, which are whole numbers: names as in
-            ``pg_type``, for drivers that are not told by the server.
-
         :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
         """
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Dialect
 
 from .._reasons import Reason
+from .._routes import Work
 from .._sqlalchemy.engine import await_driver, driver_cursor
 from .driver import (
     CommitAlong,
@@ -39,18 +40,20 @@ class _Psycopg(Wrappable):
     returns_each = True
     times_begin = True
     lock_round_trips = 0
-
-    copy_start = 300.0
-    copy_row = 3.0
-    insert_row = 26.0
-    numbered_row = 46.0
     executes_each = False
-    executed_row = 20.0
-    statement = 150.0
-    reservation = 230.0
+    work = Work(
+        copy_start=300.0,
+        copy_row=3.0,
+        insert_row=26.0,
+        numbered_row=46.0,
+        executed_row=20.0,
+        statement=150.0,
+        reservation=230.0,
+    )
 
     def __init__(self, own: Any) -> None:
         self._has = own.has
+        self._client = own.client
         self._wrapped = Wrapped(self)
 
     def on(self, connection: Any) -> Driver:
@@ -86,20 +89,11 @@ class _Psycopg(Wrappable):
 
         time_first(self._below(cursor).connection, took)
 
-    def _below(self, cursor: Any) -> Any:
-        """The driver's cursor below SQLAlchemy's."""
-        raise NotImplementedError
-
     def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
-
-
-class _SyncPsycopg(_Psycopg):
-    def _below(self, cursor: Any) -> Any:
-        return cursor
 
     def query(
         self,
@@ -109,40 +103,26 @@ class _SyncPsycopg(_Psycopg):
         parameters: Any,
         types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
     ) -> list[Row]:
-        from psycopg import ClientCursor
-
-        connection = cursor.connection
+        own = self._below(cursor)
+        connection = own.connection
         opens = is_idle(connection)
         if lock is None and not opens:
-            cursor.execute(statement, parameters)
-            return list(cursor.fetchall())
+            self._done(own.execute(statement, parameters))
+            return list(self._done(own.fetchall()))
         before, place = before_query(connection, lock, opens)
-        asking = asking_query(connection, ClientCursor, before, statement, parameters, place)
+        asking = asking_query(connection, self._client, before, statement, parameters, place)
         try:
-            with connection.lock:
-                return connection.wait(asking)  # type: ignore[no-any-return]  # psycopg's wait() takes any generator
+            return self._wait(connection, asking)  # type: ignore[no-any-return]  # as the generator
         except LockRefusedError:
-            if opens:
-                connection.rollback()
-            elif place != 1:
-                with connection.lock:
-                    connection.wait(simple_query(connection, ";".join(UNDO)))
+            if opens or place != 1:
+                self._undo(connection, opens=opens)
             raise
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
-        cursor.execute(";".join(statements), prepare=False)
-        while cursor.nextset():
+        own = self._below(cursor)
+        self._done(own.execute(";".join(statements), prepare=False))
+        while own.nextset():
             pass
-
-    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
-            if rows.binary:
-                copy.set_types(rows.oids)
-            write_row = copy.write_row
-            for block in rows.blocks():
-                for row in block:
-                    write_row(row)
-        return int(cursor.rowcount)
 
     def send(
         self,
@@ -155,61 +135,69 @@ class _SyncPsycopg(_Psycopg):
         driver = connection.driver_connection
         opens = is_idle(driver)
         try:
-            with driver.lock:
-                return driver.wait(send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
+            return self._wait(driver, send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
         except OutdatedError:
-            if opens:
-                driver.rollback()
-            else:
-                with driver.lock:
-                    driver.wait(simple_query(driver, ";".join(UNDO)))
+            self._undo(driver, opens=opens)
             raise
+
+    def _undo(self, driver: Any, *, opens: bool) -> None:
+        """Leave the transaction as it was before a message that was refused.
+
+        :param opens: there was none.
+        """
+        if opens:
+            self._done(driver.rollback())
+        else:
+            self._wait(driver, simple_query(driver, ";".join(UNDO)))
+
+    def _below(self, cursor: Any) -> Any:
+        """The driver's cursor below SQLAlchemy's."""
+        raise NotImplementedError
+
+    def _done(self, called: Any) -> Any:
+        """What one of the driver's methods gives in the end, by what it has given."""
+        raise NotImplementedError
+
+    def _wait(self, driver: Any, generator: Any) -> Any:
+        """Run a generator that sends and receives; return what it does."""
+        raise NotImplementedError
+
+
+class _SyncPsycopg(_Psycopg):
+    def _below(self, cursor: Any) -> Any:
+        return cursor
+
+    def _done(self, called: Any) -> Any:
+        return called
+
+    def _wait(self, driver: Any, generator: Any) -> Any:
+        with driver.lock:
+            return driver.wait(generator)
+
+    def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
+            if rows.binary:
+                copy.set_types(rows.oids)
+            write_row = copy.write_row
+            for block in rows.blocks():
+                for row in block:
+                    write_row(row)
+        return int(cursor.rowcount)
 
 
 class _AsyncPsycopg(_Psycopg):
     def _below(self, cursor: Any) -> Any:
         return driver_cursor(cursor)
 
-    def query(
-        self,
-        cursor: Any,
-        lock: str | None,
-        statement: str,
-        parameters: Any,
-        types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
-    ) -> list[Row]:
-        return await_driver(  # type: ignore[no-any-return]  # whatever the coroutine returns
-            self._query(driver_cursor(cursor), lock, statement, parameters)
-        )
+    def _done(self, called: Any) -> Any:
+        return await_driver(called)
 
-    async def _query(
-        self, cursor: Any, lock: str | None, statement: str, parameters: Any
-    ) -> list[Row]:
-        from psycopg import AsyncClientCursor
+    def _wait(self, driver: Any, generator: Any) -> Any:
+        async def wait() -> Any:
+            async with driver.lock:
+                return await driver.wait(generator)
 
-        connection = cursor.connection
-        opens = is_idle(connection)
-        if lock is None and not opens:
-            await cursor.execute(statement, parameters)
-            return list(await cursor.fetchall())
-        before, place = before_query(connection, lock, opens)
-        asking = asking_query(connection, AsyncClientCursor, before, statement, parameters, place)
-        try:
-            async with connection.lock:
-                return await connection.wait(asking)  # type: ignore[no-any-return]  # as above
-        except LockRefusedError:
-            if opens:
-                await connection.rollback()
-            elif place != 1:
-                async with connection.lock:
-                    await connection.wait(simple_query(connection, ";".join(UNDO)))
-            raise
-
-    def script(self, cursor: Any, statements: Sequence[str]) -> None:
-        own = driver_cursor(cursor)
-        await_driver(own.execute(";".join(statements), prepare=False))
-        while own.nextset():
-            pass
+        return await_driver(wait())
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         return int(await_driver(self._copy(driver_cursor(cursor), statement, rows)))
@@ -224,37 +212,6 @@ class _AsyncPsycopg(_Psycopg):
                     for row in block:
                         await write_row(row)
         return int(cursor.rowcount)
-
-    def send(
-        self,
-        connection: Any,
-        inserts: Sequence[InsertMessage],
-        first: Comparison | None = None,
-        *,
-        commits: bool = False,
-    ) -> list[Returned]:
-        driver = connection.driver_connection
-        return await_driver(self._send(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
-
-    async def _send(
-        self,
-        driver: Any,
-        inserts: Sequence[InsertMessage],
-        first: Comparison | None,
-        *,
-        commits: bool,
-    ) -> list[Returned]:
-        opens = is_idle(driver)
-        try:
-            async with driver.lock:
-                return await driver.wait(send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
-        except OutdatedError:
-            if opens:
-                await driver.rollback()
-            else:
-                async with driver.lock:
-                    await driver.wait(simple_query(driver, ";".join(UNDO)))
-            raise
 
 
 def make_driver(dialect: Dialect) -> Driver:

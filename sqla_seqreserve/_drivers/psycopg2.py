@@ -18,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Dialect
 
 from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
+from .._routes import Work
 from .binary_format import binary_blocks
 from .driver import (
     CommitAlong,
@@ -50,16 +51,17 @@ class _Psycopg2:
     scripts_return = True
     sends_several = True
     lock_round_trips = 0
-
     returns_each = False
-    copy_start = 330.0
-    copy_row = 7.0
-    insert_row = 40.0
-    numbered_row = 42.0
     executes_each = True
-    executed_row = 60.0
-    statement = 150.0
-    reservation = 370.0
+    work = Work(
+        copy_start=330.0,
+        copy_row=7.0,
+        insert_row=40.0,
+        numbered_row=42.0,
+        executed_row=60.0,
+        statement=150.0,
+        reservation=370.0,
+    )
 
     def __init__(self) -> None:
         self._wrapped = Wrapped(self)

@@ -23,11 +23,15 @@ from .._reasons import CLIENT_CURSOR, Reason, no_copy_through
 
 
 class OwnClasses:
-    """A class of connections and that of their cursors."""
+    """A class of connections and that of their cursors.
 
-    __slots__ = ("_connection", "_cursor", "_methods")
+    :param client: the class of cursors that bind by themselves.
+    """
 
-    def __init__(self, connection: Any, cursor: Any) -> None:
+    __slots__ = ("_connection", "_cursor", "_methods", "client")
+
+    def __init__(self, connection: Any, cursor: Any, client: Any) -> None:
+        self.client = client
         self._connection = connection
         self._cursor = cursor
         methods = (cursor.execute, cursor.executemany)
@@ -48,8 +52,8 @@ def _is_psycopgs(method: Any) -> bool:
     return type(method) is FunctionType and method.__globals__["__package__"] == "psycopg"
 
 
-SYNC: Final = OwnClasses(Connection, Cursor)
-ASYNC: Final = OwnClasses(AsyncConnection, AsyncCursor)
+SYNC: Final = OwnClasses(Connection, Cursor, ClientCursor)
+ASYNC: Final = OwnClasses(AsyncConnection, AsyncCursor, AsyncClientCursor)
 
 
 def refused_cursor(cursor: Any) -> Reason | None:

@@ -53,14 +53,8 @@ class Wrapped:
         self._driver = driver
         self.types: TypeTable = driver.types
         self.copy_round_trips = driver.copy_round_trips
-        self.copy_start = driver.copy_start
-        self.copy_row = driver.copy_row
-        self.insert_row = driver.insert_row
-        self.numbered_row = driver.numbered_row
         self.executes_each = driver.executes_each
-        self.executed_row = driver.executed_row
-        self.statement = driver.statement
-        self.reservation = driver.reservation
+        self.work = driver.work
         self._takes_several = driver.types != "asyncpg"
         """Whether ``execute()`` takes several statements without parameters."""
         self.lock_round_trips = 1 if self._takes_several else 3

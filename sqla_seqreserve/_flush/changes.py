@@ -21,7 +21,6 @@ from .. import _reasons as why
 from .._drivers import driver_on
 from .._drivers.statements import Many, listen, listened_to_by
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._sqlalchemy.executed import (
     changed_table,
     has_expressions,
@@ -138,8 +137,8 @@ class _Changes:
             self._note(context, "copy", None, seconds)
             return
         reason = many.reason or self._barred(context)
-        reason = reason or of_rows.REGISTERED_LATE
-        if reason == of_rows.FEW:
+        reason = reason or why.REGISTERED_LATE
+        if reason == why.FEW:
             self._note(context, "insert", self._few(rows), seconds)
         else:
             self._note(context, "orm", reason, seconds)
@@ -197,8 +196,8 @@ class _Changes:
         """Why no rows of the session travel together."""
         if context.dialect.name != "postgresql":
             return why.not_postgresql(context.dialect.name)
-        if self._settings.mode != "bulk":
-            return why.MODE_OFF if self._settings.mode == "off" else why.MODE_RESERVE
+        if self._settings.mode_reason is not None:
+            return self._settings.mode_reason
         if driver_on(context.root_connection) is None:
             return why.no_fast_path(context.dialect.driver)
         return None
@@ -206,11 +205,11 @@ class _Changes:
     def _single(self, context: Any, base_mapper: Mapper[Any] | None) -> Reason | None:
         """Why SQLAlchemy sends one statement a row, if there are several."""
         if returns_rows(context):
-            return of_rows.VALUES_COME_BACK
+            return why.VALUES_COME_BACK
         if context.isupdate and has_expressions(context):
-            return of_rows.EXPRESSION_SET
+            return why.EXPRESSION_SET
         if base_mapper is not None and base_mapper.version_id_col is not None:
-            return of_rows.VERSION_ALONE
+            return why.VERSION_ALONE
         return None
 
     # What is counted
@@ -251,11 +250,11 @@ class _Changes:
         reason = statement.reason
         if reason is not None and (rows > 1 or statement.is_barred):
             return "orm", reason
-        return "insert", self._few(1) if rows == 1 else of_rows.FEW_OF_THEIR_KIND
+        return "insert", self._few(1) if rows == 1 else why.FEW_OF_THEIR_KIND
 
     def _few(self, rows: int) -> Reason:
         asked = self._settings.copy_min_rows
-        return of_rows.FEWER_THAN_ASKED if asked is not None and rows < asked else of_rows.FEW
+        return why.FEWER_THAN_ASKED if asked is not None and rows < asked else why.FEW
 
 
 @dataclass(slots=True, eq=False)

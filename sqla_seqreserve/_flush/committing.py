@@ -61,8 +61,8 @@ def setting_hindrance(connection: Connection, settings: Settings) -> Reason | No
     """The same, as far as settings and driver tell."""
     if settings.commit == "apart":
         return why.COMMIT_APART
-    if settings.mode != "bulk":
-        return why.MODE_OFF if settings.mode == "off" else why.MODE_RESERVE
+    if settings.mode_reason is not None:
+        return settings.mode_reason
     driver = driver_on(connection)
     if driver is None or not driver.commits_along:
         return why.no_commit_along(connection.dialect.driver)

@@ -18,9 +18,9 @@ from .._database import database_of
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
+from .._ids.reserve import hindrance
 from .._ids.server import server_of
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
@@ -32,7 +32,6 @@ from .routing import (
     copy_from,
     copy_way,
     hierarchy_reason,
-    hindrance,
     is_distributed,
     plain_tables,
 )
@@ -349,8 +348,8 @@ def _reason_of_many(
     connection: Connection, settings: Settings, held: Reason | None
 ) -> Reason | None:
     """Why no rows travel together on a connection."""
-    if settings.mode != "bulk":
-        return why.MODE_OFF if settings.mode == "off" else why.MODE_RESERVE
+    if settings.mode_reason is not None:
+        return settings.mode_reason
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(connection.dialect.driver)
@@ -365,5 +364,5 @@ def _mapper_reason(mapper: Mapper[Any]) -> Reason | None:
     if mapper.version_id_col is not None and mapper.version_id_generator is False:
         return why.VERSION_BY_DATABASE
     if returns_each_update(mapper):
-        return of_rows.VALUES_COME_BACK
+        return why.VALUES_COME_BACK
     return None

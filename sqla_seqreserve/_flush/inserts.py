@@ -18,12 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
-from .._drivers import CopyRows, driver_on
+from .._drivers import driver_on
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows import refusals
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
@@ -32,7 +30,7 @@ from .._sqlalchemy.engine import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes
-from .._writers.copy import copy_rows, encodes_keys_apart
+from .._writers.copy import copy_batch, encodes_keys_apart
 from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
@@ -120,7 +118,7 @@ def _insert_class(
     else:
         runs = sorted(enumerate(parts), key=lambda part: part[1][0])
     refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
-    few = [records[position] for position in division.elsewhere.get(of_rows.FEW_OF_THEIR_KIND, ())]
+    few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
     released: Reason | None = None
@@ -138,7 +136,7 @@ def _insert_class(
             return
     if releases:
         # Without keys, none of them can go by COPY.
-        reason = refused[0] if refused else of_rows.SEVERAL_TYPES
+        reason = refused[0] if refused else why.SEVERAL_TYPES
         released = reason if run.keys.release(records) else None
         refusals.note_refusal(plan)
     for part, positions in runs:
@@ -149,7 +147,7 @@ def _insert_class(
             if refusal is None:
                 continue
         reason = refusal or reasons[part - len(batches)]
-        writer: Writer = "insert" if reason == of_rows.FEW_OF_THEIR_KIND else "orm"
+        writer: Writer = "insert" if reason == why.FEW_OF_THEIR_KIND else "orm"
         chosen = [records[position] for position in positions]
         if refusal is not None:
             _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
@@ -314,19 +312,13 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Re
     connection = chosen[0][3]
     run.drain()
     started = time.perf_counter()
-    rows = CopyRows(batch.columns, batch.copy_values, batch.oids, batch.binary, facts=plan.facts)
     try:
         with shard_by_shard(connection, distributed=plan.facts.distributed):
             try:
-                taken = copy_rows(connection, plan.facts.name, rows)
+                copy_batch(connection, plan, batch)
             except DBAPIError as error:
                 run.note_refusal(error, plan.table, [record[0] for record in chosen])
                 raise
-            if taken != len(chosen):
-                raise FlushError(
-                    f"COPY for {plan.mapper} sent {len(chosen)} rows, of which {plan.table.name} "
-                    f"took {taken}. Ensure there are no triggers that discard rows"
-                )
             _after_copy(plan, batch, chosen, connection, uow)
     except RefusedByCitusError:
         return why.REFUSED_BY_CITUS

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
-from .._reasons import MODE_OFF, MODE_RESERVE, Reason
+from .._reasons import Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.persistence import ROWS_COUNTED, WAY_CHOSEN
 from .settings import Settings
@@ -41,8 +41,8 @@ class _Writer:
         self, cursor: Any, statement: str, parameters: Sequence[Any], context: Any
     ) -> Many:
         settings = self._current()
-        if settings.mode != "bulk":
-            return Many(0, MODE_OFF if settings.mode == "off" else MODE_RESERVE)
+        if settings.mode_reason is not None:
+            return Many(0, settings.mode_reason)
         # Here: an application asks while it runs, and not each time that it starts.
         from .._writers.executemany import write_many
 

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from .. import _audit as audit
-from .._reasons import Reason
-from .._rows.reasons import FEW, FEWER_THAN_ASKED
+from .._reasons import FEW, FEWER_THAN_ASKED, Reason
 from .._sqlalchemy.unit_of_work import State
 from ..reports import FlushEntry, FlushReport, Kind, Writer
 from .settings import Settings

@@ -6,6 +6,8 @@ locks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,10 +19,11 @@ from .._database import database_of
 from .._drivers import driver_of, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, take_ids
+from .._ids.fetch import IdRequest
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
-from .._ids.prefetch import shelf_of
+from .._ids.prefetch import Shelf, shelf_of
+from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import ask_server
 from .._reasons import Reason
 from .._routes import Pending, Route
@@ -35,7 +38,6 @@ from .routing import (
     chosen_route,
     copy_way,
     fewest_of,
-    hindrance,
     is_distributed,
     plain_tables,
     wishes_for,
@@ -46,8 +48,17 @@ from .way import BY_INSERT, Way
 _maximum: Final = attrgetter("maximum")
 _expired: Final = attrgetter("expired_attributes")
 
-_ATTEMPTS: Final = 10
-"""How often facts are read again in one flush. Under DDL that never rests SQLAlchemy writes."""
+
+@dataclass(frozen=True, slots=True)
+class _Wanted(Wanted):
+    """What a flush wants of one message.
+
+    ``shares``: per request the objects that its ids are for, by the key that they are of, and the
+    shelf that holds them. ``later``: keys that were kept, to be compared with the first INSERTs.
+    """
+
+    shares: Sequence[tuple[dict[KeySequence, list[State]], Shelf]] = ()
+    later: Sequence[KeySequence] = ()
 
 
 class Reserving:
@@ -62,7 +73,7 @@ class Reserving:
         self._settings = settings
         self._keys = keys
         self.ways: dict[Mapper[Any], Way] = {}
-        self.kept: dict[Connection, list[KeySequence]] = {}
+        self.kept: dict[Connection, Sequence[KeySequence]] = {}
 
     def reserve_on(
         self,
@@ -88,7 +99,6 @@ class Reserving:
         :param commits: the COMMIT may travel with its last message.
         """
         state = transaction_status(connection)
-        held = hindrance(connection, state)
         driver = driver_on(connection)
         wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
         if interference is not None and not wishes.reserve:
@@ -123,13 +133,13 @@ class Reserving:
             distance = database_of(connection.dialect).distance
             plain = Plain(driver, distance, begun=state == "open")
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
-        for _ in range(_ATTEMPTS if route.reserve else 0):
-            # Looking at the catalogue begins the transaction, so it is asked each time.
-            held = held or hindrance(connection, transaction_status(connection))
-            if held is not None:
-                break
-            if self._try_to_reserve(connection, pending, route, may_copy, is_free, may_restart):
+        if route.reserve:
+            look = partial(self._look, connection, pending, route, may_copy, is_free, may_restart)
+            found = take_until_held(connection, look)
+            if found is not None:
+                self._hand_out(connection, *found)
                 return None
+        held = hindrance(connection, transaction_status(connection))
         for number, mapper in enumerate(pending):
             way = self.ways.pop(mapper, None)
             if way is not None and way.writer != "copy":
@@ -139,7 +149,7 @@ class Reserving:
                 self.ways[mapper] = Way("orm", held or why.RESTLESS)
         return None
 
-    def _try_to_reserve(
+    def _look(
         self,
         connection: Connection,
         pending: dict[Mapper[Any], list[State]],
@@ -147,15 +157,18 @@ class Reserving:
         may_copy: set[Mapper[Any]],
         is_free: bool,
         may_restart: bool,
-    ) -> bool:
-        """Take the keys in one message; false where a table is another than it was looked up as,
-        so that all of it is decided anew.
+        *,
+        doubts: bool = True,
+    ) -> _Wanted | None:
+        """Choose the way of each class by what is known of its tables, and say what to take and to
+        compare; ``None`` where nothing can be compared.
 
         :param is_free: the message costs no round trip, so that it is worth sending to ask whether
             what kept a class from its keys, or from COPY, is still there.
+        :param doubts: whether to ask now and then even if it costs one.
         """
-        driver = driver_of(connection.dialect)
-        is_idle = driver is not None and driver.transaction_status(connection.connection) == "idle"
+        if hindrance(connection, transaction_status(connection)) is not None:
+            return None
         found = resolve(connection, pending)
         self._keys.sources.update(found)
         chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
@@ -213,15 +226,19 @@ class Reserving:
         doubted = [
             facts
             for facts, rows in kept_out.values()
-            if catalogue.is_in_doubt(connection, facts, rows)
+            if doubts and catalogue.is_in_doubt(connection, facts, rows)
         ]
         if not all(facts.lockable for facts in doubted):
             # They cannot be compared under a lock, but read.
             catalogue.forget(connection, [facts.name for facts in doubted])
-            return False
+            return self._look(
+                connection, pending, route, may_copy, is_free, may_restart, doubts=False
+            )
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
-        requests, shelves = [], []
+        requests: list[IdRequest] = []
+        shares: list[tuple[dict[KeySequence, list[State]], Shelf]] = []
         unsure: dict[tuple[str, int], KeySequence] = {}
+        driver = driver_of(connection.dialect)
         travels = driver is not None and driver.sends_several
         for sharing in wanted.values():
             source = max(sharing, key=_maximum)
@@ -230,9 +247,9 @@ class Reserving:
             count = shelf.lacking(
                 sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
             )
+            number = len(requests)
             requests.append(IdRequest(source, count, is_kept=bool(shelf.ahead)))
-            shelves.append(shelf)
-            number = len(shelves) - 1
+            shares.append((sharing, shelf))
             unsure.update(((one.facts.name, number), one) for one in sharing if one.facts)
         asked = any(request.count for request in requests)
         sent = list(compared.values()) if is_free or pinned or doubted or asked else []
@@ -244,21 +261,21 @@ class Reserving:
             if not requests[number].count
             or name not in {*names, getattr(requests[number].source.facts, "name", None)}
         ]
-        if is_idle:
-            drop_snapshot(connection)
-        later = may_restart and not sent and not asked
+        later: list[KeySequence] = []
+        if may_restart and not sent and not asked:
+            kept, later = later, kept
         tables = in_insert_order(pending) if sent or asked or kept else ()
         order = [catalogue.table_name(connection, table) for table in tables]
-        taken = take_ids(connection, requests, sent, kept=() if later else kept, order=order)
-        if not taken.holds:
-            return False
-        if later and kept:
-            self.kept[connection] = kept
-        for sharing, shelf, ids in zip(wanted.values(), shelves, taken.ids, strict=True):
-            values = shelf.take(sum(map(len, sharing.values())), ids)
+        return _Wanted(requests, sent, kept=kept, order=order, shares=shares, later=later)
+
+    def _hand_out(self, connection: Connection, wanted: _Wanted, ids: list[list[Any]]) -> None:
+        """Give the objects the ids that were taken for them, and those that were kept."""
+        if wanted.later:
+            self.kept[connection] = wanted.later
+        for (sharing, shelf), fetched in zip(wanted.shares, ids, strict=True):
+            values = shelf.take(sum(map(len, sharing.values())), fetched)
             if not any(outgrows(connection, one, values) for one in sharing):
                 self._keys.hand_out(sharing, values)
-        return True
 
     def _refused_by_copy(
         self,

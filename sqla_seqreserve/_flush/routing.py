@@ -29,7 +29,6 @@ from .._ids.server import server_kind, server_of
 from .._reasons import Reason
 from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
-from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
@@ -181,19 +180,6 @@ def hierarchy_reason(
 
 
 # A connection
-
-
-def hindrance(connection: Connection, state: str) -> Reason | None:
-    """Why no table could be locked, or compared with what is known of it, on a connection whose
-    transaction is in this state.
-    """
-    if state == "autocommit":
-        return why.AUTOCOMMIT
-    if sees_the_present(connection):
-        return None
-    if state == "open" or driver_of(connection.dialect) is None:
-        return why.OLD_SNAPSHOT
-    return None
 
 
 def chosen_route(

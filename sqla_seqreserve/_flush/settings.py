@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy.orm import Mapper
 
+from .._reasons import MODE_OFF, MODE_RESERVE, Reason
 from ..reports import FlushReport
 from .drift import DriftGuard
 
@@ -40,6 +41,8 @@ class Settings:
     rank: tuple[int, int] = (0, 0)
     is_plain: bool = field(init=False)
     """Whether nothing is asked for but what is cheapest, keys kept ahead or not."""
+    mode_reason: Reason | None = field(init=False)
+    """Why nothing is written otherwise than SQLAlchemy writes it, if it is for the mode."""
 
     def __post_init__(self) -> None:
         is_plain = (
@@ -49,6 +52,8 @@ class Settings:
             and self.drift_guard is None
         )
         object.__setattr__(self, "is_plain", is_plain)
+        reasons = {"off": MODE_OFF, "reserve": MODE_RESERVE}
+        object.__setattr__(self, "mode_reason", reasons.get(self.mode))
 
     def enrols(self, mapper: Mapper[Any]) -> bool:
         """Whether objects of this class are ours to write."""

@@ -15,7 +15,6 @@ from sqlalchemy import Table
 from .. import _reasons as why
 from .._reasons import Reason
 from .._rows.plan import InsertPlan
-from .._rows.reasons import FEW
 from ..reports import Writer
 from .plain import Plain
 
@@ -44,7 +43,7 @@ class Way:
         return self.plans.get(table) if self.writer == "copy" else None
 
 
-BY_INSERT: Final = Way("insert", FEW)
+BY_INSERT: Final = Way("insert", why.FEW)
 """INSERT is cheaper."""
 
 NOT_ENROLLED: Final = Way("orm", why.NOT_ENROLLED)

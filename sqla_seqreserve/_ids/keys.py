@@ -353,7 +353,7 @@ def _resolve_one(
 
 def _not_lockable(facts: catalogue.TableFacts) -> Reason:
     if facts.kind not in {"r", "p"}:
-        return why.not_a_table(facts.name)
+        return why.not_a_table(facts.name, "not a table")
     return why.no_insert_privilege(facts.name)
 
 

@@ -1,23 +1,88 @@
-"""Reserves ids outside a flush: as often as it takes for what is known of a table to hold."""
+"""Reserves ids: looks the tables up, and takes ids in one message that compares what was found, as
+often as it takes for that to hold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
-from .._drivers import driver_of, drop_snapshot
+from .. import _reasons as why
+from .._drivers import driver_of, drop_snapshot, transaction_status
+from .._reasons import Reason
+from .._sqlalchemy.engine import sees_the_present
 from ..errors import SequenceNotFoundError
 from . import catalogue
-from .fetch import IdRequest, take_ids
+from .catalogue import TableFacts, TableName
+from .fetch import IdRequest, IndexFacts, take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
 from .server import ask_server
 
-_ATTEMPTS: Final = 50
+_ATTEMPTS: Final = 10
+"""How often the tables are looked up. A message that finds them altered has locked them, so they
+rest from then on; unless it cannot lock them, or what was altered is a sequence or a function.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one message is to take, and to compare before: see :func:`take_ids`."""
+
+    requests: Sequence[IdRequest]
+    whole: Sequence[TableFacts] = ()
+    indexes: Sequence[IndexFacts] = ()
+    kept: Sequence[KeySequence] = ()
+    order: Iterable[TableName] = ()
+
+
+_Looked = TypeVar("_Looked", bound=Wanted)
+
+
+def take_until_held(
+    connection: Connection, look: Callable[[], _Looked | None]
+) -> tuple[_Looked, list[list[Any]]] | None:
+    """Look the tables up and take ids, again where another session has altered them in between.
+    Return what was wanted in the end, and per request its ids; ``None``: nothing was taken.
+
+    :param look: says what is wanted, by what is known of the tables, which it may read; ``None``:
+        nothing more is.
+    """
+    for _ in range(_ATTEMPTS):
+        is_idle = transaction_status(connection) == "idle"
+        wanted = look()
+        if wanted is None:
+            return None
+        if is_idle:
+            drop_snapshot(connection)
+        taken = take_ids(
+            connection,
+            wanted.requests,
+            wanted.whole,
+            wanted.indexes,
+            kept=wanted.kept,
+            order=wanted.order,
+        )
+        if taken.holds:
+            return wanted, taken.ids
+    return None
+
+
+def hindrance(connection: Connection, state: str) -> Reason | None:
+    """Why no table could be locked, or compared with what is known of it, on a connection whose
+    transaction is in this state. Reading the catalogue begins it.
+    """
+    if state == "autocommit":
+        return why.AUTOCOMMIT
+    if sees_the_present(connection):
+        return None
+    if state == "open" or driver_of(connection.dialect) is None:
+        return why.OLD_SNAPSHOT
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +109,27 @@ def reserve(
         altered faster than it can be looked at.
     :raises SequenceExhaustedError: a sequence has no value left.
     """
-    driver = driver_of(connection.dialect)
-    for _ in range(_ATTEMPTS):
-        idle = driver is not None and driver.transaction_status(connection.connection) == "idle"
-        sources = resolve(connection, counts, to_write=False)
+    sources: dict[Mapper[Any], KeySequence] = {}
+
+    def look() -> Wanted:
+        sources.update(resolve(connection, counts, to_write=False))
         for source in sources.values():
             require(source, on_citus=source.is_missing and ask_server(connection).kind == "citus")
-        if idle:
-            drop_snapshot(connection)
         requests = [
             IdRequest(part, count)
             for mapper, count in counts.items()
             for part in sources[mapper].parts
         ]
         order = [catalogue.table_name(connection, table) for table in in_insert_order(counts)]
-        taken = take_ids(connection, requests, order=order)
-        if taken.holds:
-            ids = iter(taken.ids)
-            return {
-                mapper: Reserved(
-                    sources[mapper],
-                    [_converted(part, next(ids)) for part in sources[mapper].parts],
-                )
-                for mapper in counts
-            }
+        return Wanted(requests, order=order)
+
+    found = take_until_held(connection, look)
+    if found is not None:
+        ids = iter(found[1])
+        return {
+            mapper: Reserved(source, [_converted(part, next(ids)) for part in source.parts])
+            for mapper, source in sources.items()
+        }
     names = ", ".join(mapper.class_.__name__ for mapper in counts)
     raise SequenceNotFoundError(
         f"No ids can be reserved for {names}: what the catalogue says of the tables did not hold "

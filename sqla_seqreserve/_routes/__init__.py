@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .choice import NO_WISHES, Costs, Pending, Route, Wishes, choose, copy_crossover
+from .choice import NO_WISHES, Costs, Pending, Route, Wishes, Work, choose, copy_crossover
 from .distance import Distance
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Pending",
     "Route",
     "Wishes",
+    "Work",
     "choose",
     "copy_crossover",
 ]

@@ -32,10 +32,31 @@ _COMPARED: Final = 0.8
 """What it takes to compare a class whose keys were kept, beside a reservation for it."""
 
 
-class Costs(Protocol):
-    """What a driver's way of talking to the server costs, round trips and microseconds of work;
-    measured on a local server by ``sqla-seqreserve bench``.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Microseconds of work that a driver and the server have beside round trips; measured on a
+    local server by ``sqla-seqreserve bench``.
+
+    :param copy_start: of one COPY, beside its rows.
+    :param copy_row: of a row by COPY.
+    :param insert_row: of a row by an INSERT whose keys are known.
+    :param numbered_row: of a row by an INSERT that brings the keys back.
+    :param executed_row: of a row in an ``executemany()``.
+    :param statement: of a statement that is sent by itself.
+    :param reservation: of a reservation, a class.
     """
+
+    copy_start: float
+    copy_row: float
+    insert_row: float
+    numbered_row: float
+    executed_row: float
+    statement: float
+    reservation: float
+
+
+class Costs(Protocol):
+    """What a driver's way of talking to the server costs."""
 
     @property
     def begins_along(self) -> bool:
@@ -54,28 +75,8 @@ class Costs(Protocol):
         """Round trips of one COPY."""
 
     @property
-    def copy_start(self) -> float:
-        """Microseconds of work that one COPY takes beside its rows."""
-
-    @property
-    def copy_row(self) -> float:
-        """Microseconds a row by COPY."""
-
-    @property
-    def insert_row(self) -> float:
-        """Microseconds a row by an INSERT whose keys are known."""
-
-    @property
-    def numbered_row(self) -> float:
-        """Microseconds a row by an INSERT that brings the keys back."""
-
-    @property
-    def statement(self) -> float:
-        """Microseconds of work that a statement takes which is sent by itself."""
-
-    @property
-    def reservation(self) -> float:
-        """Microseconds of work that a reservation takes."""
+    def work(self) -> Work:
+        """Beside the round trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _numbered(pending: Sequence[Pending], costs: Costs, round_trip: float, begun
     for one in pending:
         pages = math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
-        work += one.tables * (pages * costs.statement + one.rows * costs.numbered_row)
+        work += one.tables * (pages * costs.work.statement + one.rows * costs.work.numbered_row)
         if one.distributed:
             work += one.tables * shards.numbered(one.rows)
     return trips * round_trip + work
@@ -194,9 +195,9 @@ def _reserved(
     work = 0.0
     if copies or not kept:
         trips += 1 + costs.lock_round_trips
-        work += costs.reservation * len(pending)
+        work += costs.work.reservation * len(pending)
     else:
-        work += _COMPARED * costs.reservation * sum(one.generated for one in pending)
+        work += _COMPARED * costs.work.reservation * sum(one.generated for one in pending)
     message = 0
     for number, one in enumerate(pending):
         if number in copies:
@@ -207,9 +208,9 @@ def _reserved(
             work += one.tables * _insert_work(one, costs)
         else:
             trips += one.tables
-            work += one.tables * (costs.statement + _insert_work(one, costs))
+            work += one.tables * (costs.work.statement + _insert_work(one, costs))
     # The message is put together and read as a statement by itself is.
-    return (trips + message) * round_trip + work + message * costs.statement
+    return (trips + message) * round_trip + work + message * costs.work.statement
 
 
 def _candidates(
@@ -233,13 +234,13 @@ def _copy_trips(one: Pending, costs: Costs) -> int:
 
 def _copy_work(one: Pending, costs: Costs) -> float:
     """Microseconds beside the round trips, for one table."""
-    work = costs.copy_start + one.rows * costs.copy_row
+    work = costs.work.copy_start + one.rows * costs.work.copy_row
     return work + shards.by_copy(one.rows) if one.distributed else work
 
 
 def _insert_work(one: Pending, costs: Costs) -> float:
     """Microseconds for one table's rows, their keys known."""
-    work = one.rows * costs.insert_row
+    work = one.rows * costs.work.insert_row
     return work + shards.by_insert(one.rows) if one.distributed else work
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from types import NoneType
@@ -22,10 +22,9 @@ from sqlalchemy.sql import ClauseElement
 
 from .. import _reasons as why
 from .._reasons import Reason
-from . import reasons as of_rows
-from .codecs import Codec, is_utc, naive_utc, value_table
+from .codecs import Codec, is_utc, value_table
 from .defaults import DefaultContext, FilledValues, Missing
-from .encoded import ReadyMade
+from .encoded import ReadyMade, made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
@@ -74,6 +73,14 @@ class Division:
     batches: list[Batch] = field(default_factory=list)
     elsewhere: dict[Reason, list[int]] = field(default_factory=dict)
 
+    def by_insert(self) -> dict[int, Reason]:
+        """The positions of the rows that COPY does not write, each with the reason."""
+        parts = [
+            *self.elsewhere.items(),
+            *((each.copy_reason, each.positions) for each in self.batches),
+        ]
+        return {position: reason for reason, found in parts if reason for position in found}
+
 
 def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:
     """Positions that are divided among parts, in their order: runs of positions that one part has,
@@ -114,7 +121,7 @@ def divide(
         len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
     ):
         # SQLAlchemy writes them in several statements, and each may look at those before.
-        reason = of_rows.context_default(plan.context_default)
+        reason = why.context_default(plan.context_default)
         division.elsewhere[reason] = list(range(len(rows)))
         return division
     kinds: Iterable[Sequence[int]] = groups.values()
@@ -124,7 +131,7 @@ def divide(
     for positions in kinds:
         # Before any default is computed, for who writes the row will compute it.
         if len(positions) < fewest:
-            elsewhere.setdefault(of_rows.FEW_OF_THEIR_KIND, []).extend(positions)
+            elsewhere.setdefault(why.FEW_OF_THEIR_KIND, []).extend(positions)
             continue
         whole = len(positions) == len(rows)
         chosen = [
@@ -191,14 +198,14 @@ def _collect(
         types = set(map(type, values))
         kinds[id(values)] = values, types
         if any(is_sql(type_) for type_ in types):
-            reason = of_rows.sql_expression(attribute)
+            reason = why.sql_expression(attribute)
             for position, value in enumerate(values):
                 if is_sql(type(value)):
                     refused.setdefault(position, reason)
         if type(nothing) in types:
             if absent is Absent.ELSEWHERE:
                 reason = (
-                    of_rows.no_value(attribute)
+                    why.no_value(attribute)
                     if column.column.primary_key
                     else why.sql_default(attribute)
                 )
@@ -266,7 +273,7 @@ def _batch(
             try:
                 processed[index] = ready_made.make(index, plan, values)
             except Exception as error:
-                return of_rows.not_processed(plan.column.name, type(error).__name__)
+                return why.not_processed(plan.column.name, type(error).__name__)
     defaults: dict[str, FilledValues] = {}
     context = DefaultContext(connection, ready, positions, reserved)
     before, ready = ready, context.filled()
@@ -338,25 +345,6 @@ def is_plain(value: object) -> bool:
     return not is_sql(type(value))
 
 
-def made_exact(
-    codec: Codec, column: Column[Any], values: Sequence[Any], found: set[type]
-) -> tuple[Sequence[Any], set[type]] | Reason:
-    """The values as ones of the types that the column takes, and those; or why they cannot be."""
-    exact = found - {NoneType}
-    if len(exact) > 1 and not codec.mixes(exact):
-        return of_rows.several_types(column.name)
-    further = exact - codec.binary
-    converters = {type_: made for type_ in further if (made := codec.converter(type_)) is not None}
-    if converters:
-        values = [converters[type(v)](v) if type(v) in converters else v for v in values]
-        found = set(map(type, values))
-    exact = found - {NoneType}
-    if not (exact <= codec.binary or exact <= codec.text):
-        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return of_rows.unknown_types(column.name, names, repr(column.type))
-    return values, found
-
-
 def for_copy(
     codec: Codec,
     column: Column[Any],
@@ -383,16 +371,29 @@ def for_copy(
                     value if type(value) is not datetime else naive_utc(value) for value in values
                 ]
             except (OverflowError, TypeError, ValueError):
-                return of_rows.not_in_utc(name)
+                return why.not_in_utc(name)
         elif codec.accepts_as_text(values, found):
             is_text = True
         else:
-            return of_rows.cast_or_refused(name)
+            return why.cast_or_refused(name)
     table = value_table(connection.dialect)
     assert table is not None
     if codec.inner is not None:
         adapted = adapted | codec.inner(given)
     other = table.adapted_otherwise(connection, codec, adapted)
     if other is not None:
-        return of_rows.adapted(name, other.__name__)
+        return why.adapted(name, other.__name__)
     return values, is_text or not codec.binary
+
+
+def naive_utc(value: datetime) -> datetime:
+    """An aware time as the server assigns it to a column without time zone in a session in UTC.
+
+    :raises OverflowError: it is outside of Python's years.
+    :raises ValueError: its time zone has no offset.
+    """
+    if value.tzinfo is None:
+        return value
+    if value.utcoffset() is None:
+        raise ValueError("a time zone without an offset")
+    return value.astimezone(UTC).replace(tzinfo=None)

@@ -23,10 +23,10 @@ from .. import _reasons as why
 from .._ids.keys import KeySequence, may_be_generated
 from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with
-from . import reasons as of_rows
 from .codecs import Codec
 from .defaults import Missing
-from .division import is_plain, is_sql, made_exact, values_of
+from .division import is_plain, is_sql, values_of
+from .encoded import made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
 
 _SAMPLE: Final = 64
@@ -113,7 +113,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         types = set(map(type, values_of(rows, attribute, nothing)))
         some_lack = type(nothing) in types
         if types and all(map(is_sql, types)):
-            return of_rows.sql_expression(attribute)
+            return why.sql_expression(attribute)
         if (
             column.absent is Absent.ELSEWHERE
             and not column.column.primary_key
@@ -130,16 +130,16 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
                 several = several or _value_reason(column, rows)
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
-            several = of_rows.unknown_types(column.column.name, names, repr(column.column.type))
+            several = why.unknown_types(column.column.name, names, repr(column.column.type))
             # Where each value is cast by itself, rows without such a value may still go by COPY.
             if not codec.casts_each or unknown == types:
                 return several
         elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
-            several = of_rows.several_types(column.column.name)
+            several = why.several_types(column.column.name)
         else:
             several = several or _value_reason(column, rows)
     if is_mixed and plan.context_default is not None:
-        return of_rows.context_default(plan.context_default)
+        return why.context_default(plan.context_default)
     # Rows that omit other columns go by a COPY of their own, and may hold other types.
     return several if not gives_some or _was_refused(plan) else None
 
@@ -186,13 +186,13 @@ def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reas
             column.encoding.text(values)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
-            return of_rows.refused_by_codec(column.column.name, problem)
+            return why.refused_by_codec(column.column.name, problem)
         return None
     if column.processor is not None:
         try:
             values = [column.processor(value) for value in values]
         except Exception as error:
-            return of_rows.not_processed(column.column.name, type(error).__name__)
+            return why.not_processed(column.column.name, type(error).__name__)
     outcome = made_exact(codec, column.column, values, {*map(type, values), NoneType})
     if isinstance(outcome, Reason):
         return outcome
@@ -200,7 +200,7 @@ def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reas
     # Whether a time can be made one in UTC hangs on the connection.
     if codec.as_utc or codec.accepts(exact, found) or codec.accepts_as_text(exact, found):
         return None
-    return of_rows.cast_or_refused(column.column.name)
+    return why.cast_or_refused(column.column.name)
 
 
 def _takes(codec: Codec) -> bool:
@@ -229,7 +229,7 @@ def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason |
             continue
         values = [value for value in values_of(rows, column.attribute) if is_plain(value)]
         if not _is_the_same(column, values):
-            return of_rows.may_be_cast(column.attribute)
+            return why.may_be_cast(column.attribute)
     return None
 
 

@@ -7,9 +7,11 @@ statement, its number of rows (as its one parameter) and the cursor's row count.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect
+from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
 from .._database import database_of
@@ -17,6 +19,7 @@ from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.statements import run_on_driver
 from .._ids.catalogue import quoted
 from .._reasons import Reason
+from .._rows.division import Batch
 from .._rows.plan import InsertPlan
 
 log = logging.getLogger("sqla_seqreserve")
@@ -74,6 +77,29 @@ def encodes_keys_apart(connection: Connection, plan: InsertPlan) -> bool:
         if column.codec is not None and not column.codec.binary and not column.codec.casts_each
     )
     return driver.encodes(connection.connection, oids)
+
+
+def copy_batch(
+    connection: Connection,
+    plan: InsertPlan,
+    batch: Batch,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Write a batch into its table.
+
+    :param progress: called with the number of rows whenever the driver has taken some.
+    :raises sqlalchemy.exc.DBAPIError: as :func:`copy_rows`.
+    :raises sqlalchemy.orm.exc.FlushError: the server took fewer rows.
+    """
+    rows = CopyRows(
+        batch.columns, batch.copy_values, batch.oids, batch.binary, progress, facts=plan.facts
+    )
+    taken = copy_rows(connection, plan.facts.name, rows)
+    if taken != len(rows):
+        raise FlushError(
+            f"COPY for {plan.mapper} sent {len(rows)} rows, of which {plan.table.name} took "
+            f"{taken}. Ensure there are no triggers that discard rows"
+        )
 
 
 def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:

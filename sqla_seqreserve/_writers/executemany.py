@@ -27,7 +27,6 @@ from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._reasons import Reason
-from .._rows import reasons as of_rows
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
@@ -91,18 +90,18 @@ def write_many(
     if isinstance(parameters, Whole):
         is_whole, parameters = True, parameters.given
     elif not pays(driver, rows, connection, fewest):
-        return of_rows.FEW
+        return why.FEW
     if statement is not context.statement or parameters is not context.parameters:
-        return of_rows.STATEMENT_CHANGED
+        return why.STATEMENT_CHANGED
     rewriting = rewriting_of(context, statement)
     if rewriting is None or (rewriting.returning and not is_whole):
-        return of_rows.NOT_PLAIN
+        return why.NOT_PLAIN
     if driver.transaction_status(connection.connection) == "autocommit" or not sees_the_present(
         connection
     ):
         return why.NOT_COMPARABLE
     if not is_in_schemas_of(connection, context):
-        return of_rows.OWN_SCHEMAS
+        return why.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
     # Listeners have heard of this statement, and hear of one at a time.
     facts = catalogue.table_facts(connection, [name], unheard=True)[name]
@@ -140,7 +139,7 @@ def write_many(
         if not _was_compared(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
-        return of_rows.ALTERED
+        return why.ALTERED
     return 1 if copied is None else 1 + driver.copy_round_trips
 
 
@@ -209,7 +208,7 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
 
 
 def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:
-    spared = driver.executed_row - _ARRAY_ROW
+    spared = driver.work.executed_row - _ARRAY_ROW
     trips = rows - 1 if driver.executes_each else 0
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
@@ -225,27 +224,27 @@ def fewest_together(driver: Driver, round_trip: float) -> int | None:
 def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
     """Why the rows of a statement must be executed one by one, as far as their table tells."""
     if facts.kind not in {"r", "p"}:
-        return why.not_a_table(facts.name)
+        return why.not_a_table(facts.name, "not a table")
     if facts.row_security:
         return why.row_security(facts.name)
     if facts.distributed:
-        return of_rows.DISTRIBUTED_STATEMENT
+        return why.DISTRIBUTED_STATEMENT
     if kind in facts.watched:
-        return of_rows.watched_statement(facts.name, kind.upper())
+        return why.watched_statement(facts.name, kind.upper())
     if facts.inherited:
-        return of_rows.inherited(facts.name)
+        return why.inherited(facts.name)
     if not (facts.lockable if kind == "insert" else facts.row_lockable):
-        return of_rows.not_lockable(facts.name)
+        return why.not_lockable(facts.name)
     return None
 
 
 def _order_reason(facts: TableFacts, rewriting: Rewriting) -> Reason | None:
     """Why the order of the rows, or what is checked between them, may matter."""
     if rewriting.many.kind != "update":
-        return of_rows.rows_refer(facts.name) if facts.references_itself else None
+        return why.rows_refer(facts.name) if facts.references_itself else None
     unique = facts.unique_columns & rewriting.assigned
     if unique:
-        return of_rows.unique_columns(", ".join(sorted(unique)))
+        return why.unique_columns(", ".join(sorted(unique)))
     return None
 
 
@@ -269,7 +268,7 @@ def _arrays(
         types.discard(type(None))
         other = table.adapted_otherwise(connection, _ANYTHING, types)
         if other is not None:
-            return of_rows.adapted(str(each.key), other.__name__)
+            return why.adapted(str(each.key), other.__name__)
         values = values_of[each.key] = table.unwrapped(connection, values, each.cast)
         column = facts.columns.get(rewriting.columns.get(each.key, ""))
         stored = None
@@ -282,7 +281,7 @@ def _arrays(
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
         if array is None:
-            return of_rows.NOT_AN_ARRAY
+            return why.NOT_AN_ARRAY
         arrays[each.key] = array
     if rewriting.many.kind == "insert":
         return arrays
@@ -293,7 +292,7 @@ def _arrays(
         keys.append(distinguished(values_of[key], arrays[key].element, named))
     if not keys or None in keys or len(set(zip(*keys, strict=True))) < len(parameters):
         # One statement a row lets the last win.
-        return of_rows.SAME_KEY
+        return why.SAME_KEY
     return arrays
 
 

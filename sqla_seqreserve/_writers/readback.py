@@ -64,11 +64,7 @@ def read_back(
     )
     rows = connection.execute(statement).all()
     if len(rows) != len(records):
-        raise FlushError(
-            f"COPY for {mapper} wrote {len(records)} rows, of which {table.name} has {len(rows)} "
-            "under the keys they were given. Ensure there are no triggers that change primary "
-            "keys, or leave the class out of register()"
-        )
+        raise _lost(mapper, table, len(records), len(rows))
     for index, (attribute, _) in enumerate(loaded):
         for record, row in zip(records, rows, strict=True):
             record[1][attribute] = row[index]
@@ -76,17 +72,28 @@ def read_back(
     return [attribute for attribute, _ in loaded]
 
 
-def count_stored(
+def require_stored(
     connection: Connection, mapper: Mapper[Any], table: Table, values: Sequence[Sequence[Any]]
-) -> int:
-    """How many rows ``table`` has under these keys, given as one list of values a column."""
+) -> None:
+    """Look whether ``table`` has each of these keys, given as one list of values a column.
+
+    :raises sqlalchemy.orm.exc.FlushError: as :func:`read_back`.
+    """
     keys = key_columns(mapper, table)
     names = [f"k{index}" for index in range(len(keys))]
     wanted = unnested(names, keys, values)
     matches = and_(*(wanted.c[name] == key for name, key in zip(names, keys, strict=True)))
-    return connection.execute(
-        select(func.count()).select_from(wanted.join(table, matches))
-    ).scalar_one()
+    query = select(func.count()).select_from(wanted.join(table, matches))
+    found = connection.execute(query).scalar_one()
+    if found != len(values[0]):
+        raise _lost(mapper, table, len(values[0]), found)
+
+
+def _lost(mapper: Mapper[Any], table: Table, rows: int, found: int) -> FlushError:
+    return FlushError(
+        f"COPY for {mapper} wrote {rows} rows, of which {table.name} has {found} under the keys "
+        "they were given. Ensure there are no triggers that change primary keys or discard rows"
+    )
 
 
 def unnested(

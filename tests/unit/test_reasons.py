@@ -1,4 +1,4 @@
-"""Reasons are values, made in two modules and compared nowhere by their text."""
+"""Reasons are values, made in one module and compared nowhere by their text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ import pytest
 from fixtures.reasons import EVERY, MAKERS
 
 from sqla_seqreserve import _reasons
-from sqla_seqreserve._reasons import Reason
-from sqla_seqreserve._rows import reasons as of_rows
+from sqla_seqreserve._reasons import Reason, ReasonFor
 
-ROOT = Path(_reasons.__file__).parent
-HOMES = {Path(_reasons.__file__), Path(of_rows.__file__)}
+HOME = Path(_reasons.__file__)
+ROOT = HOME.parent
 TREES = {path: ast.parse(path.read_text(), str(path)) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def called(node: ast.Call) -> str | None:
+    """The bare name of what is called."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else None
 
 
 def test_a_reason_is_equal_to_one_that_says_the_same() -> None:
     """Rows are summed up by their reason, so equal reasons have one hash."""
-    assert of_rows.no_value("code") == of_rows.no_value("code")
-    assert len({of_rows.no_value("code"), of_rows.no_value("code"), of_rows.no_value("id")}) == 2
-    assert str(of_rows.no_value("code")) == "code has no value"
+    assert _reasons.no_value("code") == _reasons.no_value("code")
+    assert len({_reasons.no_value("code"), _reasons.no_value("code"), _reasons.no_value("id")}) == 2
+    assert str(_reasons.no_value("code")) == "code has no value"
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -39,15 +45,13 @@ def test_two_reasons_do_not_say_the_same() -> None:
 
 
 def test_reasons_are_made_where_they_are_listed() -> None:
-    """Only the two modules of reasons call ``Reason``, so that none is missing in the guide."""
+    """Only the module of reasons calls ``Reason``, so that none is missing in the guide."""
     broken = [
         f"{path.relative_to(ROOT)}, line {node.lineno}"
         for path, tree in TREES.items()
-        if path not in HOMES
+        if path != HOME
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name | ast.Attribute)
-        and Reason.__name__ == (node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
+        if isinstance(node, ast.Call) and called(node) in {Reason.__name__, ReasonFor.__name__}
     ]
     assert broken == []
 
@@ -58,7 +62,7 @@ def test_a_reason_is_given_somewhere(name: str) -> None:
     used = {
         node.id if isinstance(node, ast.Name) else node.attr
         for path, tree in TREES.items()
-        if path not in HOMES
+        if path != HOME
         for node in ast.walk(tree)
         if isinstance(node, ast.Name | ast.Attribute)
     }
@@ -68,3 +72,24 @@ def test_a_reason_is_given_somewhere(name: str) -> None:
 def test_every_function_has_an_example() -> None:
     """The examples, by which the guide is checked, leave no function out."""
     assert EVERY.keys() >= MAKERS
+
+
+def test_a_reason_is_called_with_each_of_its_names() -> None:
+    """No type says how many values a reason takes, so every call in the code is counted."""
+    broken = [
+        f"{path.relative_to(ROOT)}, line {node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(reason := getattr(_reasons, called(node) or "", None), ReasonFor)
+        and len(node.args) != len(reason.names)
+    ]
+    assert broken == []
+
+
+def test_a_reason_takes_no_other_number_of_values() -> None:
+    """A value too many, or too few, is an error and not a text with a hole."""
+    with pytest.raises(ValueError, match="shorter"):
+        _reasons.no_column("orders")
+    with pytest.raises(ValueError, match="longer"):
+        _reasons.no_column("orders", "id", "id")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sqla_seqreserve._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
+from sqla_seqreserve._routes import Distance, Pending, Route, Wishes, Work, choose, copy_crossover
 
 NEAR, FAR = 60.0, 5_000.0
 
@@ -19,12 +19,15 @@ class Wire:
     sends_several: bool = True
     lock_round_trips: int = 0
     copy_round_trips: int = 2
-    copy_start: float = 150.0
-    copy_row: float = 3.0
-    insert_row: float = 14.0
-    numbered_row: float = 22.0
-    statement: float = 150.0
-    reservation: float = 80.0
+    work: Work = Work(  # noqa: RUF009  # it cannot be changed
+        copy_start=150.0,
+        copy_row=3.0,
+        insert_row=14.0,
+        numbered_row=22.0,
+        executed_row=20.0,
+        statement=150.0,
+        reservation=80.0,
+    )
 
 
 ABLE = Wire()

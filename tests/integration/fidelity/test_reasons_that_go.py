@@ -4,6 +4,7 @@ that have nothing else to ask the database for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,3 +108,17 @@ def test_a_role_that_was_granted_the_rest(
         )
         found = [writer for writer, _ in saves(side, 3, become=role)]
     assert found[-1] == "copy", found
+
+
+def test_one_save_of_very_many_rows_asks_once(twin_urls: tuple[str, str], role: str) -> None:
+    """A table that cannot be locked is read once more in a save, however many rows that has."""
+    ddl = [
+        f"GRANT USAGE ON SCHEMA public TO {role}",
+        f"GRANT INSERT (id, name), SELECT ON item TO {role}",
+    ]
+    way = replace(WAY, rows=AFTER + 1)
+    with prepared(twin_urls[1], way, Base, ddl, registered=True, driver="psycopg") as side:
+        saves(side, 1, become=role)
+        [(writer, statements)] = saves(side, 1, become=role)
+    assert writer == "orm"
+    assert len(statements) == 2, statements

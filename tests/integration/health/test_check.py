@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
+from fixtures.checked import check_one, codes, run, serial
+from fixtures.checked import connection as connection
 from sqlalchemy import (
-    BigInteger,
     Column,
     Connection,
     Engine,
-    ForeignKey,
-    Identity,
     Integer,
     MetaData,
     Sequence,
-    String,
     Table,
-    create_engine,
     event,
-    text,
 )
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sqla_seqreserve.errors import (
-    ConfigurationError,
-    SequenceNotFoundError,
-    UnmappedClassError,
-    UnsupportedDatabaseError,
-)
-from sqla_seqreserve.health import SequenceHealth, SequenceHealthMixin, check_sequences
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection
-
-
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
-
-
-def serial(name: str, *columns: Column[Any], metadata: MetaData | None = None) -> Table:
-    return Table(name, metadata or MetaData(), Column("id", Integer, primary_key=True), *columns)
-
-
-def check_one(connection: Connection, source: Any) -> SequenceHealth:
-    (entry,) = check_sequences(connection, source).sequences
-    return entry
-
-
-def codes(entry: SequenceHealth) -> set[str]:
-    return {finding.code for finding in entry.findings}
-
+from sqla_seqreserve.health import check_sequences
 
 WAYS = {
     "serial": "CREATE TABLE t (id serial PRIMARY KEY)",
@@ -262,156 +222,6 @@ def test_a_sequence_dropped_during_the_check_is_missing(engine: Engine) -> None:
     assert (entry.sequence, entry.status, codes(entry)) == ("s", "NEEDS_REPAIR", {"MISSING"})
 
 
-def test_cycle_is_a_warning(connection: Connection) -> None:
-    """A sequence that starts over hands old ids out again."""
-    run(connection, "CREATE SEQUENCE s CYCLE", "CREATE TABLE t (id int DEFAULT nextval('s'))")
-    entry = check_one(connection, serial("t"))
-    assert (entry.status, "CYCLE" in codes(entry)) == ("WARNING", True)
-
-
-def test_a_cached_sequence_is_remarked(connection: Connection) -> None:
-    """CACHE above 1 leaves values with sessions, where no check can look."""
-    run(connection, "CREATE SEQUENCE s CACHE 20", "CREATE TABLE t (id int DEFAULT nextval('s'))")
-    entry = check_one(connection, serial("t"))
-    assert (entry.status, codes(entry)) == ("OK", {"CACHED", "NOT_OWNED"})
-
-
-def test_a_declared_sequence_that_is_missing_is_not_healthy(connection: Connection) -> None:
-    """The model's own Sequence is the one that counts, whatever else the column has."""
-    run(connection, "CREATE TABLE t (id serial)")
-    table = Table("t", MetaData(), Column("id", Integer, Sequence("gone"), primary_key=True))
-    entry = check_one(connection, table)
-    assert (entry.sequence, entry.is_healthy, codes(entry)) == ("gone", False, {"MISSING"})
-    assert (entry.status, entry.severity) == ("NEEDS_REPAIR", "HIGH")
-
-
-def test_an_integer_key_without_any_sequence_is_a_warning(connection: Connection) -> None:
-    """SQLAlchemy would leave such a key to the database, which has nothing to fill it with."""
-    run(connection, "CREATE TABLE t (id int PRIMARY KEY)")
-    entry = check_one(connection, serial("t"))
-    assert (entry.status, codes(entry)) == ("WARNING", {"MISSING"})
-    natural = Table("t", MetaData(), Column("id", Integer, primary_key=True, autoincrement=False))
-    assert check_sequences(connection, natural).sequences == ()
-
-
-def test_a_missing_table_is_unreadable(connection: Connection) -> None:
-    """Nothing is claimed about a table that is not there."""
-    entry = check_one(connection, serial("nowhere"))
-    assert (entry.table, entry.status, entry.is_healthy) == ("nowhere", "UNREADABLE", False)
-    assert codes(entry) == {"TABLE_MISSING"}
-
-
-def test_a_default_that_draws_from_elsewhere_is_found(connection: Connection) -> None:
-    """Two sequences for one column collide sooner or later."""
-    run(
-        connection,
-        "CREATE TABLE t (id serial)",
-        "CREATE SEQUENCE other",
-        "ALTER TABLE t ALTER id SET DEFAULT nextval('other')",
-    )
-    entry = check_one(connection, serial("t"))
-    assert (entry.sequence, entry.status) == ("t_id_seq", "WARNING")
-    assert "DEFAULT_ELSEWHERE" in codes(entry)
-
-
-def test_a_lost_default_is_found(connection: Connection) -> None:
-    """An owned sequence without a default no longer fills its column."""
-    run(connection, "CREATE TABLE t (id serial)", "ALTER TABLE t ALTER id DROP DEFAULT")
-    declared = Table(
-        "t",
-        MetaData(),
-        Column("id", Integer, primary_key=True, server_default=Sequence("t_id_seq").next_value()),
-    )
-    entry = check_one(connection, declared)
-    assert (entry.status, codes(entry)) == ("WARNING", {"DEFAULT_MISSING"})
-
-
-def test_a_bare_sequence_as_create_all_makes_it_is_ok(connection: Connection) -> None:
-    """SQLAlchemy's own pattern, neither owned nor a default, is remarked upon and no warning."""
-    metadata = MetaData()
-    table = Table("t", metadata, Column("id", Integer, Sequence("t_ids"), primary_key=True))
-    metadata.create_all(connection)
-    entry = check_one(connection, table)
-    assert (entry.status, codes(entry)) == ("OK", {"NOT_OWNED", "DEFAULT_MISSING"})
-    run(connection, "INSERT INTO t VALUES (3)")
-    assert check_one(connection, table).gap == 3
-
-
-def test_settings_unlike_the_model_are_found(connection: Connection) -> None:
-    """Increment, start and type are compared where the model gives them."""
-    run(
-        connection,
-        "CREATE SEQUENCE s AS integer START 5 INCREMENT 5",
-        "CREATE TABLE t (id bigint DEFAULT nextval('s'))",
-        "ALTER SEQUENCE s OWNED BY t.id",
-    )
-
-    def found(sequence: Sequence) -> set[str]:
-        return codes(
-            check_one(
-                connection,
-                Table("t", MetaData(), Column("id", BigInteger, sequence, primary_key=True)),
-            )
-        )
-
-    assert found(Sequence("s", increment=5)) == set()
-    assert found(Sequence("s", start=1, data_type=BigInteger())) == {
-        "INCREMENT_DIFFERS",
-        "START_DIFFERS",
-        "TYPE_DIFFERS",
-    }
-    assert found(Sequence("s", start=5, increment=5, data_type=Integer())) == set()
-
-
-@pytest.mark.parametrize("declare", [Sequence, Identity])
-@pytest.mark.parametrize(
-    ("cycles", "declared", "finding"),
-    [
-        (False, True, {"CYCLE_DIFFERS"}),
-        (True, False, {"CYCLE", "CYCLE_DIFFERS"}),
-        (True, True, {"CYCLE"}),
-        (False, False, set()),
-        (True, None, {"CYCLE"}),
-    ],
-)
-def test_a_cycle_unlike_the_model_is_found(
-    connection: Connection,
-    declare: type[Sequence] | type[Identity],
-    cycles: bool,
-    declared: bool | None,
-    finding: set[str],
-) -> None:
-    """Compared where the model gives it; that a sequence cycles is said in any case."""
-    run(
-        connection,
-        "CREATE TABLE t (id int GENERATED BY DEFAULT AS IDENTITY "
-        f"({'CYCLE' if cycles else 'NO CYCLE'}) PRIMARY KEY)",
-    )
-    source = Sequence("t_id_seq", cycle=declared) if declare is Sequence else None
-    column = Column("id", Integer, source or Identity(cycle=declared), primary_key=True)
-    entry = check_one(connection, Table("t", MetaData(), column))
-    assert codes(entry) == finding
-    assert entry.status == ("WARNING" if finding else "OK")
-
-
-@pytest.mark.parametrize("kind", ["ALWAYS", "BY DEFAULT"])
-@pytest.mark.parametrize("always", [True, False])
-def test_an_identity_of_another_kind_is_found(
-    connection: Connection, kind: str, always: bool
-) -> None:
-    """ALWAYS refuses the ids that BY DEFAULT takes, so the model must know which one it is."""
-    run(connection, f"CREATE TABLE t (id int GENERATED {kind} AS IDENTITY PRIMARY KEY)")
-    column = Column("id", Integer, Identity(always=always), primary_key=True)
-    entry = check_one(connection, Table("t", MetaData(), column))
-    alike = always == (kind == "ALWAYS")
-    assert codes(entry) == (set() if alike else {"IDENTITY_DIFFERS"})
-    assert entry.status == ("OK" if alike else "WARNING")
-    if not alike:
-        (finding,) = entry.findings
-        run(connection, finding.remedy.partition(", or")[0])
-        assert codes(check_one(connection, column.table)) == set()
-
-
 def test_lack_of_privilege_is_said(engine: Engine, database_url: str) -> None:
     """What the role may not read is UNREADABLE, and the rest of the report is complete."""
     role = f"reader_{engine.url.database}"
@@ -485,26 +295,6 @@ def test_names_are_quoted_and_schemas_respected(connection: Connection) -> None:
     assert (entry.table, entry.sequence, entry.gap) == ("tenant.t", "tenant.t_id_seq", 6)
 
 
-def test_schemas_narrow_a_check_of_the_database(connection: Connection) -> None:
-    """A whole database is every schema but the system's, or those that are named."""
-    run(
-        connection,
-        "CREATE TABLE a (id serial)",
-        "CREATE SCHEMA other",
-        "CREATE TABLE other.b (id serial)",
-        "CREATE SEQUENCE other.alone",
-    )
-
-    def found(schemas: list[str] | None) -> list[tuple[str | None, str | None]]:
-        entries = check_sequences(connection, None, schemas=schemas).sequences
-        return [(entry.table, entry.sequence) for entry in entries]
-
-    b = [("other.b", "other.b_id_seq"), (None, "other.alone")]
-    assert found(None) == [("a", "a_id_seq"), *b]
-    assert found(["other"]) == b
-    assert found([]) == []
-
-
 def test_the_number_of_statements_does_not_grow_with_the_tables(connection: Connection) -> None:
     """Four queries, the last inside a savepoint, check one table or sixty."""
     metadata = MetaData()
@@ -536,109 +326,3 @@ def test_the_largest_id_comes_from_the_index(connection: Connection) -> None:
     plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}").scalars())
     assert "Index Only Scan Backward using t_pkey" in plan
     assert "Seq Scan" not in plan
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-# RUF012: __mapper_args__ is SQLAlchemy's way.
-class Person(SequenceHealthMixin, Base):
-    __tablename__ = "person"
-    number: Mapped[int] = mapped_column("person_no", BigInteger, Identity(), primary_key=True)
-    kind: Mapped[str] = mapped_column(String)
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
-
-
-class Manager(Person):
-    __tablename__ = "manager"
-    number: Mapped[int] = mapped_column(ForeignKey("person.person_no"), primary_key=True)
-    __mapper_args__ = {"polymorphic_identity": "manager"}
-
-
-class Intern(Person):
-    __mapper_args__ = {"polymorphic_identity": "intern"}
-
-
-class Label(SequenceHealthMixin, Base):
-    __tablename__ = "label"
-    name: Mapped[str] = mapped_column(primary_key=True)
-
-
-@pytest.mark.parametrize("source", [Base, Base.registry, Base.metadata, Manager, [Person, Intern]])
-def test_every_kind_of_source_is_understood(engine: Engine, source: Any) -> None:
-    """Base, registry, MetaData and classes, inheriting ones too, name each sequence once."""
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(Manager(kind="manager"))
-        session.flush()
-        (entry,) = check_sequences(session, source).sequences
-    assert (entry.table, entry.column, entry.status) == ("person", "person_no", "OK")
-    assert entry.table_max_id == 1
-
-
-def test_the_mixin_answers_for_its_class(engine: Engine) -> None:
-    """Classes check and repair themselves, joined children through their parent's sequence."""
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(Manager(number=15, kind="manager"))
-        session.flush()
-        assert Intern.sequence_health(session).gap == 15
-        assert Manager.repair_sequence(session, dry_run=True).action == "WOULD_REPAIR"
-        assert Manager.sequence_health(session).gap == 15
-        assert Manager.repair_sequence(session).action == "REPAIRED"
-        assert Person.sequence_health(session).next_value == 16
-        with pytest.raises(SequenceNotFoundError, match="Label"):
-            Label.sequence_health(session)
-
-
-def test_each_class_is_checked_where_its_session_keeps_it(engine: Engine) -> None:
-    """A session with several binds is asked for the bind of each class."""
-    Base.metadata.create_all(engine)
-    nowhere = create_engine("sqlite://")
-    with Session(nowhere, binds={Person: engine}) as session:
-        assert check_sequences(session, Person).healthy
-        with pytest.raises(UnsupportedDatabaseError, match="sqlite"):
-            check_sequences(session, None)
-    nowhere.dispose()
-
-
-async def test_an_async_session_checks_and_repairs(database_url: str) -> None:
-    """Everything works inside run_sync."""
-    engine = create_async_engine(database_url)
-    async with AsyncSession(engine) as session:
-        await session.run_sync(lambda s: Base.metadata.create_all(s.connection()))
-        session.add(Person(number=12, kind="person"))
-        await session.flush()
-        assert (await session.run_sync(Person.sequence_health)).gap == 12
-        assert (await session.run_sync(Person.repair_sequence)).action == "REPAIRED"
-        session.add(Person(kind="person"))
-        await session.flush()
-        assert (await session.run_sync(Person.sequence_health)).status == "OK"
-    await engine.dispose()
-
-
-def test_a_source_that_is_none_is_refused(connection: Connection) -> None:
-    """Unmapped classes, other objects and misplaced schemas are clear errors."""
-    with pytest.raises(UnmappedClassError, match="int"):
-        check_sequences(connection, int)
-    with pytest.raises(UnmappedClassError, match="expected a declarative base"):
-        check_sequences(connection, 7)
-    with pytest.raises(ConfigurationError, match="schemas"):
-        check_sequences(connection, Base, schemas=["public"])
-    with pytest.raises(ConfigurationError, match="run_sync"):
-        check_sequences(connection.engine, Base)  # type: ignore[arg-type]  # the point of the test
-
-
-def test_a_check_is_logged_once(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
-    """One structured line a check: INFO when healthy, WARNING when not."""
-    run(connection, "CREATE TABLE t (id serial)")
-    with caplog.at_level("INFO", "sqla_seqreserve"):
-        check_sequences(connection, serial("t"))
-        run(connection, "INSERT INTO t VALUES (12)")
-        check_sequences(connection, serial("t"))
-    good, bad = caplog.records
-    assert (good.levelname, good.event, good.healthy) == ("INFO", "sequences_checked", True)
-    assert (bad.levelname, bad.unhealthy_sequences, bad.largest_gap) == (
-        "WARNING", ["t_id_seq"], 12,
-    )  # fmt: skip

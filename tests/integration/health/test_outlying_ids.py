@@ -10,13 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.checked import run, serial, standing
 from sqlalchemy import (
-    Column,
     Connection,
     Engine,
-    Integer,
-    MetaData,
-    Table,
     create_engine,
     event,
     text,
@@ -49,11 +46,6 @@ def connection(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
-
-
 def incident(connection: Connection) -> None:
     """The newest rows of a table whose ids were used up; all older rows are gone."""
     run(
@@ -63,18 +55,9 @@ def incident(connection: Connection) -> None:
     )
 
 
-def table_of(name: str = "t") -> Table:
-    return Table(name, MetaData(), Column("id", Integer, primary_key=True))
-
-
 def repair_one(connection: Connection, **options: Any) -> RepairResult:
-    (result,) = repair_sequences(connection, table_of(), **options).results
+    (result,) = repair_sequences(connection, serial(), **options).results
     return result
-
-
-def standing(connection: Connection, sequence: str = "t_id_seq") -> tuple[int, bool]:
-    row = connection.execute(text(f"SELECT last_value, is_called FROM {sequence}")).one()
-    return row.last_value, row.is_called
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -104,7 +87,7 @@ def test_who_asks_for_it_jumps_over_them(connection: Connection) -> None:
 def test_a_check_says_what_a_repair_would_leave(connection: Connection) -> None:
     """The remedy of a sequence that a repair may use up begins with a look at the dry run."""
     incident(connection)
-    (entry,) = check_sequences(connection, table_of()).sequences
+    (entry,) = check_sequences(connection, serial()).sequences
     (finding,) = [f for f in entry.findings if f.code == "BEHIND"]
     assert "it would leave 7 values" in finding.remedy
     assert "--dry-run" in finding.remedy

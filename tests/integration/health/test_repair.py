@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fixtures.checked import connection as connection
+from fixtures.checked import run, serial, standing
 from sqlalchemy import (
     Column,
     Connection,
@@ -25,29 +26,9 @@ from sqla_seqreserve.health import RepairResult, check_sequences, repair_sequenc
 FAR = 50_000_000
 
 
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection
-
-
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
-
-
-def table_of(name: str = "t") -> Table:
-    return Table(name, MetaData(), Column("id", Integer, primary_key=True))
-
-
 def repair_one(connection: Connection, source: Any = None, **options: Any) -> RepairResult:
     (result,) = repair_sequences(connection, source, **options).results
     return result
-
-
-def standing(connection: Connection, sequence: str) -> tuple[int, bool]:
-    row = connection.execute(text(f"SELECT last_value, is_called FROM {sequence}")).one()
-    return row.last_value, row.is_called
 
 
 @pytest.mark.parametrize("top", [1, 11, 49_999, 50_001, FAR])
@@ -58,12 +39,12 @@ def test_a_sequence_is_moved_right_beyond_its_table(
     """Near or far, the next id is the largest plus one; a second repair does nothing."""
     run(connection, f"CREATE TABLE t (id {kind} PRIMARY KEY)")
     run(connection, f"INSERT INTO t (id) OVERRIDING SYSTEM VALUE VALUES ({top})")
-    result = repair_one(connection, table_of())
+    result = repair_one(connection, serial())
     assert (result.action, result.gap_fixed, result.new_value) == ("REPAIRED", top, top)
     run(connection, "INSERT INTO t DEFAULT VALUES")
     assert connection.scalar(text("SELECT max(id) FROM t")) == top + 1
     before = standing(connection, "t_id_seq")
-    assert repair_one(connection, table_of()).action == "HEALTHY"
+    assert repair_one(connection, serial()).action == "HEALTHY"
     assert standing(connection, "t_id_seq") == before
 
 
@@ -90,8 +71,8 @@ def test_any_increment_is_followed(
 def test_headroom_leaves_values_out(connection: Connection, top: int) -> None:
     """Headroom moves a sequence that is behind further on, and leaves a healthy one alone."""
     run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
-    assert repair_one(connection, table_of(), headroom=30).new_value == top + 30
-    assert repair_one(connection, table_of(), headroom=90).action == "HEALTHY"
+    assert repair_one(connection, serial(), headroom=30).new_value == top + 30
+    assert repair_one(connection, serial(), headroom=90).action == "HEALTHY"
     assert standing(connection, "t_id_seq") == (top + 30, True)
 
 
@@ -101,9 +82,7 @@ def test_a_dry_run_says_what_would_be_done_and_takes_no_lock(engine: Engine) -> 
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as writer, engine.connect() as connection:
         run(writer, "INSERT INTO t DEFAULT VALUES")
-        report = repair_sequences(
-            connection, table_of(), dry_run=True, headroom=2, lock_timeout=0.1
-        )
+        report = repair_sequences(connection, serial(), dry_run=True, headroom=2, lock_timeout=0.1)
         (result,) = report.results
         assert (result.action, result.old_value, result.new_value) == ("WOULD_REPAIR", 1, 22)
         assert (report.repair_completed, report.repaired) == (False, ())
@@ -115,7 +94,7 @@ def test_a_shared_sequence_is_moved_beyond_all_its_tables(connection: Connection
     run(connection, "CREATE SEQUENCE s")
     run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('s'))" for t in ("a", "b", "c")))
     run(connection, "INSERT INTO a VALUES (7)", "INSERT INTO b VALUES (500)")
-    assert repair_one(connection, table_of("a")).new_value == 500
+    assert repair_one(connection, serial("a")).new_value == 500
     run(connection, "INSERT INTO b VALUES (600)")
     results = repair_sequences(connection, None).results
     assert [(r.table, r.action, r.new_value) for r in results] == [
@@ -130,7 +109,7 @@ def test_a_repair_outlives_a_rollback(engine: Engine, top: int) -> None:
         run(connection, "CREATE TABLE t (id serial)")
     with engine.connect() as connection:
         run(connection, f"INSERT INTO t VALUES ({top})")
-        assert repair_one(connection, table_of()).action == "REPAIRED"
+        assert repair_one(connection, serial()).action == "REPAIRED"
         connection.rollback()
         assert standing(connection, "t_id_seq") == (top, True)
         assert connection.scalar(text("SELECT count(*) FROM t")) == 0
@@ -143,7 +122,7 @@ def test_no_lock_outlives_the_repair(engine: Engine, top: int) -> None:
         run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     with engine.connect() as connection, engine.connect() as other:
         run(connection, "SET lock_timeout = '77s'")
-        repair_sequences(connection, table_of(), lock_timeout=1)
+        repair_sequences(connection, serial(), lock_timeout=1)
         run(other, "SET lock_timeout = '100ms'", "INSERT INTO t DEFAULT VALUES")
         assert other.scalar(text("SELECT nextval('t_id_seq')")) == top + 2
         assert connection.scalar(text("SHOW lock_timeout")) == "77s"
@@ -160,12 +139,12 @@ def test_a_lock_timeout_leaves_the_transaction_usable(engine: Engine) -> None:
         run(connection, "CREATE TABLE mine (id int)")
         run(writer, "INSERT INTO t VALUES (60)")
         with pytest.raises(LockTimeoutError, match=r"^t: expected a lock within 0.1 s"):
-            repair_sequences(connection, table_of(), lock_timeout=0.1)
+            repair_sequences(connection, serial(), lock_timeout=0.1)
         # Moved beyond what was visible, and not yet known to be beyond what was not.
         assert standing(connection, "t_id_seq") == (20, True)
         writer.commit()
         # What was uncommitted then counts now.
-        assert repair_one(connection, table_of(), lock_timeout=0.1).new_value == 60
+        assert repair_one(connection, serial(), lock_timeout=0.1).new_value == 60
         run(connection, "INSERT INTO mine VALUES (1)")
         connection.commit()
 
@@ -177,9 +156,9 @@ def test_a_reserver_that_keeps_its_transaction_open_is_waited_for(engine: Engine
     with engine.connect() as reserver, engine.connect() as connection:
         run(reserver, "SELECT nextval('t_id_seq')")
         with pytest.raises(LockTimeoutError, match=r"^t_id_seq: expected a lock within 0.1 s"):
-            repair_sequences(connection, table_of(), lock_timeout=0.1)
+            repair_sequences(connection, serial(), lock_timeout=0.1)
         reserver.rollback()
-        assert repair_one(connection, table_of(), lock_timeout=0.1).new_value == 20
+        assert repair_one(connection, serial(), lock_timeout=0.1).new_value == 20
 
 
 @pytest.mark.parametrize("top", [2**31 - 1, 2**31 - 20])
@@ -187,7 +166,7 @@ def test_what_does_not_fit_is_not_repairable(connection: Connection, top: int) -
     """Without room beyond the largest id nothing is moved, and the reason is given."""
     run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     before = standing(connection, "t_id_seq")
-    result = repair_one(connection, table_of(), headroom=30)
+    result = repair_one(connection, serial(), headroom=30)
     assert result.action == "NOT_REPAIRABLE"
     assert "widen both to bigint" in (result.reason or "")
     assert standing(connection, "t_id_seq") == before
@@ -218,13 +197,13 @@ def test_a_repair_is_counted_for_ids_kept_ahead(connection: Connection) -> None:
     """Whoever keeps ids learns that a sequence was moved, and only then."""
     run(connection, "CREATE TABLE t (id serial)")
     before = moves()
-    repair_sequences(connection, table_of())
-    repair_sequences(connection, table_of(), dry_run=True)
+    repair_sequences(connection, serial())
+    repair_sequences(connection, serial(), dry_run=True)
     assert moves() == before
     run(connection, "INSERT INTO t VALUES (20)")
-    repair_sequences(connection, table_of(), dry_run=True)
+    repair_sequences(connection, serial(), dry_run=True)
     assert moves() == before
-    repair_sequences(connection, table_of())
+    repair_sequences(connection, serial())
     assert moves() > before
 
 
@@ -293,7 +272,7 @@ def test_a_transaction_that_cannot_see_new_ids_is_refused(engine: Engine, isolat
         with pytest.raises(
             ConfigurationError, match=isolation if isolation == "AUTOCOMMIT" else "READ"
         ):
-            repair_sequences(connection, table_of())
+            repair_sequences(connection, serial())
         assert standing(connection, "t_id_seq") == (1, False)
 
 
@@ -311,11 +290,11 @@ def test_a_healthy_source_costs_the_check_alone(connection: Connection) -> None:
     run(connection, "CREATE TABLE t (id serial)", "CREATE TABLE u (id serial)")
     statements: list[str] = []
     event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    repair_sequences(connection, [table_of("t"), table_of("u")])
+    repair_sequences(connection, [serial("t"), serial("u")])
     assert len(statements) == 6
     connection.exec_driver_sql("INSERT INTO t VALUES (9)")
     statements.clear()
-    repair_sequences(connection, [table_of("t"), table_of("u")])
+    repair_sequences(connection, [serial("t"), serial("u")])
     assert len(statements) == 6 + 21
     assert sum("LOCK TABLE" in sql for sql in statements) == 1
 
@@ -338,7 +317,7 @@ def test_each_repair_is_logged(connection: Connection, caplog: pytest.LogCapture
     """One structured WARNING for each sequence moved, one INFO for the whole."""
     run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with caplog.at_level("INFO", "sqla_seqreserve"):
-        repair_sequences(connection, table_of())
+        repair_sequences(connection, serial())
     moved, whole = caplog.records
     assert (moved.levelname, moved.event, moved.sequence) == (
         "WARNING", "sequence_repair", "t_id_seq",
@@ -382,11 +361,11 @@ def test_a_check_in_an_open_transaction_is_in_nobodys_way(engine: Engine, top: i
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     with engine.connect() as looker, engine.connect() as connection:
-        assert not check_sequences(looker, table_of()).healthy
+        assert not check_sequences(looker, serial()).healthy
         assert looker.in_transaction()
-        assert repair_one(connection, table_of(), lock_timeout=0.1).action == "REPAIRED"
+        assert repair_one(connection, serial(), lock_timeout=0.1).action == "REPAIRED"
         # The repair has not committed, and its move is seen all the same.
-        assert check_sequences(looker, table_of()).healthy
+        assert check_sequences(looker, serial()).healthy
 
 
 def test_two_repairs_take_turns(engine: Engine) -> None:
@@ -396,13 +375,13 @@ def test_two_repairs_take_turns(engine: Engine) -> None:
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as first, engine.connect() as second, engine.connect() as writer:
-        repair_one(first, table_of())
-        assert repair_one(second, table_of(), lock_timeout=0.1).action == "HEALTHY"
+        repair_one(first, serial())
+        assert repair_one(second, serial(), lock_timeout=0.1).action == "HEALTHY"
         run(writer, "INSERT INTO t VALUES (40)")
         writer.commit()
         with pytest.raises(LockTimeoutError, match="another repair moved it"):
-            repair_one(second, table_of(), lock_timeout=0.1)
+            repair_one(second, serial(), lock_timeout=0.1)
         run(writer, "SELECT nextval('t_id_seq')")
         writer.commit()
         first.commit()
-        assert repair_one(second, table_of(), lock_timeout=0.1).new_value == 40
+        assert repair_one(second, serial(), lock_timeout=0.1).new_value == 40

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, Table, text
+from fixtures.checked import connection as connection
+from fixtures.checked import run
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError
 
 from sqla_seqreserve.health import Finding, check_sequences, repair_sequences
 
 INT4 = 2**31 - 1
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection
-
-
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
 
 
 def table_of() -> Table:

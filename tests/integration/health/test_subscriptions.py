@@ -11,15 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from fixtures.checked import run
+from sqlalchemy import Connection, Engine
 
 from sqla_seqreserve.health import Finding, SequenceHealth, check_sequences
 from sqla_seqreserve.testing import record_statements
-
-
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
 
 
 @pytest.fixture

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, Engine, Identity, Sequence, text
+from fixtures.checked import run
+from sqlalchemy import Engine, Identity, Sequence, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve.health import SequenceHealth, check_sequences, repair_sequences
-
-
-def run(connection: Connection, *statements: str) -> None:
-    for statement in statements:
-        connection.execute(text(statement))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ leave what SQLAlchemy leaves that sends one statement after the other.
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,23 +12,20 @@ import pytest
 from fixtures.session_writes import Animal, Base, Bird, Counted, Eager, Item, Node, Owner, Tag
 from fixtures.sides import Side, Way, both, refusal
 from sqlalchemy import (
-    Engine,
-    create_engine,
     event,
     inspect,
     text,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from sqla_seqreserve import register
-from sqla_seqreserve.testing import Wire, round_trips
-
 DRIVERS = ("psycopg", "psycopg_async", "psycopg2", "asyncpg")
+
 EVERY = pytest.mark.parametrize("driver", DRIVERS)
+
 PIPELINES = ("psycopg", "psycopg_async")
 """Others write many rows by one statement."""
+
 DEFAULT = Way("default settings")
 
 
@@ -38,101 +34,6 @@ class Strange:
 
     def __repr__(self) -> str:
         return "strange"
-
-
-# Round trips
-
-
-@pytest.fixture
-def wire(engine: Engine, database_url: str) -> Any:
-    Base.metadata.create_all(engine)
-    with round_trips(database_url) as wire:
-        yield wire
-
-
-def mixed(session: Session) -> None:
-    """Five changed objects, two new ones of another class and two tagged removed."""
-    tags = [Tag(), Tag()]
-    items = [Item(number=i, tags=list(tags)) for i in range(5)]
-    session.add_all(items)
-    session.flush()
-    for item in items:
-        item.number += 1
-    items[0].tags.remove(tags[0])
-    items[1].tags.remove(tags[1])
-    session.add_all([Counted(name="a"), Counted(name="b")])
-
-
-def differing(session: Session) -> None:
-    """Three objects of a class of which other columns are changed, one of another class deleted."""
-    items = [Item(number=i) for i in range(3)]
-    tag = Tag()
-    session.add_all([*items, tag])
-    session.flush()
-    items[0].number = 8
-    items[1].name = "x"
-    items[2].number, items[2].name = 9, "y"
-    session.delete(tag)
-
-
-def relinked(session: Session) -> None:
-    """One object that has other tagged than before."""
-    tags = [Tag(), Tag(), Tag()]
-    item = Item(number=1, tags=tags[:2])
-    session.add_all([item, *tags])
-    session.flush()
-    item.number = 2
-    item.tags = tags[1:]
-
-
-def counted(wire: Wire, driver: str, prepare: Callable[[Session], None], registered: bool) -> int:
-    """The round trips of a flush in an open transaction, the third time on an engine."""
-    url = wire.url.set(drivername=f"postgresql+{driver}")
-
-    def once(session: Session) -> int:
-        if registered:
-            register(session)
-        prepare(session)
-        with wire.counting() as count:
-            session.flush()
-        session.rollback()
-        return count.round_trips
-
-    async def all_async() -> int:
-        engine = create_async_engine(url)
-        for _ in range(7):
-            async with AsyncSession(engine) as session:
-                found = await session.run_sync(once)
-        await engine.dispose()
-        return found
-
-    if driver in {"asyncpg", "psycopg_async"}:
-        return asyncio.run(all_async())
-    engine = create_engine(url)
-    for _ in range(7):
-        with Session(engine) as session:
-            found = once(session)
-    engine.dispose()
-    return found
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
-@pytest.mark.parametrize(("prepare", "plain"), [(mixed, 3), (differing, 4), (relinked, 3)])
-def test_one_round_trip(wire: Wire, driver: str, prepare: Any, plain: int) -> None:
-    """What SQLAlchemy sends one after the other is one round trip on psycopg."""
-    found = [counted(wire, driver, prepare, registered) for registered in (False, True)]
-    assert found == [plain, 1]
-
-
-@pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-@pytest.mark.parametrize("prepare", [mixed, differing, relinked])
-def test_never_more_round_trips(wire: Wire, driver: str, prepare: Any) -> None:
-    """Drivers that cannot send several statements take no more round trips than plain."""
-    plain, ours = (counted(wire, driver, prepare, registered) for registered in (False, True))
-    assert ours <= plain
-
-
-# What is left
 
 
 def picture(items: list[Any]) -> list[Any]:

@@ -1,0 +1,108 @@
+"""What the database refuses of a save whose COMMIT travels along, and how it says so, compared with
+plain SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fixtures.commits import EACH, SHAPES, WAYS, Author, dated, one, saving, travelled, trial
+from fixtures.sides import Side, refusal
+from sqlalchemy import (
+    text,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+NO_ROWS = (
+    "CREATE FUNCTION no_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    "CREATE TRIGGER no_row BEFORE INSERT ON public.author FOR EACH ROW EXECUTE FUNCTION no_row()",
+)
+
+LATE = (
+    "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN RAISE check_violation USING MESSAGE = ''late''; END'",
+    "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON public.author DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION late()",
+)
+
+REFUSALS = {
+    "a trigger that discards rows": NO_ROWS,
+    "a constraint trigger at the end": LATE,
+    "a check": ("ALTER TABLE public.author ADD CHECK (name = '') NOT VALID",),
+    "a rule": ("CREATE RULE nothing AS ON INSERT TO public.author DO INSTEAD NOTHING",),
+    "a table that is gone": ("DROP TABLE public.author CASCADE",),
+    "another column": ("ALTER TABLE public.author ADD COLUMN more int DEFAULT 5",),
+    "a column that is gone": ("ALTER TABLE public.author DROP COLUMN number",),
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+@pytest.mark.parametrize("change", REFUSALS)
+@pytest.mark.parametrize(("way", "shape"), [EACH[0], EACH[3], EACH[4]])
+def test_what_the_database_refuses_is_refused_as_ever(
+    twin_urls: tuple[str, str], driver: str, way: str, shape: str, change: str
+) -> None:
+    """An error comes from where it comes in plain SQLAlchemy, and nothing of the save is there;
+    what was altered since it was looked at is noticed in the message itself.
+    """
+    saves = trial(SHAPES[shape], between=REFUSALS[change])
+
+    def run(side: Side) -> Any:
+        try:
+            return saves(side)
+        except SQLAlchemyError as error:
+            # The table cannot be counted.
+            return refusal(error)
+
+    travelled(twin_urls, WAYS[way], run, driver)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE public.dated ALTER at SET DEFAULT 'infinity'",
+        "ALTER TABLE public.dated ALTER at SET DEFAULT clock_timestamp() + '9999 years'",
+        "ALTER TABLE public.dated ALTER state DROP NOT NULL, ALTER state SET DEFAULT NULL",
+        "ALTER TABLE public.dated ALTER state SET DEFAULT 'old'",
+        "ALTER TABLE public.dated ALTER id DROP IDENTITY, ALTER id SET DEFAULT 7",
+    ],
+)
+def test_a_default_that_nobody_can_read_is_refused_as_ever(
+    twin_urls: tuple[str, str], change: str
+) -> None:
+    """What comes back of a row is looked at before the COMMIT where it may be refused."""
+    run = trial(dated, between=(change,))
+
+    def counted_too(side: Side) -> Any:
+        return run(side), side.rows("SELECT state FROM public.dated")
+
+    travelled(twin_urls, WAYS["along"], counted_too)
+
+
+def numbered(number: int) -> Callable[[], list[Any]]:
+    return lambda: [Author(name="numbered", number=number)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_deferred_constraint_is_heard_of_from_commit(
+    twin_urls: tuple[str, str], driver: str, way: str
+) -> None:
+    """The error is that of the COMMIT, of no statement, when the objects are persistent already;
+    the session goes on after a rollback, and the connection after it.
+    """
+
+    def run(side: Side) -> Any:
+        numbers = iter(range(100))
+        shape = lambda: [Author(name="a", number=next(numbers))]  # noqa: E731  # short
+        for _ in range(3):
+            side.run(saving(shape))
+        outcomes = [trial(numbered(number), warm=0)(side) for number in (1, 50, 50)]
+        side.run(saving(one))
+        with side.beside() as connection:
+            count = connection.scalar(text("SELECT count(*) FROM public.author"))
+        return outcomes, count
+
+    assert travelled(twin_urls, WAYS[way], run, driver)
