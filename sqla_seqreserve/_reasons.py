@@ -239,11 +239,11 @@ no_model_type = ReasonFor("column {column} has no type in the model", "give the 
 domain_over_domain = ReasonFor(
     "column {column} is a domain over a domain", "make it a domain over the type itself"
 )
-
-type_below_domain: Final = ReasonFor(
+type_below_domain = ReasonFor(
     "column {column} is a DOMAIN over {stored} in the model: its values are the driver's",
     "give the column the type below in the model",
 )
+
 
 # Keys
 

@@ -393,16 +393,3 @@ def is_utc(connection: Connection) -> bool:
         return False
     zone = driver.setting(connection.connection, "TimeZone")
     return zone is not None and zone.lower() in _UTC
-
-
-def naive_utc(value: dt.datetime) -> dt.datetime:
-    """An aware time as the server assigns it to a column without time zone in a session in UTC.
-
-    :raises OverflowError: it is outside of Python's years.
-    :raises ValueError: its time zone has no offset.
-    """
-    if value.tzinfo is None:
-        return value
-    if value.utcoffset() is None:
-        raise ValueError("a time zone without an offset")
-    return value.astimezone(dt.UTC).replace(tzinfo=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from types import NoneType
@@ -22,9 +22,9 @@ from sqlalchemy.sql import ClauseElement
 
 from .. import _reasons as why
 from .._reasons import Reason
-from .codecs import Codec, is_utc, naive_utc, value_table
+from .codecs import Codec, is_utc, value_table
 from .defaults import DefaultContext, FilledValues, Missing
-from .encoded import ReadyMade
+from .encoded import ReadyMade, made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
 from .table import ColumnRows
 
@@ -345,25 +345,6 @@ def is_plain(value: object) -> bool:
     return not is_sql(type(value))
 
 
-def made_exact(
-    codec: Codec, column: Column[Any], values: Sequence[Any], found: set[type]
-) -> tuple[Sequence[Any], set[type]] | Reason:
-    """The values as ones of the types that the column takes, and those; or why they cannot be."""
-    exact = found - {NoneType}
-    if len(exact) > 1 and not codec.mixes(exact):
-        return why.several_types(column.name)
-    further = exact - codec.binary
-    converters = {type_: made for type_ in further if (made := codec.converter(type_)) is not None}
-    if converters:
-        values = [converters[type(v)](v) if type(v) in converters else v for v in values]
-        found = set(map(type, values))
-    exact = found - {NoneType}
-    if not (exact <= codec.binary or exact <= codec.text):
-        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
-        return why.unknown_types(column.name, names, repr(column.type))
-    return values, found
-
-
 def for_copy(
     codec: Codec,
     column: Column[Any],
@@ -403,3 +384,16 @@ def for_copy(
     if other is not None:
         return why.adapted(name, other.__name__)
     return values, is_text or not codec.binary
+
+
+def naive_utc(value: datetime) -> datetime:
+    """An aware time as the server assigns it to a column without time zone in a session in UTC.
+
+    :raises OverflowError: it is outside of Python's years.
+    :raises ValueError: its time zone has no offset.
+    """
+    if value.tzinfo is None:
+        return value
+    if value.utcoffset() is None:
+        raise ValueError("a time zone without an offset")
+    return value.astimezone(UTC).replace(tzinfo=None)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Column, Connection, Dialect
 
 from .. import _reasons as why
 from .._reasons import Reason
 from ..copy_codecs._codec import Encoding
-from .codecs import BYTES, ValueTable, value_table
+from .codecs import BYTES, Codec, ValueTable, value_table
 from .plan import ColumnPlan
 
 if TYPE_CHECKING:
@@ -121,3 +121,22 @@ def _encoded(
         what = f"it must return {kind.__name__} or None for each of {len(values)} values"
         return why.refused_by_codec(plan.column.name, what)
     return Encoded(found, is_text)
+
+
+def made_exact(
+    codec: Codec, column: Column[Any], values: Sequence[Any], found: set[type]
+) -> tuple[Sequence[Any], set[type]] | Reason:
+    """The values as ones of the types that the column takes, and those; or why they cannot be."""
+    exact = found - {NoneType}
+    if len(exact) > 1 and not codec.mixes(exact):
+        return why.several_types(column.name)
+    further = exact - codec.binary
+    converters = {type_: made for type_ in further if (made := codec.converter(type_)) is not None}
+    if converters:
+        values = [converters[type(v)](v) if type(v) in converters else v for v in values]
+        found = set(map(type, values))
+    exact = found - {NoneType}
+    if not (exact <= codec.binary or exact <= codec.text):
+        names = ", ".join(sorted(type_.__name__ for type_ in exact - codec.binary))
+        return why.unknown_types(column.name, names, repr(column.type))
+    return values, found

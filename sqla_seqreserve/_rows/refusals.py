@@ -25,7 +25,8 @@ from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with
 from .codecs import Codec
 from .defaults import Missing
-from .division import is_plain, is_sql, made_exact, values_of
+from .division import is_plain, is_sql, values_of
+from .encoded import made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
 
 _SAMPLE: Final = 64
