@@ -217,6 +217,9 @@ def _do_executemany(
 
 def _takes_whole(context: Any) -> bool:
     connection = context.root_connection
+    if connection in _beginning and _beginning[connection][2] is not None:
+        # The COMMIT is to travel with SQLAlchemy's own statement, which spares two round trips.
+        return False
     write = _writing.get(connection)
     return write is not None and write.takes_whole(context) and statements_stay(connection)
 

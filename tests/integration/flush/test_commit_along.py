@@ -84,6 +84,7 @@ def reading_and_writing(session: Session) -> None:
         (saving(one), {}, 3, 1),
         (saving(one), {"prefetch": 200}, 3, 1),
         (saving(dated), {}, 3, 1),
+        (saving(lambda: [Note(words=str(n)) for n in range(70)]), {}, 3, 1),
         (saving(one), {"commit": "apart"}, 3, 2),
         (saving(family), {}, 4, 2),
         (saving(three_classes), {}, 5, 2),
