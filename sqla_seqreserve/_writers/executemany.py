@@ -272,11 +272,10 @@ def _arrays(
         values = values_of[each.key] = table.unwrapped(connection, values, each.cast)
         column = facts.columns.get(rewriting.columns.get(each.key, ""))
         stored = None
-        is_read = driver.types != "asyncpg" and column is not None and column.type_name in _READ
-        if column is not None and (is_read or not types):
-            stored = column.type_text
-        elif column is not None:
-            stored = column.type_text if column.is_enum else _STORED.get(column.type_name)
+        if column is not None:
+            is_read = driver.types != "asyncpg" and column.type_name in _READ
+            as_it_is = not types or is_read or column.is_enum
+            stored = column.type_text if as_it_is else _STORED.get(column.type_name)
         # What is made of a number for these depends on what kind of number it is.
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
