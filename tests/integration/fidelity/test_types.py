@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.twins import Twins, differences
-from fixtures.type_cases import Case, Side, case, differences_as_text, differences_on
+from fixtures.type_cases import (
+    Case,
+    Cents,
+    Side,
+    case,
+    differences_as_text,
+    differences_on,
+)
 from sqlalchemy import (
     ARRAY,
     CHAR,
@@ -70,17 +77,6 @@ class Lower(TypeDecorator[str]):
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
         return None if value is None else f"<{value}>"
-
-
-class Cents(TypeDecorator[Decimal]):
-    impl = Integer
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Any) -> Any:
-        return None if value is None else int(value * 100)
-
-    def process_result_value(self, value: Any, dialect: Any) -> Any:
-        return None if value is None else Decimal(value) / 100
 
 
 class NeverNull(TypeDecorator[str]):
