@@ -44,10 +44,13 @@ _FEW_NUMBERED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one :meth:`Outbox.add` brought, as far as it waits: up to which letter."""
+    """What one :meth:`Outbox.add` brought: up to which letter it waits, how many rows do, and the
+    seconds that those took which do not.
+    """
 
     end: int
     rows: int
+    spent: float
     written: Callable[[float], object]
 
 
@@ -151,7 +154,7 @@ class Outbox:
         written: Callable[[float], object],
         made: MadeValues | None = None,
     ) -> None:
-        needs_keys = False
+        needs_keys, waiting, spent = False, 0, 0.0
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if self._can_wait(mapper, table, alike):
@@ -169,6 +172,7 @@ class Outbox:
                     self._mark(),
                 )
                 self._letters += letters
+                waiting += len(alike)
                 for letter in letters:
                     letter.end = len(self._letters)
                     letter.fills = letter.fills and self.gathers
@@ -179,9 +183,8 @@ class Outbox:
                 emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
                 self._post.note_distance(len(alike), 1, seconds)
-                written(seconds)
-                written = _nothing
-        self._batches.append(_Batch(len(self._letters), len(commands), written))
+                spent += seconds
+        self._batches.append(_Batch(len(self._letters), waiting, spent, written))
         waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
         if not waits or not self._letters or hands_on_keys(mapper, table):
             self.drain()
@@ -329,13 +332,9 @@ class Outbox:
             rows = sum(batch.rows for batch in batches) or 1
             for batch in batches:
                 if batch.end <= sent:
-                    batch.written(seconds * batch.rows / rows)
+                    batch.written(batch.spent + seconds * batch.rows / rows)
 
 
 def _kind(command: Command) -> tuple[Any, ...]:
     """What SQLAlchemy groups rows by: the columns given, and what has to come back."""
     return set(command[2]), bool(command[5]), command[6], command[7]
-
-
-def _nothing(seconds: float) -> None:
-    """The rows have been told of already."""

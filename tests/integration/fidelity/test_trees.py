@@ -78,6 +78,15 @@ class NumberedLeaf(Numbered):
     colour: Mapped[str | None] = mapped_column(String(8))
 
 
+class Coloured(_Tree, Base):
+    """What the server fills in comes back, of the rows that it is not given for."""
+
+    __tablename__ = "coloured"
+    colour: Mapped[str] = mapped_column(String(8), server_default="green")
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("coloured.id"))
+    parent: Mapped[Coloured | None] = relationship(remote_side="Coloured.id")
+
+
 class Other(Base):
     __tablename__ = "other"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -265,6 +274,35 @@ def test_a_refused_root(
     both(twin_urls, Base, trial, way=way, driver=driver)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", [*SETTINGS[:3], WAYS[5]], ids=str)
+@pytest.mark.parametrize("first", [{}, {"colour": "blue"}], ids=["returns", "given"])
+@pytest.mark.parametrize("roots", [1, 2, 40])
+def test_a_root_of_another_kind_is_refused(
+    twin_urls: tuple[str, str], way: Way, roots: int, first: dict[str, str], driver: str
+) -> None:
+    """Roots of one kind are written, of which something comes back or nothing; a root of another
+    kind is refused behind them: no child holds a foreign key, for no generation was saved whole.
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            nodes = [Coloured(**first) for _ in range(roots)]
+            second = {} if first else {"colour": "blue"}
+            refused = Coloured(name="too long a name", **second)
+            children = [Coloured(name="child", parent=node) for node in nodes]
+            session.add_all([*nodes, refused, *children])
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            left = [child.__dict__.get("parent_id") for child in children]
+            session.rollback()
+            return refusal(error.value), left
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
 REFUSED: dict[str, tuple[bool, dict[str, str]]] = {
     "row": (False, {"name": "too long a name"}),
     "row of the base": (True, {"name": "too long a name"}),
@@ -308,8 +346,11 @@ def test_a_refused_object_beside_a_tree(
     driver: str,
 ) -> None:
     """Children hold the keys of those generations that were saved whole before the refusal, and of
-    no row that was written beside the refused one.
+    no row that was written beside the refused one. Where statements went together and the server
+    does not say which it refused (psycopg2, a value too long), they hold none.
     """
+    go_together = rows == 1 and models[0] is Numbered and way in (SETTINGS[0], SETTINGS[2])
+    is_told = driver != "psycopg2" or not go_together
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -322,7 +363,8 @@ def test_a_refused_object_beside_a_tree(
                 held = node.__dict__.get("parent_id")
                 left.append((held is not None, held is None or held == node.parent.id))
             session.rollback()
-            return refusal(error.value), left
+            assert is_told or not side.registered or not any(holds for holds, _ in left)
+            return refusal(error.value), left if is_told else None
 
         return side.run(save)
 
