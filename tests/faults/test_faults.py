@@ -23,6 +23,7 @@ from typing import Final
 import pytest
 from faults.baskets import DRIVERS, SIZES, Base, Client, Ledger, Verdict, judge
 from faults.crashing import CrashingServer
+from fixtures.seeds import seed
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -59,9 +60,9 @@ def url(server: CrashingServer) -> Iterator[str]:
 @pytest.fixture
 def chance() -> random.Random:
     """Seeded, and the seed printed."""
-    seed = int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
-    print(f"\nseed {seed}")
-    return random.Random(seed)
+    drawn = seed(anew=True)
+    print(f"\nseed {drawn}")
+    return random.Random(drawn)
 
 
 def settle(fault: str, url: str, ledger: Ledger) -> None:

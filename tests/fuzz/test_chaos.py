@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.run_names import of_this_run
+from fixtures.seeds import seed
 from sqlalchemy import create_engine, text
 
 ROLE = of_this_run("chaos_saver")
@@ -38,8 +38,7 @@ def saver_role(url: str) -> Iterator[None]:
     engine.dispose()
 
 
-def let_loose(url: str, side: str, seconds: float) -> None:
-    seed = int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
+def let_loose(url: str, side: str, seconds: float, seed: int) -> None:
     with saver_role(url):
         done = subprocess.run(
             [sys.executable, PROGRAM, url, str(seed), str(seconds), side],
@@ -73,7 +72,7 @@ def let_loose(url: str, side: str, seconds: float) -> None:
 
 def test_a_short_chaos(database_url: str) -> None:
     """Registered sessions come through some seconds of it unharmed."""
-    let_loose(database_url, "ours", SHORT)
+    let_loose(database_url, "ours", SHORT, seed())
 
 
 @pytest.mark.fuzz
@@ -81,4 +80,4 @@ def test_a_short_chaos(database_url: str) -> None:
 @pytest.mark.parametrize("side", ["stock", "ours"])
 def test_a_long_chaos(database_url: str, side: str) -> None:
     """Stock shows that nothing else is to be expected, and registered sessions that it holds."""
-    let_loose(database_url, side, SECONDS)
+    let_loose(database_url, side, SECONDS, seed(anew=True))

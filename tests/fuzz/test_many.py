@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pytest
+from fixtures.seeds import seed
 from fuzz.harness import Case
 from fuzz.kinds import KINDS
 from fuzz.many import MANY_DRIVERS, WAYS, ManyHarness
-from fuzz.test_values import SECONDS, seed
+from fuzz.test_values import SECONDS
 
 SHORT: Final = 20.0
 
@@ -27,8 +28,8 @@ FOUND: Final = (
 )
 
 
-def look(urls: tuple[str, str], seconds: float, **settings: Any) -> None:
-    with ManyHarness(urls, seed(), MANY_DRIVERS).ready() as harness:
+def look(urls: tuple[str, str], seconds: float, seed: int, **settings: Any) -> None:
+    with ManyHarness(urls, seed, MANY_DRIVERS).ready() as harness:
         report = harness.run(seconds, **settings)
     print(report)
     assert report.cases
@@ -37,14 +38,14 @@ def look(urls: tuple[str, str], seconds: float, **settings: Any) -> None:
 
 def test_a_short_look(twin_urls: tuple[str, str]) -> None:
     """Values of each type over its own column are changed, found and deleted as in plain."""
-    look(twin_urls, SHORT, moods=["good", "mixed"], drifted=False)
+    look(twin_urls, SHORT, seed(), moods=["good", "mixed"], drifted=False)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 300)
 def test_a_long_look(twin_urls: tuple[str, str]) -> None:
     """The same for all pairs and nasty values, again and again until the time is up."""
-    look(twin_urls, SECONDS, rounds=1000)
+    look(twin_urls, SECONDS, seed(anew=True), rounds=1000)
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
+from fixtures.seeds import seed
 from fuzz.sessions import Sessions
 
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
 SHORT = 20.0
 
 
-def seed() -> int:
-    """A new one, or the one that a report of an earlier run named."""
-    return int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
-
-
-def look(urls: tuple[str, str], seconds: float) -> None:
-    with Sessions(urls, seed()) as sessions:
+def look(urls: tuple[str, str], seconds: float, seed: int) -> None:
+    with Sessions(urls, seed) as sessions:
         report = sessions.run(seconds)
     print(report)
     assert report.cases
@@ -28,11 +23,11 @@ def look(urls: tuple[str, str], seconds: float) -> None:
 
 def test_some_seconds_of_sessions(twin_urls: tuple[str, str]) -> None:
     """After each operation objects are as with plain SQLAlchemy; at the end the rows are."""
-    look(twin_urls, SHORT)
+    look(twin_urls, SHORT, seed())
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 300)
 def test_many_sessions(twin_urls: tuple[str, str]) -> None:
     """The same, until the time is up."""
-    look(twin_urls, SECONDS)
+    look(twin_urls, SECONDS, seed(anew=True))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 from typing import Any
 
 import pytest
+from fixtures.seeds import seed
 from fixtures.sides import DRIVERS
 from fuzz.harness import Harness
 
@@ -16,11 +16,6 @@ OWN = 60.0
 
 DRIFTED = 25.0
 """Seconds for pairs of types and mixed batches, as many as chance and time give."""
-
-
-def seed() -> int:
-    """A new one, or the one that a report of an earlier run named."""
-    return int(os.environ.get("SQLA_SEQRESERVE_FUZZ_SEED", random.randrange(10**6)))
 
 
 def look(
@@ -49,4 +44,4 @@ def test_a_short_look_at_mixtures(twin_urls: tuple[str, str]) -> None:
 @pytest.mark.timeout(SECONDS + 300)
 def test_a_long_look(twin_urls: tuple[str, str]) -> None:
     """The same for all pairs, again and again until the time is up."""
-    look(twin_urls, SECONDS, seed(), rounds=1000)
+    look(twin_urls, SECONDS, seed(anew=True), rounds=1000)
