@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from sqlalchemy import make_url
 
-from sqla_seqreserve.bench import (
-    DRIVERS,
-    WORKS,
-    Grid,
-    GridPoint,
-    Place,
-    Result,
-    Work,
-    check_driver,
-    describe_machine,
-    driver_of,
-    grid_points,
-    open_place,
-    run_grid,
-    run_work,
-)
-from sqla_seqreserve.bench.changed import CHANGED_OBJECTS, changed_points, draw_changed
-from sqla_seqreserve.bench.chart import FORMATS, draw_chart
-from sqla_seqreserve.bench.glance import OBJECTS, draw_glance, glance_of, glance_points
-from sqla_seqreserve.bench.grid import ROWS
-from sqla_seqreserve.bench.heat_map import draw_heat_map
-from sqla_seqreserve.bench.pictures import SPEED_WORKS, Pictures
-from sqla_seqreserve.bench.saves import Kind
+from sqla_seqreserve.bench import DRIVERS, WORKS, Work, check_driver, driver_of
+from sqla_seqreserve.bench.chart import FORMATS
 from sqla_seqreserve.errors import ConfigurationError
 
 from ._app import DEVELOP, app
-from ._bench_progress import steps
-from ._bench_table import bench_table, machine_line
-from ._grid_table import glance_table, grid_tables
+from ._bench_measuring import QUICK_OBJECTS, QUICK_ROUNDS, Measuring
 from ._options import JsonOption, errors_as_exit_codes
 
 __all__ = ["bench"]
-
-_QUICK_OBJECTS = 1_000
-_QUICK_ROUNDS = 3
-_GRID_ROUNDS = 15
 
 _NAMES = ", ".join(work.name for work in WORKS)
 
@@ -113,7 +85,7 @@ def bench(
         bool,
         typer.Option(
             "--quick",
-            help=f"At most {_QUICK_OBJECTS:,} objects and {_QUICK_ROUNDS} rounds: a glance within "
+            help=f"At most {QUICK_OBJECTS:,} objects and {QUICK_ROUNDS} rounds: a glance within "
             "a minute. Ratios at small sizes are smaller.",
         ),
     ] = False,
@@ -175,84 +147,32 @@ def bench(
         if chart is not None and chart.suffix not in FORMATS:
             raise ConfigurationError(f"--chart {chart}: expected {' or '.join(FORMATS)} at the end")
         drivers = _drivers(driver or [], url, grid or pictures is not None)
-        aside = Console(stderr=True)
+        measuring = Measuring(url, rounds, objects, quick, chart, json_, Console(stderr=True))
+        chosen = bool(only or way or large)
         if pictures is not None:
-            if grid or glance or related or only or way or large or chart or json_:
+            if grid or glance or related or chosen or chart or json_:
                 raise ConfigurationError("--pictures: it measures what it draws, on its own")
-            _measure_pictures(url, drivers, rounds, objects, pictures, aside, quick=quick)
-            return
-        if grid:
-            if only or way or large:
+            measuring.pictures(drivers, pictures)
+        elif grid:
+            if chosen:
                 raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
             if related and changed:
                 raise ConfigurationError("--changed: it does not go with --related")
-            _measure_grid(
-                url,
-                drivers,
-                rounds,
-                objects,
-                chart,
-                aside,
-                quick=quick,
-                kind="changed" if changed else "related" if related else "new",
-                json_=json_,
-            )
-            return
-        if related or (changed and not glance):
-            option = "--related" if related else "--changed"
-            goes_with = "--grid" if related else "--grid or --glance"
-            raise ConfigurationError(f"{option}: it goes with {goes_with} only")
-        if glance and changed:
-            if only or way or large:
-                raise ConfigurationError("--glance: it goes with neither --only, --way nor --large")
-            size = min(objects or CHANGED_OBJECTS, CHANGED_OBJECTS)
-            points = changed_points(_drivers(driver or [], url, True), size)
-            _measure_points(
-                url,
-                points,
-                rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS),
-                "changed",
-                aside,
-                chart,
-                draw_changed,
-                json_=json_,
-            )
-            return
-        if glance:
-            if only or way or large or len(drivers) > 1:
-                raise ConfigurationError(
-                    "--glance: one driver, and neither --only, --way nor --large"
-                )
-            most = objects or (_QUICK_OBJECTS if quick else None)
-            _measure_glance(url, drivers[0], rounds, most, chart, aside, quick=quick, json_=json_)
-            return
-        if quick:
-            rounds, objects = rounds or _QUICK_ROUNDS, objects or _QUICK_OBJECTS
-        works = [
-            work.at_most(objects=objects, rounds=rounds)
-            for work in _chosen(only or [], way or [], large)
-        ]
-        missing = {
-            way.needs
-            for work in works
-            for way in work.ways
-            if not way.installed and set(way.drivers) & set(drivers)
-        }
-        with open_place(url, driver=drivers[0]) as place:
-            machine = describe_machine(place.engine)
-            results = _run(works, [place.on(name) for name in drivers], aside)
-        if json_:
-            found = [result.to_dict(required=targets) for result in results]
-            typer.echo(json.dumps({"machine": machine, "results": found}, indent=2))
+            measuring.grid(drivers, "changed" if changed else "related" if related else "new")
+        elif related:
+            raise ConfigurationError("--related: it goes with --grid only")
+        elif changed and not glance:
+            raise ConfigurationError("--changed: it goes with --grid or --glance only")
+        elif glance and chosen:
+            raise ConfigurationError("--glance: it goes with neither --only, --way nor --large")
+        elif glance and changed:
+            measuring.changed(_drivers(driver or [], url, True))
+        elif glance:
+            if len(drivers) > 1:
+                raise ConfigurationError("--glance: one driver; with --changed it may be several")
+            measuring.glance(drivers[0])
         else:
-            out = Console()
-            out.print(machine_line(machine), highlight=False, soft_wrap=True)
-            out.print(bench_table(results, targets=targets))
-        if missing:
-            aside.print(f"not installed, so left out: {', '.join(sorted(filter(None, missing)))}")
-        if chart is not None:
-            draw_chart(results, machine, chart)
-            aside.print(f"drawn: {chart}", markup=False, highlight=False)
+            measuring.works(_chosen(only or [], way or [], large), drivers, targets=targets)
 
 
 def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
@@ -283,129 +203,3 @@ def _chosen(only: Sequence[str], ways: Sequence[str], large: bool) -> list[Work]
     if not works:
         raise ConfigurationError(f"--way {', '.join(ways)}: no way has a name that begins so")
     return works
-
-
-def _run(works: Sequence[Work], places: Sequence[Place], aside: Console) -> list[Result]:
-    """Do each work on each driver, in the ways that are there for it."""
-    chosen = [
-        (place, fitting)
-        for work in works
-        for place in places
-        if (fitting := work.with_ways(_fits(place.driver))).ways
-    ]
-    results: list[Result] = []
-    with steps(aside, sum(work.rounds * len(work.ways) for _, work in chosen)) as step:
-        for place, work in chosen:
-
-            def done(way: str, name: str = f"{work.name}, {place.driver}") -> None:
-                step(f"{name}: {way}")
-
-            results += run_work(work, place, done)
-    return results
-
-
-def _fits(driver: str) -> Callable[[Any], bool]:
-    return lambda way: way.installed and driver in way.drivers
-
-
-def _measure_glance(
-    url: str | None,
-    driver: str,
-    rounds: int | None,
-    most: int | None,
-    chart: Path | None,
-    aside: Console,
-    *,
-    quick: bool,
-    json_: bool,
-) -> None:
-    points = glance_points(driver, [n for n in OBJECTS if most is None or n <= most])
-    rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
-    with (
-        open_place(url, driver=driver) as place,
-        steps(aside, len(points) * (rounds + 1)) as step,
-    ):
-        machine = describe_machine(place.engine)
-        found = glance_of(run_grid(place, points, rounds=rounds, with_bulk=points, step=step))
-    if json_:
-        cells = [cell.to_dict() for cell in found]
-        typer.echo(json.dumps({"machine": machine, "driver": driver, "glance": cells}, indent=2))
-    else:
-        out = Console()
-        out.print(machine_line(machine), highlight=False, soft_wrap=True)
-        out.print(glance_table(found, driver))
-    if chart is not None:
-        draw_glance(found, driver, machine, chart)
-        aside.print(f"drawn: {chart}", markup=False, highlight=False)
-
-
-def _measure_grid(
-    url: str | None,
-    drivers: Sequence[str],
-    rounds: int | None,
-    objects: int | None,
-    chart: Path | None,
-    aside: Console,
-    *,
-    quick: bool,
-    kind: Kind,
-    json_: bool,
-) -> None:
-    most = objects or (_QUICK_OBJECTS if quick else max(ROWS))
-    points = grid_points(drivers, rows=[rows for rows in ROWS if rows <= most])
-    rounds = rounds or (_QUICK_ROUNDS if quick else _GRID_ROUNDS)
-    _measure_points(url, points, rounds, kind, aside, chart, draw_heat_map, json_=json_)
-
-
-def _measure_points(
-    url: str | None,
-    points: Sequence[GridPoint],
-    rounds: int,
-    kind: Kind,
-    aside: Console,
-    chart: Path | None,
-    draw: Callable[[Grid, Mapping[str, str], Path], None],
-    *,
-    json_: bool,
-) -> None:
-    with open_place(url) as place, steps(aside, len(points) * (rounds + 1)) as step:
-        machine = describe_machine(place.engine)
-        found = run_grid(place, points, rounds=rounds, kind=kind, step=step)
-    if json_:
-        typer.echo(json.dumps({"machine": machine, "grid": found.to_dict()}, indent=2))
-    else:
-        out = Console()
-        out.print(machine_line(machine), highlight=False, soft_wrap=True)
-        for table in grid_tables(found):
-            out.print(table)
-    if chart is not None:
-        draw(found, machine, chart)
-        aside.print(f"drawn: {chart}", markup=False, highlight=False)
-
-
-def _measure_pictures(
-    url: str | None,
-    drivers: Sequence[str],
-    rounds: int | None,
-    objects: int | None,
-    folder: Path,
-    aside: Console,
-    *,
-    quick: bool,
-) -> None:
-    most = objects or (_QUICK_OBJECTS if quick else None)
-    rounds = rounds or (_QUICK_ROUNDS if quick else None)
-    points = grid_points(drivers, rows=[n for n in ROWS if n <= (most or max(ROWS))])
-    of_glance = glance_points(drivers[0], [n for n in OBJECTS if n <= (most or max(OBJECTS))])
-    of_grid = rounds or _GRID_ROUNDS
-    works = [work.at_most(objects=most, rounds=rounds) for work in SPEED_WORKS]
-    with open_place(url, driver=drivers[0]) as place:
-        machine = describe_machine(place.engine)
-        with steps(aside, len(points) * (of_grid + 1)) as step:
-            grid = run_grid(place, points, rounds=of_grid, with_bulk=of_glance, step=step)
-        points = changed_points(drivers, min(most or CHANGED_OBJECTS, CHANGED_OBJECTS))
-        with steps(aside, len(points) * (of_grid + 1)) as step:
-            changed = run_grid(place, points, rounds=of_grid, kind="changed", step=step)
-        results = _run(works, [place], aside)
-    for file in Pictures(machine, drivers[0], grid, changed, results).draw(folder):
-        aside.print(f"written: {file}", markup=False, highlight=False)
