@@ -75,8 +75,10 @@ class Listener(Protocol):
     def sent(self, round_trips: int) -> None: ...
 
 
-Commits: TypeAlias = Callable[[ExecutionContext], CommitAlong | None] | None
-"""Is asked for the COMMIT that is to travel with a statement, if anybody has one."""
+Commits: TypeAlias = Callable[[ExecutionContext, Any], CommitAlong | None] | None
+"""Is asked for the COMMIT that is to travel with a statement, if anybody has one; with the
+parameters that are about to be sent.
+"""
 
 _beginning: WeakKeyDictionary[Connection, tuple[Took, bool, Commits]] = WeakKeyDictionary()
 _writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
@@ -289,7 +291,7 @@ def _begin_along(
     took, whole, commits = _beginning.pop(context.root_connection)
     driver = driver_on(context.root_connection)
     if driver is not None:
-        driver.travel_along(cursor, None if commits is None else commits(context))
+        driver.travel_along(cursor, None if commits is None else commits(context, parameters))
         if took is not None and not whole:
             driver.time_begin(cursor, took)
     if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:

@@ -29,6 +29,7 @@ from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.executed import changed_table
 from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, kept_with
+from .._sqlalchemy.pages import are_all_rows
 from .._sqlalchemy.unit_of_work import State
 from .._writers.committing import UNKNOWN, can_compare, compared_by
 from .settings import Settings
@@ -145,15 +146,16 @@ class OnlyInsert:
             drop_snapshot(self.connection)
         return self._name in database.tables
 
-    def commit_with(self, context: Any) -> CommitAlong | None:
-        """The COMMIT that travels with a statement about to be sent, if it is this one. No I/O
-        happens.
+    def commit_with(self, context: Any, parameters: Any) -> CommitAlong | None:
+        """The COMMIT that travels with a statement about to be sent, if it is this one, whole. No
+        I/O happens.
         """
         compiled: Any = context.compiled
         if (
             changed_table(context) is not self._table
             or not compiled.isinsert
             or len(context.compiled_parameters) != self._rows
+            or not are_all_rows(context, parameters)
             or leaves_work(self._uow)
         ):
             return None
@@ -186,7 +188,7 @@ class OnlyInsert:
 
 
 _MOST: Final = 100
-"""So many rows are one statement, however many columns they have."""
+"""So many rows are one statement, unless an engine makes smaller pages of them."""
 
 _ONLY: Final = "only table"
 

@@ -76,6 +76,17 @@ def hand_over_pages(dialect: Dialect, takes: Callable[[Any], bool]) -> None:
     setattr(dialect, _METHOD, deliver)
 
 
+def are_all_rows(context: Any, parameters: Any) -> bool:
+    """Whether a statement that is about to be sent has the parameters of all rows for which it is
+    executed: SQLAlchemy may send it in pages, or once a row where it could not tell whose keys come
+    back.
+
+    :param parameters: of the statement, as the driver takes them.
+    """
+    rows = context.compiled_parameters
+    return len(rows) == 1 or len(parameters) == len(rows) * len(rows[0]) > 0
+
+
 def plain_pages(dialect: Dialect) -> Any:
     """The dialect's own method that makes pages."""
     return getattr(type(dialect), _METHOD).__get__(dialect)

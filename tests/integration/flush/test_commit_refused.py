@@ -4,16 +4,17 @@ plain SQLAlchemy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fixtures.commits import EACH, SHAPES, WAYS, Author, dated, one, saving, travelled, trial
 from fixtures.sides import Side, refusal
-from sqlalchemy import (
-    text,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, Sequence, create_engine, select, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from sqla_seqreserve import register
 
 NO_ROWS = (
     "CREATE FUNCTION no_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
@@ -106,3 +107,61 @@ def test_a_deferred_constraint_is_heard_of_from_commit(
         return outcomes, count
 
     assert travelled(twin_urls, WAYS[way], run, driver)
+
+
+class Pages(DeclarativeBase):
+    pass
+
+
+_numbers = Sequence("leaf_numbers", metadata=Pages.metadata)
+
+
+class Leaf(Pages):
+    __tablename__ = "leaf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mark: Mapped[int] = mapped_column(unique=True)
+
+
+class Numbered(Pages):
+    """SQLAlchemy sends one INSERT a row, for it cannot tell which key belongs to which."""
+
+    __tablename__ = "numbered"
+    id: Mapped[int] = mapped_column(
+        _numbers, server_default=_numbers.next_value(), primary_key=True
+    )
+    mark: Mapped[int] = mapped_column(unique=True)
+
+
+@pytest.fixture
+def paged(engine: Engine) -> Iterator[Engine]:
+    """An engine that sends ten rows at a time."""
+    found = create_engine(engine.url, insertmanyvalues_page_size=10)
+    yield found
+    found.dispose()
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "saved"])
+@pytest.mark.parametrize("rows", [2, 9, 10, 11, 30])
+@pytest.mark.parametrize("model", [Leaf, Numbered])
+def test_rows_that_go_in_pages_are_committed_together(
+    engine: Engine, paged: Engine, model: type[Any], rows: int, refused: bool
+) -> None:
+    """SQLAlchemy may send the rows of one INSERT in pages, or one by one: the COMMIT is behind the
+    last of them, and where one is refused none is there.
+    """
+    Pages.metadata.create_all(engine)
+    sessions = sessionmaker(paged)
+    register(sessions)
+    for turn in range(3):
+        with sessions() as session:
+            first = turn * 1000
+            session.add_all([model(mark=first + number) for number in range(rows)])
+            if refused:
+                session.add(model(mark=first))
+                with pytest.raises(IntegrityError):
+                    session.commit()
+            else:
+                session.commit()
+        with Session(engine) as session:
+            found = session.scalars(select(model.mark).where(model.mark >= first)).all()
+        assert sorted(found) == ([] if refused else list(range(first, first + rows)))
