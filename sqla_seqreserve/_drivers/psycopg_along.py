@@ -28,6 +28,7 @@ from .locking import OUTDATED, UNDO
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, timing
 
 _committing: WeakKeyDictionary[Any, CommitAlong] = WeakKeyDictionary()
+"""By the cursor that is to send it: one that comes to nothing takes its COMMIT with it."""
 
 
 def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
@@ -44,7 +45,7 @@ def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
     ):
         cursor.__class__ = _along(cls)
         if commit is not None:
-            _committing[cursor.connection] = commit
+            _committing[cursor] = commit
 
 
 class _Along:
@@ -63,7 +64,7 @@ class _Along:
         self.__class__ = type(self).__mro__[2]
         connection = self._conn
         pgconn = self._pgconn
-        commit = _committing.pop(connection, None) if _committing else None
+        commit = _committing.pop(self, None) if _committing else None
         opens = pgconn.transaction_status == TransactionStatus.IDLE
         if (
             connection.autocommit

@@ -61,6 +61,9 @@ def array_text(
         numeric.
     :param is_alone: a value is assigned to a column, or compared with it, as it is.
     """
+    if cast is not None and " COLLATE " in cast:
+        # An explicit collation is for comparing, and no part of a type.
+        return None
     if cast is not None and cast.endswith("[]"):
         return _of_lists(values, cast, driver)
     found = _texts(values, cast, driver, stored, is_alone=is_alone)
@@ -133,6 +136,8 @@ def _texts(
         together = "".join(given)
         if "\0" in together or not _is_text(together):
             return None
+        if driver == "asyncpg" and not _takes_text(cast, known, stored):
+            return None
         element = cast or (stored if stored == "TEXT" or is_alone else None)
         if element == "NUMERIC":
             return None
@@ -149,6 +154,20 @@ def _texts(
         return ["NULL" if value is None else write(value) for value in values], element
     return list(map(write, values)), element
 
+
+def _takes_text(cast: str | None, known: _Kind, stored: str | None) -> bool:
+    """Whether asyncpg, which encodes by the type that a parameter is cast to, takes a text for it:
+    of other types of PostgreSQL's own, whose names SQLAlchemy writes in capitals, it refuses one.
+
+    :param stored: as for :func:`array_text`.
+    """
+    is_enum = stored not in {None, *_STORED_TEXTS}
+    return known.element(cast, ()) is not None or (
+        cast is not None and is_enum and not cast.isupper()
+    )
+
+
+_STORED_TEXTS: Final = ("NUMERIC", "TEXT")
 
 _TYPED: Final[Mapping[type, str]] = {
     bool: "BOOLEAN",
@@ -324,6 +343,6 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     dt.timedelta: _Kind(_interval, _one_of("INTERVAL")),
     float: _Kind(_float, _floats),
     int: _Kind(int.__repr__, _integers),
-    str: _Kind(_string, _one_of("VARCHAR", "JSON", "JSONB", "UUID")),
+    str: _Kind(_string, _one_of("VARCHAR", "TEXT", "CITEXT", "JSON", "JSONB", "UUID")),
     uuid.UUID: _Kind(str, _one_of("UUID")),
 }
