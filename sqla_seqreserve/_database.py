@@ -35,6 +35,8 @@ class Database:
     """Whether the dialect asks us before it sends a statement (``_drivers.statements``)."""
     server: Server | None = None
     """The kind of server, once it was asked (``_ids.server``)."""
+    server_taken_for: Server | None = None
+    """The same, by what its connections report, until it was asked."""
     tables: dict[str, TableFacts] = field(default_factory=dict)
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
     met: set[str] = field(default_factory=set)
