@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -57,7 +58,7 @@ class _Psycopg(Wrappable):
         self._wrapped = Wrapped(self)
 
     def on(self, connection: Any) -> Driver:
-        return self if self._has(connection.driver_connection) else self._wrapped
+        return self if self._has(self._own(connection)) else self._wrapped
 
     def refuses_wrapped(self, connection: Any) -> Reason | None:
         from .psycopg_classes import refused_cursor
@@ -66,14 +67,14 @@ class _Psycopg(Wrappable):
             return refused_cursor(self._below(cursor))
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
-        driver = connection.driver_connection
+        driver = self._own(connection)
         # Within pipeline() a message holds one statement, and what it brings comes later.
         if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
             return "autocommit"
         return "idle" if is_idle(driver) else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
-        value: str | None = connection.driver_connection.info.parameter_status(name)
+        value: str | None = self._own(connection).info.parameter_status(name)
         return value
 
     def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
@@ -132,7 +133,7 @@ class _Psycopg(Wrappable):
         *,
         commits: bool = False,
     ) -> list[Returned]:
-        driver = connection.driver_connection
+        driver = self._own(connection)
         opens = is_idle(driver)
         try:
             return self._wait(driver, send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
@@ -150,6 +151,9 @@ class _Psycopg(Wrappable):
         else:
             self._wait(driver, simple_query(driver, ";".join(UNDO)))
 
+    _own: Callable[[Any], Any]
+    """The driver's connection below the pool's, also of one that was detached from the pool."""
+
     def _below(self, cursor: Any) -> Any:
         """The driver's cursor below SQLAlchemy's."""
         raise NotImplementedError
@@ -164,6 +168,8 @@ class _Psycopg(Wrappable):
 
 
 class _SyncPsycopg(_Psycopg):
+    _own = attrgetter("dbapi_connection")
+
     def _below(self, cursor: Any) -> Any:
         return cursor
 
@@ -186,6 +192,8 @@ class _SyncPsycopg(_Psycopg):
 
 
 class _AsyncPsycopg(_Psycopg):
+    _own = attrgetter("dbapi_connection.driver_connection")
+
     def _below(self, cursor: Any) -> Any:
         return driver_cursor(cursor)
 

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
+from psycopg.pq import TransactionStatus
+
 from .driver import (
     CommitRefusedError,
     Comparison,
@@ -22,12 +24,12 @@ from .driver import (
 )
 from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
 
+_IDLE: Final = TransactionStatus.IDLE
+
 
 def is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""
-    from psycopg import pq
-
-    return not driver.autocommit and driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    return not driver.autocommit and driver.pgconn.transaction_status == _IDLE
 
 
 def begin_of(driver: Any) -> str:
@@ -44,11 +46,7 @@ def begin_of(driver: Any) -> str:
 
 def is_alone(driver: Any) -> bool:
     """Whether each message is a transaction of its own."""
-    from psycopg import pq
-
-    return bool(driver.autocommit) and (
-        driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
-    )
+    return bool(driver.autocommit) and driver.pgconn.transaction_status == _IDLE
 
 
 def before_query(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:
