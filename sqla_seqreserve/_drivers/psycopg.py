@@ -26,7 +26,10 @@ from .driver import (
     TypeTable,
 )
 from .locking import UNDO, LockRefusedError, OutdatedError
+from .psycopg_along import travel_along
+from .psycopg_classes import ASYNC, SYNC, refused_cursor
 from .psycopg_messages import asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_prepared import time_first
 from .wrapped import Wrappable, Wrapped
 
 
@@ -61,8 +64,6 @@ class _Psycopg(Wrappable):
         return self if self._has(self._own(connection)) else self._wrapped
 
     def refuses_wrapped(self, connection: Any) -> Reason | None:
-        from .psycopg_classes import refused_cursor
-
         with closing(connection.cursor()) as cursor:
             return refused_cursor(self._below(cursor))
 
@@ -81,13 +82,9 @@ class _Psycopg(Wrappable):
         return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        from .psycopg_along import travel_along
-
         travel_along(self._below(cursor), commit)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
-        from .psycopg_prepared import time_first
-
         time_first(self._below(cursor).connection, took)
 
     def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
@@ -224,8 +221,6 @@ class _AsyncPsycopg(_Psycopg):
 
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
-    from .psycopg_classes import ASYNC, SYNC
-
     return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
 
 
