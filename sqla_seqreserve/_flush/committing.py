@@ -15,7 +15,7 @@ from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CommitAlong, Driver, driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.fetch import comparison_of
+from .._ids.fetch import comparison_of_table
 from .._ids.keys import lacks_key
 from .._reasons import Reason
 from .._sqlalchemy.committing import (
@@ -159,14 +159,14 @@ class OnlyInsert:
             return None
         first = None
         if compiled.effective_returning:
-            known = catalogue.cached_facts(self.connection, [self._name])
-            if not known or not can_compare(self.connection):
+            facts = database_of(self.connection.dialect).tables.get(self._name)
+            is_present = transaction_status(self.connection) == "idle"
+            if facts is None or not can_compare(self.connection, is_present=is_present):
                 return None
-            [facts] = known
             compared = compared_by(self.connection, compiled.effective_returning, facts)
             if compared is None:
                 return None
-            first = comparison_of(self.connection, (), [compared])
+            first = comparison_of_table(self.connection, *compared, is_present=is_present)
         self._commit = CommitAlong(first)
         return self._commit
 
