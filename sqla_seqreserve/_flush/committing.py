@@ -74,8 +74,11 @@ def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | 
     """The connection whose COMMIT may go behind the last statements of the flush, as far as the
     session tells; why it may not; or ``None``, for nothing is about to be committed.
     """
-    if not is_begun_by_commit(uow):
-        return None
+    return _connection_to_commit(uow, settings) if is_begun_by_commit(uow) else None
+
+
+def _connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason:
+    """The same of a flush that is known to be the commit's."""
     connection = committing_connection(uow)
     if isinstance(connection, Reason):
         return connection
@@ -107,13 +110,15 @@ class OnlyInsert:
         pending: Mapping[Mapper[Any], Sequence[State]],
         connection: Connection,
     ) -> OnlyInsert | None:
-        """``None`` where there is more to send, or to look at afterwards."""
+        """``None`` where there is more to send, or to look at afterwards; of a flush that
+        :func:`expects_commit`.
+        """
         if len(pending) != 1:
             return None
         [(mapper, states)] = pending.items()
         if not (
             len(uow.states) == len(states) <= _MOST
-            and isinstance(connection_to_commit(uow, settings), Connection)
+            and isinstance(_connection_to_commit(uow, settings), Connection)
         ):
             return None
         table = _only_table(mapper)
