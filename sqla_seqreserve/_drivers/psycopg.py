@@ -28,7 +28,7 @@ from .driver import (
 from .locking import UNDO, LockRefusedError, OutdatedError
 from .psycopg_along import travel_along
 from .psycopg_classes import ASYNC, SYNC, refused_cursor
-from .psycopg_messages import asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_messages import IDLE, asking_query, before_query, is_idle, send_message, simple_query
 from .psycopg_prepared import time_first
 from .wrapped import Wrappable, Wrapped
 
@@ -72,7 +72,7 @@ class _Psycopg(Wrappable):
         # Within pipeline() a message holds one statement, and what it brings comes later.
         if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
             return "autocommit"
-        return "idle" if is_idle(driver) else "open"
+        return "idle" if driver.pgconn.transaction_status == IDLE else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
         value: str | None = self._own(connection).info.parameter_status(name)

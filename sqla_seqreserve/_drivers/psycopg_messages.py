@@ -29,12 +29,12 @@ from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, gu
 from .psycopg_along import fail_commit
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered, query_prepared
 
-_IDLE: Final = TransactionStatus.IDLE
+IDLE: Final = TransactionStatus.IDLE
 
 
 def is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""
-    return not driver.autocommit and driver.pgconn.transaction_status == _IDLE
+    return not driver.autocommit and driver.pgconn.transaction_status == IDLE
 
 
 def begin_of(driver: Any) -> str:
@@ -51,7 +51,7 @@ def begin_of(driver: Any) -> str:
 
 def is_alone(driver: Any) -> bool:
     """Whether each message is a transaction of its own."""
-    return bool(driver.autocommit) and driver.pgconn.transaction_status == _IDLE
+    return bool(driver.autocommit) and driver.pgconn.transaction_status == IDLE
 
 
 def before_query(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:

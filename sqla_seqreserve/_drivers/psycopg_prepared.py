@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from psycopg import OperationalError, generators
 from psycopg._preparing import Prepare
@@ -28,21 +27,22 @@ from .locking import LOCK_REFUSED, LockRefusedError, guarded
 _UNKNOWN: Final = 0
 """The oid of a parameter whose type the server finds out."""
 
-_timed: WeakKeyDictionary[Any, Callable[[float], object]] = WeakKeyDictionary()
+_TIMED: Final = "sqla_seqreserve_timed"
+"""Who wants to know how long an answer takes, in the dict of psycopg's connection."""
 
 
 def time_first(connection: Any, took: Callable[[float], object]) -> None:
     """Have the answer to the first statement of the next message on psycopg's connection timed:
     a BEGIN, or the SAVEPOINT of a lock, which the server answers before it goes on.
     """
-    _timed[connection] = took
+    connection.__dict__[_TIMED] = took
 
 
 def timing(connection: Any) -> Callable[[float], object] | None:
     """Who wants to know how long the first answer takes that is sent now; asked once its statement
     is among those to be sent.
     """
-    took = _timed.pop(connection, None) if _timed else None
+    took: Callable[[float], object] | None = connection.__dict__.pop(_TIMED, None)
     if took is not None:
         # Else the server keeps the answer until it has all of them.
         connection.pgconn.send_flush_request()
