@@ -131,15 +131,14 @@ class OnlyInsert:
         ):
             return None
         found = cls(uow, connection, table, len(states))
-        return found if not lacks_key(mapper, states) or found._is_known() else None
+        is_known = found._name in database_of(connection.dialect).tables
+        return found if is_known or not lacks_key(mapper, states) or found._look() else None
 
-    def _is_known(self) -> bool:
-        """Whether the table was looked at: a key that comes back is compared. The first time that
-        would cost more than it spares.
+    def _look(self) -> bool:
+        """Look at the table: a key that comes back is compared. The first time that would cost more
+        than it spares.
         """
         database = database_of(self.connection.dialect)
-        if self._name in database.tables:
-            return True
         if self._name not in database.met:
             database.met.add(self._name)
             return False
