@@ -24,7 +24,7 @@ from .._database import database_of
 from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
-from . import CommitAlong, driver_on
+from . import CommitAlong, TransactionStatus, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -74,7 +74,7 @@ class Listener(Protocol):
     def sent(self, round_trips: int) -> None: ...
 
 
-Commits: TypeAlias = Callable[[ExecutionContext], CommitAlong | None] | None
+Commits: TypeAlias = Callable[[ExecutionContext, TransactionStatus], CommitAlong | None] | None
 """Is asked for the COMMIT that is to travel with a statement, if anybody has one."""
 
 # Kept in a connection's own dict, which is looked at before each of its statements: a
@@ -293,7 +293,10 @@ def _begin_along(
     took, whole, commits = connection.__dict__.pop(_BEGINNING)
     driver = driver_on(connection)
     if driver is not None:
-        driver.travel_along(cursor, None if commits is None else commits(context))
+        commit = None
+        if commits is not None:
+            commit = commits(context, driver.transaction_status(connection.connection))
+        driver.travel_along(cursor, commit)
         if took is not None and not whole:
             driver.time_begin(cursor, took)
     if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:

@@ -13,7 +13,14 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import CommitAlong, Driver, driver_on, drop_snapshot, transaction_status
+from .._drivers import (
+    CommitAlong,
+    Driver,
+    TransactionStatus,
+    driver_on,
+    drop_snapshot,
+    transaction_status,
+)
 from .._ids import catalogue
 from .._ids.fetch import comparison_of_table
 from .._ids.keys import lacks_key
@@ -149,9 +156,11 @@ class OnlyInsert:
             drop_snapshot(self.connection)
         return self._name in database.tables
 
-    def commit_with(self, context: Any) -> CommitAlong | None:
+    def commit_with(self, context: Any, status: TransactionStatus) -> CommitAlong | None:
         """The COMMIT that travels with a statement about to be sent, if it is this one. No I/O
         happens.
+
+        :param status: what it finds.
         """
         compiled: Any = context.compiled
         if (
@@ -164,7 +173,7 @@ class OnlyInsert:
         first = None
         if compiled.effective_returning:
             facts = database_of(self.connection.dialect).tables.get(self._name)
-            is_present = transaction_status(self.connection) == "idle"
+            is_present = status == "idle"
             if facts is None or not can_compare(self.connection, is_present=is_present):
                 return None
             compared = compared_by(self.connection, compiled.effective_returning, facts)
