@@ -43,8 +43,8 @@ def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
         and cls._execute_gen is BaseCursor._execute_gen
     ):
         cursor.__class__ = _along(cls)
-        if commit is not None:
-            cursor.connection.__dict__[_COMMIT] = commit
+        # Also where there is none: a statement that was cancelled may have left one behind.
+        cursor.connection.__dict__[_COMMIT] = commit
 
 
 class _Along:
