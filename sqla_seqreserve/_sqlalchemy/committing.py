@@ -77,9 +77,12 @@ def listens_between(owner: Any) -> Reason | None:
     """Who is told of what a session, or those of a class, do between the last statement of a flush
     and its COMMIT.
     """
-    found: Any = _listeners_between(owner.dispatch)
+    every = _listeners_between(owner.dispatch)
     if isinstance(owner, type):
-        found = [listeners._clslevel.get(owner) for listeners in found]
+        found = [listeners._clslevel.get(owner) for listeners in every]
+    else:
+        # What bool() of each says, in less: most flushes ask.
+        found = [listeners.parent_listeners or listeners.listeners for listeners in every]
     if any(found):
         return next(
             why.listener_between(name) for name, on in zip(_BETWEEN, found, strict=True) if on
