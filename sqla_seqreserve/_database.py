@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ReferenceType, ref
 
 from sqlalchemy import Dialect, TextClause
 
@@ -35,6 +34,8 @@ class Database:
     """Whether the dialect asks us before it sends a statement (``_drivers.statements``)."""
     server: Server | None = None
     """The kind of server, once it was asked (``_ids.server``)."""
+    server_taken_for: Server | None = None
+    """The same, by what its connections report, until it was asked."""
     tables: dict[str, TableFacts] = field(default_factory=dict)
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
     met: set[str] = field(default_factory=set)
@@ -65,20 +66,15 @@ class Database:
     """What was said once in the log, and is not said again."""
 
 
-# Not a WeakKeyDictionary: its methods are Python, and a flush asks for its database many times.
-_databases: Final[dict[ReferenceType[Dialect], Database]] = {}
+# Kept in the dialect's own dict, and so for as long as the dialect: a flush asks for its database
+# many times, and to find it by a weak reference takes three calls.
+_KEPT: Final = "sqla_seqreserve_database"
 
 
 def database_of(dialect: Dialect) -> Database:
     """The database of the engine that has this dialect."""
-    known = _databases.get(ref(dialect))
-    if known is None:
-        known = _databases.setdefault(ref(dialect, _forget), Database())
+    kept = dialect.__dict__
+    if _KEPT not in kept:
+        kept.setdefault(_KEPT, Database())
+    known: Database = kept[_KEPT]
     return known
-
-
-def _forget(
-    gone: ReferenceType[Dialect], known: dict[ReferenceType[Dialect], Database] = _databases
-) -> None:
-    # A parameter, because a module's own names may be gone when the process ends.
-    known.pop(gone, None)

@@ -34,7 +34,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from . import _reasons as why
 from ._flush import unit_of_work as flush
 from ._flush.drift import DriftGuard, OnDrift
-from ._flush.many import follow
+from ._flush.many import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, Reserve, Settings
 from ._ids.keys import mapper_of
@@ -141,6 +141,7 @@ class Registration:
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
         self._settings = Settings(rank=rank)
+        self._writer = ManyWriter(lambda: self._settings)
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -257,8 +258,8 @@ class Registration:
         """Have what the session executes for many rows travel as one statement."""
         if session is None or connection is None:
             return
-        if self._accepts is None or self._accepts(session):
-            follow(connection, lambda: self._settings)
+        if self._settings.mode == "bulk" and (self._accepts is None or self._accepts(session)):
+            follow(connection, self._writer)
 
     def _listen(self) -> None:
         event.listen(self._session_target(), "before_flush", self._before_flush)

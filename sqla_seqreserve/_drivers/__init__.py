@@ -41,6 +41,7 @@ __all__ = [
     "OutdatedError",
     "Returned",
     "Row",
+    "TransactionStatus",
     "driver_of",
     "driver_on",
     "drop_snapshot",

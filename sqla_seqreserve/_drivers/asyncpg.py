@@ -12,9 +12,12 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
+from asyncpg import Connection
+from asyncpg.pool import PoolConnectionProxy
 from sqlalchemy import Dialect
 
 from .._reasons import Reason, no_binary_codec, no_copy_through
@@ -46,6 +49,11 @@ from .wrapped import Wrapped
 _BINARY: Final = 1
 """The format's number in PostgreSQL's protocol."""
 _ANY_FORMAT: Final = -1
+
+_CLASSES: Final = frozenset({Connection, PoolConnectionProxy})
+
+_own: Final[Callable[[Any], Any]] = attrgetter("dbapi_connection.driver_connection")
+"""The driver's connection below the pool's, also of one that was detached from the pool."""
 
 
 def is_set_by_user(codec_of: Callable[..., Any], oid: int) -> bool:
@@ -88,37 +96,33 @@ class _Asyncpg:
         self._wrapped = Wrapped(self)
 
     def on(self, connection: Any) -> Driver:
-        from asyncpg import Connection
-        from asyncpg.pool import PoolConnectionProxy
-
-        cls = type(connection.driver_connection)
-        return self if cls is Connection or cls is PoolConnectionProxy else self._wrapped
+        return self if type(_own(connection)) in _CLASSES else self._wrapped
 
     def refuses_wrapped(self, connection: Any) -> Reason | None:
-        driver = connection.driver_connection
+        driver = _own(connection)
         return None if hasattr(driver, "_protocol") else no_copy_through(type(driver))
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
         if connection.dbapi_connection.autocommit:
             return "autocommit"
-        return "open" if connection.driver_connection.is_in_transaction() else "idle"
+        return "open" if _own(connection).is_in_transaction() else "idle"
 
     def setting(self, connection: Any, name: str) -> str | None:
-        value: str | None = getattr(connection.driver_connection.get_settings(), name, None)
+        value: str | None = getattr(_own(connection).get_settings(), name, None)
         return value
 
     def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
         return None
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
-        codec_of = connection.driver_connection.get_settings().get_data_codec
+        codec_of = _own(connection).get_settings().get_data_codec
         for oid in oids:
             if codec_of(oid, _BINARY) is None and codec_of(oid) is not None:
                 return no_binary_codec(oid)
         return None
 
     def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
-        codec_of = connection.driver_connection.get_settings().get_data_codec
+        codec_of = _own(connection).get_settings().get_data_codec
         return any(
             codec_of(oid, _BINARY) is not None or is_set_by_user(codec_of, oid) for oid in oids
         )

@@ -8,7 +8,7 @@ coroutines wait for them in SQLAlchemy's greenlet, so every method here is an or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -62,6 +62,8 @@ class Comparison:
     lock: str
     statement: str
     parameters: Mapping[str, Any]
+    encoded: dict[str, Any] = field(default_factory=dict)
+    """What a driver has made of it to be sent, by the encoding: a table's is sent again."""
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -25,7 +26,10 @@ from .driver import (
     TypeTable,
 )
 from .locking import UNDO, LockRefusedError, OutdatedError
-from .psycopg_messages import asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_along import travel_along
+from .psycopg_classes import ASYNC, SYNC, refused_cursor
+from .psycopg_messages import IDLE, asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_prepared import time_first
 from .wrapped import Wrappable, Wrapped
 
 
@@ -57,36 +61,30 @@ class _Psycopg(Wrappable):
         self._wrapped = Wrapped(self)
 
     def on(self, connection: Any) -> Driver:
-        return self if self._has(connection.driver_connection) else self._wrapped
+        return self if self._has(self._own(connection)) else self._wrapped
 
     def refuses_wrapped(self, connection: Any) -> Reason | None:
-        from .psycopg_classes import refused_cursor
-
         with closing(connection.cursor()) as cursor:
             return refused_cursor(self._below(cursor))
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
-        driver = connection.driver_connection
+        driver = self._own(connection)
         # Within pipeline() a message holds one statement, and what it brings comes later.
         if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
             return "autocommit"
-        return "idle" if is_idle(driver) else "open"
+        return "idle" if driver.pgconn.transaction_status == IDLE else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
-        value: str | None = connection.driver_connection.info.parameter_status(name)
+        value: str | None = self._own(connection).info.parameter_status(name)
         return value
 
     def encodes(self, connection: Any, oids: Iterable[int]) -> bool:  # noqa: ARG002  # the protocol's
         return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        from .psycopg_along import travel_along
-
         travel_along(self._below(cursor), commit)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
-        from .psycopg_prepared import time_first
-
         time_first(self._below(cursor).connection, took)
 
     def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
@@ -132,7 +130,7 @@ class _Psycopg(Wrappable):
         *,
         commits: bool = False,
     ) -> list[Returned]:
-        driver = connection.driver_connection
+        driver = self._own(connection)
         opens = is_idle(driver)
         try:
             return self._wait(driver, send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
@@ -150,6 +148,9 @@ class _Psycopg(Wrappable):
         else:
             self._wait(driver, simple_query(driver, ";".join(UNDO)))
 
+    _own: Callable[[Any], Any]
+    """The driver's connection below the pool's, also of one that was detached from the pool."""
+
     def _below(self, cursor: Any) -> Any:
         """The driver's cursor below SQLAlchemy's."""
         raise NotImplementedError
@@ -164,6 +165,8 @@ class _Psycopg(Wrappable):
 
 
 class _SyncPsycopg(_Psycopg):
+    _own = attrgetter("dbapi_connection")
+
     def _below(self, cursor: Any) -> Any:
         return cursor
 
@@ -186,6 +189,8 @@ class _SyncPsycopg(_Psycopg):
 
 
 class _AsyncPsycopg(_Psycopg):
+    _own = attrgetter("dbapi_connection.driver_connection")
+
     def _below(self, cursor: Any) -> Any:
         return driver_cursor(cursor)
 
@@ -216,8 +221,6 @@ class _AsyncPsycopg(_Psycopg):
 
 def make_driver(dialect: Dialect) -> Driver:
     """What psycopg can do, below an engine or an async engine."""
-    from .psycopg_classes import ASYNC, SYNC
-
     return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
 
 

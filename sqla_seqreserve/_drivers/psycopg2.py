@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from psycopg2 import extensions
 from sqlalchemy import Dialect
 
 from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
@@ -35,6 +36,8 @@ from .driver import (
 from .locking import LOCK_REFUSED, OUTDATED, UNDO, LockRefusedError, OutdatedError, guarded
 from .text_format import FORMATS, TextFormat, bytea_text, range_text, text_blocks, with_arrays
 from .wrapped import Wrapped
+
+_IDLE: Final = extensions.TRANSACTION_STATUS_IDLE
 
 _NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
 _INTO: Final = re.compile(
@@ -67,9 +70,7 @@ class _Psycopg2:
         self._wrapped = Wrapped(self)
 
     def on(self, connection: Any) -> Driver:
-        from psycopg2 import extensions
-
-        driver = connection.driver_connection
+        driver = connection.dbapi_connection
         if type(driver) is extensions.connection and (
             driver.cursor_factory is None or driver.cursor_factory is extensions.cursor
         ):
@@ -81,19 +82,17 @@ class _Psycopg2:
             return None if hasattr(cursor, "copy_expert") else no_copy_through(type(cursor))
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
-        driver = connection.driver_connection
+        driver = connection.dbapi_connection
         if driver.autocommit:
             return "autocommit"
         return "idle" if _is_idle(driver) else "open"
 
     def setting(self, connection: Any, name: str) -> str | None:
-        value: str | None = connection.driver_connection.get_parameter_status(name)
+        value: str | None = connection.dbapi_connection.get_parameter_status(name)
         return value
 
     def refuses_copy(self, connection: Any) -> Reason | None:  # noqa: ARG002  # the protocol's
-        from psycopg2.extensions import get_wait_callback
-
-        if get_wait_callback() is not None:
+        if extensions.get_wait_callback() is not None:
             return WAIT_CALLBACK
         return None
 
@@ -108,10 +107,8 @@ class _Psycopg2:
 
     @property
     def times_begin(self) -> bool:
-        from psycopg2.extensions import get_wait_callback
-
         # psycopg2 has no large objects while one is set.
-        return get_wait_callback() is None
+        return extensions.get_wait_callback() is None
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
         connection = cursor.connection
@@ -156,9 +153,7 @@ class _Psycopg2:
         cursor.execute(";".join(statements))
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        from psycopg2.extensions import encodings
-
-        encoding = encodings[cursor.connection.encoding]
+        encoding = extensions.encodings[cursor.connection.encoding]
         blocks = (
             binary_blocks(rows, encoding)
             if rows.binary
@@ -182,7 +177,7 @@ class _Psycopg2:
         *,
         commits: bool = False,  # noqa: ARG002  # it takes a round trip of its own here
     ) -> list[Returned]:
-        driver = connection.driver_connection
+        driver = connection.dbapi_connection
         back = [Returned([]) for _ in inserts]
         opens = _is_idle(driver)
         with driver.cursor() as cursor:
@@ -220,9 +215,7 @@ def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
 
 def _is_idle(driver: Any) -> bool:
     """Whether psycopg2 would begin a transaction before the next statement."""
-    from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-
-    return not driver.autocommit and driver.info.transaction_status == TRANSACTION_STATUS_IDLE
+    return not driver.autocommit and driver.info.transaction_status == _IDLE
 
 
 # Locking
@@ -264,7 +257,7 @@ class _Blocks:
 @cache
 def _formats() -> Mapping[type, TextFormat]:
     """What psycopg2 can write, its own types with those of Python."""
-    from psycopg2 import extensions, extras
+    from psycopg2 import extras
 
     ranges = (
         extras.DateRange,
@@ -333,12 +326,10 @@ def _placed(
     """The error with its place, as far as the server tells: an offset in the text, or the table
     of a constraint. What a trigger's function did may be about any table.
     """
-    from psycopg2.extensions import encodings
-
     candidates = written = [each for each in message if each.position != _FIRST]
     if error.diag.statement_position is not None:
         offset = int(error.diag.statement_position)
-        encoding = encodings[connection.encoding]
+        encoding = extensions.encodings[connection.encoding]
         for statement in message:
             offset -= len(statement.text.decode(encoding)) + len(_NEXT)
             if offset <= 0:

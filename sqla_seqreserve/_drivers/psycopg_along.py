@@ -13,8 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from functools import cache
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final
 
 from psycopg import OperationalError, generators
 from psycopg._cursor_base import BaseCursor
@@ -27,8 +26,8 @@ from .driver import CommitAlong
 from .locking import OUTDATED, UNDO
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, timing
 
-_committing: WeakKeyDictionary[Any, CommitAlong] = WeakKeyDictionary()
-"""By the cursor that is to send it: one that comes to nothing takes its COMMIT with it."""
+_COMMIT: Final = "sqla_seqreserve_commit"
+"""What is to be committed along, in the dict of psycopg's connection."""
 
 
 def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
@@ -44,8 +43,8 @@ def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
         and cls._execute_gen is BaseCursor._execute_gen
     ):
         cursor.__class__ = _along(cls)
-        if commit is not None:
-            _committing[cursor] = commit
+        # Also where there is none: a statement that was cancelled may have left one behind.
+        cursor.connection.__dict__[_COMMIT] = commit
 
 
 class _Along:
@@ -64,7 +63,7 @@ class _Along:
         self.__class__ = type(self).__mro__[2]
         connection = self._conn
         pgconn = self._pgconn
-        commit = _committing.pop(self, None) if _committing else None
+        commit: CommitAlong | None = connection.__dict__.pop(_COMMIT, None)
         opens = pgconn.transaction_status == TransactionStatus.IDLE
         if (
             connection.autocommit
@@ -136,9 +135,10 @@ class _Along:
                     answers.pop()
             else:
                 commit.is_committed = True
-        for answer in answers:
-            self._check_results(answer)
         results = answers[ahead + (step is Prepare.SHOULD)]
+        if commit is None or not commit.is_committed:
+            for answer in answers:
+                self._check_results(answer)
         key = prepared.maybe_add_to_cache(sent, step, name)
         if key is not None:
             prepared.validate(key, step, name, results)

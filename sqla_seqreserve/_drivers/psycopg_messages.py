@@ -11,6 +11,11 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
+from psycopg import OperationalError, generators
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+
 from .driver import (
     CommitRefusedError,
     Comparison,
@@ -21,13 +26,15 @@ from .driver import (
     Row,
 )
 from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
+from .psycopg_along import fail_commit
+from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered, query_prepared
+
+IDLE: Final = TransactionStatus.IDLE
 
 
 def is_idle(driver: Any) -> bool:
     """Whether psycopg would begin a transaction before the next statement."""
-    from psycopg import pq
-
-    return not driver.autocommit and driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
+    return not driver.autocommit and driver.pgconn.transaction_status == IDLE
 
 
 def begin_of(driver: Any) -> str:
@@ -44,11 +51,7 @@ def begin_of(driver: Any) -> str:
 
 def is_alone(driver: Any) -> bool:
     """Whether each message is a transaction of its own."""
-    from psycopg import pq
-
-    return bool(driver.autocommit) and (
-        driver.pgconn.transaction_status == pq.TransactionStatus.IDLE
-    )
+    return bool(driver.autocommit) and driver.pgconn.transaction_status == IDLE
 
 
 def before_query(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:
@@ -79,8 +82,6 @@ def asking_query(
     :param client: the class of a cursor that binds by itself, for a query that is not prepared.
     """
     if _prepares(driver, before):
-        from .psycopg_prepared import query_prepared
-
         return query_prepared(driver, before, statement, parameters, locked)
     query = client(driver).mogrify(statement, parameters)
     return simple_query(driver, ";".join([*before, query]), locked)
@@ -101,11 +102,6 @@ def simple_query(
     driver: Any, text: str, locked: int | None = None
 ) -> Generator[Any, Any, list[Row]]:
     """Send one simple query and load the rows of its last statement."""
-    from psycopg import generators
-    from psycopg.adapt import Transformer
-    from psycopg.errors import error_from_result
-    from psycopg.pq import ExecStatus
-
     pgconn, encoding = driver.pgconn, driver.info.encoding
     pgconn.send_query(text.encode(encoding))
     results = yield from generators.execute(pgconn)
@@ -137,14 +133,6 @@ def send_message(
         ``commit()`` raises that.
     :raises LostCommitError: the connection was lost when the COMMIT was on its way.
     """
-    from psycopg import OperationalError, generators
-    from psycopg.adapt import PyFormat, Transformer
-    from psycopg.errors import error_from_result
-    from psycopg.pq import ExecStatus
-
-    from .psycopg_along import fail_commit
-    from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered
-
     pgconn, encoding = driver.pgconn, driver.info.encoding
     places: list[tuple[int, int] | None] = []
     commands: list[tuple[Any, ...]] = []

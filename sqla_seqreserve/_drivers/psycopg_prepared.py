@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final, NamedTuple
 
 from psycopg import OperationalError, generators
 from psycopg._preparing import Prepare
@@ -26,29 +24,32 @@ from psycopg.pq import ExecStatus
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
-_timed: WeakKeyDictionary[Any, Callable[[float], object]] = WeakKeyDictionary()
+_UNKNOWN: Final = 0
+"""The oid of a parameter whose type the server finds out."""
+
+_TIMED: Final = "sqla_seqreserve_timed"
+"""Who wants to know how long an answer takes, in the dict of psycopg's connection."""
 
 
 def time_first(connection: Any, took: Callable[[float], object]) -> None:
     """Have the answer to the first statement of the next message on psycopg's connection timed:
     a BEGIN, or the SAVEPOINT of a lock, which the server answers before it goes on.
     """
-    _timed[connection] = took
+    connection.__dict__[_TIMED] = took
 
 
 def timing(connection: Any) -> Callable[[float], object] | None:
     """Who wants to know how long the first answer takes that is sent now; asked once its statement
     is among those to be sent.
     """
-    took = _timed.pop(connection, None) if _timed else None
+    took: Callable[[float], object] | None = connection.__dict__.pop(_TIMED, None)
     if took is not None:
         # Else the server keeps the answer until it has all of them.
         connection.pgconn.send_flush_request()
     return took
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
+class _Query(NamedTuple):
     """A statement as ``PrepareManager`` wants to see one."""
 
     query: bytes
@@ -104,12 +105,12 @@ class Statements:
         """What to call to take the lock of a comparison and to make it, likewise; within an open
         transaction in a savepoint.
         """
-        encoding, dumping = self._connection.info.encoding, Transformer(self._connection)
-        savepoint, lock, release = (one.encode(encoding) for one in guarded(first.lock))
-        text, names = numbered(first.statement, encoding)
-        formats = [PyFormat.AUTO] * len(names)
-        values = dumping.dump_sequence([first.parameters[name] for name in names], formats)
-        compare = self.commands(text, values, dumping.types or (), dumping.formats, many=False)
+        encoding = self._pgconn._encoding
+        found = first.encoded.get(encoding)
+        if found is None:
+            found = first.encoded[encoding] = _encoded(first, encoding)
+        savepoint, lock, release, text, values, types = found
+        compare = self.commands(text, values, types, None, many=False)
         send = self._pgconn.send_query_params
         if opens:
             return [(send, lock, None), *compare]
@@ -125,6 +126,16 @@ class Statements:
             if prepared.maybe_add_to_cache(query, step, name) is not None:
                 prepared._rotate()
         yield from prepared.maintain_gen(self._connection)
+
+
+def _encoded(first: Comparison, encoding: str) -> tuple[Any, ...]:
+    """A comparison and its lock in their bytes. Its parameters are names and numbers, each cast or
+    compared to what tells its type.
+    """
+    text, names = numbered(first.statement, encoding)
+    values = [str(first.parameters[name]).encode(encoding) for name in names]
+    locking = (one.encode(encoding) for one in guarded(first.lock))
+    return *locking, text, values, (_UNKNOWN,) * len(values)
 
 
 def finish_queued(pgconn: Any, queued: int) -> Generator[Any, Any, list[Any]]:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
@@ -25,7 +24,7 @@ from .._database import database_of
 from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
-from . import CommitAlong, driver_on
+from . import CommitAlong, TransactionStatus, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"
 
@@ -75,13 +74,16 @@ class Listener(Protocol):
     def sent(self, round_trips: int) -> None: ...
 
 
-Commits: TypeAlias = Callable[[ExecutionContext, Any], CommitAlong | None] | None
+Commits: TypeAlias = Callable[[ExecutionContext, Any, TransactionStatus], CommitAlong | None] | None
 """Is asked for the COMMIT that is to travel with a statement, if anybody has one; with the
-parameters that are about to be sent.
+parameters that are about to be sent, and what they find.
 """
 
-_beginning: WeakKeyDictionary[Connection, tuple[Took, bool, Commits]] = WeakKeyDictionary()
-_writing: WeakKeyDictionary[Connection, WriteMany] = WeakKeyDictionary()
+# Kept in a connection's own dict, which is looked at before each of its statements: a
+# WeakKeyDictionary's methods are Python, and what the first holds leads to the connection.
+_BEGINNING: Final = "sqla_seqreserve_beginning"
+_WRITING: Final = "sqla_seqreserve_writing"
+
 _lock = threading.Lock()
 
 _listening: ContextVar[object] = ContextVar("sqla_seqreserve_listening", default=None)
@@ -131,7 +133,7 @@ def query_unheard(
 def write_many_by(connection: Connection, write: WriteMany) -> None:
     """Have ``write`` asked to execute what the connection executes for many rows."""
     listen(connection.dialect)
-    _writing[connection] = write
+    connection.__dict__[_WRITING] = write
 
 
 def begin_along(
@@ -148,7 +150,7 @@ def begin_along(
     if len(connection.dialect.dispatch.do_execute) > 1:
         # Somebody else's listener may execute it, and ours would not be called.
         return
-    _beginning[connection] = took, whole, commits
+    connection.__dict__[_BEGINNING] = took, whole, commits
 
 
 def listen(dialect: Dialect) -> None:
@@ -209,7 +211,7 @@ def _begins_apart(connection: Connection) -> int:
 def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    write = _writing.get(context.root_connection)
+    write = context.root_connection.__dict__.get(_WRITING)
     if _told and (listener := _listening_to(context)) is not None:
         return _execute_many_told(listener, write, cursor, statement, parameters, context)
     if write is not None and write(cursor, statement, parameters, context).round_trips:
@@ -219,16 +221,17 @@ def _do_executemany(
 
 def _takes_whole(context: Any) -> bool:
     connection = context.root_connection
-    if connection in _beginning and _beginning[connection][2] is not None:
+    kept = connection.__dict__
+    beginning, write = kept.get(_BEGINNING), kept.get(_WRITING)
+    if beginning is not None and beginning[2] is not None:
         # The COMMIT is to travel with SQLAlchemy's own statement, which spares two round trips.
         return False
-    write = _writing.get(connection)
     return write is not None and write.takes_whole(context) and statements_stay(connection)
 
 
 def _do_whole(cursor: DBAPICursor, statement: str, whole: Whole, context: ExecutionContext) -> Many:
     """Execute an INSERT that SQLAlchemy would send in pages, or send these."""
-    write = _writing.get(context.root_connection)
+    write = context.root_connection.__dict__.get(_WRITING)
     many = Many(0) if write is None else write(cursor, statement, whole, context)
     if not many.round_trips:
         return Many(whole.send_in_pages(cursor), many.reason or IN_PAGES)
@@ -272,7 +275,7 @@ def _execute_told(
     if job is not None:
         job(cursor, statement, parameters)
         done = True
-    elif connection in _beginning:
+    elif _BEGINNING in connection.__dict__:
         done = _begin_along(cursor, statement, parameters, context)
     if not done and len(context.dialect.dispatch.do_execute) == 1:
         context.dialect.do_execute(cursor, statement, parameters, context)
@@ -288,10 +291,15 @@ def _begin_along(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    took, whole, commits = _beginning.pop(context.root_connection)
-    driver = driver_on(context.root_connection)
+    connection = context.root_connection
+    took, whole, commits = connection.__dict__.pop(_BEGINNING)
+    driver = driver_on(connection)
     if driver is not None:
-        driver.travel_along(cursor, None if commits is None else commits(context, parameters))
+        commit = None
+        if commits is not None:
+            status = driver.transaction_status(connection.connection)
+            commit = commits(context, parameters, status)
+        driver.travel_along(cursor, commit)
         if took is not None and not whole:
             driver.time_begin(cursor, took)
     if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:
@@ -319,7 +327,7 @@ def _do_execute(
         return _execute_told(listener, cursor, statement, parameters, context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
-        if _beginning and context.root_connection in _beginning:
+        if _BEGINNING in context.root_connection.__dict__:
             return _begin_along(cursor, statement, parameters, context)
         return None
     job(cursor, statement, parameters)

@@ -13,9 +13,16 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import CommitAlong, Driver, driver_on, drop_snapshot, transaction_status
+from .._drivers import (
+    CommitAlong,
+    Driver,
+    TransactionStatus,
+    driver_on,
+    drop_snapshot,
+    transaction_status,
+)
 from .._ids import catalogue
-from .._ids.fetch import comparison_of
+from .._ids.fetch import comparison_of_table
 from .._ids.keys import lacks_key
 from .._reasons import Reason
 from .._sqlalchemy.committing import (
@@ -75,8 +82,11 @@ def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | 
     """The connection whose COMMIT may go behind the last statements of the flush, as far as the
     session tells; why it may not; or ``None``, for nothing is about to be committed.
     """
-    if not is_begun_by_commit(uow):
-        return None
+    return _connection_to_commit(uow, settings) if is_begun_by_commit(uow) else None
+
+
+def _connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason:
+    """The same of a flush that is known to be the commit's."""
     connection = committing_connection(uow)
     if isinstance(connection, Reason):
         return connection
@@ -108,13 +118,15 @@ class OnlyInsert:
         pending: Mapping[Mapper[Any], Sequence[State]],
         connection: Connection,
     ) -> OnlyInsert | None:
-        """``None`` where there is more to send, or to look at afterwards."""
+        """``None`` where there is more to send, or to look at afterwards; of a flush that
+        :func:`expects_commit`.
+        """
         if len(pending) != 1:
             return None
         [(mapper, states)] = pending.items()
         if not (
             len(uow.states) == len(states) <= _MOST
-            and isinstance(connection_to_commit(uow, settings), Connection)
+            and isinstance(_connection_to_commit(uow, settings), Connection)
         ):
             return None
         table = _only_table(mapper)
@@ -127,15 +139,14 @@ class OnlyInsert:
         ):
             return None
         found = cls(uow, connection, table, len(states))
-        return found if not lacks_key(mapper, states) or found._is_known() else None
+        is_known = found._name in database_of(connection.dialect).tables
+        return found if is_known or not lacks_key(mapper, states) or found._look() else None
 
-    def _is_known(self) -> bool:
-        """Whether the table was looked at: a key that comes back is compared. The first time that
-        would cost more than it spares.
+    def _look(self) -> bool:
+        """Look at the table: a key that comes back is compared. The first time that would cost more
+        than it spares.
         """
         database = database_of(self.connection.dialect)
-        if self._name in database.tables:
-            return True
         if self._name not in database.met:
             database.met.add(self._name)
             return False
@@ -146,9 +157,13 @@ class OnlyInsert:
             drop_snapshot(self.connection)
         return self._name in database.tables
 
-    def commit_with(self, context: Any, parameters: Any) -> CommitAlong | None:
+    def commit_with(
+        self, context: Any, parameters: Any, status: TransactionStatus
+    ) -> CommitAlong | None:
         """The COMMIT that travels with a statement about to be sent, if it is this one, whole. No
         I/O happens.
+
+        :param status: what it finds.
         """
         compiled: Any = context.compiled
         if (
@@ -161,14 +176,14 @@ class OnlyInsert:
             return None
         first = None
         if compiled.effective_returning:
-            known = catalogue.cached_facts(self.connection, [self._name])
-            if not known or not can_compare(self.connection):
+            facts = database_of(self.connection.dialect).tables.get(self._name)
+            is_present = status == "idle"
+            if facts is None or not can_compare(self.connection, is_present=is_present):
                 return None
-            [facts] = known
             compared = compared_by(self.connection, compiled.effective_returning, facts)
             if compared is None:
                 return None
-            first = comparison_of(self.connection, (), [compared])
+            first = comparison_of_table(self.connection, *compared, is_present=is_present)
         self._commit = CommitAlong(first)
         return self._commit
 

@@ -15,23 +15,20 @@ from .._sqlalchemy.persistence import ROWS_COUNTED, WAY_CHOSEN
 from .settings import Settings
 
 
-def follow(connection: Connection, current: Callable[[], Settings]) -> None:
+def follow(connection: Connection, writer: ManyWriter) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the
     current settings say so; and the BEGIN of its transaction with its first statement, whatever
     that is.
     """
-    if current().mode != "bulk":
-        return
     driver = driver_on(connection)
     if driver is None:
         return
     if driver.begins_along and driver.transaction_status(connection.connection) == "idle":
         begin_along(connection, None)
+    write_many_by(connection, writer)
 
-    write_many_by(connection, _Writer(current))
 
-
-class _Writer:
+class ManyWriter:
     """Writes what a session's connection executes for many rows, by its current settings."""
 
     def __init__(self, current: Callable[[], Settings]) -> None:

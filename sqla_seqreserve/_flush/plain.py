@@ -26,7 +26,7 @@ from .._drivers.statements import begin_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
-from .committing import OnlyInsert, expects_commit
+from .committing import OnlyInsert
 from .refusal import note_change, note_refusal
 from .report import tell_failed
 from .settings import Settings
@@ -43,11 +43,15 @@ class Plain:
 
     :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
     :param begun: the transaction had begun before the flush.
+    :param commits: the COMMIT may travel with the flush, as far as it was told.
     """
 
-    __slots__ = ("_distance", "_driver", "_is_first", "begun")
+    __slots__ = ("_commits", "_distance", "_driver", "_is_first", "begun")
 
-    def __init__(self, driver: Driver | None, distance: Distance, *, begun: bool) -> None:
+    def __init__(
+        self, driver: Driver | None, distance: Distance, *, begun: bool, commits: bool
+    ) -> None:
+        self._commits = commits
         self._driver = driver
         self._distance = distance
         self._is_first = driver is not None
@@ -62,10 +66,12 @@ class Plain:
         """Have SQLAlchemy's unit of work execute the whole flush."""
         only: OnlyInsert | None = None
         if self._driver is not None:
-            base_mapper = next(iter(pending)).base_mapper
-            rows = sum(map(len, pending.values()))
             only = self.look(
-                uow, uow.settings, rows, lambda: connection_for(uow, base_mapper), lambda: pending
+                uow,
+                uow.settings,
+                sum(map(len, pending.values())),
+                lambda: connection_for(uow, next(iter(pending)).base_mapper),
+                lambda: pending,
             )
         try:
             execute()
@@ -100,8 +106,10 @@ class Plain:
         driver, distance = self._driver, self._distance
         assert driver is not None
         only: OnlyInsert | None = None
-        if expects_commit(uow, settings, driver):
-            only = OnlyInsert.of(uow, settings, pending(), connection())
+        known: Connection | None = None
+        if self._commits:
+            known = connection()
+            only = OnlyInsert.of(uow, settings, pending(), known)
         took: Callable[[float], object] | None = None
         whole = False
         if rows <= _SOME and distance.is_due():
@@ -113,7 +121,7 @@ class Plain:
                     took = partial(distance.note_bound, round_trips=2)
         if took is not None or only is not None or (driver.begins_along and not self.begun):
             commits = None if only is None else only.commit_with
-            begin_along(connection(), took, whole=whole, commits=commits)
+            begin_along(known or connection(), took, whole=whole, commits=commits)
         return only
 
 

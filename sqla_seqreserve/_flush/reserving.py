@@ -131,7 +131,7 @@ class Reserving:
         )
         if not route.reserve and not route.copies and driver is not None:
             distance = database_of(connection.dialect).distance
-            plain = Plain(driver, distance, begun=state == "open")
+            plain = Plain(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:
             look = partial(self._look, connection, pending, route, may_copy, is_free, may_restart)
@@ -204,11 +204,14 @@ class Reserving:
                     kept_out.setdefault(source.facts.name, (source.facts, len(states)))
                 continue
             attributes = [part.key.attribute for part in source.parts]
-            needing = [
-                state
-                for state in states
-                if any(state.dict.get(attribute) is None for attribute in attributes)
-            ]
+            if len(attributes) == 1:
+                needing = [state for state in states if state.dict.get(attributes[0]) is None]
+            else:
+                needing = [
+                    state
+                    for state in states
+                    if any(state.dict.get(attribute) is None for attribute in attributes)
+                ]
             if any(map(_expired, needing)):
                 # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
                 needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]

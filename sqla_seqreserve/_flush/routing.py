@@ -49,7 +49,7 @@ _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 the engine was not asked yet what it is, from how many it is worth asking, once.
 """
 
-_NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False)
+_NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False, commits=False)
 
 _known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason")
 
@@ -107,7 +107,7 @@ def stay_out(
         wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
-    return Plain(driver, distance, begun=begun) if is_numbered else None
+    return Plain(driver, distance, begun=begun, commits=commits) if is_numbered else None
 
 
 def may_gather(

@@ -59,6 +59,8 @@ class FlushRun:
         """Whether its statements travel in one message, where SQLAlchemy would send one after the
         other.
         """
+        self.is_weighed = False
+        """Whether it was found already that SQLAlchemy is not to have the whole flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
         self._is_again = False
         self._begin()
@@ -110,7 +112,7 @@ class FlushRun:
         every = pending_by_mapper(uow)
         if cycle is None and not self.partial:
             self.gathers = may_gather(uow, self.settings, every)
-            plain = stay_out(uow, self.settings, every)
+            plain = None if self.is_weighed else stay_out(uow, self.settings, every)
             if plain is not None:
                 self.way = Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
                 return
@@ -160,6 +162,7 @@ class FlushRun:
         put_back(self.copied, 0)
         self.keys.take_off(set())
         self._is_again = True
+        self.is_weighed = False
         self._begin()
 
     def _server(self, connection: Connection) -> Server:

@@ -115,20 +115,24 @@ class DecidingUnitOfWork(UOWTransaction):
     """
 
     settings: Settings
+    seqreserve: FlushRun
 
     def execute(self) -> None:
         plain, pending = None, pending_by_mapper(self)
         # One new object is one INSERT, of which less is to be asked.
         is_one = len(self.states) == 1 and bool(pending)
-        if not (
+        is_weighed = not (
             _may_go_round(self, pending)
             or (not is_one and _counts_versions(self))
             or (not is_one and may_gather(self, self.settings, pending))
-        ):
+        )
+        if is_weighed:
             plain = stay_out(self, self.settings, pending)
         if plain is None:
             settings = self.settings
             _reserve_in(self, settings, partial=False)
+            # Nothing comes in between where no relationship is looked at.
+            self.seqreserve.is_weighed = is_weighed and not self.presort_actions
             for action in self.postsort_actions.values():
                 _take_over_action(action)
             self.execute()

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -27,6 +27,9 @@ from .._reasons import Reason
 from .defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
 from .server import IS_DISTRIBUTED
 from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
+
+if TYPE_CHECKING:
+    from .._drivers import Comparison
 
 TableName: TypeAlias = str
 """A table's name as SQL, quoted where needed, with its schema where it has one."""
@@ -105,6 +108,10 @@ class TableFacts:
     unique_indexes: str
     unique_columns: frozenset[str]
     columns: Mapping[str, ColumnFacts]
+    comparisons: dict[tuple[str | None, bool], Comparison] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What compares them with the database (``_ids.fetch``): forgotten with them."""
 
 
 FINGERPRINT: Final = """ROW(c.oid, c.relkind, row_security_active(c.oid), c.relhasrules,

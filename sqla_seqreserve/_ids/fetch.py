@@ -39,6 +39,7 @@ from .._drivers import (
     LockRefusedError,
     Row,
     driver_on,
+    transaction_status,
 )
 from .._drivers.statements import run_on_driver
 from .._reasons import Reason
@@ -154,14 +155,17 @@ def comparison_of(
     connection: Connection,
     kept: Sequence[KeySequence],
     numbered: Sequence[tuple[TableFacts, str | None]] = (),
+    *,
+    is_present: bool,
 ) -> Comparison:
     """What is to go before INSERTs whose keys were kept, in their message. No I/O happens.
 
     :param numbered: tables whose INSERT brings back a key, with the column that is numbered;
         ``None``: other columns are to be compared, too.
+    :param is_present: the lock is taken before the transaction has a snapshot.
     """
     statement = _Statement(connection, (), {}, (), kept, numbered=numbered)
-    query = comparison(statement.branches, statement.is_present)
+    query = comparison(statement.branches, is_present)
     texts = database_of(connection.dialect).comparisons
     sent = texts.get(query)
     if sent is None:
@@ -169,6 +173,17 @@ def comparison_of(
             texts.clear()
         sent = texts[query] = str(query.compile(dialect=connection.dialect))
     return Comparison(statement.locking(), sent, statement.parameters)
+
+
+def comparison_of_table(
+    connection: Connection, facts: TableFacts, column: str | None, *, is_present: bool
+) -> Comparison:
+    """The same for one table, not one of Citus, made once for as long as its facts are kept."""
+    found = facts.comparisons.get((column, is_present))
+    if found is None:
+        found = comparison_of(connection, (), [(facts, column)], is_present=is_present)
+        facts.comparisons[column, is_present] = found
+    return found
 
 
 def _problem_of(source: KeySequence, values: Sequence[Any]) -> Reason | None:
@@ -204,7 +219,6 @@ class _Statement:
         numbered: Sequence[tuple[TableFacts, str | None]] = (),
     ) -> None:
         self.connection = connection
-        self.driver = driver_on(connection)
         self.parameters: dict[str, Any] = {}
         self.names: list[str] = []
         locked = dict(guarded)
@@ -261,7 +275,6 @@ class _Statement:
         self.distributed = any(facts.distributed for facts in locked.values())
         self.branches = tuple(branches)
         self.types = column_types(self.branches)
-        self.is_present = self._is_present()
         self.requests = len(requests)
 
     def place(self, slot: int) -> int:
@@ -298,13 +311,6 @@ class _Statement:
         self.parameters[f"actions_{slot}"] = facts.action_fingerprint
         return Guard.TABLE_AND_ACTIONS
 
-    def _is_present(self) -> bool:
-        """Whether the lock is taken before the transaction has a snapshot."""
-        driver = self.driver
-        return (
-            driver is not None and driver.transaction_status(self.connection.connection) == "idle"
-        )
-
     def locking(self) -> str:
         """The lock of the tables, as INSERT takes it."""
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
@@ -315,16 +321,15 @@ class _Statement:
         return locking
 
     def run(self) -> Sequence[Row]:
-        driver = self.driver
-        text = reservation(self.requests, self.branches, self.is_present)
+        driver = driver_on(self.connection)
+        # Whether the lock is taken before the transaction has a snapshot.
+        status = transaction_status(self.connection)
+        text = reservation(self.requests, self.branches, status == "idle")
         # Where somebody else executes, nothing can be done in place of execute().
         if driver is None or execution_elsewhere(self.connection.dialect) is not None:
             return [tuple(row) for row in self.connection.execute(text, self.parameters)]
         lock: str | None = self.locking()
-        if (
-            driver.lock_round_trips
-            and driver.transaction_status(self.connection.connection) == "autocommit"
-        ):
+        if driver.lock_round_trips and status == "autocommit":
             # It would end with the statement that takes it.
             lock = None
         return _query(self.connection, driver, lock, text, self.parameters, self.types)

@@ -98,6 +98,10 @@ class KeySequence:
     @property
     def refuses_keys(self) -> bool:
         """Whether one of the columns is ``GENERATED ALWAYS``, so that INSERT takes no key."""
+        if not self.is_reservable:
+            return False
+        if not self.others:
+            return self.always_identity
         return any(part.always_identity for part in self.parts)
 
     @property

@@ -99,13 +99,15 @@ def server_of(connection: Connection) -> Server:
     What the servers of one engine's URL have in common is remembered, and not what differs between
     a coordinator and its workers.
     """
-    known = database_of(connection.dialect).server
+    database = database_of(connection.dialect)
+    known = database.server or database.server_taken_for
     if known is not None:
         return known
     driver = driver_of(connection.dialect)
     if driver is not None and driver.setting(connection.connection, "in_hot_standby") is not None:
         said = driver.setting(connection.connection, "server_version") or ""
-        return server_called(said, citus=False)
+        known = database.server_taken_for = server_called(said, citus=False)
+        return known
     return ask_server(connection)
 
 

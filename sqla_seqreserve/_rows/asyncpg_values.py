@@ -19,6 +19,7 @@ from asyncpg.pgproto import pgproto
 from sqlalchemy import Connection
 
 from .._drivers.asyncpg import is_set_by_user
+from .._sqlalchemy.engine import driver_connection
 from .checks import (
     Check,
     between,
@@ -253,7 +254,7 @@ class _Asyncpg:
             if not codec.binary and _is_users(connection, codec.oid):
                 return next(iter(types), None)
             return None
-        driver: Any = connection.connection.driver_connection
+        driver = driver_connection(connection)
         codec_of = driver.get_settings().get_data_codec
         for type_ in types:
             for oid in _PARAMETERS.get(type_, ()):
@@ -274,5 +275,5 @@ TABLE: Final = _Asyncpg()
 
 
 def _is_users(connection: Connection, oid: int) -> bool:
-    driver: Any = connection.connection.driver_connection
+    driver = driver_connection(connection)
     return is_set_by_user(driver.get_settings().get_data_codec, oid)

@@ -27,6 +27,7 @@ from psycopg.types.range import Range
 from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
+from .._sqlalchemy.engine import driver_connection
 from .checks import (
     Check,
     between,
@@ -171,7 +172,7 @@ class _Psycopg:
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
         """A type for which a dumper was registered that is not psycopg's own."""
-        adapters = connection.connection.driver_connection.adapters  # type: ignore[union-attr]  # it is connected
+        adapters = driver_connection(connection).adapters
         own = _own_adapters()
         for type_ in types:
             for format_ in (PyFormat.AUTO, PyFormat.TEXT):
@@ -196,8 +197,8 @@ class _Psycopg:
         if kinds != {Jsonb if cast == "JSONB" else Json}:
             return values
         [kind] = kinds
-        raw = connection.connection.driver_connection
-        dump = raw.adapters.get_dumper(kind, PyFormat.TEXT)(kind, raw).dump  # type: ignore[union-attr]  # it is connected
+        raw = driver_connection(connection)
+        dump = raw.adapters.get_dumper(kind, PyFormat.TEXT)(kind, raw).dump
         try:
             return [value and bytes(dump(value)).decode() for value in values]
         except Exception:

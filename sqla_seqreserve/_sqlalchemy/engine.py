@@ -35,6 +35,11 @@ def driver_cursor(cursor: DBAPICursor) -> Any:
     return getattr(cursor, "_cursor", cursor)
 
 
+def driver_connection(connection: Connection) -> Any:
+    """The driver's own connection, also of one that was detached from the pool."""
+    return connection.dialect.get_driver_connection(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # it is connected
+
+
 def await_driver(awaitable: Any) -> Any:
     """Wait for a driver's coroutine from the synchronous code that SQLAlchemy runs in a
     greenlet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table, bindparam
 from sqlalchemy import Sequence as Sequence_
@@ -17,12 +17,15 @@ from . import either
 _ScalarAttributeImpl: type[Any] = either(_attributes, "ScalarAttributeImpl")
 
 
+_KEPT: Final = ("sqla_seqreserve",)
+
+
 def kept_with(mapper: Mapper[Any]) -> dict[Any, Any]:
     """What is worked out of a mapper and kept with it: it goes when the mapper goes, and when the
     mapping changes.
     """
-    kept: dict[Any, Any] = mapper._memo(("sqla_seqreserve",), dict)
-    return kept
+    kept: dict[Any, Any] | None = mapper._memoized_values.get(_KEPT)  # type: ignore[assignment]  # what is memoized
+    return mapper._memo(_KEPT, dict) if kept is None else kept
 
 
 def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uuid
 
 from .. import _reasons as why
-from .._drivers import driver_on
+from .._drivers import transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
@@ -75,18 +75,17 @@ def compared_for_commit(
             found[name] = compared
         if name not in found:
             return why.NOT_LOOKED_AT
-    if found and not can_compare(connection):
+    if found and not can_compare(connection, is_present=transaction_status(connection) == "idle"):
         return why.OLD_SNAPSHOT
     return list(found.values())
 
 
-def can_compare(connection: Connection) -> bool:
-    """Whether a comparison under a lock sees the present."""
-    driver = driver_on(connection)
-    return server_of(connection).reason is None and (
-        sees_the_present(connection)
-        or (driver is not None and driver.transaction_status(connection.connection) == "idle")
-    )
+def can_compare(connection: Connection, *, is_present: bool) -> bool:
+    """Whether a comparison under a lock sees the present.
+
+    :param is_present: the lock is taken before the transaction has a snapshot.
+    """
+    return server_of(connection).reason is None and (is_present or sees_the_present(connection))
 
 
 def compared_by(

@@ -82,15 +82,15 @@ def write_many(
     driver = driver_on(connection)
     if driver is None or not driver.takes_scripts:
         return why.no_fast_path(context.dialect.driver)
-    elsewhere = execution_elsewhere(context.dialect) or server_of(connection).reason
-    if elsewhere is not None:
-        return elsewhere
     rows = len(parameters)
     is_whole = False
     if isinstance(parameters, Whole):
         is_whole, parameters = True, parameters.given
     elif not pays(driver, rows, connection, fewest):
         return why.FEW
+    elsewhere = execution_elsewhere(context.dialect) or server_of(connection).reason
+    if elsewhere is not None:
+        return elsewhere
     if statement is not context.statement or parameters is not context.parameters:
         return why.STATEMENT_CHANGED
     rewriting = rewriting_of(context, statement)
@@ -193,18 +193,19 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
 
     :param fewest: as in :func:`pays`.
     """
+    returns = bool(context.compiled.effective_returning)
+    if fewest is None:
+        fewest = _RETURNED_FROM if returns else COPIED_FROM
+    # First, for most flushes have fewer rows.
+    if len(context.parameters) < fewest:
+        return False
     driver = driver_on(context.root_connection)
     if driver is None or not driver.takes_scripts:
         return False
-    if server_of(context.root_connection).reason is not None:
-        return False
-    returns = bool(context.compiled.effective_returning)
     # An asynchronous cursor of SQLAlchemy's has fetched all rows when it has executed a statement.
     if returns and (not driver.scripts_return or context.dialect.is_async):
         return False
-    if fewest is not None:
-        return len(context.parameters) >= fewest
-    return len(context.parameters) >= (_RETURNED_FROM if returns else COPIED_FROM)
+    return server_of(context.root_connection).reason is None
 
 
 def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:

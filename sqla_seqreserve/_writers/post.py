@@ -20,6 +20,7 @@ from .._drivers import (
     MessageError,
     OutdatedError,
     Returned,
+    transaction_status,
 )
 from .._drivers.statements import count_message, tell_travelled
 from .._ids import catalogue
@@ -135,7 +136,10 @@ class Post:
             commits = False
         else:
             numbered = compared
-        first = comparison_of(self._connection, kept, numbered) if kept or numbered else None
+        first = None
+        if kept or numbered:
+            is_present = transaction_status(self._connection) == "idle"
+            first = comparison_of(self._connection, kept, numbered, is_present=is_present)
         count_message(self._connection, round_trips)
         pool = self._connection.connection
         try:

@@ -9,8 +9,7 @@ from threading import Barrier
 
 from sqlalchemy import Dialect, create_engine
 
-from sqla_seqreserve import _database
-from sqla_seqreserve._database import database_of
+from sqla_seqreserve._database import Database, database_of
 
 URL = "postgresql+psycopg://nowhere.invalid/x"
 
@@ -28,14 +27,19 @@ def test_an_engine_and_its_copies_with_options_share_a_database() -> None:
 def test_a_database_is_forgotten_with_its_engine() -> None:
     """An application that makes engines and lets them go does not fill the memory."""
     engines = [create_engine(URL) for _ in range(20)]
-    known = {weakref.ref(engine.dialect) for engine in engines}
+    known = [weakref.ref(engine.dialect) for engine in engines]
+    before = databases()
     for engine in engines:
         database_of(engine.dialect)
-    assert known <= _database._databases.keys()
+    assert databases() == before + len(engines)
     del engine, engines
     gc.collect()
     assert all(dialect() is None for dialect in known)
-    assert known.isdisjoint(_database._databases)
+    assert databases() == before
+
+
+def databases() -> int:
+    return sum(isinstance(item, Database) for item in gc.get_objects())
 
 
 def test_threads_that_ask_first_at_once_get_the_same_database() -> None:

@@ -134,6 +134,25 @@ def test_a_copy_on_the_wire(twin_urls: tuple[str, str], driver: str, expected: i
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("settings", [{}, {"copy_min_rows": 1}], ids=["few", "copy"])
+def test_a_connection_detached_from_the_pool(
+    twin_urls: tuple[str, str], driver: str, settings: dict[str, Any]
+) -> None:
+    """The pool knows nothing of it any more; what is saved on it is written as on any other."""
+    way = Way("detached", settings, rows=3)
+    with prepared(twin_urls[1], way, Base, (), registered=True, driver=driver) as side:
+
+        def saving(session: Session) -> None:
+            session.connection().detach()
+            session.add_all([Item(name="n") for _ in range(way.rows)])
+            session.commit()
+
+        side.run(saving)
+        assert side.rows("SELECT count(*) FROM item") == [(3,)]
+        assert {writer for writer, _ in side.writers()} == {"copy" if settings else "insert"}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_a_url_of_several_hosts(postgres_server: EmbeddedServer, driver: str) -> None:
     """The first host of the URL that answers is saved to, and COPY takes the rows."""
     name = of_this_run(f"hosts_{driver}")

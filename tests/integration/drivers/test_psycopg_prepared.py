@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from sqla_seqreserve import register
+from sqla_seqreserve._drivers import CommitAlong
 from sqla_seqreserve._drivers.psycopg_along import travel_along
 from sqla_seqreserve.testing import Wire, round_trips
 
@@ -102,6 +103,20 @@ def test_nothing_begins_in_autocommit_nor_twice(wire: Wire, begun: bool) -> None
         assert cursor.fetchone() == (2,)
         expected = "INTRANS" if begun else "IDLE"
         assert connection.info.transaction_status.name == expected
+
+
+def test_a_commit_stays_with_its_statement(wire: Wire) -> None:
+    """Of a statement that was never executed, for it was cancelled when another one held the
+    connection, no other statement has the COMMIT.
+    """
+    with connected(wire) as connection:
+        commit = CommitAlong()
+        travel_along(connection.cursor(), commit)
+        cursor = connection.cursor()
+        travel_along(cursor)
+        cursor.execute("SELECT 1")
+        assert connection.info.transaction_status.name == "INTRANS"
+        assert not commit.is_committed
 
 
 def test_a_cursor_that_binds_by_itself_is_left_alone(wire: Wire) -> None:

@@ -37,6 +37,7 @@ from sqlalchemy.orm import (
 )
 
 from sqla_seqreserve import FlushReport, register
+from sqla_seqreserve._database import database_of
 from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.testing import Wire, round_trips
 
@@ -104,6 +105,38 @@ def test_a_save_takes_so_many_round_trips(
     assert stock.round_trips == plain, stock
     ours = counted(wire, act, settings)
     assert ours.round_trips == expected, ours
+
+
+def test_what_a_table_is_compared_by_goes_with_its_facts(wire: Wire, engine: Engine) -> None:
+    """It is made once for all saves; a table that was altered is compared by what it is then, and
+    the COMMIT of its saves travels again.
+    """
+    ours = create_engine(wire.url)
+    known = database_of(ours.dialect).tables
+
+    def comparison() -> object:
+        return known["public.note"].comparisons["id", True]
+
+    def save() -> int:
+        with Session(ours) as session:
+            register(session)
+            session.add(Note(words="a"))
+            with wire.counting() as count:
+                session.commit()
+        return count.round_trips
+
+    for _ in range(4):
+        save()
+    first = comparison()
+    assert save() == 1
+    assert comparison() is first
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE public.note ALTER id TYPE bigint"))
+    assert save() > 1
+    save()
+    assert save() == 1
+    assert comparison() is not first
+    ours.dispose()
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])

@@ -1,0 +1,64 @@
+"""What a small save costs beside SQLAlchemy's own work, counted in Python calls: near the server it
+decides whether a saved round trip is a gain.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, make_url
+
+from sqla_seqreserve.bench.models import Base
+from sqla_seqreserve.bench.saves import SAVES
+from sqla_seqreserve.bench.sessions import Sessions, open_sessions
+
+
+def calls(sessions: Sessions, rows: int, classes: int) -> int:
+    """The fewest Python calls of several saves, once what is learnt of the engine is known."""
+    saves, counts = SAVES["new"], []
+    models = saves.models[:classes]
+    for _ in range(30):
+        saves.save(sessions, rows, models)
+    for _ in range(5):
+        counted = 0
+
+        def count(_frame: Any, event: str, _arg: Any) -> None:
+            nonlocal counted
+            counted += event in {"call", "c_call"}
+
+        sys.setprofile(count)
+        try:
+            saves.save(sessions, rows, models)
+        finally:
+            sys.setprofile(None)
+        counts.append(counted)
+    return min(counts)
+
+
+@pytest.mark.parametrize(
+    ("driver", "rows", "classes", "most"),
+    [
+        ("psycopg", 1, 1, 290),
+        ("psycopg", 5, 1, 310),
+        ("psycopg", 10, 3, 1000),
+        ("psycopg2", 1, 1, 100),
+        ("psycopg2", 5, 1, 130),
+        ("psycopg2", 10, 3, 260),
+        ("asyncpg", 1, 1, 100),
+        ("asyncpg", 5, 1, 130),
+        ("asyncpg", 10, 3, 260),
+    ],
+)
+def test_a_small_save_takes_few_calls_more(
+    engine: Engine, database_url: str, driver: str, rows: int, classes: int, most: int
+) -> None:
+    """A registered session's save takes at most so many calls more than plain SQLAlchemy's."""
+    Base.metadata.create_all(engine)
+    with ExitStack() as closing:
+        url = make_url(database_url)
+        plain = calls(open_sessions(url, driver, closing), rows, classes)
+        ours = calls(open_sessions(url, driver, closing, {}), rows, classes)
+    assert ours <= plain + most, f"{ours} instead of {plain}"
