@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final
 
 from fixtures.sides import DRIVERS, Side, Way, refusal
-from fixtures.twins import empty
+from fixtures.tables import empty
 from fuzz.kinds import DDL, KINDS, Kind
 from sqlalchemy import ARRAY, Column, Integer, MetaData, Table, create_engine, text
 from sqlalchemy.dialects.postgresql import MACADDR
@@ -116,7 +116,7 @@ class Harness:
     def ready(self) -> Iterator[Harness]:
         """With both databases emptied, and given the types that the table of types names."""
         for engine in self._engines:
-            empty(engine)
+            empty(engine.url)
             with engine.begin() as connection:
                 for statement in DDL:
                     connection.exec_driver_sql(statement)

@@ -17,7 +17,8 @@ from random import Random
 from typing import Any, Final
 
 from fixtures.sides import Side, Way
-from fixtures.twins import differences, empty
+from fixtures.tables import empty
+from fixtures.twins import differences
 from fuzz.operations import Operation, draw_operations
 from fuzz.player import Player
 from fuzz.shapes import Blueprint, Models, build, draw
@@ -118,7 +119,7 @@ class Sessions:
     def __enter__(self) -> Sessions:
         for url in self.urls:
             engine = create_engine(url)
-            empty(engine)
+            empty(url)
             self._engines.append(engine)
             self._stack.callback(engine.dispose)
         return self

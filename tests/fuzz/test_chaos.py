@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, text
 ROLE = of_this_run("chaos_saver")
 PROGRAM = Path(__file__).with_name("chaos.py")
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600")) / 4
-SHORT = 15.0
+SHORT = 8.0
 EXPECTED = {"40001", "42P01", "55P03"}
 
 

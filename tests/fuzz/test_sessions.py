@@ -9,7 +9,7 @@ from fixtures.seeds import seed
 from fuzz.sessions import Sessions
 
 SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
-SHORT = 20.0
+SHORT = 10.0
 
 
 def look(urls: tuple[str, str], seconds: float, seed: int) -> None:

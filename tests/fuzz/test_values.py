@@ -14,7 +14,7 @@ SECONDS = float(os.environ.get("SQLA_SEQRESERVE_FUZZ_SECONDS", "600"))
 OWN = 60.0
 """Seconds at the most for every type over its own column, which takes half of that at the most."""
 
-DRIFTED = 25.0
+DRIFTED = 12.0
 """Seconds for pairs of types and mixed batches, as many as chance and time give."""
 
 

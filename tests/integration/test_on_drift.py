@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fixtures.patience import PATIENCE
 from fixtures.production_like import IMPORTED
-from sqlalchemy import Engine, Integer, Sequence, create_engine, event, func, select, text
+from sqlalchemy import Engine, Integer, Sequence, create_engine, func, select, text
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -322,51 +318,6 @@ def test_what_cannot_be_repaired_is_said(production_engine: Engine) -> None:
     for _ in range(2):
         with pytest.raises(SequenceDriftError, match="no value that"):
             save(factory)
-
-
-def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:
-    """Run the work in two threads that both are in their check before either goes on with it."""
-    barrier, local = threading.Barrier(2, timeout=PATIENCE), threading.local()
-
-    def before_cursor_execute(*_: Any) -> None:
-        if not getattr(local, "met", False):
-            local.met = True
-            barrier.wait()
-
-    with engine.connect():  # SQLAlchemy's own first queries
-        pass
-    event.listen(engine, "before_cursor_execute", before_cursor_execute)
-    with ThreadPoolExecutor(2) as pool:
-        return [future.result() for future in [pool.submit(work) for _ in range(2)]]
-
-
-def test_two_first_flushes_at_once_repair_without_harm(production_engine: Engine) -> None:
-    """Both check, both may repair, and their ids are distinct and beyond the table."""
-    factory = factory_of(production_engine, classes=[Base], on_drift="repair")
-    first, second = at_once(production_engine, lambda: save(factory, 20))
-    assert len({*first, *second}) == 40
-    assert min(*first, *second) == 2249
-
-
-def test_two_first_flushes_at_once_warn_once(production_engine: Engine) -> None:
-    """Whoever is second to finish its check stays silent."""
-    factory = factory_of(production_engine, classes=[Base], on_drift="warn")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        at_once(production_engine, lambda: save(factory))
-    assert [warning.category for warning in caught] == [SequenceDriftWarning]
-
-
-def test_two_first_flushes_at_once_are_both_refused(production_engine: Engine) -> None:
-    """Nobody slips through while the other checks."""
-    factory = factory_of(production_engine, classes=[Base], on_drift="raise")
-
-    def refused() -> list[int]:
-        with pytest.raises(SequenceDriftError):
-            save(factory)
-        return []
-
-    assert at_once(production_engine, refused) == [[], []]
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

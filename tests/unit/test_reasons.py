@@ -14,6 +14,14 @@ from sqla_seqreserve._reasons import Reason, ReasonFor
 HOME = Path(_reasons.__file__)
 ROOT = HOME.parent
 TREES = {path: ast.parse(path.read_text(), str(path)) for path in sorted(ROOT.rglob("*.py"))}
+NAMES = {
+    node.id if isinstance(node, ast.Name) else node.attr
+    for path, tree in TREES.items()
+    if path != HOME
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Name | ast.Attribute)
+}
+"""Every name that the code beside the list of reasons uses."""
 
 
 def called(node: ast.Call) -> str | None:
@@ -59,14 +67,7 @@ def test_reasons_are_made_where_they_are_listed() -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_a_reason_is_given_somewhere(name: str) -> None:
     """Each reason that is listed is given by the code."""
-    used = {
-        node.id if isinstance(node, ast.Name) else node.attr
-        for path, tree in TREES.items()
-        if path != HOME
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name | ast.Attribute)
-    }
-    assert name in used
+    assert name in NAMES
 
 
 def test_every_function_has_an_example() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pytest
-from fixtures.twins import Twins, empty, written
+from fixtures.tables import make_tables
+from fixtures.twins import Twins, written
 from sqlalchemy import FetchedValue, String, create_engine, func, inspect, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -164,8 +165,7 @@ def test_flush_of_certain_objects(twins: Twins) -> None:
 def test_two_phase_sessions_are_left_alone(twins: Twins) -> None:
     """A two-phase session prepares and commits as before; its flush is stock's."""
     reports: list[FlushReport] = []
-    empty(twins.ours)
-    Base.metadata.create_all(twins.ours)
+    make_tables(twins.ours.url, Base.metadata)
     with twins.ours.connect() as connection:
         if int(connection.scalar(text("SHOW max_prepared_transactions"))) == 0:
             flush_alone = True
@@ -189,8 +189,7 @@ def test_sharded_sessions_are_left_alone(twins: Twins) -> None:
     """Each object goes to the shard that the session's chooser names, with a key of that shard."""
     shards = {"even": twins.stock, "odd": twins.ours}
     for engine in shards.values():
-        empty(engine)
-        Base.metadata.create_all(engine)
+        make_tables(engine.url, Base.metadata)
     reports: list[FlushReport] = []
     factory = sessionmaker(
         class_=ShardedSession,
@@ -237,8 +236,7 @@ def test_drivers_without_copy_reserve_and_insert(
     """The keys are reserved and the rows go by INSERT; reason and remedy are in the report, in
     explain() and, once an engine, in a warning.
     """
-    empty(twins.ours)
-    Base.metadata.create_all(twins.ours)
+    make_tables(twins.ours.url, Base.metadata)
     reports: list[FlushReport] = []
     url = make_url(twins.ours.url)
     # pg8000 takes no socket's folder from a URL.
@@ -271,8 +269,7 @@ def test_drivers_without_copy_reserve_and_insert(
 
 async def test_async_sessions_go_by_copy(twins: Twins) -> None:
     """psycopg's async driver takes the COPY."""
-    empty(twins.ours)
-    Base.metadata.create_all(twins.ours)
+    make_tables(twins.ours.url, Base.metadata)
     reports: list[FlushReport] = []
     engine = create_async_engine(twins.ours.url)
     factory = async_sessionmaker(engine)

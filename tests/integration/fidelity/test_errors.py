@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from fixtures.patience import wait_until
-from fixtures.twins import Twins, describe_error, differences, empty
+from fixtures.tables import make_tables
+from fixtures.twins import Twins, describe_error, differences
 from sqlalchemy import (
     CheckConstraint,
     Engine,
@@ -160,8 +161,7 @@ def test_characters_that_cannot_be_written(twins: Twins, name: str) -> None:
 
 
 def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Session]:
-    empty(engine)
-    Base.metadata.create_all(engine)
+    make_tables(engine.url, Base.metadata)
     factory = sessionmaker(engine)
     if settings is not None:
         register(factory, **settings)

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 import pytest
-from fixtures.twins import Twins, describe_error, empty, make_engine
+from fixtures.tables import make_tables
+from fixtures.twins import Twins, describe_error, make_engine
 from sqlalchemy import JSON, Engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.mutable import MutableDict
@@ -38,8 +39,7 @@ def nine(session: Session) -> list[Item]:
 
 
 def fresh(engine: Engine, copy: bool) -> sessionmaker[Session]:
-    empty(engine)
-    Base.metadata.create_all(engine)
+    make_tables(engine.url, Base.metadata)
     factory = sessionmaker(engine)
     if copy:
         register(factory, copy_min_rows=1)

@@ -228,7 +228,7 @@ def as_role(engine: Engine, **options: Any) -> Engine:
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"copy_min_rows": 1},
-    {"copy_min_rows": 10_000},
+    {"copy_min_rows": 1_000},
     {"reserve": "always"},
     {"prefetch": 10},
     {"mode": "reserve"},

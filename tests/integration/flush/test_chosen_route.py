@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -62,17 +63,20 @@ def waits(url: Any, driver: str, objects: Any, *, ours: bool) -> int:
     """The round trips of a warm engine's add_all and commit in a new transaction."""
     with round_trips(url, round_trip_time=0.002) as wire:
         engine = create_engine(wire.url.set(drivername=f"postgresql+{driver}"))
-        for _ in range(4):
+        for time in (1, 2, 3, 4):
             with Session(engine) as session:
                 session.query(Order).delete()
                 session.query(Customer).delete()
                 session.commit()
-            with wire.counting() as count, Session(engine) as session:
+            # Those before are not counted, which takes 20 ms a message.
+            counting = contextlib.nullcontext() if time < 4 else wire.counting()
+            with counting as count, Session(engine) as session:
                 if ours:
                     register(session)
                 session.add_all(objects())
                 session.commit()
         engine.dispose()
+    assert count is not None
     print(count)  # a failure lists the messages
     return count.round_trips
 
@@ -125,8 +129,8 @@ async def test_asyncpg_waits_no_more_often_than_stock(shop: Engine, objects: Any
     for ours in (True, False):
         with round_trips(shop.url, round_trip_time=0.002) as wire:
             engine = create_async_engine(wire.url.set(drivername="postgresql+asyncpg"))
-            for _ in range(3):
-                with wire.counting() as count:
+            for time in (1, 2, 3):
+                with contextlib.nullcontext() if time < 3 else wire.counting() as count:
                     async with AsyncSession(engine) as session:
                         if ours:
                             register(session)
@@ -134,5 +138,6 @@ async def test_asyncpg_waits_no_more_often_than_stock(shop: Engine, objects: Any
                         await session.flush()
                         await session.rollback()
             await engine.dispose()
+        assert count is not None
         found.append(count.round_trips)
     assert found[0] <= found[1]

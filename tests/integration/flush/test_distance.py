@@ -18,7 +18,7 @@ from sqla_seqreserve.testing import round_trips
 
 Write = Callable[[Session], None]
 
-LOCKED = 0.4
+LOCKED = 0.2
 """Seconds; the waits are what the test is about."""
 
 

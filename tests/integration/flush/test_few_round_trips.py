@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,18 +54,19 @@ def wire(engine: Engine, database_url: str) -> Iterator[Wire]:
 def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> Any:
     """The third save of one object of each class on an engine, in a new transaction."""
 
-    def save(session: Session) -> Any:
+    def save(session: Session, time: int) -> Any:
         session.add_all([model(number=1) for model in models])
-        with wire.counting() as count:
+        # Those before are not counted, which takes 20 ms a message.
+        with contextlib.nullcontext() if time < 3 else wire.counting() as count:
             session.commit()
         return count
 
     async def save_async() -> Any:
         engine = create_async_engine(url)
-        for _ in range(3):
+        for time in (1, 2, 3):
             async with AsyncSession(engine) as session:
                 register(session, **settings)
-                count = await session.run_sync(save)
+                count = await session.run_sync(save, time)
         await engine.dispose()
         return count
 
@@ -72,10 +74,10 @@ def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> A
     if driver == "asyncpg":
         return asyncio.run(save_async())
     engine = create_engine(url)
-    for _ in range(3):
+    for time in (1, 2, 3):
         with Session(engine) as session:
             register(session, **settings)
-            count = save(session)
+            count = save(session, time)
     engine.dispose()
     return count
 

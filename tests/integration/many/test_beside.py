@@ -29,7 +29,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from sqla_seqreserve import register
 
-SECONDS = 4.0
+SECONDS = 2.0
 ROWS = 30
 
 

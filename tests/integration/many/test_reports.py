@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator
@@ -376,34 +377,36 @@ def test_round_trips_are_those_on_the_wire(tables: Engine, driver: str, count: i
     with round_trips(tables.url.render_as_string(hide_password=False)) as wire:
         counted: list[tuple[int, int]] = []
 
-        def flush(session: Session, reports: list[FlushReport]) -> None:
-            with wire.counting() as found:
+        def flush(session: Session, reports: list[FlushReport], time: int) -> None:
+            # Those before are not counted, which takes 20 ms a message.
+            with contextlib.nullcontext() if time < 3 else wire.counting() as found:
                 session.flush()
-            counted.append((reports[-1].messages, found.round_trips))
+            if found is not None:
+                counted.append((reports[-1].messages, found.round_trips))
 
         def act(session: Session) -> None:
             reports: list[FlushReport] = []
             register(session).on_flush(reports.append)
-            for _ in range(3):
-                counted.clear()
+            for time in (1, 2, 3):
                 nodes = [Node() for _ in range(count)]
                 session.add_all(nodes)
-                flush(session, reports)
+                flush(session, reports, time)
                 for node in nodes:
                     node.number += 1
-                flush(session, reports)
+                flush(session, reports, time)
                 for node in nodes:
                     node.others = [nodes[0]]
-                flush(session, reports)
+                flush(session, reports, time)
                 for node in nodes:
                     node.others = []
-                flush(session, reports)
+                flush(session, reports, time)
                 for node in nodes:
                     session.delete(node)
-                flush(session, reports)
+                flush(session, reports, time)
                 session.rollback()
 
         run(wire.url, driver, act)
+    assert len(counted) == 5
     assert [told for told, _ in counted] == [sent for _, sent in counted]
 
 

@@ -4,6 +4,7 @@ all of them on psycopg2.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -248,14 +249,16 @@ def test_round_trips(
     with round_trips(database_url) as wire:
         for registered in (False, True):
             beside = create_engine(wire.url.set(drivername=f"postgresql+{driver}"))
-            for _ in range(2):
+            for time in (1, 2):
                 with Session(beside) as session:
                     if registered:
                         register(session)
                     session.execute(text("SELECT 1"))
-                    with wire.counting() as count:
+                    # The first is not counted, which takes 20 ms a message.
+                    with contextlib.nullcontext() if time < 2 else wire.counting() as count:
                         session.execute(statement, [{"price": Decimal(i)} for i in range(5_000)])
                     session.rollback()
+            assert count is not None
             found.append(count.round_trips)
             beside.dispose()
     assert found == [plain, ours]

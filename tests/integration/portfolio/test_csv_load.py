@@ -359,13 +359,13 @@ def test_memory_is_bounded(portfolio_engine: Engine) -> None:
         def peak(count: int) -> int:
             tracemalloc.start()
             report = load_activities(
-                session, lines(count), chunk_rows=200, skip_bad=True, commit=session.commit
+                session, lines(count), chunk_rows=100, skip_bad=True, commit=session.commit
             )
             assert report.rejected == count // 10
             used = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return used
 
-        peak(500)
-        few, many = peak(1000), peak(10000)
+        peak(200)
+        few, many = peak(400), peak(4000)
         assert many < few * 1.5

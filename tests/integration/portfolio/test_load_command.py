@@ -154,7 +154,7 @@ def test_header_and_database_errors(portfolio_url: str, tmp_path: Path) -> None:
     code, _, err = invoke(portfolio_url, file)
     assert code == 2
     assert "Line 1 must name the columns" in err
-    code, _, err = invoke(portfolio_url.replace("/seqreserve_", "/missing_"), file)
+    code, _, err = invoke(portfolio_url.replace("_copy_", "_missing_"), file)
     assert code == 2
     assert "does not exist" in err
 

@@ -1,0 +1,90 @@
+"""``on_drift`` where two threads are the first to flush on an engine."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fixtures.patience import PATIENCE
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+from sqla_seqreserve import register
+from sqla_seqreserve.errors import (
+    SequenceDriftError,
+    SequenceDriftWarning,
+)
+from sqla_seqreserve.portfolio.models import Base, HoldingActivityLog
+
+
+def activity() -> HoldingActivityLog:
+    return HoldingActivityLog(
+        product_id=5,
+        portfolio_fund_id=11,
+        activity_type="Withdrawal",
+        activity_timestamp=datetime(2024, 5, 1, tzinfo=UTC),
+    )
+
+
+def factory_of(engine: Engine, **settings: Any) -> sessionmaker[Session]:
+    factory = sessionmaker(engine)
+    register(factory, **settings)
+    return factory
+
+
+def save(factory: sessionmaker[Session], count: int = 1) -> list[int]:
+    activities = [activity() for _ in range(count)]
+    with factory.begin() as session:
+        session.add_all(activities)
+        session.flush()
+        return [item.id for item in activities]
+
+
+def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:
+    """Run the work in two threads that both are in their check before either goes on with it."""
+    barrier, local = threading.Barrier(2, timeout=PATIENCE), threading.local()
+
+    def before_cursor_execute(*_: Any) -> None:
+        if not getattr(local, "met", False):
+            local.met = True
+            barrier.wait()
+
+    with engine.connect():  # SQLAlchemy's own first queries
+        pass
+    event.listen(engine, "before_cursor_execute", before_cursor_execute)
+    with ThreadPoolExecutor(2) as pool:
+        return [future.result() for future in [pool.submit(work) for _ in range(2)]]
+
+
+def test_two_first_flushes_at_once_repair_without_harm(production_engine: Engine) -> None:
+    """Both check, both may repair, and their ids are distinct and beyond the table."""
+    factory = factory_of(production_engine, classes=[Base], on_drift="repair")
+    first, second = at_once(production_engine, lambda: save(factory, 20))
+    assert len({*first, *second}) == 40
+    assert min(*first, *second) == 2249
+
+
+def test_two_first_flushes_at_once_warn_once(production_engine: Engine) -> None:
+    """Whoever is second to finish its check stays silent."""
+    factory = factory_of(production_engine, classes=[Base], on_drift="warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        at_once(production_engine, lambda: save(factory))
+    assert [warning.category for warning in caught] == [SequenceDriftWarning]
+
+
+def test_two_first_flushes_at_once_are_both_refused(production_engine: Engine) -> None:
+    """Nobody slips through while the other checks."""
+    factory = factory_of(production_engine, classes=[Base], on_drift="raise")
+
+    def refused() -> list[int]:
+        with pytest.raises(SequenceDriftError):
+            save(factory)
+        return []
+
+    assert at_once(production_engine, refused) == [[], []]
