@@ -28,6 +28,8 @@ def test_a_database_is_forgotten_with_its_engine() -> None:
     """An application that makes engines and lets them go does not fill the memory."""
     engines = [create_engine(URL) for _ in range(20)]
     known = [weakref.ref(engine.dialect) for engine in engines]
+    # What other tests have left goes now, and not in between.
+    gc.collect()
     before = databases()
     for engine in engines:
         database_of(engine.dialect)
@@ -35,7 +37,7 @@ def test_a_database_is_forgotten_with_its_engine() -> None:
     del engine, engines
     gc.collect()
     assert all(dialect() is None for dialect in known)
-    assert databases() == before
+    assert databases() <= before
 
 
 def databases() -> int:
