@@ -28,6 +28,7 @@ from .._sqlalchemy.session import connection_for, had_members, pending_mutations
 from .._sqlalchemy.unit_of_work import ManyToMany, State
 from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
 from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
+from .._sqlalchemy.unit_of_work import ProcessState as SQLAlchemyProcessState
 
 Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
 """A foreign key that was copied: the row, the attribute, what it held before, and the object that
@@ -98,6 +99,18 @@ class ProcessAll(SQLAlchemyProcessAll):
         if rest:
             uow.seqreserve.drain()
             processor.process_saves(uow, rest)
+
+
+class ProcessState(SQLAlchemyProcessState):
+    """The same for some objects of a circle, by SQLAlchemy's own: what it sets could not be taken
+    off again.
+    """
+
+    __slots__ = ()
+
+    def execute_aggregate(self, uow: Any, recs: set[Any]) -> None:
+        uow.seqreserve.drain()
+        super().execute_aggregate(uow, recs)
 
 
 class PostUpdateAll(SQLAlchemyPostUpdateAll):

@@ -62,6 +62,7 @@ from .._sqlalchemy.unit_of_work import (
 from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
 from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
+from .._sqlalchemy.unit_of_work import ProcessState as SQLAlchemyProcessState
 from .cycles import find_cycle
 from .deleting import DeleteAll
 from .inserts import insert_records
@@ -71,7 +72,7 @@ from .reserved_keys import Record
 from .routing import may_gather, pending_by_mapper, stay_out
 from .run import FlushRun
 from .settings import Settings
-from .synchronize import PostUpdateAll, ProcessAll
+from .synchronize import PostUpdateAll, ProcessAll, ProcessState
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
@@ -229,10 +230,9 @@ class ReservingUnitOfWork(UOWTransaction):
         actions = super()._generate_actions()
         if run.way is None or run.gathers:
             for action in actions:
-                if action.__class__ is SQLAlchemyProcessAll:
-                    action.__class__ = ProcessAll
-                elif action.__class__ is SQLAlchemyPostUpdateAll:
-                    action.__class__ = PostUpdateAll
+                ours = _OURS_OF_RELATIONSHIPS.get(action.__class__)
+                if ours is not None:
+                    action.__class__ = ours
         return actions
 
     def execute(self) -> None:
@@ -295,6 +295,11 @@ class SaveAll(SaveUpdateAll):
 _OURS: Final[Mapping[type[Any], type[Any]]] = {
     SaveUpdateAll: SaveAll,
     SQLAlchemyDeleteAll: DeleteAll,
+}
+_OURS_OF_RELATIONSHIPS: Final[Mapping[type[Any], type[Any]]] = {
+    SQLAlchemyPostUpdateAll: PostUpdateAll,
+    SQLAlchemyProcessAll: ProcessAll,
+    SQLAlchemyProcessState: ProcessState,
 }
 
 

@@ -92,6 +92,9 @@ if TYPE_CHECKING:
         def execute(self, uow: UOWTransaction) -> None: ...
         def _elements(self, uow: UOWTransaction) -> Iterator[State]: ...
 
+    class ProcessState:
+        def execute_aggregate(self, uow: UOWTransaction, recs: set[Any]) -> None: ...
+
     class SaveUpdateState(_SaveAction):
         state: State
 
@@ -103,6 +106,7 @@ else:
     ManyToMany = either(_dependency, "ManyToManyDP")
     PostUpdateAll = either(_unitofwork, "PostUpdateAll")
     ProcessAll = either(_unitofwork, "ProcessAll")
+    ProcessState = either(_unitofwork, "ProcessState")
     SaveUpdateAll = either(_unitofwork, "SaveUpdateAll")
     SaveUpdateState = either(_unitofwork, "SaveUpdateState")
 

@@ -33,6 +33,17 @@ class Node(_Tree, Base):
     children: Mapped[list[Node]] = relationship(back_populates="parent")
 
 
+class Loose(_Tree, Base):
+    """Children are not saved with their parent."""
+
+    __tablename__ = "loose"
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("loose.id"))
+    parent: Mapped[Loose | None] = relationship(
+        back_populates="children", remote_side="Loose.id", cascade="merge"
+    )
+    children: Mapped[list[Loose]] = relationship(back_populates="parent", cascade="merge")
+
+
 class Single(_Tree, Base):
     """SQLAlchemy saves one object of it after the other."""
 
@@ -292,6 +303,36 @@ def test_a_root_of_another_kind_is_refused(
             refused = Coloured(name="too long a name", **second)
             children = [Coloured(name="child", parent=node) for node in nodes]
             session.add_all([*nodes, refused, *children])
+            with pytest.raises(SQLAlchemyError) as error:
+                session.flush()
+            left = [child.__dict__.get("parent_id") for child in children]
+            session.rollback()
+            return refusal(error.value), left
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", [*SETTINGS[:3], WAYS[5]], ids=str)
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.filterwarnings("ignore:Object of type <Loose> not in session")
+def test_a_refused_parent_leaves_nothing_on_children_that_are_not_saved(
+    twin_urls: tuple[str, str], way: Way, rows: int, driver: str
+) -> None:
+    """What a relationship sets on objects outside of the session it sets once the parent's row is
+    there.
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            parents = [Loose(name=f"p{number}") for number in range(rows - 1)]
+            parents.append(Loose(name="too long a name"))
+            children = [Loose(name="child") for _ in parents]
+            for parent, child in zip(parents, children, strict=True):
+                parent.children.append(child)
+            session.add_all(parents)
             with pytest.raises(SQLAlchemyError) as error:
                 session.flush()
             left = [child.__dict__.get("parent_id") for child in children]
