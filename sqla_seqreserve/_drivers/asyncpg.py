@@ -12,6 +12,7 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any, Final
 from uuid import UUID
 
@@ -72,6 +73,7 @@ class _Asyncpg:
     sends_several = False
     lock_round_trips = 0
     returns_each = False
+    gathers_from = inf
     times_begin = True
     executes_each = False
     work = Work(

@@ -38,6 +38,7 @@ class _Psycopg(Wrappable):
     scripts_return = True
     sends_several = True
     returns_each = True
+    gathers_from = 0.0
     times_begin = True
     lock_round_trips = 0
     executes_each = False

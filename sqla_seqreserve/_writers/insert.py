@@ -18,6 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from .._database import database_of
 from .._drivers import Driver
 from .._ids.keys import KeySequence
 from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_brings_back, update_kind
@@ -256,9 +257,10 @@ class Outbox:
         driver = self._driver
         if (
             driver is None
-            or not (driver.sends_several and driver.returns_each)
+            or database_of(self._connection.dialect).distance.rounded < driver.gathers_from
             or driver.transaction_status(self._connection.connection) == "autocommit"
             or not sends_as_it_is(self._connection)
+            or not self._post.may_count()
         ):
             return False
         if rows == 1:
@@ -266,7 +268,7 @@ class Outbox:
         # Here: an application asks while it runs, and not each time that it starts.
         from .executemany import pays
 
-        return not pays(driver, rows, self._connection, self._fewest)
+        return not pays(driver, rows, self._connection, self._fewest, gathered=True)
 
     def _put(self, letter: Letter) -> None:
         self._letters.append(letter)

@@ -262,7 +262,7 @@ def deletes(
     is_sane = connection.dialect.supports_sane_multi_rowcount
     apart = has_version(mapper, table) and not is_sane
     groups = [[row] for row in rows] if apart else [rows]
-    is_counted = is_sane or len(rows) == 1
+    is_counted = (is_sane or len(rows) == 1) and base_mapper.confirm_deleted_rows
     check = partial(check_deleted, base_mapper, mapper, table) if is_counted else None
     count = _Count(len(rows), check)
     for some in groups:
@@ -273,6 +273,7 @@ def deletes(
             partial(_counted, count, len(some)),
             mark,
             fills=False,
+            is_counted=is_counted,
         )
 
 
