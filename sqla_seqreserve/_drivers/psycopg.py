@@ -25,7 +25,14 @@ from .driver import (
     TypeTable,
 )
 from .locking import UNDO, LockRefusedError, OutdatedError
-from .psycopg_messages import asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_messages import (
+    asking_query,
+    before_query,
+    begin_of,
+    is_idle,
+    send_message,
+    simple_query,
+)
 from .wrapped import Wrappable, Wrapped
 
 
@@ -120,7 +127,11 @@ class _Psycopg(Wrappable):
             raise
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
+        from .psycopg_along import begin_with_script
+
         own = self._below(cursor)
+        if is_idle(own.connection) and begin_with_script(own):
+            statements = [begin_of(own.connection), *statements]
         self._done(own.execute(";".join(statements), prepare=False))
         while own.nextset():
             pass
