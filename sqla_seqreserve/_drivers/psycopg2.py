@@ -432,7 +432,9 @@ def _note_last(
     found = back[position]
     if inserts[position].returns:
         found.oids = [column.type_code for column in cursor.description]
-        found.rows.extend(cursor.fetchall())
+        rows = cursor.fetchall()
+        found.rows.extend(rows)
+        found.count += len(rows)
     elif len(message) == 1:
         found.count += max(cursor.rowcount, 0)
 

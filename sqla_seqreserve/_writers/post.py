@@ -90,7 +90,7 @@ class Post:
         letters[0].statement.begin()
         for number, letter in enumerate(letters):
             returns, counts = bool(letter.statement.returning), ""
-            if letter.is_counted and not each:
+            if letter.is_counted and not (each or returns):
                 counts = catalogue.table_name(self._connection, letter.table)
             for statement, parameters in letter.statement.messages():
                 messages.append(InsertMessage(statement, parameters, returns, counts))

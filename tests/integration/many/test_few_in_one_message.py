@@ -9,7 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fixtures.session_writes import Animal, Base, Bird, Counted, Eager, Item, Node, Owner, Tag
+from fixtures.session_writes import (
+    Animal,
+    Base,
+    Bird,
+    Counted,
+    Eager,
+    Item,
+    Node,
+    Owner,
+    Tag,
+    Versioned,
+)
 from fixtures.sides import Side, Way, both, refusal
 from sqlalchemy import (
     event,
@@ -142,6 +153,9 @@ STAMP = (
     "'BEGIN NEW.stamped := 1 + coalesce(NEW.stamped, 0); RETURN NEW; END'",
     "CREATE TRIGGER stamp BEFORE UPDATE ON item FOR EACH ROW EXECUTE FUNCTION stamp()",
     "CREATE TRIGGER stamp BEFORE UPDATE ON eager FOR EACH ROW EXECUTE FUNCTION stamp()",
+    "CREATE FUNCTION count_on() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN NEW.version := OLD.version + 1; RETURN NEW; END'",
+    "CREATE TRIGGER count_on BEFORE UPDATE ON versioned FOR EACH ROW EXECUTE FUNCTION count_on()",
 )
 
 
@@ -172,6 +186,13 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
 
     def act(session: Session) -> list[Any]:
         eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Item(number=1))
+        eager += saved(session, Eager(number=5), *(Versioned(name=name) for name in "ab"))
+        for one in eager[5:]:
+            one.name += "!"
+        session.flush()
+        for one in eager[5:]:
+            one.name += "?"
+        eager[4].number = 6
         eager[0].number = 3
         eager[1].number = Eager.number + 4
         eager[2].name = "x"
@@ -183,7 +204,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("deleted", [False, True])
-@pytest.mark.parametrize("cls", [Tag, Counted])
+@pytest.mark.parametrize("cls", [Tag, Counted, Versioned])
 def test_a_stale_row(
     twin_urls: tuple[str, str], driver: str, cls: type[Any], deleted: bool
 ) -> None:
