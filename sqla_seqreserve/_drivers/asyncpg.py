@@ -12,6 +12,7 @@ import gc
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
@@ -80,6 +81,7 @@ class _Asyncpg:
     sends_several = False
     lock_round_trips = 0
     returns_each = False
+    gathers_from = inf
     times_begin = True
     executes_each = False
     work = Work(

@@ -70,11 +70,15 @@ class Comparison:
 class InsertMessage:
     """One INSERT, UPDATE or DELETE of a message: its text with the driver's placeholders, the
     parameters of each of its rows, and whether each row comes back with values (RETURNING).
+
+    :param counts: the name, as SQL, of a table of which each row of an UPDATE or DELETE is to match
+        one row; empty: it may match any number.
     """
 
     statement: str
     parameters: Sequence[Any]
     returns: bool
+    counts: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +170,11 @@ class Driver(Protocol):
 
     returns_each: bool
     """Whether each row of a message may bring values back (RETURNING), not the last alone."""
+
+    gathers_from: float
+    """From how many microseconds of a round trip it is cheaper to send what SQLAlchemy sends one
+    after the other in one message.
+    """
 
     @property
     def times_begin(self) -> bool:

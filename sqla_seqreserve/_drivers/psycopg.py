@@ -26,9 +26,17 @@ from .driver import (
     TypeTable,
 )
 from .locking import UNDO, LockRefusedError, OutdatedError
-from .psycopg_along import travel_along
+from .psycopg_along import begin_with_script, travel_along
 from .psycopg_classes import ASYNC, SYNC, refused_cursor
-from .psycopg_messages import IDLE, asking_query, before_query, is_idle, send_message, simple_query
+from .psycopg_messages import (
+    IDLE,
+    asking_query,
+    before_query,
+    begin_of,
+    is_idle,
+    send_message,
+    simple_query,
+)
 from .psycopg_prepared import time_first
 from .wrapped import Wrappable, Wrapped
 
@@ -42,6 +50,7 @@ class _Psycopg(Wrappable):
     scripts_return = True
     sends_several = True
     returns_each = True
+    gathers_from = 0.0
     times_begin = True
     lock_round_trips = 0
     executes_each = False
@@ -118,6 +127,8 @@ class _Psycopg(Wrappable):
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
         own = self._below(cursor)
+        if is_idle(own.connection) and begin_with_script(own):
+            statements = [begin_of(own.connection), *statements]
         self._done(own.execute(";".join(statements), prepare=False))
         while own.nextset():
             pass

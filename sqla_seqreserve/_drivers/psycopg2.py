@@ -2,16 +2,17 @@
 
 psycopg2 sends BEGIN in a round trip of its own, and writes parameters into the text, so a message
 is a text. Of several statements it hands on what the last one returned or the first error, without
-saying whose. Read in psycopg2 2.9.
+saying whose; so rows of an UPDATE or DELETE among others are counted by the server
+(:mod:`.counting`). Read in psycopg2 2.9.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from sqlalchemy import Dialect
 from .._reasons import WAIT_CALLBACK, Reason, no_copy_through
 from .._routes import Work
 from .binary_format import binary_blocks
+from .counting import BEGIN_COUNTING, COUNTED, UNDO_COUNTING, end_counting
 from .driver import (
     CommitAlong,
     Comparison,
@@ -55,6 +57,8 @@ class _Psycopg2:
     sends_several = True
     lock_round_trips = 0
     returns_each = False
+    # Nearer, the savepoint and the comparison take the server longer than what is spared.
+    gathers_from = 800.0
     executes_each = True
     work = Work(
         copy_start=330.0,
@@ -68,6 +72,8 @@ class _Psycopg2:
 
     def __init__(self) -> None:
         self._wrapped = Wrapped(self)
+        self._alone = set[str]()
+        """Statements that the server refuses with others, and not by themselves."""
 
     def on(self, connection: Any) -> Driver:
         driver = connection.dbapi_connection
@@ -181,14 +187,18 @@ class _Psycopg2:
         back = [Returned([]) for _ in inserts]
         opens = _is_idle(driver)
         with driver.cursor() as cursor:
-            # Every value is in its text before anything is sent: what cannot be is refused here.
-            messages = list(_messages(cursor, inserts))
+            # Every value is in its text before anything is sent: what cannot be is refused here,
+            # and what stands before it is sent, as by itself.
+            messages, refused = _messages(cursor, inserts, self._alone)
+            if refused is not None and not messages:
+                raise MessageError(*refused[:2]) from refused[2]
             if first is not None:
                 savepoint, lock, release = guarded(first.lock)
                 compared = cursor.mogrify(first.statement, first.parameters)
                 texts = [savepoint.encode(), cursor.mogrify(lock), compared, release.encode()]
                 messages[0].insert(0, _Statement(_FIRST, 0, "", b";".join(texts)))
-            for message in messages:
+            for plain in messages:
+                message, counts = _counting(plain, inserts)
                 try:
                     cursor.execute(_NEXT.join(statement.text for statement in message))
                 except cursor.connection.Error as error:
@@ -200,12 +210,46 @@ class _Psycopg2:
                         if opens:
                             driver.rollback()
                         raise OutdatedError from error
-                    raise _placed(error, message, cursor.connection, back) from error
-                if inserts[message[-1].position].returns:
-                    found = back[message[-1].position]
-                    found.oids = [column.type_code for column in cursor.description]
-                    found.rows.extend(cursor.fetchall())
+                    if not counts or (error.pgcode or "08")[:2] in _FOR_ONCE:
+                        raise _placed(error, message, cursor.connection, back) from error
+                    if not _is_undone(cursor):
+                        last = plain[-1]
+                        _note_counted(plain[:-1], inserts, back)
+                        raise MessageError(last.position, last.row, back) from error
+                    self._send_each(cursor, plain, inserts, back)
+                    continue
+                if counts:
+                    _note_counted(plain, inserts, back)
+                _note_last(cursor, plain, inserts, back)
+        if refused is not None:
+            raise MessageError(*refused[:2], back) from refused[2]
         return back
+
+    def _send_each(
+        self,
+        cursor: Any,
+        message: Sequence[_Statement],
+        inserts: Sequence[InsertMessage],
+        back: Sequence[Returned],
+    ) -> None:
+        """Send the statements of a message that was undone one by one."""
+        each_is_found = True
+        for statement in message:
+            if statement.position == _FIRST:
+                continue
+            try:
+                cursor.execute(statement.text)
+            except cursor.connection.Error as error:
+                raise MessageError(statement.position, statement.row, back) from error
+            _note_last(cursor, [statement], inserts, back)
+            if inserts[statement.position].counts:
+                each_is_found = each_is_found and cursor.rowcount == 1
+        if each_is_found:
+            self._alone.update(
+                insert.statement
+                for insert in (inserts[s.position] for s in message if s.position != _FIRST)
+                if insert.counts
+            )
 
 
 def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
@@ -295,21 +339,97 @@ class _Statement:
     text: bytes
 
 
-def _messages(cursor: Any, inserts: Sequence[InsertMessage]) -> Iterator[list[_Statement]]:
+def _messages(
+    cursor: Any, inserts: Sequence[InsertMessage], alone: Container[str]
+) -> tuple[list[list[_Statement]], tuple[int, int, Exception] | None]:
     """The statements, those together that travel in one message: psycopg2 hands on the rows of the
-    last one alone.
+    last one alone. They end before a row that psycopg2 refuses, which is what else is returned.
     """
-    message: list[_Statement] = []
+    messages: list[list[_Statement]] = []
+    ends = True
     for position, insert in enumerate(inserts):
         table = _table(insert.statement)
+        is_alone = insert.statement in alone
         for row, parameters in enumerate(insert.parameters):
-            text = cursor.mogrify(insert.statement, parameters)
-            message.append(_Statement(position, row, table, text))
-            if insert.returns:
-                yield message
-                message = []
-    if message:
-        yield message
+            try:
+                text = cursor.mogrify(insert.statement, parameters)
+            except Exception as error:
+                return messages, (position, row, error)
+            if ends or is_alone:
+                messages.append([])
+            messages[-1].append(_Statement(position, row, table, text))
+            ends = insert.returns or is_alone
+    return messages, None
+
+
+_FOR_ONCE: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+"""Classes of SQLSTATEs that tell of the moment, and not of the statement: a connection that is
+lost, a deadlock, a lock that is not to be had, a statement that was cancelled.
+"""
+
+
+def _counting(
+    message: list[_Statement], inserts: Sequence[InsertMessage]
+) -> tuple[list[_Statement], bool]:
+    """The message with what compares the rows that its statements match, and whether it does: the
+    count of a single statement is handed on.
+    """
+    written = [each for each in message if each.position != _FIRST]
+    tables = {inserts[each.position].counts for each in written} - {""}
+    if len(written) == 1 or not tables:
+        return message, False
+    before, behind = (text.encode() for text in COUNTED)
+    begin, end = (
+        _Statement(_FIRST, 0, "", text.encode()) for text in (BEGIN_COUNTING, end_counting(tables))
+    )
+    compared = [
+        replace(each, text=before + each.text + behind) if inserts[each.position].counts else each
+        for each in written
+    ]
+    # What comes back has to come last.
+    place = len(compared) - inserts[written[-1].position].returns
+    compared.insert(place, end)
+    return [*message[: len(message) - len(written)], begin, *compared], True
+
+
+def _is_undone(cursor: Any) -> bool:
+    """Undo a message that compares rows; false where these were as many as expected, and it was
+    what comes behind them that failed.
+    """
+    try:
+        cursor.execute(";".join(UNDO_COUNTING))
+    except cursor.connection.Error:
+        return False
+    return True
+
+
+def _note_counted(
+    message: Sequence[_Statement], inserts: Sequence[InsertMessage], back: Sequence[Returned]
+) -> None:
+    """Note the rows that the server has compared."""
+    for statement in message:
+        if statement.position != _FIRST and inserts[statement.position].counts:
+            back[statement.position].count += 1
+
+
+def _note_last(
+    cursor: Any,
+    message: Sequence[_Statement],
+    inserts: Sequence[InsertMessage],
+    back: Sequence[Returned],
+) -> None:
+    """Note what the last statement of a message brought back: rows, or their number, if it is the
+    only one.
+    """
+    position = message[-1].position
+    found = back[position]
+    if inserts[position].returns:
+        found.oids = [column.type_code for column in cursor.description]
+        rows = cursor.fetchall()
+        found.rows.extend(rows)
+        found.count += len(rows)
+    elif len(message) == 1:
+        found.count += max(cursor.rowcount, 0)
 
 
 def _table(statement: str) -> str:

@@ -1,4 +1,4 @@
-"""BEGIN and COMMIT in the message of the one statement that a cursor executes.
+"""BEGIN and COMMIT in the message of what a cursor executes: one statement, or a script.
 
 psycopg sends BEGIN and waits for it before it sends the first statement, and COMMIT by itself.
 :func:`travel_along` gives a cursor the class of one that puts them into one message, for one
@@ -35,16 +35,32 @@ def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
 
     :param commit: and commit it.
     """
+    if _sends_as_psycopg(cursor):
+        cls: Any = type(cursor)
+        cursor.__class__ = _with(_Along, cls)
+        # Also where there is none: a statement that was cancelled may have left one behind.
+        cursor.connection.__dict__[_COMMIT] = commit
+
+
+def begin_with_script(cursor: Any) -> bool:
+    """Have the cursor send no BEGIN before its next ``execute()``, in whose text it comes first;
+    false where the cursor is not psycopg's.
+    """
+    if not _sends_as_psycopg(cursor):
+        return False
     cls: Any = type(cursor)
-    # Cursors that bind on the client's side, or send otherwise, send as they do.
-    if (
+    cursor.__class__ = _with(_Script, cls)
+    return True
+
+
+def _sends_as_psycopg(cursor: Any) -> bool:
+    """Not so cursors that bind on the client's side, or send otherwise."""
+    cls: Any = type(cursor)
+    return (
         issubclass(cls, BaseCursor)
         and cls._execute_send is BaseCursor._execute_send
         and cls._execute_gen is BaseCursor._execute_gen
-    ):
-        cursor.__class__ = _along(cls)
-        # Also where there is none: a statement that was cancelled may have left one behind.
-        cursor.connection.__dict__[_COMMIT] = commit
+    )
 
 
 class _Along:
@@ -187,9 +203,22 @@ def _undo(connection: Any, *, opens: bool) -> Generator[Any, Any, None]:
         yield from connection._exec_command(statement.encode())
 
 
+class _Script:
+    """Executes one text that begins with BEGIN, and makes the cursor what it was."""
+
+    __slots__ = ()
+
+    def _start_query(self: Any, query: Any = None) -> Generator[Any, Any, None]:  # noqa: ARG002  # psycopg's
+        self.__class__ = type(self).__mro__[2]
+        self._reset()
+        self._last_query = None
+        self._tx = Transformer(self)
+        yield from ()
+
+
 @cache
-def _along(cls: Any) -> Any:
-    return type(cls.__name__, (_Along, cls), {"__slots__": ()})
+def _with(first: Any, cls: Any) -> Any:
+    return type(cls.__name__, (first, cls), {"__slots__": ()})
 
 
 def fail_commit(connection: Any, error: BaseException) -> None:

@@ -10,6 +10,7 @@ and what they see is what they would see of SQLAlchemy alone. COPY goes through 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any, Final, Protocol
 
 from .._reasons import Reason
@@ -47,6 +48,7 @@ class Wrapped:
     scripts_return = False
     sends_several = False
     returns_each = False
+    gathers_from = inf
     times_begin = False
 
     def __init__(self, driver: Wrappable) -> None:

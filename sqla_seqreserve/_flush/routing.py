@@ -132,7 +132,9 @@ def may_gather(
         return False
     dialect = peek_dialect(uow)
     driver = driver_of(dialect) if dialect is not None else None
-    return driver is not None and driver.sends_several and driver.returns_each
+    if dialect is None or driver is None:
+        return False
+    return database_of(dialect).distance.rounded >= driver.gathers_from
 
 
 def _changes_links(state: State) -> bool:

@@ -48,13 +48,14 @@ def update_kind(command: tuple[Any, ...]) -> tuple[Any, ...]:
     return command[4], set(command[2]), bool(command[5]), command[6], command[7]
 
 
-def update_brings_back(mapper: Mapper[Any], *, has_defaults: bool, has_keys: bool) -> bool:
-    """Whether an UPDATE has to bring something back (RETURNING)."""
-    return (
-        not has_keys
-        or (mapper.base_mapper.eager_defaults is True and not has_defaults)
-        or bool(mapper._version_id_has_server_side_value)
-    )
+def updated_columns(mapper: Mapper[Any], table: Table, *, has_defaults: bool) -> tuple[Any, ...]:
+    """The columns that an UPDATE has to bring back (RETURNING), beside keys."""
+    returned: list[Any] = []
+    if mapper.base_mapper.eager_defaults is True and not has_defaults and table.implicit_returning:
+        returned += mapper._server_onupdate_default_cols[table]
+    if mapper._version_id_has_server_side_value:
+        returned.append(mapper.version_id_col)
+    return tuple(returned)
 
 
 def has_version(mapper: Mapper[Any], table: Table) -> bool:
@@ -63,16 +64,21 @@ def has_version(mapper: Mapper[Any], table: Table) -> bool:
     return version is not None and version in mapper._cols_by_table[table]
 
 
-def update_statement(base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table) -> Update:
-    """The UPDATE that SQLAlchemy makes of objects of a class; made once."""
+def update_statement(
+    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, returned: tuple[Any, ...]
+) -> Update:
+    """The UPDATE that SQLAlchemy makes of objects of a class, of which these columns come back;
+    made once.
+    """
 
     def make() -> Update:
         found = _identifying(mapper, table)
-        return table.update().where(
+        statement = table.update().where(
             and_(*(column == bindparam(column._label, type_=column.type) for column in found))
         )
+        return statement.return_defaults(*returned) if returned else statement
 
-    made: Update = base_mapper._memo(("sqla_seqreserve update", table), make)
+    made: Update = base_mapper._memo(("sqla_seqreserve update", table, returned), make)
     return made
 
 
@@ -121,9 +127,12 @@ def postfetch_update(
     table: Table,
     command: tuple[Any, ...],
     update: StatementContext,
+    returned: Sequence[Any] | None,
 ) -> None:
     """Leave a changed object as SQLAlchemy leaves it. Of rows that are executed together it takes
     what Python filled in from the first, which so do we.
+
+    :param returned: the values of the columns that came back, in their order.
     """
     state, row, _, mapper, _, expressions, *_ = command
     _postfetch(
@@ -136,7 +145,7 @@ def postfetch_update(
         update.compiled_parameters(0),
         expressions,
         True,
-        None,
+        returned,
     )
 
 

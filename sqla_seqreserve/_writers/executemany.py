@@ -177,14 +177,23 @@ def _copy_rows(
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
-def pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) -> bool:
+def pays(
+    driver: Driver,
+    rows: int,
+    connection: Connection,
+    fewest: int | None,
+    *,
+    gathered: bool = False,
+) -> bool:
     """Whether so many rows are written as one statement.
 
     :param fewest: the smallest number of rows to do so for; ``None``: where it costs less.
+    :param gathered: else they would travel in a message of several statements.
     """
     if fewest is not None:
         return rows >= fewest
-    return _costs_less(driver, rows, database_of(connection.dialect).distance.round_trip)
+    round_trip = database_of(connection.dialect).distance.round_trip
+    return _costs_less(driver, rows, round_trip, gathered=gathered)
 
 
 def pays_whole(context: Any, fewest: int | None) -> bool:
@@ -208,9 +217,11 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     return server_of(context.root_connection).reason is None
 
 
-def _costs_less(driver: Driver, rows: int, round_trip: float) -> bool:
+def _costs_less(driver: Driver, rows: int, round_trip: float, *, gathered: bool = False) -> bool:
     spared = driver.work.executed_row - _ARRAY_ROW
-    trips = rows - 1 if driver.executes_each else 0
+    trips = 0
+    if driver.executes_each:
+        trips = -1 if gathered else rows - 1
     return rows > 1 and trips * round_trip + rows * spared > _FIXED
 
 

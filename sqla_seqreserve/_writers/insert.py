@@ -18,9 +18,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
+from .._database import database_of
 from .._drivers import Driver
 from .._ids.keys import KeySequence
-from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_brings_back, update_kind
+from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_kind, updated_columns
 from .._sqlalchemy.engine import MadeValues, sends_as_it_is
 from .._sqlalchemy.mapping import (
     hands_on_keys,
@@ -40,6 +41,9 @@ from .post import Post, Refused
 
 _FEW_NUMBERED: Final = 20
 """So many rows bring their keys back one by one in about the time of one INSERT of all."""
+
+_MOST_RETURNED: Final = 100
+"""So many changed objects of which values come back are sent together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +208,18 @@ class Outbox:
         *,
         together: bool,
     ) -> None:
-        """Change rows: with the next message where nothing has to come back but their count, else
-        at once.
+        """Change rows: with the next message where no key has to come back, else at once.
 
         :param together: many rows may be written by one statement.
         """
         for kind, group in groupby(commands, update_kind):
             alike = list(group)
             _, _, _, has_defaults, has_keys = kind
-            if update_brings_back(
-                mapper, has_defaults=has_defaults, has_keys=has_keys
-            ) or not self._may_gather(len(alike)):
+            # Of those of which values come back SQLAlchemy sends one after the other.
+            one_by_one = len(alike) <= _MOST_RETURNED and bool(
+                updated_columns(mapper, table, has_defaults=has_defaults)
+            )
+            if not (has_keys and self._may_gather(1 if one_by_one else len(alike))):
                 self.drain()
                 emit_update_statements(
                     base_mapper, self._uow, mapper, table, alike, together=together
@@ -256,9 +261,10 @@ class Outbox:
         driver = self._driver
         if (
             driver is None
-            or not (driver.sends_several and driver.returns_each)
+            or database_of(self._connection.dialect).distance.rounded < driver.gathers_from
             or driver.transaction_status(self._connection.connection) == "autocommit"
             or not sends_as_it_is(self._connection)
+            or not self._post.may_count()
         ):
             return False
         if rows == 1:
@@ -266,7 +272,7 @@ class Outbox:
         # Here: an application asks while it runs, and not each time that it starts.
         from .executemany import pays
 
-        return not pays(driver, rows, self._connection, self._fewest)
+        return not pays(driver, rows, self._connection, self._fewest, gathered=True)
 
     def _put(self, letter: Letter) -> None:
         self._letters.append(letter)

@@ -27,6 +27,7 @@ from .._sqlalchemy.changes import (
     link_statement,
     postfetch_update,
     update_statement,
+    updated_columns,
 )
 from .._sqlalchemy.engine import MadeValues, StatementContext, statement_context
 from .._sqlalchemy.mapping import (
@@ -156,13 +157,9 @@ def _keep_inserted(
     if len(rows) != len(commands):
         found = commands[0][3]
         raise FlushError((_MANY_LOST if of_several else _ONE_LOST).format(found))
-    processors = insert.processors(letter.returned[0].oids)
     for position, (command, came_back) in enumerate(zip(commands, rows, strict=True)):
         state, row, _, found, _, expressions, *_ = command
-        values = [
-            processor(value) if processor is not None else value
-            for value, processor in zip(came_back, processors, strict=False)
-        ]
+        values = _processed(letter, came_back)
         came = dict(zip(insert.returning, values, strict=True))
         given = insert.compiled_parameters(position)
         for column in key_columns(mapper, table):
@@ -170,6 +167,15 @@ def _keep_inserted(
             if column in expressions or row.get(attribute) is None:
                 row[attribute] = came[column] if column in came else given.get(str(column.key))
         postfetch(uow, table, state, row, insert, position, expressions, values)
+
+
+def _processed(letter: Letter, row: Sequence[Any]) -> list[Any]:
+    """The attributes' values of what came back."""
+    processors = letter.statement.processors(letter.returned[0].oids)
+    return [
+        processor(value) if processor is not None else value
+        for value, processor in zip(row, processors, strict=False)
+    ]
 
 
 _ONE_LOST: Final = (
@@ -220,16 +226,21 @@ def updates(
     commands: Sequence[Command],
     mark: int,
 ) -> Iterator[Letter]:
-    """The UPDATEs that SQLAlchemy makes of rows of a kind, of which nothing comes back."""
-    statement = update_statement(base_mapper, mapper, table)
-    apart = bool(commands[0][5]) or has_version(mapper, table)
+    """The UPDATEs that SQLAlchemy makes of rows of a kind."""
+    returned = updated_columns(mapper, table, has_defaults=commands[0][6])
+    statement = update_statement(base_mapper, mapper, table, returned)
+    apart = bool(commands[0][5] or returned) or has_version(mapper, table)
     groups = [[command] for command in commands] if apart else [commands]
     is_counted = apart or len(commands) == 1 or connection.dialect.supports_sane_multi_rowcount
     count = _Count(len(commands), partial(check_updated, table) if is_counted else None)
 
     def keep(some: Sequence[Command], letter: Letter) -> None:
+        rows = [row for back in letter.returned for row in back.rows]
         for command in some:
-            postfetch_update(uow, table, command, letter.statement)
+            values = None
+            if rows:
+                values = _processed(letter, rows[0])
+            postfetch_update(uow, table, command, letter.statement, values)
         count.add(letter, len(some))
 
     for some in groups:
@@ -262,7 +273,7 @@ def deletes(
     is_sane = connection.dialect.supports_sane_multi_rowcount
     apart = has_version(mapper, table) and not is_sane
     groups = [[row] for row in rows] if apart else [rows]
-    is_counted = is_sane or len(rows) == 1
+    is_counted = (is_sane or len(rows) == 1) and base_mapper.confirm_deleted_rows
     check = partial(check_deleted, base_mapper, mapper, table) if is_counted else None
     count = _Count(len(rows), check)
     for some in groups:
@@ -273,6 +284,7 @@ def deletes(
             partial(_counted, count, len(some)),
             mark,
             fills=False,
+            is_counted=is_counted,
         )
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +40,14 @@ Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
 _FEW: Final = 5
 """A message of so many rows takes little work beside its round trip."""
 
+_MOST_COUNTED: Final = 32
+"""So many messages of a transaction may take a savepoint: of a transaction with more than 64
+subtransactions PostgreSQL has every other session look them up.
+"""
+
+_counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""How many messages of a transaction have taken one."""
+
 
 class Post:
     """Sends the statements of one connection in messages.
@@ -56,6 +65,10 @@ class Post:
         self.kept: Sequence[KeySequence] = ()
         self.committed = False
 
+    def may_count(self) -> bool:
+        """Whether rows of UPDATEs and DELETEs may be counted in a message of several."""
+        return _counted.get(self._connection.get_transaction(), 0) < _MOST_COUNTED
+
     def compare(self) -> None:
         """Compare kept keys by themselves, for something else is about to be sent.
 
@@ -72,23 +85,31 @@ class Post:
         first before the message is sent, of the others once it is known that they were executed.
         """
         assert self._driver is not None
+        each = self._driver.returns_each
         messages: list[InsertMessage] = []
         places: list[int] = []
         letters[0].statement.begin()
         for number, letter in enumerate(letters):
+            returns, counts = bool(letter.statement.returning), ""
+            if letter.is_counted and not (each or returns):
+                counts = catalogue.table_name(self._connection, letter.table)
             for statement, parameters in letter.statement.messages():
-                messages.append(
-                    InsertMessage(statement, parameters, bool(letter.statement.returning))
-                )
+                messages.append(InsertMessage(statement, parameters, returns, counts))
                 places.append(number)
-        # A driver that hands on what the last one returned sends those that return one by one.
-        apart = 0 if self._driver.returns_each else sum(message.returns for message in messages)
+        trips = 1
+        if not each:
+            # What returns ends a message.
+            trips = sum(message.returns for message in messages) + (not messages[-1].returns)
+        rows = sum(len(message.parameters) for message in messages)
+        if rows > 1 and any(message.counts for message in messages):
+            transaction = self._connection.get_transaction()
+            _counted[transaction] = _counted.get(transaction, 0) + 1
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
         compared = compared_for_commit(self._connection, letters) if commits else ()
         try:
-            returned = self._send_messages(messages, max(apart, 1), compared, commits=commits)
+            returned = self._send_messages(messages, trips, compared, commits=commits)
         except OutdatedError:
             # It was sent, and not carried out.
             letters[0].statement.end()
@@ -99,8 +120,7 @@ class Post:
             self._raise_lost(error.__cause__ or error)
         except BaseException as error:
             letters[0].statement.raise_error(error)
-        rows = sum(len(message.parameters) for message in messages)
-        self.note_distance(rows, max(apart, 1), time.perf_counter() - started)
+        self.note_distance(rows, trips, time.perf_counter() - started)
         failed = len(letters) if refusal is None else places[refusal.position]
         share = (time.perf_counter() - started) / len(letters)
         for number, back in zip(places, returned, strict=False):

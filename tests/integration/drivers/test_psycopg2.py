@@ -157,7 +157,7 @@ def test_an_error_without_a_lock_is_the_querys(engine: Engine, driver: Driver) -
 
 
 class Statements:
-    """Counts what psycopg2 sends, by a cursor class of psycopg2's kind."""
+    """Counts what psycopg2 sends and is not refused, by a cursor class of psycopg2's kind."""
 
     def __init__(self, connection: Any) -> None:
         self.sent: list[bytes] = []
@@ -269,18 +269,104 @@ def test_a_comment_behind_a_statement_reaches_no_further(engine: Engine, driver:
     assert (failed.value.position, failed.value.is_certain) == (1, True)
 
 
-def test_a_value_that_cannot_be_adapted_is_refused_before_anything_is_sent(
-    engine: Engine, driver: Driver
-) -> None:
-    """The error is psycopg2's own, and no transaction was begun."""
-    inserts = [
-        InsertMessage(INSERT, named((1, "a")), returns=True),
-        InsertMessage(INSERT, [{"id": 2, "name": object()}], returns=False),
-    ]
+def test_a_value_that_cannot_be_adapted_ends_the_message(engine: Engine, driver: Driver) -> None:
+    """The error is psycopg2's own, with its place; what stands before it is executed, and nothing
+    is sent where nothing does.
+    """
+    bad = InsertMessage(INSERT, [{"id": 2, "name": object()}], returns=False)
+    inserts = [InsertMessage(INSERT, named((1, "a"), (3, "b")), returns=False), bad]
     with engine.connect() as connection:
-        with pytest.raises(psycopg2.ProgrammingError, match="can't adapt"):
-            driver.send(connection.connection, inserts)
+        with pytest.raises(MessageError) as failed:
+            driver.send(connection.connection, [bad, *inserts])
+        assert (failed.value.position, failed.value.row) == (0, 0)
         assert driver.transaction_status(connection.connection) == "idle"
+        with pytest.raises(MessageError) as failed:
+            driver.send(connection.connection, inserts)
+        assert (failed.value.position, failed.value.row) == (1, 0)
+        assert isinstance(failed.value.__cause__, psycopg2.ProgrammingError)
+        found = connection.exec_driver_sql("SELECT id FROM item ORDER BY id").scalars().all()
+        assert found == [1, 3]
+
+
+CHANGE = "UPDATE {} SET name = %(name)s WHERE id = %(id)s"
+
+
+def changes(table: str, *names: tuple[int, str]) -> InsertMessage:
+    return InsertMessage(CHANGE.format(table), named(*names), returns=False, counts=table)
+
+
+def sent_and_counted(driver: Driver, connection: Any, *messages: InsertMessage) -> Any:
+    """How many messages were sent, and how many rows each statement is said to have matched."""
+    statements = Statements(connection.connection)
+    counts = [back.count for back in driver.send(connection.connection, messages)]
+    return len(statements.sent), counts
+
+
+def test_rows_that_are_matched_are_counted_in_one_message(engine: Engine, driver: Driver) -> None:
+    """Of several UPDATEs, too, with a comment behind them; and what returns ends the message."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO item SELECT i, 'a' FROM generate_series(1, 4) i")
+        commented = InsertMessage(
+            CHANGE.format("item") + " -- from the shop", named((3, "d")), False, "item"
+        )
+        some = (changes("item", (1, "b"), (2, "c")), commented)
+        assert sent_and_counted(driver, connection, *some) == (1, [2, 1])
+        added = InsertMessage(f"{INSERT} RETURNING id", named((5, "e")), returns=True)
+        assert sent_and_counted(driver, connection, *some, added, *some) == (2, [2, 1, 1, 2, 1])
+        assert sent_and_counted(driver, connection, changes("item", (1, "z"))) == (1, [1])
+
+
+def test_rows_that_are_missing_are_counted_one_by_one(engine: Engine, driver: Driver) -> None:
+    """The message is undone then, and each statement's count is its own; the next message is one
+    again.
+    """
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a')")
+        some = (changes("item", (1, "b"), (9, "c")), changes("item", (1, "d")))
+        # What undoes the message, and three statements.
+        assert sent_and_counted(driver, connection, *some) == (4, [1, 1])
+        good = (changes("item", (1, "b")), changes("item", (1, "d")))
+        assert sent_and_counted(driver, connection, *good) == (1, [1, 1])
+        assert connection.exec_driver_sql("SELECT name FROM item").scalar() == "d"
+
+
+def test_an_error_of_counted_statements_has_its_place(engine: Engine, driver: Driver) -> None:
+    """Whichever it was, also what returns behind them, and what was counted before is known."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+        connection.commit()
+        good = changes("item", (1, "x"), (2, "y"))
+        for message, place in (
+            (changes("item", (1, "x"), (2, "far too long")), (1, 1)),
+            (InsertMessage(f"{INSERT} RETURNING id", named((1, "a")), True), (1, 0)),
+        ):
+            with pytest.raises(MessageError) as failed:
+                driver.send(connection.connection, [good, message])
+            error = failed.value
+            assert (error.position, error.row, error.is_certain) == (*place, True)
+            assert error.returned[0].count == 2
+            connection.rollback()
+
+
+@pytest.mark.parametrize("table", ["plain_view", "noted"])
+def test_what_a_rule_writes_is_sent_by_itself(engine: Engine, driver: Driver, table: str) -> None:
+    """Rows that come back of a rule need not be those that are counted: its UPDATE is sent by
+    itself, from the second time on at once.
+    """
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a'), (2, 'b')")
+        connection.exec_driver_sql("CREATE VIEW plain_view AS SELECT * FROM item")
+        for name in ("kept", "noted"):
+            connection.exec_driver_sql(f"CREATE TABLE {name} AS SELECT 1 AS id, 'a' AS name")
+        connection.exec_driver_sql(
+            "CREATE RULE noting AS ON UPDATE TO noted DO INSTEAD UPDATE kept SET name = NEW.name "
+            "WHERE id = OLD.id RETURNING kept.*"
+        )
+        some = (changes(table, (1, "y")), changes("item", (2, "y"), (2, "z")))
+        # What undoes the message, and three statements.
+        assert sent_and_counted(driver, connection, *some) == (4, [1, 2])
+        # What was in a message with it, too: nobody knows which of them it was.
+        assert sent_and_counted(driver, connection, *some) == (3, [1, 2])
 
 
 def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -> None:

@@ -9,7 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fixtures.session_writes import Animal, Base, Bird, Counted, Eager, Item, Node, Owner, Tag
+from fixtures.session_writes import (
+    Animal,
+    Base,
+    Bird,
+    Counted,
+    Eager,
+    Item,
+    Node,
+    Owner,
+    Tag,
+    Versioned,
+)
 from fixtures.sides import Side, Way, both, refusal
 from sqlalchemy import (
     event,
@@ -23,10 +34,16 @@ DRIVERS = ("psycopg", "psycopg_async", "psycopg2", "asyncpg")
 
 EVERY = pytest.mark.parametrize("driver", DRIVERS)
 
-PIPELINES = ("psycopg", "psycopg_async")
-"""Others write many rows by one statement."""
+TOGETHER = ("psycopg", "psycopg_async", "psycopg2")
+"""Others send one statement after the other."""
 
 DEFAULT = Way("default settings")
+
+
+@pytest.fixture(autouse=True)
+def _far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have psycopg2 send several in one message, as it does where the server is farther."""
+    monkeypatch.setattr("sqla_seqreserve._drivers.psycopg2._Psycopg2.gathers_from", 0.0)
 
 
 class Strange:
@@ -79,7 +96,7 @@ def compared(
             def listener(*arguments: Any) -> None:
                 _, _, statement, parameters, _, many = arguments
                 kinds = ("UPDATE", "DELETE", "INSERT") if inserts else ("UPDATE", "DELETE")
-                if driver in PIPELINES and statement.startswith(kinds):
+                if driver in TOGETHER and statement.startswith(kinds):
                     # Link rows come in the order of a set.
                     rows = sorted(map(repr, parameters)) if many else repr(parameters)
                     heard.append((when, statement, rows, many))
@@ -136,6 +153,9 @@ STAMP = (
     "'BEGIN NEW.stamped := 1 + coalesce(NEW.stamped, 0); RETURN NEW; END'",
     "CREATE TRIGGER stamp BEFORE UPDATE ON item FOR EACH ROW EXECUTE FUNCTION stamp()",
     "CREATE TRIGGER stamp BEFORE UPDATE ON eager FOR EACH ROW EXECUTE FUNCTION stamp()",
+    "CREATE FUNCTION count_on() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN NEW.version := OLD.version + 1; RETURN NEW; END'",
+    "CREATE TRIGGER count_on BEFORE UPDATE ON versioned FOR EACH ROW EXECUTE FUNCTION count_on()",
 )
 
 
@@ -166,6 +186,13 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
 
     def act(session: Session) -> list[Any]:
         eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Item(number=1))
+        eager += saved(session, Eager(number=5), *(Versioned(name=name) for name in "ab"))
+        for one in eager[5:]:
+            one.name += "!"
+        session.flush()
+        for one in eager[5:]:
+            one.name += "?"
+        eager[4].number = 6
         eager[0].number = 3
         eager[1].number = Eager.number + 4
         eager[2].name = "x"
@@ -177,7 +204,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("deleted", [False, True])
-@pytest.mark.parametrize("cls", [Tag, Counted])
+@pytest.mark.parametrize("cls", [Tag, Counted, Versioned])
 def test_a_stale_row(
     twin_urls: tuple[str, str], driver: str, cls: type[Any], deleted: bool
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fixtures.session_writes import Base, Counted, Item, Tag
+from fixtures.session_writes import Base, Counted, Eager, Item, Tag, Versioned
 from sqlalchemy import (
     Engine,
     create_engine,
@@ -62,6 +62,17 @@ def relinked(session: Session) -> None:
     item.tags = tags[1:]
 
 
+def brought_back(session: Session) -> None:
+    """Objects of which the database computes values that come back, versions among them."""
+    found = [*(Eager(number=i) for i in range(3)), *(Versioned(name="a") for _ in range(3)), Tag()]
+    session.add_all(found)
+    session.flush()
+    for one in found[:3]:
+        one.number += 1
+    for one in found[3:]:
+        one.name = "b"
+
+
 def counted(wire: Wire, driver: str, prepare: Callable[[Session], None], registered: bool) -> int:
     """The round trips of a flush in an open transaction, the seventh time on an engine."""
     url = wire.url.set(drivername=f"postgresql+{driver}")
@@ -102,9 +113,44 @@ def test_one_round_trip(wire: Wire, driver: str, prepare: Any, plain: int) -> No
     assert found == [plain, 1]
 
 
+def test_values_that_come_back(wire: Wire) -> None:
+    """A message ends with a class whose objects SQLAlchemy looks at once their values are there."""
+    found = [counted(wire, "psycopg", brought_back, registered) for registered in (False, True)]
+    assert found == [7, 2]
+
+
+@pytest.mark.parametrize(("prepare", "expected"), [(mixed, 2), (differing, 1), (relinked, 1)])
+def test_psycopg2_far_from_the_server(database_url: str, prepare: Any, expected: int) -> None:
+    """On psycopg2 a message ends where keys come back, the new objects' here; where the server is
+    near the statements go one by one, for comparing what they match costs more.
+    """
+    with round_trips(database_url, round_trip_time=0.001) as wire:
+        engine = create_engine(wire.url)
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        assert counted(wire, "psycopg2", prepare, True) == expected
+
+
+def test_a_transaction_takes_few_savepoints(database_url: str) -> None:
+    """With more than 64 of them a transaction would slow other sessions down."""
+    with round_trips(database_url, round_trip_time=0.001) as wire:
+        engine = create_engine(wire.url.set(drivername="postgresql+psycopg2"))
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            register(session)
+            found = []
+            for _ in range(36):
+                differing(session)
+                with wire.counting() as count:
+                    session.flush()
+                found.append(count.round_trips)
+        engine.dispose()
+    assert (found[30], found[-1]) == (1, 4)
+
+
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-@pytest.mark.parametrize("prepare", [mixed, differing, relinked])
+@pytest.mark.parametrize("prepare", [mixed, differing, relinked, brought_back])
 def test_never_more_round_trips(wire: Wire, driver: str, prepare: Any) -> None:
-    """Drivers that cannot send several statements take no more round trips than plain."""
+    """Where statements go one by one they take no more round trips than plain."""
     plain, ours = (counted(wire, driver, prepare, registered) for registered in (False, True))
     assert ours <= plain

@@ -9,7 +9,17 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Numeric, create_engine, event, select, text, update
+from sqlalchemy import (
+    CheckConstraint,
+    Engine,
+    Numeric,
+    create_engine,
+    event,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -23,7 +33,10 @@ class Base(DeclarativeBase):
 
 class Apple(Base):
     __tablename__ = "apple"
-    __table_args__ = {"schema": "public"}  # declarative's own name
+    __table_args__ = (
+        CheckConstraint("number >= -1", name="not_negative"),
+        {"schema": "public"},  # declarative's own name
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     number: Mapped[int]
     price: Mapped[Decimal] = mapped_column(Numeric(9, 2), default=Decimal("0.5"))
@@ -63,7 +76,7 @@ def counted(wire: Wire, driver: str, act: Callable[[Session], Any], *, registere
         assert count is not None
         return count
 
-    if driver == "asyncpg":
+    if driver in {"asyncpg", "psycopg_async"}:
         return asyncio.run(all_async())
     engine = create_engine(url)
     for each in (act, act, third):
@@ -89,6 +102,13 @@ def update_rows(session: Session) -> None:
     session.commit()
 
 
+def refused_rows(session: Session) -> None:
+    """The transaction that a refused statement began is rolled back as any other."""
+    with pytest.raises(DBAPIError, match="not_negative"):
+        session.execute(update(Apple), [{"id": key, "number": -key} for key in range(1, 51)])
+    session.rollback()
+
+
 def read(session: Session) -> None:
     assert session.get(Apple, 1) is not None
     session.rollback()
@@ -101,7 +121,10 @@ def read(session: Session) -> None:
         ("psycopg", change, 4, 3),
         ("psycopg2", change, ROWS + 3, 4),
         ("asyncpg", change, 4, 4),
+        ("psycopg", update_rows, 3, 2),
+        ("psycopg_async", update_rows, 3, 2),
         ("psycopg2", update_rows, 52, 3),
+        ("psycopg", refused_rows, 4, 2),
         ("psycopg", read, 3, 2),
         ("psycopg2", read, 3, 3),
         ("asyncpg", read, 3, 3),
