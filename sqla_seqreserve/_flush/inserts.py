@@ -26,7 +26,7 @@ from .._rows import refusals
 from .._rows.division import Batch, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.refusals import cast_reason
-from .._sqlalchemy.engine import MadeValues
+from .._sqlalchemy.made_values import MadeValues
 from .._sqlalchemy.mapping import returns_every_column, writes_to
 from .._sqlalchemy.persistence import synchronize_inherited_keys
 from .._sqlalchemy.session import expire_attributes

@@ -32,13 +32,7 @@ from .refusal import note_refusal
 from .report import Tally, tell_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving
-from .routing import (
-    hierarchy_reason,
-    may_gather,
-    pending_by_mapper,
-    session_reason,
-    stay_out,
-)
+from .routing import hierarchy_reason, may_gather, pending_by_mapper, session_reason, stay_out
 from .settings import Settings
 from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way

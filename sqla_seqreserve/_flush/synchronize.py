@@ -11,10 +11,10 @@ attributes that somebody listens to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
@@ -121,6 +121,14 @@ class PostUpdateAll(SQLAlchemyPostUpdateAll):
     def execute(self, uow: Any) -> None:
         uow.seqreserve.drain()
         super().execute(uow)
+
+
+PROCESSES: Final[Mapping[type[Any], type[Any]]] = {
+    SQLAlchemyPostUpdateAll: PostUpdateAll,
+    SQLAlchemyProcessAll: ProcessAll,
+    SQLAlchemyProcessState: ProcessState,
+}
+"""Ours in the place of SQLAlchemy's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

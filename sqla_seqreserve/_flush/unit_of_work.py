@@ -60,9 +60,6 @@ from .._sqlalchemy.unit_of_work import (
     presort,
 )
 from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
-from .._sqlalchemy.unit_of_work import PostUpdateAll as SQLAlchemyPostUpdateAll
-from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
-from .._sqlalchemy.unit_of_work import ProcessState as SQLAlchemyProcessState
 from .cycles import find_cycle
 from .deleting import DeleteAll
 from .inserts import insert_records
@@ -72,12 +69,11 @@ from .reserved_keys import Record
 from .routing import may_gather, pending_by_mapper, stay_out
 from .run import FlushRun
 from .settings import Settings
-from .synchronize import PostUpdateAll, ProcessAll, ProcessState
+from .synchronize import PROCESSES
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
 _DELETED: Final = (True, False)
-
 
 # Of so few new objects each step costs more than what it could save; so it is decided when they
 # are known whether any is worth it.
@@ -230,7 +226,7 @@ class ReservingUnitOfWork(UOWTransaction):
         actions = super()._generate_actions()
         if run.way is None or run.gathers:
             for action in actions:
-                ours = _OURS_OF_RELATIONSHIPS.get(action.__class__)
+                ours = PROCESSES.get(action.__class__)
                 if ours is not None:
                     action.__class__ = ours
         return actions
@@ -295,11 +291,6 @@ class SaveAll(SaveUpdateAll):
 _OURS: Final[Mapping[type[Any], type[Any]]] = {
     SaveUpdateAll: SaveAll,
     SQLAlchemyDeleteAll: DeleteAll,
-}
-_OURS_OF_RELATIONSHIPS: Final[Mapping[type[Any], type[Any]]] = {
-    SQLAlchemyPostUpdateAll: PostUpdateAll,
-    SQLAlchemyProcessAll: ProcessAll,
-    SQLAlchemyProcessState: ProcessState,
 }
 
 

@@ -14,7 +14,8 @@ from sqlalchemy.orm import sync as _sync
 from sqlalchemy.orm.exc import StaleDataError
 
 from . import either
-from .engine import MadeValues, StatementContext, compiled_cache
+from .engine import StatementContext
+from .made_values import MadeValues, compiled_cache
 from .unit_of_work import State, UOWTransaction
 
 save_obj: Callable[..., None] = either(_persistence, "save_obj")

@@ -22,7 +22,8 @@ from .._database import database_of
 from .._drivers import Driver
 from .._ids.keys import KeySequence
 from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_kind, updated_columns
-from .._sqlalchemy.engine import MadeValues, sends_as_it_is
+from .._sqlalchemy.engine import sends_as_it_is
+from .._sqlalchemy.made_values import MadeValues
 from .._sqlalchemy.mapping import (
     hands_on_keys,
     key_columns,

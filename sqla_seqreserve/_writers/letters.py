@@ -29,7 +29,8 @@ from .._sqlalchemy.changes import (
     update_statement,
     updated_columns,
 )
-from .._sqlalchemy.engine import MadeValues, StatementContext, statement_context
+from .._sqlalchemy.engine import StatementContext, statement_context
+from .._sqlalchemy.made_values import MadeValues
 from .._sqlalchemy.mapping import (
     key_columns,
     prefers_eager_defaults,
