@@ -47,7 +47,12 @@ class Player:
                 raised = type(error).__name__
                 if not isinstance(error, SQLAlchemyError):
                     raised = f"{raised}, none of SQLAlchemy's"
-                self.recover(operation.after)
+                try:
+                    self.recover(operation.after)
+                except SQLAlchemyError as again:
+                    # An object that was deleted and made transient cannot be restored.
+                    raised = f"{raised}, then {type(again).__name__}"
+                    self.session.close()
                 left = self.level(before)
         return {
             "raised": raised,
