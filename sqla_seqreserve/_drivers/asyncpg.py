@@ -89,7 +89,7 @@ class _Asyncpg:
         copy_row=4.5,
         insert_row=12.0,
         numbered_row=24.5,
-        executed_row=14.0,
+        executed_row=18.5,
         statement=200.0,
         reservation=280.0,
     )

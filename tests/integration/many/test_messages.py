@@ -70,7 +70,7 @@ def counted(wire: Wire, driver: str, act: Callable[[Session], Any], *, registere
         for each in (act, act, third):
             async with AsyncSession(engine) as session:
                 if registered:
-                    register(session)
+                    register(session, copy_min_rows=2)
                 count = await session.run_sync(each)
         await engine.dispose()
         assert count is not None
@@ -82,7 +82,7 @@ def counted(wire: Wire, driver: str, act: Callable[[Session], Any], *, registere
     for each in (act, act, third):
         with Session(engine) as session:
             if registered:
-                register(session)
+                register(session, copy_min_rows=2)
             count = each(session)
     engine.dispose()
     assert count is not None
