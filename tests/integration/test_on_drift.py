@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
+from fixtures.drifting import activity, factory_of, save
 from fixtures.production_like import IMPORTED
 from sqlalchemy import Engine, Integer, Sequence, create_engine, func, select, text
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import check_sequences, register, repair_sequences
 from sqla_seqreserve.errors import (
@@ -35,29 +35,6 @@ class Elsewhere(DeclarativeBase):
 class Nowhere(Elsewhere):
     __tablename__ = "nowhere"
     id: Mapped[int] = mapped_column(Integer, Sequence("nowhere_seq"), primary_key=True)
-
-
-def activity() -> HoldingActivityLog:
-    return HoldingActivityLog(
-        product_id=5,
-        portfolio_fund_id=11,
-        activity_type="Withdrawal",
-        activity_timestamp=datetime(2024, 5, 1, tzinfo=UTC),
-    )
-
-
-def factory_of(engine: Engine, **settings: Any) -> sessionmaker[Session]:
-    factory = sessionmaker(engine)
-    register(factory, **settings)
-    return factory
-
-
-def save(factory: sessionmaker[Session], count: int = 1) -> list[int]:
-    activities = [activity() for _ in range(count)]
-    with factory.begin() as session:
-        session.add_all(activities)
-        session.flush()
-        return [item.id for item in activities]
 
 
 def rows(engine: Engine) -> int:

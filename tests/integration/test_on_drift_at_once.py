@@ -6,43 +6,18 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from fixtures.drifting import factory_of, save
 from fixtures.patience import PATIENCE
 from sqlalchemy import Engine, event
-from sqlalchemy.orm import Session, sessionmaker
 
-from sqla_seqreserve import register
 from sqla_seqreserve.errors import (
     SequenceDriftError,
     SequenceDriftWarning,
 )
-from sqla_seqreserve.portfolio.models import Base, HoldingActivityLog
-
-
-def activity() -> HoldingActivityLog:
-    return HoldingActivityLog(
-        product_id=5,
-        portfolio_fund_id=11,
-        activity_type="Withdrawal",
-        activity_timestamp=datetime(2024, 5, 1, tzinfo=UTC),
-    )
-
-
-def factory_of(engine: Engine, **settings: Any) -> sessionmaker[Session]:
-    factory = sessionmaker(engine)
-    register(factory, **settings)
-    return factory
-
-
-def save(factory: sessionmaker[Session], count: int = 1) -> list[int]:
-    activities = [activity() for _ in range(count)]
-    with factory.begin() as session:
-        session.add_all(activities)
-        session.flush()
-        return [item.id for item in activities]
+from sqla_seqreserve.portfolio.models import Base
 
 
 def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:

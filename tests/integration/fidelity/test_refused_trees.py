@@ -55,6 +55,16 @@ def test_a_refused_root(
     both(twin_urls, Base, trial, way=way, driver=driver)
 
 
+def left_by_refusal(session: Session, objects: list[Any], children: list[Any]) -> Any:
+    """Flush these, which is refused; return that, and the foreign keys left on the children."""
+    session.add_all(objects)
+    with pytest.raises(SQLAlchemyError) as error:
+        session.flush()
+    left = [child.__dict__.get("parent_id") for child in children]
+    session.rollback()
+    return refusal(error.value), left
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("way", [*SETTINGS[:3], WAYS[5]], ids=str)
 @pytest.mark.parametrize("first", [{}, {"colour": "blue"}], ids=["returns", "given"])
@@ -72,12 +82,7 @@ def test_a_root_of_another_kind_is_refused(
             second = {} if first else {"colour": "blue"}
             refused = Coloured(name="too long a name", **second)
             children = [Coloured(name="child", parent=node) for node in nodes]
-            session.add_all([*nodes, refused, *children])
-            with pytest.raises(SQLAlchemyError) as error:
-                session.flush()
-            left = [child.__dict__.get("parent_id") for child in children]
-            session.rollback()
-            return refusal(error.value), left
+            return left_by_refusal(session, [*nodes, refused, *children], children)
 
         return side.run(save)
 
@@ -102,12 +107,7 @@ def test_a_refused_parent_leaves_nothing_on_children_that_are_not_saved(
             children = [Loose(name="child") for _ in parents]
             for parent, child in zip(parents, children, strict=True):
                 parent.children.append(child)
-            session.add_all(parents)
-            with pytest.raises(SQLAlchemyError) as error:
-                session.flush()
-            left = [child.__dict__.get("parent_id") for child in children]
-            session.rollback()
-            return refusal(error.value), left
+            return left_by_refusal(session, parents, children)
 
         return side.run(save)
 
