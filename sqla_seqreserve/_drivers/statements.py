@@ -22,6 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 
 from .._database import database_of
 from .._reasons import IN_PAGES, Reason
+from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
 from . import CommitAlong, TransactionStatus, driver_on
@@ -163,6 +164,7 @@ def listen(dialect: Dialect) -> None:
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 hand_over_pages(dialect, _takes_whole)
+                bind_quickly(dialect)
                 database.listens = True
 
 

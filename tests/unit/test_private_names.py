@@ -36,14 +36,12 @@ from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _sqlalchemy
 from sqla_seqreserve._sqlalchemy.changes import (
-    collect_delete_commands,
     delete_obj,
     organize_states_for_delete,
 )
 from sqla_seqreserve._sqlalchemy.engine import StatementContext
 from sqla_seqreserve._sqlalchemy.persistence import (
     collect_insert_commands,
-    collect_update_commands,
     finalize_saved,
     organize_states_for_save,
     save_obj,
@@ -118,6 +116,8 @@ OWNERS = {
     "_langhelpers": langhelpers,
     "compiled": insert(parents).compile(dialect=CONNECTION.dialect),
     "owner": MAPPER,
+    "found": MAPPER,
+    "super": CONNECTION.dialect.execution_ctx_cls,
     "batch": None,
     # Our own.
     "self": StatementContext(CONNECTION, None),
@@ -198,12 +198,15 @@ def test_sqlalchemy_has_the_hook(owner: object, name: str) -> None:
         (save_obj, ["base_mapper", "states", "uowtransaction", "single"]),
         (organize_states_for_save, ["base_mapper", "states", "uowtransaction"]),
         (collect_insert_commands, ["table", "states_to_insert", "bulk", "return_defaults"]),
-        (collect_update_commands, ["uowtransaction", "table", "states_to_update", "bulk"]),
+        (
+            persistence._collect_update_commands,
+            ["uowtransaction", "table", "states_to_update", "bulk"],
+        ),
         (finalize_saved, ["base_mapper", "uowtransaction", "states"]),
         (delete_obj, ["base_mapper", "states", "uowtransaction"]),
         (organize_states_for_delete, ["base_mapper", "states", "uowtransaction"]),
         (
-            collect_delete_commands,
+            persistence._collect_delete_commands,
             ["base_mapper", "uowtransaction", "table", "states_to_delete"],
         ),
     ],
