@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy.orm import Mapper
 
 from .._sqlalchemy.changes import (
-    collect_delete_commands,
     delete_obj,
     organize_states_for_delete,
     tell_deleted,
 )
+from .._sqlalchemy.commands import collect_delete_commands
 from .._sqlalchemy.mapping import tables_in_order, watches_delete, watches_deleted, writes_to
 from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .._sqlalchemy.unit_of_work import State

@@ -11,7 +11,8 @@ from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
-from .._sqlalchemy.persistence import ROWS_COUNTED, WAY_CHOSEN
+from .._sqlalchemy.changes import ROWS_COUNTED
+from .._sqlalchemy.persistence import WAY_CHOSEN
 from .settings import Settings
 
 

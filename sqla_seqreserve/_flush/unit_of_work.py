@@ -32,6 +32,7 @@ from sqlalchemy.orm.base import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 
 from .._drivers import OutdatedError
 from .._sqlalchemy.collector import collector_paused
+from .._sqlalchemy.commands import collect_update_commands
 from .._sqlalchemy.mapping import (
     has_work_after_insert,
     has_work_after_update,
@@ -39,13 +40,10 @@ from .._sqlalchemy.mapping import (
     watches_insert,
     watches_update,
 )
-from .._sqlalchemy.persistence import (
-    collect_update_commands,
-    finalize_saved,
-    organize_states_for_save,
-)
+from .._sqlalchemy.persistence import finalize_saved, organize_states_for_save
 from .._sqlalchemy.session import (
     pending_states,
+    register_changed,
     register_deleted,
     register_inserted,
     register_persistent,
@@ -258,16 +256,14 @@ class ReservingUnitOfWork(UOWTransaction):
         self.seqreserve.finish(self)
 
     def finalize_flush_changes(self) -> None:
-        if self.seqreserve.way is not None:
-            super().finalize_flush_changes()
-            self.seqreserve.tally.report()
-            return
         deleted = {state for state, (is_delete, _) in self.states.items() if is_delete}
         saved = self.states.keys() - deleted
         if deleted:
             register_deleted(self.session, deleted)
-        with collector_paused(len(saved)):
-            saved.difference_update(register_inserted(self.session, saved))
+        if self.seqreserve.way is None:
+            with collector_paused(len(saved)):
+                saved.difference_update(register_inserted(self.session, saved))
+        saved.difference_update(register_changed(self.session, saved))
         if saved:
             register_persistent(self.session, saved)
         self.seqreserve.tally.report()

@@ -8,7 +8,7 @@ Read in SQLAlchemy 2.0.58 and 2.1.9: ``_emit_update_statements``, ``_emit_delete
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Delete, Insert, Table, Update, and_, bindparam
 from sqlalchemy.orm import Mapper
@@ -28,9 +28,7 @@ organize_states_for_delete: Callable[..., Iterator[tuple[Any, ...]]] = (
     _persistence._organize_states_for_delete
 )
 
-collect_delete_commands: Callable[..., Iterator[tuple[dict[str, Any], Connection]]] = (
-    _persistence._collect_delete_commands
-)
+_emit_update_statements: Callable[..., Any] = _persistence._emit_update_statements
 
 _emit_delete_statements: Callable[..., None] = _persistence._emit_delete_statements
 
@@ -39,6 +37,61 @@ def tell_deleted(records: Sequence[tuple[Any, ...]]) -> None:
     """Tell the listeners of deleted objects."""
     for state, _, mapper, connection, _ in records:
         mapper.dispatch.after_delete(mapper, connection, state)
+
+
+ROWS_COUNTED: Final = "sqla_seqreserve_rows_counted"
+"""An execution option: the rows that each set of parameters matches are to be counted, also where
+the driver's ``executemany()`` does not.
+"""
+
+
+def emit_update_statements(
+    base_mapper: Mapper[Any],
+    uow: UOWTransaction,
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[tuple[Any, ...]],
+    *,
+    together: bool,
+) -> None:
+    """Send UPDATEs of rows of a kind as SQLAlchemy does, and look at each object afterwards only
+    where something is to be left in it.
+
+    :param together: rows whose version is compared are executed together where nothing has to come
+        back, and counted in sum, as SQLAlchemy counts them one by one.
+    """
+    connection, _, has_expressions, has_defaults, has_keys = update_kind(commands[0])
+    counts = has_version(mapper, table)
+    if (
+        has_expressions
+        or not has_keys
+        or len(commands) < 2
+        or (counts and not together)
+        or updated_columns(mapper, table, has_defaults=has_defaults)
+    ):
+        _emit_update_statements(base_mapper, uow, mapper, table, commands)
+        return
+    options: dict[str, Any] = {"compiled_cache": base_mapper._compiled_cache}
+    if counts:
+        options[ROWS_COUNTED] = True
+    result: Any = connection.execute(
+        update_statement(base_mapper, mapper, table, ()),
+        [command[2] for command in commands],
+        execution_options=options,
+    )
+    compiled = result.context.compiled
+    if (
+        counts
+        or compiled.prefetch
+        or compiled.postfetch
+        or any(found._table_to_equated[table] for found in {command[3] for command in commands})
+    ):
+        for position, (state, row, _, found, _, expressions, *_) in enumerate(commands):
+            # Each has a version of its own.
+            given = result.context.compiled_parameters[position if counts else 0]
+            _postfetch(found, uow, table, state, row, result, given, expressions, True, None)
+    if counts or connection.dialect.supports_sane_multi_rowcount:
+        check_updated(table, len(commands), result.rowcount)
 
 
 def update_kind(command: tuple[Any, ...]) -> tuple[Any, ...]:

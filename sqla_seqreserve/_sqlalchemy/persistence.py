@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
-from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Insert, Table, Update, and_, bindparam
+from sqlalchemy import Insert, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm import sync as _sync
-from sqlalchemy.orm.exc import StaleDataError
 
 from . import either
 from .engine import StatementContext
@@ -43,13 +41,7 @@ collect_insert_commands: Callable[..., Iterator[tuple[Any, ...]]] = (
     _persistence._collect_insert_commands
 )
 
-collect_update_commands: Callable[..., Iterator[tuple[Any, ...]]] = (
-    _persistence._collect_update_commands
-)
-
 _emit_insert_statements: Callable[..., Any] = _persistence._emit_insert_statements
-
-_emit_update_statements: Callable[..., Any] = _persistence._emit_update_statements
 
 finalize_saved: Callable[..., None] = _persistence._finalize_insert_update_commands
 
@@ -81,86 +73,6 @@ def emit_insert_statements(
         options["compiled_cache"] = compiled_cache(base_mapper, made)
     owner = base_mapper._sorted_tables.get(table, mapper)
     _emit_insert_statements(base_mapper, uow, owner, table, commands, execution_options=options)
-
-
-ROWS_COUNTED: Final = "sqla_seqreserve_rows_counted"
-"""An execution option: the rows that each set of parameters matches are to be counted, also where
-the driver's ``executemany()`` does not.
-"""
-
-
-def emit_update_statements(
-    base_mapper: Mapper[Any],
-    uow: UOWTransaction,
-    mapper: Mapper[Any],
-    table: Table,
-    commands: Iterable[tuple[Any, ...]],
-    *,
-    together: bool,
-) -> None:
-    """Send UPDATEs as SQLAlchemy does.
-
-    :param together: rows whose version is compared are executed together where nothing has to come
-        back, and counted in sum, as SQLAlchemy counts them one by one.
-    """
-    if not (together and compares_versions(mapper, table)):
-        _emit_update_statements(base_mapper, uow, mapper, table, commands)
-        return
-    for (connection, _, has_expressions, has_defaults, has_keys), group in groupby(
-        commands, lambda command: (command[4], set(command[2]), bool(command[5]), *command[6:8])
-    ):
-        alike = list(group)
-        brings_back = mapper.base_mapper.eager_defaults is True and not has_defaults
-        if has_expressions or brings_back or not has_keys or len(alike) < 2:
-            _emit_update_statements(base_mapper, uow, mapper, table, alike)
-            continue
-        result = connection.execute(
-            base_mapper._memo(
-                ("sqla_seqreserve update", table), lambda: _update_of_version(mapper, table)
-            ),
-            [command[2] for command in alike],
-            execution_options={
-                "compiled_cache": base_mapper._compiled_cache,
-                ROWS_COUNTED: True,
-            },
-        )
-        for position, (state, row, _, found, _, expressions, *_) in enumerate(alike):
-            _postfetch(
-                found,
-                uow,
-                table,
-                state,
-                row,
-                result,
-                # Each has a version of its own.
-                result.context.compiled_parameters[position],
-                expressions,
-                True,
-                None,
-            )
-        if result.rowcount != len(alike):
-            raise StaleDataError(
-                f"UPDATE statement on table '{table.description}' expected to update "
-                f"{len(alike)} row(s); {result.rowcount} were matched."
-            )
-
-
-def compares_versions(mapper: Mapper[Any], table: Table) -> bool:
-    """Whether an UPDATE of the table compares the version that a row had, which we count up."""
-    version = mapper.version_id_col
-    return (
-        version is not None
-        and version in mapper._cols_by_table[table]
-        and not mapper._version_id_has_server_side_value
-    )
-
-
-def _update_of_version(mapper: Mapper[Any], table: Table) -> Update:
-    """The UPDATE that SQLAlchemy makes of objects that count their versions."""
-    compared: list[Any] = [*mapper._pks_by_table[table], mapper.version_id_col]
-    return table.update().where(
-        and_(*(column == bindparam(column._label, type_=column.type) for column in compared))
-    )
 
 
 class _Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
@@ -154,6 +154,41 @@ def register_inserted(session: Session, states: Iterable[State]) -> Collection[S
     else:
         for state in done:
             del new[state]
+    return done
+
+
+def register_changed(session: Session, states: Iterable[State]) -> Collection[State]:
+    """Register persistent objects whose key is what it was as flushed; return those that were.
+
+    What ``Session._register_persistent`` does for such an object, in one loop. The others are left
+    to it.
+    """
+    done: list[State] = []
+    identity_map, transaction = session.identity_map, session._transaction
+    known, modified = identity_map._dict, identity_map._modified
+    attributes: dict[Any, Sequence[str]] = {}
+    for state in states:
+        key, manager = state.key, state.manager
+        if key is None or known.get(key) is not state or state.obj() is None:
+            continue
+        names = attributes.get(manager)
+        if names is None:
+            names = attributes[manager] = [prop.key for prop in manager.mapper._identity_key_props]
+        row = state.dict
+        if key[1] != tuple([row.get(name) for name in names]) or None in key[1]:
+            continue
+        state._orphaned_outside_of_session = False
+        state.committed_state.clear()
+        if "_pending_mutations" in state.__dict__:
+            del state.__dict__["_pending_mutations"]
+        if state.expired_attributes:
+            state.expired_attributes.difference_update(row)
+        modified.discard(state)
+        state.modified = state.expired = False
+        state._strong_obj = None
+        done.append(state)
+    if transaction is not None:
+        transaction._dirty.update(dict.fromkeys(done, True))
     return done
 
 

@@ -21,7 +21,13 @@ from sqlalchemy.orm import Mapper
 from .._database import database_of
 from .._drivers import Driver
 from .._ids.keys import KeySequence
-from .._sqlalchemy.changes import LinkKind, emit_delete_statements, update_kind, updated_columns
+from .._sqlalchemy.changes import (
+    LinkKind,
+    emit_delete_statements,
+    emit_update_statements,
+    update_kind,
+    updated_columns,
+)
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.made_values import MadeValues
 from .._sqlalchemy.mapping import (
@@ -33,7 +39,6 @@ from .._sqlalchemy.mapping import (
 from .._sqlalchemy.persistence import (
     collect_insert_commands,
     emit_insert_statements,
-    emit_update_statements,
 )
 from .._sqlalchemy.unit_of_work import State
 from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
