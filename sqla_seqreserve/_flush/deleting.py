@@ -37,7 +37,7 @@ def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None
     if not states:
         return
     mappers = {state.manager.mapper for state in states}
-    if run.way_of_all(uow, base_mapper) is not None:
+    if run.way_of_all(uow, base_mapper, states) is not None:
         run.drain()
         delete_obj(base_mapper, states, uow)
         return

@@ -44,6 +44,11 @@ FEWEST: Final = 8
 _FEWEST_SPREAD: Final = 50
 """The same where they go to many shards: a COPY goes from one to the next."""
 
+_FEWEST_CHANGED: Final = 50
+"""So many changed or deleted objects cost more in SQLAlchemy's steps than it costs to take these
+over.
+"""
+
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 """From how many rows one INSERT may change so many shards at once that it is to be weighed; where
 the engine was not asked yet what it is, from how many it is worth asking, once.
@@ -108,6 +113,14 @@ def stay_out(
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
     return Plain(driver, distance, begun=begun, commits=commits) if is_numbered else None
+
+
+def changes_pay(mapper: Mapper[Any], objects: int) -> bool:
+    """Whether so many objects that are there already are worth to be changed, or deleted, in our
+    steps: SQLAlchemy's take longer for each; and of classes that count their versions it sends one
+    UPDATE after the other.
+    """
+    return objects >= (_FEWEST_CHANGED if mapper.version_id_col is None else 2)
 
 
 def may_gather(

@@ -32,7 +32,14 @@ from .refusal import note_refusal
 from .report import Tally, tell_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving
-from .routing import hierarchy_reason, may_gather, pending_by_mapper, session_reason, stay_out
+from .routing import (
+    changes_pay,
+    hierarchy_reason,
+    may_gather,
+    pending_by_mapper,
+    session_reason,
+    stay_out,
+)
 from .settings import Settings
 from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way
@@ -207,13 +214,11 @@ class FlushRun:
         """The way of a hierarchy that SQLAlchemy saves, or deletes, by itself; ``None``: each class
         goes its own.
 
-        :param states: the objects that are saved.
+        :param states: the objects that are saved, or deleted.
         """
-        # Of classes that count their versions SQLAlchemy would send one UPDATE after the other.
         together = (
-            len(states) > 1
-            and base_mapper.version_id_col is not None
-            and self.settings.mode == "bulk"
+            self.settings.mode == "bulk"
+            and changes_pay(base_mapper, len(states))
             and all(state.key is not None for state in states)
         )
         if self.way is not None and not (self.gathers or together):

@@ -64,7 +64,7 @@ from .inserts import insert_records
 from .refusal import note_change
 from .report import is_told
 from .reserved_keys import Record
-from .routing import may_gather, pending_by_mapper, stay_out
+from .routing import changes_pay, may_gather, pending_by_mapper, stay_out
 from .run import FlushRun
 from .settings import Settings
 from .synchronize import PROCESSES
@@ -118,7 +118,7 @@ class DecidingUnitOfWork(UOWTransaction):
         is_one = len(self.states) == 1 and bool(pending)
         is_weighed = not (
             _may_go_round(self, pending)
-            or (not is_one and _counts_versions(self))
+            or (not is_one and _changes_pay(self))
             or (not is_one and may_gather(self, self.settings, pending))
         )
         if is_weighed:
@@ -153,12 +153,10 @@ def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> b
     )
 
 
-def _counts_versions(uow: Any) -> bool:
-    """Whether objects that are there already, of a class that counts its versions, are saved."""
+def _changes_pay(uow: Any) -> bool:
+    """Whether the objects of a class that are there already are changed or deleted in our steps."""
     return any(
-        mapper.version_id_col is not None
-        and len(states) > 1
-        and any(state.key is not None for state in states)
+        changes_pay(mapper, len(states)) and any(state.key is not None for state in states)
         for mapper, states in uow.mappers.items()
     )
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import Dialect
 
+from .collector import collector_paused
+
 _FIRST: Final = 2
 """So many rows make SQLAlchemy take them for many."""
 
@@ -47,13 +49,16 @@ class _QuickContext:
     ) -> Any:
         plain: Callable[..., Any] = super()._init_compiled  # type: ignore[misc]  # of the other base
         given = dialect, connection, pool_connection, options, compiled
-        bound = _bound(compiled, parameters) if len(parameters) > _FEW else None
-        if bound is None:
+        if len(parameters) <= _FEW:
             return plain(*given, parameters, *more, **named)
-        self = plain(*given, parameters[:_FIRST], *more, **named)
-        self.compiled_parameters += bound
-        self.parameters += _processed(dialect, compiled, bound)
-        return self
+        with collector_paused(len(parameters)):
+            bound = _bound(compiled, parameters)
+            if bound is not None:
+                self = plain(*given, parameters[:_FIRST], *more, **named)
+                self.compiled_parameters += bound
+                self.parameters += _processed(dialect, compiled, bound)
+                return self
+        return plain(*given, parameters, *more, **named)
 
 
 def _bound(compiled: Any, parameters: Sequence[Any]) -> list[dict[str, Any]] | None:
