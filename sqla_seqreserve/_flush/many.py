@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from .._database import database_of
 from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
-from .._reasons import Reason
+from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
+from .._sqlalchemy.pages import Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
 from .settings import Settings
 
@@ -19,13 +22,18 @@ from .settings import Settings
 def follow(connection: Connection, writer: ManyWriter) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the
     current settings say so; and the BEGIN of its transaction with its first statement, whatever
-    that is.
+    that is. Now and then that BEGIN is timed: sessions that insert nothing have to know, too, how
+    far the server is.
     """
     driver = driver_on(connection)
     if driver is None:
         return
-    if driver.begins_along and driver.transaction_status(connection.connection) == "idle":
-        begin_along(connection, None)
+    distance = database_of(connection.dialect).distance
+    took = distance.note if driver.times_begin and distance.is_due() else None
+    if (took is not None or driver.begins_along) and (
+        driver.transaction_status(connection.connection) == "idle"
+    ):
+        begin_along(connection, took)
     write_many_by(connection, writer)
 
 
@@ -41,13 +49,15 @@ class ManyWriter:
         settings = self._current()
         if settings.mode_reason is not None:
             return Many(0, settings.mode_reason)
+        counted = context.execution_options.get(ROWS_COUNTED)
+        if not counted and settings.copy_min_rows is None and _are_few(parameters, context):
+            return _TOO_FEW
         # Here: an application asks while it runs, and not each time that it starts.
         from .._writers.executemany import write_many
 
         found = write_many(cursor, statement, parameters, context, settings.copy_min_rows)
         if not isinstance(found, Reason):
             return Many(found)
-        counted = context.execution_options.get(ROWS_COUNTED)
         if not (counted and _count(cursor, statement, parameters, context)):
             return Many(0, found)
         return Many(len(parameters), found)
@@ -59,6 +69,30 @@ class ManyWriter:
         from .._writers.executemany import pays_whole
 
         return pays_whole(context, settings.copy_min_rows)
+
+
+_TOO_FEW: Final = Many(0, FEW)
+
+_FEWEST: Final = "rows together"
+"""Where the distance keeps from how many rows they pay together."""
+
+
+def _are_few(parameters: Sequence[Any], context: Any) -> bool:
+    """Whether so few rows are known to cost less one by one: most statements have few, and each
+    is asked about.
+    """
+    chosen = database_of(context.dialect).distance.chosen
+    if _FEWEST not in chosen:
+        driver = driver_on(context.root_connection)
+        if driver is None:
+            return False
+        from .._writers.executemany import fewest_together
+
+        distance = database_of(context.dialect).distance
+        fewest = fewest_together(driver, distance.round_trip)
+        distance.keep(_FEWEST, inf if fewest is None else fewest)
+        chosen = distance.chosen
+    return len(parameters) < chosen[_FEWEST] and type(parameters) is not Whole
 
 
 def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:

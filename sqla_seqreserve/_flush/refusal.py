@@ -9,6 +9,7 @@ All are for people: nothing depends on them.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -95,12 +96,29 @@ def _changed_position(
     row = _ROW.search(detail)
     if row is None:
         return _row_of_values(detail, table, states)
+    written = row[1].removesuffix(").").split(", ")
+    texts = [tuple(map(str, identity)) for identity in identities]
     connection = connection_for(uow, states[0].manager.mapper.base_mapper)
-    [facts] = catalogue.cached_facts(connection, [catalogue.table_name(connection, table)])
-    if list(facts.columns)[: len(keys)] != [key.name for key in keys]:
-        return None
-    written = tuple(row[1].split(", ")[: len(keys)])
-    return [tuple(map(str, identity)) for identity in identities].index(written)
+    known = catalogue.cached_facts(connection, [catalogue.table_name(connection, table)])
+    if known and list(known[0].columns)[: len(keys)] == [key.name for key in keys]:
+        return texts.index(tuple(written[: len(keys)]))
+    return _only_holder(written, texts, states)
+
+
+def _only_holder(
+    written: Sequence[str], keys: Sequence[Sequence[str]], states: Sequence[State]
+) -> int | None:
+    """The only object whose key and whole numbers are all among the values of a row, the order of
+    whose columns is not known.
+    """
+    values = Counter(written)
+    found = [
+        position
+        for position, (key, state) in enumerate(zip(keys, states, strict=True))
+        if not Counter(key) - values
+        and not Counter(str(value) for value in state.dict.values() if type(value) is int) - values
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _position(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:

@@ -49,12 +49,17 @@ _FEWEST_CHANGED: Final = 50
 over.
 """
 
+_NEAR: Final = 300.0
+"""Microseconds to a server at which the round trips that a driver takes for one statement of few
+rows cost less than it costs to send them as a message.
+"""
+
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 """From how many rows one INSERT may change so many shards at once that it is to be weighed; where
 the engine was not asked yet what it is, from how many it is worth asking, once.
 """
 
-_NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False, commits=False)
+NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False, commits=False)
 
 _known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason")
 
@@ -82,7 +87,7 @@ def stay_out(
     :param pending: the new objects that the flush inserts.
     """
     if not pending:
-        return _NOTHING_TO_INSERT
+        return NOTHING_TO_INSERT
     if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
@@ -147,7 +152,18 @@ def may_gather(
     driver = driver_of(dialect) if dialect is not None else None
     if dialect is None or driver is None:
         return False
-    return database_of(dialect).distance.rounded >= driver.gathers_from
+    distance = database_of(dialect).distance.rounded
+    return distance >= driver.gathers_from and not (distance <= _NEAR and _is_of_one_kind(uow))
+
+
+def _is_of_one_kind(uow: Any) -> bool:
+    """Whether all objects of the flush are changed ones of one class with one table, so that they
+    are one statement anyway.
+    """
+    if len(uow.mappers) > 1 or uow.presort_actions:
+        return False
+    [mapper] = uow.mappers
+    return len(mapper.tables) == 1 and not any(deleted for deleted, _ in uow.states.values())
 
 
 def _changes_links(state: State) -> bool:

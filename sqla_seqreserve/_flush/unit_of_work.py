@@ -64,7 +64,13 @@ from .inserts import insert_records
 from .refusal import note_change
 from .report import is_told
 from .reserved_keys import Record
-from .routing import changes_pay, may_gather, pending_by_mapper, stay_out
+from .routing import (
+    NOTHING_TO_INSERT,
+    changes_pay,
+    may_gather,
+    pending_by_mapper,
+    stay_out,
+)
 from .run import FlushRun
 from .settings import Settings
 from .synchronize import PROCESSES
@@ -113,6 +119,10 @@ class DecidingUnitOfWork(UOWTransaction):
     seqreserve: FlushRun
 
     def execute(self) -> None:
+        if len(self.states) == 1 and not self.presort_actions and _is_changed(*self.states):
+            # The one statement of most flushes, of which nothing is to be asked.
+            NOTHING_TO_INSERT.flush(self, _NONE, super().execute)
+            return
         plain, pending = None, pending_by_mapper(self)
         # One new object is one INSERT, of which less is to be asked.
         is_one = len(self.states) == 1 and bool(pending)
@@ -138,6 +148,13 @@ class DecidingUnitOfWork(UOWTransaction):
     def finalize_flush_changes(self) -> None:
         with collector_paused(len(self.states)):
             super().finalize_flush_changes()
+
+
+_NONE: Final[Mapping[Mapper[Any], Sequence[State]]] = {}
+
+
+def _is_changed(state: State) -> bool:
+    return state.key is not None
 
 
 def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
