@@ -338,7 +338,7 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     bytes: _Kind(_bytes, _one_of("BYTEA")),
     Decimal: _Kind(str, _decimals),
     dt.date: _Kind(dt.date.isoformat, _one_of("DATE")),
-    dt.datetime: _Kind(lambda value: f'"{value.isoformat()}"', _datetimes),
+    dt.datetime: _Kind(dt.datetime.isoformat, _datetimes),
     dt.time: _Kind(dt.time.isoformat, _times),
     dt.timedelta: _Kind(_interval, _one_of("INTERVAL")),
     float: _Kind(_float, _floats),

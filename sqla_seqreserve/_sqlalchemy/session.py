@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
+from sqlalchemy.orm.state import InstanceState
 
 from .mapping import polymorphic_attribute
 from .unit_of_work import State, UOWTransaction
@@ -160,12 +161,12 @@ def register_inserted(session: Session, states: Iterable[State]) -> Collection[S
 def register_changed(session: Session, states: Iterable[State]) -> Collection[State]:
     """Register persistent objects whose key is what it was as flushed; return those that were.
 
-    What ``Session._register_persistent`` does for such an object, in one loop. The others are left
-    to it.
+    What ``Session._register_persistent`` does for such an object, without asking the
+    instrumentation for its key. The others are left to it.
     """
-    done: list[State] = []
+    done: dict[State, dict[str, Any]] = {}
     identity_map, transaction = session.identity_map, session._transaction
-    known, modified = identity_map._dict, identity_map._modified
+    known = identity_map._dict
     attributes: dict[Any, Sequence[str]] = {}
     for state in states:
         key, manager = state.key, state.manager
@@ -178,15 +179,8 @@ def register_changed(session: Session, states: Iterable[State]) -> Collection[St
         if key[1] != tuple([row.get(name) for name in names]) or None in key[1]:
             continue
         state._orphaned_outside_of_session = False
-        state.committed_state.clear()
-        if "_pending_mutations" in state.__dict__:
-            del state.__dict__["_pending_mutations"]
-        if state.expired_attributes:
-            state.expired_attributes.difference_update(row)
-        modified.discard(state)
-        state.modified = state.expired = False
-        state._strong_obj = None
-        done.append(state)
+        done[state] = row
+    InstanceState._commit_all_states(done.items(), identity_map)
     if transaction is not None:
         transaction._dirty.update(dict.fromkeys(done, True))
     return done

@@ -103,6 +103,7 @@ OWNERS = {
     "listeners": Session.dispatch.before_commit,  # type: ignore[attr-defined]  # put there by events
     "identity_map": SESSION.identity_map,
     "state": STATE,
+    "InstanceState": STATE,
     "column": parents.c.id,
     "table": parents,
     "metadata": parents.metadata,
