@@ -1,12 +1,12 @@
-"""Who carries a session's operations out on one side, and says how all is after each."""
+"""Who carries a session's operations out on one side."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from fuzz.observer import Observer, columns_of, masked
 from fuzz.operations import Operation
 from fuzz.shapes import GENERATED, Models
 from sqlalchemy import inspect, select, text
@@ -28,11 +28,12 @@ class Player:
     models: Models
     made: list[Any] = field(default_factory=list)
     savepoints: list[Any] = field(default_factory=list)
-    keys: dict[tuple[str, Any], str] = field(default_factory=dict)
-    """Whose key a value is: the class at the top and the value, with the object's tag."""
-
+    observer: Observer = field(init=False)
     number: int = 0
     seen: Any = None
+
+    def __post_init__(self) -> None:
+        self.observer = Observer(self.session, self.models, self.made)
 
     def play(self, operation: Operation) -> dict[str, Any]:
         """Carry it out; return what it raised, warned of and saw, and how all objects are after."""
@@ -59,8 +60,8 @@ class Player:
             "left": left,
             "warned": sorted({masked(str(w.message)) for w in caught}),
             "saw": self.seen,
-            "session": self.session_state(),
-            "objects": self.pictures(),
+            "session": self.observer.session_state(),
+            "objects": self.observer.pictures(),
         }
 
     def recover(self, after: str) -> None:
@@ -94,7 +95,7 @@ class Player:
         tells of none: of an object that was its own parent, plain SQLAlchemy leaves it or not, by
         the order of a set.
         """
-        self.learn()
+        self.observer.learn()
         left = {}
         for state, values, changed, expired in before:
             if state.key is not None:
@@ -106,7 +107,7 @@ class Player:
             if now == values:
                 continue
             left[values.get("tag", "?")] = {
-                name: self.value_of(state, name, now[name])
+                name: self.observer.value_of(state, name, now[name])
                 for name in sorted(now)
                 if now[name] is not None
                 and (name not in values or now[name] is not values[name])
@@ -117,12 +118,6 @@ class Player:
                 del state.dict[name]
             state.dict.update(values)
         return left
-
-    def value_of(self, state: Any, name: str, value: Any) -> Any:
-        column = state.mapper.columns[name]
-        return self.known(column.table.name, column.name, value)
-
-    # What is done.
 
     def tag(self) -> str:
         self.number += 1
@@ -308,95 +303,4 @@ class Player:
     def look(self) -> None:
         """The rows as the transaction sees them, whatever is pending."""
         with self.session.no_autoflush:
-            self.seen = self.rows()
-
-    # What is seen.
-
-    def learn(self) -> None:
-        """Remember whose keys these are."""
-        for item in self.made:
-            values = item.__dict__
-            if values.get("id") is not None and values.get("tag") is not None:
-                root = self.models.blueprint.root(type(item).__name__).name
-                self.keys.setdefault((root, values["id"]), values["tag"])
-
-    def known(self, table: str, column: str, value: Any) -> Any:
-        """A value that can be compared: of a key, whose it is."""
-        root = self.models.refers.get((table, column))
-        if value is None or root is None or not self.models.is_generated(root):
-            return repr(value)
-        return f"key of {self.keys.get((root, value), '?')}"
-
-    def pictures(self) -> list[Any]:
-        """What each object ever made is now."""
-        self.learn()
-        return [self.picture(item) for item in self.made]
-
-    def picture(self, item: Any) -> list[Any]:
-        state: Any = inspect(item)
-        values = {}
-        for key, value in sorted(state.dict.items()):
-            if key == "_sa_instance_state":
-                continue
-            if key in state.mapper.relationships:
-                some = value if isinstance(value, list) else [value]
-                values[key] = [one and one.__dict__.get("tag", "?") for one in some]
-            else:
-                values[key] = self.value_of(state, key, value)
-        kind = next(
-            name
-            for name in ("transient", "pending", "persistent", "deleted", "detached")
-            if getattr(state, name)
-        )
-        return [
-            type(item).__name__,
-            kind,
-            values,
-            f"unloaded {sorted(state.unloaded)}",
-            f"expired {sorted(state.expired_attributes)}",
-            f"changed {sorted(state.committed_state)}",
-            f"modified {state.modified}, known {state.key is not None}, in {item in self.session}",
-        ]
-
-    def session_state(self) -> list[Any]:
-        session = self.session
-        return [
-            *(
-                sorted(str(item.__dict__.get("tag")) for item in some)
-                for some in (session.new, session.dirty, session.deleted)
-            ),
-            session.is_active,
-            session.in_transaction(),
-            session.in_nested_transaction(),
-        ]
-
-    def rows(self) -> dict[str, list[Any]]:
-        """The rows of all tables, keys by whose they are, in the order of their keys' making."""
-        connection = self.session.connection()
-        tables = self.models.metadata.sorted_tables
-        found = {table: connection.execute(select(table)).mappings().all() for table in tables}
-        for table, rows in found.items():
-            if "tag" in table.c:
-                for row in rows:
-                    root = self.models.refers[table.name, "id"]
-                    self.keys.setdefault((root, row["id"]), row["tag"])
-        return {
-            table.name: sorted(
-                str([f"{c.name} {self.known(table.name, c.name, row[c.name])}" for c in table.c])
-                for row in rows
-            )
-            for table, rows in found.items()
-        }
-
-
-def columns_of(state: Any) -> dict[str, Any]:
-    names = state.mapper.columns.keys()
-    return {name: value for name, value in state.dict.items() if name in names}
-
-
-def masked(message: str) -> str:
-    """A warning without what differs from run to run."""
-    message = re.sub(r"0x[0-9a-f]+", "0x", message)
-    return re.sub(r"\(Background on.*", "", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", message))[
-        :120
-    ]
+            self.seen = self.observer.rows()
