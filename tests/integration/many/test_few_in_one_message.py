@@ -4,11 +4,11 @@ leave what SQLAlchemy leaves that sends one statement after the other.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixtures.flushes import DEFAULT, EVERY, compared, picture, rows_of, saved
+from fixtures.flushes import far as far
 from fixtures.session_writes import (
     Animal,
     Base,
@@ -21,132 +21,11 @@ from fixtures.session_writes import (
     Tag,
     Versioned,
 )
-from fixtures.sides import Side, Way, both, refusal
-from sqlalchemy import (
-    event,
-    inspect,
-    text,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from fixtures.sides import Side, both
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-DRIVERS = ("psycopg", "psycopg_async", "psycopg2", "asyncpg")
-
-EVERY = pytest.mark.parametrize("driver", DRIVERS)
-
-TOGETHER = ("psycopg", "psycopg_async", "psycopg2")
-"""Others send one statement after the other."""
-
-DEFAULT = Way("default settings")
-
-
-@pytest.fixture(autouse=True)
-def _far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have psycopg2 send several in one message, as it does where the server is farther."""
-    monkeypatch.setattr("sqla_seqreserve._drivers.psycopg2._Psycopg2.gathers_from", 0.0)
-
-
-class Strange:
-    """What no driver takes for a value."""
-
-    def __repr__(self) -> str:
-        return "strange"
-
-
-def picture(items: list[Any]) -> list[Any]:
-    """What the objects hold, and what SQLAlchemy says that they are."""
-    found = []
-    for item in items:
-        state = inspect(item)
-        held = {
-            key: value
-            for key, value in state.dict.items()
-            if isinstance(value, int | str | None) and not key.startswith("_")
-        }
-        status = (state.transient, state.pending, state.persistent, state.deleted)
-        found.append((type(item).__name__, sorted(held.items()), status, state.modified))
-    return found
-
-
-def rows_of(side: Side) -> list[Any]:
-    """Every row of every table, as text."""
-    return [
-        side.rows(f"SELECT t::text FROM {table.name} t ORDER BY 1")
-        for table in Base.metadata.sorted_tables
-    ]
-
-
-Act = Callable[[Session], list[Any]]
-
-
-def compared(
-    urls: tuple[str, str], driver: str, act: Act, *, ddl: tuple[str, ...] = (), inserts: bool = True
-) -> Any:
-    """The statements as listeners hear of them, the refusal and its statement, the warnings, the
-    objects and the rows that the act leaves on both sides, the same.
-
-    :param inserts: the texts of INSERTs are the same, too.
-    """
-
-    def trial(side: Side) -> Any:
-        heard: list[Any] = []
-        engine: Any = getattr(side.engine, "sync_engine", side.engine)
-
-        def hear(when: str) -> None:
-            def listener(*arguments: Any) -> None:
-                _, _, statement, parameters, _, many = arguments
-                kinds = ("UPDATE", "DELETE", "INSERT") if inserts else ("UPDATE", "DELETE")
-                if driver in TOGETHER and statement.startswith(kinds):
-                    # Link rows come in the order of a set.
-                    rows = sorted(map(repr, parameters)) if many else repr(parameters)
-                    heard.append((when, statement, rows, many))
-
-            event.listen(engine, f"{when}_cursor_execute", listener)
-
-        def acting(session: Session) -> Any:
-            items: list[Any] = []
-            session.info["items"] = items
-            items += act(session)
-            hear("before")
-            hear("after")
-            outcome: Any = None
-            try:
-                session.flush()
-            except SQLAlchemyError as error:
-                outcome = (
-                    refusal(error),
-                    str(error).splitlines()[0],
-                    getattr(error, "statement", None),
-                    repr(getattr(error, "params", None)),
-                )
-            pictures = [picture(items)]
-            if outcome is None:
-                session.commit()
-            else:
-                session.rollback()
-            pictures.append(picture(items))
-            return outcome, pictures
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            outcome = side.run(acting)
-        said = [str(each.message) for each in caught]
-        names = ("outcome", "warnings", "heard", "rows")
-        return dict(zip(names, (outcome, said, heard, rows_of(side)), strict=True))
-
-    return both(urls, Base, trial, way=DEFAULT, driver=driver, ddl=ddl)
-
-
-def saved(session: Session, *items: Any) -> list[Any]:
-    session.add_all(items)
-    session.flush()
-    return list(items)
-
-
-def lose(session: Session, statement: str) -> None:
-    with session.no_autoflush:
-        session.execute(text(statement))
-
+pytestmark = pytest.mark.usefixtures("far")
 
 STAMP = (
     "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS "
@@ -200,47 +79,6 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
         return eager
 
     compared(twin_urls, driver, act, ddl=STAMP)
-
-
-@EVERY
-@pytest.mark.parametrize("deleted", [False, True])
-@pytest.mark.parametrize("cls", [Tag, Counted, Versioned])
-def test_a_stale_row(
-    twin_urls: tuple[str, str], driver: str, cls: type[Any], deleted: bool
-) -> None:
-    """Where a row is gone the flush fails, or warns, with plain's words, and listeners have heard
-    of no statement behind it.
-    """
-
-    def act(session: Session) -> list[Any]:
-        found = saved(session, *(cls(name=f"n{i}") for i in range(3)), Item(number=1))
-        saved(session, Animal(name="a"))
-        for one in found[:3]:
-            if deleted:
-                session.delete(one)
-            else:
-                one.name += "!"
-        found[3].number = 2
-        lose(session, f"DELETE FROM {cls.__tablename__} WHERE name = 'n1'")
-        return found
-
-    compared(twin_urls, driver, act)
-
-
-@EVERY
-def test_a_stale_link(twin_urls: tuple[str, str], driver: str) -> None:
-    """A link row that is gone fails the flush with plain's words."""
-
-    def act(session: Session) -> list[Any]:
-        tags = saved(session, Tag(), Tag())
-        items = saved(session, *(Item(number=i, tags=list(tags)) for i in range(3)))
-        for item in items:
-            item.tags.remove(tags[0])
-        items[0].number = 5
-        lose(session, f"DELETE FROM tagged WHERE item_id = {items[1].id}")
-        return items
-
-    compared(twin_urls, driver, act)
 
 
 @EVERY
@@ -343,38 +181,6 @@ def test_circles(twin_urls: tuple[str, str], driver: str) -> None:
         nodes[2].best = new = Node(name="new", parent=nodes[3])
         session.delete(nodes[1])
         return [*nodes, new]
-
-    compared(twin_urls, driver, act, inserts=False)
-
-
-@EVERY
-@pytest.mark.parametrize("which", ["unique", "check", "unknown", "foreign key"])
-def test_a_refused_statement(twin_urls: tuple[str, str], driver: str, which: str) -> None:
-    """Where the database, or the driver, refuses one of several statements the error is plain's for
-    it, and the objects are left as plain leaves them.
-    """
-
-    def act(session: Session) -> list[Any]:
-        owners = saved(session, Owner(name="a"), Owner(name="b"))
-        items = saved(session, *(Item(number=i, owner=owners[0]) for i in range(3)))
-        tag = saved(session, Tag(name="t"))[0]
-        saved(session, Item(number=5, tags=[tag]))
-        owners[0].name = "c"
-        items[0].number = 7
-        items[1].number = 8
-        items[2].name = "z"
-        tag.name = "changed"
-        if which == "unique":
-            owners[1].name, owners[0].name = "d", "d"
-        elif which == "check":
-            items[1].number = -1
-        elif which == "unknown":
-            items[2].name = Strange()  # type: ignore[assignment]
-        else:
-            session.delete(tag)
-        new = Counted(name="new")
-        session.add(new)
-        return [*owners, *items, tag, new]
 
     compared(twin_urls, driver, act, inserts=False)
 
