@@ -2,171 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import datetime as dt
 import logging
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
-from sqlalchemy import (
-    Column,
-    Engine,
-    ForeignKey,
-    Table,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-    text,
+from fixtures.change_reports import (
+    DRIVERS,
+    FEW,
+    LINKS,
+    MANY,
+    Animal,
+    Bird,
+    Counted,
+    Node,
+    change,
+    everything,
+    lines,
+    run,
+    saved,
 )
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from fixtures.change_reports import tables as tables
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, event, inspect
+from sqlalchemy.orm import Session
 
 from sqla_seqreserve import FlushReport, register
 from sqla_seqreserve._sqlalchemy.persistence import IN_ORDER
 from sqla_seqreserve.metrics import LibraryMetrics
 from sqla_seqreserve.testing import round_trips
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-LINKS = Table(
-    "links",
-    Base.metadata,
-    Column("left_id", ForeignKey("node.id"), primary_key=True),
-    Column("right_id", ForeignKey("node.id"), primary_key=True),
-)
-
-
-class Node(Base):
-    __tablename__ = "node"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(default=0)
-    name: Mapped[str | None]
-    others: Mapped[list[Node]] = relationship(
-        secondary=LINKS, primaryjoin=id == LINKS.c.left_id, secondaryjoin=id == LINKS.c.right_id
-    )
-
-
-class Animal(Base):
-    __tablename__ = "animal"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    name: Mapped[str] = mapped_column(default="")
-
-
-class Bird(Animal):
-    __tablename__ = "bird"
-    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
-    wings: Mapped[int] = mapped_column(default=2)
-
-
-class Counted(Base):
-    __tablename__ = "counted"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(default=0)
-    version: Mapped[int] = mapped_column()
-    __mapper_args__: ClassVar[Any] = {"version_id_col": version}
-
-
-class Stamped(Base):
-    """The database's value comes back with each UPDATE."""
-
-    __tablename__ = "stamped"
-    __mapper_args__: ClassVar[Any] = {"eager_defaults": True}
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int] = mapped_column(default=0)
-    at: Mapped[dt.datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
-
-
-DRIVERS = pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
-FEW, MANY = 3, 400
-ASKED = "few rows: fewer than copy_min_rows"
-
-Line = tuple[str, str, int, str, str | None]
-Act = Callable[[Session], Any]
-
-
-@pytest.fixture
-def tables(engine: Engine) -> Engine:
-    Base.metadata.create_all(engine)
-    return engine
-
-
-def run(url: Any, driver: str, act: Act, **settings: Any) -> list[FlushReport]:
-    """The reports of what is done in a session on a driver."""
-    url = url.set(drivername=f"postgresql+{driver}")
-    reports: list[FlushReport] = []
-
-    async def run_async() -> None:
-        engine = create_async_engine(url)
-        async with AsyncSession(engine) as session:
-            register(session, **settings).on_flush(reports.append)
-            await session.run_sync(act)
-        await engine.dispose()
-
-    if driver == "asyncpg":
-        asyncio.run(run_async())
-        return reports
-    engine = create_engine(url)
-    with Session(engine) as session:
-        register(session, **settings).on_flush(reports.append)
-        act(session)
-    engine.dispose()
-    return reports
-
-
-def lines(report: FlushReport) -> set[Line]:
-    """What the entries say, time and reserved ids aside; each class once a kind, writer, reason."""
-    found = [(e.name, e.kind, e.rows, e.writer, e.reason) for e in report.entries]
-    assert len(set(found)) == len(found)
-    for entry in report.entries:
-        assert entry.seconds > 0
-        assert entry.kind == "insert" or entry.reserved == 0
-    return set(found)
-
-
-def saved(session: Session, model: type[Any], count: int) -> list[Any]:
-    """New objects, saved and loaded again; those of ``Node`` with their links."""
-    made = [model() for _ in range(count)]
-    session.add_all(made)
-    session.commit()
-    keys = [item.id for item in made]
-    found = list(session.scalars(select(model).where(model.id.in_(keys)).order_by(model.id)))
-    for item in found if model is Node else ():
-        assert item.others == []
-    return found
-
-
-def everything(count: int) -> Act:
-    """Change, link, unlink and delete so many objects, a flush each."""
-
-    def act(session: Session) -> None:
-        nodes = saved(session, Node, count)
-        for node in nodes:
-            node.number += 1
-        session.flush()
-        with session.no_autoflush:
-            for number, node in enumerate(nodes):
-                node.others.append(nodes[number - 1])
-            session.flush()
-            for node in nodes:
-                node.others.clear()
-            session.flush()
-            for node in nodes:
-                session.delete(node)
-            session.flush()
-
-    return act
 
 
 @DRIVERS
@@ -181,17 +46,6 @@ def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str)
     assert lines(deleted) == {("Node", "delete", MANY, "copy", None)}
     assert linked.entries[0].model is LINKS
     assert updated.entries[0].model is Node
-
-
-@DRIVERS
-@pytest.mark.parametrize("count", [1, FEW])
-def test_few_rows_say_so(tables: Engine, driver: str, count: int) -> None:
-    """What is few is no fallback: the writer is "insert", as of few new objects."""
-    asked = run(tables.url, driver, everything(count), copy_min_rows=10)[1:]
-    kinds = ["update", "link", "unlink", "delete"]
-    for report, kind in zip(asked, kinds, strict=True):
-        name = "links" if kind.endswith("link") else "Node"
-        assert lines(report) == {(name, kind, count, "insert", ASKED)}
 
 
 @DRIVERS
@@ -249,80 +103,11 @@ def test_one_flush_reports_all_kinds(tables: Engine, driver: str) -> None:
     assert report.rows == 2 + 2 * MANY + 1
 
 
-def change(session: Session, model: type[Any], rows: int = 20) -> None:
-    for item in saved(session, model, rows):
-        item.number += 1
-    session.flush()
-
-
 @DRIVERS
 def test_versions_compared_together(tables: Engine, driver: str) -> None:
     """Changed objects that count their versions are one entry, though SQLAlchemy sends each."""
     report = run(tables.url, driver, lambda session: change(session, Counted), copy_min_rows=1)[-1]
     assert lines(report) == {("Counted", "update", 20, "copy", None)}
-
-
-@DRIVERS
-def test_a_reason_why_rows_go_one_by_one(tables: Engine, driver: str) -> None:
-    """Where SQLAlchemy sends a statement a row, the report says why, as a fallback."""
-    act = partial(change, model=Stamped, rows=101)
-    report = run(tables.url, driver, act, copy_min_rows=1)[-1]
-    reason = "values of the database come back with each row"
-    assert lines(report) == {("Stamped", "update", 101, "orm", reason)}
-
-    def expressions(session: Session) -> None:
-        for node in saved(session, Node, 20):
-            node.number = Node.number + 1
-        session.flush()
-
-    report = run(tables.url, driver, expressions, copy_min_rows=1)[-1]
-    assert lines(report) == {("Node", "update", 20, "orm", "an SQL expression is set")}
-
-    def mixed(session: Session) -> None:
-        for number, node in enumerate(saved(session, Node, 20)):
-            if number % 2:
-                node.name = "changed"
-            else:
-                node.number += 1
-        session.flush()
-
-    report = run(tables.url, driver, mixed, copy_min_rows=1)[-1]
-    assert lines(report) == {("Node", "update", 20, "insert", "few rows of their kind")}
-
-
-def test_values_come_back_in_a_message(tables: Engine) -> None:
-    """Up to 100 objects whose values come back are one round trip on psycopg."""
-    report = run(tables.url, "psycopg", partial(change, model=Stamped, rows=100))[-1]
-    assert lines(report) == {("Stamped", "update", 100, "insert", "few rows of their kind")}
-    assert report.messages == 1
-
-
-@DRIVERS
-def test_a_reason_of_the_table(tables: Engine, driver: str) -> None:
-    """What write_many() says of a table stands in the report, in its words."""
-    with tables.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS"
-                " 'BEGIN RETURN NULL; END'"
-            )
-        )
-        connection.execute(text("CREATE TRIGGER t AFTER UPDATE ON node EXECUTE FUNCTION nothing()"))
-    report = run(tables.url, driver, lambda session: change(session, Node), copy_min_rows=1)[-1]
-    [(*_, writer, reason)] = lines(report)
-    assert writer == "orm"
-    assert reason is not None
-    assert reason.endswith("node has a rule or a trigger on UPDATE")
-
-
-@DRIVERS
-@pytest.mark.parametrize("mode", ["reserve", "off"])
-def test_the_mode_is_a_reason(tables: Engine, driver: str, mode: str) -> None:
-    """A registration that may write nothing itself still reports, and says so."""
-    reports = run(tables.url, driver, everything(FEW), mode=mode)[1:]
-    assert [(line[1], line[2:]) for report in reports for line in lines(report)] == [
-        (kind, (FEW, "orm", f"mode is {mode}")) for kind in ("update", "link", "unlink", "delete")
-    ]
 
 
 def test_a_flush_that_writes_nothing_is_not_reported(tables: Engine) -> None:
