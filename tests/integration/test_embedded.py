@@ -1,260 +1,29 @@
-"""The embedded server: who may reach it, who shares it, and that it ends with its owners."""
+"""The embedded server: who may reach it, which programs it runs, and what it refuses."""
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
-import signal
 import site
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fixtures.patience import wait_until
-from sqlalchemy import create_engine, make_url, text
+from fixtures.embedded_owners import CHECKOUT, IS_ROOT, OWNER, StartOwner, processes_of, scalar
+from fixtures.embedded_owners import data_dir as data_dir
+from fixtures.embedded_owners import own_server as own_server
+from fixtures.embedded_owners import start_owner as start_owner
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
-import sqla_seqreserve
 from sqla_seqreserve.embedded import URL_VARIABLE, embedded_postgres
 from sqla_seqreserve.errors import EmbeddedServerError
 
-CHECKOUT = Path(sqla_seqreserve.__file__).parent.parent
-IS_ROOT = os.geteuid() == 0
-
-# Runs a server in the folder of its first argument ("" for a throw-away one) until its input ends.
-OWNER = """
-import json, os, sys
-from pathlib import Path
-from sqla_seqreserve.embedded import embedded_postgres
-
-folder = Path(sys.argv[1]) if sys.argv[1] else None
-worker = None
-with embedded_postgres(folder, fsync=False) as server:
-    if "fork" in sys.argv[2:]:
-        worker = os.fork()
-        if not worker:
-            os.close(1)
-            os.read(0, 1)
-            os._exit(0)
-    told = {"url": server.url, "dir": str(server.data_dir), "worker": worker}
-    print(json.dumps(told), flush=True)
-    sys.stdin.readline()
-"""
-
-StartOwner = Callable[..., tuple[subprocess.Popen[str], dict[str, Any]]]
-
-
-@pytest.fixture(autouse=True)
-def _own_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests are about servers of our own, also when the rest of the suite is given one."""
-    monkeypatch.delenv(URL_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A folder for a persistent server, which an unprivileged account can reach too."""
-    folder = Path(tempfile.mkdtemp(prefix="seqreserve-test-")).resolve()
-    folder.chmod(0o711)
-    yield folder
-    wait_until(lambda: not processes_of(folder), "the end of its processes")
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def start_owner(data_dir: Path) -> Iterator[StartOwner]:
-    """A function that starts a process which runs an embedded server, and tells what it printed."""
-    started = []
-
-    def start(
-        folder: Path | None = None,
-        *arguments: str,
-        user: str | None = None,
-        python: tuple[str, ...] = (),
-        env: Mapping[str, str] | None = None,
-    ) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-        options: dict[str, Any] = {}
-        if user is not None:
-            entry = pwd.getpwnam(user)
-            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        process = subprocess.Popen(
-            [sys.executable, *python, "-c", OWNER, str(folder or ""), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **(env or {})},
-            **options,
-        )
-        started.append(process)
-        assert process.stdout is not None
-        return process, json.loads(process.stdout.readline())
-
-    yield start
-    for process in started:
-        process.communicate()
-
-
-def processes_of(folder: str | Path) -> dict[int, str]:
-    """The running processes whose command line names the folder."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(folder) in command and int(path.parent.name) != os.getpid():
-            found[int(path.parent.name)] = command
-    return found
-
-
-def scalar(url: str, sql: str) -> Any:
-    """The one value of a query on a connection of its own, committed."""
-    with create_engine(url, poolclass=NullPool).begin() as connection:
-        result = connection.execute(text(sql))
-        return result.scalar() if result.returns_rows else None
-
-
-def reachable_by_nobody(path: Path) -> bool:
-    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
-
-
-users = pytest.mark.parametrize(
-    "user",
-    [
-        pytest.param(None, id="this-user"),
-        pytest.param(
-            "nobody",
-            marks=pytest.mark.skipif(
-                not IS_ROOT
-                or not reachable_by_nobody(Path(sys.executable))
-                or not reachable_by_nobody(CHECKOUT / "sqla_seqreserve"),
-                reason="needs root, and an interpreter and a checkout that nobody can enter",
-            ),
-        ),
-    ],
-)
-
-
-def test_a_throw_away_server_leaves_nothing() -> None:
-    """After the block neither a process nor a file of a throw-away server is left."""
-    with embedded_postgres(fsync=False) as server:
-        folder = server.data_dir
-        assert folder is not None
-        assert scalar(server.url, "SELECT 1") == 1
-        assert processes_of(folder)
-    assert not folder.exists()
-    assert not processes_of(folder)
-
-
-@users
-def test_the_server_ends_when_its_owner_is_killed(
-    start_owner: StartOwner, user: str | None
-) -> None:
-    """SIGKILL of the owner stops a throw-away server and removes its folder."""
-    process, told = start_owner(user=user)
-    assert processes_of(told["dir"])
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    wait_until(lambda: not processes_of(told["dir"]), "the end of its processes")
-    wait_until(lambda: not Path(told["dir"]).exists(), "the end of its folder")
-
-
-def test_an_orphaned_worker_does_not_keep_the_server(start_owner: StartOwner) -> None:
-    """A forked child that outlives its killed parent is no owner."""
-    process, told = start_owner(None, "fork")
-    process.kill()
-    process.wait()
-    os.kill(told["worker"], 0)
-    wait_until(lambda: not processes_of(told["dir"]), "the end of its processes")
-    wait_until(lambda: not Path(told["dir"]).exists(), "the end of its folder")
-
-
-def test_a_forked_child_does_not_stop_the_server() -> None:
-    """A child that leaves the block of its parent leaves the server running."""
-    with embedded_postgres(fsync=False) as server:
-        child = os.fork()
-        if not child:
-            server.stop()
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        assert scalar(server.url, "SELECT 1") == 1
-
-
-@users
-def test_a_second_process_shares_the_server(
-    start_owner: StartOwner, data_dir: Path, user: str | None
-) -> None:
-    """Processes that name the same folder get one server, which the last of them stops."""
-    if user is not None:
-        shutil.chown(data_dir, user)
-    _, first = start_owner(data_dir, user=user)
-    with embedded_postgres(data_dir) as server:
-        assert server.url == first["url"]
-        pid = (data_dir / "pgdata" / "postmaster.pid").read_text().split()[0]
-        assert int(pid) in processes_of(data_dir)
-    process, third = start_owner(data_dir, user=user)
-    assert third["url"] == first["url"]
-    process.communicate()
-    assert scalar(first["url"], "SELECT 1") == 1
-    assert (data_dir / "pgdata" / "postmaster.pid").read_text().split()[0] == pid
-
-
-def test_the_server_outlives_a_killed_owner_if_others_use_it(
-    start_owner: StartOwner, data_dir: Path
-) -> None:
-    """SIGKILL of the process that started a shared server leaves it to the others."""
-    first, told = start_owner(data_dir)
-    second, _ = start_owner(data_dir)
-    first.kill()
-    first.wait()
-    assert scalar(told["url"], "SELECT 1") == 1
-    second.kill()
-    second.wait()
-    wait_until(lambda: not processes_of(data_dir / "pgdata"), "the end of its processes")
-
-
-def test_one_process_may_use_a_folder_twice(data_dir: Path) -> None:
-    """Two blocks of one process share the server; leaving one does not stop it."""
-    with embedded_postgres(data_dir, fsync=False) as server:
-        with embedded_postgres(data_dir) as again:
-            assert again.url == server.url
-        assert scalar(server.url, "SELECT 1") == 1
-    assert not processes_of(data_dir)
-
-
-def test_a_persistent_folder_keeps_its_data(data_dir: Path) -> None:
-    """What was committed in one block is there in the next."""
-    with embedded_postgres(data_dir) as server:
-        assert scalar(server.url, "SHOW fsync") == "on"
-        scalar(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    assert not processes_of(data_dir)
-    with embedded_postgres(data_dir) as server:
-        assert scalar(server.url, "SELECT answer FROM kept") == 42
-
-
-def test_the_next_owner_survives_a_killed_keeper(start_owner: StartOwner, data_dir: Path) -> None:
-    """If the keeper was killed, the next owner's takes the running server over and ends it."""
-    first, told = start_owner(data_dir)
-    keepers = [pid for pid, command in processes_of(data_dir).items() if "_keeper" in command]
-    assert len(keepers) == 1
-    os.kill(keepers[0], signal.SIGKILL)
-    wait_until(lambda: keepers[0] not in processes_of(data_dir), "the end of the keeper")
-    second, told_again = start_owner(data_dir)
-    assert told_again["url"] == told["url"]
-    assert scalar(told["url"], "SELECT 1") == 1
-    for owner in (first, second):
-        owner.kill()
-        owner.wait()
-    wait_until(lambda: not processes_of(data_dir / "pgdata"), "the end of its processes")
+pytestmark = pytest.mark.usefixtures("own_server")
 
 
 def test_the_server_is_private() -> None:
