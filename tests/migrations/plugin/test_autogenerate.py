@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic.runtime import plugins
-from alembic.util import CommandError
-from sqlalchemy.ext.asyncio import create_async_engine
+from fixtures.numbered import numbered
 
 import sqla_seqreserve.alembic_plugin
 
@@ -16,23 +15,6 @@ import sqla_seqreserve.alembic_plugin
 def lines(source: str) -> list[str]:
     """The calls of a rendered body, one a line."""
     return [line for line in source.replace("\n    ", " ").splitlines() if line[:3] == "op."]
-
-
-def numbered(
-    *, on_server: bool = True, on_client: bool = True, schema: str | None = None, **options: Any
-) -> sa.MetaData:
-    """A table ``t`` whose key draws from the sequence ``numbers``."""
-    metadata = sa.MetaData()
-    numbers = sa.Sequence("numbers", schema=schema, **options)
-    key = sa.Column(
-        "id",
-        sa.BigInteger,
-        *([numbers] if on_client else []),
-        primary_key=True,
-        server_default=numbers.next_value() if on_server else None,
-    )
-    sa.Table("t", metadata, key, schema=schema)
-    return metadata
 
 
 def plain(**options: Any) -> sa.MetaData:
@@ -312,152 +294,3 @@ def test_a_plugin_under_two_names_speaks_once(migrator) -> None:
     finally:
         plugins._all_plugins["alembic.autogenerate.twice"].remove()
     assert len(lines(up)) == 3
-
-
-def test_check_and_the_written_migration(project, engine) -> None:
-    """The file that autogenerate writes runs, also as a script, and `alembic check` agrees."""
-    alembic = project(version_table="own_version")
-    metadata = numbered()
-    with pytest.raises(CommandError, match="New upgrade operations detected"):
-        alembic.check(metadata)
-    source = alembic.generate(metadata)
-    assert "import sqla_seqreserve.alembic_plugin  # noqa: F401" in source
-    script = alembic.upgrade(sql=True)
-    assert "CREATE SEQUENCE numbers;" in script
-    assert "IS 'sqla_seqreserve: made by the migrations of own_version';" in script
-    alembic.upgrade()
-    alembic.check(metadata)
-    alembic.generate(sa.MetaData())
-    alembic.upgrade()
-    alembic.check(sa.MetaData())
-    alembic.downgrade()
-    assert sa.inspect(engine).get_sequence_names() == ["numbers"]
-
-
-def test_several_metadata(project) -> None:
-    """A list of MetaData is one declaration."""
-    second = sa.MetaData()
-    sa.Sequence("apart", metadata=second)
-    alembic = project()
-    assert "op.create_sequence('apart')" in alembic.generate([numbered(), second])
-    alembic.upgrade()
-    alembic.check([numbered(), second])
-
-
-MULTI_ENV = """
-import sqla_seqreserve.alembic_plugin
-from alembic import context
-
-config = context.config
-for name, (engine, metadata) in config.attributes["databases"].items():
-    with engine.connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=metadata,
-            upgrade_token=f"{name}_upgrades",
-            downgrade_token=f"{name}_downgrades",
-        )
-        with context.begin_transaction():
-            context.run_migrations(engine_name=name)
-"""
-
-MULTI_MAKO = """from alembic import op
-import sqlalchemy as sa
-${imports if imports else ""}
-
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
-
-
-def upgrade(engine_name):
-    globals()[f"upgrade_{engine_name}"]()
-
-
-def downgrade(engine_name):
-    globals()[f"downgrade_{engine_name}"]()
-
-
-def upgrade_one():
-    ${context.get("one_upgrades", "pass")}
-
-
-def downgrade_one():
-    ${context.get("one_downgrades", "pass")}
-
-
-def upgrade_two():
-    ${context.get("two_upgrades", "pass")}
-
-
-def downgrade_two():
-    ${context.get("two_downgrades", "pass")}
-"""
-
-
-def test_several_databases(project, engine) -> None:
-    """Each database of a multi-database environment is compared with its own metadata."""
-    alembic = project()
-    (alembic.folder / "env.py").write_text(MULTI_ENV)
-    (alembic.folder / "script.py.mako").write_text(MULTI_MAKO)
-    second = sa.MetaData()
-    sa.Sequence("apart", metadata=second)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        name = f"{engine.url.database}_two"
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        two = sa.create_engine(engine.url.set(database=name))
-        try:
-            databases = {"one": (engine, numbered()), "two": (two, second)}
-            alembic.config.attributes["databases"] = databases
-            alembic.generate(sa.MetaData())
-            alembic.upgrade()
-            alembic.check(sa.MetaData())
-            assert sa.inspect(engine).get_sequence_names() == ["numbers"]
-            assert sa.inspect(two).get_sequence_names() == ["apart"]
-            alembic.downgrade()
-            assert sa.inspect(two).get_sequence_names() == []
-        finally:
-            two.dispose()
-            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-ASYNC_ENV = """
-import asyncio
-import sqla_seqreserve.alembic_plugin
-from alembic import context
-
-config = context.config
-
-
-def run(connection):
-    context.configure(connection=connection, target_metadata=config.attributes["metadata"])
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-async def main():
-    engine = config.attributes["create"]()
-    async with engine.connect() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
-
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-def test_async_environment(project, engine, driver) -> None:
-    """An async env.py, on psycopg and on asyncpg, compares and migrates as a sync one does."""
-    if driver == "asyncpg":
-        pytest.importorskip("asyncpg")
-    alembic = project()
-    (alembic.folder / "env.py").write_text(ASYNC_ENV)
-    url = engine.url.set(drivername=f"postgresql+{driver}")
-    alembic.config.attributes["create"] = lambda: create_async_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE t (id bigserial PRIMARY KEY)"))
-    alembic.generate(numbered(minvalue=1))
-    alembic.upgrade()
-    alembic.check(numbered(minvalue=1))
-    alembic.downgrade()
-    assert sa.inspect(engine).get_sequence_names() == ["t_id_seq"]
