@@ -126,9 +126,15 @@ async def bulk_insert(
     """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may be an asynchronous iterable too, which
     counts as a stream.
     """
-    options = {"progress": progress, "chunk_rows": chunk_rows, "returning": returning}
-    found: ReservedIds | list[_T] | int
-    found = await _run(bulk.bulk_insert, session, model, rows, **options)
+    require_async("bulk_insert", session)
+    found: ReservedIds | list[_T] | int = await session.run_sync(
+        bulk.bulk_insert,
+        model,
+        _synchronous(rows),
+        progress=progress,
+        chunk_rows=chunk_rows,
+        returning=returning,
+    )
     return found
 
 
@@ -165,11 +171,11 @@ async def bulk_upsert(
     chunk_rows: int | None = None,
 ) -> UpsertResult[_T]:
     """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may be an asynchronous iterable too."""
-    found: UpsertResult[_T] = await _run(
+    require_async("bulk_upsert", session)
+    return await session.run_sync(
         bulk.bulk_upsert,
-        session,
         model,
-        rows,
+        _synchronous(rows),
         conflict=conflict,
         update=update,
         where=where,
@@ -177,7 +183,6 @@ async def bulk_upsert(
         progress=progress,
         chunk_rows=chunk_rows,
     )
-    return found
 
 
 async def bulk_update(
@@ -193,11 +198,11 @@ async def bulk_update(
     chunk_rows: int | None = None,
 ) -> UpdateResult[_T]:
     """See :func:`sqla_seqreserve.bulk_update`; ``rows`` may be an asynchronous iterable too."""
-    found: UpdateResult[_T] = await _run(
+    require_async("bulk_update", session)
+    return await session.run_sync(
         bulk.bulk_update,
-        session,
         model,
-        rows,
+        _synchronous(rows),
         key=key,
         columns=columns,
         where=where,
@@ -205,7 +210,6 @@ async def bulk_update(
         progress=progress,
         chunk_rows=chunk_rows,
     )
-    return found
 
 
 async def bulk_delete(
@@ -217,9 +221,10 @@ async def bulk_delete(
     chunk_rows: int | None = None,
 ) -> int:
     """See :func:`sqla_seqreserve.bulk_delete`; ``keys`` may be an asynchronous iterable too."""
-    options = {"progress": progress, "chunk_rows": chunk_rows}
-    found: int = await _run(bulk.bulk_delete, session, model, keys, **options)
-    return found
+    require_async("bulk_delete", session)
+    return await session.run_sync(
+        bulk.bulk_delete, model, _synchronous(keys), progress=progress, chunk_rows=chunk_rows
+    )
 
 
 async def bulk_sync(
@@ -235,11 +240,11 @@ async def bulk_sync(
     chunk_rows: int | None = None,
 ) -> SyncResult:
     """See :func:`sqla_seqreserve.bulk_sync`; ``rows`` may be an asynchronous iterable too."""
-    found: SyncResult = await _run(
+    require_async("bulk_sync", session)
+    return await session.run_sync(
         bulk.bulk_sync,
-        session,
         model,
-        rows,
+        _synchronous(rows),
         key=key,
         scope=scope,
         update=update,
@@ -247,26 +252,6 @@ async def bulk_sync(
         progress=progress,
         chunk_rows=chunk_rows,
     )
-    return found
-
-
-async def _run(
-    function: Callable[..., Any], session: AsyncSession, model: type[Any], rows: Any, **options: Any
-) -> Any:
-    """A bulk function on the session; its rows may be an asynchronous iterable."""
-    require_async(function.__name__, session)
-    given = _awaited(rows) if isinstance(rows, AsyncIterable) else rows
-    return await session.run_sync(function, model, given, **options)
-
-
-def _awaited(rows: AsyncIterable[Any]) -> Iterator[Any]:
-    """The rows of an asynchronous iterable, for the code that SQLAlchemy runs in a greenlet."""
-    iterator = aiter(rows)
-    while True:
-        try:
-            yield await_only(anext(iterator))
-        except StopAsyncIteration:
-            return
 
 
 async def check_sequences(
@@ -304,3 +289,17 @@ async def repair_sequences(
         schemas=schemas,
         allow_exhaustion=allow_exhaustion,
     )
+
+
+def _synchronous(rows: Any) -> Any:
+    """The rows, for the code that SQLAlchemy runs in a greenlet."""
+    return _awaited(rows) if isinstance(rows, AsyncIterable) else rows
+
+
+def _awaited(rows: AsyncIterable[Any]) -> Iterator[Any]:
+    iterator = aiter(rows)
+    while True:
+        try:
+            yield await_only(anext(iterator))
+        except StopAsyncIteration:
+            return

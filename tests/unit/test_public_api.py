@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import sqla_seqreserve
+from sqla_seqreserve import Registration, aio
 
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 
@@ -101,6 +103,18 @@ def test_the_public_api_is_what_the_snapshot_says(module: str) -> None:
 def owner_of(line: str) -> str:
     """Return the module that a line of the snapshot speaks of: the longest that it begins with."""
     return max((m for m in MODULES if line.startswith(f"{m}.")), key=len)
+
+
+@pytest.mark.parametrize("name", [name for name in aio.__all__ if name.islower()])
+def test_what_is_awaited_takes_what_its_twin_takes(name: str) -> None:
+    """A function of aio has the parameters of its twin, in their order and with their defaults."""
+    if name == "explain":
+        twin = partial(Registration.explain, "the registration")
+        awaited = partial(aio.explain, "the registration")
+    else:
+        twin, awaited = getattr(sqla_seqreserve, name), getattr(aio, name)
+
+    assert parameters(awaited) == parameters(twin)
 
 
 def test_the_version_is_one() -> None:
