@@ -42,6 +42,10 @@ class Database:
     """Tables that a flush of one object has written to, and that were not looked at
     (``_flush.committing``).
     """
+    uncounted: set[str] = field(default_factory=set)
+    """Tables, by their names as SQL, of which the server does not say how many rows an UPDATE or
+    DELETE among others matches (``_writers.committing``).
+    """
     rows_passed: dict[str, int] = field(default_factory=dict)
     """By the same names: how many rows were written without COPY since the facts were doubted."""
     sequences: dict[str, SequenceFacts] = field(default_factory=dict)

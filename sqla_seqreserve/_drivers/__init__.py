@@ -26,7 +26,7 @@ from .driver import (
     Row,
     TransactionStatus,
 )
-from .locking import LockRefusedError, OutdatedError
+from .locking import LockRefusedError, MiscountedError, OutdatedError
 
 __all__ = [
     "CommitAlong",
@@ -38,6 +38,7 @@ __all__ = [
     "LockRefusedError",
     "LostCommitError",
     "MessageError",
+    "MiscountedError",
     "OutdatedError",
     "Returned",
     "Row",

@@ -1,5 +1,6 @@
 """UPDATEs and DELETEs of which the server itself compares that each matches one row: for a driver
-that hands on the count of a message's last statement alone.
+that hands on the count of a message's last statement alone, and where the COMMIT follows in the
+same message.
 
 A statement that matches another number of rows fails, and with it all that is behind it. A
 savepoint undoes the message then, and its statements are sent one by one, so that what is counted
@@ -33,10 +34,19 @@ COUNTED: Final = (
 """What is before and behind a statement of one row."""
 
 
-def end_counting(tables: Iterable[str]) -> str:
+MISCOUNTED: Final = frozenset({"22012", "0A000"})
+"""SQLSTATEs of a statement that matches another number of rows, or whose table has rules."""
+
+
+def without_rules(tables: Iterable[str]) -> str:
     """What is behind the statements of these tables, whose locks they hold by then."""
     names = ", ".join(f"to_regclass({literal(name)})" for name in sorted(tables))
     return (
         "SELECT 1 / (count(*) = 0)::int FROM pg_catalog.pg_class "  # noqa: S608  # literals
-        f"WHERE relhasrules AND oid IN ({names});RELEASE SAVEPOINT {_SAVEPOINT}"
+        f"WHERE relhasrules AND oid IN ({names})"
     )
+
+
+def end_counting(tables: Iterable[str]) -> str:
+    """The same with the end of the savepoint."""
+    return f"{without_rules(tables)};RELEASE SAVEPOINT {_SAVEPOINT}"

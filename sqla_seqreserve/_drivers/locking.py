@@ -34,6 +34,12 @@ class OutdatedError(Exception):
     """
 
 
+class MiscountedError(OutdatedError):
+    """An UPDATE or DELETE of a message matched another number of rows than it was to match, or its
+    table has rules; nothing was done, either.
+    """
+
+
 def guarded(lock: str) -> tuple[str, str, str]:
     """The statements of a lock with its savepoint."""
     return f"SAVEPOINT {_SAVEPOINT}", lock, f"RELEASE SAVEPOINT {_SAVEPOINT}"

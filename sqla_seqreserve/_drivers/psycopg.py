@@ -14,6 +14,7 @@ from sqlalchemy import Dialect
 from .._reasons import Reason
 from .._routes import Work
 from .._sqlalchemy.engine import await_driver, driver_cursor
+from .counting import UNDO_COUNTING
 from .driver import (
     CommitAlong,
     Comparison,
@@ -146,18 +147,20 @@ class _Psycopg(Wrappable):
         try:
             return self._wait(driver, send_message(driver, inserts, first, commits=commits))  # type: ignore[no-any-return]  # as above
         except OutdatedError:
-            self._undo(driver, opens=opens)
+            is_counted = commits and any(insert.counts for insert in inserts)
+            self._undo(driver, opens=opens, statements=UNDO_COUNTING if is_counted else UNDO)
             raise
 
-    def _undo(self, driver: Any, *, opens: bool) -> None:
+    def _undo(self, driver: Any, *, opens: bool, statements: Sequence[str] = UNDO) -> None:
         """Leave the transaction as it was before a message that was refused.
 
         :param opens: there was none.
+        :param statements: what undoes it, if there was.
         """
         if opens:
             self._done(driver.rollback())
         else:
-            self._wait(driver, simple_query(driver, ";".join(UNDO)))
+            self._wait(driver, simple_query(driver, ";".join(statements)))
 
     _own: Callable[[Any], Any]
     """The driver's connection below the pool's, also of one that was detached from the pool."""

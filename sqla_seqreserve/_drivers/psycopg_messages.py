@@ -16,6 +16,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 
+from .counting import BEGIN_COUNTING, COUNTED, MISCOUNTED, without_rules
 from .driver import (
     CommitRefusedError,
     Comparison,
@@ -25,7 +26,14 @@ from .driver import (
     Returned,
     Row,
 )
-from .locking import LOCK_REFUSED, OUTDATED, LockRefusedError, OutdatedError, guarded
+from .locking import (
+    LOCK_REFUSED,
+    OUTDATED,
+    LockRefusedError,
+    MiscountedError,
+    OutdatedError,
+    guarded,
+)
 from .psycopg_along import fail_commit
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered, query_prepared
 
@@ -120,7 +128,8 @@ def simple_query(
 
 
 _FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
-_COMMIT: Final = (-2, 0)  # and of what goes behind them
+_RULES: Final = (-2, 0)  # of what is asked once they are executed
+_COMMIT: Final = (-3, 0)  # and of what goes behind them
 
 
 def send_message(
@@ -128,6 +137,8 @@ def send_message(
 ) -> Generator[Any, Any, list[Returned]]:
     """Send every INSERT, the BEGIN before them if there is none, the COMMIT behind them if it is to
     travel along, and one sync; then read what came back.
+
+    Where the COMMIT travels along, the server compares how many rows UPDATEs and DELETEs match.
 
     :raises CommitRefusedError: the server refused the COMMIT alone, and the connection's next
         ``commit()`` raises that.
@@ -139,6 +150,10 @@ def send_message(
     opens = is_idle(driver)
     if opens:
         commands.append((pgconn.send_query_params, begin_of(driver).encode(), None))
+        places.append(None)
+    counted = {insert.counts for insert in inserts} - {""} if commits else set[str]()
+    if counted and not opens:
+        commands.append((pgconn.send_query_params, BEGIN_COUNTING.encode(), None))
         places.append(None)
     often = Counter[str]()
     for insert in inserts:
@@ -153,7 +168,11 @@ def send_message(
     # what stands before it is sent, as by itself.
     refused: tuple[int, int, Exception] | None = None
     for position, insert in enumerate(inserts):
-        text, names = numbered(insert.statement, encoding)
+        statement = insert.statement
+        if counted and insert.counts:
+            before, behind = COUNTED
+            statement = before + statement + behind
+        text, names = numbered(statement, encoding)
         formats = [PyFormat.AUTO] * len(names)
         many = often[insert.statement] > 1
         for row, parameters in enumerate(insert.parameters):
@@ -170,7 +189,14 @@ def send_message(
             break
     if refused is not None and refused[:2] == (0, 0):
         raise MessageError(0, 0) from refused[2]
+    if refused is not None and counted:
+        # Nothing was sent yet.
+        return (yield from send_message(driver, inserts, first, commits=False))
     commits = commits and refused is None
+    if counted:
+        rules = without_rules(counted).encode(encoding)
+        commands.append((pgconn.send_query_params, rules, None))
+        places.append(_RULES)
     if commits:
         commands.append((pgconn.send_query_params, b"COMMIT", None))
         places.append(_COMMIT)
@@ -193,8 +219,10 @@ def send_message(
         yield from generators.send(pgconn)
         for place in places:
             for result in (yield from generators.fetch_many(pgconn)):
-                if result.status == ExecStatus.TUPLES_OK and place is not _FIRST:
-                    assert place is not None
+                if result.status == ExecStatus.TUPLES_OK and place and place[0] >= 0:
+                    if counted and inserts[place[0]].counts:
+                        back[place[0]].count += 1
+                        continue
                     loading.set_pgresult(result)
                     found = back[place[0]]
                     if not found.oids:
@@ -231,5 +259,7 @@ def send_message(
         place, refusal = failure
         if place is _FIRST and refusal.sqlstate in OUTDATED:
             raise OutdatedError from refusal
+        if counted and refusal.sqlstate in MISCOUNTED:
+            raise MiscountedError from refusal
         raise MessageError(*(place if place and place is not _FIRST else (0, 0)), back) from refusal
     return back

@@ -18,8 +18,6 @@ from .._drivers import (
     Driver,
     TransactionStatus,
     driver_on,
-    drop_snapshot,
-    transaction_status,
 )
 from .._ids import catalogue
 from .._ids.fetch import comparison_of_table
@@ -38,7 +36,7 @@ from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.pages import are_all_rows
 from .._sqlalchemy.unit_of_work import State
-from .._writers.committing import UNKNOWN, can_compare, compared_by
+from .._writers.committing import UNKNOWN, can_compare, compared_by, look_at
 from .settings import Settings
 
 
@@ -140,22 +138,9 @@ class OnlyInsert:
             return None
         found = cls(uow, connection, table, len(states))
         is_known = found._name in database_of(connection.dialect).tables
-        return found if is_known or not lacks_key(mapper, states) or found._look() else None
-
-    def _look(self) -> bool:
-        """Look at the table: a key that comes back is compared. The first time that would cost more
-        than it spares.
-        """
-        database = database_of(self.connection.dialect)
-        if self._name not in database.met:
-            database.met.add(self._name)
-            return False
-        was_idle = transaction_status(self.connection) == "idle"
-        # Nobody is told: the statements of such a flush are those that SQLAlchemy would send.
-        catalogue.table_facts(self.connection, [self._name], unheard=True)
-        if was_idle:
-            drop_snapshot(self.connection)
-        return self._name in database.tables
+        # A key that comes back is compared.
+        may = is_known or not lacks_key(mapper, states) or look_at(connection, found._name)
+        return found if may else None
 
     def commit_with(
         self, context: Any, parameters: Any, status: TransactionStatus

@@ -134,25 +134,27 @@ def may_gather(
     """Whether the flush may be several statements, not all of them INSERTs (changed and deleted
     objects, link rows), and its driver sends several in one message; asked before it has its
     connection, as far as that is told at a glance. A flush of one object is one statement, and
-    SQLAlchemy's as ever.
+    SQLAlchemy's as ever, unless its COMMIT may travel along and the server is far.
 
     :param pending: the new objects that the flush inserts.
     """
     states = uow.states
     if len(states) == sum(map(len, pending.values())) or settings.mode != "bulk":
         return False
-    if len(states) == 1:
-        [state] = states
-        several = bool(uow.presort_actions) and _changes_links(state)
-    else:
-        several = any(state.key is not None and not listed for state, (_, listed) in states.items())
-    if not several or uow.session.twophase or is_sharded(uow.session):
+    is_one = len(states) == 1
+    if is_one and bool(uow.presort_actions) and _changes_links(*states):
+        is_one = False
+    elif not any(state.key is not None and not listed for state, (_, listed) in states.items()):
+        return False
+    if uow.session.twophase or is_sharded(uow.session):
         return False
     dialect = peek_dialect(uow)
     driver = driver_of(dialect) if dialect is not None else None
     if dialect is None or driver is None:
         return False
     distance = database_of(dialect).distance.rounded
+    if is_one:
+        return distance > _NEAR and expects_commit(uow, settings, driver)
     return distance >= driver.gathers_from and not (distance <= _NEAR and _is_of_one_kind(uow))
 
 

@@ -119,7 +119,12 @@ class DecidingUnitOfWork(UOWTransaction):
     seqreserve: FlushRun
 
     def execute(self) -> None:
-        if len(self.states) == 1 and not self.presort_actions and _is_changed(*self.states):
+        if (
+            len(self.states) == 1
+            and not self.presort_actions
+            and _is_changed(*self.states)
+            and not may_gather(self, self.settings, _NONE)
+        ):
             # The one statement of most flushes, of which nothing is to be asked.
             NOTHING_TO_INSERT.flush(self, _NONE, super().execute)
             return

@@ -3,8 +3,8 @@ make SQLAlchemy, or a listener, refuse what is committed by then.
 
 An INSERT whose keys are known brings nothing back. One that brings back a key is refused by
 SQLAlchemy where that does not come, which a trigger or a rule may cause: so what is known of its
-table is compared under the table's lock, in the same message. Rows of an UPDATE or DELETE are
-counted.
+table is compared under the table's lock, in the same message. The rows that an UPDATE or DELETE
+matches are counted by the server, before the COMMIT.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uuid
 
 from .. import _reasons as why
-from .._drivers import transaction_status
+from .._database import database_of
+from .._drivers import drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts
+from .._ids.catalogue import TableFacts, TableName
 from .._ids.server import server_of
 from .._reasons import Reason
 from .._sqlalchemy.committing import acts_after_insert
@@ -27,6 +28,9 @@ from .._sqlalchemy.mapping import result_processor
 
 if TYPE_CHECKING:
     from .letters import Letter
+
+_COUNTING: Final = 50.0
+"""Microseconds that it takes the server to count the rows of one more statement."""
 
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
@@ -53,9 +57,10 @@ def compared_for_commit(
     connection: Connection, letters: Sequence[Letter]
 ) -> Sequence[Numbered] | Reason:
     """What is to be compared before these statements, so that the COMMIT may go behind them; or why
-    it may not. No I/O happens.
+    it may not.
     """
-    if any(letter.is_counted for letter in letters):
+    counted = [letter for letter in letters if letter.is_counted]
+    if counted and not _may_be_counted(connection, counted):
         return why.COUNTED
     reason = refusal_between(connection, several=len(letters) > 1)
     if reason is not None:
@@ -68,6 +73,8 @@ def compared_for_commit(
         if not letter.statement.returning:
             continue
         name = catalogue.table_name(connection, table)
+        if name not in database_of(connection.dialect).tables:
+            look_at(connection, name)
         for facts in catalogue.cached_facts(connection, [name]):
             compared = compared_by(connection, letter.statement.returning, facts)
             if compared is None:
@@ -78,6 +85,42 @@ def compared_for_commit(
     if found and not can_compare(connection, is_present=transaction_status(connection) == "idle"):
         return why.OLD_SNAPSHOT
     return list(found.values())
+
+
+def look_at(connection: Connection, name: TableName) -> bool:
+    """Look at a table that is not known, and say whether it is now. The first time that would cost
+    more than it spares.
+    """
+    database = database_of(connection.dialect)
+    if name not in database.met:
+        database.met.add(name)
+        return False
+    was_idle = transaction_status(connection) == "idle"
+    # Nobody is told: the statements of such a flush are those that SQLAlchemy would send.
+    catalogue.table_facts(connection, [name], unheard=True)
+    if was_idle:
+        drop_snapshot(connection)
+    return name in database.tables
+
+
+def _may_be_counted(connection: Connection, letters: Sequence[Letter]) -> bool:
+    """Whether the server can compare how many rows these match, and that costs less than the
+    COMMIT's own round trip.
+    """
+    server, database = server_of(connection), database_of(connection.dialect)
+    rows = sum(
+        len(parameters) for letter in letters for _, parameters in letter.statement.messages()
+    )
+    return (
+        server.reason is None
+        and server.kind != "citus"
+        and rows * _COUNTING < database.distance.rounded
+        and not any(
+            letter.statement.returning
+            or catalogue.table_name(connection, letter.table) in database.uncounted
+            for letter in letters
+        )
+    )
 
 
 def can_compare(connection: Connection, *, is_present: bool) -> bool:

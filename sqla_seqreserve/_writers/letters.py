@@ -53,7 +53,7 @@ class Letter:
     :param keep: leaves the objects as SQLAlchemy leaves them, and checks what came back.
     :param mark: how far the flush had come when it was made.
     :param fills: the objects lack something until it is executed.
-    :param mapper: of an INSERT of objects.
+    :param mapper: of an INSERT or UPDATE of objects.
     :param is_counted: SQLAlchemy refuses another number of rows than is expected.
     """
 
@@ -257,6 +257,7 @@ def updates(
             [command[0] for command in some],
             partial(keep, some),
             mark,
+            mapper=mapper,
         )
 
 

@@ -19,6 +19,7 @@ from .._drivers import (
     InsertMessage,
     LostCommitError,
     MessageError,
+    MiscountedError,
     OutdatedError,
     Returned,
     transaction_status,
@@ -89,9 +90,11 @@ class Post:
         messages: list[InsertMessage] = []
         places: list[int] = []
         letters[0].statement.begin()
+        compared = compared_for_commit(self._connection, letters) if commits else ()
+        commits = commits and not isinstance(compared, Reason)
         for number, letter in enumerate(letters):
             returns, counts = bool(letter.statement.returning), ""
-            if letter.is_counted and not (each or returns):
+            if letter.is_counted and not returns and (commits or not each):
                 counts = catalogue.table_name(self._connection, letter.table)
             for statement, parameters in letter.statement.messages():
                 messages.append(InsertMessage(statement, parameters, returns, counts))
@@ -107,7 +110,6 @@ class Post:
         started = time.perf_counter()
         refusal: MessageError | None = None
         returned: Sequence[Returned] = ()
-        compared = compared_for_commit(self._connection, letters) if commits else ()
         try:
             returned = self._send_messages(messages, trips, compared, commits=commits)
         except OutdatedError:
@@ -151,11 +153,7 @@ class Post:
         """
         assert self._driver is not None
         kept, self.kept = self.kept, ()
-        numbered: Sequence[Numbered] = ()
-        if isinstance(compared, Reason):
-            commits = False
-        else:
-            numbered = compared
+        numbered: Sequence[Numbered] = () if isinstance(compared, Reason) else compared
         first = None
         if kept or numbered:
             is_present = transaction_status(self._connection) == "idle"
@@ -167,6 +165,17 @@ class Post:
         except CommitRefusedError as error:
             # commit() says so.
             return error.returned
+        except MiscountedError:
+            count_message(self._connection, round_trips)
+            returned = self._driver.send(pool, messages, first if kept else None)
+            if all(
+                back.count == len(message.parameters)
+                for message, back in zip(messages, returned, strict=True)
+                if message.counts
+            ):
+                database = database_of(self._connection.dialect)
+                database.uncounted.update({message.counts for message in messages} - {""})
+            return returned
         except OutdatedError:
             catalogue.forget(self._connection, [facts.name for facts, _ in numbered])
             if kept:

@@ -81,6 +81,27 @@ def reading_and_writing(session: Session) -> None:
     session.commit()
 
 
+def _read(session: Session) -> Author:
+    author = session.scalars(select(Author).limit(1)).first()
+    if author is None:
+        session.add(Author(name="first"))
+        session.commit()
+        return _read(session)
+    return author
+
+
+def changing(session: Session) -> None:
+    _read(session).name += "."
+    session.commit()
+
+
+def deleting(session: Session) -> None:
+    session.add_all([Author(name="more"), Author(name="most")])
+    session.flush()
+    session.delete(_read(session))
+    session.commit()
+
+
 @pytest.mark.parametrize(
     ("act", "settings", "plain", "expected"),
     [
@@ -94,7 +115,10 @@ def reading_and_writing(session: Session) -> None:
         (saving(three_classes), {"prefetch": 200}, 5, 1),
         (saving(three_classes), {"commit": "apart"}, 5, 3),
         (reading, {}, 3, 2),
-        (reading_and_writing, {}, 5, 3),
+        (reading_and_writing, {}, 5, 2),
+        (reading_and_writing, {"commit": "apart"}, 5, 3),
+        (changing, {}, 4, 2),
+        (changing, {"commit": "apart"}, 4, 3),
     ],
 )
 def test_a_save_takes_so_many_round_trips(

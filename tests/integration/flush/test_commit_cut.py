@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from fixtures.cutting import Cutter, Direction
-from sqlalchemy import Engine, Identity, create_engine, text
+from sqlalchemy import Engine, Identity, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import register
+from sqla_seqreserve._writers import committing
 
 
 class Base(DeclarativeBase):
@@ -130,6 +131,51 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
             break
     ours.dispose()
     # Whether the COMMIT's last bytes were enough for the server depends on when it looks.
+    assert judge.outcomes["unknown", direction == "answered"], judge.outcomes
+
+
+@pytest.mark.parametrize("direction", ["sent", "answered"])
+def test_changes_cut_at_any_byte_are_whole_or_absent(
+    cutter: Cutter, engine: Engine, direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of a changed object beside a new one, and one that is deleted: the rows are counted
+    before the COMMIT.
+    """
+    monkeypatch.setattr(committing, "_COUNTING", 0.0)
+    judge = Judge(engine, TWO)
+    ours = create_engine(cutter.url, pool_size=1)
+    with Session(engine) as session:
+        session.add_all([Apple(number=-1), Pear(number=-1)])
+        session.commit()
+
+    def save(number: int, after: int | None) -> str:
+        with Session(ours) as session:
+            reports: list[Any] = []
+            register(session).on_flush(reports.append)
+            apple = session.scalars(select(Apple)).one()
+            session.delete(session.scalars(select(Pear)).one())
+            apple.number = number
+            session.add(Pear(number=number))
+            if after is not None:
+                cutter.arm(direction, after)
+            try:
+                session.commit()
+            except DBAPIError as error:
+                return said_of(error)
+            finally:
+                cutter.disarm()
+            assert number < 3 or reports[-1].committed
+            return "saved"
+
+    for number in range(4):
+        judge.judge(number, save(number, None))
+    for after in range(0, 100_000, 7):
+        said = save(100 + after, after)
+        judge.judge(100 + after, said)
+        if not cutter.has_cut:
+            assert said == "saved"
+            break
+    ours.dispose()
     assert judge.outcomes["unknown", direction == "answered"], judge.outcomes
 
 
