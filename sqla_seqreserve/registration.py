@@ -32,7 +32,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _reasons as why
-from ._flush import unit_of_work as flush
+from ._flush import deciding as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import ManyWriter, follow
 from ._flush.routing import session_reason

@@ -1,8 +1,9 @@
 """The flush: SQLAlchemy's unit of work, with keys reserved before it executes and with one step of
 it replaced.
 
-A flush that a :class:`~sqla_seqreserve.Registration` watches runs with
-:class:`ReservingUnitOfWork`, and the path of a pending object reads from top to bottom:
+A flush that a :class:`~sqla_seqreserve.Registration` watches, and of which something is worth to be
+ours (``_flush.deciding``), runs with :class:`ReservingUnitOfWork`, and the path of a pending object
+reads from top to bottom:
 
 1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its
    first action, the keys of every object that will be inserted are reserved in one round trip
@@ -42,7 +43,6 @@ from .._sqlalchemy.mapping import (
 )
 from .._sqlalchemy.persistence import finalize_saved, organize_states_for_save
 from .._sqlalchemy.session import (
-    pending_states,
     register_changed,
     register_deleted,
     register_inserted,
@@ -62,125 +62,13 @@ from .cycles import find_cycle
 from .deleting import DeleteAll
 from .inserts import insert_records
 from .refusal import note_change
-from .report import is_told
 from .reserved_keys import Record
-from .routing import (
-    NOTHING_TO_INSERT,
-    changes_pay,
-    may_gather,
-    pending_by_mapper,
-    stay_out,
-)
 from .run import FlushRun
-from .settings import Settings
 from .synchronize import PROCESSES
 
 # What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
 _DELETED: Final = (True, False)
-
-# Of so few new objects each step costs more than what it could save; so it is decided when they
-# are known whether any is worth it.
-_FEW: Final = 100
-
-
-def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
-    """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if something of
-    it proves to be worth it.
-
-    :param partial: the flush was asked for certain objects only (``session.flush(objects)``).
-    """
-    if partial or len(pending_states(uow.session)) > _FEW or is_told(settings):
-        _reserve_in(uow, settings, partial=partial)
-    else:
-        uow.__class__ = DecidingUnitOfWork
-        uow.settings = settings
-
-
-def settings_of(uow: Any) -> Settings | None:
-    """Of the registration that has this flush; ``None``: none has."""
-    if isinstance(uow, DecidingUnitOfWork):
-        return uow.settings
-    return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None
-
-
-def _reserve_in(uow: Any, settings: Settings, *, partial: bool) -> None:
-    uow.__class__ = ReservingUnitOfWork
-    uow.seqreserve = FlushRun(settings, partial)
-    uow.pending = pending_states(uow.session)
-
-
-class DecidingUnitOfWork(UOWTransaction):
-    """SQLAlchemy's unit of work of a flush with few new objects, as it is until it executes: then
-    it stays so, or becomes a :class:`ReservingUnitOfWork`.
-    """
-
-    settings: Settings
-    seqreserve: FlushRun
-
-    def execute(self) -> None:
-        if (
-            len(self.states) == 1
-            and not self.presort_actions
-            and _is_changed(*self.states)
-            and not may_gather(self, self.settings, _NONE)
-        ):
-            # The one statement of most flushes, of which nothing is to be asked.
-            NOTHING_TO_INSERT.flush(self, _NONE, super().execute)
-            return
-        plain, pending = None, pending_by_mapper(self)
-        # One new object is one INSERT, of which less is to be asked.
-        is_one = len(self.states) == 1 and bool(pending)
-        is_weighed = not (
-            _may_go_round(self, pending)
-            or (not is_one and _changes_pay(self))
-            or (not is_one and may_gather(self, self.settings, pending))
-        )
-        if is_weighed:
-            plain = stay_out(self, self.settings, pending)
-        if plain is None:
-            settings = self.settings
-            _reserve_in(self, settings, partial=False)
-            # Nothing comes in between where no relationship is looked at.
-            self.seqreserve.is_weighed = is_weighed and not self.presort_actions
-            for action in self.postsort_actions.values():
-                _take_over_action(action)
-            self.execute()
-            return
-        with collector_paused(len(self.states)):
-            plain.flush(self, pending, super().execute)
-
-    def finalize_flush_changes(self) -> None:
-        with collector_paused(len(self.states)):
-            super().finalize_flush_changes()
-
-
-_NONE: Final[Mapping[Mapper[Any], Sequence[State]]] = {}
-
-
-def _is_changed(state: State) -> bool:
-    return state.key is not None
-
-
-def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
-    """Whether new objects may refer to each other in a circle of classes, as far as their
-    relationships tell: the actions that would tell are not there yet.
-    """
-    if not uow.presort_actions:
-        return False
-    return len(pending) > 1 or any(
-        related.mapper.base_mapper is mapper.base_mapper
-        for mapper in pending
-        for related in mapper.relationships
-    )
-
-
-def _changes_pay(uow: Any) -> bool:
-    """Whether the objects of a class that are there already are changed or deleted in our steps."""
-    return any(
-        changes_pay(mapper, len(states)) and any(state.key is not None for state in states)
-        for mapper, states in uow.mappers.items()
-    )
 
 
 class ReservingUnitOfWork(UOWTransaction):
@@ -192,7 +80,7 @@ class ReservingUnitOfWork(UOWTransaction):
     def _per_mapper_flush_actions(self, mapper: Mapper[Any]) -> None:
         super()._per_mapper_flush_actions(mapper)
         for kind in (SaveUpdateAll, SQLAlchemyDeleteAll):
-            _take_over_action(self.postsort_actions[kind, mapper.base_mapper])
+            take_over_action(self.postsort_actions[kind, mapper.base_mapper])
 
     def register_object(
         self,
@@ -310,7 +198,7 @@ _OURS: Final[Mapping[type[Any], type[Any]]] = {
 }
 
 
-def _take_over_action(action: Any) -> None:
+def take_over_action(action: Any) -> None:
     """Have an action of SQLAlchemy's executed in our way, if it is one of those."""
     ours = _OURS.get(action.__class__)
     if ours is not None:
