@@ -102,7 +102,8 @@ MORE_TO_FLUSH: Final = Reason(
     "add and change them in before_flush",
 )
 COUNTED: Final = Reason(
-    "SQLAlchemy compares how many rows an UPDATE or DELETE has matched",
+    "SQLAlchemy counts the rows that an UPDATE or DELETE matches: their values come back, they are "
+    "many for this distance, or the table has rules",
     "nothing: the COMMIT follows once the rows are counted",
 )
 ACTS_AFTER_INSERT: Final = Reason(
