@@ -132,8 +132,8 @@ class Client:
         except (DBAPIError, OSError, asyncio.CancelledError) as error:
             self.ledger.note(error)
             if isinstance(error, DBAPIError) and error.statement is None:
-                # A COMMIT that fails before it ends its transaction leaves the connection in it, and
-                # SQLAlchemy's pool gives it out so (findings/connection-after-failed-commit.sh).
+                # A COMMIT that fails before it ends its transaction leaves the connection in it,
+                # and the pool gives it out so (findings/connection-after-failed-commit.sh).
                 self.reconnect()
             return False
         return True
