@@ -47,6 +47,18 @@ def contiguous(values: Sequence[Any]) -> bool:
         return False
 
 
+def unwrapped_bytes(values: Sequence[Any], wrapper: type, attribute: str) -> Sequence[Any]:
+    """The bytes that a driver's wrapper holds; the values as they are where it holds anything else,
+    which the driver refuses or reads in its own way.
+
+    :param attribute: of the wrapper, with what it holds.
+    """
+    if exact_types(values) != {wrapper}:
+        return values
+    held = [None if value is None else getattr(value, attribute) for value in values]
+    return held if exact_types(held) == {bytes} else values
+
+
 def is_naive(values: Sequence[Any]) -> bool:
     """Whether none has a time zone."""
     return set(map(_zone, values)) <= {None}

@@ -34,6 +34,7 @@ from .checks import (
     naive_or_has_offset,
     single_precision,
     strings_alone,
+    unwrapped_bytes,
 )
 from .codecs import IN_DOMAINS, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
 from .conversions import integer_of, whole_number
@@ -207,9 +208,7 @@ class _Psycopg2:
         values: Sequence[Any],
         cast: str | None,  # noqa: ARG002  # the protocol's
     ) -> Sequence[Any]:
-        if exact_types(values) != {Binary}:
-            return values
-        return [value and value.adapted for value in values]
+        return unwrapped_bytes(values, Binary, "adapted")
 
 
 TABLE: Final = _Psycopg2()

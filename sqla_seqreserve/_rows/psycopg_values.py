@@ -39,6 +39,7 @@ from .checks import (
     naive_or_has_offset,
     single_precision,
     strings_alone,
+    unwrapped_bytes,
     without_scope,
     without_signed_nan,
 )
@@ -192,7 +193,7 @@ class _Psycopg:
     ) -> Sequence[Any]:
         kinds = exact_types(values)
         if kinds == {Binary}:
-            return [value and value.obj for value in values]
+            return unwrapped_bytes(values, Binary, "obj")
         # What is meant by JSON text need not be what stands in it.
         if kinds != {Jsonb if cast == "JSONB" else Json}:
             return values

@@ -32,6 +32,8 @@ FOUND: Final = (
     ("collated", "text", ["a", "b"]),
     # What drivers wrap bytes in is equal to nothing but itself.
     ("bytea", "bytea", [b"", b""]),
+    # And what they wrap need not be bytes.
+    ("bytea", "text", [2.5, 2.5]),
 )
 
 
