@@ -390,10 +390,11 @@ def naive_utc(value: datetime) -> datetime:
     """An aware time as the server assigns it to a column without time zone in a session in UTC.
 
     :raises OverflowError: it is outside of Python's years.
-    :raises ValueError: its time zone has no offset.
+    :raises ValueError: its time zone has no offset, or one that the server refuses in a text.
     """
     if value.tzinfo is None:
         return value
-    if value.utcoffset() is None:
-        raise ValueError("a time zone without an offset")
+    offset = value.utcoffset()
+    if offset is None or offset.microseconds:
+        raise ValueError("a time zone without an offset of whole seconds")
     return value.astimezone(UTC).replace(tzinfo=None)

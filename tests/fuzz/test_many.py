@@ -4,6 +4,8 @@ those of plain SQLAlchemy, which executes row by row.
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ from fuzz.harness import Case
 from fuzz.kinds import KINDS
 from fuzz.many import MANY_DRIVERS, WAYS, ManyHarness
 from fuzz.test_values import SECONDS
+from fuzz.values import MICRO
+from fuzz.values import SECONDS as WHOLE_SECONDS
 
 SHORT: Final = 20.0
 
@@ -34,6 +38,12 @@ FOUND: Final = (
     ("bytea", "bytea", [b"", b""]),
     # And what they wrap need not be bytes.
     ("bytea", "text", [2.5, 2.5]),
+    # An offset that no text can say.
+    (
+        "timestamp",
+        "timestamp",
+        [dt.datetime(2024, 3, 10, tzinfo=zone) for zone in (WHOLE_SECONDS, MICRO)],
+    ),
 )
 
 
@@ -73,8 +83,7 @@ def test_what_was_found_is_right(
     refused it is of use.
     """
     [kind] = [kind for kind in KINDS if kind.name == name]
-    for driver in MANY_DRIVERS:
-        for way in WAYS:
-            case = Case(kind, column, values, "America/New_York", False, driver, way)
-            difference = harness.compare(case)
-            assert difference is None, str(difference)
+    for driver, way, zone in itertools.product(MANY_DRIVERS, WAYS, ("America/New_York", "UTC")):
+        case = Case(kind, column, values, zone, False, driver, way)
+        difference = harness.compare(case)
+        assert difference is None, str(difference)
