@@ -176,7 +176,11 @@ def register_changed(session: Session, states: Iterable[State]) -> Collection[St
         if names is None:
             names = attributes[manager] = [prop.key for prop in manager.mapper._identity_key_props]
         row = state.dict
-        if key[1] != tuple([row.get(name) for name in names]) or None in key[1]:
+        if (
+            key[1] != tuple([row.get(name) for name in names])
+            or None in key[1]
+            or key[2] != state.identity_token
+        ):
             continue
         state._orphaned_outside_of_session = False
         done[state] = row
