@@ -29,6 +29,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -92,6 +93,10 @@ def rows(**other: Callable[[int], Any]) -> list[dict[str, Any]]:
         **other,
     }
     return [{key: make(i) for key, make in made.items()} for i in range(1, COUNT + 1)]
+
+
+class Number(int):
+    """A number of the application's."""
 
 
 class Answers(dict[str, Any]):
@@ -176,6 +181,45 @@ CASES: dict[str, Callable[[Session], Any]] = {
     "values of an update": executed(
         update(STAMPED).where(STAMPED.c.id == bindparam("found")).values(value=bindparam("given")),
         [{"found": i, "given": 0} for i in range(1, COUNT + 1)],
+    ),
+    "SQL as text": executed(
+        text("UPDATE place SET price = :price + :price, name = :name WHERE id = :id"),
+        [{"id": i, "name": f"t{i}", "price": i} for i in range(1, COUNT + 1)],
+    ),
+    "a parameter that stands in two places": executed(
+        update(NOTE)
+        .where(NOTE.c.id == bindparam("found"), NOTE.c.id <= bindparam("found"))
+        .values(price=bindparam("given", type_=Numeric) - NOTE.c.price, name=bindparam("given")),
+        [{"found": i, "given": str(i)} for i in range(1, COUNT + 1)],
+    ),
+    "a name that is too long": executed(
+        delete(NOTE).where(NOTE.c.id == bindparam("found" * 30)),
+        [{"found" * 30: i} for i in range(1, COUNT + 1)],
+    ),
+    "a parameter that is called for": executed(
+        update(NOTE)
+        .where(NOTE.c.id == bindparam("found"))
+        .values(price=bindparam("made", callable_=lambda: next(COUNTER), type_=Integer)),
+        [{"found": i} | ({"made": 50} if i % 3 else {}) for i in range(1, COUNT + 1)],
+    ),
+    "a literal": executed(
+        delete(NOTE).where(NOTE.c.id == bindparam("found", literal_execute=True)),
+        [{"found": i} for i in range(1, COUNT + 1)],
+    ),
+    "lists": executed(
+        delete(NOTE).where(NOTE.c.id.in_(bindparam("found", expanding=True))),
+        [{"found": [i, i + 1]} for i in range(1, COUNT + 1)],
+    ),
+    "values given beforehand": executed(
+        text("UPDATE place SET name = :given WHERE id = :found").params(given="before"),
+        [{"found": i} | ({} if i % 3 else {"given": "x"}) for i in range(1, COUNT + 1)],
+    ),
+    "no values": executed(insert(STAMPED), [{} for _ in range(COUNT)]),
+    "a value that is no number": executed(
+        insert(NOTE), rows(id=lambda i: i + 100, price=lambda i: "many" if i == 11 else i)
+    ),
+    "values of subclasses": executed(
+        insert(NOTE), rows(id=lambda i: Number(i + 100), price=lambda i: Number(i))
     ),
     "what comes back": executed(
         insert(Note).returning(Note.id, Note.name), rows(id=lambda i: i + 100)
