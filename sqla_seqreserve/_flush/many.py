@@ -81,18 +81,17 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
     """Whether so few rows are known to cost less one by one: most statements have few, and each
     is asked about.
     """
-    chosen = database_of(context.dialect).distance.chosen
-    if _FEWEST not in chosen:
+    distance = database_of(context.dialect).distance
+    fewest: float | None = distance.chosen.get(_FEWEST)
+    if fewest is None:
         driver = driver_on(context.root_connection)
         if driver is None:
             return False
         from .._writers.executemany import fewest_together
 
-        distance = database_of(context.dialect).distance
-        fewest = fewest_together(driver, distance.round_trip)
-        distance.keep(_FEWEST, inf if fewest is None else fewest)
-        chosen = distance.chosen
-    return len(parameters) < chosen[_FEWEST] and type(parameters) is not Whole
+        found = fewest_together(driver, distance.round_trip)
+        fewest = distance.keep(_FEWEST, inf if found is None else found)
+    return len(parameters) < fewest and type(parameters) is not Whole
 
 
 def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
