@@ -116,9 +116,7 @@ def items(session: Session) -> list[Any]:
 
 def animals(session: Session) -> list[Any]:
     kinds = (Animal, Cat, Dog)
-    session.add_all(
-        kinds[i % 3](weight=i, **{"dog_id" if i % 3 == 2 else "id": i}) for i in range(1, COUNT + 1)
-    )
+    session.add_all(kinds[i % 3](id=i, weight=i) for i in range(1, COUNT + 1))
     session.commit()
     return list(session.scalars(select(Animal).order_by(Animal.id)))
 
