@@ -31,8 +31,10 @@ WEIGHTS: Final = {
     "make": 8,
     "make many": 2,
     "set": 6,
+    "set all": 4,
     "relate": 8,
     "delete": 4,
+    "delete all": 1,
     "merge": 3,
     "merge anew": 2,
     "add": 3,
@@ -88,12 +90,16 @@ def draw_operations(chance: Random, blueprint: Blueprint, count: int) -> list[Op
             arguments = (model, given, chance.choice(("add", "add", "add", "leave", "key")))
         elif name == "make many":
             arguments = (model, [values(model)], "add", chance.choice((20, 120)))
-        elif name in {"set", "expire attribute"}:
+        elif name in {"set", "set all", "expire attribute"}:
             kinds = blueprint.columns(model)
             if kinds:
                 kind = chance.choice(kinds)
                 if KINDS[kind].good:
-                    arguments = (first, model, kind.replace(" ", "_"), value(kind))
+                    arguments = (model, kind.replace(" ", "_"), value(kind))
+                    every = chance.choice((1, 1, 2, 7))
+                    arguments = (*arguments, every) if name == "set all" else (first, *arguments)
+        elif name == "delete all":
+            arguments = (model, chance.choice((1, 2, 7)))
         elif name == "merge":
             arguments = (first, values(model))
         elif name == "merge anew":

@@ -153,6 +153,19 @@ class Player:
         if item is not None:
             setattr(item, attribute, value)
 
+    def set_all(self, name: str, attribute: str, value: Any, every: int) -> None:
+        """Of all objects of a class, or of every so many."""
+        for item in self.all_of(name)[::every]:
+            setattr(item, attribute, value)
+
+    def delete_all(self, name: str, every: int) -> None:
+        for item in self.all_of(name)[::every]:
+            self.session.delete(item)
+
+    def all_of(self, name: str) -> list[Any]:
+        model = self.models.classes[name]
+        return [item for item in self.made if isinstance(item, model) and item in self.session]
+
     def change_in_place(self, number: int) -> None:
         item = self.pick(number)
         if item is not None and isinstance(getattr(item, "changing", None), dict):
