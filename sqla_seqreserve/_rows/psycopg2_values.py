@@ -63,6 +63,13 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     return all(isfinite(value) for value in values if type(value) is float)
 
 
+def _is_written_bare(values: Sequence[Any]) -> bool:
+    """Whether psycopg2 writes each number without quotes, which it puts between those of a range
+    as they are.
+    """
+    return all(value.is_finite() for value in values if type(value) is Decimal)
+
+
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), contiguous),
@@ -269,6 +276,8 @@ def _range_check(bound: str) -> Check:
     exact = frozenset({int}) if bound in INTEGERS else _SCALARS[bound][0]
     limit = INTEGERS.get(bound)
     check = between(-limit, limit - 1) if limit else _SCALARS[bound][1]
+    if bound == "numeric":
+        check = _is_written_bare
 
     def ranges(values: Sequence[Any]) -> bool:
         bounds = _bounds(values)

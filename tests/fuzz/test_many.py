@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import pytest
@@ -17,6 +18,7 @@ from fuzz.many import MANY_DRIVERS, WAYS, ManyHarness
 from fuzz.test_values import SECONDS
 from fuzz.values import MICRO
 from fuzz.values import SECONDS as WHOLE_SECONDS
+from sqlalchemy.dialects.postgresql import Range
 
 SHORT: Final = 20.0
 
@@ -38,6 +40,8 @@ FOUND: Final = (
     ("bytea", "bytea", [b"", b""]),
     # And what they wrap need not be bytes.
     ("bytea", "text", [2.5, 2.5]),
+    # psycopg2 puts the quotes of a number within those of the range.
+    ("numrange", "numrange", [Range(Decimal("NaN"), None), Range(Decimal(-1), Decimal(2))]),
     # An offset that no text can say.
     (
         "timestamp",
