@@ -151,12 +151,18 @@ class _Psycopg:
 
         array = frozenset({list})
         in_binary = column.element_type in _BINARY_ARRAYS
+
+        def check_binary(values: Sequence[Any]) -> bool:
+            # What the server is to read has no binary form.
+            return check(values) and exact_types(items_of(values)) <= inner.binary
+
         return Codec(
             column.type_oid,
             array if in_binary else frozenset(),
             array,
-            check,
+            check_binary if in_binary else check,
             inner=lambda values: _inner(values, inner),
+            text_check=check if in_binary else None,
         )
 
     def sends_bytes(self, connection: Connection) -> bool:

@@ -40,6 +40,8 @@ FOUND: Final = (
     ("bytea", "bytea", [b"", b""]),
     # And what they wrap need not be bytes.
     ("bytea", "text", [2.5, 2.5]),
+    # Items that the server reads have no binary form.
+    ("timestamp[]", "timestamp(0)[]", [[], ["infinity"]]),
     # psycopg2 puts the quotes of a number within those of the range.
     ("numrange", "numrange", [Range(Decimal("NaN"), None), Range(Decimal(-1), Decimal(2))]),
     # An offset that no text can say.
