@@ -29,8 +29,11 @@ from .._sqlalchemy.mapping import result_processor
 if TYPE_CHECKING:
     from .letters import Letter
 
-_COUNTING: Final = 50.0
-"""Microseconds that it takes the server to count the rows of one more statement."""
+_COUNTED_FROM: Final = 300.0
+_COUNTING: Final = 5.0
+"""From how many microseconds of distance the round trip of a COMMIT costs more than it costs the
+server to count the rows of a statement before it, and how many more for each of them.
+"""
 
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
@@ -114,7 +117,7 @@ def _may_be_counted(connection: Connection, letters: Sequence[Letter]) -> bool:
     return (
         server.reason is None
         and server.kind != "citus"
-        and rows * _COUNTING < database.distance.rounded
+        and database.distance.rounded > _COUNTED_FROM + rows * _COUNTING
         and not any(
             letter.statement.returning
             or catalogue.table_name(connection, letter.table) in database.uncounted

@@ -141,7 +141,7 @@ def test_changes_cut_at_any_byte_are_whole_or_absent(
     """The same of a changed object beside a new one, and one that is deleted: the rows are counted
     before the COMMIT.
     """
-    monkeypatch.setattr(committing, "_COUNTING", 0.0)
+    monkeypatch.setattr(committing, "_COUNTED_FROM", 0.0)
     judge = Judge(engine, TWO)
     ours = create_engine(cutter.url, pool_size=1)
     with Session(engine) as session:

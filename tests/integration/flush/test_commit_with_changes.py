@@ -77,7 +77,7 @@ TABLES = ("public.book", "public.tag", "public.page", "public.book_tag")
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is taken to be so far that a COMMIT's round trip is worth everything."""
     monkeypatch.setattr(routing, "_NEAR", 0.0)
-    monkeypatch.setattr(committing, "_COUNTING", 0.0)
+    monkeypatch.setattr(committing, "_COUNTED_FROM", 0.0)
 
 
 def filled(side: Side) -> None:
