@@ -50,8 +50,8 @@ over.
 """
 
 _NEAR: Final = 300.0
-"""Microseconds to a server at which the round trips that a driver takes for one statement of few
-rows cost less than it costs to send them as a message.
+"""Microseconds to a server at which the round trip of a COMMIT costs less than it costs to have it
+travel with an UPDATE or DELETE.
 """
 
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
@@ -133,8 +133,8 @@ def may_gather(
 ) -> bool:
     """Whether the flush may be several statements, not all of them INSERTs (changed and deleted
     objects, link rows), and its driver sends several in one message; asked before it has its
-    connection, as far as that is told at a glance. A flush of one object is one statement, and
-    SQLAlchemy's as ever, unless its COMMIT may travel along and the server is far.
+    connection, as far as that is told at a glance. A flush that is one statement is SQLAlchemy's as
+    ever, unless its COMMIT may travel along and the server is far.
 
     :param pending: the new objects that the flush inserts.
     """
@@ -153,9 +153,10 @@ def may_gather(
     if dialect is None or driver is None:
         return False
     distance = database_of(dialect).distance.rounded
-    if is_one:
+    if is_one or (not driver.executes_each and _is_of_one_kind(uow)):
+        # One statement anyway, with which the COMMIT is all that could travel.
         return distance > _NEAR and expects_commit(uow, settings, driver)
-    return distance >= driver.gathers_from and not (distance <= _NEAR and _is_of_one_kind(uow))
+    return distance >= driver.gathers_from
 
 
 def _is_of_one_kind(uow: Any) -> bool:
