@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -92,14 +92,19 @@ class Judge:
         self.outcomes[said, is_there] += 1
 
 
-@pytest.mark.parametrize("direction", ["sent", "answered"])
-@pytest.mark.parametrize(("models", "settings"), [(ONE, {}), (TWO, {"reserve": "always"})], ids=str)
-def test_a_message_cut_at_any_byte_is_whole_or_absent(
-    cutter: Cutter, engine: Engine, models: Any, settings: Any, direction: Direction
+def cut_at_each_byte(
+    cutter: Cutter,
+    engine: Engine,
+    models: Any,
+    direction: Direction,
+    prepare: Callable[[Session, int], object],
+    *,
+    undisturbed: int,
+    step: int,
+    **settings: Any,
 ) -> None:
-    """Every fifth byte of the message, and every one of its answer: who is told that it failed
-    finds nothing, who is told that it went well finds all, and who is told that nobody knows finds
-    all or nothing.
+    """Commit what ``prepare`` does to a session so often undisturbed, and then cut at every so many
+    bytes, until a message is shorter.
     """
     judge = Judge(engine, models)
     ours = create_engine(cutter.url, pool_size=1)
@@ -108,8 +113,7 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
         with Session(ours) as session:
             reports: list[Any] = []
             register(session, **settings).on_flush(reports.append)
-            session.add_all([model(number=number) for model in models])
-            session.connection()
+            prepare(session, number)
             if after is not None:
                 cutter.arm(direction, after)
             try:
@@ -118,12 +122,12 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
                 return said_of(error)
             finally:
                 cutter.disarm()
-            assert number < 2 or reports[-1].committed
+            assert number < undisturbed - 1 or reports[-1].committed
             return "saved"
 
-    for number in range(3):
+    for number in range(undisturbed):
         judge.judge(number, save(number, None))
-    for after in range(0, 100_000, 1 if models is ONE and direction == "answered" else 5):
+    for after in range(0, 100_000, step):
         said = save(100 + after, after)
         judge.judge(100 + after, said)
         if not cutter.has_cut:
@@ -135,6 +139,26 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
 
 
 @pytest.mark.parametrize("direction", ["sent", "answered"])
+@pytest.mark.parametrize(("models", "settings"), [(ONE, {}), (TWO, {"reserve": "always"})], ids=str)
+def test_a_message_cut_at_any_byte_is_whole_or_absent(
+    cutter: Cutter, engine: Engine, models: Any, settings: Any, direction: Direction
+) -> None:
+    """Every fifth byte of the message, and every one of its answer: who is told that it failed
+    finds nothing, who is told that it went well finds all, and who is told that nobody knows finds
+    all or nothing.
+    """
+
+    def prepare(session: Session, number: int) -> None:
+        session.add_all([model(number=number) for model in models])
+        session.connection()
+
+    step = 1 if models is ONE and direction == "answered" else 5
+    cut_at_each_byte(
+        cutter, engine, models, direction, prepare, undisturbed=3, step=step, **settings
+    )
+
+
+@pytest.mark.parametrize("direction", ["sent", "answered"])
 def test_changes_cut_at_any_byte_are_whole_or_absent(
     cutter: Cutter, engine: Engine, direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,41 +166,17 @@ def test_changes_cut_at_any_byte_are_whole_or_absent(
     before the COMMIT.
     """
     monkeypatch.setattr(committing, "_COUNTED_FROM", 0.0)
-    judge = Judge(engine, TWO)
-    ours = create_engine(cutter.url, pool_size=1)
     with Session(engine) as session:
         session.add_all([Apple(number=-1), Pear(number=-1)])
         session.commit()
 
-    def save(number: int, after: int | None) -> str:
-        with Session(ours) as session:
-            reports: list[Any] = []
-            register(session).on_flush(reports.append)
-            apple = session.scalars(select(Apple)).one()
-            session.delete(session.scalars(select(Pear)).one())
-            apple.number = number
-            session.add(Pear(number=number))
-            if after is not None:
-                cutter.arm(direction, after)
-            try:
-                session.commit()
-            except DBAPIError as error:
-                return said_of(error)
-            finally:
-                cutter.disarm()
-            assert number < 3 or reports[-1].committed
-            return "saved"
+    def prepare(session: Session, number: int) -> None:
+        apple = session.scalars(select(Apple)).one()
+        session.delete(session.scalars(select(Pear)).one())
+        apple.number = number
+        session.add(Pear(number=number))
 
-    for number in range(4):
-        judge.judge(number, save(number, None))
-    for after in range(0, 100_000, 7):
-        said = save(100 + after, after)
-        judge.judge(100 + after, said)
-        if not cutter.has_cut:
-            assert said == "saved"
-            break
-    ours.dispose()
-    assert judge.outcomes["unknown", direction == "answered"], judge.outcomes
+    cut_at_each_byte(cutter, engine, TWO, direction, prepare, undisturbed=4, step=7)
 
 
 def test_an_async_message_cut_anywhere_is_whole_or_absent(cutter: Cutter, engine: Engine) -> None:
