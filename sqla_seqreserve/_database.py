@@ -39,8 +39,8 @@ class Database:
     tables: dict[str, TableFacts] = field(default_factory=dict)
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
     met: set[str] = field(default_factory=set)
-    """Tables that a flush of one object has written to, and that were not looked at
-    (``_flush.committing``).
+    """Tables that were not looked at when a COMMIT might have travelled with an INSERT into them
+    (``_writers.committing``).
     """
     uncounted: set[str] = field(default_factory=set)
     """Tables, by their names as SQL, of which the server does not say how many rows an UPDATE or
