@@ -106,6 +106,11 @@ COUNTED: Final = Reason(
     "many for this distance, or the table has rules",
     "nothing: the COMMIT follows once the rows are counted",
 )
+NEAR: Final = Reason(
+    "the server is near: to compare tables and counts before the COMMIT takes longer than a round "
+    "trip",
+    "nothing: where the keys of all rows are known before, it travels along",
+)
 ACTS_AFTER_INSERT: Final = Reason(
     "listeners to refresh_flush, expire or an attribute hear of an inserted object",
     "listen to before_flush or after_commit in their place",

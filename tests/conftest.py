@@ -6,6 +6,7 @@ pytest_plugins = [
     "fixtures.bulk_keys",
     "fixtures.cluster",
     "fixtures.databases",
+    "fixtures.far",
     "fixtures.heard",
     "fixtures.pairs",
     "fixtures.pgbouncer",

@@ -161,9 +161,11 @@ class OnlyInsert:
             return None
         first = None
         if compiled.effective_returning:
-            facts = database_of(self.connection.dialect).tables.get(self._name)
-            is_present = status == "idle"
-            if facts is None or not can_compare(self.connection, is_present=is_present):
+            database = database_of(self.connection.dialect)
+            facts, is_present = database.tables.get(self._name), status == "idle"
+            if facts is None or not database.distance.commit_pays():
+                return None
+            if not can_compare(self.connection, is_present=is_present):
                 return None
             compared = compared_by(self.connection, compiled.effective_returning, facts)
             if compared is None:

@@ -225,7 +225,9 @@ def explain(
                 for each, mapper in zip(found, mappers, strict=True)
             ],
             _in_words(round_trip) if settings.copy_min_rows is None else None,
-            commit or commit_hindrance(connection, settings),
+            commit
+            or commit_hindrance(connection, settings)
+            or (None if distance.commit_pays() else why.NEAR),
         )
     finally:
         if not begun:

@@ -49,11 +49,6 @@ _FEWEST_CHANGED: Final = 50
 over.
 """
 
-_NEAR: Final = 300.0
-"""Microseconds to a server at which the round trip of a COMMIT costs less than it costs to have it
-travel with an UPDATE or DELETE.
-"""
-
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 """From how many rows one INSERT may change so many shards at once that it is to be weighed; where
 the engine was not asked yet what it is, from how many it is worth asking, once.
@@ -106,7 +101,10 @@ def stay_out(
         for mapper, states in pending.items()
     ]
     distance = database_of(dialect).distance
-    commits, keeps = expects_commit(uow, settings, driver), bool(settings.prefetch)
+    keeps = bool(settings.prefetch)
+    # With the only INSERT a key comes back, and is compared before the COMMIT.
+    compares = len(weighed) == 1 and weighed[0][1:] == (1, True)
+    commits = (not compares or distance.commit_pays()) and expects_commit(uow, settings, driver)
     key = (begun, driver, commits, keeps, *weighed)
     is_numbered: bool | None = distance.chosen.get(key)
     if is_numbered is None:
@@ -152,11 +150,11 @@ def may_gather(
     driver = driver_of(dialect) if dialect is not None else None
     if dialect is None or driver is None:
         return False
-    distance = database_of(dialect).distance.rounded
+    distance = database_of(dialect).distance
     if is_one or (not driver.executes_each and _is_of_one_kind(uow)):
         # One statement anyway, with which the COMMIT is all that could travel.
-        return distance > _NEAR and expects_commit(uow, settings, driver)
-    return distance >= driver.gathers_from
+        return distance.commit_pays() and expects_commit(uow, settings, driver)
+    return distance.rounded >= driver.gathers_from
 
 
 def _is_of_one_kind(uow: Any) -> bool:

@@ -29,12 +29,6 @@ from .._sqlalchemy.mapping import result_processor
 if TYPE_CHECKING:
     from .letters import Letter
 
-_COUNTED_FROM: Final = 300.0
-_COUNTING: Final = 5.0
-"""From how many microseconds of distance the round trip of a COMMIT costs more than it costs the
-server to count the rows of a statement before it, and how many more for each of them.
-"""
-
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
     "transaction was committed"
@@ -65,6 +59,9 @@ def compared_for_commit(
     counted = [letter for letter in letters if letter.is_counted]
     if counted and not _may_be_counted(connection, counted):
         return why.COUNTED
+    distance = database_of(connection.dialect).distance
+    if not distance.commit_pays() and any(letter.statement.returning for letter in letters):
+        return why.NEAR
     reason = refusal_between(connection, several=len(letters) > 1)
     if reason is not None:
         return reason
@@ -117,7 +114,7 @@ def _may_be_counted(connection: Connection, letters: Sequence[Letter]) -> bool:
     return (
         server.reason is None
         and server.kind != "citus"
-        and database.distance.rounded > _COUNTED_FROM + rows * _COUNTING
+        and database.distance.commit_pays(rows)
         and not any(
             letter.statement.returning
             or catalogue.table_name(connection, letter.table) in database.uncounted

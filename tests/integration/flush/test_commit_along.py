@@ -42,6 +42,8 @@ from sqla_seqreserve._database import database_of
 from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.testing import Wire, round_trips
 
+pytestmark = pytest.mark.usefixtures("commits_pay")
+
 
 @pytest.fixture
 def wire(engine: Engine, database_url: str) -> Iterator[Wire]:

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import register
-from sqla_seqreserve._writers import committing
+
+pytestmark = pytest.mark.usefixtures("commits_pay")
 
 
 class Base(DeclarativeBase):
@@ -160,12 +161,11 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
 
 @pytest.mark.parametrize("direction", ["sent", "answered"])
 def test_changes_cut_at_any_byte_are_whole_or_absent(
-    cutter: Cutter, engine: Engine, direction: Direction, monkeypatch: pytest.MonkeyPatch
+    cutter: Cutter, engine: Engine, direction: Direction
 ) -> None:
     """The same of a changed object beside a new one, and one that is deleted: the rows are counted
     before the COMMIT.
     """
-    monkeypatch.setattr(committing, "_COUNTED_FROM", 0.0)
     with Session(engine) as session:
         session.add_all([Apple(number=-1), Pear(number=-1)])
         session.commit()

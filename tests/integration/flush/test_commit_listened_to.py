@@ -17,6 +17,8 @@ from sqlalchemy.orm import (
     Session,
 )
 
+pytestmark = pytest.mark.usefixtures("commits_pay")
+
 
 def session_listener(name: str, act: str) -> Callable[[Session, list[Any], list[Any]], Any]:
     """What listens to an event of the session: takes notes, and acts."""

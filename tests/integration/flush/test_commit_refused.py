@@ -16,6 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from sqla_seqreserve import register
 
+pytestmark = pytest.mark.usefixtures("commits_pay")
+
 NO_ROWS = (
     "CREATE FUNCTION no_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     "CREATE TRIGGER no_row BEFORE INSERT ON public.author FOR EACH ROW EXECUTE FUNCTION no_row()",

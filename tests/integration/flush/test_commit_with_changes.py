@@ -23,9 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from sqla_seqreserve._flush import routing
-from sqla_seqreserve._writers import committing
-
 
 class Base(DeclarativeBase):
     pass
@@ -73,11 +70,7 @@ class Page(Base):
 TABLES = ("public.book", "public.tag", "public.page", "public.book_tag")
 
 
-@pytest.fixture(autouse=True)
-def far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server is taken to be so far that a COMMIT's round trip is worth everything."""
-    monkeypatch.setattr(routing, "_NEAR", 0.0)
-    monkeypatch.setattr(committing, "_COUNTED_FROM", 0.0)
+pytestmark = pytest.mark.usefixtures("commits_pay")
 
 
 def filled(side: Side) -> None:

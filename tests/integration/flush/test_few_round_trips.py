@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import register
+from sqla_seqreserve._routes import distance
 from sqla_seqreserve.testing import Wire, round_trips
 
 
@@ -110,4 +112,22 @@ def test_a_small_save_takes_what_the_readme_says(
 ) -> None:
     """Never more than stock's unless keys are asked for first, and fewer where the driver can."""
     count = counted(wire, driver, models, settings)
+    assert count.round_trips == expected, count
+
+
+@pytest.mark.parametrize(
+    ("models", "settings", "expected"), [(ONE, {}, 2), (THREE, {}, 2), (THREE, {"prefetch": 50}, 1)]
+)
+def test_near_the_server_a_commit_travels_where_nothing_is_to_be_compared_for_it(
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    models: Any,
+    settings: dict[str, Any],
+    expected: int,
+) -> None:
+    """To lock and compare a table takes the server longer than a near round trip does; keys that
+    were reserved, or are at hand, have been compared.
+    """
+    monkeypatch.setattr(distance, "_COMPARED", math.inf)
+    count = counted(wire, "psycopg", models, settings)
     assert count.round_trips == expected, count
