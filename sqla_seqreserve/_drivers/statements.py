@@ -137,20 +137,28 @@ def write_many_by(connection: Connection, write: WriteMany) -> None:
     connection.__dict__[_WRITING] = write
 
 
-def begin_along(
-    connection: Connection, took: Took, *, whole: bool = False, commits: Commits = None
-) -> None:
+def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
 
     :param took: is called with the time of the BEGIN.
     :param whole: or with that of the statement, locks that it waits for included.
-    :param commits: is asked whether the COMMIT is to travel, too.
     """
     listen(connection.dialect)
     if len(connection.dialect.dispatch.do_execute) > 1:
         # Somebody else's listener may execute it, and ours would not be called.
         return
+    connection.__dict__[_BEGINNING] = took, whole, None
+
+
+def commit_along(connection: Connection, commits: Commits) -> None:
+    """Have the same statement ask whether the COMMIT is to travel with it, too; whoever wants to
+    know how long it takes is told as before.
+    """
+    listen(connection.dialect)
+    if len(connection.dialect.dispatch.do_execute) > 1:
+        return
+    took, whole, _ = connection.__dict__.get(_BEGINNING, (None, False, None))
     connection.__dict__[_BEGINNING] = took, whole, commits
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._drivers import Driver
-from .._drivers.statements import begin_along
+from .._drivers.statements import begin_along, commit_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
@@ -44,14 +44,22 @@ class Plain:
     :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
     :param begun: the transaction had begun before the flush.
     :param commits: the COMMIT may travel with the flush, as far as it was told.
+    :param connection: that the session had before the flush, if it did.
     """
 
-    __slots__ = ("_commits", "_distance", "_driver", "_is_first", "begun")
+    __slots__ = ("_commits", "_connection", "_distance", "_driver", "_is_first", "begun")
 
     def __init__(
-        self, driver: Driver | None, distance: Distance, *, begun: bool, commits: bool
+        self,
+        driver: Driver | None,
+        distance: Distance,
+        *,
+        begun: bool,
+        commits: bool,
+        connection: Connection | None = None,
     ) -> None:
         self._commits = commits
+        self._connection = connection
         self._driver = driver
         self._distance = distance
         self._is_first = driver is not None
@@ -95,8 +103,9 @@ class Plain:
         connection: Callable[[], Connection],
         pending: Callable[[], Mapping[Mapper[Any], Sequence[State]]],
     ) -> OnlyInsert | None:
-        """Before the first INSERT: have the BEGIN travel with it, and the COMMIT with the only one,
-        which is returned then; and measure now and then how long that takes.
+        """Before the first INSERT: have the COMMIT travel with the only one, which is returned
+        then; and measure now and then how long it takes. The BEGIN travels, and is timed, from when
+        the session gets its connection (``many.follow``), if it was registered by then.
 
         :param pending: asked for all new objects of the flush.
         """
@@ -105,23 +114,22 @@ class Plain:
         self._is_first = False
         driver, distance = self._driver, self._distance
         assert driver is not None
-        only: OnlyInsert | None = None
-        known: Connection | None = None
-        if self._commits:
-            known = connection()
-            only = OnlyInsert.of(uow, settings, pending(), known)
-        took: Callable[[float], object] | None = None
-        whole = False
-        if rows <= _SOME and distance.is_due():
-            if not self.begun and driver.times_begin:
-                took = distance.note
-            elif rows <= _FEW:
-                took, whole = distance.note_bound, True
-                if not self.begun:
-                    took = partial(distance.note_bound, round_trips=2)
-        if took is not None or only is not None or (driver.begins_along and not self.begun):
-            commits = None if only is None else only.commit_with
-            begin_along(known or connection(), took, whole=whole, commits=commits)
+        if not self.begun and driver.times_begin:
+            if rows > _SOME:
+                begin_along(connection(), None)
+            elif self._connection is not None:
+                commit_along(self._connection, None)
+        elif rows <= _FEW and distance.is_due():
+            took = distance.note_bound
+            begin_along(
+                connection(), took if self.begun else partial(took, round_trips=2), whole=True
+            )
+        if not self._commits:
+            return None
+        known = connection()
+        only = OnlyInsert.of(uow, settings, pending(), known)
+        if only is not None:
+            commit_along(known, only.commit_with)
         return only
 
 

@@ -115,7 +115,9 @@ def stay_out(
         wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
-    return Plain(driver, distance, begun=begun, commits=commits) if is_numbered else None
+    if not is_numbered:
+        return None
+    return Plain(driver, distance, begun=begun, commits=commits, connection=connection)
 
 
 def changes_pay(mapper: Mapper[Any], objects: int) -> bool:
