@@ -11,13 +11,15 @@ from sqlalchemy.orm import Mapper
 
 from .._sqlalchemy.collector import MANY, collector_paused
 from .._sqlalchemy.session import pending_states
-from .._sqlalchemy.unit_of_work import State, UOWTransaction
+from .._sqlalchemy.unit_of_work import State, UOWTransaction, pending_by_mapper
 from .report import is_told
 from .routing import (
-    NOTHING_TO_INSERT,
+    NONE,
+    NOTHING_TO_ASK,
     changes_pay,
+    is_alone,
     may_gather,
-    pending_by_mapper,
+    may_refer_to_itself,
     stay_out,
 )
 from .run import FlushRun
@@ -63,14 +65,9 @@ class DecidingUnitOfWork(UOWTransaction):
     seqreserve: FlushRun
 
     def execute(self) -> None:
-        if (
-            len(self.states) == 1
-            and not self.presort_actions
-            and _is_changed(*self.states)
-            and not may_gather(self, self.settings, _NONE)
-        ):
-            # The one statement of most flushes, of which nothing is to be asked.
-            NOTHING_TO_INSERT.flush(self, _NONE, super().execute)
+        if len(self.states) == 1 and is_alone(self, self.settings):
+            # Most flushes.
+            NOTHING_TO_ASK.flush(self, NONE, super().execute)
             return
         plain, pending = None, pending_by_mapper(self)
         # One new object is one INSERT, of which less is to be asked.
@@ -105,24 +102,13 @@ class DecidingUnitOfWork(UOWTransaction):
             super().finalize_flush_changes()
 
 
-_NONE: Final[Mapping[Mapper[Any], Sequence[State]]] = {}
-
-
-def _is_changed(state: State) -> bool:
-    return state.key is not None
-
-
 def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
     """Whether new objects may refer to each other in a circle of classes, as far as their
     relationships tell: the actions that would tell are not there yet.
     """
     if not uow.presort_actions:
         return False
-    return len(pending) > 1 or any(
-        related.mapper.base_mapper is mapper.base_mapper
-        for mapper in pending
-        for related in mapper.relationships
-    )
+    return len(pending) > 1 or any(map(may_refer_to_itself, pending))
 
 
 def _changes_pay(uow: Any) -> bool:

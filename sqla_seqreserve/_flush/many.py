@@ -29,7 +29,7 @@ def follow(connection: Connection, writer: ManyWriter) -> None:
     if driver is None:
         return
     distance = database_of(connection.dialect).distance
-    took = distance.note if driver.times_begin and distance.is_due() else None
+    took = distance.note if distance.is_due() and driver.times_begin else None
     if (took is not None or driver.begins_along) and (
         driver.transaction_status(connection.connection) == "idle"
     ):

@@ -25,7 +25,7 @@ from .._drivers import Driver
 from .._drivers.statements import begin_along, commit_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
-from .._sqlalchemy.unit_of_work import State
+from .._sqlalchemy.unit_of_work import State, pending_by_mapper
 from .committing import OnlyInsert
 from .refusal import note_change, note_refusal
 from .report import tell_failed
@@ -41,13 +41,12 @@ _SOME: Final = 100
 class Plain:
     """A flush, or what one connection has of it, that is SQLAlchemy's.
 
-    :param driver: ``None``: nothing is inserted, so that nothing is to be learnt.
+    :param driver: ``None``: nothing is to be asked, or learnt.
     :param begun: the transaction had begun before the flush.
     :param commits: the COMMIT may travel with the flush, as far as it was told.
-    :param connection: that the session had before the flush, if it did.
     """
 
-    __slots__ = ("_commits", "_connection", "_distance", "_driver", "_is_first", "begun")
+    __slots__ = ("_commits", "_distance", "_driver", "_is_first", "begun")
 
     def __init__(
         self,
@@ -56,10 +55,8 @@ class Plain:
         *,
         begun: bool,
         commits: bool,
-        connection: Connection | None = None,
     ) -> None:
         self._commits = commits
-        self._connection = connection
         self._driver = driver
         self._distance = distance
         self._is_first = driver is not None
@@ -71,7 +68,10 @@ class Plain:
         pending: Mapping[Mapper[Any], Sequence[State]],
         execute: Callable[[], None],
     ) -> None:
-        """Have SQLAlchemy's unit of work execute the whole flush."""
+        """Have SQLAlchemy's unit of work execute the whole flush.
+
+        :param pending: the new objects, where anything is to be asked about them.
+        """
         only: OnlyInsert | None = None
         if self._driver is not None:
             only = self.look(
@@ -88,7 +88,7 @@ class Plain:
             if isinstance(error, DBAPIError):
                 if only is not None:
                     only.note_loss(error)
-                for states in pending.values():
+                for states in (pending or pending_by_mapper(uow)).values():
                     note_each(error, sorted(states, key=attrgetter("insert_order")))
                 note_change(error, uow)
             raise
@@ -105,7 +105,7 @@ class Plain:
     ) -> OnlyInsert | None:
         """Before the first INSERT: have the COMMIT travel with the only one, which is returned
         then; and measure now and then how long it takes. The BEGIN travels, and is timed, from when
-        the session gets its connection (``many.follow``), if it was registered by then.
+        the session gets its connection (``many.follow``).
 
         :param pending: asked for all new objects of the flush.
         """
@@ -117,8 +117,6 @@ class Plain:
         if not self.begun and driver.times_begin:
             if rows > _SOME:
                 begin_along(connection(), None)
-            elif self._connection is not None:
-                commit_along(self._connection, None)
         elif rows <= _FEW and distance.is_due():
             took = distance.note_bound
             begin_along(

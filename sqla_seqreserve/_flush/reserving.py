@@ -131,9 +131,7 @@ class Reserving:
         )
         if not route.reserve and not route.copies and driver is not None:
             distance = database_of(connection.dialect).distance
-            plain = Plain(
-                driver, distance, begun=state == "open", commits=commits, connection=connection
-            )
+            plain = Plain(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:
             look = partial(self._look, connection, pending, route, may_copy, is_free, may_restart)

@@ -29,7 +29,7 @@ from .._ids.server import server_kind, server_of
 from .._reasons import Reason
 from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
-from .._sqlalchemy.mapping import watches_insert
+from .._sqlalchemy.mapping import kept_with, watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import no_copy_reason, refused_types
@@ -54,23 +54,14 @@ _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 the engine was not asked yet what it is, from how many it is worth asking, once.
 """
 
-NOTHING_TO_INSERT: Final = Plain(None, Distance(), begun=False, commits=False)
+NOTHING_TO_ASK: Final = Plain(None, Distance(), begun=False, commits=False)
+
+NONE: Final[Mapping[Mapper[Any], Sequence[State]]] = {}
 
 _known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason")
 
 
 # The whole flush
-
-
-def pending_by_mapper(uow: Any) -> dict[Mapper[Any], list[State]]:
-    """The objects that this flush inserts, by their mapper."""
-    fate = uow.states
-    found = {}
-    for mapper, states in uow.mappers.items():
-        pending = [state for state in states if state.key is None and fate[state] == (False, False)]
-        if pending:
-            found[mapper] = pending
-    return found
 
 
 def stay_out(
@@ -82,7 +73,7 @@ def stay_out(
     :param pending: the new objects that the flush inserts.
     """
     if not pending:
-        return NOTHING_TO_INSERT
+        return NOTHING_TO_ASK
     if not settings.is_plain or uow.session.twophase:
         return None
     for mapper in pending:
@@ -115,9 +106,34 @@ def stay_out(
         wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
-    if not is_numbered:
-        return None
-    return Plain(driver, distance, begun=begun, commits=commits, connection=connection)
+    return Plain(driver, distance, begun=begun, commits=commits) if is_numbered else None
+
+
+def is_alone(uow: Any, settings: Settings) -> bool:
+    """Whether a flush of one object is one statement of SQLAlchemy's about which nothing is to be
+    asked: with no other way could it cost less, and with no COMMIT.
+    """
+    [(state, fate)] = uow.states.items()
+    if state.key is not None:
+        return not may_gather(uow, settings, NONE)
+    mapper = state.manager.mapper
+    if (
+        fate != (False, False)
+        or not settings.is_plain
+        or uow.session.twophase
+        or len(mapper.tables) != 1
+        or watches_insert(mapper)
+        or (uow.presort_actions and (_changes_links(state) or may_refer_to_itself(mapper)))
+    ):
+        return False
+    dialect = peek_dialect(uow)
+    driver = driver_of(dialect) if dialect is not None else None
+    if dialect is None or driver is None or not driver.times_begin:
+        return False
+    if not driver.commits_along:
+        return True
+    # The COMMIT would travel with a key that is known, or over a distance.
+    return not database_of(dialect).distance.commit_pays() and lacks_key(mapper, (state,))
 
 
 def changes_pay(mapper: Mapper[Any], objects: int) -> bool:
@@ -167,6 +183,20 @@ def _is_of_one_kind(uow: Any) -> bool:
         return False
     [mapper] = uow.mappers
     return len(mapper.tables) == 1 and not any(deleted for deleted, _ in uow.states.values())
+
+
+def may_refer_to_itself(mapper: Mapper[Any]) -> bool:
+    """Whether an object of a class may refer to another of its hierarchy."""
+    kept = kept_with(mapper)
+    found: bool | None = kept.get(_REFERS)
+    if found is None:
+        base = mapper.base_mapper
+        found = any(related.mapper.base_mapper is base for related in mapper.relationships)
+        kept[_REFERS] = found
+    return found
+
+
+_REFERS: Final = "refers to itself"
 
 
 def _changes_links(state: State) -> bool:

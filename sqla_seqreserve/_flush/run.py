@@ -22,7 +22,7 @@ from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
 from .._sqlalchemy.persistence import save_in_order, save_obj
 from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
-from .._sqlalchemy.unit_of_work import State
+from .._sqlalchemy.unit_of_work import State, pending_by_mapper
 from .._writers.copy import warn_of_driver
 from ..reports import Writer
 from .committing import connection_to_commit, expects_commit
@@ -36,7 +36,6 @@ from .routing import (
     changes_pay,
     hierarchy_reason,
     may_gather,
-    pending_by_mapper,
     session_reason,
     stay_out,
 )

@@ -113,6 +113,17 @@ else:
 HISTORY_BLANK: Any = _attributes.HISTORY_BLANK
 
 
+def pending_by_mapper(uow: UOWTransaction) -> dict[Mapper[Any], list[State]]:
+    """The objects that this flush inserts, by their mapper."""
+    fate = uow.states
+    found = {}
+    for mapper, states in uow.mappers.items():
+        pending = [state for state in states if state.key is None and fate[state] == (False, False)]
+        if pending:
+            found[mapper] = pending
+    return found
+
+
 def presort(uow: UOWTransaction) -> None:
     """Let the relationships register every object that the flush concerns, as the unit of work does
     before it sorts: what has been looked at is not looked at again.

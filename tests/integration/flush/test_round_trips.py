@@ -62,11 +62,12 @@ def test_begin_comes_with_the_first_message(shop: Engine) -> None:
     warm(shop)
     trips = []
     for settings in (None, {}, {"reserve": "always"}):
-        with Session(shop) as session, count_round_trips(session) as ready:
+        with Session(shop) as session:
             if settings is not None:
                 register(session, **settings)  # type: ignore[arg-type]  # settings
-            session.add(Tag(word="b"))
-            session.flush()
+            with count_round_trips(session) as ready:
+                session.add(Tag(word="b"))
+                session.flush()
         trips.append(len(ready))
     assert trips == [2, 1, 2]  # BEGIN, INSERT; both; BEGIN with the reservation, INSERT
 
