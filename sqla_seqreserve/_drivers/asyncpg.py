@@ -85,10 +85,10 @@ class _Asyncpg:
     times_begin = True
     executes_each = False
     work = Work(
-        copy_start=150.0,
+        copy_start=600.0,
         copy_row=4.5,
         insert_row=12.0,
-        numbered_row=24.5,
+        numbered_row=18.5,
         executed_row=18.5,
         statement=200.0,
         reservation=280.0,

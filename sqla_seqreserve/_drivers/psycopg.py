@@ -62,7 +62,7 @@ class _Psycopg(Wrappable):
         numbered_row=46.0,
         executed_row=20.0,
         statement=150.0,
-        reservation=230.0,
+        reservation=300.0,
     )
 
     def __init__(self, own: Any) -> None:

@@ -66,12 +66,17 @@ class ManyWriter:
         settings = self._current()
         if settings.mode != "bulk" or context.execution_options.get(WAY_CHOSEN):
             return False
+        if settings.copy_min_rows is None and len(context.parameters) < _FEWEST_WHOLE:
+            return False
         from .._writers.executemany import pays_whole
 
         return pays_whole(context, settings.copy_min_rows)
 
 
 _TOO_FEW: Final = Many(0, FEW)
+
+_FEWEST_WHOLE: Final = 50
+"""Of an INSERT: SQLAlchemy's pages of fewer are as fast as anything else."""
 
 _FEWEST: Final = "rows together"
 """Where the distance keeps from how many rows they pay together."""

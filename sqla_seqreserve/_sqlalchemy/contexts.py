@@ -19,7 +19,7 @@ from .collector import collector_paused
 _FIRST: Final = 2
 """So many rows make SQLAlchemy take them for many."""
 
-_FEW: Final = 8
+_FEW: Final = 20
 """So many rows cost no more one by one."""
 
 
