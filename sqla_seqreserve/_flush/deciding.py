@@ -67,7 +67,9 @@ class DecidingUnitOfWork(UOWTransaction):
     def execute(self) -> None:
         if len(self.states) == 1 and is_alone(self, self.settings):
             # Most flushes.
-            NOTHING_TO_ASK.flush(self, NONE, super().execute)
+            uow: Any = self
+            uow.__class__ = UOWTransaction
+            NOTHING_TO_ASK.flush(uow, NONE, uow.execute)
             return
         plain, pending = None, pending_by_mapper(self)
         # One new object is one INSERT, of which less is to be asked.

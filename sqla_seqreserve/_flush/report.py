@@ -27,7 +27,7 @@ class _Sum:
 
 def is_told(settings: Settings) -> bool:
     """Whether anybody is told what a flush writes."""
-    return settings.is_watched or audit.is_heard(log)
+    return bool(settings.callbacks) or audit.is_heard(log)
 
 
 def tell_failed(error: BaseException) -> None:

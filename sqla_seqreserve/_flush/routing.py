@@ -110,30 +110,31 @@ def stay_out(
 
 
 def is_alone(uow: Any, settings: Settings) -> bool:
-    """Whether a flush of one object is one statement of SQLAlchemy's about which nothing is to be
-    asked: with no other way could it cost less, and with no COMMIT.
+    """Whether a flush of one object is SQLAlchemy's, about which nothing is to be asked: no other
+    way could cost less, and no COMMIT is to travel with it.
     """
     [(state, fate)] = uow.states.items()
-    if state.key is not None:
-        return not may_gather(uow, settings, NONE)
-    mapper = state.manager.mapper
-    if (
+    mapper, is_new = state.manager.mapper, state.key is None
+    if is_new and (
         fate != (False, False)
         or not settings.is_plain
         or uow.session.twophase
         or len(mapper.tables) != 1
         or watches_insert(mapper)
-        or (uow.presort_actions and (_changes_links(state) or may_refer_to_itself(mapper)))
     ):
+        return False
+    if uow.presort_actions and (_changes_links(state) or (is_new and may_refer_to_itself(mapper))):
         return False
     dialect = peek_dialect(uow)
     driver = driver_of(dialect) if dialect is not None else None
     if dialect is None or driver is None or not driver.times_begin:
-        return False
+        return not is_new
     if not driver.commits_along:
         return True
-    # The COMMIT would travel with a key that is known, or over a distance.
-    return not database_of(dialect).distance.commit_pays() and lacks_key(mapper, (state,))
+    # The COMMIT would travel with what the server compares, over a distance; or with a known key.
+    if database_of(dialect).distance.commit_pays():
+        return not is_new and not may_gather(uow, settings, NONE)
+    return not is_new or lacks_key(mapper, (state,))
 
 
 def changes_pay(mapper: Mapper[Any], objects: int) -> bool:

@@ -59,11 +59,6 @@ class Settings:
         """Whether objects of this class are ours to write."""
         return self.classes is None or issubclass(mapper.class_, self.classes)
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether anybody is to be called after a flush."""
-        return bool(self.callbacks)
-
     def flushed(self, report: FlushReport) -> None:
         """Hand the report to the callbacks."""
         for callback in self.callbacks:
