@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .choice import NO_WISHES, Costs, Pending, Route, Wishes, Work, choose, copy_crossover
-from .distance import Distance
+from .distance import WORK, Distance
 
 __all__ = [
     "NO_WISHES",
+    "WORK",
     "Costs",
     "Distance",
     "Pending",

@@ -16,7 +16,7 @@ _MOST_CHOSEN: Final = 256
 _MOST_AT_FIRST: Final = 1_200.0
 """What the first few times may make of it: any of them may be an exception."""
 
-_WORK: Final = 60.0
+WORK: Final = 60.0
 """Microseconds of a small statement beside its round trip. The costs of the ways were measured with
 INSERTs of one row for the distance, so a BEGIN, which does nothing, is taken for one.
 """
@@ -95,7 +95,7 @@ class Distance:
     def note(self, seconds: float) -> None:
         """Note a round trip that waited for nothing, and did no work."""
         self._certain = _CERTAIN
-        self._note(seconds * 1e6 + _WORK)
+        self._note(seconds * 1e6 + WORK)
 
     def note_bound(self, seconds: float, round_trips: int = 1) -> None:
         """Note that a statement of little work took so long, in so many round trips; it may have

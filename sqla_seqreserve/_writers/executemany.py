@@ -27,6 +27,7 @@ from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._reasons import Reason
+from .._routes import WORK
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
@@ -44,7 +45,7 @@ from .many_sql import (
     rewriting_of,
 )
 
-_FIXED: Final = 650.0
+_FIXED: Final = 800.0
 """Microseconds that such a statement takes beside its rows, most of them to be planned."""
 
 _ARRAY_ROW: Final = 16.5
@@ -222,7 +223,8 @@ def _costs_less(driver: Driver, rows: int, round_trip: float, *, gathered: bool 
     trips = 0
     if driver.executes_each:
         trips = -1 if gathered else rows - 1
-    return rows > 1 and trips * round_trip + rows * spared > _FIXED
+    # What the server does in a round trip is among the work of a row.
+    return rows > 1 and trips * max(round_trip - WORK, 0.0) + rows * spared > _FIXED
 
 
 def fewest_together(driver: Driver, round_trip: float) -> int | None:
