@@ -32,6 +32,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _reasons as why
+from ._drivers.statements import ask_for_rows_alike
 from ._flush import deciding as flush
 from ._flush.drift import DriftGuard, OnDrift
 from ._flush.many import ManyWriter, follow
@@ -262,6 +263,7 @@ class Registration:
             follow(connection, self._writer)
 
     def _listen(self) -> None:
+        ask_for_rows_alike()
         event.listen(self._session_target(), "before_flush", self._before_flush)
         event.listen(self._session_target(), "after_begin", self._after_begin)
 

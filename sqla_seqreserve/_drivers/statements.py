@@ -19,9 +19,11 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+from sqlalchemy.orm import Mapper
 
 from .._database import database_of
 from .._reasons import IN_PAGES, Reason
+from .._sqlalchemy.bulk_rows import Rows, make_rows_alike
 from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
@@ -59,6 +61,11 @@ class WriteMany(Protocol):
 
     def takes_whole(self, context: Any) -> bool:
         """Whether to be asked for an INSERT too that SQLAlchemy would send in pages."""
+
+    def alike(
+        self, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+    ) -> Rows | None:
+        """The rows of an INSERT as those of one statement; ``None``: as they are."""
 
 
 class Listener(Protocol):
@@ -135,6 +142,12 @@ def write_many_by(connection: Connection, write: WriteMany) -> None:
     """Have ``write`` asked to execute what the connection executes for many rows."""
     listen(connection.dialect)
     connection.__dict__[_WRITING] = write
+
+
+def writer_on(connection: Connection) -> WriteMany | None:
+    """Who is asked to execute what the connection executes for many rows, if anybody is."""
+    found: WriteMany | None = connection.__dict__.get(_WRITING)
+    return found
 
 
 def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
@@ -227,6 +240,20 @@ def _do_executemany(
     if write is not None and write(cursor, statement, parameters, context).round_trips:
         return True
     return None
+
+
+def ask_for_rows_alike() -> None:
+    """Have whoever writes for a connection asked for the rows of an INSERT as those of one
+    statement.
+    """
+    make_rows_alike(_alike)
+
+
+def _alike(
+    connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+) -> Rows | None:
+    write = writer_on(connection)
+    return None if write is None else write.alike(connection, mapper, rows, returns=returns)
 
 
 def _takes_whole(context: Any) -> bool:

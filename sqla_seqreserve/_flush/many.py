@@ -7,12 +7,14 @@ from math import inf
 from typing import Any, Final
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Mapper
 
 from .._database import database_of
 from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
+from .._sqlalchemy.bulk_rows import Rows
 from .._sqlalchemy.changes import ROWS_COUNTED
 from .._sqlalchemy.pages import Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
@@ -71,6 +73,15 @@ class ManyWriter:
         from .._writers.executemany import pays_whole
 
         return pays_whole(context, settings.copy_min_rows)
+
+    def alike(
+        self, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+    ) -> Rows | None:
+        if self._current().mode != "bulk":
+            return None
+        from .._writers.nulls import rows_alike
+
+        return rows_alike(connection, mapper, rows, returns=returns)
 
 
 _TOO_FEW: Final = Many(0, FEW)

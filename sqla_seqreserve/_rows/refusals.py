@@ -164,7 +164,7 @@ def _may_be_asked(column: ColumnPlan) -> bool:
         return False
     if encoding is not None:
         return encoding.binary is None and encoding.text is not None and not _takes(codec)
-    return (codec.check is not None or not _takes(codec)) and _is_own(column.column.type)
+    return (codec.check is not None or not _takes(codec)) and is_own(column.column.type)
 
 
 def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
@@ -208,11 +208,13 @@ def _takes(codec: Codec) -> bool:
     return bool(codec.binary or codec.text)
 
 
-def _is_own(type_: TypeEngine[Any]) -> bool:
-    """Whether the processor of a type is SQLAlchemy's own, so that nobody sees it asked twice."""
+def is_own(type_: TypeEngine[Any]) -> bool:
+    """Whether the processor of a type is SQLAlchemy's own, so that nobody sees it asked twice, and
+    ``None`` stays what it is.
+    """
     inner = getattr(type_, "item_type", None)
     own = type(type_).__module__.startswith("sqlalchemy.") and not isinstance(type_, TypeDecorator)
-    return own and (inner is None or _is_own(inner))
+    return own and (inner is None or is_own(inner))
 
 
 def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:

@@ -2,7 +2,7 @@
 by part.
 
 Read in SQLAlchemy 2.0.58 and 2.1.9. The 2.1 line puts an underscore before the names of the unit of
-work; nothing else here differs between the two. when a release moves one,
+work; nothing else here differs between the two. When a release moves one,
 ``tests/unit/test_private_names.py`` fails with its name.
 
 What is used, and why no public name would do:
@@ -19,6 +19,9 @@ What is used, and why no public name would do:
 ``persistence``
     ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
     replace the one that collects and sends the INSERT.
+``CompileState.plugins``, and the class for ORM INSERTs in it
+    The rows of ``insert(M)`` are made alike before SQLAlchemy makes statements of them
+    (``bulk_rows``).
 ``sync``
     Copies a key from a table to the one that inherits from it.
 Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)

@@ -203,6 +203,16 @@ def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
     return mapper._polymorphic_attr_key if mapper._set_polymorphic_identity else None
 
 
+def renders_none(mapper: Mapper[Any], column: Any) -> bool:
+    """Whether ``None`` is a value of the column's type, such as JSON's null, and no NULL."""
+    return column in mapper._insert_cols_evaluating_none[column.table]
+
+
+def is_filled_by_mapper(mapper: Mapper[Any], column: Any) -> bool:
+    """Whether SQLAlchemy gives the column a value of its own: a version, or the name of a class."""
+    return column is mapper.version_id_col or column is mapper.polymorphic_on
+
+
 def inherits_key(mapper: Mapper[Any], column: Any, source: Any) -> bool:
     """Whether a key column of ``table`` takes its value from ``source``, a key column of the
     table it inherits from.

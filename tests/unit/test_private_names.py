@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import (
 from sqlalchemy.orm import (
     Session,
     SessionTransaction,
+    bulk_persistence,
     mapperlib,
     persistence,
     registry,
@@ -32,9 +33,11 @@ from sqlalchemy.orm import (
     unitofwork,
 )
 from sqlalchemy.sql import util as sql_util
+from sqlalchemy.sql.base import CompileState
 from sqlalchemy.util import langhelpers
 
 from sqla_seqreserve import _sqlalchemy
+from sqla_seqreserve._sqlalchemy import either
 from sqla_seqreserve._sqlalchemy.changes import (
     delete_obj,
     organize_states_for_delete,
@@ -119,6 +122,7 @@ OWNERS = {
     "owner": MAPPER,
     "found": MAPPER,
     "super": CONNECTION.dialect.execution_ctx_cls,
+    "options": either(bulk_persistence, "BulkORMInsert").default_insert_options,
     "batch": None,
     # Our own.
     "self": StatementContext(CONNECTION, None),
@@ -175,6 +179,8 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (SessionTransaction, "_prepare_impl"),
         (Session, "_register_persistent"),
         (Session, "_remove_newly_deleted"),
+        (CompileState, "plugins"),
+        (CompileState.plugins["orm", "insert"], "orm_execute_statement"),
         (SaveUpdateAll, "execute"),
         (SaveUpdateAll, "per_state_flush_actions"),
         (SaveUpdateState, "execute_aggregate"),

@@ -1,0 +1,154 @@
+"""Rows of ``insert(M)`` of which some have no value for a column, made alike.
+
+SQLAlchemy leaves NULL out of an INSERT of rows, for a default of the database to hold, and begins
+another statement with each row that gives other columns than the one before: rows that are NULL
+here and there are almost as many statements. Where neither the model nor the database fills a
+column, NULL says the same as nothing, and the rows are one statement. The lock of an INSERT is
+taken before, so that no default comes in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain, pairwise
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.orm import Mapper
+
+from .._drivers import driver_on, transaction_status
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts
+from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.server import server_of
+from .._rows.plan import insert_plan
+from .._rows.refusals import cast_reason, is_own
+from .._sqlalchemy.bulk_rows import Rows
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import (
+    attributes_to_columns,
+    has_bind_expression,
+    is_filled_by_mapper,
+    is_sentinel,
+    renders_none,
+)
+from .executemany import table_reason
+
+_SAMPLE: Final = 128
+"""About so many rows tell whether others lack values."""
+
+_SPARED: Final = 10
+"""So many statements less are worth the lock and the comparison before them."""
+
+
+def rows_alike(
+    connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+) -> Rows | None:
+    """The rows with NULL for what they do not give; ``None``: that would say something else than
+    they do, or spare too little.
+
+    :param returns: values come back, so that SQLAlchemy casts those of several rows to the model's
+        types, and not those of one.
+    """
+    if len(rows) <= _SPARED or not _differ(rows):
+        return None
+    statements = _statements(rows)
+    if statements <= _SPARED or not _is_ours(connection):
+        return None
+    tables = mapper.tables
+    if len(tables) != 1 or not isinstance(tables[0], Table):
+        return None
+    facts = _held(connection, tables[0])
+    if facts is None or table_reason(facts, "insert") is not None:
+        return None
+    if returns:
+        plan = insert_plan(mapper, tables[0], facts, connection.dialect)
+        if cast_reason(plan, rows) is not None:
+            return None
+    columns = attributes_to_columns(mapper, tables[0])
+    given = {key for row in rows for key in row}
+    null = {key for row in rows for key, value in row.items() if value is None}
+    blank: dict[str, None] = {}
+    for key in given:
+        column = columns.get(key)
+        if column is None or renders_none(mapper, column):
+            null.discard(key)
+        elif _is_blank_without(connection, mapper, column, facts):
+            blank[key] = None
+    # NULL is given from here on, and so has to go where it would take a default's place.
+    alike = _without(rows, null.difference(blank))
+    if any(len(row) < len(given) for row in alike):
+        alike = [{**blank, **row} for row in alike]
+    spared = statements - _runs(map(frozenset[str], alike))
+    return alike if spared >= _SPARED else None
+
+
+def _without(rows: Rows, null: set[str]) -> Rows:
+    """The rows without these where they are NULL."""
+    if not null:
+        return rows
+    return [
+        {key: value for key, value in row.items() if value is not None or key not in null}
+        for row in rows
+    ]
+
+
+def _differ(rows: Rows) -> bool:
+    """Whether some rows do not give what others do, as far as a few of them tell."""
+    here_and_there = rows[:: len(rows) // _SAMPLE or 1]
+    return len(set(map(_given, chain(rows[:_SAMPLE], here_and_there)))) > 1
+
+
+def _given(row: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset([key for key, value in row.items() if value is not None])
+
+
+def _statements(rows: Rows) -> int:
+    """How many statements SQLAlchemy makes of the rows."""
+    return _runs(map(_given, rows))
+
+
+def _runs(shapes: Iterable[frozenset[str]]) -> int:
+    return 1 + sum(before != after for before, after in pairwise(shapes))
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Whether a table can be held, and nobody changes what is sent."""
+    return (
+        connection.dialect.name == "postgresql"
+        and driver_on(connection) is not None
+        and server_of(connection).reason is None
+        and hindrance(connection, transaction_status(connection)) is None
+        and interference_on(connection) is None
+    )
+
+
+def _held(connection: Connection, table: Table) -> TableFacts | None:
+    """What is known of a table whose lock is held."""
+    name = catalogue.table_name(connection, table)
+
+    def look() -> Wanted | None:
+        facts = catalogue.table_facts(connection, [name])[name]
+        return None if facts is None or not facts.lockable else Wanted((), [facts])
+
+    found = take_until_held(connection, look)
+    return found[0].whole[0] if found is not None else None
+
+
+def _is_blank_without(
+    connection: Connection, mapper: Mapper[Any], column: Any, facts: TableFacts
+) -> bool:
+    """Whether a row that does not give the column is the same as one that gives NULL."""
+    if not isinstance(column, Column) or column.primary_key or is_sentinel(column):
+        return False
+    if column.default is not None or column.server_default is not None:
+        return False
+    if is_filled_by_mapper(mapper, column):
+        return False
+    # A type of the application's may make something else of None.
+    if not is_own(column.type) or has_bind_expression(column.type, connection.dialect):
+        return False
+    stored = facts.columns.get(catalogue.stored_name(column.name))
+    return stored is not None and not (
+        stored.fills_itself or stored.generated or stored.domain is not None
+    )

@@ -1,0 +1,254 @@
+"""``insert(M)`` with rows of which some have no value for a column: one statement where NULL says
+the same, and as many as plain SQLAlchemy's where it does not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from fixtures.seeds import seed
+from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Way, both, told_and_left
+from sqlalchemy import JSON, Engine, Integer, String, TypeDecorator, create_engine, event, insert
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from sqla_seqreserve import register
+from sqla_seqreserve._sqlalchemy.persistence import IN_ORDER
+
+DRIVERS = (*SYNC_DRIVERS, *ASYNC_DRIVERS)
+WAYS = (Way("default settings"), Way("from one row", {"copy_min_rows": 1}))
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Shouted(TypeDecorator[str]):
+    """A type of the application's to which None is a word."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str:
+        return "NOTHING" if value is None else value.upper()
+
+
+class Sheet(Base):
+    """Columns that may be NULL, and what may fill them."""
+
+    __tablename__ = "sheet"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int | None]
+    word: Mapped[str | None]
+    renamed: Mapped[str | None] = mapped_column("other name")
+    declared: Mapped[str | None] = mapped_column(server_default="declared")
+    made: Mapped[str | None] = mapped_column(default=lambda: "made")
+    filled: Mapped[str | None]
+    document: Mapped[Any] = mapped_column(JSON, nullable=True)
+    sparse: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    shouted: Mapped[str | None] = mapped_column(Shouted)
+
+
+class Kind(Base):
+    __tablename__ = "kind"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str | None]
+    word: Mapped[str | None]
+    version: Mapped[int] = mapped_column(Integer)
+    __mapper_args__: ClassVar[Any] = {
+        "polymorphic_on": "type",
+        "polymorphic_identity": "kind",
+        "version_id_col": version,
+    }
+
+
+# Of which the model does not know.
+FILLED = (
+    "CREATE DOMAIN greeting AS text DEFAULT 'hello'",
+    "ALTER TABLE sheet ALTER filled SET DEFAULT 'filled'",
+    'ALTER TABLE sheet ALTER "other name" TYPE greeting',
+)
+TRIGGER = (
+    """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.word := coalesce(NEW.word, 'triggered'); RETURN NEW; END $$""",
+    "CREATE TRIGGER note BEFORE INSERT ON sheet FOR EACH ROW EXECUTE FUNCTION note()",
+)
+COUNTING = (
+    """CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO kind (type, word, version) VALUES ('kind', 'statement', 1);
+    RETURN NULL; END $$""",
+    "CREATE TRIGGER tell AFTER INSERT ON sheet FOR EACH STATEMENT EXECUTE FUNCTION tell()",
+)
+TABLES = ("sheet", "kind")
+
+
+def rows(drawn: int, count: int = 150) -> list[dict[str, Any]]:
+    """Rows each of which gives some columns, leaves others out and has NULL for others."""
+    values = random.Random(drawn)
+    keys = ("word", "renamed", "declared", "made", "filled", "document", "sparse", "shouted")
+
+    def row(number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"number": number}
+        for key in keys:
+            draw = values.random()
+            if draw < 0.4:
+                found[key] = f"{key} {number}"
+            elif draw < 0.7:
+                found[key] = None
+        return found
+
+    return [row(number) for number in range(count)]
+
+
+def compared(
+    urls: tuple[str, str], driver: str, act: Callable[[Session], Any], *ddl: str, way: Way = WAYS[0]
+) -> None:
+    both(
+        urls,
+        Base,
+        lambda side: told_and_left(side, act, TABLES),
+        way=way,
+        driver=driver,
+        ddl=ddl,
+    )
+
+
+@pytest.mark.parametrize("ddl", [(), FILLED, TRIGGER, COUNTING], ids=["", "filled", "row", "each"])
+@pytest.mark.parametrize("returns", [False, True], ids=["", "returning"])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_every_row_is_what_plain_sqlalchemy_writes(
+    twin_urls: tuple[str, str],
+    driver: str,
+    way: Way,
+    returns: bool,
+    ddl: tuple[str, ...],
+) -> None:
+    """Defaults of the model and of the database fill what a row does not give, JSON's null and a
+    type's own None are what they were, and rows keep their order.
+    """
+
+    drawn = seed()
+
+    def act(session: Session) -> Any:
+        given = rows(drawn)
+        found: Any = None
+        if returns:
+            statement = insert(Sheet).returning(Sheet.id, Sheet.number, **IN_ORDER)
+            found = [tuple(row) for row in session.execute(statement, given)]
+        else:
+            session.execute(insert(Sheet), given)
+        session.execute(insert(Kind), [{"word": str(i) if i % 2 else None} for i in range(40)])
+        session.commit()
+        assert given == rows(drawn)
+        return found
+
+    compared(twin_urls, driver, act, *ddl, way=way)
+
+
+def statements_of(url: str, given: list[dict[str, Any]], statement: Any = None) -> int:
+    """The INSERTs of one execution by a registered session."""
+    engine = create_engine(url)
+    sessions = sessionmaker(engine)
+    register(sessions)
+    seen: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(*told: Any) -> None:
+        if told[2].startswith("INSERT"):
+            seen.append(told[2])
+
+    with sessions() as session:
+        session.execute(insert(Sheet) if statement is None else statement, given)
+        session.rollback()
+    engine.dispose()
+    return len(seen)
+
+
+ALTERNATING = [{"number": i, "word": "w" if i % 2 else None} for i in range(60)]
+DEFAULTED = [{"number": i, "filled": "f" if i % 2 else None} for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("given", "ddl", "expected"),
+    [
+        (ALTERNATING, (), 1),
+        ([{k: v for k, v in row.items() if v is not None} for row in ALTERNATING], (), 1),
+        (DEFAULTED, (), 1),
+        (DEFAULTED, FILLED, 60),
+        ([{"number": i, "declared": "f" if i % 2 else None} for i in range(60)], (), 60),
+        ([{"number": i, "shouted": "f" if i % 2 else None} for i in range(60)], (), 60),
+        (ALTERNATING, COUNTING, 60),
+        (ALTERNATING[:8], (), 8),
+        ([{"number": i, "word": "w" if i < 30 else None} for i in range(60)], (), 2),
+    ],
+)
+def test_one_statement_where_null_says_the_same(
+    engine: Engine,
+    database_url: str,
+    given: list[dict[str, Any]],
+    ddl: tuple[str, ...],
+    expected: int,
+) -> None:
+    """Rows that are NULL here and there are one INSERT, unless somebody fills the column in, or
+    counts statements.
+    """
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for each in ddl:
+            connection.exec_driver_sql(each)
+    assert statements_of(database_url, given) == expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        insert(Sheet).values(word="given"),
+        pg_insert(Sheet).on_conflict_do_nothing(),
+    ],
+    ids=["values", "conflict"],
+)
+def test_a_statement_that_says_more_is_left_alone(
+    engine: Engine, database_url: str, statement: Any
+) -> None:
+    Base.metadata.create_all(engine)
+    assert statements_of(database_url, ALTERNATING, statement) == len(ALTERNATING)
+
+
+def test_a_default_that_comes_in_between_is_seen(engine: Engine, database_url: str) -> None:
+    """What was known of the table is compared under the lock that INSERT takes."""
+    Base.metadata.create_all(engine)
+    ours = create_engine(database_url)
+    sessions = sessionmaker(ours)
+    register(sessions)
+
+    def words() -> set[Any]:
+        with sessions() as session:
+            session.execute(insert(Sheet), DEFAULTED)
+            found = {row.filled for row in session.query(Sheet.filled)}
+            session.rollback()
+        return found
+
+    assert words() == {"f", None}
+    with engine.begin() as connection:
+        connection.exec_driver_sql(FILLED[1])
+    assert words() == {"f", "filled"}
+    ours.dispose()
+
+
+def test_sessions_that_are_not_registered_are_left_alone(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    register(sessionmaker(engine))
+    seen = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(*told: Any) -> None:
+        seen.append(told[2])
+
+    with Session(engine) as session:
+        session.execute(insert(Sheet), ALTERNATING)
+        session.rollback()
+    assert len(seen) == len(ALTERNATING)
