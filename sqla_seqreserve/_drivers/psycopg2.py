@@ -53,7 +53,7 @@ class _Psycopg2:
         copy_row=7.0,
         insert_row=40.0,
         numbered_row=42.0,
-        executed_row=40.0,
+        executed_row=25.0,
         statement=150.0,
         reservation=370.0,
     )

@@ -14,9 +14,8 @@ from .._drivers import driver_on
 from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
-from .._sqlalchemy.bulk_rows import Rows
 from .._sqlalchemy.changes import ROWS_COUNTED
-from .._sqlalchemy.pages import Whole
+from .._sqlalchemy.pages import Rows, Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
 from .settings import Settings
 

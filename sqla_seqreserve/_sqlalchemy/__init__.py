@@ -21,7 +21,7 @@ What is used, and why no public name would do:
     replace the one that collects and sends the INSERT.
 ``CompileState.plugins``, and the class for ORM INSERTs in it
     The rows of ``insert(M)`` are made alike before SQLAlchemy makes statements of them
-    (``bulk_rows``).
+    (``pages``).
 ``sync``
     Copies a key from a table to the one that inherits from it.
 Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)

@@ -155,6 +155,11 @@ def _identifying(mapper: Mapper[Any], table: Table) -> list[Any]:
     return columns
 
 
+def key_parameters(mapper: Mapper[Any], table: Table) -> list[tuple[Any, str]]:
+    """The columns whose values an UPDATE finds its row by, each with the key of its parameter."""
+    return [(column, str(column._label)) for column in _identifying(mapper, table)]
+
+
 def emit_delete_statements(
     base_mapper: Mapper[Any],
     uow: UOWTransaction,

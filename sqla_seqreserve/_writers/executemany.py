@@ -45,7 +45,7 @@ from .many_sql import (
     rewriting_of,
 )
 
-_FIXED: Final = 800.0
+_FIXED: Final = 650.0
 """Microseconds that such a statement takes beside its rows, most of them to be planned."""
 
 _ARRAY_ROW: Final = 16.5
@@ -137,7 +137,7 @@ def write_many(
             driver.script(cursor, comparison(facts, kind))
             driver.copy(cursor, copy_statement(facts.name, copied), copied)
     except failure as error:
-        if not _was_compared(driver, cursor, error, failure):
+        if not was_compared(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
         return why.ALTERED
@@ -309,7 +309,7 @@ def _arrays(
     return arrays
 
 
-def _was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
+def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
     """Whether it was the lock or the comparison that failed; if so, undo that.
 
     :param failure: the class of the driver's errors.

@@ -48,6 +48,9 @@ from .post import Post, Refused
 _FEW_NUMBERED: Final = 20
 """So many rows bring their keys back one by one in about the time of one INSERT of all."""
 
+_FEW_KINDS: Final = 12
+"""So many changed objects are not worth a look at what kinds of them there are."""
+
 _MOST_RETURNED: Final = 100
 """So many changed objects of which values come back are sent together."""
 
@@ -218,6 +221,8 @@ class Outbox:
 
         :param together: many rows may be written by one statement.
         """
+        if together:
+            commands = self._in_kinds(mapper, table, list(commands))
         for kind, group in groupby(commands, update_kind):
             alike = list(group)
             _, _, _, has_defaults, has_keys = kind
@@ -236,6 +241,24 @@ class Outbox:
                 self._put(letter)
         if hands_on_keys(mapper, table):
             self.drain()
+
+    def _in_kinds(
+        self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]
+    ) -> Sequence[Command]:
+        if len(commands) <= _FEW_KINDS:
+            return commands
+        # Here: most flushes change fewer.
+        from .kinds import in_kinds
+
+        return in_kinds(
+            self._connection,
+            self._driver,
+            mapper,
+            table,
+            commands,
+            gathers=self._may_gather(1),
+            send_waiting=self.drain,
+        )
 
     def delete(
         self,

@@ -23,7 +23,6 @@ from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import server_of
 from .._rows.plan import insert_plan
 from .._rows.refusals import cast_reason, is_own
-from .._sqlalchemy.bulk_rows import Rows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import (
     attributes_to_columns,
@@ -32,6 +31,7 @@ from .._sqlalchemy.mapping import (
     is_sentinel,
     renders_none,
 )
+from .._sqlalchemy.pages import Rows
 from .executemany import table_reason
 
 _SAMPLE: Final = 128
@@ -56,7 +56,7 @@ def rows_alike(
     if statements <= _SPARED or not _is_ours(connection):
         return None
     tables = mapper.tables
-    if len(tables) != 1 or not isinstance(tables[0], Table):
+    if len(tables) != 1 or not isinstance(tables[0], Table) or _looks_at_rows(mapper, tables[0]):
         return None
     facts = _held(connection, tables[0])
     if facts is None or table_reason(facts, "insert") is not None:
@@ -91,6 +91,15 @@ def _without(rows: Rows, null: set[str]) -> Rows:
         {key: value for key, value in row.items() if value is not None or key not in null}
         for row in rows
     ]
+
+
+def _looks_at_rows(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether an SQL expression, of a default or an attribute, may look at the rows before."""
+    return any(
+        column.default is not None and column.default.is_clause_element for column in table.columns
+    ) or not all(
+        isinstance(column, Column) for prop in mapper.column_attrs for column in prop.columns
+    )
 
 
 def _differ(rows: Rows) -> bool:

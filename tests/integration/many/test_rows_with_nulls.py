@@ -11,7 +11,17 @@ from typing import Any, ClassVar
 import pytest
 from fixtures.seeds import seed
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Way, both, told_and_left
-from sqlalchemy import JSON, Engine, Integer, String, TypeDecorator, create_engine, event, insert
+from sqlalchemy import (
+    JSON,
+    Engine,
+    Integer,
+    String,
+    TypeDecorator,
+    create_engine,
+    event,
+    insert,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
@@ -63,6 +73,15 @@ class Kind(Base):
         "polymorphic_identity": "kind",
         "version_id_col": version,
     }
+
+
+class Following(Base):
+    """Each row is numbered by those before it."""
+
+    __tablename__ = "following"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    word: Mapped[str | None]
+    place: Mapped[int] = mapped_column(default=text("(SELECT count(*) FROM following)"))
 
 
 # Of which the model does not know.
@@ -216,6 +235,14 @@ def test_a_statement_that_says_more_is_left_alone(
 ) -> None:
     Base.metadata.create_all(engine)
     assert statements_of(database_url, ALTERNATING, statement) == len(ALTERNATING)
+
+
+def test_a_default_that_looks_at_the_rows_before_sees_them(
+    engine: Engine, database_url: str
+) -> None:
+    Base.metadata.create_all(engine)
+    given = [{"word": "w" if i % 2 else None} for i in range(60)]
+    assert statements_of(database_url, given, insert(Following)) == len(given)
 
 
 def test_a_default_that_comes_in_between_is_seen(engine: Engine, database_url: str) -> None:

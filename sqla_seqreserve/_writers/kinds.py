@@ -1,0 +1,157 @@
+"""Changed rows of several kinds, each of which gives other columns, put in an order in which those
+of a kind follow each other.
+
+SQLAlchemy begins another UPDATE with each object that changed in other columns than the one before
+it: objects that an import changes here and there are almost as many statements. Where nobody sees
+in which order the rows of a table are changed (no trigger, no rule, no column of a unique index),
+they are as many as there are kinds. The rows are locked before, in the order in which SQLAlchemy
+would change them: two flushes of the same objects must not wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from sqlalchemy import Connection, Integer, Table
+from sqlalchemy.orm import Mapper
+
+from .._database import database_of
+from .._drivers import Driver
+from .._drivers.statements import run_on_driver
+from .._ids import catalogue
+from .._ids.catalogue import TableFacts, quoted
+from .._ids.server import server_of
+from .._routes import WORK
+from .._sqlalchemy.changes import (
+    has_version,
+    key_parameters,
+    update_kind,
+    updated_columns,
+)
+from .._sqlalchemy.engine import sees_the_present, sends_as_it_is
+from .executemany import table_reason, was_compared
+from .letters import Command
+from .many_sql import comparison
+
+_FEWEST: Final = 12
+"""So many statements less, at least, are worth a look."""
+
+_STATEMENT: Final = 40.0
+"""Microseconds of one statement among those of a message."""
+
+_FIXED: Final = 800.0
+"""Microseconds of the statement that locks the rows, beside its round trip."""
+
+
+def in_kinds(
+    connection: Connection,
+    driver: Driver | None,
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Sequence[Command],
+    *,
+    gathers: bool,
+    send_waiting: Callable[[], object],
+) -> Sequence[Command]:
+    """The commands in another order, their rows locked, if that costs less; else as they are.
+
+    :param gathers: else their statements would travel in one message.
+    :param send_waiting: called before anything is sent.
+    """
+    if driver is None or len(commands) <= _FEWEST:
+        return commands
+    shapes = [frozenset(command[2]) for command in commands]
+    kinds = dict.fromkeys(shapes)
+    spared = sum(before != after for before, after in pairwise(shapes)) + 1 - len(kinds)
+    if spared < _FEWEST or not _pays(connection, spared, gathers=gathers):
+        return commands
+    if not all(map(_is_simple, commands)) or updated_columns(mapper, table, has_defaults=False):
+        return commands
+    (column, key), *others = key_parameters(mapper, table)
+    if (others and not has_version(mapper, table)) or not isinstance(column.type, Integer):
+        return commands
+    numbers = [command[2].get(key) for command in commands]
+    if set(map(type, numbers)) != {int} or len(set(numbers)) < len(numbers):
+        return commands
+    if not _may_be_held(connection, driver):
+        return commands
+    send_waiting()
+    name = catalogue.table_name(connection, table)
+    facts = catalogue.table_facts(connection, [name])[name]
+    if facts is None or _order_matters(facts, table, kinds):
+        return commands
+    if not _locked(connection, driver, facts, column.name, numbers):
+        return commands
+    rows: dict[frozenset[str], list[Command]] = {shape: [] for shape in kinds}
+    for shape, command in zip(shapes, commands, strict=True):
+        rows[shape].append(command)
+    return [command for each in rows.values() for command in each]
+
+
+def _pays(connection: Connection, spared: int, *, gathers: bool) -> bool:
+    round_trip = database_of(connection.dialect).distance.round_trip
+    each = _STATEMENT + (0.0 if gathers else max(round_trip - WORK, 0.0))
+    return spared * each > round_trip + _FIXED
+
+
+def _is_simple(command: Command) -> bool:
+    """Whether a row is changed to values alone, and nothing has to come back."""
+    _, _, has_expressions, _, has_keys = update_kind(command)
+    return has_keys and not has_expressions
+
+
+def _may_be_held(connection: Connection, driver: Driver) -> bool:
+    """Whether the table can be compared with what is known of it, and nobody changes what is
+    sent.
+    """
+    return (
+        connection.dialect.name == "postgresql"
+        and server_of(connection).reason is None
+        and driver.transaction_status(connection.connection) != "autocommit"
+        and sees_the_present(connection)
+        and sends_as_it_is(connection)
+    )
+
+
+def _order_matters(facts: TableFacts, table: Table, kinds: Iterable[frozenset[str]]) -> bool:
+    """Whether somebody might see in which order rows of these kinds are changed."""
+    if table_reason(facts, "update") is not None:
+        return True
+    assigned = {
+        column.name for column in table.columns if column.onupdate or column.server_onupdate
+    }
+    for kind in kinds:
+        assigned.update(table.columns[key].name for key in kind if key in table.columns)
+    return bool(facts.unique_columns & assigned)
+
+
+def _locked(
+    connection: Connection, driver: Driver, facts: TableFacts, column: str, numbers: Sequence[int]
+) -> bool:
+    """Lock the rows with these numbers, in their order; false where one is gone, or the table is
+    another than it was.
+    """
+    name, failure = quoted(column), connection.dialect.loaded_dbapi.Error
+    wanted = ",".join(map(str, numbers))
+    counted = (
+        f"SELECT 1 / (count(*) = {len(numbers)})::int FROM (SELECT FROM {facts.name} "  # noqa: S608  # quoted names, and numbers
+        f"WHERE {name} = ANY ('{{{wanted}}}'::bigint[]) ORDER BY {name} FOR NO KEY UPDATE) AS found"
+    )
+    held = True
+
+    def lock(cursor: Any, statement: str, _: Any) -> None:
+        nonlocal held
+        *compared, release = comparison(facts, "update")
+        try:
+            driver.script(cursor, [*compared, statement, release])
+        except failure as error:
+            if not was_compared(driver, cursor, error, failure):
+                raise
+            held = False
+
+    run_on_driver(connection, counted, {}, lock)
+    if not held:
+        catalogue.forget(connection, [facts.name])
+    return held
