@@ -91,8 +91,9 @@ def test_upserts_and_streams_are_measured(postgres_url: str, work: str, beside: 
 
 
 CHANGES = [
-    *("changed", "changed-far", "ten-changed-far", "versioned", "deleted", "linked"),
-    *("unlinked", "insert-rows", "insert-returning", "update-rows", "insert-mappings"),
+    *("changed", "changed-far", "ten-changed-far", "changed-here-and-there", "versioned"),
+    *("deleted", "linked", "unlinked", "insert-rows", "insert-nulls", "insert-returning"),
+    *("update-rows", "insert-mappings"),
     *("update-mappings", "bulk-update", "bulk-delete", "bulk-sync"),
 ]
 

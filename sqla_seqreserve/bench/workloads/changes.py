@@ -32,6 +32,7 @@ from .there import analyze, fill, ids_of
 __all__ = [
     "CHANGED",
     "CHANGED_FAR",
+    "CHANGED_HERE_AND_THERE",
     "DELETED",
     "LINKED",
     "TEN_CHANGED_FAR",
@@ -80,6 +81,21 @@ def _change(model: Any) -> Any:
     return change
 
 
+def _change_here_and_there(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
+    fill(place, Payment, payments(objects))
+
+    def prepare(session: Session) -> object:
+        found = session.scalars(select(Payment).order_by(Payment.number)).all()
+        for each in found:
+            if each.number % 3 != 1:
+                each.portfolio += 1
+            if each.number % 3 != 2:
+                each.amount += Decimal("0.01")
+        return found
+
+    return _timed(sessions, prepare)
+
+
 def _delete(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
     fill(place, Payment, payments(2 * objects))
 
@@ -120,6 +136,15 @@ TEN_CHANGED_FAR: Final = replace(
     objects=10,
     measures=_flush(Required(STOCK, 0.97, others={"psycopg2": 5, "asyncpg": 0.97})),
     rounds=15,
+)
+
+CHANGED_HERE_AND_THERE: Final = replace(
+    CHANGED,
+    name="changed-here-and-there",
+    title="changed objects, each in other columns than the one before",
+    ways=beside(_change_here_and_there),
+    measures=_flush(Required(STOCK, 5, others={"psycopg2": 5, "asyncpg": 5})),
+    rounds=11,
 )
 
 VERSIONED: Final = replace(

@@ -21,6 +21,7 @@ from .there import fill, ids_of
 
 __all__ = [
     "INSERT_MAPPINGS",
+    "INSERT_NULLS",
     "INSERT_RETURNING",
     "INSERT_ROWS",
     "UPDATE_MAPPINGS",
@@ -72,6 +73,10 @@ def _insert_rows(session: Session, rows: Sequence[dict[str, Any]]) -> Any:
     return session.execute(insert(Payment), rows, execution_options=_NULLS)
 
 
+def _insert_nulls(session: Session, rows: Sequence[dict[str, Any]]) -> Any:
+    return session.execute(insert(Payment), rows)
+
+
 def _insert_returning(session: Session, rows: Sequence[dict[str, Any]]) -> Any:
     statement = insert(Payment).returning(Payment.id, sort_by_parameter_order=True)
     return session.execute(statement, rows, execution_options=_NULLS).all()
@@ -101,6 +106,16 @@ INSERT_ROWS: Final = Work(
     PAYMENTS,
     beside(_insert(_insert_rows)),
     _call(Required(STOCK, 3, others={"psycopg2": 0.97, "asyncpg": 2})),
+)
+
+INSERT_NULLS: Final = replace(
+    INSERT_ROWS,
+    name="insert-nulls",
+    title="execute(insert(M), rows), two of three without a note",
+    objects=2_000,
+    ways=beside(_insert(_insert_nulls)),
+    measures=_call(Required(STOCK, 10, others=5)),
+    rounds=7,
 )
 
 INSERT_RETURNING: Final = replace(
