@@ -50,7 +50,9 @@ def rows_alike(
     :param returns: values come back, so that SQLAlchemy casts those of several rows to the model's
         types, and not those of one.
     """
-    if len(rows) <= _SPARED or not _differ(rows):
+    if len(rows) <= _SPARED or not all(issubclass(cls, dict) for cls in set(map(type, rows))):
+        return None
+    if not _differ(rows):
         return None
     statements = _statements(rows)
     if statements <= _SPARED or not _is_ours(connection):

@@ -237,6 +237,19 @@ def test_a_statement_that_says_more_is_left_alone(
     assert statements_of(database_url, ALTERNATING, statement) == len(ALTERNATING)
 
 
+@pytest.mark.parametrize("row", [("word", None), [("word", "w")], None])
+def test_what_is_no_dict_is_taken_or_refused_as_ever(twin_urls: tuple[str, str], row: Any) -> None:
+    def act(session: Session) -> Any:
+        try:
+            session.execute(insert(Sheet), [{"word": "w", "number": 1}, row] * 30)
+        except (AttributeError, TypeError, ValueError) as error:
+            return str(error)
+        session.commit()
+        return None
+
+    compared(twin_urls, "psycopg", act)
+
+
 def test_a_default_that_looks_at_the_rows_before_sees_them(
     engine: Engine, database_url: str
 ) -> None:
