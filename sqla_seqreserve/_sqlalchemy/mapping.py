@@ -96,6 +96,11 @@ def attributes_to_columns(mapper: Mapper[Any], table: Table) -> Mapping[str, Any
     return mapping
 
 
+def is_attribute(mapper: Mapper[Any], key: str) -> bool:
+    """Whether a class has an attribute of that name, be it a composite, a synonym or a hybrid."""
+    return key in mapper.all_orm_descriptors
+
+
 def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
     """The columns that the database or an SQL expression may fill, in the table's order: those that
     SQLAlchemy reads back, which are of the class that the table was mapped for. Only where that

@@ -27,8 +27,10 @@ from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import (
     attributes_to_columns,
     has_bind_expression,
+    is_attribute,
     is_filled_by_mapper,
     is_sentinel,
+    of_dialect,
     renders_none,
 )
 from .._sqlalchemy.pages import Rows
@@ -61,14 +63,18 @@ def rows_alike(
     if len(tables) != 1 or not isinstance(tables[0], Table) or _looks_at_rows(mapper, tables[0]):
         return None
     facts = _held(connection, tables[0])
-    if facts is None or table_reason(facts, "insert") is not None:
+    # A row may refer to one that comes after it only within one statement.
+    if facts is None or facts.references_itself or table_reason(facts, "insert") is not None:
         return None
-    if returns:
-        plan = insert_plan(mapper, tables[0], facts, connection.dialect)
-        if cast_reason(plan, rows) is not None:
-            return None
+    plan = insert_plan(mapper, tables[0], facts, connection.dialect)
+    # Such a default may look at what its row gives.
+    if plan.context_default is not None or (returns and cast_reason(plan, rows) is not None):
+        return None
     columns = attributes_to_columns(mapper, tables[0])
     given = {key for row in rows for key in row}
+    if any(key not in columns and is_attribute(mapper, key) for key in given):
+        # A composite, or a hybrid: what it gives, NULL included, is not known here.
+        return None
     null = {key for row in rows for key, value in row.items() if value is None}
     blank: dict[str, None] = {}
     for key in given:
@@ -158,6 +164,10 @@ def _is_blank_without(
         return False
     # A type of the application's may make something else of None.
     if not is_own(column.type) or has_bind_expression(column.type, connection.dialect):
+        return False
+    # So may that which stands in for it on this database, and JSON.
+    variant = of_dialect(column.type, connection.dialect)
+    if not is_own(variant) or variant.should_evaluate_none:
         return False
     stored = facts.columns.get(catalogue.stored_name(column.name))
     return stored is not None and not (
