@@ -314,7 +314,7 @@ def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exceptio
 
     :param failure: the class of the driver's errors.
     """
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    state = state_of(error)
     if state != FAILED_COMPARISON and state not in LOCK_REFUSED:
         return False
     try:
@@ -323,3 +323,8 @@ def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exceptio
         # The savepoint is gone, so it was the statement behind it.
         return False
     return True
+
+
+def state_of(error: Any) -> str | None:
+    """The SQLSTATE of a driver's error."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

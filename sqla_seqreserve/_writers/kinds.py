@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Table
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.functions import current_timestamp, now
 
 from .._database import database_of
 from .._drivers import Driver
@@ -31,15 +32,17 @@ from .._sqlalchemy.changes import (
     updated_columns,
 )
 from .._sqlalchemy.engine import sees_the_present, sends_as_it_is
-from .executemany import table_reason, was_compared
+from .executemany import state_of, table_reason, was_compared
 from .letters import Command
-from .many_sql import comparison
+from .many_sql import UNDO, comparison
 
 _FEWEST: Final = 12
 """So many statements less, at least, are worth a look."""
 
 _STATEMENT: Final = 40.0
 """Microseconds of one statement among those of a message."""
+
+_LOCK_TIMEOUT: Final = "55P03"
 
 _FIXED: Final = 800.0
 """Microseconds of the statement that locks the rows, beside its round trip."""
@@ -68,6 +71,8 @@ def in_kinds(
     if spared < _FEWEST or not _pays(connection, spared, gathers=gathers):
         return commands
     if not all(map(_is_simple, commands)) or updated_columns(mapper, table, has_defaults=False):
+        return commands
+    if _fills_by_query(table):
         return commands
     (column, key), *others = key_parameters(mapper, table)
     if (others and not has_version(mapper, table)) or not isinstance(column.type, Integer):
@@ -100,6 +105,15 @@ def _is_simple(command: Command) -> bool:
     """Whether a row is changed to values alone, and nothing has to come back."""
     _, _, has_expressions, _, has_keys = update_kind(command)
     return has_keys and not has_expressions
+
+
+def _fills_by_query(table: Table) -> bool:
+    """Whether SQL fills a column of each changed row, and may look at those changed before."""
+    found: list[Any] = [column.onupdate for column in table.columns if column.onupdate is not None]
+    return any(
+        default.is_clause_element and not isinstance(default.arg, now | current_timestamp)
+        for default in found
+    )
 
 
 def _may_be_held(connection: Connection, driver: Driver) -> bool:
@@ -147,7 +161,10 @@ def _locked(
         try:
             driver.script(cursor, [*compared, statement, release])
         except failure as error:
-            if not was_compared(driver, cursor, error, failure):
+            if state_of(error) == _LOCK_TIMEOUT:
+                # The UPDATE that has to wait is to say so.
+                driver.script(cursor, UNDO)
+            elif not was_compared(driver, cursor, error, failure):
                 raise
             held = False
 

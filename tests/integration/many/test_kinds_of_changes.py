@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import pytest
 from fixtures.seeds import seed
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Way, both, told_and_left
-from sqlalchemy import JSON, Engine, create_engine, event, func, select, text
+from sqlalchemy import JSON, Engine, NullPool, create_engine, event, func, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from sqla_seqreserve import register
@@ -39,7 +40,7 @@ class _Columns:
 
 class Item(_Columns, Base):
     __tablename__ = "item"
-    stamped: Mapped[str | None] = mapped_column(onupdate=func.lower("STAMPED"))
+    stamped: Mapped[dt.date | None] = mapped_column(onupdate=func.now())
 
 
 class Named(_Columns, Base):
@@ -55,6 +56,15 @@ class Counted(_Columns, Base):
     __tablename__ = "counted"
     version: Mapped[int] = mapped_column()
     __mapper_args__: ClassVar[Any] = {"version_id_col": version}
+
+
+class Placed(_Columns, Base):
+    """Whose changes are numbered by the database."""
+
+    __tablename__ = "placed"
+    place: Mapped[int | None] = mapped_column(
+        onupdate=text("(SELECT coalesce(max(place), 0) + 1 FROM placed)")
+    )
 
 
 MODELS: tuple[type[Any], ...] = (Item, Named, Counted)
@@ -127,6 +137,44 @@ def test_every_row_is_what_plain_sqlalchemy_writes(
         driver=driver,
         ddl=(*HEARD, *ddl),
     )
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_query_that_numbers_changes_numbers_them_in_their_order(
+    twin_urls: tuple[str, str], driver: str
+) -> None:
+    def act(session: Session) -> Any:
+        session.add_all([Placed(id=i) for i in range(COUNT)])
+        session.commit()
+        alternating(Placed, "number", "word")(session)
+        session.commit()
+
+    def trial(side: Any) -> Any:
+        return told_and_left(side, act, ("placed",))[2]
+
+    both(twin_urls, Base, trial, driver=driver, way=WAYS[0])
+
+
+@pytest.mark.parametrize("driver", SYNC_DRIVERS)
+def test_the_update_says_that_it_waited_too_long(twin_urls: tuple[str, str], driver: str) -> None:
+    def act(session: Session) -> Any:
+        fill(session)
+        alternating(Item, "number", "word")(session)
+        other = create_engine(session.get_bind().engine.url, poolclass=NullPool)
+        with other.connect() as holder, session.no_autoflush:
+            holder.execute(text("UPDATE item SET day = NULL WHERE id = 50"))
+            session.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            try:
+                session.flush()
+            except OperationalError as error:
+                session.rollback()
+                return type(error.orig), (error.statement or "").split()[:2]
+        return None
+
+    def trial(side: Any) -> Any:
+        return told_and_left(side, act, ("item",))[0]
+
+    both(twin_urls, Base, trial, driver=driver, way=WAYS[0], ddl=HEARD)
 
 
 @pytest.mark.parametrize("model", MODELS)
