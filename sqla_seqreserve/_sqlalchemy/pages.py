@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import bulk_persistence as _bulk_persistence
 from sqlalchemy.sql import compiler as _compiler
@@ -156,14 +157,18 @@ class _AskingInsert:
         conn: Connection,
     ) -> Any:
         options = execution_options.get(_OPTIONS)
+        execute: Any = super().orm_execute_statement  # type: ignore[misc]  # of the other base
         if type(params) is list and options is not None and _is_plain(statement, options):
             returns = bool(statement._returning)
             rows = cls.alike(conn, options._subject_mapper, params, returns=returns)
             if rows is not None:
-                params = rows
-                options += {"_render_nulls": True}
-                execution_options = execution_options.union({_OPTIONS: options})
-        execute: Any = super().orm_execute_statement  # type: ignore[misc]  # of the other base
+                given = execution_options.union({_OPTIONS: options + {"_render_nulls": True}})
+                try:
+                    return execute(session, statement, rows, given, bind_arguments, conn)
+                except StatementError as error:
+                    if isinstance(error, DBAPIError):
+                        raise
+                # A type refused a value, and nothing was sent. The rows before it are to be there.
         return execute(session, statement, params, execution_options, bind_arguments, conn)
 
 

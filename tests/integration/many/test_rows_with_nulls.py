@@ -15,6 +15,7 @@ from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Way, both, told_and_left
 from sqlalchemy import (
     JSON,
     Engine,
+    Enum,
     ForeignKey,
     Integer,
     String,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -142,6 +143,13 @@ class Node(Base):
     word: Mapped[str | None]
 
 
+class Choosing(Base):
+    __tablename__ = "choosing"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    word: Mapped[str | None]
+    choice: Mapped[str] = mapped_column(Enum("yes", "no", name="choice", validate_strings=True))
+
+
 # Of which the model does not know.
 FILLED = (
     "CREATE DOMAIN greeting AS text DEFAULT 'hello'",
@@ -181,12 +189,17 @@ def rows(drawn: int, count: int = 150) -> list[dict[str, Any]]:
 
 
 def compared(
-    urls: tuple[str, str], driver: str, act: Callable[[Session], Any], *ddl: str, way: Way = WAYS[0]
+    urls: tuple[str, str],
+    driver: str,
+    act: Callable[[Session], Any],
+    *ddl: str,
+    way: Way = WAYS[0],
+    tables: tuple[str, ...] = TABLES,
 ) -> None:
     both(
         urls,
         Base,
-        lambda side: told_and_left(side, act, TABLES),
+        lambda side: told_and_left(side, act, tables),
         way=way,
         driver=driver,
         ddl=ddl,
@@ -244,14 +257,7 @@ def test_what_a_row_does_not_give_is_not_given_by_a_detour(
     """By an attribute of several columns, by the type that a database has instead, or to a default
     that looks.
     """
-    tables = ("spanning", "varying", "looking")
-    both(
-        twin_urls,
-        Base,
-        lambda side: told_and_left(side, act_of_each_kind, tables),
-        way=WAYS[0],
-        driver=driver,
-    )
+    compared(twin_urls, driver, act_of_each_kind, tables=("spanning", "varying", "looking"))
 
 
 @pytest.mark.parametrize("returns", [False, True], ids=["", "returning"])
@@ -278,6 +284,38 @@ def test_a_row_cannot_refer_to_one_after_it(
         return found, rows
 
     both(twin_urls, Base, trial, way=WAYS[0], driver=driver)
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["", "returning"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_rows_before_a_value_that_its_type_refuses_are_there(
+    twin_urls: tuple[str, str], driver: str, returns: bool
+) -> None:
+    def act(session: Session) -> Any:
+        given = [
+            {"word": "w" if i % 2 else None, "choice": "yes" if i != 30 else "perhaps"}
+            for i in range(40)
+        ]
+        statement = insert(Choosing).returning(Choosing.id) if returns else insert(Choosing)
+        with pytest.raises(StatementError) as raised:
+            session.execute(statement, given)
+        session.commit()
+        return type(raised.value), raised.value.params
+
+    compared(twin_urls, driver, act, tables=("choosing",))
+
+
+@pytest.mark.parametrize("rows", [[[("word", "w")], {"number": 1}] * 20, [(1, 2)] * 20])
+def test_rows_may_be_whatever_makes_a_dict(twin_urls: tuple[str, str], rows: list[Any]) -> None:
+    def act(session: Session) -> Any:
+        try:
+            session.execute(insert(Sheet), rows)
+        except TypeError as error:
+            return str(error)
+        session.commit()
+        return None
+
+    compared(twin_urls, "psycopg", act)
 
 
 def statements_of(url: str, given: list[dict[str, Any]], statement: Any = None) -> int:
@@ -347,19 +385,6 @@ def test_a_statement_that_says_more_is_left_alone(
 ) -> None:
     Base.metadata.create_all(engine)
     assert statements_of(database_url, ALTERNATING, statement) == len(ALTERNATING)
-
-
-@pytest.mark.parametrize("row", [("word", None), [("word", "w")], None])
-def test_what_is_no_dict_is_taken_or_refused_as_ever(twin_urls: tuple[str, str], row: Any) -> None:
-    def act(session: Session) -> Any:
-        try:
-            session.execute(insert(Sheet), [{"word": "w", "number": 1}, row] * 30)
-        except (AttributeError, TypeError, ValueError) as error:
-            return str(error)
-        session.commit()
-        return None
-
-    compared(twin_urls, "psycopg", act)
 
 
 def test_a_default_that_looks_at_the_rows_before_sees_them(
