@@ -128,6 +128,7 @@ class Alike(Protocol):
 
 _INSERT: Final = ("orm", "insert")
 _OPTIONS: Final = "_sa_orm_insert_options"
+_TRANSLATE: Final = "schema_translate_map"
 
 _BulkORMInsert: Any = either(_bulk_persistence, "BulkORMInsert")
 
@@ -158,7 +159,14 @@ class _AskingInsert:
     ) -> Any:
         options = execution_options.get(_OPTIONS)
         execute: Any = super().orm_execute_statement  # type: ignore[misc]  # of the other base
-        if type(params) is list and options is not None and _is_plain(statement, options):
+        if (
+            type(params) is list
+            and options is not None
+            and _is_plain(statement, options)
+            # The table that it goes to by a map of its own is not that of the connection.
+            and _TRANSLATE not in execution_options
+            and _TRANSLATE not in statement.get_execution_options()
+        ):
             returns = bool(statement._returning)
             rows = cls.alike(conn, options._subject_mapper, params, returns=returns)
             if rows is not None:

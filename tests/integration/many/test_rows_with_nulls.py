@@ -143,6 +143,12 @@ class Node(Base):
     word: Mapped[str | None]
 
 
+class Other(Base):
+    __tablename__ = "other"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    word: Mapped[str | None]
+
+
 class Choosing(Base):
     __tablename__ = "choosing"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -303,6 +309,30 @@ def test_rows_before_a_value_that_its_type_refuses_are_there(
         return type(raised.value), raised.value.params
 
     compared(twin_urls, driver, act, tables=("choosing",))
+
+
+@pytest.mark.parametrize("of_statement", [False, True], ids=["execution", "statement"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_map_of_the_statement_leads_to_another_table(
+    twin_urls: tuple[str, str], driver: str, of_statement: bool
+) -> None:
+    ddl = (
+        "CREATE SCHEMA tenant",
+        "CREATE TABLE tenant.other (LIKE other INCLUDING ALL)",
+        "ALTER TABLE tenant.other ALTER word SET DEFAULT 'of the tenant'",
+    )
+    options: Any = {"schema_translate_map": {None: "tenant"}}
+
+    def act(session: Session) -> Any:
+        given = [{"id": i, "word": "w" if i % 2 else None} for i in range(40)]
+        if of_statement:
+            session.execute(insert(Other).execution_options(**options), given)
+        else:
+            session.execute(insert(Other), given, execution_options=options)
+        found = session.execute(text("SELECT id, word FROM tenant.other ORDER BY id"))
+        return [tuple(row) for row in found]
+
+    compared(twin_urls, driver, act, *ddl, tables=())
 
 
 @pytest.mark.parametrize("rows", [[[("word", "w")], {"number": 1}] * 20, [(1, 2)] * 20])
