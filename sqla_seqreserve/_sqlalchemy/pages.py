@@ -27,6 +27,7 @@ from sqlalchemy.sql import compiler as _compiler
 from sqlalchemy.sql.base import CompileState as _CompileState
 
 from . import either
+from .session import is_sharded
 
 _METHOD: Final = "_deliver_insertmanyvalues_batches"
 _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
@@ -166,6 +167,7 @@ class _AskingInsert:
             # The table that it goes to by a map of its own is not that of the connection.
             and _TRANSLATE not in execution_options
             and _TRANSLATE not in statement.get_execution_options()
+            and _goes_to(session, options._subject_mapper) is conn
         ):
             returns = bool(statement._returning)
             rows = cls.alike(conn, options._subject_mapper, params, returns=returns)
@@ -178,6 +180,16 @@ class _AskingInsert:
                         raise
                 # A type refused a value, and nothing was sent. The rows before it are to be there.
         return execute(session, statement, params, execution_options, bind_arguments, conn)
+
+
+def _goes_to(session: Any, mapper: Mapper[Any]) -> Connection | None:
+    """The connection by which SQLAlchemy inserts rows of a class: that of the class, whichever the
+    statement was to be executed on.
+    """
+    if is_sharded(session):
+        return None
+    found: Connection = session.connection(bind_arguments={"mapper": mapper.base_mapper})
+    return found
 
 
 def _is_plain(statement: Any, options: Any) -> bool:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -459,3 +460,35 @@ def test_sessions_that_are_not_registered_are_left_alone(engine: Engine) -> None
         session.execute(insert(Sheet), ALTERNATING)
         session.rollback()
     assert len(seen) == len(ALTERNATING)
+
+
+@pytest.mark.parametrize("by_clause", [False, True], ids=["argument", "clause"])
+def test_the_table_that_is_looked_at_is_the_one_that_is_written(
+    twin_urls: tuple[str, str], by_clause: bool
+) -> None:
+    """SQLAlchemy inserts rows by the connection of the class, whatever the statement says."""
+    written, other = (create_engine(url) for url in twin_urls)
+
+    class Routed(Session):
+        def get_bind(self, mapper: Any = None, **told: Any) -> Any:
+            if by_clause and told.get("clause") is not None:
+                return other
+            return super().get_bind(mapper, **told)
+
+    for each in (written, other):
+        Other.metadata.drop_all(each)
+        Other.metadata.create_all(each)
+    with written.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE other ALTER word SET DEFAULT 'written'")
+    sessions = sessionmaker(written, class_=Routed)
+    register(sessions)
+    given = [{"id": i, "word": "w" if i % 2 else None} for i in range(40)]
+    with sessions() as session:
+        session.execute(insert(Other), given, bind_arguments={} if by_clause else {"bind": other})
+        session.commit()
+    with written.connect() as connection:
+        words = connection.execute(select(Other.word).distinct()).scalars()
+        assert set(words) == {"w", "written"}
+    for each in (written, other):
+        Other.metadata.drop_all(each)
+        each.dispose()
