@@ -86,6 +86,7 @@ class _Along:
             or connection._pipeline
             or self.closed
             or not (opens or commit is not None)
+            or (not params and _may_be_script(query))
         ):
             yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
             return
@@ -170,6 +171,14 @@ class _Along:
 
 def _send_prepare(pgconn: Any, name: bytes, sent: Any) -> None:
     pgconn.send_prepare(name, sent.query, param_types=sent.types)
+
+
+def _may_be_script(query: Any) -> bool:
+    """Whether a statement without parameters may be several, which a message of the extended
+    protocol does not take.
+    """
+    text = query.encode() if isinstance(query, str) else query
+    return not isinstance(text, bytes) or b";" in text.rstrip()[:-1]
 
 
 def _send(pgconn: Any, step: Prepare, name: bytes, sent: Any, result_format: Any) -> None:

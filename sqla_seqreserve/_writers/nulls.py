@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapper
 
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts
+from .._ids.catalogue import ColumnFacts, TableFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import server_of
 from .._rows.plan import insert_plan
@@ -72,6 +72,8 @@ def rows_alike(
         return None
     columns = attributes_to_columns(mapper, tables[0])
     given = {key for row in rows for key in row}
+    if any(map(_may_look_at_rows, facts.columns.values())):
+        return None
     if any(key not in columns and is_attribute(mapper, key) for key in given):
         # A composite, or a hybrid: what it gives, NULL included, is not known here.
         return None
@@ -108,6 +110,12 @@ def _looks_at_rows(mapper: Mapper[Any], table: Table) -> bool:
     ) or not all(
         isinstance(column, Column) for prop in mapper.column_attrs for column in prop.columns
     )
+
+
+def _may_look_at_rows(column: ColumnFacts) -> bool:
+    """Whether the default of the database calls what might look at the rows before."""
+    is_known = column.sequence is not None or column.surely_read or column.type_name == "uuid"
+    return column.fills_itself and not is_known
 
 
 def _differ(rows: Rows) -> bool:

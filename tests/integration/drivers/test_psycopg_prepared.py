@@ -213,6 +213,29 @@ def test_a_refused_object_is_named(wire: Wire) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("CREATE SCHEMA z; CREATE TABLE z.t (id int)", 2),
+        ("SELECT ';' ; ", 2),
+        ("CREATE TABLE public.t (id int);", 1),
+    ],
+)
+@pytest.mark.usefixtures("commits_pay")
+def test_a_script_may_come_first(wire: Wire, script: str, expected: int) -> None:
+    """Several statements in one text cannot travel with BEGIN, and go as psycopg sends them."""
+    engine = create_engine(wire.url)
+    with Session(engine) as session:
+        register(session)
+        connection = session.connection()
+        with wire.counting() as count:
+            connection.exec_driver_sql(script)
+        session.rollback()
+    engine.dispose()
+    assert count.round_trips == expected
+
+
+@pytest.mark.usefixtures("commits_pay")
 def test_async_sessions_begin_and_commit_along_too(wire: Wire) -> None:
     """The same single round trip on psycopg's asynchronous connection."""
 
