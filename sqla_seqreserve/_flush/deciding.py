@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Mapper
 
-from .._sqlalchemy.collector import MANY, collector_paused
+from .._sqlalchemy.collector import collector_paused
 from .._sqlalchemy.session import pending_states
 from .._sqlalchemy.unit_of_work import State, UOWTransaction, pending_by_mapper
 from .report import is_told
@@ -90,16 +90,10 @@ class DecidingUnitOfWork(UOWTransaction):
                 take_over_action(action)
             self.execute()
             return
-        if len(self.states) < MANY:
-            plain.flush(self, pending, super().execute)
-            return
         with collector_paused(len(self.states)):
             plain.flush(self, pending, super().execute)
 
     def finalize_flush_changes(self) -> None:
-        if len(self.states) < MANY:
-            super().finalize_flush_changes()
-            return
         with collector_paused(len(self.states)):
             super().finalize_flush_changes()
 

@@ -49,12 +49,7 @@ class Plain:
     __slots__ = ("_commits", "_distance", "_driver", "_is_first", "begun")
 
     def __init__(
-        self,
-        driver: Driver | None,
-        distance: Distance,
-        *,
-        begun: bool,
-        commits: bool,
+        self, driver: Driver | None, distance: Distance, *, begun: bool, commits: bool
     ) -> None:
         self._commits = commits
         self._driver = driver

@@ -186,6 +186,9 @@ def _is_of_one_kind(uow: Any) -> bool:
     return len(mapper.tables) == 1 and not any(deleted for deleted, _ in uow.states.values())
 
 
+_REFERS: Final = "refers to itself"
+
+
 def may_refer_to_itself(mapper: Mapper[Any]) -> bool:
     """Whether an object of a class may refer to another of its hierarchy."""
     kept = kept_with(mapper)
@@ -195,9 +198,6 @@ def may_refer_to_itself(mapper: Mapper[Any]) -> bool:
         found = any(related.mapper.base_mapper is base for related in mapper.relationships)
         kept[_REFERS] = found
     return found
-
-
-_REFERS: Final = "refers to itself"
 
 
 def _changes_links(state: State) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-MANY: Final = 1_000
-"""For fewer objects it is not worth while."""
+_MANY: Final = 1_000
+
 
 _NOTHING: Final = nullcontext()
 
@@ -26,7 +26,7 @@ def collector_paused(objects: int) -> AbstractContextManager[None]:
     The pause holds for every thread of the process; what they leave meanwhile is collected after
     it.
     """
-    return _paused() if objects >= MANY and gc.isenabled() else _NOTHING
+    return _paused() if objects >= _MANY and gc.isenabled() else _NOTHING
 
 
 @contextmanager
