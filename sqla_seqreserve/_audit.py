@@ -174,7 +174,12 @@ def failed(logger: logging.Logger, error: BaseException) -> None:
 
 def sqlstate(error: DBAPIError) -> str | None:
     """The SQLSTATE of a database error, whichever driver raised it."""
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return state_of(error.orig)
+
+
+def state_of(error: BaseException | None) -> str | None:
+    """The SQLSTATE of a driver's own error."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 @contextmanager

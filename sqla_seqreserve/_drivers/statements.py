@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .._database import database_of
 from .._reasons import IN_PAGES, Reason
@@ -62,7 +62,13 @@ class WriteMany(Protocol):
         """Whether to be asked for an INSERT too that SQLAlchemy would send in pages."""
 
     def alike(
-        self, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+        self,
+        session: Session,
+        connection: Connection,
+        mapper: Mapper[Any],
+        rows: Rows,
+        *,
+        returns: bool,
     ) -> Rows | None:
         """The rows of an INSERT as those of one statement; ``None``: as they are."""
 
@@ -143,12 +149,6 @@ def write_many_by(connection: Connection, write: WriteMany) -> None:
     connection.__dict__[_WRITING] = write
 
 
-def writer_on(connection: Connection) -> WriteMany | None:
-    """Who is asked to execute what the connection executes for many rows, if anybody is."""
-    found: WriteMany | None = connection.__dict__.get(_WRITING)
-    return found
-
-
 def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
     """Have the BEGIN of a transaction travel with the next statement of the connection, where its
     driver can.
@@ -156,22 +156,22 @@ def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> N
     :param took: is called with the time of the BEGIN.
     :param whole: or with that of the statement, locks that it waits for included.
     """
-    listen(connection.dialect)
-    if len(connection.dialect.dispatch.do_execute) > 1:
-        # Somebody else's listener may execute it, and ours would not be called.
-        return
-    connection.__dict__[_BEGINNING] = took, whole, None
+    _tell_next(connection, took, whole, None)
 
 
 def commit_along(connection: Connection, commits: Commits) -> None:
     """Have the same statement ask whether the COMMIT is to travel with it, too; whoever wants to
     know how long it takes is told as before.
     """
-    listen(connection.dialect)
-    if len(connection.dialect.dispatch.do_execute) > 1:
-        return
     took, whole, _ = connection.__dict__.get(_BEGINNING, (None, False, None))
-    connection.__dict__[_BEGINNING] = took, whole, commits
+    _tell_next(connection, took, whole, commits)
+
+
+def _tell_next(connection: Connection, took: Took, whole: bool, commits: Commits) -> None:
+    listen(connection.dialect)
+    if len(connection.dialect.dispatch.do_execute) == 1:
+        # Else somebody else's listener may execute it, and ours would not be called.
+        connection.__dict__[_BEGINNING] = took, whole, commits
 
 
 def listen(dialect: Dialect) -> None:
@@ -249,10 +249,12 @@ def ask_for_rows_alike() -> None:
 
 
 def _alike(
-    connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+    session: Session, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
 ) -> Rows | None:
-    write = writer_on(connection)
-    return None if write is None else write.alike(connection, mapper, rows, returns=returns)
+    write: WriteMany | None = connection.__dict__.get(_WRITING)
+    if write is None:
+        return None
+    return write.alike(session, connection, mapper, rows, returns=returns)
 
 
 def _takes_whole(context: Any) -> bool:

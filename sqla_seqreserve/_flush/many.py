@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .._database import database_of
 from .._drivers import driver_on
@@ -15,7 +15,7 @@ from .._drivers.statements import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
-from .._sqlalchemy.pages import Rows, Whole
+from .._sqlalchemy.pages import FEWEST, Rows, Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
 from .settings import Settings
 
@@ -67,26 +67,29 @@ class ManyWriter:
         settings = self._current()
         if settings.mode != "bulk" or context.execution_options.get(WAY_CHOSEN):
             return False
-        if settings.copy_min_rows is None and len(context.parameters) < _FEWEST_WHOLE:
+        if settings.copy_min_rows is None and len(context.parameters) < FEWEST:
             return False
         from .._writers.executemany import pays_whole
 
         return pays_whole(context, settings.copy_min_rows)
 
     def alike(
-        self, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+        self,
+        session: Session,
+        connection: Connection,
+        mapper: Mapper[Any],
+        rows: Rows,
+        *,
+        returns: bool,
     ) -> Rows | None:
         if self._current().mode != "bulk":
             return None
         from .._writers.nulls import rows_alike
 
-        return rows_alike(connection, mapper, rows, returns=returns)
+        return rows_alike(session, connection, mapper, rows, returns=returns)
 
 
 _TOO_FEW: Final = Many(0, FEW)
-
-_FEWEST_WHOLE: Final = 50
-"""Of an INSERT: SQLAlchemy's pages of fewer are as fast as anything else."""
 
 _FEWEST: Final = "rows together"
 """Where the distance keeps from how many rows they pay together."""

@@ -21,17 +21,20 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from sqlalchemy import Column, Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError, StatementError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm import bulk_persistence as _bulk_persistence
 from sqlalchemy.sql import compiler as _compiler
 from sqlalchemy.sql.base import CompileState as _CompileState
 
 from . import either
-from .session import is_sharded
 
 _METHOD: Final = "_deliver_insertmanyvalues_batches"
 _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
 """One page; before 2.0.10 it had no name, and the rows of a page no certain order."""
+
+
+FEWEST: Final = 50
+"""So many rows that come back are written faster from arrays than by pages of ``VALUES``."""
 
 
 class Whole(list[Any]):
@@ -123,7 +126,13 @@ class Alike(Protocol):
     """Is asked for rows that all give the same columns, NULL included; ``None``: as they are."""
 
     def __call__(
-        self, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+        self,
+        session: Session,
+        connection: Connection,
+        mapper: Mapper[Any],
+        rows: Rows,
+        *,
+        returns: bool,
     ) -> Rows | None: ...
 
 
@@ -151,7 +160,7 @@ class _AskingInsert:
     @classmethod
     def orm_execute_statement(
         cls,
-        session: Any,
+        session: Session,
         statement: Any,
         params: Any,
         execution_options: Any,
@@ -167,10 +176,9 @@ class _AskingInsert:
             # The table that it goes to by a map of its own is not that of the connection.
             and _TRANSLATE not in execution_options
             and _TRANSLATE not in statement.get_execution_options()
-            and _goes_to(session, options._subject_mapper) is conn
         ):
             returns = bool(statement._returning)
-            rows = cls.alike(conn, options._subject_mapper, params, returns=returns)
+            rows = cls.alike(session, conn, options._subject_mapper, params, returns=returns)
             if rows is not None:
                 given = execution_options.union({_OPTIONS: options + {"_render_nulls": True}})
                 try:
@@ -180,16 +188,6 @@ class _AskingInsert:
                         raise
                 # A type refused a value, and nothing was sent. The rows before it are to be there.
         return execute(session, statement, params, execution_options, bind_arguments, conn)
-
-
-def _goes_to(session: Any, mapper: Mapper[Any]) -> Connection | None:
-    """The connection by which SQLAlchemy inserts rows of a class: that of the class, whichever the
-    statement was to be executed on.
-    """
-    if is_sharded(session):
-        return None
-    found: Connection = session.connection(bind_arguments={"mapper": mapper.base_mapper})
-    return found
 
 
 def _is_plain(statement: Any, options: Any) -> bool:

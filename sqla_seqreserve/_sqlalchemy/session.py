@@ -21,6 +21,15 @@ def connection_for(uow: UOWTransaction, base_mapper: Mapper[Any]) -> Connection:
     return connection
 
 
+def connection_of_rows(session: Session, mapper: Mapper[Any]) -> Connection | None:
+    """The connection by which SQLAlchemy inserts rows of a class: that of the class, whichever the
+    statement was to be executed on; ``None``: it goes by the rows.
+    """
+    if is_sharded(session):
+        return None
+    return session.connection(bind_arguments={"mapper": mapper.base_mapper})
+
+
 def peek_connection(
     uow: UOWTransaction, mappers: Iterable[Mapper[Any]]
 ) -> tuple[Dialect, Connection | None] | None:

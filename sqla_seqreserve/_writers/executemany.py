@@ -14,12 +14,14 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from .. import _reasons as why
+from .._audit import state_of
 from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
@@ -33,7 +35,7 @@ from .._rows.codecs import Codec, Refusal, codec_for, value_table
 from .._rows.division import for_copy
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere
-from .._sqlalchemy.pages import Whole
+from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
 from .copy import copy_statement, no_copy_reason
 from .many_sql import (
@@ -53,9 +55,6 @@ _ARRAY_ROW: Final = 16.5
 
 COPIED_FROM: Final = 200
 """So many new rows are written faster by COPY than from arrays."""
-
-_RETURNED_FROM: Final = 50
-"""So many new rows that come back are written faster from arrays than by pages of ``VALUES``."""
 
 _STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
 """What a value is to a column of these types if SQLAlchemy does not cast it: an untyped string is a
@@ -97,9 +96,7 @@ def write_many(
     rewriting = rewriting_of(context, statement)
     if rewriting is None or (rewriting.returning and not is_whole):
         return why.NOT_PLAIN
-    if driver.transaction_status(connection.connection) == "autocommit" or not sees_the_present(
-        connection
-    ):
+    if not may_compare(connection, driver):
         return why.NOT_COMPARABLE
     if not is_in_schemas_of(connection, context):
         return why.OWN_SCHEMAS
@@ -205,7 +202,7 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     """
     returns = bool(context.compiled.effective_returning)
     if fewest is None:
-        fewest = _RETURNED_FROM if returns else COPIED_FROM
+        fewest = FEWEST if returns else COPIED_FROM
     # First, for most flushes have fewer rows.
     if len(context.parameters) < fewest:
         return False
@@ -233,6 +230,21 @@ def fewest_together(driver: Driver, round_trip: float) -> int | None:
     :param round_trip: to the server, in microseconds.
     """
     return next((rows for rows in range(2, 1_000) if _costs_less(driver, rows, round_trip)), None)
+
+
+def may_compare(connection: Connection, driver: Driver) -> bool:
+    """Whether what is known of a table can be compared, under its lock, in a message that goes on
+    with statements.
+    """
+    autocommits = driver.transaction_status(connection.connection) == "autocommit"
+    return not autocommits and sees_the_present(connection)
+
+
+def runs(shapes: Iterable[frozenset[str]]) -> int:
+    """How many statements SQLAlchemy makes of rows that give these columns: it begins another with
+    each row that gives others than the one before.
+    """
+    return 1 + sum(before != after for before, after in pairwise(shapes))
 
 
 def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
@@ -323,8 +335,3 @@ def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exceptio
         # The savepoint is gone, so it was the statement behind it.
         return False
     return True
-
-
-def state_of(error: Any) -> str | None:
-    """The SQLSTATE of a driver's error."""
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

@@ -11,13 +11,13 @@ would change them: two flushes of the same objects must not wait for each other 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.functions import current_timestamp, now
 
+from .._audit import state_of
 from .._database import database_of
 from .._drivers import Driver
 from .._drivers.statements import run_on_driver
@@ -31,8 +31,8 @@ from .._sqlalchemy.changes import (
     update_kind,
     updated_columns,
 )
-from .._sqlalchemy.engine import sees_the_present, sends_as_it_is
-from .executemany import state_of, table_reason, was_compared
+from .._sqlalchemy.engine import sends_as_it_is
+from .executemany import may_compare, runs, table_reason, was_compared
 from .letters import Command
 from .many_sql import UNDO, comparison
 
@@ -42,10 +42,10 @@ _FEWEST: Final = 12
 _STATEMENT: Final = 40.0
 """Microseconds of one statement among those of a message."""
 
-_LOCK_TIMEOUT: Final = "55P03"
-
 _FIXED: Final = 800.0
 """Microseconds of the statement that locks the rows, beside its round trip."""
+
+_LOCK_TIMEOUT: Final = "55P03"
 
 
 def in_kinds(
@@ -63,11 +63,11 @@ def in_kinds(
     :param gathers: else their statements would travel in one message.
     :param send_waiting: called before anything is sent.
     """
-    if driver is None or len(commands) <= _FEWEST:
+    if driver is None:
         return commands
     shapes = [frozenset(command[2]) for command in commands]
     kinds = dict.fromkeys(shapes)
-    spared = sum(before != after for before, after in pairwise(shapes)) + 1 - len(kinds)
+    spared = runs(shapes) - len(kinds)
     if spared < _FEWEST or not _pays(connection, spared, gathers=gathers):
         return commands
     if not all(map(_is_simple, commands)) or updated_columns(mapper, table, has_defaults=False):
@@ -123,8 +123,7 @@ def _may_be_held(connection: Connection, driver: Driver) -> bool:
     return (
         connection.dialect.name == "postgresql"
         and server_of(connection).reason is None
-        and driver.transaction_status(connection.connection) != "autocommit"
-        and sees_the_present(connection)
+        and may_compare(connection, driver)
         and sends_as_it_is(connection)
     )
 

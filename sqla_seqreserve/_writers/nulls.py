@@ -9,12 +9,12 @@ taken before, so that no default comes in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain, pairwise
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Table
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
@@ -34,7 +34,8 @@ from .._sqlalchemy.mapping import (
     renders_none,
 )
 from .._sqlalchemy.pages import Rows
-from .executemany import table_reason
+from .._sqlalchemy.session import connection_of_rows
+from .executemany import runs, table_reason
 
 _SAMPLE: Final = 128
 """About so many rows tell whether others lack values."""
@@ -44,11 +45,12 @@ _SPARED: Final = 10
 
 
 def rows_alike(
-    connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
+    session: Session, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
 ) -> Rows | None:
     """The rows with NULL for what they do not give; ``None``: that would say something else than
     they do, or spare too little.
 
+    :param connection: that the statement was to be executed on.
     :param returns: values come back, so that SQLAlchemy casts those of several rows to the model's
         types, and not those of one.
     """
@@ -56,8 +58,10 @@ def rows_alike(
         return None
     if not _differ(rows):
         return None
-    statements = _statements(rows)
+    statements = runs(map(_given, rows))
     if statements <= _SPARED or not _is_ours(connection):
+        return None
+    if connection_of_rows(session, mapper) is not connection:
         return None
     tables = mapper.tables
     if len(tables) != 1 or not isinstance(tables[0], Table) or _looks_at_rows(mapper, tables[0]):
@@ -89,8 +93,7 @@ def rows_alike(
     alike = _without(rows, null.difference(blank))
     if any(len(row) < len(given) for row in alike):
         alike = [{**blank, **row} for row in alike]
-    spared = statements - _runs(map(frozenset[str], alike))
-    return alike if spared >= _SPARED else None
+    return alike if statements - runs(map(frozenset[str], alike)) >= _SPARED else None
 
 
 def _without(rows: Rows, null: set[str]) -> Rows:
@@ -125,16 +128,8 @@ def _differ(rows: Rows) -> bool:
 
 
 def _given(row: Mapping[str, Any]) -> frozenset[str]:
+    """What SQLAlchemy begins another statement by."""
     return frozenset([key for key, value in row.items() if value is not None])
-
-
-def _statements(rows: Rows) -> int:
-    """How many statements SQLAlchemy makes of the rows."""
-    return _runs(map(_given, rows))
-
-
-def _runs(shapes: Iterable[frozenset[str]]) -> int:
-    return 1 + sum(before != after for before, after in pairwise(shapes))
 
 
 def _is_ours(connection: Connection) -> bool:
