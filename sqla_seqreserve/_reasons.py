@@ -14,9 +14,8 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason, and what somebody can do about it; ``str()`` is the reason's text.
-
-    Two reasons are equal where they say the same, so that rows can be summed up by them.
+    """A reason, and what somebody can do about it; ``str()`` is the reason's text. Two are equal
+    where they say the same, so that rows can be summed up by them.
     """
 
     text: str
@@ -28,9 +27,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class ReasonFor:
-    """A reason that names a table, a column or the like; called with them, in the order in which
-    its text has them.
-    """
+    """A reason that names a table, a column or the like; called with them, in its text's order."""
 
     text: str
     remedy: str
@@ -107,8 +104,7 @@ COUNTED: Final = Reason(
     "nothing: the COMMIT follows once the rows are counted",
 )
 NEAR: Final = Reason(
-    "the server is near: to compare tables and counts before the COMMIT takes longer than a round "
-    "trip",
+    "the server is near: what is compared before the COMMIT takes longer than a round trip",
     "nothing: where the keys of all rows are known before, it travels along",
 )
 ACTS_AFTER_INSERT: Final = Reason(
