@@ -65,35 +65,24 @@ def _flush(*required: Required) -> tuple[Measure, ...]:
 # Changed and deleted objects
 
 
-def _change(model: Any) -> Any:
+def _change(model: Any, *, both: bool = True) -> Any:
+    """Change two columns of each object; or one or both, another than of the object before."""
+
     def change(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
         fill(place, model, payments(objects))
 
         def prepare(session: Session) -> object:
             found = session.scalars(select(model).order_by(model.number)).all()
             for each in found:
-                each.portfolio += 1
-                each.amount += Decimal("0.01")
+                if both or each.number % 3 != 1:
+                    each.portfolio += 1
+                if both or each.number % 3 != 2:
+                    each.amount += Decimal("0.01")
             return found
 
         return _timed(sessions, prepare)
 
     return change
-
-
-def _change_here_and_there(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
-    fill(place, Payment, payments(objects))
-
-    def prepare(session: Session) -> object:
-        found = session.scalars(select(Payment).order_by(Payment.number)).all()
-        for each in found:
-            if each.number % 3 != 1:
-                each.portfolio += 1
-            if each.number % 3 != 2:
-                each.amount += Decimal("0.01")
-        return found
-
-    return _timed(sessions, prepare)
 
 
 def _delete(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
@@ -142,7 +131,7 @@ CHANGED_HERE_AND_THERE: Final = replace(
     CHANGED,
     name="changed-here-and-there",
     title="changed objects, each in other columns than the one before",
-    ways=beside(_change_here_and_there),
+    ways=beside(_change(Payment, both=False)),
     measures=_flush(Required(STOCK, 5, others={"psycopg2": 5, "asyncpg": 5})),
     rounds=11,
 )
