@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
+from fixtures.executed import executed
 from fixtures.seeds import seed
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Way, both, told_and_left
 from sqlalchemy import JSON, Engine, NullPool, create_engine, event, func, select, text
@@ -203,25 +204,6 @@ def test_a_row_that_is_gone_is_missed(
     both(twin_urls, Base, trial, driver=driver, way=WAYS[0], ddl=HEARD)
 
 
-def updates_of(url: Any, act: Callable[[Session], object]) -> list[str]:
-    """The UPDATEs of what a registered session does and commits."""
-    engine = create_engine(url)
-    sessions = sessionmaker(engine)
-    register(sessions)
-    seen: list[str] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(*told: Any) -> None:
-        if told[2].startswith("UPDATE"):
-            seen.append(told[2])
-
-    with sessions() as session:
-        act(session)
-        session.commit()
-    engine.dispose()
-    return seen
-
-
 def alternating(model: type[Any], *keys: str) -> Callable[[Session], object]:
     """Change one column of every other object, another of those between."""
 
@@ -259,7 +241,7 @@ def test_as_many_statements_as_kinds(
     with engine.begin() as connection:
         for each in ddl:
             connection.exec_driver_sql(each)
-    assert len(updates_of(database_url, alternating(model, *keys))) == expected
+    assert len(executed(database_url, "UPDATE", alternating(model, *keys))) == expected
 
 
 @pytest.mark.parametrize("ddl", [(*HEARD, *TRIGGER), ("CREATE UNIQUE INDEX ON item (number)",)])
