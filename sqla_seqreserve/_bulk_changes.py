@@ -16,8 +16,8 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
 from ._bulk.deleting import delete_rows
+from ._bulk.input import Rows
 from ._bulk.loading import loaded
-from ._bulk.rows import Rows
 from ._bulk.syncing import Syncing
 from ._bulk.updating import Updated, update_rows
 from ._bulk.upsert import upsert

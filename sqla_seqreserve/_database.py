@@ -31,7 +31,7 @@ class Database:
     """The driver as it was below the connection that was looked at last (``_drivers``)."""
     driver_is_known: bool = False
     listens: bool = False
-    """Whether the dialect asks us before it sends a statement (``_drivers.statements``)."""
+    """Whether the dialect asks us before it sends a statement (``_drivers.execution``)."""
     server: Server | None = None
     """The kind of server, once it was asked (``_ids.server``)."""
     server_taken_for: Server | None = None
@@ -40,11 +40,11 @@ class Database:
     """The facts of each table, by its name as SQL (``_ids.catalogue``)."""
     met: set[str] = field(default_factory=set)
     """Tables that were not looked at when a COMMIT might have travelled with an INSERT into them
-    (``_writers.committing``).
+    (``_writers.commit_in_message``).
     """
     uncounted: set[str] = field(default_factory=set)
     """Tables, by their names as SQL, of which the server does not say how many rows an UPDATE or
-    DELETE among others matches (``_writers.committing``).
+    DELETE among others matches (``_writers.commit_in_message``).
     """
     rows_passed: dict[str, int] = field(default_factory=dict)
     """By the same names: how many rows were written without COPY since the facts were doubted."""

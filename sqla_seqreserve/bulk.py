@@ -51,9 +51,9 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session, scoped_session
 
 from . import _audit as audit
+from ._bulk.input import Rows, chunks, within
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
-from ._bulk.rows import Rows, chunks, within
 from ._bulk.upsert import upsert
 from ._bulk_changes import (
     SyncResult,

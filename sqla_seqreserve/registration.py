@@ -32,12 +32,12 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _reasons as why
-from ._drivers.statements import ask_for_rows_alike
-from ._flush import deciding as flush
+from ._drivers.execution import ask_for_rows_alike
+from ._flush.bulk_statements import ManyWriter, follow
 from ._flush.drift import DriftGuard, OnDrift
-from ._flush.many import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, Reserve, Settings
+from ._flush.takeover import settings_of, take_over
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
 from ._reasons import Reason
@@ -245,10 +245,10 @@ class Registration:
         if self._accepts is not None and not self._accepts(session):
             return
         settings = self._settings
-        owner = flush.settings_of(flush_context)
+        owner = settings_of(flush_context)
         if owner is not None and owner.rank >= settings.rank:
             return
-        flush.take_over(flush_context, settings, partial=instances is not None)
+        take_over(flush_context, settings, partial=instances is not None)
 
     def _after_begin(
         self,

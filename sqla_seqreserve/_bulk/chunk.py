@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from .. import _reasons as why
-from .._flush.report import Tally
+from .._flush.report import ReportBuilder
 from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
@@ -22,13 +22,13 @@ from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
 from .._writers.copy import copy_batch, encodes_keys_apart, no_copy_reason, refused_types
 from .._writers.readback import require_stored
-from .._writers.refusal import refused_row_noted
-from .._writers.rows import RowInserts
+from .._writers.refused_row import refused_row_noted
+from .._writers.row_inserts import RowInserts
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
+from .chunk_result import Written
 from .class_tables import ClassTables
-from .rows import Chunk
-from .written import Written
+from .input import Chunk
 
 
 class ChunkInsert:
@@ -46,12 +46,12 @@ class ChunkInsert:
         start: int,
         used: set[str],
         values: Mapping[str, Sequence[Any]],
-        tally: Tally,
+        report: ReportBuilder,
         *,
         keys: bool,
     ) -> None:
         self.whole = whole
-        self.tally = tally
+        self.report = report
         self.keys = keys
         self.rows = rows
         self.start = start
@@ -310,7 +310,7 @@ class ChunkInsert:
     ) -> None:
         """Count rows as written."""
         model, seconds = self.whole.mapper.class_, time.perf_counter() - started
-        self.tally.count("insert", model, rows, reserved, writer, reason, seconds)
+        self.report.count("insert", model, rows, reserved, writer, reason, seconds)
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
         """Which batch holds each of these rows, by its place among them."""

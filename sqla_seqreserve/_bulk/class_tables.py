@@ -28,9 +28,9 @@ from .._sqlalchemy.mapping import (
     writes_to,
 )
 from ..errors import InvalidRowsError
-from .checks import Kind, check_rows, filled, kinds_of, refused, unlike
+from .input import Chunk
 from .progress import Progress
-from .rows import Chunk
+from .row_checks import Kind, check_rows, filled, kinds_of, refused, unlike
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -178,7 +178,7 @@ class ClassTables:
     def check(
         self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
     ) -> tuple[set[str], dict[str, list[Any]]]:
-        """See :func:`~sqla_seqreserve._bulk.checks.check_rows`."""
+        """See :func:`~sqla_seqreserve._bulk.row_checks.check_rows`."""
         return check_rows(self.mapper, rows, start, required, why, self.kinds())
 
     def check_alike(

@@ -22,12 +22,12 @@ from .._sqlalchemy.mapping import key_columns, tables_in_order, writes_to
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from ..reports import Writer
 from .class_tables import ClassTables
-from .given import Source, named
+from .input import STREAMED, Chunk, check_chunk_rows, within
 from .matching import Matching
 from .row_by_row import execute_singly
-from .rows import STREAMED, Chunk, check_chunk_rows, within
 from .sending import send
 from .target import Target, row_by_row_reason
+from .upsert_sql import Source, named
 
 
 @dataclass(slots=True, eq=False)

@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session
 
-from .._flush.report import Tally
+from .._flush.report import ReportBuilder
 from .._flush.settings import Settings
 from .._sqlalchemy.engine import autocommits
 from .._sqlalchemy.savepoint import savepoint
 from ..reports import FlushEntry
 from .chunk import ChunkInsert
+from .chunk_result import Written
 from .class_tables import ClassTables
-from .rows import Chunk
-from .written import Written
+from .input import Chunk
 
 
 class Inserting:
@@ -37,7 +37,7 @@ class Inserting:
         keys: bool,
     ) -> None:
         self._tables = ClassTables(session, connection, mapper, progress)
-        self._tally = Tally(Settings())
+        self._report = ReportBuilder(Settings())
         self._keys = keys
 
     def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
@@ -51,7 +51,7 @@ class Inserting:
         tables = self._tables
         rows = tables.filled(rows)
         used, values = tables.check(rows, start, *tables.required())
-        chunk = ChunkInsert(tables, rows, start, used, values, self._tally, keys=self._keys)
+        chunk = ChunkInsert(tables, rows, start, used, values, self._report, keys=self._keys)
         chunk.number()
         if guard is not None and not autocommits(tables.connection):
             guard.enter_context(savepoint(tables.session, tables.connection))
@@ -59,4 +59,4 @@ class Inserting:
 
     def entries(self) -> Iterator[FlushEntry]:
         """What was written by COPY, and what was not."""
-        return self._tally.entries()
+        return self._report.entries()

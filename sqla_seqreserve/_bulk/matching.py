@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 
 from .._rows.plan import ColumnPlan
-from .given import NUMBER, Source, key_label, named, refuse_same_rows, same_rows
 from .target import Target
+from .upsert_sql import NUMBER, Source, key_label, named, refuse_same_rows, same_rows
 
 FITS: Final = "sqla_seqreserve_fits"
 """The column that tells whether the condition holds for a row that was found."""

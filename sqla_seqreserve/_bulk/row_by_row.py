@@ -19,8 +19,8 @@ from .._reasons import Reason
 from .._rows.division import is_plain
 from .._sqlalchemy.engine import autocommits
 from ..errors import ConfigurationError
-from .given import NUMBER, Given
-from .update import Update
+from .set_clause import Update
+from .upsert_sql import NUMBER, Given
 from .upserting import Outcome, Upserting
 
 _NEW: Final = "sqla_seqreserve_new"

@@ -23,9 +23,9 @@ from .._rows.plan import InsertPlan
 from .._writers.copy import no_copy_reason, refused_types
 from ..reports import Writer
 from .class_tables import ClassTables
-from .given import NUMBER, Source, named
-from .rows import Chunk
+from .input import Chunk
 from .staging import are_cast, staging
+from .upsert_sql import NUMBER, Source, named
 
 _NOTHING: Final[Mapping[str, str]] = {}
 

@@ -19,15 +19,15 @@ from sqlalchemy.exc import DBAPIError
 
 from .._drivers import CopyRows
 from .._ids.catalogue import quoted
-from .._rows.defaults import DefaultContext
 from .._rows.division import Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
+from .._rows.python_defaults import DefaultContext
 from .._sqlalchemy.engine import autocommits
 from .._writers.copy import copy_rows
-from .._writers.refusal import refused_row_noted
-from .given import NUMBER, Source
+from .._writers.refused_row import refused_row_noted
+from .input import Chunk
 from .progress import Progress
-from .rows import Chunk
+from .upsert_sql import NUMBER, Source
 
 _INT8: Final = 20
 _DEPTH: Final = "sqla_seqreserve_staged"

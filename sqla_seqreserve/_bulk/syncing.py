@@ -40,8 +40,8 @@ from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
-from .given import NUMBER, Given, key_label, named
 from .target import Target
+from .upsert_sql import NUMBER, Given, key_label, named
 from .upserting import Outcome
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")

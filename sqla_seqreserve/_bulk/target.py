@@ -20,8 +20,8 @@ from .._rows.plan import ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from .class_tables import ClassTables
-from .given import named
 from .staging import as_given, as_made, staged_columns
+from .upsert_sql import named
 
 _MAY_LOCK: Final = text(
     """

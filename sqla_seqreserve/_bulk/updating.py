@@ -33,13 +33,13 @@ from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from ..reports import Writer
 from .class_tables import ClassTables
-from .given import NUMBER, Source, named
+from .input import chunks, given_by, within
 from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
-from .rows import chunks, given_by, within
 from .sending import send
+from .set_clause import set_beside
 from .target import Target, row_by_row_reason
-from .update import set_beside
+from .upsert_sql import NUMBER, Source, named
 
 _MOST_NAMED: Final = 5
 

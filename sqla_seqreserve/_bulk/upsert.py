@@ -16,13 +16,13 @@ from .._sqlalchemy.mapping import polymorphic_attribute
 from ..errors import ConfigurationError
 from .arbiter import Arbiter, find_arbiter, known_arbiter
 from .class_tables import ClassTables
-from .given import Given, Source
+from .input import chunks, given_by, within
 from .row_by_row import OneByOne
-from .rows import chunks, given_by, within
 from .sending import send
+from .set_clause import Update
 from .staging import staged_plan
 from .syncing import Syncing
-from .update import Update
+from .upsert_sql import Given, Source
 from .upserting import Outcome, Upserting
 
 _COMPUTED = text(

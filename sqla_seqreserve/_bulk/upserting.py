@@ -36,8 +36,8 @@ from sqlalchemy.orm.exc import FlushError
 from .._reasons import Reason
 from .._rows.plan import Absent
 from ..reports import Writer
-from .given import NUMBER, Given, key_label, named
-from .update import Update
+from .set_clause import Update
+from .upsert_sql import NUMBER, Given, key_label, named
 
 # Names beside those of the table's own columns.
 _ID: Final = "sqla_seqreserve_id"

@@ -1,7 +1,7 @@
 """The seam for drivers: what one can put in one message, and how it copies.
 
 A method that talks to the server is called with the driver's own cursor or connection, from inside
-a statement that SQLAlchemy executes (:mod:`sqla_seqreserve._drivers.statements`). Drivers with
+a statement that SQLAlchemy executes (:mod:`sqla_seqreserve._drivers.execution`). Drivers with
 coroutines wait for them in SQLAlchemy's greenlet, so every method here is an ordinary one.
 """
 

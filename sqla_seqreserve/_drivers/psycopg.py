@@ -14,7 +14,6 @@ from sqlalchemy import Dialect
 from .._reasons import Reason
 from .._routes import Work
 from .._sqlalchemy.engine import await_driver, driver_cursor
-from .counting import UNDO_COUNTING
 from .driver import (
     CommitAlong,
     Comparison,
@@ -39,6 +38,7 @@ from .psycopg_messages import (
     simple_query,
 )
 from .psycopg_prepared import time_first
+from .row_counts import UNDO_COUNTING
 from .wrapped import Wrappable, Wrapped
 
 

@@ -2,7 +2,7 @@
 
 Of several statements psycopg2 hands on what the last one returned, or the first error, without
 saying whose; so rows of an UPDATE or DELETE among others are counted by the server
-(:mod:`.counting`). Read in psycopg2 2.9.
+(:mod:`.row_counts`). Read in psycopg2 2.9.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
-from .counting import BEGIN_COUNTING, COUNTED, UNDO_COUNTING, end_counting
 from .driver import Comparison, InsertMessage, MessageError, Returned
 from .locking import OUTDATED, UNDO, OutdatedError, guarded
+from .row_counts import BEGIN_COUNTING, COUNTED, UNDO_COUNTING, end_counting
 
 _IDLE: Final = extensions.TRANSACTION_STATUS_IDLE
 

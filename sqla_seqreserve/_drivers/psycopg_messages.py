@@ -16,7 +16,6 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from .counting import BEGIN_COUNTING, COUNTED, MISCOUNTED, without_rules
 from .driver import (
     CommitRefusedError,
     Comparison,
@@ -36,6 +35,7 @@ from .locking import (
 )
 from .psycopg_along import fail_commit
 from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered, query_prepared
+from .row_counts import BEGIN_COUNTING, COUNTED, MISCOUNTED, without_rules
 
 IDLE: Final = TransactionStatus.IDLE
 

@@ -27,7 +27,7 @@ from .._sqlalchemy.listeners import execution_elsewhere, interference_on
 from .._sqlalchemy.statements import Kind
 from .._writers.executemany import fewest_together, table_reason
 from ..reports import Writer
-from .committing import commit_hindrance
+from .commit_along import commit_hindrance
 from .routing import (
     copy_from,
     copy_way,

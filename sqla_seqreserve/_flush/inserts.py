@@ -1,9 +1,9 @@
 """The one step of a save that is ours: collect the rows of a class for one table and send them.
 
 COPY gets what was chosen for it (:mod:`sqla_seqreserve._routes`) and what the plan (``_rows.plan``)
-says that it writes exactly as INSERT would; the rest goes to the outbox (``_writers.insert``),
-which sends SQLAlchemy's own INSERTs, several in one message. After a COPY the objects are left as
-SQLAlchemy's ``_postfetch`` leaves them.
+says that it writes exactly as INSERT would. The rest goes to the queue
+(``_writers.statement_queue``), which sends SQLAlchemy's own INSERTs, several in one message. After
+a COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _insert(
     if run.keys.numbers(mapper, table):
         run.keys.release(records, needed=True)
     for some in _in_parts(run, records):
-        run.outbox(records[0][3], uow).add(
+        run.queue(records[0][3], uow).add(
             base_mapper,
             mapper,
             table,
@@ -275,7 +275,7 @@ def _insert_batch(
         _keep_defaults(plan, batch, records, uow)
         _written(run, table, records, "orm", reason, seconds)
 
-    run.outbox(records[0][3], uow).add_made(
+    run.queue(records[0][3], uow).add_made(
         base_mapper, plan.mapper, table, records, parameters, MadeValues(made), written
     )
 

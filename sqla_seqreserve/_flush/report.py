@@ -25,17 +25,17 @@ class _Sum:
     seconds: float = 0.0
 
 
-def is_told(settings: Settings) -> bool:
+def is_listened_to(settings: Settings) -> bool:
     """Whether anybody is told what a flush writes."""
     return bool(settings.callbacks) or audit.is_heard(log)
 
 
-def tell_failed(error: BaseException) -> None:
+def log_failed(error: BaseException) -> None:
     """Tell the log that a flush failed."""
     audit.failed(log, error)
 
 
-class Tally:
+class ReportBuilder:
     """What one flush, or one ``bulk_insert``, wrote so far."""
 
     def __init__(self, settings: Settings) -> None:
@@ -47,9 +47,9 @@ class Tally:
         """Whether the COMMIT travelled with the flush."""
 
     @property
-    def is_told(self) -> bool:
+    def is_listened_to(self) -> bool:
         """Whether anybody is told what was written."""
-        return is_told(self._settings)
+        return is_listened_to(self._settings)
 
     def add(
         self,
@@ -90,9 +90,9 @@ class Tally:
                     model, kind, found.rows, found.reserved, writer, told, found.seconds
                 )
 
-    def report(self) -> None:
+    def send(self) -> None:
         """Hand the report to the registration, if anything was written."""
-        if not self._sums or not self.is_told:
+        if not self._sums or not self.is_listened_to:
             return
         report = FlushReport(tuple(self.entries()), self.messages, self.committed)
         try:

@@ -32,7 +32,7 @@ from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import encodes_keys_apart
-from .plain import Plain
+from .passthrough import Passthrough
 from .reserved_keys import ReservedKeys
 from .routing import (
     chosen_route,
@@ -131,7 +131,7 @@ class Reserving:
         )
         if not route.reserve and not route.copies and driver is not None:
             distance = database_of(connection.dialect).distance
-            plain = Plain(driver, distance, begun=state == "open", commits=commits)
+            plain = Passthrough(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:
             look = partial(self._look, connection, pending, route, may_copy, is_free, may_restart)

@@ -33,8 +33,8 @@ from .._sqlalchemy.mapping import kept_with, watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import no_copy_reason, refused_types
-from .committing import expects_commit
-from .plain import Plain
+from .commit_along import expects_commit
+from .passthrough import Passthrough
 from .settings import Settings
 from .way import Way
 
@@ -54,7 +54,7 @@ _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
 the engine was not asked yet what it is, from how many it is worth asking, once.
 """
 
-NOTHING_TO_ASK: Final = Plain(None, Distance(), begun=False, commits=False)
+NOTHING_TO_ASK: Final = Passthrough(None, Distance(), begun=False, commits=False)
 
 NONE: Final[Mapping[Mapper[Any], Sequence[State]]] = {}
 
@@ -66,7 +66,7 @@ _known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason
 
 def stay_out(
     uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
-) -> Plain | None:
+) -> Passthrough | None:
     """How to stay out of the flush, ``None`` where something of it has to be ours; asked before it
     has its connection.
 
@@ -106,7 +106,7 @@ def stay_out(
         wishes = Wishes(kept=keeps, commits=commits)
         route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
         is_numbered = distance.keep(key, not (route.reserve or route.copies))
-    return Plain(driver, distance, begun=begun, commits=commits) if is_numbered else None
+    return Passthrough(driver, distance, begun=begun, commits=commits) if is_numbered else None
 
 
 def is_alone(uow: Any, settings: Settings) -> bool:

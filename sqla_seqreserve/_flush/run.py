@@ -25,11 +25,11 @@ from .._sqlalchemy.session import connection_for, has_one_bind, is_sharded
 from .._sqlalchemy.unit_of_work import State, pending_by_mapper
 from .._writers.copy import warn_of_driver
 from ..reports import Writer
-from .committing import connection_to_commit, expects_commit
+from .commit_along import connection_to_commit, expects_commit
 from .cycles import Cycle
-from .plain import note_each
-from .refusal import note_refusal
-from .report import Tally, tell_failed
+from .passthrough import note_each
+from .refused_object import note_refusal
+from .report import ReportBuilder, log_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving
 from .routing import (
@@ -44,7 +44,7 @@ from .synchronize import Copied, put_back, put_back_unsaved
 from .way import BY_INSERT, NOT_ENROLLED, Way
 
 if TYPE_CHECKING:
-    from .._writers.insert import Outbox
+    from .._writers.statement_queue import StatementQueue
 
 
 class FlushRun:
@@ -67,13 +67,13 @@ class FlushRun:
 
     def _begin(self) -> None:
         self.keys = ReservedKeys()
-        self.tally = Tally(self.settings)
+        self.report = ReportBuilder(self.settings)
         self._reserving = Reserving(self.settings, self.keys)
         self._hierarchies: dict[Mapper[Any], Way | None] = {}
         self._written: list[Sequence[State]] = []
         self._whole: list[Sequence[State]] = []
         self._refused_state: State | None = None
-        self._outboxes: dict[Connection, Outbox] = {}
+        self._queues: dict[Connection, StatementQueue] = {}
         self.saves_at_once = False
         """Whether a circle is taken out of the flush's order."""
         self._interference: tuple[Connection, Reason | None] | None = None
@@ -139,7 +139,7 @@ class FlushRun:
             if way is not None and not self.gathers:
                 self._hierarchies.update((mapper.base_mapper, way) for mapper in ours)
         for connection, kept in self._reserving.kept.items():
-            self.outbox(connection, uow).compare_first(kept)
+            self.queue(connection, uow).compare_first(kept)
 
     def _may_restart(self, uow: Any, pending: Iterable[Mapper[Any]]) -> bool:
         """Whether nobody sees it if the flush begins anew before anything was written."""
@@ -177,7 +177,7 @@ class FlushRun:
         """Tell of the failure, and leave the objects that were not inserted without a key, as a
         failed stock flush does.
         """
-        tell_failed(error)
+        log_failed(error)
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
@@ -244,15 +244,15 @@ class FlushRun:
             warn_of_driver(connection.dialect)
         return hierarchy_reason(settings, base_mapper, connection, self.interference)
 
-    def outbox(self, connection: Connection, uow: Any) -> Outbox:
+    def queue(self, connection: Connection, uow: Any) -> StatementQueue:
         """The statements that wait on a connection."""
-        outbox = self._outboxes.get(connection)
-        if outbox is None:
+        queue = self._queues.get(connection)
+        if queue is None:
             # Here: an application asks while it runs, and not each time that it starts.
-            from .._writers.insert import Outbox
+            from .._writers.statement_queue import StatementQueue
 
             driver = driver_on(connection)
-            outbox = Outbox(
+            queue = StatementQueue(
                 connection,
                 driver,
                 uow,
@@ -260,49 +260,49 @@ class FlushRun:
                 lambda: len(self.copied),
                 self.settings.copy_min_rows,
             )
-            outbox.gathers = self.gathers
-            self._outboxes[connection] = outbox
-        return outbox
+            queue.gathers = self.gathers
+            self._queues[connection] = queue
+        return queue
 
     def drain(self) -> None:
         """Send the statements that wait, before anything else is sent or looked at."""
-        for outbox in self._outboxes.values():
-            outbox.drain()
+        for queue in self._queues.values():
+            queue.drain()
 
     def finish(self, uow: Any) -> None:
         """Send the statements that wait, which are the flush's last; their COMMIT with them, where
         nothing can come between.
         """
-        waiting = [outbox for outbox in self._outboxes.values() if outbox.waits()]
+        waiting = [queue for queue in self._queues.values() if queue.waits()]
         if len(waiting) == 1 and self.settings.mode == "bulk":
             connection = connection_to_commit(uow, self.settings)
-            if isinstance(connection, Connection) and connection in self._outboxes:
-                outbox = self._outboxes[connection]
-                outbox.drain(commits=True)
-                self.tally.committed = outbox.committed
+            if isinstance(connection, Connection) and connection in self._queues:
+                queue = self._queues[connection]
+                queue.drain(commits=True)
+                self.report.committed = queue.committed
         self.drain()
 
     def send_waiting(self) -> None:
         """Send the statements that wait, and ask nothing else: the flush has failed."""
-        for outbox in self._outboxes.values():
-            if outbox.waits():
-                outbox.drain()
+        for queue in self._queues.values():
+            if queue.waits():
+                queue.drain()
 
     def settle(self, *mappers: Mapper[Any]) -> None:
         """Send what waits if objects of these classes lack their keys until then; of none: if
         objects lack anything.
         """
-        for outbox in self._outboxes.values():
+        for queue in self._queues.values():
             for mapper in mappers or (None,):
-                outbox.settle(mapper)
+                queue.settle(mapper)
 
     def settle_comparison(self) -> None:
         """Send what waits if kept keys are compared with it, after which the flush may begin
         anew.
         """
-        for outbox in self._outboxes.values():
-            if outbox.compares:
-                outbox.drain()
+        for queue in self._queues.values():
+            if queue.compares:
+                queue.drain()
 
     def copy_keys_again(self) -> None:
         """Fill in the foreign keys of a circle anew, if the database has numbered objects of it
@@ -347,8 +347,8 @@ class FlushRun:
                 only.note_loss(error)
             raise
         if only is not None:
-            self.tally.committed = only.settle()
-        if self.tally.is_told:
+            self.report.committed = only.settle()
+        if self.report.is_listened_to:
             seconds = time.perf_counter() - started
             if way.plain is not None:
                 interference = self.interference(self.connection_for(uow, base_mapper))
@@ -377,10 +377,10 @@ class FlushRun:
 
     def listening(self, uow: Any) -> AbstractContextManager[None]:
         """Listen to the statements of the flush while it executes, if anybody is told of it."""
-        if not self.tally.is_told:
+        if not self.report.is_listened_to:
             return nullcontext()
         # Here: an application asks while it runs, and not each time that it starts.
-        from .changes import listening
+        from .change_counts import listening
 
         return listening(uow, self)
 
@@ -396,4 +396,4 @@ class FlushRun:
         """
         self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))
-        self.tally.add(states, reserved, writer, reason, seconds)
+        self.report.add(states, reserved, writer, reason, seconds)

@@ -203,14 +203,14 @@ class LinkProcessor(ManyToMany):
             super()._run_crud(uowcommit, secondary_insert, secondary_update, secondary_delete)
             return
         connection = connection_for(uowcommit, self.mapper)
-        outbox = run.outbox(connection, uowcommit)
+        queue = run.queue(connection, uowcommit)
         kinds: tuple[tuple[LinkKind, list[dict[str, Any]]], ...] = (
             ("delete", secondary_delete),
             ("update", secondary_update),
             ("insert", secondary_insert),
         )
         for kind, rows in kinds:
-            if rows and not outbox.link(self.secondary, kind, rows):
+            if rows and not queue.link(self.secondary, kind, rows):
                 none: list[dict[str, Any]] = []
                 super()._run_crud(
                     uowcommit,

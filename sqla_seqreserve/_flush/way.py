@@ -16,7 +16,7 @@ from .. import _reasons as why
 from .._reasons import Reason
 from .._rows.plan import InsertPlan
 from ..reports import Writer
-from .plain import Plain
+from .passthrough import Passthrough
 
 _NONE: Final[Mapping[Table, InsertPlan]] = {}
 
@@ -36,7 +36,7 @@ class Way:
     writer: Writer
     reason: Reason | None = None
     plans: Mapping[Table, InsertPlan] = field(default_factory=lambda: _NONE)
-    plain: Plain | None = None
+    plain: Passthrough | None = None
 
     def plan(self, table: Table) -> InsertPlan | None:
         """By which COPY writes rows into the table; ``None``: it does not."""

@@ -22,11 +22,18 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import quoted_name
 
 from .._database import database_of
-from .._drivers.statements import query_unheard
+from .._drivers.execution import query_unheard
 from .._reasons import Reason
-from .defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
 from .server import IS_DISTRIBUTED
-from .together import IS_INHERITED, IS_UNIQUE, MAY_LOCK_ROWS, TRIGGERS, UNIQUE_INDEXES, WATCHED
+from .server_defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
+from .statement_facts import (
+    IS_INHERITED,
+    IS_UNIQUE,
+    MAY_LOCK_ROWS,
+    TRIGGERS,
+    UNIQUE_INDEXES,
+    WATCHED,
+)
 
 if TYPE_CHECKING:
     from .._drivers import Comparison

@@ -34,7 +34,7 @@ from .. import _audit as audit
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import Comparison, Driver, LockRefusedError, Row, driver_on, transaction_status
-from .._drivers.statements import run_on_driver
+from .._drivers.execution import run_on_driver
 from .._reasons import Reason
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere

@@ -3,8 +3,8 @@ database has it.
 
 The order of the lookup is the contract's: a ``Sequence`` on the column; else the identity or the
 sequence that the column owns; else the ``nextval`` of the column's default. A default that is more
-than a ``nextval`` is evaluated itself (:mod:`sqla_seqreserve._ids.defaults`), and goes before a
-sequence that the column owns: it is what INSERT evaluates.
+than a ``nextval`` is evaluated itself (:mod:`sqla_seqreserve._ids.server_defaults`), and goes
+before a sequence that the column owns: it is what INSERT evaluates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with, result_processor
 from ..errors import SequenceExhaustedError, SequenceNotFoundError, UnmappedClassError
 from . import catalogue
-from .defaults import DefaultFacts
+from .server_defaults import DefaultFacts
 
 _LIMITS = {
     "int2": (-(2**15), 2**15 - 1),

@@ -6,9 +6,9 @@ go when the connection goes.
 
 What is known of their table may be of the past: a trigger may change the key by now, or the column
 refuse it. So it is compared before such a row is written, under the table's lock and in the message
-of the INSERTs (``_writers.insert``). Where it no longer holds nothing of the message is carried
-out, the ids are thrown away, and the flush begins anew. A driver that sends one statement in a
-message would need a round trip for that, which is what keeping ids saves: there none are kept.
+of the INSERTs (``_writers.statement_queue``). Where it no longer holds nothing of the message is
+carried out, the ids are thrown away, and the flush begins anew. A driver that sends one statement
+in a message would need a round trip for that, which is what keeping ids saves: there none are kept.
 
 A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
 of this process makes all kept ids invalid at once (:func:`moves`). One of another process cannot be

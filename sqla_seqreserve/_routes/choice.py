@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from . import shards
+from . import shard_costs
 
 _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
@@ -178,7 +178,7 @@ def _numbered(pending: Sequence[Pending], costs: Costs, round_trip: float, begun
         trips += one.tables * pages
         work += one.tables * (pages * costs.work.statement + one.rows * costs.work.numbered_row)
         if one.distributed:
-            work += one.tables * shards.numbered(one.rows)
+            work += one.tables * shard_costs.numbered(one.rows)
     return trips * round_trip + work
 
 
@@ -229,19 +229,19 @@ def _candidates(
 
 
 def _copy_trips(one: Pending, costs: Costs) -> int:
-    return costs.copy_round_trips + (shards.COPY_ROUND_TRIPS if one.distributed else 0)
+    return costs.copy_round_trips + (shard_costs.COPY_ROUND_TRIPS if one.distributed else 0)
 
 
 def _copy_work(one: Pending, costs: Costs) -> float:
     """Microseconds beside the round trips, for one table."""
     work = costs.work.copy_start + one.rows * costs.work.copy_row
-    return work + shards.by_copy(one.rows) if one.distributed else work
+    return work + shard_costs.by_copy(one.rows) if one.distributed else work
 
 
 def _insert_work(one: Pending, costs: Costs) -> float:
     """Microseconds for one table's rows, their keys known."""
     work = one.rows * costs.work.insert_row
-    return work + shards.by_insert(one.rows) if one.distributed else work
+    return work + shard_costs.by_insert(one.rows) if one.distributed else work
 
 
 def copy_crossover(

@@ -21,7 +21,7 @@ from types import NoneType
 from typing import Any, Final
 
 from .._drivers.driver import TypeTable
-from .checks import has_offset, has_steady_offset, is_naive
+from .column_checks import has_offset, has_steady_offset, is_naive
 
 _TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
 """Types to which different strings are different."""

@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 
 from .._drivers.asyncpg import is_set_by_user
 from .._sqlalchemy.engine import driver_connection
-from .checks import (
+from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .column_checks import (
     Check,
     between,
     contiguous,
@@ -31,8 +32,7 @@ from .checks import (
     items_of,
     single_precision,
 )
-from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
-from .foreign import OF_TYPES, Kinds, numpy_float, numpy_integers
+from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384
 """Below are PostgreSQL's own types. Others, enums aside, are text to asyncpg (citext, hstore)."""

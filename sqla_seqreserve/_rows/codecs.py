@@ -30,7 +30,7 @@ from .._reasons import Reason
 from .._sqlalchemy.mapping import casts_each, insert_cast
 
 if TYPE_CHECKING:
-    from .checks import Check
+    from .column_checks import Check
 
 _UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
 """Names of the time zone that is UTC at all times."""

@@ -23,9 +23,9 @@ from sqlalchemy.sql import ClauseElement
 from .. import _reasons as why
 from .._reasons import Reason
 from .codecs import Codec, is_utc, value_table
-from .defaults import DefaultContext, FilledValues, Missing
 from .encoded import ReadyMade, made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
+from .python_defaults import DefaultContext, FilledValues, Missing
 from .table import ColumnRows
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}

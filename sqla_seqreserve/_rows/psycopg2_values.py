@@ -23,7 +23,8 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
 from .._drivers.binary_format import FRAMED
-from .checks import (
+from .codecs import IN_DOMAINS, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .column_checks import (
     Check,
     between,
     contiguous,
@@ -36,9 +37,8 @@ from .checks import (
     strings_alone,
     unwrapped_bytes,
 )
-from .codecs import IN_DOMAINS, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
 from .conversions import integer_of, whole_number
-from .foreign import OF_TYPES
+from .optional_types import OF_TYPES
 
 _EXACT: Final = 2**53
 """Up to which whole numbers are doubles."""

@@ -28,7 +28,16 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
 from .._sqlalchemy.engine import driver_connection
-from .checks import (
+from .codecs import (
+    BYTES,
+    IN_DOMAINS,
+    INTEGERS,
+    MODEL_INTEGERS,
+    STRINGS,
+    Codec,
+    Modelled,
+)
+from .column_checks import (
     Check,
     between,
     exact_types,
@@ -43,17 +52,8 @@ from .checks import (
     without_scope,
     without_signed_nan,
 )
-from .codecs import (
-    BYTES,
-    IN_DOMAINS,
-    INTEGERS,
-    MODEL_INTEGERS,
-    STRINGS,
-    Codec,
-    Modelled,
-)
 from .conversions import integer_of, name_of, whole_number
-from .foreign import OF_TYPES, numpy_bool, numpy_float, numpy_integers
+from .optional_types import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
 

@@ -24,10 +24,10 @@ from .._ids.keys import KeySequence, may_be_generated
 from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with
 from .codecs import Codec
-from .defaults import Missing
 from .division import is_plain, is_sql, values_of
 from .encoded import made_exact
 from .plan import Absent, ColumnPlan, InsertPlan
+from .python_defaults import Missing
 
 _SAMPLE: Final = 64
 """Of so many rows every one is looked at before keys are reserved, and of more so many at least: to

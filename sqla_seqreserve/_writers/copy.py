@@ -1,6 +1,6 @@
 """Writes a batch of rows with COPY, through SQLAlchemy's own execution path.
 
-The COPY is a job of the connection (``_drivers.statements``), so that tracing tools see the
+The COPY is a job of the connection (``_drivers.execution``), so that tracing tools see the
 statement, its number of rows (as its one parameter) and the cursor's row count.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm.exc import FlushError
 from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, driver_of, driver_on
-from .._drivers.statements import run_on_driver
+from .._drivers.execution import run_on_driver
 from .._ids.catalogue import quoted
 from .._reasons import Reason
 from .._rows.division import Batch

@@ -20,7 +20,7 @@ from sqlalchemy.sql.functions import current_timestamp, now
 from .._audit import state_of
 from .._database import database_of
 from .._drivers import Driver
-from .._drivers.statements import run_on_driver
+from .._drivers.execution import run_on_driver
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts, quoted
 from .._ids.server import server_of
@@ -33,8 +33,8 @@ from .._sqlalchemy.changes import (
 )
 from .._sqlalchemy.engine import sends_as_it_is
 from .executemany import may_compare, runs, table_reason, was_compared
-from .letters import Command
 from .many_sql import UNDO, comparison
+from .queued import Command
 
 _FEWEST: Final = 12
 """So many statements less, at least, are worth a look."""

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 from .._drivers.text_format import literal
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts, quoted
-from .._ids.together import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
+from .._ids.statement_facts import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
 from .._rows.arrays import ArrayText
 from .._sqlalchemy.statements import CompiledMany, Kind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words

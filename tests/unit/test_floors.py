@@ -95,7 +95,7 @@ CONFINED = {
     "uvicorn": (f"{PACKAGE}.cli",),
     "typer": (f"{PACKAGE}.cli",),
     "rich": (f"{PACKAGE}.cli",),
-    "pyarrow": (f"{PACKAGE}._bulk.rows",),
+    "pyarrow": (f"{PACKAGE}._bulk.input",),
     "prometheus_client": (f"{PACKAGE}.metrics",),
     "numpy": (
         f"{PACKAGE}.portfolio",

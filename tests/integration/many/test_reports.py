@@ -244,16 +244,16 @@ def test_when_nobody_asks_nothing_is_listened_to(
     tables: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flush that nobody is told of makes no listener, whatever it writes."""
-    from sqla_seqreserve._flush import changes
+    from sqla_seqreserve._flush import change_counts
 
     made: list[Any] = []
-    plain = changes._Changes
+    plain = change_counts._Changes
 
     def counting(*arguments: Any) -> Any:
         made.append(arguments)
         return plain(*arguments)
 
-    monkeypatch.setattr(changes, "_Changes", counting)
+    monkeypatch.setattr(change_counts, "_Changes", counting)
     with Session(tables) as session:
         registration = register(session)
         everything(FEW)(session)

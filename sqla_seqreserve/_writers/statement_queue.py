@@ -2,9 +2,9 @@
 
 SQLAlchemy sends a statement and waits for it before it makes the next. Where every key is known
 nothing has to be waited for: the INSERTs, UPDATEs, DELETEs and link rows of a flush are collected
-in an :class:`Outbox` and sent together, in SQLAlchemy's order. What becomes of a row is decided by
-SQLAlchemy's own steps, a statement is made by its own compiler and context, and what comes back
-goes to its ``_postfetch`` (:mod:`sqla_seqreserve._writers.letters`).
+in a :class:`StatementQueue` and sent together, in SQLAlchemy's order. SQLAlchemy's own steps decide
+what becomes of a row, its compiler and context make a statement, and what comes back goes to its
+``_postfetch`` (:mod:`sqla_seqreserve._writers.queued`).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from .._sqlalchemy.persistence import (
 )
 from .._sqlalchemy.unit_of_work import State
 from .._sqlalchemy.waiting import before_next_statement, nothing_before_next_statement
-from .letters import Command, Letter, deletes, inserts, is_plain, links, updates
-from .post import Post, Refused
+from .queued import Command, QueuedStatement, deletes, inserts, is_plain, links, updates
+from .sender import MessageSender, Refused
 
 _FEW_NUMBERED: Final = 20
 """So many rows bring their keys back one by one in about the time of one INSERT of all."""
@@ -57,8 +57,12 @@ _MOST_RETURNED: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What one :meth:`Outbox.add` brought: up to which letter it waits, how many rows do, and the
-    seconds that those took which do not.
+    """What one call of :meth:`StatementQueue.add` queued.
+
+    :param end: the number of entries that were queued after it.
+    :param rows: how many of its rows are queued.
+    :param spent: seconds that its other rows took, which were sent at once.
+    :param written: called with the seconds of all rows once the last of them is written.
     """
 
     end: int
@@ -67,7 +71,7 @@ class _Batch:
     written: Callable[[float], object]
 
 
-class Outbox:
+class StatementQueue:
     """The statements of one flush on one connection that wait to be sent.
 
     :param refused: is told of a refusal.
@@ -88,10 +92,10 @@ class Outbox:
         self._connection = connection
         self._driver = driver
         self._uow = uow
-        self._post = Post(connection, driver, refused)
+        self._sender = MessageSender(connection, driver, refused)
         self._mark = mark
         self._fewest = fewest
-        self._letters: list[Letter] = []
+        self._queue: list[QueuedStatement] = []
         self._batches: list[_Batch] = []
         self._unnumbered: set[Mapper[Any]] = set()
         self.gathers = False
@@ -101,17 +105,17 @@ class Outbox:
         """Have what is known of keys that were kept compared before the first INSERT, in its
         message.
         """
-        self._post.kept = kept
+        self._sender.kept = kept
 
     @property
     def compares(self) -> bool:
         """Whether kept keys are compared in the next message."""
-        return bool(self._post.kept)
+        return bool(self._sender.kept)
 
     @property
     def committed(self) -> bool:
         """Whether the COMMIT travelled with the last message."""
-        return self._post.committed
+        return self._sender.committed
 
     def add(
         self,
@@ -171,10 +175,10 @@ class Outbox:
         for _, group in groupby(commands, _kind):
             alike = list(group)
             if self._can_wait(mapper, table, alike):
-                if self._letters:
+                if self._queue:
                     # A default of the next may look at the rows before.
                     before_next_statement(self._connection, self.drain)
-                letters = inserts(
+                queued = inserts(
                     self._connection,
                     self._uow,
                     base_mapper,
@@ -184,22 +188,22 @@ class Outbox:
                     made,
                     self._mark(),
                 )
-                self._letters += letters
+                self._queue += queued
                 waiting += len(alike)
-                for letter in letters:
-                    letter.end = len(self._letters)
-                    letter.fills = letter.fills and self.gathers
+                for entry in queued:
+                    entry.end = len(self._queue)
+                    entry.fills = entry.fills and self.gathers
                 needs_keys = needs_keys or not alike[0][6]
             else:
                 self.drain()
                 started = time.perf_counter()
                 emit_insert_statements(base_mapper, self._uow, mapper, table, alike, made)
                 seconds = time.perf_counter() - started
-                self._post.note_distance(len(alike), 1, seconds)
+                self._sender.note_distance(len(alike), 1, seconds)
                 spent += seconds
-        self._batches.append(_Batch(len(self._letters), waiting, spent, written))
+        self._batches.append(_Batch(len(self._queue), waiting, spent, written))
         waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
-        if not waits or not self._letters or hands_on_keys(mapper, table):
+        if not waits or not self._queue or hands_on_keys(mapper, table):
             self.drain()
         else:
             if needs_keys:
@@ -237,8 +241,8 @@ class Outbox:
                 )
                 continue
             connection, mark = self._connection, self._mark()
-            for letter in updates(connection, self._uow, base_mapper, mapper, table, alike, mark):
-                self._put(letter)
+            for entry in updates(connection, self._uow, base_mapper, mapper, table, alike, mark):
+                self._put(entry)
         if hands_on_keys(mapper, table):
             self.drain()
 
@@ -275,8 +279,8 @@ class Outbox:
             return
         rows = [row for row, _ in commands]
         mark = self._mark()
-        for letter in deletes(self._connection, base_mapper, mapper, table, rows, states, mark):
-            self._put(letter)
+        for entry in deletes(self._connection, base_mapper, mapper, table, rows, states, mark):
+            self._put(entry)
 
     def link(self, secondary: Table, kind: LinkKind, rows: Sequence[dict[str, Any]]) -> bool:
         """Write link rows with the next message; false where SQLAlchemy must, for they are many."""
@@ -293,7 +297,7 @@ class Outbox:
             or database_of(self._connection.dialect).distance.rounded < driver.gathers_from
             or driver.transaction_status(self._connection.connection) == "autocommit"
             or not sends_as_it_is(self._connection)
-            or not self._post.may_count()
+            or not self._sender.may_count()
         ):
             return False
         if rows == 1:
@@ -303,9 +307,9 @@ class Outbox:
 
         return not pays(driver, rows, self._connection, self._fewest, gathered=True)
 
-    def _put(self, letter: Letter) -> None:
-        self._letters.append(letter)
-        letter.end = len(self._letters)
+    def _put(self, entry: QueuedStatement) -> None:
+        self._queue.append(entry)
+        entry.end = len(self._queue)
         # A default of the next may look at the rows before.
         before_next_statement(self._connection, self.drain)
 
@@ -314,7 +318,7 @@ class Outbox:
         it may be.
         """
         if mapper is None:
-            owes = any(letter.fills for letter in self._letters)
+            owes = any(entry.fills for entry in self._queue)
         else:
             owes = mapper.base_mapper in self._unnumbered
         if owes:
@@ -339,7 +343,7 @@ class Outbox:
 
     def waits(self) -> bool:
         """Whether anything waits to be sent."""
-        return bool(self._letters)
+        return bool(self._queue)
 
     def drain(self, *, commits: bool = False) -> None:
         """Send what waits, in one message.
@@ -349,17 +353,17 @@ class Outbox:
         :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
         :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
         """
-        if self.compares and not self._letters:
-            self._post.compare()
-        letters, self._letters = self._letters, []
+        if self.compares and not self._queue:
+            self._sender.compare()
+        queued, self._queue = self._queue, []
         self._unnumbered.clear()
         nothing_before_next_statement(self._connection)
         batches, self._batches = self._batches, []
         started = time.perf_counter()
         sent = 0
         try:
-            for letter in self._post.send(letters, commits=commits) if letters else ():
-                letter.keep(letter)
+            for entry in self._sender.send(queued, commits=commits) if queued else ():
+                entry.keep(entry)
                 sent += 1
         finally:
             # What was sent before a refusal is written, as far as SQLAlchemy would have got.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._database import database_of
 from .._drivers import driver_on
-from .._drivers.statements import Many, begin_along, write_many_by
+from .._drivers.execution import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED

@@ -22,13 +22,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._drivers import Driver
-from .._drivers.statements import begin_along, commit_along
+from .._drivers.execution import begin_along, commit_along
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State, pending_by_mapper
-from .committing import OnlyInsert
-from .refusal import note_change, note_refusal
-from .report import tell_failed
+from .commit_along import OnlyInsert
+from .refused_object import note_change, note_refusal
+from .report import log_failed
 from .settings import Settings
 
 _FEW: Final = 5
@@ -38,7 +38,7 @@ _SOME: Final = 100
 """So many rows are sent before the answer to the BEGIN before them could have been read."""
 
 
-class Plain:
+class Passthrough:
     """A flush, or what one connection has of it, that is SQLAlchemy's.
 
     :param driver: ``None``: nothing is to be asked, or learnt.
@@ -79,7 +79,7 @@ class Plain:
         try:
             execute()
         except BaseException as error:
-            tell_failed(error)
+            log_failed(error)
             if isinstance(error, DBAPIError):
                 if only is not None:
                     only.note_loss(error)

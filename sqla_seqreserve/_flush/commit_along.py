@@ -36,7 +36,7 @@ from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, kept_with
 from .._sqlalchemy.pages import are_all_rows
 from .._sqlalchemy.unit_of_work import State
-from .._writers.committing import UNKNOWN, can_compare, compared_by, look_at
+from .._writers.commit_in_message import UNKNOWN, can_compare, compared_by, look_at
 from .settings import Settings
 
 

@@ -2,7 +2,7 @@
 it replaced.
 
 A flush that a :class:`~sqla_seqreserve.Registration` watches, and of which something is worth to be
-ours (``_flush.deciding``), runs with :class:`ReservingUnitOfWork`, and the path of a pending object
+ours (``_flush.takeover``), runs with :class:`ReservingUnitOfWork`, and the path of a pending object
 reads from top to bottom:
 
 1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its
@@ -59,9 +59,9 @@ from .._sqlalchemy.unit_of_work import (
 )
 from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .cycles import find_cycle
-from .deleting import DeleteAll
+from .deletes import DeleteAll
 from .inserts import insert_records
-from .refusal import note_change
+from .refused_object import note_change
 from .reserved_keys import Record
 from .run import FlushRun
 from .synchronize import PROCESSES
@@ -174,7 +174,7 @@ class ReservingUnitOfWork(UOWTransaction):
         saved.difference_update(register_changed(self.session, saved))
         if saved:
             register_persistent(self.session, saved)
-        self.seqreserve.tally.report()
+        self.seqreserve.report.send()
 
 
 class SaveAll(SaveUpdateAll):
@@ -251,7 +251,7 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     for table, mapper in tables_in_order(base_mapper):
         if updates:
             commands = collect_update_commands(uow, table, updates)
-            run.outbox(updates[0][3], uow).update(
+            run.queue(updates[0][3], uow).update(
                 base_mapper, mapper, table, commands, together=run.settings.mode == "bulk"
             )
         if inserts:

@@ -19,12 +19,12 @@ from sqlalchemy.orm import Mapper
 
 from .._ids.catalogue import stored_name
 from .._mistakes import no_such_attribute
-from .._rows.checks import exact_types
+from .._rows.column_checks import exact_types
 from .._rows.division import values_of
 from .._rows.plan import InsertPlan
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
-from .rows import Chunk
+from .input import Chunk
 
 Kind: TypeAlias = Literal["integer", "time"]
 

@@ -27,7 +27,7 @@ from .._sqlalchemy.listeners import refusal_between
 from .._sqlalchemy.mapping import result_processor
 
 if TYPE_CHECKING:
-    from .letters import Letter
+    from .queued import QueuedStatement
 
 UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
@@ -51,32 +51,32 @@ _PLAIN: Final = (Boolean, Date, DateTime, Integer, String, Uuid)
 
 
 def compared_for_commit(
-    connection: Connection, letters: Sequence[Letter]
+    connection: Connection, queued: Sequence[QueuedStatement]
 ) -> Sequence[Numbered] | Reason:
     """What is to be compared before these statements, so that the COMMIT may go behind them; or why
     it may not.
     """
-    counted = [letter for letter in letters if letter.is_counted]
+    counted = [entry for entry in queued if entry.is_counted]
     if counted and not _may_be_counted(connection, counted):
         return why.COUNTED
     distance = database_of(connection.dialect).distance
-    if not distance.commit_pays() and any(letter.statement.returning for letter in letters):
+    if not distance.commit_pays() and any(entry.statement.returning for entry in queued):
         return why.NEAR
-    reason = refusal_between(connection, several=len(letters) > 1)
+    reason = refusal_between(connection, several=len(queued) > 1)
     if reason is not None:
         return reason
     found: dict[str, Numbered] = {}
-    for letter in letters:
-        mapper, table = letter.mapper, letter.table
+    for entry in queued:
+        mapper, table = entry.mapper, entry.table
         if mapper is not None and acts_after_insert(mapper, table):
             return why.ACTS_AFTER_INSERT
-        if not letter.statement.returning:
+        if not entry.statement.returning:
             continue
         name = catalogue.table_name(connection, table)
         if name not in database_of(connection.dialect).tables:
             look_at(connection, name)
         for facts in catalogue.cached_facts(connection, [name]):
-            compared = compared_by(connection, letter.statement.returning, facts)
+            compared = compared_by(connection, entry.statement.returning, facts)
             if compared is None:
                 return why.may_come_back_otherwise(name)
             found[name] = compared
@@ -103,22 +103,20 @@ def look_at(connection: Connection, name: TableName) -> bool:
     return name in database.tables
 
 
-def _may_be_counted(connection: Connection, letters: Sequence[Letter]) -> bool:
+def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -> bool:
     """Whether the server can compare how many rows these match, and that costs less than the
     COMMIT's own round trip.
     """
     server, database = server_of(connection), database_of(connection.dialect)
-    rows = sum(
-        len(parameters) for letter in letters for _, parameters in letter.statement.messages()
-    )
+    rows = sum(len(parameters) for entry in queued for _, parameters in entry.statement.messages())
     return (
         server.reason is None
         and server.kind != "citus"
         and database.distance.commit_pays(rows)
         and not any(
-            letter.statement.returning
-            or catalogue.table_name(connection, letter.table) in database.uncounted
-            for letter in letters
+            entry.statement.returning
+            or catalogue.table_name(connection, entry.table) in database.uncounted
+            for entry in queued
         )
     )
 

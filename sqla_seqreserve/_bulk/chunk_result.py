@@ -11,7 +11,7 @@ from .._rows.division import Batch, is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.mapping import key_columns, polymorphic_attribute
 from .class_tables import ClassTables
-from .rows import Chunk
+from .input import Chunk
 
 
 class Written:

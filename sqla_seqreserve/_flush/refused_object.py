@@ -23,7 +23,7 @@ from .._ids import catalogue
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
-from .._writers.refusal import error_fields, line_in
+from .._writers.refused_row import error_fields, line_in
 
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 _ROW = re.compile(r"^Failing row contains \((.*)", re.DOTALL)

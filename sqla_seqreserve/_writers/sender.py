@@ -24,7 +24,7 @@ from .._drivers import (
     Returned,
     transaction_status,
 )
-from .._drivers.statements import count_message, tell_travelled
+from .._drivers.execution import count_message, tell_travelled
 from .._ids import catalogue
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
@@ -32,8 +32,8 @@ from .._ids.server import server_of
 from .._reasons import Reason
 from .._sqlalchemy.engine import raise_lost_commit
 from .._sqlalchemy.unit_of_work import State
-from .committing import UNKNOWN, Numbered, compared_for_commit
-from .letters import Letter
+from .commit_in_message import UNKNOWN, Numbered, compared_for_commit
+from .queued import QueuedStatement
 
 Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
 """Is told that the server refused one of these objects, and the mark of its statement."""
@@ -50,7 +50,7 @@ _counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """How many messages of a transaction have taken one."""
 
 
-class Post:
+class MessageSender:
     """Sends the statements of one connection in messages.
 
     ``kept``: keys that were kept, and are compared in the next message. ``committed``: the COMMIT
@@ -62,7 +62,7 @@ class Post:
     def __init__(self, connection: Connection, driver: Driver | None, refused: Refused) -> None:
         self._connection = connection
         self._driver = driver
-        self._tell_refused = refused
+        self._on_refused = refused
         self.kept: Sequence[KeySequence] = ()
         self.committed = False
 
@@ -79,8 +79,10 @@ class Post:
         if not take_ids(self._connection, (), kept=kept).holds:
             raise OutdatedError
 
-    def send(self, letters: Sequence[Letter], *, commits: bool) -> Iterator[Letter]:
-        """Send the letters; yield each that was written, with what it brought back.
+    def send(
+        self, queued: Sequence[QueuedStatement], *, commits: bool
+    ) -> Iterator[QueuedStatement]:
+        """Send the queued; yield each that was written, with what it brought back.
 
         Listeners hear of one statement after the other, as if each were sent by itself: of the
         first before the message is sent, of the others once it is known that they were executed.
@@ -89,14 +91,14 @@ class Post:
         each = self._driver.returns_each
         messages: list[InsertMessage] = []
         places: list[int] = []
-        letters[0].statement.begin()
-        compared = compared_for_commit(self._connection, letters) if commits else ()
+        queued[0].statement.begin()
+        compared = compared_for_commit(self._connection, queued) if commits else ()
         commits = commits and not isinstance(compared, Reason)
-        for number, letter in enumerate(letters):
-            returns, counts = bool(letter.statement.returning), ""
-            if letter.is_counted and not returns and (commits or not each):
-                counts = catalogue.table_name(self._connection, letter.table)
-            for statement, parameters in letter.statement.messages():
+        for number, entry in enumerate(queued):
+            returns, counts = bool(entry.statement.returning), ""
+            if entry.is_counted and not returns and (commits or not each):
+                counts = catalogue.table_name(self._connection, entry.table)
+            for statement, parameters in entry.statement.messages():
                 messages.append(InsertMessage(statement, parameters, returns, counts))
                 places.append(number)
         trips = 1
@@ -114,31 +116,31 @@ class Post:
             returned = self._send_messages(messages, trips, compared, commits=commits)
         except OutdatedError:
             # It was sent, and not carried out.
-            letters[0].statement.end()
+            queued[0].statement.end()
             raise
         except MessageError as error:
             refusal, returned = error, error.returned
         except LostCommitError as error:
             self._raise_lost(error.__cause__ or error)
         except BaseException as error:
-            letters[0].statement.raise_error(error)
+            queued[0].statement.raise_error(error)
         self.note_distance(rows, trips, time.perf_counter() - started)
-        failed = len(letters) if refusal is None else places[refusal.position]
-        share = (time.perf_counter() - started) / len(letters)
+        failed = len(queued) if refusal is None else places[refusal.position]
+        share = (time.perf_counter() - started) / len(queued)
         for number, back in zip(places, returned, strict=False):
-            letters[number].returned.append(back)
-        for number, letter in enumerate(letters[:failed]):
+            queued[number].returned.append(back)
+        for number, entry in enumerate(queued[:failed]):
             if number:
-                letter.statement.begin()
-            letter.statement.end()
-            tell_travelled(letter.statement.context, share)
+                entry.statement.begin()
+            entry.statement.end()
+            tell_travelled(entry.statement.context, share)
             # Nothing was sent if a driver could not write a value: there is nothing to keep.
-            if letter.end <= failed and (letter.returned or not letter.statement.returning):
-                yield letter
+            if entry.end <= failed and (entry.returned or not entry.statement.returning):
+                yield entry
         if refusal is not None:
             if failed:
-                letters[failed].statement.begin()
-            self._refused(letters[failed], messages[refusal.position], refusal)
+                queued[failed].statement.begin()
+            self._refused(queued[failed], messages[refusal.position], refusal)
 
     def _send_messages(
         self,
@@ -198,8 +200,8 @@ class Post:
         if rows <= _FEW and server_of(self._connection).kind != "citus":
             database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
 
-    def _refused(self, letter: Letter, message: InsertMessage, error: MessageError) -> None:
-        states = list(letter.states)
+    def _refused(self, entry: QueuedStatement, message: InsertMessage, error: MessageError) -> None:
+        states = list(entry.states)
         if not error.is_certain:
             states = []
         elif len(message.parameters) == len(states):
@@ -207,7 +209,7 @@ class Post:
         cause = error.__cause__
         assert cause is not None
         try:
-            letter.statement.raise_error(cause)
+            entry.statement.raise_error(cause)
         except DBAPIError as wrapped:
-            self._tell_refused(wrapped, letter.table, states, letter.mark)
+            self._on_refused(wrapped, entry.table, states, entry.mark)
             raise

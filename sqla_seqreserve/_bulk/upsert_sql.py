@@ -26,7 +26,7 @@ from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import InvalidRowsError
 from .arbiter import Arbiter
-from .checks import same_row
+from .row_checks import same_row
 
 NUMBER: Final = "sqla_seqreserve_row"
 """The column that holds a row's position in the input."""

@@ -50,7 +50,7 @@ def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None
         concerned = [record for record in records if writes_to(record[2], table)]
         commands = list(collect_delete_commands(base_mapper, uow, table, concerned))
         if commands:
-            run.outbox(commands[0][1], uow).delete(
+            run.queue(commands[0][1], uow).delete(
                 base_mapper, mapper, table, commands, [record[0] for record in concerned]
             )
     if any(map(watches_deleted, mappers)):

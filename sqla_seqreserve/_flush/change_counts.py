@@ -1,7 +1,7 @@
 """Counts what a flush writes beside new objects: changed and deleted objects, and link rows.
 
 SQLAlchemy decides what these are while it executes the flush, so its statements are listened to
-(``_drivers.statements``), and only where somebody is told of the flush. A statement says its table
+(``_drivers.execution``), and only where somebody is told of the flush. A statement says its table
 and, by its parameters, the keys of its rows; the objects of the flush say which class each is of.
 So an object is counted once, whatever the number of tables that it has rows in.
 """
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._drivers import driver_on
-from .._drivers.statements import Many, listen, listened_to_by
+from .._drivers.execution import Many, listen, listened_to_by
 from .._reasons import Reason
 from .._sqlalchemy.executed import (
     changed_table,
@@ -36,7 +36,7 @@ from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.session import is_sharded
 from .._writers.executemany import COPIED_FROM
 from ..reports import Kind, Writer
-from .report import Tally
+from .report import ReportBuilder
 from .settings import Settings
 
 _RANK: Final = {"copy": 0, "insert": 1, "orm": 2}
@@ -55,7 +55,7 @@ def listening(uow: Any, run: Any) -> Iterator[None]:
     found = _Changes(uow, run.settings)
     with listened_to_by(found):
         yield
-    found.count(run.tally)
+    found.count(run.report)
 
 
 @dataclass(slots=True, eq=False)
@@ -214,9 +214,9 @@ class _Changes:
 
     # What is counted
 
-    def count(self, tally: Tally) -> None:
-        """Add what was executed to the flush's tally."""
-        tally.messages += self._messages
+    def count(self, report: ReportBuilder) -> None:
+        """Add what was executed to the flush's report."""
+        report.messages += self._messages
         alone = Counter[tuple[Kind, Table]]()
         for each in self._statements:
             alone[each.kind, each.table] += len(each.keys)
@@ -226,7 +226,7 @@ class _Changes:
             if each.is_single:
                 writer, reason = self._of_one(each, alone[each.kind, each.table])
             if each.base_mapper is None:
-                tally.count(each.kind, each.table, len(each.keys), 0, writer, reason, each.seconds)
+                report.count(each.kind, each.table, len(each.keys), 0, writer, reason, each.seconds)
                 continue
             share = each.seconds / len(each.keys)
             for key in each.keys:
@@ -243,7 +243,7 @@ class _Changes:
         for (kind, base_mapper, key), fate in objects.items():
             assert base_mapper is not None
             model = classes.of(base_mapper, key, fate.table)
-            tally.count(kind, model, 1, 0, fate.writer, fate.reason, fate.seconds)
+            report.count(kind, model, 1, 0, fate.writer, fate.reason, fate.seconds)
 
     def _of_one(self, statement: _Statement, rows: int) -> tuple[Writer, Reason]:
         """Who is said to write a row that was sent by itself, and why."""

@@ -43,11 +43,11 @@ from .._sqlalchemy.unit_of_work import State
 Command: TypeAlias = tuple[Any, ...]
 """What ``_collect_insert_commands`` or ``_collect_update_commands`` yields of a row."""
 
-Keep: TypeAlias = Callable[["Letter"], None]
+Keep: TypeAlias = Callable[["QueuedStatement"], None]
 
 
 @dataclass(slots=True, eq=False)
-class Letter:
+class QueuedStatement:
     """One statement: its context, the objects of its rows, and what it brought back.
 
     :param keep: leaves the objects as SQLAlchemy leaves them, and checks what came back.
@@ -66,7 +66,7 @@ class Letter:
     mapper: Mapper[Any] | None = None
     is_counted: bool = True
     end: int = 0
-    """Up to which letter the rows go that SQLAlchemy would have sent as one statement."""
+    """Up to which entry the rows go that SQLAlchemy would have sent as one statement."""
     returned: list[Returned] = field(default_factory=list)
 
     @property
@@ -97,7 +97,7 @@ def inserts(
     commands: Sequence[Command],
     made: MadeValues | None,
     mark: int,
-) -> list[Letter]:
+) -> list[QueuedStatement]:
     """The INSERTs that SQLAlchemy makes of rows of a kind.
 
     :param made: what the types' bind processors made of these rows already.
@@ -116,7 +116,7 @@ def inserts(
     of_several = len(commands) > 1
     groups = [commands] if plain or several else [[command] for command in commands]
     return [
-        Letter(
+        QueuedStatement(
             statement_context(
                 connection,
                 base_mapper,
@@ -145,22 +145,22 @@ def _keep_inserted(
     mapper: Mapper[Any],
     commands: Sequence[Command],
     of_several: bool,
-    letter: Letter,
+    entry: QueuedStatement,
 ) -> None:
     """Leave the objects of an INSERT as SQLAlchemy leaves them."""
-    insert, table = letter.statement, letter.table
+    insert, table = entry.statement, entry.table
     if not insert.returning:
         for position, (state, row, *_) in enumerate(commands):
             postfetch(uow, table, state, row, insert, position, {}, None)
         return
     # The rows of one statement come in no order; behind their values stands their key.
-    rows = [row for back in letter.returned for row in _in_order(back.rows)]
+    rows = [row for back in entry.returned for row in _in_order(back.rows)]
     if len(rows) != len(commands):
         found = commands[0][3]
         raise FlushError((_MANY_LOST if of_several else _ONE_LOST).format(found))
     for position, (command, came_back) in enumerate(zip(commands, rows, strict=True)):
         state, row, _, found, _, expressions, *_ = command
-        values = _processed(letter, came_back)
+        values = _processed(entry, came_back)
         came = dict(zip(insert.returning, values, strict=True))
         given = insert.compiled_parameters(position)
         for column in key_columns(mapper, table):
@@ -170,9 +170,9 @@ def _keep_inserted(
         postfetch(uow, table, state, row, insert, position, expressions, values)
 
 
-def _processed(letter: Letter, row: Sequence[Any]) -> list[Any]:
+def _processed(entry: QueuedStatement, row: Sequence[Any]) -> list[Any]:
     """The attributes' values of what came back."""
-    processors = letter.statement.processors(letter.returned[0].oids)
+    processors = entry.statement.processors(entry.returned[0].oids)
     return [
         processor(value) if processor is not None else value
         for value, processor in zip(row, processors, strict=False)
@@ -211,9 +211,9 @@ class _Count:
     executed: int = 0
     found: int = 0
 
-    def add(self, letter: Letter, rows: int) -> None:
+    def add(self, entry: QueuedStatement, rows: int) -> None:
         self.executed += rows
-        self.found += letter.count
+        self.found += entry.count
         if self.executed == self.expected and self.check is not None:
             self.check(self.expected, self.found)
 
@@ -226,7 +226,7 @@ def updates(
     table: Table,
     commands: Sequence[Command],
     mark: int,
-) -> Iterator[Letter]:
+) -> Iterator[QueuedStatement]:
     """The UPDATEs that SQLAlchemy makes of rows of a kind."""
     returned = updated_columns(mapper, table, has_defaults=commands[0][6])
     statement = update_statement(base_mapper, mapper, table, returned)
@@ -235,18 +235,18 @@ def updates(
     is_counted = apart or len(commands) == 1 or connection.dialect.supports_sane_multi_rowcount
     count = _Count(len(commands), partial(check_updated, table) if is_counted else None)
 
-    def keep(some: Sequence[Command], letter: Letter) -> None:
-        rows = [row for back in letter.returned for row in back.rows]
+    def keep(some: Sequence[Command], entry: QueuedStatement) -> None:
+        rows = [row for back in entry.returned for row in back.rows]
         for command in some:
             values = None
             if rows:
-                values = _processed(letter, rows[0])
-            postfetch_update(uow, table, command, letter.statement, values)
-        count.add(letter, len(some))
+                values = _processed(entry, rows[0])
+            postfetch_update(uow, table, command, entry.statement, values)
+        count.add(entry, len(some))
 
     for some in groups:
         expressions = some[0][5]
-        yield Letter(
+        yield QueuedStatement(
             statement_context(
                 connection,
                 base_mapper,
@@ -269,7 +269,7 @@ def deletes(
     rows: Sequence[dict[str, Any]],
     states: Sequence[State],
     mark: int,
-) -> Iterator[Letter]:
+) -> Iterator[QueuedStatement]:
     """The DELETEs that SQLAlchemy makes of rows of a class."""
     statement = delete_statement(base_mapper, mapper, table)
     is_sane = connection.dialect.supports_sane_multi_rowcount
@@ -279,7 +279,7 @@ def deletes(
     check = partial(check_deleted, base_mapper, mapper, table) if is_counted else None
     count = _Count(len(rows), check)
     for some in groups:
-        yield Letter(
+        yield QueuedStatement(
             statement_context(connection, base_mapper, statement, some),
             table,
             states,
@@ -296,11 +296,11 @@ def links(
     kind: LinkKind,
     rows: Sequence[dict[str, Any]],
     mark: int,
-) -> Letter:
+) -> QueuedStatement:
     """The statement that SQLAlchemy makes of link rows."""
     is_counted = connection.dialect.supports_sane_multi_rowcount
     count = _Count(len(rows), partial(check_links, secondary, kind) if is_counted else None)
-    return Letter(
+    return QueuedStatement(
         statement_context(connection, connection, link_statement(secondary, kind, rows[0]), rows),
         secondary,
         [],
@@ -311,5 +311,5 @@ def links(
     )
 
 
-def _counted(count: _Count, rows: int, letter: Letter) -> None:
-    count.add(letter, rows)
+def _counted(count: _Count, rows: int, entry: QueuedStatement) -> None:
+    count.add(entry, rows)

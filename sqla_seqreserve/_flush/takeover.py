@@ -12,7 +12,8 @@ from sqlalchemy.orm import Mapper
 from .._sqlalchemy.collector import collector_paused
 from .._sqlalchemy.session import pending_states
 from .._sqlalchemy.unit_of_work import State, UOWTransaction, pending_by_mapper
-from .report import is_told
+from .report import is_listened_to
+from .reserving_unit_of_work import ReservingUnitOfWork, take_over_action
 from .routing import (
     NONE,
     NOTHING_TO_ASK,
@@ -24,7 +25,6 @@ from .routing import (
 )
 from .run import FlushRun
 from .settings import Settings
-from .unit_of_work import ReservingUnitOfWork, take_over_action
 
 _FEW: Final = 100
 """So few new objects are looked at before it is decided."""
@@ -36,16 +36,16 @@ def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
 
     :param partial: the flush was asked for certain objects only (``session.flush(objects)``).
     """
-    if partial or len(pending_states(uow.session)) > _FEW or is_told(settings):
+    if partial or len(pending_states(uow.session)) > _FEW or is_listened_to(settings):
         _reserve_in(uow, settings, partial=partial)
     else:
-        uow.__class__ = DecidingUnitOfWork
+        uow.__class__ = UndecidedUnitOfWork
         uow.settings = settings
 
 
 def settings_of(uow: Any) -> Settings | None:
     """Of the registration that has this flush; ``None``: none has."""
-    if isinstance(uow, DecidingUnitOfWork):
+    if isinstance(uow, UndecidedUnitOfWork):
         return uow.settings
     return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None
 
@@ -56,7 +56,7 @@ def _reserve_in(uow: Any, settings: Settings, *, partial: bool) -> None:
     uow.pending = pending_states(uow.session)
 
 
-class DecidingUnitOfWork(UOWTransaction):
+class UndecidedUnitOfWork(UOWTransaction):
     """SQLAlchemy's unit of work of a flush with few new objects, as it is until it executes: then
     it stays so, or becomes a :class:`ReservingUnitOfWork`.
     """
