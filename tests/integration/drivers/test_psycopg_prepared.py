@@ -165,6 +165,7 @@ def test_a_lost_connection_is_told_as_ever(wire: Wire, engine: Engine) -> None:
     ours.dispose()
 
 
+@pytest.mark.usefixtures("commits_pay")
 def test_few_rows_are_sqlalchemys_own_statements(wire: Wire) -> None:
     """What is executed, with its parameters, is what stock executes; BEGIN travels along, and
     COMMIT too, once the table was looked at.
@@ -256,6 +257,7 @@ def test_async_sessions_begin_and_commit_along_too(wire: Wire) -> None:
     assert asyncio.run(save()) == 1
 
 
+@pytest.mark.usefixtures("commits_pay")
 def test_what_is_sent_often_is_prepared(wire: Wire) -> None:
     """The INSERTs of a message with several are prepared when psycopg would prepare them, and not
     where preparing is switched off.

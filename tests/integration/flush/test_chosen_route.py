@@ -106,6 +106,7 @@ def three_colours() -> list[Any]:
     return [Green(), Blue(red=Red())]
 
 
+@pytest.mark.usefixtures("commits_pay")
 @pytest.mark.parametrize(("objects", "expected"), [(one_class, 1), (three_colours, 2)])
 def test_psycopg_waits_for_one_or_two(shop: Engine, objects: Any, expected: int) -> None:
     """BEGIN, INSERT and COMMIT are one message; or BEGIN with the keys is, and then every INSERT

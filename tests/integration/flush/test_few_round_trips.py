@@ -84,6 +84,7 @@ def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> A
     return count
 
 
+@pytest.mark.usefixtures("commits_pay")
 @pytest.mark.parametrize(
     ("driver", "models", "settings", "expected"),
     [
