@@ -10,21 +10,20 @@ The private members of ``BaseCursor`` and of its connection were read in psycopg
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from functools import cache
 from typing import Any, Final
 
-from psycopg import OperationalError, generators
+from psycopg import OperationalError
 from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import Prepare
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import Format, TransactionStatus
 
 from .driver import CommitAlong
 from .locking import OUTDATED, UNDO
-from .psycopg_prepared import Statements, finish_queued, leave_pipeline, timing
+from .psycopg_prepared import Statements, exchange, refusal_in
 
 _COMMIT: Final = "sqla_seqreserve_commit"
 """What is to be committed along, in the dict of psycopg's connection."""
@@ -110,34 +109,17 @@ class _Along:
         calls.append((_send, pgconn, step, name, sent, result_format))
         if commit is not None:
             calls.append((pgconn.send_query_params, b"COMMIT", None))
-        took = None
         answers: list[list[Any]] = []
-        pgconn.enter_pipeline_mode()
         try:
-            for queued, (send, *arguments) in enumerate(calls):
-                try:
-                    send(*arguments)
-                except Exception:
-                    yield from finish_queued(pgconn, queued)
-                    raise
-                if opens and queued == 0:
-                    took = timing(connection)
-            started = time.perf_counter()
-            pgconn.pipeline_sync()
-            yield from generators.send(pgconn)
-            for number in range(len(calls)):
-                answers.append((yield from generators.fetch_many(pgconn)))
-                if number == 0 and took is not None:
-                    took(time.perf_counter() - started)
-            yield from generators.fetch_many(pgconn)
+            failure = yield from exchange(connection, calls, answers, times_first=opens)
         except OperationalError:
             if commit is not None:
-                commit.is_lost = _refusal(answers) is None
+                commit.is_lost = refusal_in(answers) is None
             raise
-        finally:
-            leave_pipeline(pgconn)
+        if failure is not None:
+            raise failure
         if commit is not None:
-            refusal = _refusal(answers)
+            refusal = refusal_in(answers)
             if refusal is not None:
                 place, result = refusal
                 error = error_from_result(result, connection.info.encoding)
@@ -195,15 +177,6 @@ def _send(pgconn: Any, step: Prepare, name: bytes, sent: Any, result_format: Any
         pgconn.send_query_prepared(
             name, sent.params, param_formats=sent.formats, result_format=result_format
         )
-
-
-def _refusal(answers: list[list[Any]]) -> tuple[int, Any] | None:
-    """The first statement that was refused, by its place, and what the server said."""
-    for place, answer in enumerate(answers):
-        for result in answer:
-            if result.status == ExecStatus.FATAL_ERROR:
-                return place, result
-    return None
 
 
 def _undo(connection: Any, *, opens: bool) -> Generator[Any, Any, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 from psycopg import OperationalError, generators
 from psycopg.adapt import PyFormat, Transformer
@@ -34,7 +34,7 @@ from .locking import (
     guarded,
 )
 from .psycopg_along import fail_commit
-from .psycopg_prepared import Statements, finish_queued, leave_pipeline, numbered, query_prepared
+from .psycopg_prepared import Statements, exchange, numbered, query_prepared, refusal_in
 from .row_counts import BEGIN_COUNTING, COUNTED, MISCOUNTED, without_rules
 
 IDLE: Final = TransactionStatus.IDLE
@@ -127,9 +127,10 @@ def simple_query(
     raise error
 
 
-_FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
-_RULES: Final = (-2, 0)  # of what is asked once they are executed
-_COMMIT: Final = (-3, 0)  # and of what goes behind them
+_BEGIN: Final = (-1, 0)  # the place of what stands before the comparison of a message
+_FIRST: Final = (-2, 0)  # of the comparison
+_RULES: Final = (-3, 0)  # of what is asked once its INSERTs are executed
+_COMMIT: Final = (-4, 0)  # and of what stands behind that
 
 
 def send_message(
@@ -144,122 +145,168 @@ def send_message(
         ``commit()`` raises that.
     :raises LostCommitError: the connection was lost when the COMMIT was on its way.
     """
-    pgconn, encoding = driver.pgconn, driver.info.encoding
-    places: list[tuple[int, int] | None] = []
-    commands: list[tuple[Any, ...]] = []
-    opens = is_idle(driver)
-    if opens:
-        commands.append((pgconn.send_query_params, begin_of(driver).encode(), None))
-        places.append(None)
-    counted = {insert.counts for insert in inserts} - {""} if commits else set[str]()
-    if counted and not opens:
-        commands.append((pgconn.send_query_params, BEGIN_COUNTING.encode(), None))
-        places.append(None)
-    often = Counter[str]()
-    for insert in inserts:
-        often[insert.statement] += len(insert.parameters)
-    statements = Statements(driver)
-    dumping = Transformer(driver)
-    if first is not None:
-        calls = statements.comparing(first, opens=opens)
-        commands += calls
-        places += [_FIRST] * len(calls)
+    message = _Message(driver, inserts, first, commits=commits)
     # Everything is in its bytes before anything is sent: what cannot be dumped is refused here, and
     # what stands before it is sent, as by itself.
-    refused: tuple[int, int, Exception] | None = None
-    for position, insert in enumerate(inserts):
-        statement = insert.statement
-        if counted and insert.counts:
-            before, behind = COUNTED
-            statement = before + statement + behind
-        text, names = numbered(statement, encoding)
-        formats = [PyFormat.AUTO] * len(names)
-        many = often[insert.statement] > 1
-        for row, parameters in enumerate(insert.parameters):
-            try:
-                values = dumping.dump_sequence([parameters[name] for name in names], formats)
-            except Exception as error:
-                refused = position, row, error
-                break
-            types = dumping.types or ()
-            calls = statements.commands(text, values, types, dumping.formats, many=many)
-            commands += calls
-            places += [(position, row)] * len(calls)
-        if refused is not None:
-            break
-    if refused is not None and refused[:2] == (0, 0):
-        raise MessageError(0, 0) from refused[2]
-    if refused is not None and counted:
-        # Nothing was sent yet.
+    unsendable = message.unsendable
+    if unsendable is not None and unsendable.place == (0, 0):
+        raise MessageError(0, 0) from unsendable.error
+    if unsendable is not None and message.counted:
         return (yield from send_message(driver, inserts, first, commits=False))
-    commits = commits and refused is None
-    if counted:
-        rules = without_rules(counted).encode(encoding)
-        commands.append((pgconn.send_query_params, rules, None))
-        places.append(_RULES)
-    if commits:
-        commands.append((pgconn.send_query_params, b"COMMIT", None))
-        places.append(_COMMIT)
-    back = [Returned([]) for _ in inserts]
-    failure: tuple[tuple[int, int] | None, Any] | None = None
-    loading = Transformer(driver)
-    pgconn.enter_pipeline_mode()
+    answers: list[list[Any]] = []
     try:
-        for queued, (send, *arguments) in enumerate(commands):
-            try:
-                send(*arguments)
-            except Exception as error:
-                done = yield from finish_queued(pgconn, queued)
-                for place, result in zip(places, done, strict=False):
-                    if result.status == ExecStatus.FATAL_ERROR:
-                        refusal = error_from_result(result, encoding)
-                        raise MessageError(*(place or (0, 0))) from refusal
-                raise MessageError(*(places[queued] or (0, 0))) from error
-        pgconn.pipeline_sync()
-        yield from generators.send(pgconn)
-        for place in places:
-            for result in (yield from generators.fetch_many(pgconn)):
-                if result.status == ExecStatus.TUPLES_OK and place and place[0] >= 0:
-                    if counted and inserts[place[0]].counts:
-                        back[place[0]].count += 1
-                        continue
+        failure = yield from exchange(driver, message.calls, answers)
+        if failure is not None:
+            message.raise_not_queued(failure, answers)
+        refusal = refusal_in(answers)
+        if refusal is None:
+            yield from message.statements.keep()
+    except OperationalError as error:
+        if message.commits and refusal_in(answers) is None:
+            raise LostCommitError from error
+        raise
+    back = message.returned(answers)
+    if refusal is not None:
+        message.raise_refusal(*refusal, back)
+    if unsendable is not None:
+        raise MessageError(*unsendable.place, back) from unsendable.error
+    return back
+
+
+class _Unsendable(NamedTuple):
+    """A row whose values psycopg cannot dump."""
+
+    place: tuple[int, int]
+    error: Exception
+
+
+class _Message:
+    """INSERTs, UPDATEs and DELETEs in their bytes, and what stands before and behind them.
+
+    ``calls``: what queues each statement (:func:`exchange`). ``places``: of each the position of
+    its :class:`.InsertMessage` and that of its row, or one of the places above. ``counted``: the
+    tables of those of which the server compares how many rows they match. ``commits``: the COMMIT
+    is the last statement.
+    """
+
+    def __init__(
+        self,
+        driver: Any,
+        inserts: Sequence[InsertMessage],
+        first: Comparison | None,
+        *,
+        commits: bool,
+    ) -> None:
+        self._driver = driver
+        self._inserts = inserts
+        self.statements = Statements(driver)
+        self.calls: list[tuple[Any, ...]] = []
+        self.places: list[tuple[int, int]] = []
+        self.counted = {insert.counts for insert in inserts} - {""} if commits else set[str]()
+        opens = is_idle(driver)
+        if opens:
+            self._add_text(begin_of(driver), _BEGIN)
+        elif self.counted:
+            self._add_text(BEGIN_COUNTING, _BEGIN)
+        if first is not None:
+            self._add(self.statements.comparing(first, opens=opens), _FIRST)
+        self.unsendable = self._add_rows()
+        if self.counted:
+            self._add_text(without_rules(self.counted), _RULES)
+        self.commits = commits and self.unsendable is None
+        if self.commits:
+            self._add_text("COMMIT", _COMMIT)
+
+    def _add(self, calls: Sequence[tuple[Any, ...]], place: tuple[int, int]) -> None:
+        self.calls += calls
+        self.places += [place] * len(calls)
+
+    def _add_text(self, text: str, place: tuple[int, int]) -> None:
+        encoded = text.encode(self._driver.info.encoding)
+        self._add([(self._driver.pgconn.send_query_params, encoded, None)], place)
+
+    def _add_rows(self) -> _Unsendable | None:
+        """Add a statement for each row, up to the first that cannot be dumped."""
+        often = Counter[str]()
+        for insert in self._inserts:
+            often[insert.statement] += len(insert.parameters)
+        dumping = Transformer(self._driver)
+        for position, insert in enumerate(self._inserts):
+            statement = insert.statement
+            if self.counted and insert.counts:
+                before, behind = COUNTED
+                statement = before + statement + behind
+            text, names = numbered(statement, self._driver.info.encoding)
+            formats = [PyFormat.AUTO] * len(names)
+            many = often[insert.statement] > 1
+            for row, parameters in enumerate(insert.parameters):
+                try:
+                    values = dumping.dump_sequence([parameters[name] for name in names], formats)
+                except Exception as error:
+                    return _Unsendable((position, row), error)
+                types = dumping.types or ()
+                calls = self.statements.commands(text, values, types, dumping.formats, many=many)
+                self._add(calls, (position, row))
+        return None
+
+    def returned(self, answers: Sequence[Sequence[Any]]) -> list[Returned]:
+        """What came back of each :class:`.InsertMessage`."""
+        back = [Returned([]) for _ in self._inserts]
+        loading = Transformer(self._driver)
+        for (position, _), answer in zip(self.places, answers, strict=False):
+            if position < 0:
+                continue
+            found = back[position]
+            for result in answer:
+                if result.status == ExecStatus.COMMAND_OK:
+                    found.count += result.command_tuples or 0
+                elif result.status != ExecStatus.TUPLES_OK:
+                    continue
+                elif self.counted and self._inserts[position].counts:
+                    found.count += 1
+                else:
                     loading.set_pgresult(result)
-                    found = back[place[0]]
                     if not found.oids:
                         found.oids = [result.ftype(column) for column in range(result.nfields)]
                     found.rows.extend(loading.load_rows(0, result.ntuples, tuple))
                     found.count += result.ntuples
-                elif result.status == ExecStatus.COMMAND_OK and place and place[0] >= 0:
-                    back[place[0]].count += result.command_tuples or 0
-                elif result.status == ExecStatus.FATAL_ERROR and failure is None:
-                    failure = place, error_from_result(result, encoding)
-        yield from generators.fetch_many(pgconn)
-    except OperationalError as error:
-        if commits and failure is None:
+        return back
+
+    def raise_refusal(self, number: int, result: Any, back: list[Returned]) -> NoReturn:
+        """Raise what a refusal means to whoever sent the message.
+
+        :param number: the position of the statement that the server refused.
+        :param back: what came back before it.
+        """
+        place = self.places[number]
+        error = error_from_result(result, self._driver.info.encoding)
+        if self.commits and error.sqlstate is None:
+            # Not the server's words, but libpq's: no answer came.
             raise LostCommitError from error
-        raise
-    finally:
-        leave_pipeline(pgconn)
-    if commits and failure is not None and failure[1].sqlstate is None:
-        # Not the server's words, but libpq's: no answer came.
-        raise LostCommitError from failure[1]
-    if failure is not None and failure[0] is _COMMIT:
-        fail_commit(driver, failure[1])
-        raise CommitRefusedError(back)
-    if failure is None:
-        try:
-            yield from statements.keep()
-        except OperationalError as error:
-            if commits:
-                raise LostCommitError from error
-            raise
-        if refused is not None:
-            raise MessageError(*refused[:2], back) from refused[2]
-    else:
-        place, refusal = failure
-        if place is _FIRST and refusal.sqlstate in OUTDATED:
-            raise OutdatedError from refusal
-        if counted and refusal.sqlstate in MISCOUNTED:
-            raise MiscountedError from refusal
-        raise MessageError(*(place if place and place is not _FIRST else (0, 0)), back) from refusal
-    return back
+        if place is _COMMIT:
+            fail_commit(self._driver, error)
+            raise CommitRefusedError(back)
+        if place is _FIRST and error.sqlstate in OUTDATED:
+            raise OutdatedError from error
+        if self.counted and error.sqlstate in MISCOUNTED:
+            raise MiscountedError from error
+        raise MessageError(*self._row_at(number), back) from error
+
+    def raise_not_queued(self, error: Exception, answers: Sequence[Sequence[Any]]) -> NoReturn:
+        """Raise that a statement could not be queued, or that one before it was refused.
+
+        :param answers: to the statements before it.
+        """
+        refusal = refusal_in(answers)
+        if refusal is None:
+            raise MessageError(*self._row_at(len(answers))) from error
+        number, result = refusal
+        refused = error_from_result(result, self._driver.info.encoding)
+        raise MessageError(*self._row_at(number)) from refused
+
+    def _row_at(self, number: int) -> tuple[int, int]:
+        """The place of the row that a statement writes, or that it stands beside."""
+        place = self.places[number]
+        if place is _RULES:
+            return self.places[number - 1]
+        return place if place[0] >= 0 else (0, 0)

@@ -138,27 +138,75 @@ def _encoded(first: Comparison, encoding: str) -> tuple[Any, ...]:
     return *locking, text, values, (_UNKNOWN,) * len(values)
 
 
-def finish_queued(pgconn: Any, queued: int) -> Generator[Any, Any, list[Any]]:
-    """Have the statements done that were queued before one with a value that libpq does not take
-    (a buffer that is not contiguous), so that the connection is as psycopg leaves it; return what
-    they brought.
+def exchange(
+    connection: Any,
+    calls: Sequence[tuple[Any, ...]],
+    answers: list[list[Any]],
+    *,
+    times_first: bool = False,
+) -> Generator[Any, Any, Exception | None]:
+    """Send statements and one sync in a message of pipeline mode, and read their results.
+
+    :param calls: what queues each statement: a method of ``pgconn`` and its arguments.
+    :param answers: is extended by the results of each statement; if this fails, by those that came.
+    :param times_first: the server answers the first statement before it goes on, so that it tells
+        how far the server is (:func:`time_first`).
+    :return: what psycopg or libpq raised of a value that it does not take, such as a buffer that
+        is not contiguous. The statements before that one were executed, and ``len(answers)`` is its
+        position.
     """
+    pgconn = connection.pgconn
+    took = None
+    pgconn.enter_pipeline_mode()
+    try:
+        for position, (send, *arguments) in enumerate(calls):
+            try:
+                send(*arguments)
+            except Exception as error:
+                yield from _sync(pgconn, position, answers, None)
+                return error
+            if times_first and position == 0:
+                took = timing(connection)
+        yield from _sync(pgconn, len(calls), answers, took)
+        return None
+    finally:
+        _leave_pipeline(pgconn)
+
+
+def _sync(
+    pgconn: Any,
+    statements: int,
+    answers: list[list[Any]],
+    took: Callable[[float], object] | None,
+) -> Generator[Any, Any, None]:
+    """End a message of so many statements, and read what the server answers."""
+    started = time.perf_counter()
     pgconn.pipeline_sync()
     yield from generators.send(pgconn)
-    results: list[Any] = []
-    for _ in range(queued + 1):
-        results += yield from generators.fetch_many(pgconn)
-    return results
+    for position in range(statements):
+        answers.append((yield from generators.fetch_many(pgconn)))
+        if took is not None and position == 0:
+            took(time.perf_counter() - started)
+    yield from generators.fetch_many(pgconn)
 
 
-def leave_pipeline(pgconn: Any) -> None:
-    """Leave pipeline mode; or, where the message was interrupted and its results are still on their
-    way, close the connection, of which nobody could know what belongs to what.
+def _leave_pipeline(pgconn: Any) -> None:
+    """Leave pipeline mode. If the message was interrupted and its results are still on their way,
+    close the connection: nobody could know which result belongs to which statement.
     """
     try:
         pgconn.exit_pipeline_mode()
     except OperationalError:
         pgconn.finish()
+
+
+def refusal_in(answers: Sequence[Sequence[Any]]) -> tuple[int, Any] | None:
+    """The position of the first statement that the server refused, and its result."""
+    for position, answer in enumerate(answers):
+        for result in answer:
+            if result.status == ExecStatus.FATAL_ERROR:
+                return position, result
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -198,33 +246,20 @@ def query_prepared(
     values = converting.dump_sequence([parameters[name] for name in names], formats)
     types = converting.types or ()
     calls = statements.commands(text, values, types, converting.formats, many=False)
-    results: list[Any] = []
-    took = None
-    pgconn.enter_pipeline_mode()
-    try:
-        for number, one in enumerate(before):
-            pgconn.send_query_params(one.encode(encoding), None)
-            if number == 0:
-                took = timing(driver)
-        for send, *arguments in calls:
-            send(*arguments)
-        started = time.perf_counter()
-        pgconn.pipeline_sync()
-        yield from generators.send(pgconn)
-        for number in range(len(before) + len(calls)):
-            results += yield from generators.fetch_many(pgconn)
-            if number == 0 and took is not None:
-                took(time.perf_counter() - started)
-        yield from generators.fetch_many(pgconn)
-    finally:
-        leave_pipeline(pgconn)
-    for place, result in enumerate(results):
-        if result.status == ExecStatus.FATAL_ERROR:
-            error = error_from_result(result, encoding)
-            if locked is not None and place < locked and error.sqlstate in LOCK_REFUSED:
-                raise LockRefusedError from error
-            raise error
+    calls = [(pgconn.send_query_params, one.encode(encoding), None) for one in before] + calls
+    answers: list[list[Any]] = []
+    failure = yield from exchange(driver, calls, answers, times_first=bool(before))
+    if failure is not None:
+        raise failure
+    refusal = refusal_in(answers)
+    if refusal is not None:
+        position, result = refusal
+        error = error_from_result(result, encoding)
+        if locked is not None and position < locked and error.sqlstate in LOCK_REFUSED:
+            raise LockRefusedError from error
+        raise error
     yield from statements.keep()
+    [*_, result] = answers[-1]
     loading = Transformer(driver)
-    loading.set_pgresult(results[-1])
-    return loading.load_rows(0, results[-1].ntuples, tuple)
+    loading.set_pgresult(result)
+    return loading.load_rows(0, result.ntuples, tuple)
