@@ -34,9 +34,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from . import _reasons as why
 from ._drivers.execution import ask_for_rows_alike
 from ._flush.bulk_statements import ManyWriter, follow
-from ._flush.drift import DriftGuard, OnDrift
 from ._flush.routing import session_reason
-from ._flush.settings import Commit, Mode, Reserve, Settings
+from ._flush.settings import Commit, Mode, OnDrift, Reserve, Settings
 from ._flush.takeover import settings_of, take_over
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes, not_a_target
@@ -48,6 +47,7 @@ from .errors import ConfigurationError
 from .reports import FlushReport
 
 if TYPE_CHECKING:
+    from ._flush.drift import DriftGuard
     from ._flush.explain import Explanation
 
 __all__ = ["Mode", "Registration", "register"]
@@ -292,7 +292,7 @@ class Registration:
             prefetch=ahead,
             commit=commit,
             classes=enrolled,
-            drift_guard=None if on_drift == "ignore" else DriftGuard(on_drift, enrolled),
+            drift_guard=_drift_guard(on_drift, enrolled),
         )
 
     def _set(self, **changes: Any) -> None:
@@ -382,6 +382,15 @@ def _async_target(
         return driven is not None and isinstance(async_session_of(session), driven)
 
     return cls.sync_session_class, accepts, (_ASYNC_CLASS, len(cls.__mro__))
+
+
+def _drift_guard(on_drift: OnDrift, classes: tuple[type[Any], ...] | None) -> DriftGuard | None:
+    if on_drift == "ignore":
+        return None
+    # It is not needed otherwise.
+    from ._flush.drift import DriftGuard
+
+    return DriftGuard(on_drift, classes)
 
 
 def _checked_int(name: str, value: object, least: int, otherwise: str = "") -> int:

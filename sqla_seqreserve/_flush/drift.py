@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import UnboundExecutionError
@@ -31,11 +31,10 @@ from sqlalchemy.orm import Mapper, Session
 from .._database import database_of
 from .._sqlalchemy.mapping import all_mappers
 from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
+from .settings import OnDrift
 
 if TYPE_CHECKING:
     from ..health.check import Examined
-
-OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
 
 _Key: TypeAlias = tuple["DriftGuard", frozenset[tuple[Any, Any]]]
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
@@ -23,17 +23,15 @@ from .. import _reasons as why
 from .._drivers import driver_on
 from .._reasons import Reason
 from .._rows import refusals
-from .._rows.division import Batch, divide, runs_in_order
+from .._rows.division import Batch, Division, divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.refusals import cast_reason
 from .._sqlalchemy.made_values import MadeValues
-from .._sqlalchemy.mapping import returns_every_column, writes_to
-from .._sqlalchemy.persistence import synchronize_inherited_keys
-from .._sqlalchemy.session import expire_attributes
+from .._sqlalchemy.mapping import writes_to
 from .._writers.copy import copy_batch, encodes_keys_apart
-from .._writers.readback import read_back
 from .._writers.shards import RefusedByCitusError, shard_by_shard
 from ..reports import Writer
+from .copied_objects import keep_defaults, leave_copied
 from .reserved_keys import Record
 from .routing import fewest_of
 from .run import FlushRun
@@ -89,17 +87,9 @@ def _insert_class(
         return
     always = run.keys.is_always_identity(mapper, table)
     if always:
-        # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
-        own = [record for record in records if record[0] not in run.keys.reserved]
-        if own:
-            attribute = run.keys.sources[mapper].key.attribute
-            for lacks_key, some in groupby(own, lambda record: record[1].get(attribute) is None):
-                reason = why.NO_KEYS_RESERVED if lacks_key else why.KEYS_OF_THE_USER
-                _insert(base_mapper, mapper, table, list(some), uow, "orm", reason)
-            records = [record for record in records if record[0] in run.keys.reserved]
-            if not records:
-                return
-    fewest = 1 if always else fewest_of(plan.facts, run.settings.copy_min_rows)
+        records = _insert_own_keys(base_mapper, mapper, table, records, uow)
+        if not records:
+            return
     reserved = {}
     if plan.context_default is not None and run.keys.numbers(mapper, table):
         reserved = run.keys.positions(mapper, [record[0] for record in records])
@@ -107,39 +97,27 @@ def _insert_class(
         plan,
         [record[1] for record in records],
         connection,
-        fewest=fewest,
+        fewest=1 if always else fewest_of(plan.facts, run.settings.copy_min_rows),
         reserved=reserved,
     )
-    batches, reasons = division.batches, list(division.elsewhere)
-    parts: list[Sequence[int]] = [batch.positions for batch in batches]
-    parts += [sorted(positions) for positions in division.elsewhere.values()]
-    if plan.keeps_order and len(parts) > 1:
-        runs = runs_in_order(parts)
-    else:
-        runs = sorted(enumerate(parts), key=lambda part: part[1][0])
-    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
-    few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
-    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
-    casts = casts or (bool(refused) and encodes_keys_apart(connection, plan))
-    released: Reason | None = None
-    is_whole = refused and len(refused) == len(parts) and run.settings.reserve != "always"
-    releases = run.keys.numbers(mapper, table) and (casts or is_whole)
+    batches = division.batches
+    release = _release_reason(run, plan, records, division)
     if always and run.taken_out is not None:
         left: set[int] = set().union(*division.elsewhere.values())
         for batch in batches:
-            if releases or batch.copy_reason is not None:
+            if release is not None or batch.copy_reason is not None:
                 left.update(batch.positions)
         for batch in batches if left else ():
             # They are asked for no default again.
-            _keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
+            keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
         if left and _apart(base_mapper, mapper, table, records, left, uow):
             return
-    if releases:
-        # Without keys, none of them can go by COPY.
-        reason = refused[0] if refused else why.SEVERAL_TYPES
-        released = reason if run.keys.release(records) else None
+    released: Reason | None = None
+    if release is not None:
+        released = release if run.keys.release(records) else None
         refusals.note_refusal(plan)
-    for part, positions in runs:
+    reasons = list(division.elsewhere)
+    for part, positions in _parts_in_order(plan, division):
         refusal = None
         if part < len(batches):
             refusal = batches[part].copy_reason or released
@@ -153,6 +131,54 @@ def _insert_class(
             _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
         else:
             _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+
+
+def _insert_own_keys(
+    base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
+) -> list[Record]:
+    """Insert the records of a ``GENERATED ALWAYS`` table whose keys are the user's own, or missing:
+    COPY takes such a key, which PostgreSQL refuses in an INSERT. Return the others.
+    """
+    run: FlushRun = uow.seqreserve
+    own = [record for record in records if record[0] not in run.keys.reserved]
+    if not own:
+        return records
+    attribute = run.keys.sources[mapper].key.attribute
+    for lacks_key, some in groupby(own, lambda record: record[1].get(attribute) is None):
+        reason = why.NO_KEYS_RESERVED if lacks_key else why.KEYS_OF_THE_USER
+        _insert(base_mapper, mapper, table, list(some), uow, "orm", reason)
+    return [record for record in records if record[0] in run.keys.reserved]
+
+
+def _release_reason(
+    run: FlushRun, plan: InsertPlan, records: Sequence[Record], division: Division
+) -> Reason | None:
+    """Why the database is to number these records, so that their keys are taken back and none of
+    them can go by COPY; ``None``: they keep their keys.
+    """
+    if not run.keys.numbers(plan.mapper, plan.table):
+        return None
+    batches = division.batches
+    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
+    few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
+    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    casts = casts or (bool(refused) and encodes_keys_apart(records[0][3], plan))
+    parts = len(batches) + len(division.elsewhere)
+    is_whole = refused and len(refused) == parts and run.settings.reserve != "always"
+    if not casts and not is_whole:
+        return None
+    return refused[0] if refused else why.SEVERAL_TYPES
+
+
+def _parts_in_order(plan: InsertPlan, division: Division) -> Iterable[tuple[int, Sequence[int]]]:
+    """The parts of a division as they are written, each with its number and the positions of its
+    records. The batches have the first numbers.
+    """
+    parts: list[Sequence[int]] = [batch.positions for batch in division.batches]
+    parts += [sorted(positions) for positions in division.elsewhere.values()]
+    if plan.keeps_order and len(parts) > 1:
+        return runs_in_order(parts)
+    return sorted(enumerate(parts), key=lambda part: part[1][0])
 
 
 def _apart(
@@ -272,35 +298,12 @@ def _insert_batch(
     ]
 
     def written(seconds: float) -> None:
-        _keep_defaults(plan, batch, records, uow)
+        keep_defaults(plan, batch, records, uow)
         _written(run, table, records, "orm", reason, seconds)
 
     run.queue(records[0][3], uow).add_made(
         base_mapper, plan.mapper, table, records, parameters, MadeValues(made), written
     )
-
-
-def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
-    """Give the objects the defaults that were made for them."""
-    for attribute, filled in batch.defaults.items():
-        nothing = filled.nothing
-        for (state, row, _, _), value, given in zip(
-            records, filled.values, filled.given, strict=True
-        ):
-            if given is nothing:
-                row[attribute] = value
-                state.committed_state.pop(attribute, None)
-
-
-def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
-    """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
-    _set_defaults(batch, records)
-    refresh_flush = plan.mapper.class_manager.dispatch.refresh_flush
-    if refresh_flush and batch.defaults:
-        for position, (state, _, _, _) in enumerate(records):
-            made = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
-            if made:
-                refresh_flush(state, uow, made)
 
 
 def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Reason | None:
@@ -319,47 +322,11 @@ def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Re
             except DBAPIError as error:
                 run.note_refusal(error, plan.table, [record[0] for record in chosen])
                 raise
-            _after_copy(plan, batch, chosen, connection, uow)
+            leave_copied(plan, batch, chosen, connection, uow)
     except RefusedByCitusError:
         return why.REFUSED_BY_CITUS
     _written(run, plan.table, chosen, "copy", None, time.perf_counter() - started)
     return None
-
-
-def _after_copy(
-    plan: InsertPlan, batch: Batch, records: list[Record], connection: Connection, uow: Any
-) -> None:
-    mapper = plan.mapper
-    loaded: list[str] = []
-    # The keys among them are what rows are read back by.
-    _set_defaults(batch, records)
-    # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
-    columns = [column for column in batch.omitted if column in plan.server_columns]
-    columns = columns if plan.reads_back else []
-    if columns and returns_every_column(mapper, plan.table):
-        columns = [column for column in batch.omitted if column in plan.source.values()]
-    # A partition attached meanwhile may have a trigger that no lock of ours kept away.
-    if columns or plan.facts.kind == "p":
-        loaded += read_back(connection, mapper, plan.table, columns, records)
-    refresh_flush = mapper.class_manager.dispatch.refresh_flush
-    if refresh_flush:
-        for position, (state, _, _, _) in enumerate(records):
-            defaults = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
-            if loaded or defaults:
-                refresh_flush(state, uow, [*loaded, *defaults])
-    expired = [
-        attribute
-        for attribute, column in plan.source.items()
-        if column in batch.omitted
-        and column.server_default is not None
-        and not (plan.reads_back and column in plan.server_columns)
-    ]
-    if expired:
-        for state, _, _, _ in records:
-            expire_attributes(state, expired)
-    if plan.hands_on_keys:
-        for state, _, _, _ in records:
-            synchronize_inherited_keys(mapper, plan.table, state, uow)
 
 
 def _written(

@@ -5,24 +5,21 @@ locks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import database_of
-from .._drivers import driver_of, driver_on, drop_snapshot, transaction_status
+from .._drivers import driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
-from .._ids.prefetch import Shelf, shelf_of
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import ask_server
 from .._reasons import Reason
@@ -32,6 +29,14 @@ from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import encodes_keys_apart
+from .key_requests import (
+    KeyRequest,
+    Sharing,
+    key_requests,
+    lacking_any,
+    may_be_reserved,
+    not_compared,
+)
 from .passthrough import Passthrough
 from .reserved_keys import ReservedKeys
 from .routing import (
@@ -45,19 +50,16 @@ from .routing import (
 from .settings import Settings
 from .way import BY_INSERT, Way
 
-_maximum: Final = attrgetter("maximum")
-_expired: Final = attrgetter("expired_attributes")
-
 
 @dataclass(frozen=True, slots=True)
 class _Wanted(Wanted):
     """What a flush wants of one message.
 
-    ``shares``: per request the objects that its ids are for, by the key that they are of, and the
-    shelf that holds them. ``later``: keys that were kept, to be compared with the first INSERTs.
+    ``asked``: the requests, each with the objects that its ids are for. ``later``: keys that were
+    kept, to be compared with the first INSERTs.
     """
 
-    shares: Sequence[tuple[dict[KeySequence, list[State]], Shelf]] = ()
+    asked: Sequence[KeyRequest] = ()
     later: Sequence[KeySequence] = ()
 
 
@@ -171,23 +173,7 @@ class Reserving:
             return None
         found = resolve(connection, pending)
         self._keys.sources.update(found)
-        chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
-        if self._settings.reserve == "always":
-            # INSERT would refuse their keys.
-            chosen += [
-                mapper
-                for mapper, states in pending.items()
-                if found[mapper].refuses_keys
-                and mapper in may_copy
-                and mapper not in chosen
-                and lacks_key(mapper, states)
-            ]
-        ways = _copy_ways(connection, chosen)
-        kept_out: dict[str, tuple[TableFacts, int]] = {}
-        for mapper, way in ways.items():
-            if way.writer != "copy" and way.plans:
-                *_, last = way.plans.values()
-                kept_out[last.facts.name] = last.facts, len(pending[mapper])
+        ways = _copy_ways(connection, self._chosen_for_copy(found, pending, route, may_copy))
         by_insert = self._refused_by_copy(found, pending, ways)
         for mapper in pending:
             self.ways.pop(mapper, None)
@@ -196,35 +182,7 @@ class Reserving:
             mapper: way.plans.values() for mapper, way in ways.items() if way.writer == "copy"
         }
         pinned = {plan.facts.name: plan.facts for plans in to_copy.values() for plan in plans}
-        wanted: dict[object, dict[KeySequence, list[State]]] = {}
-        for mapper, states in pending.items():
-            source = found[mapper]
-            if not source.is_reservable or (source.refuses_keys and mapper not in to_copy):
-                if source.facts is not None:
-                    kept_out.setdefault(source.facts.name, (source.facts, len(states)))
-                continue
-            attributes = [part.key.attribute for part in source.parts]
-            if len(attributes) == 1:
-                needing = [state for state in states if state.dict.get(attributes[0]) is None]
-            else:
-                needing = [
-                    state
-                    for state in states
-                    if any(state.dict.get(attribute) is None for attribute in attributes)
-                ]
-            if any(map(_expired, needing)):
-                # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
-                needing = [s for s in needing if s.expired_attributes.isdisjoint(attributes)]
-            if not needing or (mapper in by_insert and self._settings.reserve != "always"):
-                continue
-            if self._casts(connection, source, needing, copies=mapper in to_copy):
-                continue
-            for part, attribute in zip(source.parts, attributes, strict=True):
-                lacking = needing
-                if len(attributes) > 1:
-                    lacking = [state for state in needing if state.dict.get(attribute) is None]
-                if lacking:
-                    wanted.setdefault(part.place, {})[part] = lacking
+        kept_out = _kept_out(found, pending, ways)
         # What keeps a class from its keys, or from COPY, may have been taken away since.
         doubted = [
             facts
@@ -237,46 +195,86 @@ class Reserving:
             return self._look(
                 connection, pending, route, may_copy, is_free, may_restart, doubts=False
             )
+        lacking = self._lacking(connection, found, pending, to_copy, by_insert)
+        requests = key_requests(
+            connection,
+            lacking,
+            self._settings.prefetch,
+            asks_anyway=bool(pinned) or not may_restart,
+        )
+        takes = any(request.ids.count for request in requests)
         compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
-        requests: list[IdRequest] = []
-        shares: list[tuple[dict[KeySequence, list[State]], Shelf]] = []
-        unsure: dict[tuple[str, int], KeySequence] = {}
-        driver = driver_of(connection.dialect)
-        travels = driver is not None and driver.sends_several
-        for sharing in wanted.values():
-            source = max(sharing, key=_maximum)
-            # Elsewhere to compare what is kept takes the round trip that keeping it saves.
-            shelf = shelf_of(connection, source, self._settings.prefetch if travels else 0)
-            count = shelf.lacking(
-                sum(map(len, sharing.values())), asks_anyway=bool(pinned) or not may_restart
-            )
-            number = len(requests)
-            requests.append(IdRequest(source, count, is_kept=bool(shelf.ahead)))
-            shares.append((sharing, shelf))
-            unsure.update(((one.facts.name, number), one) for one in sharing if one.facts)
-        asked = any(request.count for request in requests)
-        sent = list(compared.values()) if is_free or pinned or doubted or asked else []
-        names = {facts.name for facts in sent}
-        kept = [
-            one
-            for (name, number), one in unsure.items()
-            # With ids that are asked for it is compared what their sequence counts in, too.
-            if not requests[number].count
-            or name not in {*names, getattr(requests[number].source.facts, "name", None)}
-        ]
+        sent = list(compared.values()) if is_free or pinned or doubted or takes else []
+        kept = not_compared(requests, {facts.name for facts in sent})
         later: list[KeySequence] = []
-        if may_restart and not sent and not asked:
+        if may_restart and not sent and not takes:
             kept, later = later, kept
-        tables = in_insert_order(pending) if sent or asked or kept else ()
+        tables = in_insert_order(pending) if sent or takes or kept else ()
         order = [catalogue.table_name(connection, table) for table in tables]
-        return _Wanted(requests, sent, kept=kept, order=order, shares=shares, later=later)
+        ids = [request.ids for request in requests]
+        return _Wanted(ids, sent, kept=kept, order=order, asked=requests, later=later)
+
+    def _chosen_for_copy(
+        self,
+        sources: Mapping[Mapper[Any], KeySequence],
+        pending: Mapping[Mapper[Any], list[State]],
+        route: Route,
+        may_copy: set[Mapper[Any]],
+    ) -> list[Mapper[Any]]:
+        """The classes that COPY is to write, as far as their numbers of objects tell."""
+        chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
+        if self._settings.reserve != "always":
+            return chosen
+        # INSERT would refuse their keys.
+        return chosen + [
+            mapper
+            for mapper, states in pending.items()
+            if sources[mapper].refuses_keys
+            and mapper in may_copy
+            and mapper not in chosen
+            and lacks_key(mapper, states)
+        ]
+
+    def _lacking(
+        self,
+        connection: Connection,
+        sources: Mapping[Mapper[Any], KeySequence],
+        pending: Mapping[Mapper[Any], list[State]],
+        to_copy: Collection[Mapper[Any]],
+        by_insert: Collection[Mapper[Any]],
+    ) -> list[Sharing]:
+        """The objects that lack a key which can be reserved: for each sequence, the keys that it
+        fills, each with its objects.
+
+        :param by_insert: classes that COPY refuses, which the database numbers unless the settings
+            want their keys reserved.
+        """
+        found: dict[object, Sharing] = {}
+        for mapper, states in pending.items():
+            source = sources[mapper]
+            if not may_be_reserved(source, copies=mapper in to_copy):
+                continue
+            if mapper in by_insert and self._settings.reserve != "always":
+                continue
+            attributes = [part.key.attribute for part in source.parts]
+            needing = lacking_any(attributes, states)
+            if not needing or self._casts(connection, source, needing, copies=mapper in to_copy):
+                continue
+            for part, attribute in zip(source.parts, attributes, strict=True):
+                lacking = needing
+                if len(attributes) > 1:
+                    lacking = [state for state in needing if state.dict.get(attribute) is None]
+                if lacking:
+                    found.setdefault(part.place, {})[part] = lacking
+        return list(found.values())
 
     def _hand_out(self, connection: Connection, wanted: _Wanted, ids: list[list[Any]]) -> None:
         """Give the objects the ids that were taken for them, and those that were kept."""
         if wanted.later:
             self.kept[connection] = wanted.later
-        for (sharing, shelf), fetched in zip(wanted.shares, ids, strict=True):
-            values = shelf.take(sum(map(len, sharing.values())), fetched)
+        for request, fetched in zip(wanted.asked, ids, strict=True):
+            sharing = request.sharing
+            values = request.shelf.take(sum(map(len, sharing.values())), fetched)
             if not any(outgrows(connection, one, values) for one in sharing):
                 self._keys.hand_out(sharing, values)
 
@@ -365,3 +363,24 @@ def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[M
         connection, [name for found in names.values() for name in found.values()]
     )
     return {mapper: copy_way(connection, mapper, found, facts) for mapper, found in names.items()}
+
+
+def _kept_out(
+    sources: Mapping[Mapper[Any], KeySequence],
+    pending: Mapping[Mapper[Any], Sequence[State]],
+    ways: Mapping[Mapper[Any], Way],
+) -> dict[str, tuple[TableFacts, int]]:
+    """The tables, by name, whose facts keep a class from COPY or from having its keys reserved,
+    each with the number of objects.
+    """
+    found: dict[str, tuple[TableFacts, int]] = {}
+    for mapper, way in ways.items():
+        if way.writer != "copy" and way.plans:
+            *_, last = way.plans.values()
+            found[last.facts.name] = last.facts, len(pending[mapper])
+    for mapper, states in pending.items():
+        source, chosen = sources[mapper], ways.get(mapper)
+        copies = chosen is not None and chosen.writer == "copy"
+        if source.facts is not None and not may_be_reserved(source, copies=copies):
+            found.setdefault(source.facts.name, (source.facts, len(states)))
+    return found

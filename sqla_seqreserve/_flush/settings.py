@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy.orm import Mapper
 
 from .._reasons import MODE_OFF, MODE_RESERVE, Reason
 from ..reports import FlushReport
-from .drift import DriftGuard
+
+if TYPE_CHECKING:
+    from .drift import DriftGuard
 
 Commit: TypeAlias = Literal["along", "apart"]
 """Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
 
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
 """What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
+
+OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
+"""What becomes of a sequence that is behind its table when an engine is first used."""
 
 Reserve: TypeAlias = Literal["auto", "always"]
 
