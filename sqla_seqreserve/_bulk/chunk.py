@@ -156,57 +156,79 @@ class ChunkInsert:
 
     def write(self) -> Written:
         """Write the rows, table by table; by COPY what it writes exactly."""
-        whole = self.whole
-        connection, everything = whole.connection, range(len(self.rows))
-        reason = no_copy_reason(connection) or interference_on(connection)
+        reason = self._no_copy_reason()
+        refused: dict[int, Reason] = {}
         if reason is None:
-            reason = self.refusal
+            self.divided = self._divide()
+            for _, division in self.divided:
+                refused |= division.by_insert()
+            reason = self._reason_to_number(refused)
+        if reason is None:
+            reason = self._copy_exact(refused)
+        if reason is not None:
+            self._insert(range(len(self.rows)), reason)
+        return self.done
+
+    def _no_copy_reason(self) -> Reason | None:
+        """Why COPY writes none of the rows, as far as that is known before they are looked at."""
+        connection = self.whole.connection
+        reason = no_copy_reason(connection) or interference_on(connection) or self.refusal
         if reason is None and not self.pinned:
             reason = why.NOT_COMPARABLE
-        for plan in whole.plans.values():
+        for plan in self.whole.plans.values():
             if plan is not None and reason is None:
                 reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
             if plan is not None and reason is None and plan.facts.distributed:
                 few = len(self.rows) < fewest_of(plan.facts)
                 reason = why.FEW_FOR_SHARDS if few else None
-        if reason is not None:
-            self._insert(everything, reason)
-            return self.done
+        return reason
+
+    def _divide(self) -> list[tuple[InsertPlan, Division]]:
+        """For each table, which rows COPY writes exactly."""
+        whole, given = self.whole, {**self.values, **self.added}
         divisions = []
         for table in whole.tables:
             plan = whole.plans[table]
             assert plan is not None
-            given = {**self.values, **self.added}
             reserved: Mapping[str, Container[int]] = {}
             if plan.context_default is not None and table is whole.source.key.table:
                 reserved = {name: frozenset(found) for name, found in self.numbered.items()}
-            division = divide(plan, self.rows, connection, given, used=self.used, reserved=reserved)
+            division = divide(
+                plan, self.rows, whole.connection, given, used=self.used, reserved=reserved
+            )
             divisions.append((plan, division))
-        self.divided = divisions
-        refused: dict[int, Reason] = {}
-        for _, division in divisions:
-            refused |= division.by_insert()
-        cast = [
-            batch.copy_reason
-            for _, division in divisions
-            for batch in division.batches
-            if batch.copy_reason is not None
-        ]
-        own = set(everything).difference(self.always[0])
-        if own and any(self._is_always(plan) for plan, _ in divisions):
+        return divisions
+
+    def _reason_to_number(self, refused: Mapping[int, Reason]) -> Reason | None:
+        """Why all of the rows must go by INSERT: what values are cast to may depend on the others,
+        a row goes one way through all of its tables, and an ordered one not out of turn.
+
+        :param refused: the rows that COPY would not write exactly.
+        """
+        plans = [plan for plan, _ in self.divided]
+        if len(set(self.always[0])) < len(self.rows) and any(map(self._is_always, plans)):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
-            self._insert(everything, why.KEYS_OF_THE_USER)
-            return self.done
-        ordered = any(plan.keeps_order for plan, _ in divisions)
-        apart = any(encodes_keys_apart(connection, plan) for plan, _ in divisions)
-        if cast or (refused and (len(whole.tables) > 1 or ordered or apart)):
-            # What values are cast to may depend on the others; a row goes one way through all of
-            # its tables, and an ordered one not out of turn.
-            for plan, _ in divisions:
-                note_refusal(plan)
-            self._insert(everything, cast[0] if cast else next(iter(refused.values())))
-            return self.done
-        batches = [(plan, batch) for plan, division in divisions for batch in division.batches]
+            return why.KEYS_OF_THE_USER
+        batches = [batch for _, division in self.divided for batch in division.batches]
+        cast = next((batch.copy_reason for batch in batches if batch.copy_reason is not None), None)
+        is_whole = cast is not None
+        if refused and not is_whole:
+            is_whole = len(plans) > 1 or any(
+                plan.keeps_order or encodes_keys_apart(self.whole.connection, plan)
+                for plan in plans
+            )
+        if not is_whole:
+            return None
+        for plan in plans:
+            note_refusal(plan)
+        return cast or next(iter(refused.values()))
+
+    def _copy_exact(self, refused: Mapping[int, Reason]) -> Reason | None:
+        """Write the rows by COPY, and those that it would not write exactly by INSERT; or say why
+        COPY was refused.
+        """
+        batches = [(plan, batch) for plan, division in self.divided for batch in division.batches]
+        connection = self.whole.connection
         with ExitStack() as undone:
             if refused and batches:
                 # An INSERT may fail before the server has heard of it, with the rest written.
@@ -217,11 +239,10 @@ class ChunkInsert:
                     self._copy(batches, len(self.rows) - len(refused))
             except RefusedByCitusError:
                 self.done.batches.clear()
-                self._insert(everything, why.REFUSED_BY_CITUS)
-                return self.done
+                return why.REFUSED_BY_CITUS
             if refused:
                 self._insert(sorted(refused), next(iter(refused.values())))
-        return self.done
+        return None
 
     def _is_always(self, plan: InsertPlan) -> bool:
         """Whether the table numbers its rows by ``GENERATED ALWAYS``."""
