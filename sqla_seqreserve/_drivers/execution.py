@@ -159,6 +159,13 @@ def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> N
     _tell_next(connection, took, whole, None)
 
 
+def time_no_begin(connection: Connection) -> None:
+    """Have the time of the BEGIN not taken, should it be about to be."""
+    beginning = connection.__dict__.get(_BEGINNING)
+    if beginning is not None:
+        connection.__dict__[_BEGINNING] = None, False, beginning[2]
+
+
 def commit_along(connection: Connection, commits: Commits) -> None:
     """Have the same statement ask whether the COMMIT is to travel with it, too; whoever wants to
     know how long it takes is told as before.
@@ -222,12 +229,17 @@ def tell_travelled(context: ExecutionContext, seconds: float) -> None:
         listener.travelled(context, seconds)
 
 
-def _begins_apart(connection: Connection) -> int:
-    """The round trips of a BEGIN that is about to be sent by itself."""
+def _begins_apart(connection: Connection, *, by_cursor: bool = False) -> int:
+    """The round trips of a BEGIN that is about to be sent by itself.
+
+    :param by_cursor: SQLAlchemy's cursor executes the next statement, with which a BEGIN travels
+        only if that was asked for.
+    """
     driver = driver_on(connection)
     if driver is None or driver.transaction_status(connection.connection) != "idle":
         return 0
-    return 0 if driver.begins_along else 1
+    is_asked_for = not by_cursor or _BEGINNING in connection.__dict__
+    return 0 if driver.begins_along and is_asked_for else 1
 
 
 def _do_executemany(
@@ -307,7 +319,7 @@ def _execute_told(
     """Execute one statement for a listener, which wants to know how long it took."""
     connection = context.root_connection
     job: Job | None = context.execution_options.get(_OPTION)
-    listener.sent(_begins_apart(connection))
+    listener.sent(_begins_apart(connection, by_cursor=job is None))
     started = time.perf_counter()
     done = None
     if job is not None:

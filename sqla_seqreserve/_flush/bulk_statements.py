@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session
 
 from .._database import database_of
-from .._drivers import driver_on
+from .._drivers import driver_of, driver_on
 from .._drivers.execution import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
@@ -23,18 +23,21 @@ from .settings import Settings
 def follow(connection: Connection, writer: ManyWriter) -> None:
     """Have the statements for many rows of a session's connection travel as one, for as long as the
     current settings say so; and the BEGIN of its transaction with its first statement, whatever
-    that is. Now and then that BEGIN is timed: sessions that insert nothing have to know, too, how
-    far the server is.
+    that is, unless the server is so near that it costs less by itself. Now and then that BEGIN is
+    timed: sessions that insert nothing have to know, too, how far the server is.
     """
-    driver = driver_on(connection)
+    driver = driver_of(connection.dialect)
     if driver is None:
         return
     distance = database_of(connection.dialect).distance
-    took = distance.note if distance.is_due() and driver.times_begin else None
-    if (took is not None or driver.begins_along) and (
-        driver.transaction_status(connection.connection) == "idle"
-    ):
-        begin_along(connection, took)
+    is_due = distance.is_due()
+    if is_due or distance.begin_pays():
+        driver = driver_on(connection) or driver
+        took = distance.note if is_due and driver.times_begin else None
+        if (took is not None or driver.begins_along) and (
+            driver.transaction_status(connection.connection) == "idle"
+        ):
+            begin_along(connection, took)
     write_many_by(connection, writer)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .._drivers import Driver
-from .._drivers.execution import begin_along, commit_along
+from .._drivers.execution import begin_along, commit_along, time_no_begin
 from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State, pending_by_mapper
@@ -111,7 +111,7 @@ class Passthrough:
         assert driver is not None
         if not self.begun and driver.times_begin:
             if rows > _SOME:
-                begin_along(connection(), None)
+                time_no_begin(connection())
         elif rows <= _FEW and distance.is_due():
             took = distance.note_bound
             begin_along(

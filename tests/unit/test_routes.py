@@ -120,6 +120,20 @@ def settled(seconds: float) -> Distance:
     return distance
 
 
+def test_what_is_spared_must_cost_more_than_sparing_it() -> None:
+    """A BEGIN or a COMMIT travels along unless the server is near: a BEGIN from less distance on, a
+    COMMIT from more with each row that is counted before it. What is not known may be far.
+    """
+    unknown, same_core, same_machine, network = (
+        Distance(),
+        *(settled(seconds) for seconds in (0.000_02, 0.000_1, 0.000_5)),
+    )
+    every = (unknown, same_core, same_machine, network)
+    assert [each.begin_pays() for each in every] == [True, False, True, True]
+    assert [each.commit_pays() for each in every] == [True, False, False, True]
+    assert not network.commit_pays(counted=100)
+
+
 @pytest.mark.parametrize("waited", [0.05, 2.0, 3600.0])
 @pytest.mark.parametrize("before", [0, 1, 10])
 def test_one_long_time_never_counts(waited: float, before: int) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sqla_seqreserve import register
+from sqla_seqreserve import FlushReport, register
 from sqla_seqreserve._routes import distance
 from sqla_seqreserve.testing import Wire, round_trips
 
@@ -132,3 +132,33 @@ def test_near_the_server_a_commit_travels_where_nothing_is_to_be_compared_for_it
     monkeypatch.setattr(distance, "_COMPARED", math.inf)
     count = counted(wire, "psycopg", models, settings)
     assert count.round_trips == expected, count
+
+
+def test_near_the_server_a_begin_is_sent_by_itself(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg sends a BEGIN in less time than it takes us to put it into the message of another
+    statement, and so it does unless its time is to be taken.
+    """
+    monkeypatch.setattr(distance, "_BEGUN", math.inf)
+    reports: list[FlushReport] = []
+    engine = create_engine(wire.url)
+    with Session(engine) as session:
+        registration = register(session, commit="apart")
+        session.scalars(select(Apple)).all()
+        session.commit()
+        monkeypatch.setattr(distance.Distance, "is_due", lambda _: False)
+        with wire.counting() as read:
+            session.scalars(select(Apple)).all()
+            session.commit()
+        registration.on_flush(reports.append)
+        with wire.counting() as saved:
+            session.add(Apple(number=1))
+            session.commit()
+        monkeypatch.setattr(distance.Distance, "is_due", lambda _: True)
+        with wire.counting() as timed:
+            session.scalars(select(Apple)).all()
+            session.commit()
+    engine.dispose()
+    assert [each.round_trips for each in (read, saved, timed)] == [3, 3, 2]
+    assert [report.messages for report in reports] == [2]
