@@ -1,9 +1,10 @@
-"""The one step of a save that is ours: collect the rows of a class for one table and send them.
+"""The one step of a save that this package replaces: collect the rows of a class for one table and
+send them.
 
-COPY gets what was chosen for it (:mod:`sqla_seqreserve._routes`) and what the plan (``_rows.plan``)
-says that it writes exactly as INSERT would. The rest goes to the queue
+COPY writes the rows that were chosen for it (:mod:`sqla_seqreserve._routes`) and that, according to
+the plan (``_rows.plan``), it writes exactly as INSERT would. The other rows go to the queue
 (``_writers.statement_queue``), which sends SQLAlchemy's own INSERTs, several in one message. After
-a COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
+a COPY the objects are in the state in which SQLAlchemy's ``_postfetch`` leaves them.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
 def _keeps_order(
     run: FlushRun, groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table
 ) -> bool:
-    """Whether rows of several classes must be written as they come: SQLAlchemy writes runs of a
-    class. COPY may bring them together where no row refers to another and no trigger watches.
+    """Whether rows of several classes must be written in their given order, as SQLAlchemy does: it
+    writes one run of rows of the same class after another. COPY may write all rows of a class
+    together if no row refers to another and no trigger sees the order.
     """
     classes = dict.fromkeys(cls for cls, _ in groups)
     plan = next(filter(None, (run.way_of(cls).plan(table) for cls in classes)), None)
@@ -76,8 +78,8 @@ def _keeps_order(
 def _insert_class(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
 ) -> None:
-    """Insert objects of one class into one table: by COPY what was chosen for it and what it writes
-    exactly, the rest by INSERT.
+    """Insert objects of one class into one table. COPY writes the rows that were chosen for it and
+    that it writes exactly as INSERT would; INSERT writes the others.
     """
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
@@ -89,7 +91,7 @@ def _insert_class(
         return
     always = run.keys.is_always_identity(mapper, table)
     if always:
-        # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
+        # COPY accepts a key that the user set; PostgreSQL refuses that key in an INSERT.
         own = [record for record in records if record[0] not in run.keys.reserved]
         if own:
             attribute = run.keys.sources[mapper].key.attribute
@@ -130,12 +132,12 @@ def _insert_class(
             if releases or batch.copy_reason is not None:
                 left.update(batch.positions)
         for batch in batches if left else ():
-            # They are asked for no default again.
+            # Their defaults are not called a second time.
             _keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
         if left and _apart(base_mapper, mapper, table, records, left, uow):
             return
     if releases:
-        # Without keys, none of them can go by COPY.
+        # Without keys, COPY can write none of them.
         reason = refused[0] if refused else why.SEVERAL_TYPES
         released = reason if run.keys.release(records) else None
         refusals.note_refusal(plan)
@@ -163,11 +165,12 @@ def _apart(
     left: Collection[int],
     uow: Any,
 ) -> bool:
-    """Insert the records of a tree in several parts, where the table numbers some of them anew that
-    have children among the others: each part ends with a generation of such, and their new keys are
-    copied before the next. False, with nothing written, where there is but one.
+    """Insert the records of a tree in several parts, because the table gives new keys to some
+    records that may have children among the others. Each part ends with a generation of such
+    records, and their new keys are copied to the children before the next part. Return False, with
+    nothing written, if there is only one part.
 
-    :param left: the positions of those that INSERT writes, which the table numbers.
+    :param left: the positions of the records that INSERT writes, and that the table numbers.
     """
     run: FlushRun = uow.seqreserve
     if run.taken_out is None:
@@ -191,7 +194,9 @@ def _apart(
 
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
-    """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    """Whether an INSERT with known keys may cast the values differently from an INSERT that lets
+    the table number the rows.
+    """
     if len(records) > 1 and encodes_keys_apart(records[0][3], plan):
         return True
     return cast_reason(plan, [record[1] for record in records]) is not None
@@ -206,7 +211,7 @@ def _insert(
     writer: Writer,
     reason: Reason,
 ) -> None:
-    """SQLAlchemy's own INSERT, with the keys that are reserved."""
+    """Queue SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
     if run.keys.numbers(mapper, table):
         run.keys.release(records, needed=True)
@@ -221,8 +226,9 @@ def _insert(
 
 
 def _in_parts(run: FlushRun, records: list[Record]) -> Iterable[list[Record]]:
-    """Records as they may be given to one INSERT: of a tree one generation, where the driver does
-    not tell which row was refused.
+    """Divide records into the parts that one INSERT each may write. A tree is divided by generation
+    if the driver cannot send several statements in one message, because the row that the server
+    refuses is not known then.
     """
     driver = driver_on(records[0][3])
     if run.taken_out is None or (driver is not None and driver.sends_several):
@@ -239,8 +245,8 @@ def _insert_batch(
     uow: Any,
     reason: Reason,
 ) -> None:
-    """Write a batch that COPY refuses, with the values that were made for it: neither a default nor
-    a type is asked a second time.
+    """Write a batch that COPY refuses, with the values that were made for the COPY: no default is
+    called and no type processes a value a second time.
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
@@ -281,7 +287,7 @@ def _insert_batch(
 
 
 def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
-    """Give the objects the defaults that were made for them."""
+    """Set the defaults that were made for the objects on the objects."""
     for attribute, filled in batch.defaults.items():
         nothing = filled.nothing
         for (state, row, _, _), value, given in zip(
@@ -293,7 +299,7 @@ def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
 
 
 def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
-    """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
+    """Set the defaults on the objects and fire ``refresh_flush``, as ``_postfetch`` would."""
     _set_defaults(batch, records)
     refresh_flush = plan.mapper.class_manager.dispatch.refresh_flush
     if refresh_flush and batch.defaults:
@@ -304,8 +310,8 @@ def _keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: A
 
 
 def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Reason | None:
-    """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would; or say why it must
-    be written by INSERT after all.
+    """Write a batch by COPY and leave its objects as SQLAlchemy's ``_postfetch`` would, or return
+    why INSERT must write it after all.
     """
     run: FlushRun = uow.seqreserve
     chosen = [records[position] for position in batch.positions]
@@ -331,14 +337,15 @@ def _after_copy(
 ) -> None:
     mapper = plan.mapper
     loaded: list[str] = []
-    # The keys among them are what rows are read back by.
+    # Some are keys, by which the rows are read back.
     _set_defaults(batch, records)
-    # A value that was given is not read back, whatever a trigger made of it: so does RETURNING.
+    # A given value is not read back even if a trigger changed it: SQLAlchemy's RETURNING does the
+    # same.
     columns = [column for column in batch.omitted if column in plan.server_columns]
     columns = columns if plan.reads_back else []
     if columns and returns_every_column(mapper, plan.table):
         columns = [column for column in batch.omitted if column in plan.source.values()]
-    # A partition attached meanwhile may have a trigger that no lock of ours kept away.
+    # A partition that was attached meanwhile may have a trigger: our locks do not prevent that.
     if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)
     refresh_flush = mapper.class_manager.dispatch.refresh_flush
