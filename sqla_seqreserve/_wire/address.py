@@ -1,4 +1,4 @@
-"""Where a database URL points, and the same URL by way of a relay."""
+"""Finds the address in a database URL, and makes the same URL through a relay."""
 
 from __future__ import annotations
 
