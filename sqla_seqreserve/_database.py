@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Database:
-    """The database behind one engine, as far as it is known."""
+    """What is known of the database of one engine."""
 
     distance: Distance = field(default_factory=Distance)
     """How far away its server is."""

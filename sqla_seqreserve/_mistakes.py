@@ -100,7 +100,7 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:
     """Return the one of ``names`` that ``name`` was probably meant to be."""
-    from difflib import get_close_matches  # takes its time to import, and is for mistakes only
+    from difflib import get_close_matches  # slow to import, and needed only for mistakes
 
     return next(iter(get_close_matches(name, list(names), 1)), None)
 

@@ -29,7 +29,7 @@ def _field(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-# In SQL the literal -0.0 is the numeric 0.0, without a sign; so is this sum.
+# In SQL the literal -0.0 is the numeric 0.0 without a sign. Adding 0.0 removes the sign here too.
 _double: Final = _packed("d")
 
 _FIELDS: Final[Mapping[int, Callable[[Any], bytes]]] = {

@@ -92,8 +92,8 @@ Commits: TypeAlias = Callable[[ExecutionContext, Any, TransactionStatus], Commit
 context, the parameters that are about to be sent, and the status of the transaction.
 """
 
-# Keys in a connection's own __dict__, which is read before each of its statements. The methods of a
-# WeakKeyDictionary are slower, in Python, and the first value refers to the connection itself.
+# Keys in a connection's own __dict__, which is read before each of its statements. A
+# WeakKeyDictionary is slower, with methods in Python, and the first value leads to the connection.
 _BEGINNING: Final = "sqla_seqreserve_beginning"
 _WRITING: Final = "sqla_seqreserve_writing"
 

@@ -129,9 +129,9 @@ def simple_query(
     raise error
 
 
-_FIRST: Final = (-1, 0)  # the place of what goes before the INSERTs of a message
-_RULES: Final = (-2, 0)  # of what is asked once they are executed
-_COMMIT: Final = (-3, 0)  # and of what goes behind them
+_FIRST: Final = (-1, 0)  # the place of the comparison before the statements
+_RULES: Final = (-2, 0)  # the place of the query for rules after them
+_COMMIT: Final = (-3, 0)  # the place of the COMMIT
 
 
 def send_message(

@@ -91,7 +91,7 @@ def _bool(value: bool) -> str:
 
 def _float(value: float) -> str:
     if math.isfinite(value):
-        # In SQL the literal -0.0 is the numeric 0.0, without a sign; so is this sum.
+        # In SQL the literal -0.0 is the numeric 0.0 without a sign. Adding 0.0 removes it here too.
         return repr(value + 0.0)
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
 

@@ -293,7 +293,7 @@ def _explanation(
 
 
 def _makes_keys(mapper: Mapper[Any]) -> bool:
-    """Whether the model makes the keys of its objects, so that none has to be reserved."""
+    """Whether the model makes the keys of its objects, so that no key must be reserved."""
     return all(
         column.default is not None and (column.default.is_callable or column.default.is_scalar)
         for column in mapper.primary_key
@@ -351,7 +351,7 @@ def _explain_many(
 def _reason_of_many(
     connection: Connection, settings: Settings, held: Reason | None
 ) -> Reason | None:
-    """Why no rows travel together on a connection."""
+    """Why rows never travel together on a connection; ``None`` if they may."""
     if settings.mode_reason is not None:
         return settings.mode_reason
     driver = driver_on(connection)

@@ -31,7 +31,7 @@ _CHANGE = re.compile(
     r"(?:UPDATE|(?P<delete>DELETE FROM)) (?:(?:\w+|\"[^\"]+\")\.)?"
     r"(?:(?P<plain>\w+)|\"(?P<quoted>[^\"]+)\") (?:SET|WHERE) "
 )
-"""An UPDATE or DELETE of SQLAlchemy's."""
+"""Matches the beginning of an UPDATE or DELETE that SQLAlchemy makes."""
 
 
 def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> State | None:

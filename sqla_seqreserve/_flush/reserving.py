@@ -334,7 +334,7 @@ class Reserving:
         settings = self._settings
         is_asked_for = settings.mode != "bulk" or settings.reserve != "auto"
         if source.facts.row_security and not is_asked_for:
-            # INSERT with RETURNING refuses what the role may not see afterwards.
+            # INSERT with RETURNING fails for a row that the role may not read afterwards.
             return True
         if (
             plan.context_default is not None

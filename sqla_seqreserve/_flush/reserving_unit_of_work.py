@@ -6,8 +6,8 @@ it and this package can save time in it (``_flush.takeover``). A pending object 
 these steps:
 
 1. SQLAlchemy's unit of work sorts out cascades, orphans and dependencies, unchanged. Then, before
-   its first action, the keys of every object that will be inserted are reserved in one round trip
-   (:meth:`ReservingUnitOfWork._generate_actions`).
+   its first action, the keys that must be known before the INSERTs are reserved in one round trip
+   for each connection (:meth:`ReservingUnitOfWork._generate_actions`).
 2. The actions run in SQLAlchemy's order. Keys are copied from parents to children in a tight loop
    if all objects concerned are new (``_flush.synchronize``). Where SQLAlchemy would save objects,
    :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs :func:`_save`: the same steps as
@@ -71,7 +71,7 @@ _DELETED: Final = (True, False)
 
 
 class ReservingUnitOfWork(UOWTransaction):
-    """SQLAlchemy's unit of work of one flush, which reserves keys and saves through COPY."""
+    """SQLAlchemy's unit of work of one flush, extended to reserve keys and to save by COPY."""
 
     seqreserve: FlushRun
     pending: Collection[State]

@@ -28,7 +28,7 @@ from .run import FlushRun
 from .settings import Settings
 
 _FEW: Final = 100
-"""So few new objects are looked at before it is decided."""
+"""With at most this many new objects, the decision waits until the flush executes."""
 
 
 def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
@@ -45,7 +45,7 @@ def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
 
 
 def settings_of(uow: Any) -> Settings | None:
-    """The settings of the registration that watches this flush; ``None`` if no one does."""
+    """The settings of the registration that watches this flush; ``None`` if none does."""
     if isinstance(uow, UndecidedUnitOfWork):
         return uow.settings
     return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None

@@ -45,6 +45,6 @@ class Way:
 
 
 BY_INSERT: Final = Way("insert", why.FEW)
-"""INSERT is cheaper."""
+"""SQLAlchemy's INSERT writes the objects, because it is cheaper."""
 
 NOT_ENROLLED: Final = Way("orm", why.NOT_ENROLLED)

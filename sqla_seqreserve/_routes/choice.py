@@ -68,7 +68,7 @@ class Costs(Protocol):
 
     @property
     def lock_round_trips(self) -> int:
-        """Round trips of the lock that a reservation takes, beside its own."""
+        """Round trips for the lock of a reservation, in addition to the reservation's own."""
 
     @property
     def copy_round_trips(self) -> int:
@@ -234,7 +234,7 @@ def _copy_trips(one: Pending, costs: Costs) -> int:
 
 
 def _copy_work(one: Pending, costs: Costs) -> float:
-    """Microseconds beside the round trips, for one table."""
+    """Microseconds of work with COPY beside the round trips, for one table."""
     work = costs.work.copy_start + one.rows * costs.work.copy_row
     return work + shard_costs.by_copy(one.rows) if one.distributed else work
 

@@ -59,9 +59,9 @@ class Distance:
         self._certain = 0
         self._again = False
         self.round_trip = _UNKNOWN
-        """Microseconds."""
+        """The shortest of the last few times, in microseconds."""
         self.chosen: dict[Any, Any] = {}
-        """What was chosen at this distance (:meth:`keep`); forgotten when it changes."""
+        """The choices made at this distance (:meth:`keep`); dropped when it changes."""
         self.rounded: float = _UNKNOWN
         """The round trip in microseconds, updated only if it changes much. Routes are chosen by it,
         so that they are not chosen again each time the network is a little slower or faster.

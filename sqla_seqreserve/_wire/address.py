@@ -13,7 +13,7 @@ from .relay import Address, connect
 def server_address(url: URL | str) -> Address:
     """The server's address.
 
-    :raises ConfigurationError: the URL is not PostgreSQL's, or nobody answers there.
+    :raises ConfigurationError: the URL is not PostgreSQL's, or no server answers there.
     """
     given = make_url(url)
     if given.get_backend_name() != "postgresql":

@@ -33,7 +33,7 @@ def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
 
     :param round_trip_time: seconds by which a round trip takes longer, half of it each way. The
         relay itself adds less than a tenth of a millisecond.
-    :raises ConfigurationError: the URL is not PostgreSQL's, nobody answers there, or the process
+    :raises ConfigurationError: the URL is not PostgreSQL's, no server answers there, or the process
         does not start.
     """
     order = {"server": server_address(url), "delay": round_trip_time / 2}
@@ -43,7 +43,7 @@ def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:  # which closes its standard input, and then it ends
+    with process:  # its exit closes the process's standard input, which ends the process
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -67,7 +67,7 @@ def main() -> None:
     _wake_in_time()
     gc.collect()
     gc.freeze()
-    gc.disable()  # no cycles are made, and a pause would be measured
+    gc.disable()  # the relay makes no cycles, and a collection would delay what is measured
     with Relay(server, order["delay"], awake=_AWAKE) as relay:
         print(relay.port, flush=True)
         sys.stdin.read()

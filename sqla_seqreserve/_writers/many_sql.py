@@ -215,7 +215,7 @@ def _compared(facts: TableFacts, kind: Kind) -> str:
 def many_statement(
     rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
 ) -> str:
-    """The statement for all rows."""
+    """The text of the statement that writes all rows."""
     names = [_column(number) for number in range(len(arrays))]
     values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
     if rewriting.many.kind != "insert":

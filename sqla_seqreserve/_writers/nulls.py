@@ -158,7 +158,7 @@ def _held(connection: Connection, table: Table) -> TableFacts | None:
 def _is_blank_without(
     connection: Connection, mapper: Mapper[Any], column: Any, facts: TableFacts
 ) -> bool:
-    """Whether a row that does not give the column is the same as one that gives NULL."""
+    """Whether a row without a value for the column is stored like a row that gives NULL."""
     if not isinstance(column, Column) or column.primary_key or is_sentinel(column):
         return False
     if column.default is not None or column.server_default is not None:
