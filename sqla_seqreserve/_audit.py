@@ -1,11 +1,10 @@
-"""The audit: every event of the package as one line of the log, its facts as ``extra`` fields.
+"""The audit: logs every event of the package as one line, with its facts as ``extra`` fields.
 
 Each record has ``record.event`` and the fields listed here, for a JSON formatter or a filter. The
-loggers are children of ``sqla_seqreserve``. Routine is INFO or below, and as with SQLAlchemy's own
-logger it is silent until the application sets the level of ``sqla_seqreserve`` itself:
+loggers are children of ``sqla_seqreserve``. Routine events are INFO or below. As with SQLAlchemy's
+own logger, they are silent until the application sets the level of ``sqla_seqreserve`` itself:
 ``logging.getLogger("sqla_seqreserve").setLevel(logging.INFO)``. A field holds a name, a number or a
-reason;
-never a row's value, a key, a URL or a database's message about a row.
+reason, never a row's value, a key, a URL or a database's message about a row.
 
 ========================== =============== ======= ===============================================
 event                      logger          level   fields
@@ -38,12 +37,12 @@ event                      logger          level   fields
                                                    words)
 ========================== =============== ======= ===============================================
 
-The field ``model`` is the name of the class; of link rows (``kind`` is ``link`` or ``unlink``) that
-of their table. A row is in one of ``rows_written`` and ``fallback``, once, when its flush has
-succeeded; whether the transaction commits is the application's business. A fallback is what
-SQLAlchemy writes because COPY could not or must not, or because rows could not travel together
-(writer ``orm``); rows for which a statement of SQLAlchemy's is cheaper are none (``insert``).
-Reserving is told when it happens, for a reserved id is used up whatever becomes of its row.
+The field ``model`` is the name of the class; for link rows (``kind`` is ``link`` or ``unlink``) it
+is the name of their table. Each row is logged once, in ``rows_written`` or in ``fallback``, when
+its flush has succeeded; the transaction may still be rolled back. A fallback means that SQLAlchemy
+wrote the rows because COPY could not or must not, or because rows could not travel together (writer
+``orm``). Rows for which SQLAlchemy's own statement is cheaper are no fallback (writer ``insert``).
+A reservation is logged at once, because a reserved id is used up even if its row is never written.
 
 The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`
 counts them.
@@ -65,17 +64,17 @@ from .reports import FlushEntry, FlushReport, Kind
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
 """Called with the event and its fields."""
 
-# As SQLAlchemy does: what a root logger at INFO hears of is the application's.
+# As SQLAlchemy does: a root logger at INFO is the application's, and gets none of our INFO lines.
 _root = logging.getLogger("sqla_seqreserve")
 if _root.level == logging.NOTSET:
     _root.setLevel(logging.WARNING)
 
-# Replaced and never changed, so that emit() may walk it while another thread adds to it.
+# Replaced and never changed, so that emit() can iterate over it while another thread adds to it.
 _observers: tuple[Observer, ...] = ()
 
 
 def observe(observer: Observer) -> Callable[[], None]:
-    """Call ``observer`` at every event from now on; returns a function that ends it."""
+    """Call ``observer`` at every event from now on; return a function that ends this."""
     global _observers
     _observers = (*_observers, observer)
 
@@ -89,16 +88,16 @@ def observe(observer: Observer) -> Callable[[], None]:
 def emit(
     logger: logging.Logger, level: int, event: str, message: str, *arguments: object, **fields: Any
 ) -> None:
-    """Log an event and tell the observers."""
+    """Log an event and call the observers."""
     if logger.isEnabledFor(level):
-        # The line that the record names is the caller's.
+        # The record names the caller's line.
         logger.log(level, message, *arguments, extra={"event": event, **fields}, stacklevel=2)
     for observer in _observers:
         observer(event, fields)
 
 
 def is_heard(logger: logging.Logger) -> bool:
-    """Whether any event of ``logger`` would reach anybody."""
+    """Whether any event of ``logger`` would reach an observer or a log."""
     return bool(_observers) or logger.isEnabledFor(logging.INFO)
 
 
@@ -112,9 +111,9 @@ _DONE: Final[Mapping[Kind, str]] = {
 
 
 def rows_written(logger: logging.Logger, entry: FlushEntry, *, fallback: bool) -> None:
-    """Tell that rows of a class, or of a link table, were written.
+    """Log that rows of a class, or of a link table, were written.
 
-    :param fallback: COPY was meant to write them, and could not.
+    :param fallback: log it as a fallback: the rows could not go by COPY, or not together.
     """
     table: Any = entry.model
     if not isinstance(table, Table):
@@ -141,7 +140,7 @@ def rows_written(logger: logging.Logger, entry: FlushEntry, *, fallback: bool) -
 
 
 def flushed(logger: logging.Logger, report: FlushReport) -> None:
-    """Tell what a flush wrote, and that it succeeded."""
+    """Log what a flush wrote, and that it succeeded."""
     for entry in report.entries:
         rows_written(logger, entry, fallback=entry.writer == "orm")
     seconds = sum(entry.seconds for entry in report.entries)
@@ -157,7 +156,7 @@ def flushed(logger: logging.Logger, report: FlushReport) -> None:
 
 
 def failed(logger: logging.Logger, error: BaseException) -> None:
-    """Tell that a flush, a bulk insert or a reservation failed."""
+    """Log that a flush, a bulk insert or a reservation failed."""
     state = sqlstate(error) if isinstance(error, DBAPIError) else None
     name = type(error).__name__
     emit(
@@ -184,7 +183,7 @@ def state_of(error: BaseException | None) -> str | None:
 
 @contextmanager
 def failures_told(logger: logging.Logger) -> Iterator[None]:
-    """Tell of what is raised in the block, or by the function that is decorated."""
+    """Log any exception that the block, or the decorated function, raises."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,6 @@
-"""Sentences for likely mistakes: what was given, what was meant, and how to write that (no I/O)."""
+"""Error messages for likely mistakes: what was given, what was probably meant, and how to write it.
+This module does no I/O.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from sqlalchemy.orm import Mapper, Session, scoped_session
 from ._sqlalchemy.mapping import registry_of
 from .errors import ConfigurationError
 
-# What people write for a mode, and which one it is: the names of writers and of SQLAlchemy's parts.
+# What people write for a mode, such as the names of writers, and the mode that they mean.
 _MEANT: Final = {
     "copy": "bulk",
     "on": "bulk",
@@ -28,7 +30,7 @@ _EXPECTED: Final = (
 
 
 def not_a_target(target: object) -> ConfigurationError:
-    """The error for something that ``register()`` does not take."""
+    """The error for an object that ``register()`` does not accept."""
     name = type(target).__name__
     if isinstance(target, Engine | Connection) or name in ("AsyncEngine", "AsyncConnection"):
         what: str | None = (
@@ -51,7 +53,7 @@ def not_a_target(target: object) -> ConfigurationError:
 
 
 def checked_classes(classes: Any) -> tuple[type[Any], ...]:
-    """Return the classes that are to be enrolled.
+    """Check the classes to enrol, and return them.
 
     :raises ConfigurationError: one of them is neither mapped nor a declarative base
     """
@@ -81,7 +83,7 @@ def checked_classes(classes: Any) -> tuple[type[Any], ...]:
 def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Check that the value is one of the choices.
 
-    :raises ConfigurationError: it is not; names the one that is probably meant
+    :raises ConfigurationError: it is not; the message names the choice that is probably meant
     """
     if isinstance(value, str) and value in choices:
         return
@@ -97,16 +99,16 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of the names that this one was probably meant to be."""
-    from difflib import get_close_matches  # takes its time to import, and is for mistakes only
+    """Return the one of ``names`` that ``name`` was probably meant to be."""
+    from difflib import get_close_matches  # slow to import, and needed only for mistakes
 
     return next(iter(get_close_matches(name, list(names), 1)), None)
 
 
 def no_such_attribute(mapper: Mapper[Any], name: object) -> str:
-    """Return what is wrong with a key of a row that is no column attribute of the class, and which
-    one was probably meant: that of a column of this name, those of a relationship's foreign key, or
-    the one that is written nearly so.
+    """Return the message for a key of a row that is no column attribute of the class. It names the
+    attribute that was probably meant: that of the column with this name, those of the
+    relationship's foreign key, or one with a similar name.
     """
     said = f"{mapper.class_.__name__} has no such column"
     if not isinstance(name, str):
@@ -123,10 +125,10 @@ def no_such_attribute(mapper: Mapper[Any], name: object) -> str:
 
 
 def check_attributes(mapper: Mapper[Any], setting: str, names: Iterable[str]) -> None:
-    """Check that each is a column attribute of the class.
+    """Check that each name is a column attribute of the class.
 
-    :param setting: what was given, as it was written: ``update=['nmae']``.
-    :raises ConfigurationError: one is not; names the one that is probably meant
+    :param setting: the argument as the user wrote it: ``update=['nmae']``.
+    :raises ConfigurationError: one is not; the message names the attribute that is probably meant
     """
     unknown = [name for name in names if name not in mapper.column_attrs]
     if unknown:
@@ -141,7 +143,7 @@ def check_attributes(mapper: Mapper[Any], setting: str, names: Iterable[str]) ->
 def require_async(name: str, bind: object) -> None:
     """Refuse a synchronous session or connection in a function of ``aio``.
 
-    :raises ConfigurationError: it is one
+    :raises ConfigurationError: ``bind`` is synchronous
     """
     if isinstance(bind, Session | scoped_session | Connection | Engine):
         raise ConfigurationError(
@@ -156,7 +158,7 @@ def _is_declarative(cls: type[Any]) -> bool:
 
 
 def _has_mapped_subclass(cls: type[Any]) -> bool:
-    """Whether a mixin has a class that is mapped by now."""
+    """Whether a mixin has a subclass that is already mapped."""
     if cls is object:
         return False
     return any(

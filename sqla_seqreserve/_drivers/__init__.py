@@ -1,7 +1,7 @@
-"""What a driver can do beyond what SQLAlchemy asks of it: one Protocol, one file a driver.
+"""What a driver can do beyond SQLAlchemy's use of it: one Protocol, and one file for each driver.
 
-Nothing above this floor knows a driver's name, and nothing on it knows the ORM. A driver without a
-file here is written to by SQLAlchemy alone.
+The layers above do not depend on a driver's name, and the drivers' files do not use the ORM. With a
+driver that has no file here, SQLAlchemy writes everything.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
     "transaction_status",
 ]
 
-# SQLAlchemy's name of a driver -> the file that knows it, which has a function make_driver().
+# SQLAlchemy's name of a driver -> its file here, which has a function make_driver().
 _FILES: Final = {
     "asyncpg": "asyncpg",
     "psycopg": "psycopg",
@@ -59,8 +59,8 @@ _FILES: Final = {
 
 
 def driver_of(dialect: Dialect) -> Driver | None:
-    """What is known of the driver below ``dialect``; ``None``: nothing beyond SQLAlchemy's own use
-    of it. It is the driver as it was below the connection that was looked at last.
+    """The driver below ``dialect``, as it was found below the last connection that was examined;
+    ``None``: it has no file here.
     """
     database = database_of(dialect)
     if not database.driver_is_known:
@@ -72,8 +72,8 @@ def driver_of(dialect: Dialect) -> Driver | None:
 
 
 def driver_on(connection: Connection) -> Driver | None:
-    """What is known of the driver below ``connection``, whose class, or that of its cursors, may be
-    an agent's or the application's. Whoever sends something, or chooses a way, asks here.
+    """The driver below ``connection``. The class of the connection, or of its cursors, may be an
+    agent's or the application's. Code that sends a statement, or chooses a way, must call this.
     """
     database = database_of(connection.dialect)
     driver = database.driver if database.driver_is_known else driver_of(connection.dialect)
@@ -84,14 +84,15 @@ def driver_on(connection: Connection) -> Driver | None:
 
 
 def transaction_status(connection: Connection) -> TransactionStatus:
-    """Whether the connection's next statement begins a transaction, as far as its driver tells."""
+    """Whether the connection's next statement begins a transaction; "open" for other drivers."""
     driver = driver_of(connection.dialect)
     return driver.transaction_status(connection.connection) if driver is not None else "open"
 
 
 def drop_snapshot(connection: Connection) -> None:
-    """End the driver's transaction that reading the catalogue has begun, where its snapshot would
-    be older than the lock; the next statement begins it anew. To be called if it was idle before.
+    """End the driver's transaction that reading the catalogue has begun, if its snapshot would be
+    older than the lock; the next statement begins a new one. Call this only if the connection was
+    idle before.
     """
     driver = driver_of(connection.dialect)
     if (

@@ -1,8 +1,8 @@
-"""asyncpg below SQLAlchemy's adaption of it; its COPY is in :mod:`.asyncpg_copy`.
+"""asyncpg below SQLAlchemy's adapter for it; its COPY is in :mod:`.asyncpg_copy`.
 
-What SQLAlchemy sends is prepared, so a message holds one statement. A lock is to travel with the
-query that it is taken for, and a savepoint with the lock; so that query is the source of a
-``COPY .. TO STDOUT``, which asyncpg sends as a simple query: there the three may stand before it.
+SQLAlchemy's statements are prepared, so a message holds one statement. A lock must travel with the
+query that it is taken for, and a savepoint with the lock. So that query becomes the source of a
+``COPY .. TO STDOUT``, which asyncpg sends as a simple query: other statements may precede it there.
 The private ``_protocol`` of a connection and its ``copy_out()`` were read in asyncpg 0.30 and 0.32.
 """
 
@@ -54,19 +54,19 @@ _ANY_FORMAT: Final = -1
 _CLASSES: Final = frozenset({Connection, PoolConnectionProxy})
 
 _own: Final[Callable[[Any], Any]] = attrgetter("dbapi_connection.driver_connection")
-"""The driver's connection below the pool's, also of one that was detached from the pool."""
+"""The driver's connection below the pool's, even if it was detached from the pool."""
 
 
 def is_set_by_user(codec_of: Callable[..., Any], oid: int) -> bool:
-    """Whether the connection's user has set the codec of a type. asyncpg sets one itself at the
-    first parameter of a type that it does not know, which hands on text.
+    """Whether the connection's user has set the codec of a type. asyncpg itself sets a codec, which
+    passes text on, at the first parameter of a type that it does not know.
 
     :param codec_of: the ``get_data_codec`` of the connection's settings.
     """
     found = codec_of(oid, _ANY_FORMAT)
     if found is codec_of(oid, _ANY_FORMAT, True):
         return False
-    # No attribute tells the two apart; but the user's has functions of Python's.
+    # No attribute distinguishes the two, but the user's codec refers to Python functions.
     functions = (held for held in gc.get_referents(found) if held is not type(found))
     return codec_of(oid, _BINARY) is not None or any(map(callable, functions))
 
@@ -130,7 +130,7 @@ class _Asyncpg:
         )
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        """asyncpg takes one statement at a time, BEGIN too."""
+        """Does nothing: asyncpg sends one statement at a time, and BEGIN is one."""
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
         if begins_adapted(cursor):
@@ -150,7 +150,7 @@ class _Asyncpg:
             cursor.execute(statement, parameters)
             return [tuple(row) for row in cursor.fetchall()]
         opens = begins_adapted(cursor)
-        # A listener may have put a comment behind the statement: "-- ...", up to the line's end.
+        # A listener may have added a comment ("-- ...") to the statement; the line break ends it.
         text = f"COPY ({_with_values(statement, parameters)}\n) TO STDOUT"
         copied = await_adapted(cursor, self._query(cursor, lock, text))
         if copied is None:
@@ -160,14 +160,14 @@ class _Asyncpg:
         return _rows(copied, types)
 
     async def _query(self, cursor: Any, lock: str, text: str) -> bytes | None:
-        """What the query's COPY brought; ``None``: the lock was refused."""
+        """The output of the query's COPY; ``None``: the lock was refused."""
         copied: list[bytes] = []
 
         async def keep(data: bytes) -> None:
             copied.append(data)
 
         async with adapted_statement(cursor) as connection:
-            # Without a transaction the message is one, in which no savepoint can be set.
+            # Without a transaction the message itself is one, in which no savepoint can be set.
             before = ";".join(guarded(lock)) if connection.is_in_transaction() else lock
             try:
                 await connection._protocol.copy_out(f"{before};{text}", keep, None)
@@ -209,7 +209,7 @@ class _Asyncpg:
 
 
 def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
-    """What asyncpg can do."""
+    """The driver asyncpg."""
     return _Asyncpg()
 
 
@@ -217,15 +217,15 @@ _PARAMETER: Final = re.compile(r"\$([0-9]+)")
 
 
 def _with_values(statement: str, parameters: Sequence[Any]) -> str:
-    """A statement of ours, which names nothing but parameters, with their values in their places:
-    a simple query takes none.
+    """One of this package's statements with its parameters replaced by their values, because a
+    simple query takes no parameters. It has no other text of the form ``$1``.
     """
     values = [repr(value) if type(value) is int else literal(value) for value in parameters]
     return _PARAMETER.sub(lambda found: values[int(found[1]) - 1], statement)
 
 
 def _rows(copied: bytes, types: Sequence[str]) -> list[Row]:
-    """The rows that a COPY in text format holds: whole numbers, and columns of these types."""
+    """The rows of a COPY in text format: integers, and columns of these types."""
     if types:
         readers: list[Callable[[bytes], Any]] = [int, int]
         readers += [_READERS.get(name, int) for name in types]
@@ -257,7 +257,7 @@ _READERS: Final[dict[str, Callable[[bytes], Any]]] = {
 
 
 async def _was_locked(connection: Any, lock: str) -> bool:
-    """Whether it was the query behind the lock that failed; if not, undo the lock's failure."""
+    """Whether the query after the lock failed; if the lock failed instead, undo its failure."""
     from asyncpg import PostgresError
 
     within = connection.is_in_transaction()

@@ -1,11 +1,11 @@
 """asyncpg's COPY: in binary format through its own codecs, or in text format.
 
 asyncpg encodes the fields of a COPY by the columns of a prepared query on the same table, and does
-not look again: after an ALTER TYPE its ``copy_records_to_table()``, which finds that query in a
-cache by its text, sends bytes of the type that a column had before, and the server takes what has
-the right length. So the query is ours here, is prepared anew as soon as the table is another than
-it was prepared for, and is never executed. In the steady state nothing else is sent than the COPY,
-and that in one round trip: asyncpg does not wait for the server's "go on".
+not check them again. Its ``copy_records_to_table()`` finds that query in a cache by its text. After
+an ALTER TYPE it sends bytes of the column's old type, and the server accepts them if the length is
+right. So this module prepares its own query, prepares it again as soon as the table has changed,
+and never executes it. Otherwise nothing but the COPY is sent, in one round trip: asyncpg does not
+wait for the server's "go on".
 
 The private ``_protocol`` of a connection and its ``copy_in()``, and ``_state`` of a prepared
 statement, were read in asyncpg 0.30 and 0.32.
@@ -30,7 +30,7 @@ from .text_format import FORMATS, TextFormat, text_blocks, with_arrays
 
 _MOST_TABLES: Final = 100
 _TURN: Final = 5000
-"""Rows that may be encoded without another task's turn: some 20 ms."""
+"""Rows that may be encoded before other tasks get their turn; this takes about 20 ms."""
 
 _BYTES: Final = 17
 """The oid of ``bytea``."""
@@ -44,7 +44,7 @@ _COPY: Final = re.compile(
 
 async def copy_in(cursor: Any, connection: Any, statement: str, rows: CopyRows) -> int:
     """Send the rows on asyncpg's ``connection``, below SQLAlchemy's ``cursor``; return how many the
-    server took.
+    server stored.
     """
     send = connection._protocol.copy_in
     records = _Records(rows)
@@ -57,7 +57,7 @@ async def copy_in(cursor: Any, connection: Any, statement: str, rows: CopyRows) 
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         if records.failure is not None:
             raise
-        # So asyncpg says it of an argument that it cannot encode.
+        # asyncpg raises the same error for an argument that it cannot encode.
         raise _data_error()(f"invalid input for COPY: {error}") from error
     return int(status.rpartition(" ")[2])
 
@@ -71,8 +71,8 @@ def _data_error() -> type[Exception]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Columns:
-    """A prepared query of the columns that a COPY writes, what was known of the table then, and
-    asyncpg's codecs, which a user may set at any time.
+    """A prepared query of the columns that a COPY writes, the known facts of the table at that
+    time, and asyncpg's codecs, which a user may set at any time.
     """
 
     prepared: Any
@@ -91,14 +91,14 @@ _columns_of: WeakKeyDictionary[Any, OrderedDict[str, _Columns]] = WeakKeyDiction
 async def _columns(cursor: Any, connection: Any, statement: str, rows: CopyRows) -> Any:
     """The prepared query by which the fields of this COPY are encoded."""
     facts = rows.facts
-    # What asyncpg's pool lends is a proxy, another one each time.
+    # asyncpg's pool lends a proxy, a new one each time.
     known = _columns_of.setdefault(getattr(connection, "_con", connection), OrderedDict())
     codec_of = connection.get_settings().get_data_codec
-    # Not by the whole text, to which a listener may have added a comment of its own.
+    # The key is not the whole text, because a listener may have added a comment to it.
     parts = _COPY.search(statement)
     assert parts is not None
     if _BYTES in rows.oids:
-        # What is encoded already passes as it is.
+        # Values that are encoded already are sent unchanged, as bytea.
         names = ", ".join(
             "NULL::pg_catalog.bytea" if oid == _BYTES else quoted
             for quoted, oid in zip(_names(parts["columns"]), rows.oids, strict=True)
@@ -126,7 +126,7 @@ def _names(columns: str) -> list[str]:
 
 @cache
 def _formats() -> Mapping[type, TextFormat]:
-    """What asyncpg can write in binary format, as text."""
+    """The text formats of the types that asyncpg can write in binary format."""
     from asyncpg.pgproto import pgproto
 
     return with_arrays(
@@ -146,13 +146,12 @@ def _float(value: float) -> str:
 
 
 def _interval(value: dt.timedelta) -> str:
-    # Without a sign of its own, the sign of the days is that of the seconds to IntervalStyle
-    # sql_standard.
+    # With IntervalStyle sql_standard, seconds without a sign would take the sign of the days.
     return f"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"
 
 
 class _Records:
-    """The rows of a COPY, as asyncpg asks for them, and what failed in asking."""
+    """The rows of a COPY in the form that asyncpg reads, and the exception that reading raised."""
 
     def __init__(self, rows: CopyRows) -> None:
         self._rows = rows
@@ -170,7 +169,7 @@ class _Records:
             raise
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """The rows in text format. Between two blocks other tasks have their turn."""
+        """The rows in text format. Other tasks get their turn between two blocks."""
         rows = replace(self._rows, progress=self._progress if self._rows.progress else None)
         for block in text_blocks(rows, _formats(), "utf-8", refuses_nul=False):
             yield block
@@ -185,7 +184,9 @@ class _Records:
             raise
 
     async def _many(self) -> AsyncIterator[Row]:
-        """Other tasks have their turn now and then; asyncpg itself waits only for a slow server."""
+        """The rows; other tasks get their turn after each block, because asyncpg itself waits only
+        for a slow server.
+        """
         try:
             for block in self._rows.blocks():
                 for row in block:

@@ -1,5 +1,5 @@
-"""Rows in COPY's binary format, for a driver that has none of its own: of columns that are encoded
-already, beside columns of a few plain types.
+"""Writes rows in COPY's binary format, for a driver that cannot: columns that are encoded already,
+and columns of a few plain types.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 """
@@ -29,7 +29,7 @@ def _field(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-# In SQL the literal -0.0 is the numeric 0.0, without a sign; so is this sum.
+# In SQL the literal -0.0 is the numeric 0.0 without a sign. Adding 0.0 removes the sign here too.
 _double: Final = _packed("d")
 
 _FIELDS: Final[Mapping[int, Callable[[Any], bytes]]] = {
@@ -53,15 +53,15 @@ FRAMED: Final[Mapping[int, type]] = {
     701: float,
     2950: uuid.UUID,
 }
-"""The oids of types whose values are put in binary format, and what the values must be."""
+"""The oids of types that can be written in binary format, and the Python type of their values."""
 
 
 def binary_blocks(rows: CopyRows, encoding: str) -> Iterator[bytes]:
     """The rows in binary format, some at a time.
 
     :param encoding: Python's name of the connection's client encoding.
-    :raises ValueError: a text holds NUL, with psycopg2's message.
-    :raises UnicodeEncodeError: a text has characters that the client encoding has not.
+    :raises ValueError: a text holds NUL; with psycopg2's message.
+    :raises UnicodeEncodeError: a text has characters that the client encoding does not have.
     """
 
     def text(value: str) -> bytes:

@@ -1,8 +1,8 @@
-"""The seam for drivers: what one can put in one message, and how it copies.
+"""The interface of drivers: what a driver can put in one message, and how it copies.
 
-A method that talks to the server is called with the driver's own cursor or connection, from inside
-a statement that SQLAlchemy executes (:mod:`sqla_seqreserve._drivers.execution`). Drivers with
-coroutines wait for them in SQLAlchemy's greenlet, so every method here is an ordinary one.
+A method that talks to the server is called with SQLAlchemy's cursor or the pool's connection, from
+inside a statement that SQLAlchemy executes (:mod:`sqla_seqreserve._drivers.execution`). Drivers
+with coroutines wait for them in SQLAlchemy's greenlet, so every method here is synchronous.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .._routes import Work
 
 Row: TypeAlias = tuple[Any, ...]
 TransactionStatus: TypeAlias = Literal["idle", "open", "autocommit"]
-"""A connection's transaction: not begun, begun, or each statement one of its own."""
+"""The state of a connection's transaction: not begun, begun, or one for each statement."""
 
 TypeTable: TypeAlias = Literal["psycopg", "text", "asyncpg"]
 
@@ -26,12 +26,12 @@ _BLOCK: Final = 8192
 
 @dataclass(slots=True, eq=False)
 class CopyRows:
-    """The rows of one COPY: values per column, as the driver takes them, with the type oid of each
-    column.
+    """The rows of one COPY: the values of each column, as the driver takes them, with the type oid
+    of each column.
 
-    :param oids: ``bytea`` where the values are the column's binary format.
-    :param facts: what is known of the table; equal for as long as its columns have the types that
-        they have. ``None``: nothing that was read of it earlier may be used.
+    :param oids: the oid of ``bytea`` for a column whose values are already in binary format.
+    :param facts: the known facts of the table, which stay equal as long as its columns keep their
+        types. ``None``: nothing that was read earlier about the table may be used.
     """
 
     columns: Sequence[str]
@@ -45,7 +45,7 @@ class CopyRows:
         return len(self.values[0])
 
     def blocks(self) -> Iterator[Iterator[Row]]:
-        """The rows in blocks of some thousands, each reported to ``progress`` when it was taken."""
+        """The rows in blocks of some thousands; ``progress`` is called after each block."""
         rows = zip(*self.values, strict=True)
         for start in range(0, len(self), _BLOCK):
             yield islice(rows, _BLOCK)
@@ -55,24 +55,26 @@ class CopyRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What must hold for INSERTs to be carried out: a lock (``LOCK TABLE``), and a query under it
-    that divides by zero where it does not hold, with the driver's placeholders and parameters.
+    """A condition for executing INSERTs: a lock (``LOCK TABLE``), and a query under it that divides
+    by zero if the condition does not hold, with the driver's placeholders and parameters.
     """
 
     lock: str
     statement: str
     parameters: Mapping[str, Any]
     encoded: dict[str, Any] = field(default_factory=dict)
-    """What a driver has made of it to be sent, by the encoding: a table's is sent again."""
+    """The comparison as the driver sends it, by the connection's encoding. It is kept because the
+    comparison of a table is sent again and again.
+    """
 
 
 @dataclass(slots=True, eq=False)
 class InsertMessage:
     """One INSERT, UPDATE or DELETE of a message: its text with the driver's placeholders, the
-    parameters of each of its rows, and whether each row comes back with values (RETURNING).
+    parameters of each of its rows, and whether each row returns values (RETURNING).
 
-    :param counts: the name, as SQL, of a table of which each row of an UPDATE or DELETE is to match
-        one row; empty: it may match any number.
+    :param counts: for an UPDATE or DELETE whose rows must match one row of the table each: the name
+        of the table as SQL; empty: they may match any number.
     """
 
     statement: str
@@ -83,8 +85,8 @@ class InsertMessage:
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What a statement of a message brought back: rows, the type oid of each of their columns, and
-    how many rows of its table it concerned.
+    """The results of a statement of a message: returned rows, the type oid of each of their
+    columns, and how many rows of its table the statement wrote or matched.
     """
 
     rows: list[Row]
@@ -93,9 +95,9 @@ class Returned:
 
 
 class MessageError(Exception):
-    """A message failed: which of its statements the server refused, for which row, and what came
-    back of those before it. Not every driver is told: ``is_certain`` says whether it may have been
-    a later one instead.
+    """A message failed. It holds which statement the server refused, for which row, and the results
+    of the statements before it. Not every driver knows the place: if ``is_certain`` is false, it
+    may have been a later statement.
     """
 
     def __init__(
@@ -114,8 +116,8 @@ class MessageError(Exception):
 
 
 class CommitRefusedError(Exception):
-    """The server carried out every statement of a message, and refused the COMMIT behind them. The
-    connection's next ``commit()`` raises what it said.
+    """The server executed every statement of a message, and refused the COMMIT after them. The
+    connection's next ``commit()`` raises the server's error.
     """
 
     def __init__(self, returned: Sequence[Returned]) -> None:
@@ -124,16 +126,16 @@ class CommitRefusedError(Exception):
 
 
 class LostCommitError(Exception):
-    """The connection was lost when a COMMIT was on its way: nobody knows whether it arrived."""
+    """The connection was lost after a COMMIT was sent: nobody knows whether it arrived."""
 
 
 @dataclass(slots=True, eq=False)
 class CommitAlong:
-    """A COMMIT that is to travel with the one statement that a cursor executes, and what became of
-    it.
+    """A COMMIT that is to travel with the one statement that a cursor executes, and its outcome.
 
-    :param first: must hold, else the statement is executed by itself, and nothing is committed.
-    :param is_lost: the connection was lost when it was on its way.
+    :param first: a condition; if it does not hold, the statement is executed by itself, and nothing
+        is committed.
+    :param is_lost: the connection was lost after the COMMIT was sent.
     """
 
     first: Comparison | None = None
@@ -146,17 +148,17 @@ class Driver(Protocol):
     """One driver: what it can put in one message, and how it copies."""
 
     types: TypeTable
-    """Which table of :mod:`sqla_seqreserve._rows` says what values its COPY writes exactly."""
+    """Which table of :mod:`sqla_seqreserve._rows` lists the values that its COPY writes exactly."""
 
     copy_round_trips: int
-    """How many round trips one COPY takes."""
+    """The round trips of one COPY."""
 
     begins_along: bool
     """Whether the BEGIN of a transaction travels with the first statement that is sent here."""
 
     commits_along: bool
     """Whether the COMMIT of a transaction may travel with the last statements of a message, so that
-    the connection's own ``commit()`` finds nothing to do.
+    the connection's own ``commit()`` has nothing to send.
     """
 
     takes_scripts: bool
@@ -169,11 +171,11 @@ class Driver(Protocol):
     """Whether several INSERTs travel in one message (:meth:`send`)."""
 
     returns_each: bool
-    """Whether each row of a message may bring values back (RETURNING), not the last alone."""
+    """Whether every row of a message may return values (RETURNING), and not only the last."""
 
     gathers_from: float
-    """From how many microseconds of a round trip it is cheaper to send what SQLAlchemy sends one
-    after the other in one message.
+    """The round trip, in microseconds, from which one message costs less than the statements that
+    SQLAlchemy sends one after the other.
     """
 
     @property
@@ -181,55 +183,54 @@ class Driver(Protocol):
         """Whether the BEGIN's round trip can be timed by itself (:meth:`time_begin`)."""
 
     lock_round_trips: int
-    """Round trips of a lock beside those of the :meth:`query` that it is taken for."""
+    """Round trips of a lock, in addition to those of the :meth:`query` that it is taken for."""
 
     executes_each: bool
-    """Whether an ``executemany()`` takes a round trip a row."""
+    """Whether an ``executemany()`` takes one round trip for each row."""
 
     work: Work
-    """What it takes beside round trips."""
+    """The cost of the driver's and the server's work beside round trips."""
 
     def on(self, connection: Any) -> Driver:
-        """The driver as it is below the pool's ``connection``: this one, or what is left of it
-        where the connection or its cursors are of a class that is not the driver's own. No I/O
-        happens.
+        """The driver below the pool's ``connection``: this one, or a reduced one if the connection
+        or its cursors are of a class that is not the driver's own. Does no I/O.
         """
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
         """Whether the next statement on the pool's ``connection`` begins a transaction."""
 
     def setting(self, connection: Any, name: str) -> str | None:
-        """The value of a setting that the server reports whenever it changes; ``None`` where it
-        does not, or where the driver keeps it to itself. No I/O happens.
+        """The value of a setting that the server reports whenever it changes; ``None`` if the
+        server does not report it, or the driver does not give it. Does no I/O.
         """
 
     def refuses_copy(self, connection: Any) -> Reason | None:
-        """Why no COPY can be sent just now on the pool's ``connection``, ``None`` if one can. No
-        I/O happens.
+        """Why no COPY can be sent now on the pool's ``connection``; ``None`` if one can. Does no
+        I/O.
         """
 
     def refuses_types(self, connection: Any, oids: Iterable[int]) -> Reason | None:
-        """Why SQLAlchemy's ``connection`` cannot be given a COPY into columns of these types,
-        ``None`` if it can. No I/O happens.
+        """Why COPY cannot write columns of these types on the pool's ``connection``; ``None`` if it
+        can. Does no I/O.
         """
 
     def encodes(self, connection: Any, oids: Iterable[int]) -> bool:
-        """Whether the driver has, on SQLAlchemy's ``connection``, an encoder of its own for
-        parameters of one of these types, so that it takes no text for them. No I/O happens.
+        """Whether the driver has, on the pool's ``connection``, its own encoder for parameters of
+        one of these types, so that it accepts no text for them. Does no I/O.
         """
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        """Have the BEGIN of the transaction travel with what SQLAlchemy's ``cursor`` executes next,
-        if there is none yet and if :attr:`begins_along`.
+        """Let the BEGIN of the transaction travel with the statement that SQLAlchemy's ``cursor``
+        executes next, if no transaction has begun and if :attr:`begins_along`.
 
-        :param commit: the COMMIT is to travel, too, if :attr:`commits_along`.
+        :param commit: the COMMIT is to travel too, if :attr:`commits_along`.
         """
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
-        """Call ``took`` with the seconds of the round trip of the BEGIN that comes before what
-        SQLAlchemy's ``cursor`` sends next. BEGIN waits for no lock, so that this is what the
-        network takes. Nothing is sent for it that would not be sent anyway; where that does not
-        show the time, ``took`` is not called.
+        """Call ``took`` with the seconds of the round trip of the BEGIN before the next statement
+        of SQLAlchemy's ``cursor``. BEGIN waits for no lock, so this is the time of the network.
+        Nothing is sent that would not be sent anyway; if that does not show the time, ``took`` is
+        not called.
         """
 
     def query(
@@ -241,20 +242,20 @@ class Driver(Protocol):
         types: Sequence[str] = (),
     ) -> list[Row]:
         """Take a lock (``LOCK TABLE``) and run a query, in one message with the BEGIN of the
-        transaction where the driver can; return the query's rows.
+        transaction if the driver can; return the query's rows.
 
-        :param types: of the columns behind the first two, which are whole numbers: names as in
-            ``pg_type``, for a driver that is not told by the server.
-        :raises LockRefusedError: the lock was not to be had; the transaction is as it was before.
+        :param types: the types of the columns after the first two, which are integers: names as in
+            ``pg_type``, for a driver that does not get the types from the server.
+        :raises LockRefusedError: the server refused the lock; the transaction is as it was before.
         """
 
     def script(self, cursor: Any, statements: Sequence[str]) -> None:
-        """Execute statements that take no parameters in one message, on SQLAlchemy's ``cursor``,
-        which then has the row count of the last.
+        """Execute statements without parameters in one message, on SQLAlchemy's ``cursor``, which
+        then has the row count of the last statement.
         """
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        """Send rows by ``COPY .. FROM STDIN``; return how many the server took."""
+        """Send rows by ``COPY .. FROM STDIN``; return how many the server stored."""
 
     def send(
         self,
@@ -264,15 +265,16 @@ class Driver(Protocol):
         *,
         commits: bool = False,
     ) -> list[Returned]:
-        """Send statements in one message, the BEGIN of the transaction included; return per
-        statement what came back. One that cannot be sent ends the message: those before it are
+        """Send statements in one message, with the BEGIN of the transaction; return the results of
+        each statement. A statement that cannot be sent ends the message: those before it are
         executed.
 
-        :param connection: the pool's.
-        :param first: goes before them in the same message.
-        :param commits: the COMMIT goes behind them, where :attr:`commits_along`.
-        :raises CommitRefusedError: that was refused, and nothing else.
-        :raises LostCommitError: the connection was lost meanwhile.
-        :raises MessageError: from the driver's own error, with its place.
-        :raises OutdatedError: what goes first does not hold.
+        :param connection: the pool's connection.
+        :param first: a condition that precedes the statements in the same message.
+        :param commits: the COMMIT follows them, if :attr:`commits_along`.
+        :raises CommitRefusedError: the server refused the COMMIT, and nothing else.
+        :raises LostCommitError: the connection was lost after the COMMIT was sent.
+        :raises MessageError: a statement failed; raised from the driver's own error, with its
+            place.
+        :raises OutdatedError: the condition does not hold.
         """

@@ -1,9 +1,9 @@
-"""Runs what a driver can do beyond ``execute()`` as a statement of SQLAlchemy's connection.
+"""Runs driver functions beyond ``execute()`` as a statement of SQLAlchemy's connection.
 
-The statement is executed by SQLAlchemy, with the ``do_execute`` event in place of the driver's
-``execute()``: so engine events fire, echo logs, errors are wrapped and ``handle_error`` runs where
-SQLAlchemy does these things. The listener looks at the execution options and leaves every other
-statement alone.
+SQLAlchemy executes the statement, and a listener of the ``do_execute`` event replaces the driver's
+``execute()``. So engine events fire, echo logs, errors are wrapped and ``handle_error`` runs as for
+any statement. The listener finds its job in the execution options, and does nothing for other
+statements.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from . import CommitAlong, TransactionStatus, driver_on
 _OPTION: Final = "sqla_seqreserve_job"
 
 Job: TypeAlias = Callable[[Any, str, Any], None]
-"""What is done with SQLAlchemy's cursor, the statement and its parameters in place of
-``execute()``.
+"""A function called in place of ``execute()``, with SQLAlchemy's cursor, the statement and its
+parameters.
 """
 
 Took: TypeAlias = Callable[[float], object] | None
-"""Is called with the seconds that a round trip took, if anybody asks."""
+"""Called with the seconds of a round trip; ``None`` if nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """What became of a statement for many rows.
+    """The outcome of a statement for many rows.
 
-    :param round_trips: that it took to execute it; 0: it was not executed.
+    :param round_trips: the round trips that it took; 0: it was not executed.
     :param reason: why the rows did not travel together; ``None``: they did, or nobody tried.
     """
 
@@ -52,14 +52,14 @@ class Many:
 
 
 class WriteMany(Protocol):
-    """Is asked to execute a statement for many rows."""
+    """Called to execute a statement for many rows."""
 
     def __call__(
         self, cursor: Any, statement: str, parameters: Any, context: ExecutionContext
     ) -> Many: ...
 
     def takes_whole(self, context: Any) -> bool:
-        """Whether to be asked for an INSERT too that SQLAlchemy would send in pages."""
+        """Whether it may execute an INSERT at once that SQLAlchemy would send in pages."""
 
     def alike(
         self,
@@ -70,11 +70,11 @@ class WriteMany(Protocol):
         *,
         returns: bool,
     ) -> Rows | None:
-        """The rows of an INSERT as those of one statement; ``None``: as they are."""
+        """The rows of an INSERT, changed so that they are one statement; ``None``: unchanged."""
 
 
 class Listener(Protocol):
-    """Who is told of each statement that is executed on certain connections."""
+    """Called for each statement that is executed on certain connections."""
 
     def listens_to(self, context: ExecutionContext) -> bool: ...
 
@@ -88,12 +88,12 @@ class Listener(Protocol):
 
 
 Commits: TypeAlias = Callable[[ExecutionContext, Any, TransactionStatus], CommitAlong | None] | None
-"""Is asked for the COMMIT that is to travel with a statement, if anybody has one; with the
-parameters that are about to be sent, and what they find.
+"""Returns the COMMIT that is to travel with a statement, if there is one. It is called with the
+context, the parameters that are about to be sent, and the status of the transaction.
 """
 
-# Kept in a connection's own dict, which is looked at before each of its statements: a
-# WeakKeyDictionary's methods are Python, and what the first holds leads to the connection.
+# Keys in a connection's own __dict__, which is read before each of its statements. A
+# WeakKeyDictionary is slower, with methods in Python, and the first value leads to the connection.
 _BEGINNING: Final = "sqla_seqreserve_beginning"
 _WRITING: Final = "sqla_seqreserve_writing"
 
@@ -101,7 +101,7 @@ _lock = threading.Lock()
 
 _listening: ContextVar[object] = ContextVar("sqla_seqreserve_listening", default=None)
 _told: dict[object, Listener] = {}
-"""One member for each block of :func:`listened_to_by`: empty, nobody has to be looked for."""
+"""One entry for each running block of :func:`listened_to_by`; if empty, there is no listener."""
 
 
 def run_on_driver(
@@ -113,10 +113,10 @@ def run_on_driver(
     """Execute ``statement`` with ``job`` in place of the driver's ``execute()``.
 
     :param statement: SQL as the driver takes it, or a ``text()``.
-    :raises sqlalchemy.exc.DBAPIError: what the driver raised, wrapped as SQLAlchemy wraps it.
+    :raises sqlalchemy.exc.DBAPIError: the driver's error, wrapped as SQLAlchemy wraps it.
     """
     listen(connection.dialect)
-    # A server-side cursor, should the connection ask for one, can do less.
+    # The connection may ask for a server-side cursor, which cannot do everything.
     options = {_OPTION: job, "stream_results": False}
     if isinstance(statement, str):
         connection.exec_driver_sql(statement, dict(parameters), execution_options=options)
@@ -127,8 +127,8 @@ def run_on_driver(
 def query_unheard(
     connection: Connection, statement: TextClause, parameters: Mapping[str, Any]
 ) -> list[Any]:
-    """The rows of a query, with the names of their columns, of which no listener of the engine
-    hears: for what has to be known while a statement is executed that they have heard of.
+    """The rows of a query, as named tuples. No listener of the engine sees the query: it is for
+    facts that are needed in the middle of another statement's events.
     """
     compiled = statement.compile(dialect=connection.dialect)
     values = compiled.construct_params(dict(parameters))
@@ -144,17 +144,17 @@ def query_unheard(
 
 
 def write_many_by(connection: Connection, write: WriteMany) -> None:
-    """Have ``write`` asked to execute what the connection executes for many rows."""
+    """Let ``write`` execute the statements for many rows on the connection, if it can."""
     listen(connection.dialect)
     connection.__dict__[_WRITING] = write
 
 
 def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
-    """Have the BEGIN of a transaction travel with the next statement of the connection, where its
+    """Let the BEGIN of a transaction travel with the next statement of the connection, if its
     driver can.
 
-    :param took: is called with the time of the BEGIN.
-    :param whole: or with that of the statement, locks that it waits for included.
+    :param took: called with the time of the BEGIN.
+    :param whole: ``took`` gets the time of the statement instead, with locks that it waits for.
     """
     _tell_next(connection, took, whole, None)
 
@@ -167,8 +167,8 @@ def time_no_begin(connection: Connection) -> None:
 
 
 def commit_along(connection: Connection, commits: Commits) -> None:
-    """Have the same statement ask whether the COMMIT is to travel with it, too; whoever wants to
-    know how long it takes is told as before.
+    """Let the next statement of the connection ask ``commits`` whether the COMMIT travels with it
+    too. A ``took`` that :func:`begin_along` has set stays.
     """
     took, whole, _ = connection.__dict__.get(_BEGINNING, (None, False, None))
     _tell_next(connection, took, whole, commits)
@@ -177,12 +177,12 @@ def commit_along(connection: Connection, commits: Commits) -> None:
 def _tell_next(connection: Connection, took: Took, whole: bool, commits: Commits) -> None:
     listen(connection.dialect)
     if len(connection.dialect.dispatch.do_execute) == 1:
-        # Else somebody else's listener may execute it, and ours would not be called.
+        # With another listener, that one may execute the statement, and ours would not be called.
         connection.__dict__[_BEGINNING] = took, whole, commits
 
 
 def listen(dialect: Dialect) -> None:
-    """Have the dialect ask us before it sends a statement."""
+    """Register our listeners on the dialect, once."""
     database = database_of(dialect)
     if not database.listens:
         with _lock:
@@ -197,9 +197,9 @@ def listen(dialect: Dialect) -> None:
 
 @contextmanager
 def listened_to_by(listener: Listener) -> Iterator[None]:
-    """Tell a listener of the statements that this task, or thread, executes in the block."""
-    # Not the listener itself: asyncio keeps a context for as long as a connection that was opened
-    # in it, and with it the session.
+    """Call a listener for the statements that this task, or thread, executes in the block."""
+    # The context does not hold the listener itself, which leads to the session: asyncio keeps a
+    # context as long as a connection that was opened in it.
     member = object()
     token = _listening.set(member)
     _told[member] = listener
@@ -216,15 +216,13 @@ def _listening_to(context: ExecutionContext) -> Listener | None:
 
 
 def count_message(connection: Connection, round_trips: int) -> None:
-    """Tell whoever listens of a message that was sent beside SQLAlchemy's cursors; called before it
-    is sent.
-    """
+    """Call the listener for a message that is about to be sent without SQLAlchemy's cursors."""
     if _told and (listener := _told.get(_listening.get())) is not None:
         listener.sent(round_trips + _begins_apart(connection))
 
 
 def tell_travelled(context: ExecutionContext, seconds: float) -> None:
-    """Tell whoever listens of a statement that was carried out within a message of several."""
+    """Call the listener for a statement that was executed in a message of several."""
     if _told and (listener := _listening_to(context)) is not None:
         listener.travelled(context, seconds)
 
@@ -254,9 +252,7 @@ def _do_executemany(
 
 
 def ask_for_rows_alike() -> None:
-    """Have whoever writes for a connection asked for the rows of an INSERT as those of one
-    statement.
-    """
+    """Let SQLAlchemy call a connection's :meth:`WriteMany.alike` for the rows of an INSERT."""
     make_rows_alike(_alike)
 
 
@@ -274,13 +270,13 @@ def _takes_whole(context: Any) -> bool:
     kept = connection.__dict__
     beginning, write = kept.get(_BEGINNING), kept.get(_WRITING)
     if beginning is not None and beginning[2] is not None:
-        # The COMMIT is to travel with SQLAlchemy's own statement, which spares two round trips.
+        # The COMMIT is to travel with SQLAlchemy's own statement, which saves two round trips.
         return False
     return write is not None and write.takes_whole(context) and statements_stay(connection)
 
 
 def _do_whole(cursor: DBAPICursor, statement: str, whole: Whole, context: ExecutionContext) -> Many:
-    """Execute an INSERT that SQLAlchemy would send in pages, or send these."""
+    """Execute an INSERT that SQLAlchemy would send in pages at once, or send the pages."""
     write = context.root_connection.__dict__.get(_WRITING)
     many = Many(0) if write is None else write(cursor, statement, whole, context)
     if not many.round_trips:
@@ -297,7 +293,7 @@ def _execute_many_told(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    """The same for a listener, which wants to know how long it took."""
+    """Execute a statement for many rows, and call the listener with the time that it took."""
     listener.sent(_begins_apart(context.root_connection))
     started = time.perf_counter()
     many = Many(0) if write is None else write(cursor, statement, parameters, context)
@@ -316,7 +312,7 @@ def _execute_told(
     parameters: Any,
     context: ExecutionContext,
 ) -> bool | None:
-    """Execute one statement for a listener, which wants to know how long it took."""
+    """Execute one statement, and call the listener with the time that it took."""
     connection = context.root_connection
     job: Job | None = context.execution_options.get(_OPTION)
     listener.sent(_begins_apart(connection, by_cursor=job is None))
@@ -330,7 +326,7 @@ def _execute_told(
     if not done and len(context.dialect.dispatch.do_execute) == 1:
         context.dialect.do_execute(cursor, statement, parameters, context)
         done = True
-    # Somebody else's listener executes it where ours is not the only one.
+    # If there are other listeners, one of them may execute it.
     listener.executed(context, time.perf_counter() - started if done else 0.0)
     return done
 
@@ -353,7 +349,7 @@ def _begin_along(
         if took is not None and not whole:
             driver.time_begin(cursor, took)
     if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:
-        # Nobody asks how long it takes, or somebody else's listener may want to see it.
+        # Nobody asks for the time, or another listener may want to see the statement.
         return None
     started = time.perf_counter()
     context.dialect.do_execute(cursor, statement, parameters, context)

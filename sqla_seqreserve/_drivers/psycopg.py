@@ -1,5 +1,5 @@
-"""psycopg 3, synchronous and not: what goes through a cursor, and what is a message of its own
-(``_drivers.psycopg_messages``).
+"""psycopg 3, synchronous and asynchronous: statements that go through a cursor, and messages that
+this package makes itself (``_drivers.psycopg_messages``).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Psycopg(Wrappable):
 
     def transaction_status(self, connection: Any) -> TransactionStatus:
         driver = self._own(connection)
-        # Within pipeline() a message holds one statement, and what it brings comes later.
+        # Within pipeline() a message holds one statement, and its results come later.
         if driver.autocommit or getattr(driver, "_pipeline", None) is not None:
             return "autocommit"
         return "idle" if driver.pgconn.transaction_status == IDLE else "open"
@@ -152,10 +152,10 @@ class _Psycopg(Wrappable):
             raise
 
     def _undo(self, driver: Any, *, opens: bool, statements: Sequence[str] = UNDO) -> None:
-        """Leave the transaction as it was before a message that was refused.
+        """Put the transaction back to its state before a message that was refused.
 
-        :param opens: there was none.
-        :param statements: what undoes it, if there was.
+        :param opens: there was no transaction before the message.
+        :param statements: the statements that undo the message if there was one.
         """
         if opens:
             self._done(driver.rollback())
@@ -163,18 +163,18 @@ class _Psycopg(Wrappable):
             self._wait(driver, simple_query(driver, ";".join(statements)))
 
     _own: Callable[[Any], Any]
-    """The driver's connection below the pool's, also of one that was detached from the pool."""
+    """The driver's connection below the pool's, even if it was detached from the pool."""
 
     def _below(self, cursor: Any) -> Any:
         """The driver's cursor below SQLAlchemy's."""
         raise NotImplementedError
 
     def _done(self, called: Any) -> Any:
-        """What one of the driver's methods gives in the end, by what it has given."""
+        """The result of a call of one of the driver's methods, also if it is a coroutine."""
         raise NotImplementedError
 
     def _wait(self, driver: Any, generator: Any) -> Any:
-        """Run a generator that sends and receives; return what it does."""
+        """Run a generator that sends and receives; return its result."""
         raise NotImplementedError
 
 
@@ -234,13 +234,13 @@ class _AsyncPsycopg(_Psycopg):
 
 
 def make_driver(dialect: Dialect) -> Driver:
-    """What psycopg can do, below an engine or an async engine."""
+    """The driver psycopg, for an engine or an async engine."""
     return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
 
 
 @contextmanager
 def _refused_as_by_insert(rows: CopyRows) -> Iterator[None]:
-    """Refuse text with NUL as psycopg does by itself, but for binary COPY."""
+    """Raise psycopg's own error for text with NUL, which psycopg does not check in binary COPY."""
     from psycopg import DataError
     from psycopg.errors import CharacterNotInRepertoire
 

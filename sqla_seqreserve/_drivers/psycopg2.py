@@ -1,7 +1,7 @@
-"""psycopg2: COPY in text format, and several statements in one ``execute()``.
+"""psycopg2: COPY in binary or text format, and several statements in one ``execute()``.
 
 psycopg2 sends BEGIN in a round trip of its own, and writes parameters into the text, so a message
-is a text (:mod:`.psycopg2_messages`). Read in psycopg2 2.9.
+is a text (:mod:`.psycopg2_messages`). psycopg2's code was read in version 2.9.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Psycopg2:
     sends_several = True
     lock_round_trips = 0
     returns_each = False
-    # Nearer, the savepoint and the comparison take the server longer than what is spared.
+    # With a nearer server, the savepoint and the comparison cost more time than they save.
     gathers_from = 800.0
     executes_each = True
     work = Work(
@@ -61,7 +61,7 @@ class _Psycopg2:
     def __init__(self) -> None:
         self._wrapped = Wrapped(self)
         self._alone = set[str]()
-        """Statements that the server refuses with others, and not by themselves."""
+        """Statements that the server refuses together with others, but not by themselves."""
 
     def on(self, connection: Any) -> Driver:
         driver = connection.dbapi_connection
@@ -97,11 +97,11 @@ class _Psycopg2:
         return False
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        """libpq's simple protocol, as psycopg2 uses it: BEGIN is sent before anything else."""
+        """Does nothing: psycopg2 sends BEGIN by itself, before anything else."""
 
     @property
     def times_begin(self) -> bool:
-        # psycopg2 has no large objects while one is set.
+        # psycopg2 does not support large objects while a wait callback is set.
         return extensions.get_wait_callback() is None
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
@@ -109,7 +109,7 @@ class _Psycopg2:
         if not (self.times_begin and is_idle(connection)):
             return
         started = time.perf_counter()
-        # A large object that is neither opened nor made: psycopg2 sends the BEGIN, and no more.
+        # A large object that is neither opened nor created: psycopg2 sends only the BEGIN.
         connection.lobject(1, "n")
         seconds = time.perf_counter() - started
         if not is_idle(connection):
@@ -128,7 +128,7 @@ class _Psycopg2:
             return list(cursor.fetchall())
         connection = cursor.connection
         opens, autocommit = is_idle(connection), connection.autocommit
-        # Without a transaction the message is one, in which no savepoint can be set.
+        # In autocommit the message itself is a transaction, in which no savepoint can be set.
         before = lock if autocommit else ";".join(guarded(lock))
         query = cursor.mogrify(statement, parameters)
         try:
@@ -157,7 +157,7 @@ class _Psycopg2:
         try:
             cursor.copy_expert(statement, source)
         except cursor.connection.Error:
-            # What could not be written is what went wrong, not the COPY that was given up for it.
+            # The value that could not be written is the cause, not the COPY that was aborted then.
             if source.failure is not None:
                 raise source.failure from None
             raise
@@ -175,7 +175,7 @@ class _Psycopg2:
 
 
 def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
-    """What psycopg2 can do."""
+    """The driver psycopg2."""
     return _Psycopg2()
 
 
@@ -183,8 +183,8 @@ def make_driver(dialect: Dialect) -> Driver:  # noqa: ARG001  # the registry's
 
 
 class _Blocks:
-    """A file to read from, as ``copy_expert()`` wants one; it keeps what a read raised, of which
-    psycopg2 keeps no more than a text.
+    """A file for ``copy_expert()`` to read from. It keeps the exception that a read raised, of
+    which psycopg2 keeps only the text.
     """
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
@@ -201,7 +201,7 @@ class _Blocks:
 
 @cache
 def _formats() -> Mapping[type, TextFormat]:
-    """What psycopg2 can write, its own types with those of Python."""
+    """The formats of the types that psycopg2 can write: its own and Python's."""
     from psycopg2 import extras
 
     ranges = (

@@ -1,8 +1,9 @@
-"""Several statements in one message of psycopg2: a text, in which each stands with its values.
+"""Several statements in one message of psycopg2: one text that contains the statements with their
+values.
 
-Of several statements psycopg2 hands on what the last one returned, or the first error, without
-saying whose; so rows of an UPDATE or DELETE among others are counted by the server
-(:mod:`.row_counts`). Read in psycopg2 2.9.
+For several statements psycopg2 returns the result of the last, or the first error without its
+statement. So the server counts the rows of an UPDATE or DELETE among others (:mod:`.row_counts`).
+psycopg2's code was read in version 2.9.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def is_idle(driver: Any) -> bool:
 
 
 def was_locked(cursor: Any, lock: str, *, autocommit: bool) -> bool:
-    """Whether it was the query behind the lock that failed; if not, undo the lock's failure."""
+    """Whether the query after the lock failed; if the lock failed instead, undo its failure."""
     try:
         if autocommit:
             cursor.execute(f"{lock};SELECT 1")
             return True
-        # It is gone if the lock was granted, and the transaction stays failed.
+        # If the lock was granted, the savepoint is gone, and the transaction stays failed.
         cursor.execute(";".join(UNDO))
     except cursor.connection.Error:
         return not autocommit
@@ -50,18 +51,18 @@ def send_message(
     first: Comparison | None,
     alone: set[str],
 ) -> list[Returned]:
-    """Send the statements in as few messages as what has to come back allows.
+    """Send the statements in as few messages as the values that must come back allow.
 
-    :param alone: statements that the server refuses with others, and not by themselves, as far as
-        that was met; more are added.
+    :param alone: statements that are known to be refused by the server together with others, but
+        not by themselves; new ones are added.
     :raises MessageError: the server, or psycopg2, refused one.
-    :raises OutdatedError: the comparison that goes first failed, and nothing else was done.
+    :raises OutdatedError: the comparison before them failed, and nothing else was executed.
     """
     back = [Returned([]) for _ in inserts]
     opens = is_idle(driver)
     with driver.cursor() as cursor:
-        # Every value is in its text before anything is sent: what cannot be is refused here,
-        # and what stands before it is sent, as by itself.
+        # All values are written into the text before anything is sent. A value that cannot be is
+        # refused here, and the statements before it are sent, as they would be one by one.
         messages, refused = _messages(cursor, inserts, alone)
         if refused is not None and not messages:
             raise MessageError(*refused[:2]) from refused[2]
@@ -106,7 +107,7 @@ def _send_each(
     back: Sequence[Returned],
     alone: set[str],
 ) -> None:
-    """Send the statements of a message that was undone one by one."""
+    """Send the statements of a message that was undone again, one by one."""
     each_is_found = True
     for statement in message:
         if statement.position == _FIRST:
@@ -127,11 +128,13 @@ def _send_each(
 
 
 _NEXT: Final = b"\n;"
-"""Between two statements: not within a comment ("-- ...") that a listener has put behind one."""
+"""The text between two statements; the line break ends a comment ("-- ...") that a listener has
+added to the first.
+"""
 
 
 _FIRST: Final = -1
-"""The position of what goes before the INSERTs of a message."""
+"""The position of statements that belong to no INSERT, UPDATE or DELETE of the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,9 @@ class _Statement:
 def _messages(
     cursor: Any, inserts: Sequence[InsertMessage], alone: Container[str]
 ) -> tuple[list[list[_Statement]], tuple[int, int, Exception] | None]:
-    """The statements, those together that travel in one message: psycopg2 hands on the rows of the
-    last one alone. They end before a row that psycopg2 refuses, which is what else is returned.
+    """The statements, divided into messages: psycopg2 returns only the rows of a message's last
+    statement. If psycopg2 refuses a row, they end before it, and the row's place and the error are
+    returned too.
     """
     messages: list[list[_Statement]] = []
     ends = True
@@ -168,16 +172,16 @@ def _messages(
 
 
 _FOR_ONCE: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-"""Classes of SQLSTATEs that tell of the moment, and not of the statement: a connection that is
-lost, a deadlock, a lock that is not to be had, a statement that was cancelled.
+"""Classes of SQLSTATEs that depend on the moment, and not on the statement: a lost connection, a
+deadlock, a lock that is not available, a cancelled statement.
 """
 
 
 def _counting(
     message: list[_Statement], inserts: Sequence[InsertMessage]
 ) -> tuple[list[_Statement], bool]:
-    """The message with what compares the rows that its statements match, and whether it does: the
-    count of a single statement is handed on.
+    """The message with the checks that its statements match the expected rows, and whether it has
+    any: psycopg2 returns the count of a single statement itself.
     """
     written = [each for each in message if each.position != _FIRST]
     tables = {inserts[each.position].counts for each in written} - {""}
@@ -191,15 +195,15 @@ def _counting(
         replace(each, text=before + each.text + behind) if inserts[each.position].counts else each
         for each in written
     ]
-    # What comes back has to come last.
+    # A statement that returns rows must be the last.
     place = len(compared) - inserts[written[-1].position].returns
     compared.insert(place, end)
     return [*message[: len(message) - len(written)], begin, *compared], True
 
 
 def _is_undone(cursor: Any) -> bool:
-    """Undo a message that compares rows; false where these were as many as expected, and it was
-    what comes behind them that failed.
+    """Undo a message that checks row counts. Return False if the counts were as expected, and the
+    statement after the checks failed.
     """
     try:
         cursor.execute(";".join(UNDO_COUNTING))
@@ -211,7 +215,7 @@ def _is_undone(cursor: Any) -> bool:
 def _note_counted(
     message: Sequence[_Statement], inserts: Sequence[InsertMessage], back: Sequence[Returned]
 ) -> None:
-    """Note the rows that the server has compared."""
+    """Add the rows that the server has checked to the counts."""
     for statement in message:
         if statement.position != _FIRST and inserts[statement.position].counts:
             back[statement.position].count += 1
@@ -223,8 +227,8 @@ def _note_last(
     inserts: Sequence[InsertMessage],
     back: Sequence[Returned],
 ) -> None:
-    """Note what the last statement of a message brought back: rows, or their number, if it is the
-    only one.
+    """Store the results of the last statement of a message: its rows, or their number if it is the
+    only statement.
     """
     position = message[-1].position
     found = back[position]
@@ -238,7 +242,7 @@ def _note_last(
 
 
 def _table(statement: str) -> str:
-    """The name of the table that an INSERT is into, without its schema and quotes."""
+    """The name of the table that an INSERT writes, without its schema and quotes."""
     found = _INTO.match(statement)
     if found is None:
         return ""
@@ -248,8 +252,8 @@ def _table(statement: str) -> str:
 def _placed(
     error: Any, message: Sequence[_Statement], connection: Any, back: Sequence[Returned]
 ) -> MessageError:
-    """The error with its place, as far as the server tells: an offset in the text, or the table
-    of a constraint. What a trigger's function did may be about any table.
+    """The error with its place, as far as the server reports it: an offset in the text, or the
+    table of a constraint. An error from a trigger's function may be about any table.
     """
     candidates = written = [each for each in message if each.position != _FIRST]
     if error.diag.statement_position is not None:

@@ -1,9 +1,9 @@
-"""BEGIN and COMMIT in the message of what a cursor executes: one statement, or a script.
+"""Puts BEGIN and COMMIT into the message of a cursor's next statement or script.
 
-psycopg sends BEGIN and waits for it before it sends the first statement, and COMMIT by itself.
-:func:`travel_along` gives a cursor the class of one that puts them into one message, for one
-statement: what SQLAlchemy does around ``execute()``, and what it reads from the cursor afterwards,
-is as ever. psycopg's ``commit()`` then finds the connection idle, and sends nothing.
+psycopg sends BEGIN and waits for its answer before it sends the first statement, and it sends
+COMMIT by itself. :func:`travel_along` changes a cursor's class, for one statement, to one that puts
+them into one message. For SQLAlchemy nothing changes, neither around ``execute()`` nor in what it
+reads from the cursor. psycopg's ``commit()`` then finds the connection idle, and sends nothing.
 
 The private members of ``BaseCursor`` and of its connection were read in psycopg 3.2.0 and 3.3.
 """
@@ -26,24 +26,24 @@ from .locking import OUTDATED, UNDO
 from .psycopg_prepared import Statements, exchange, refusal_in
 
 _COMMIT: Final = "sqla_seqreserve_commit"
-"""What is to be committed along, in the dict of psycopg's connection."""
+"""The key, in the ``__dict__`` of psycopg's connection, of the COMMIT that is to travel along."""
 
 
 def travel_along(cursor: Any, commit: CommitAlong | None = None) -> None:
-    """Have the cursor's next ``execute()`` begin the transaction, should there be none.
+    """Let the cursor's next ``execute()`` begin the transaction in its message, if there is none.
 
-    :param commit: and commit it.
+    :param commit: it also commits the transaction.
     """
     if _sends_as_psycopg(cursor):
         cls: Any = type(cursor)
         cursor.__class__ = _with(_Along, cls)
-        # Also where there is none: a statement that was cancelled may have left one behind.
+        # Set even if it is None: a cancelled statement may have left another one behind.
         cursor.connection.__dict__[_COMMIT] = commit
 
 
 def begin_with_script(cursor: Any) -> bool:
-    """Have the cursor send no BEGIN before its next ``execute()``, in whose text it comes first;
-    false where the cursor is not psycopg's.
+    """Let the cursor send no BEGIN before its next ``execute()``, whose text begins with BEGIN.
+    Return False if the cursor does not send as psycopg's own does.
     """
     if not _sends_as_psycopg(cursor):
         return False
@@ -53,7 +53,7 @@ def begin_with_script(cursor: Any) -> bool:
 
 
 def _sends_as_psycopg(cursor: Any) -> bool:
-    """Not so cursors that bind on the client's side, or send otherwise."""
+    """Whether a cursor sends as psycopg's own. Cursors that bind on the client's side do not."""
     cls: Any = type(cursor)
     return (
         issubclass(cls, BaseCursor)
@@ -63,7 +63,7 @@ def _sends_as_psycopg(cursor: Any) -> bool:
 
 
 class _Along:
-    """Executes one statement, and makes the cursor what it was."""
+    """Executes one statement, after restoring the cursor's own class."""
 
     __slots__ = ()
 
@@ -156,8 +156,8 @@ def _send_prepare(pgconn: Any, name: bytes, sent: Any) -> None:
 
 
 def _may_be_script(query: Any) -> bool:
-    """Whether a statement without parameters may be several, which a message of the extended
-    protocol does not take.
+    """Whether a statement without parameters may be several statements, which the extended protocol
+    does not accept.
     """
     text = query.encode() if isinstance(query, str) else query
     return not isinstance(text, bytes) or b";" in text.rstrip()[:-1]
@@ -180,13 +180,13 @@ def _send(pgconn: Any, step: Prepare, name: bytes, sent: Any, result_format: Any
 
 
 def _undo(connection: Any, *, opens: bool) -> Generator[Any, Any, None]:
-    """Have the transaction be what it was before the message."""
+    """Put the transaction back to its state before the message."""
     for statement in ("ROLLBACK",) if opens else UNDO:
         yield from connection._exec_command(statement.encode())
 
 
 class _Script:
-    """Executes one text that begins with BEGIN, and makes the cursor what it was."""
+    """Executes one text that begins with BEGIN, after restoring the cursor's own class."""
 
     __slots__ = ()
 
@@ -204,9 +204,9 @@ def _with(first: Any, cls: Any) -> Any:
 
 
 def fail_commit(connection: Any, error: BaseException) -> None:
-    """Have the next ``commit()`` of psycopg's connection raise an error: its COMMIT was sent
-    already, and refused, so that by itself it would find nothing to do. A ``rollback()`` that comes
-    first takes that back.
+    """Let the next ``commit()`` of psycopg's connection raise an error. Its COMMIT was already sent
+    and refused, so ``commit()`` alone would have nothing to do. A ``rollback()`` before it cancels
+    this.
     """
     own = vars(connection)
 

@@ -1,8 +1,8 @@
-"""Whether a connection of psycopg and its cursors are of psycopg's own classes, as it defined them.
+"""Checks whether a connection of psycopg and its cursors are of psycopg's own, unchanged classes.
 
-An agent puts a proxy in the place of a connection, gives it a class of cursors of its own, or wraps
-the methods of psycopg's class. An application names a class of its own, or one that binds
-parameters on the client's side.
+An agent replaces a connection by a proxy, gives it its own class of cursors, or wraps the methods
+of psycopg's class. An application may use its own class, or one that binds parameters on the
+client's side.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .._reasons import CLIENT_CURSOR, Reason, no_copy_through
 
 
 class OwnClasses:
-    """A class of connections and that of their cursors.
+    """A class of connections and the class of their cursors.
 
-    :param client: the class of cursors that bind by themselves.
+    :param client: the class of cursors that bind parameters on the client's side.
     """
 
     __slots__ = ("_connection", "_cursor", "_methods", "client")
@@ -38,7 +38,9 @@ class OwnClasses:
         self._methods = methods if all(map(_is_psycopgs, methods)) else None
 
     def has(self, connection: Any) -> bool:
-        """Whether psycopg's ``connection`` is of them, and no method was put in place of theirs."""
+        """Whether psycopg's ``connection`` is of these classes, and none of their methods was
+        replaced.
+        """
         cursor = self._cursor
         return (
             type(connection) is self._connection
@@ -48,7 +50,7 @@ class OwnClasses:
 
 
 def _is_psycopgs(method: Any) -> bool:
-    """Whether a method is psycopg's own: what wraps it is no function, or not of its module."""
+    """Whether a method is psycopg's own: a wrapper is no function, or not of psycopg's package."""
     return type(method) is FunctionType and method.__globals__["__package__"] == "psycopg"
 
 
@@ -57,7 +59,7 @@ ASYNC: Final = OwnClasses(AsyncConnection, AsyncCursor, AsyncClientCursor)
 
 
 def refused_cursor(cursor: Any) -> Reason | None:
-    """Why a cursor of another class cannot be given a COPY; ``None`` if it can."""
+    """Why COPY cannot run on a cursor of another class; ``None`` if it can."""
     if isinstance(cursor, ClientCursor | AsyncClientCursor):
         return CLIENT_CURSOR
     return None if hasattr(cursor, "copy") else no_copy_through(type(cursor))

@@ -1,8 +1,8 @@
 """Messages that psycopg's cursors do not send: a lock before a query, several statements at once.
 
-They are put together below ``psycopg.Connection``, through its ``pgconn`` and the generators that
-it runs itself: entering and leaving ``connection.pipeline()`` costs more than what it saves
-locally. Read in psycopg 3.2.0 and 3.3.
+They are made below ``psycopg.Connection``, with its ``pgconn`` and the generators that it uses
+itself: on a local server, entering and leaving ``connection.pipeline()`` costs more than it saves.
+psycopg's code was read in versions 3.2.0 and 3.3.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_idle(driver: Any) -> bool:
 
 
 def begin_of(driver: Any) -> str:
-    """What psycopg begins a transaction of this connection with."""
+    """The statement with which psycopg begins a transaction of this connection."""
     words = ["BEGIN"]
     if driver.isolation_level is not None:
         words.append(f"ISOLATION LEVEL {driver.isolation_level.name.replace('_', ' ')}")
@@ -63,16 +63,16 @@ def is_alone(driver: Any) -> bool:
 
 
 def before_query(driver: Any, lock: str | None, opens: bool) -> tuple[list[str], int | None]:
-    """What is sent before the query, and how many of the message's statements have run, or failed,
-    by the time the lock is taken. In an open transaction a savepoint around the lock alone keeps
-    a refused lock from failing the transaction; in autocommit the message is a transaction.
+    """The statements before the query, and how many statements of the message have run, or failed,
+    when the lock is taken. In an open transaction a savepoint around the lock alone keeps a refused
+    lock from failing the transaction; in autocommit the message is a transaction.
     """
     if is_alone(driver):
         assert lock is not None
         return [lock], 1
     if lock is None:
         return [begin_of(driver)], None
-    # A lock of several statements is one text.
+    # Several LOCK statements may be in one text.
     place = 2 + lock.count(";")
     return ([begin_of(driver), lock] if opens else [*guarded(lock)]), place
 
@@ -85,9 +85,11 @@ def asking_query(
     parameters: Any,
     locked: int | None,
 ) -> Generator[Any, Any, list[Row]]:
-    """What sends a query behind other statements in one message, and loads its rows.
+    """A generator that sends a query after other statements in one message, and loads its rows.
 
-    :param client: the class of a cursor that binds by itself, for a query that is not prepared.
+    :param client: the class of cursors that bind on the client's side, for a query that is not
+        prepared.
+    :param locked: the second value of :func:`before_query`.
     """
     if _prepares(driver, before):
         return query_prepared(driver, before, statement, parameters, locked)
@@ -96,8 +98,8 @@ def asking_query(
 
 
 def _prepares(driver: Any, before: Sequence[str]) -> bool:
-    """Whether a query that comes again may be prepared, and what is sent before it are statements
-    of a transaction, one by one.
+    """Whether a repeated query may be prepared: the connection prepares statements, the message is
+    part of a transaction, and each text before the query is one statement.
     """
     return (
         driver.prepare_threshold is not None
@@ -121,7 +123,7 @@ def simple_query(
     if result.status == ExecStatus.COMMAND_OK:
         return []
     error = error_from_result(result, encoding)
-    # A result for each statement that succeeded and one for that which failed.
+    # There is one result for each statement that succeeded, and one for the statement that failed.
     if locked is not None and len(results) <= locked and error.sqlstate in LOCK_REFUSED:
         raise LockRefusedError from error
     raise error
@@ -136,14 +138,14 @@ _COMMIT: Final = (-4, 0)  # and of what stands behind that
 def send_message(
     driver: Any, inserts: Sequence[InsertMessage], first: Comparison | None, *, commits: bool
 ) -> Generator[Any, Any, list[Returned]]:
-    """Send every INSERT, the BEGIN before them if there is none, the COMMIT behind them if it is to
-    travel along, and one sync; then read what came back.
+    """Send every statement, before them a BEGIN if no transaction has begun, after them the COMMIT
+    if it is to travel along, and one sync; then read the results.
 
-    Where the COMMIT travels along, the server compares how many rows UPDATEs and DELETEs match.
+    If the COMMIT travels along, the server checks how many rows UPDATEs and DELETEs match.
 
-    :raises CommitRefusedError: the server refused the COMMIT alone, and the connection's next
-        ``commit()`` raises that.
-    :raises LostCommitError: the connection was lost when the COMMIT was on its way.
+    :raises CommitRefusedError: the server refused only the COMMIT, and the connection's next
+        ``commit()`` raises its error.
+    :raises LostCommitError: the connection was lost after the COMMIT was sent.
     """
     message = _Message(driver, inserts, first, commits=commits)
     # Everything is in its bytes before anything is sent: what cannot be dumped is refused here, and

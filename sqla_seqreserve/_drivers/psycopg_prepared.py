@@ -1,8 +1,8 @@
-"""Statements that psycopg's own cursor would prepare, in messages that are ours.
+"""Prepares statements in this package's messages as psycopg's own cursor would.
 
-:class:`Statements` has the INSERTs of a message prepared when psycopg would prepare them
-(``prepare_threshold``), under the same names: an application's flushes are alike, and a statement
-that is read and planned once costs the server half.
+:class:`Statements` prepares the INSERTs of a message when psycopg would prepare them
+(``prepare_threshold``), under the same names. An application's flushes are alike, and a statement
+that is parsed and planned only once costs the server half.
 
 The private members of ``BaseCursor``, of its connection and of ``PrepareManager`` were read in
 psycopg 3.2.0 and 3.3.
@@ -25,39 +25,41 @@ from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
 
 _UNKNOWN: Final = 0
-"""The oid of a parameter whose type the server finds out."""
+"""The oid of a parameter whose type the server determines."""
 
 _TIMED: Final = "sqla_seqreserve_timed"
-"""Who wants to know how long an answer takes, in the dict of psycopg's connection."""
+"""The key, in the ``__dict__`` of psycopg's connection, of the function to call with the time of an
+answer.
+"""
 
 
 def time_first(connection: Any, took: Callable[[float], object]) -> None:
-    """Have the answer to the first statement of the next message on psycopg's connection timed:
-    a BEGIN, or the SAVEPOINT of a lock, which the server answers before it goes on.
+    """Time the answer to the first statement of the next message on psycopg's connection: a BEGIN,
+    or the SAVEPOINT of a lock, which the server answers before it goes on.
     """
     connection.__dict__[_TIMED] = took
 
 
 def timing(connection: Any) -> Callable[[float], object] | None:
-    """Who wants to know how long the first answer takes that is sent now; asked once its statement
-    is among those to be sent.
+    """The function to call with the time of the first answer, if any. Called as soon as the first
+    statement of the message is queued.
     """
     took: Callable[[float], object] | None = connection.__dict__.pop(_TIMED, None)
     if took is not None:
-        # Else the server keeps the answer until it has all of them.
+        # Otherwise the server keeps the answer until it has all answers.
         connection.pgconn.send_flush_request()
     return took
 
 
 class _Query(NamedTuple):
-    """A statement as ``PrepareManager`` wants to see one."""
+    """A statement in the form that ``PrepareManager`` takes."""
 
     query: bytes
     types: tuple[int, ...]
 
 
 class Statements:
-    """The statements of one message in pipeline mode, prepared where psycopg would."""
+    """The statements of one message in pipeline mode, prepared when psycopg would prepare them."""
 
     def __init__(self, connection: Any) -> None:
         self._pgconn = connection.pgconn
@@ -75,10 +77,10 @@ class Statements:
         *,
         many: bool,
     ) -> list[tuple[Any, ...]]:
-        """What to call to execute a statement once: functions with their arguments, each of which
-        has a result.
+        """The calls that execute a statement once: functions with their arguments. Each call has a
+        result.
 
-        :param many: it is executed more than once in this message.
+        :param many: the statement is executed more than once in this message.
         """
         pgconn, query = self._pgconn, _Query(text, types)
         self._sent.append(query)
@@ -86,13 +88,13 @@ class Statements:
         step, name = known or self._connection._prepared.get(query)
         if step is Prepare.NO:
             if not many:
-                # It takes the place of the one that has no name.
+                # It replaces the server's unnamed statement.
                 self._unnamed = None
                 return [(pgconn.send_query_params, text, values, types, formats)]
             execute = (pgconn.send_query_prepared, b"", values, formats)
             if self._unnamed == query:
                 return [execute]
-            # Without a name: nobody can tell whether it comes again.
+            # Unnamed, because it may never come again.
             self._unnamed = query
             return [(pgconn.send_prepare, b"", text, types), execute]
         execute = (pgconn.send_query_prepared, name, values, formats)
@@ -102,8 +104,10 @@ class Statements:
         return [execute]
 
     def comparing(self, first: Comparison, *, opens: bool) -> list[tuple[Any, ...]]:
-        """What to call to take the lock of a comparison and to make it, likewise; within an open
-        transaction in a savepoint.
+        """The calls that take the lock of a comparison and make the comparison; in an open
+        transaction, within a savepoint.
+
+        :param opens: the message begins the transaction.
         """
         encoding = self._pgconn._encoding
         found = first.encoded.get(encoding)
@@ -117,8 +121,8 @@ class Statements:
         return [(send, savepoint, None), (send, lock, None), *compare, (send, release, None)]
 
     def keep(self) -> Generator[Any, Any, None]:
-        """Count the statements as executed, once all were; have what is prepared in excess
-        deallocated.
+        """Count the statements as executed, after all were, and deallocate prepared statements
+        beyond psycopg's limit.
         """
         prepared = self._connection._prepared
         for query in self._sent:
@@ -129,8 +133,8 @@ class Statements:
 
 
 def _encoded(first: Comparison, encoding: str) -> tuple[Any, ...]:
-    """A comparison and its lock in their bytes. Its parameters are names and numbers, each cast or
-    compared to what tells its type.
+    """A comparison and its lock as bytes. Its parameters are names and numbers; each is cast in the
+    statement or compared with a value that shows its type.
     """
     text, names = numbered(first.statement, encoding)
     values = [str(first.parameters[name]).encode(encoding) for name in names]
@@ -211,8 +215,8 @@ def refusal_in(answers: Sequence[Sequence[Any]]) -> tuple[int, Any] | None:
 
 @lru_cache(maxsize=1024)
 def numbered(statement: str, encoding: str) -> tuple[bytes, tuple[str, ...]]:
-    """A statement with psycopg's named placeholders as the protocol has it, and the names of its
-    parameters by number.
+    """A statement with psycopg's named placeholders replaced by the protocol's numbered ones, and
+    the names of its parameters in the order of these numbers.
     """
     names: list[str] = []
     parts = []
@@ -236,8 +240,8 @@ def numbered(statement: str, encoding: str) -> tuple[bytes, tuple[str, ...]]:
 def query_prepared(
     driver: Any, before: Sequence[str], statement: str, parameters: Any, locked: int | None
 ) -> Generator[Any, Any, list[Row]]:
-    """Send statements and a query in one message, the query prepared where psycopg would prepare it
-    (to plan a reservation takes the server longer than to run it); load its rows.
+    """Send statements and a query in one message, and load the query's rows. The query is prepared
+    when psycopg would prepare it: planning a reservation takes the server longer than running it.
     """
     pgconn, encoding = driver.pgconn, driver.info.encoding
     text, names = numbered(statement, encoding)

@@ -1,11 +1,11 @@
-"""UPDATEs and DELETEs of which the server itself compares that each matches one row: for a driver
-that hands on the count of a message's last statement alone, and where the COMMIT follows in the
-same message.
+"""UPDATEs and DELETEs for which the server itself checks that each matches one row. They are used
+with a driver that returns only the row count of a message's last statement, and if the COMMIT
+follows in the same message.
 
-A statement that matches another number of rows fails, and with it all that is behind it. A
-savepoint undoes the message then, and its statements are sent one by one, so that what is counted
-and refused is what it would have been. Of a table with rules, and so of a view, the rows that come
-back need not be those that are counted: the same is done there.
+A statement that matches another number of rows fails, and so does everything after it. A savepoint
+then undoes the message, and its statements are sent one by one, so that SQLAlchemy counts and
+refuses them as usual. For a table with rules, and so for a view, the returned rows need not be the
+counted rows: such a message is undone as well.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNDO_COUNTING: Final = (
     f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}",
     f"RELEASE SAVEPOINT {_SAVEPOINT}",
 )
-"""The first is refused where all statements were carried out, for then the savepoint is gone."""
+"""The server refuses the first if all statements were executed: the savepoint is gone then."""
 
 # The statement may end with a comment ("-- ...").
 COUNTED: Final = (
     f"WITH {_FOUND} AS (",
     f"\nRETURNING 1) SELECT 1 / (count(*) = 1)::int FROM {_FOUND}",  # noqa: S608  # our own name
 )
-"""What is before and behind a statement of one row."""
+"""The text before and after a statement for one row."""
 
 
 MISCOUNTED: Final = frozenset({"22012", "0A000"})
@@ -39,7 +39,9 @@ MISCOUNTED: Final = frozenset({"22012", "0A000"})
 
 
 def without_rules(tables: Iterable[str]) -> str:
-    """What is behind the statements of these tables, whose locks they hold by then."""
+    """The query, after the statements of these tables, that fails if one of the tables has rules.
+    The statements hold the tables' locks by then.
+    """
     names = ", ".join(f"to_regclass({literal(name)})" for name in sorted(tables))
     return (
         "SELECT 1 / (count(*) = 0)::int FROM pg_catalog.pg_class "  # noqa: S608  # literals
@@ -48,5 +50,5 @@ def without_rules(tables: Iterable[str]) -> str:
 
 
 def end_counting(tables: Iterable[str]) -> str:
-    """The same with the end of the savepoint."""
+    """As :func:`without_rules`, with the end of the savepoint."""
     return f"{without_rules(tables)};RELEASE SAVEPOINT {_SAVEPOINT}"

@@ -1,9 +1,9 @@
-"""Rows in COPY's text format, by columns: the text of a value is what the input function of the
-column's type would read from the literal that psycopg2 writes for it in INSERT.
+"""Writes rows in COPY's text format, column by column. For a value it writes the text that the
+input function of the column's type would read from psycopg2's literal in an INSERT.
 
-A column is looked at once: which types it holds, and whether any of its text has a character to
-escape. So most values cost one call of a C function. A block of rows is one ``bytes``, small
-enough that a copy of any size stays in bounded memory.
+Each column is examined once for the types that it holds, and each block for characters to escape.
+So most values cost one call of a C function. A block of rows is one ``bytes``, small enough that a
+copy of any size needs limited memory.
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 """
@@ -34,7 +34,7 @@ _BYTES: Final = 256 * 1024
 class TextFormat:
     """How the values of one Python type are written.
 
-    :param write: a value as the input function of its type reads it; not yet escaped for COPY.
+    :param write: returns a value as the input function of its type reads it, not escaped for COPY.
     :param plain: whether that text never holds a character that COPY or an array would escape.
     """
 
@@ -43,7 +43,7 @@ class TextFormat:
 
 
 def literal(text: str) -> str:
-    """Text as SQL, whatever ``standard_conforming_strings`` is."""
+    """Text as an SQL literal, valid for any ``standard_conforming_strings``."""
     quoted = text.replace("'", "''")
     return f" E'{quoted.replace(chr(92), chr(92) * 2)}'" if "\\" in quoted else f"'{quoted}'"
 
@@ -54,7 +54,7 @@ def bytea_text(value: bytes | bytearray | memoryview) -> str:
 
 
 def with_arrays(formats: Mapping[type, TextFormat]) -> Mapping[type, TextFormat]:
-    """These formats, and lists of what they write, at any depth."""
+    """These formats, and one for lists, of any depth, of the values that they write."""
 
     def array(value: list[Any]) -> str:
         items = []
@@ -73,7 +73,7 @@ def with_arrays(formats: Mapping[type, TextFormat]) -> Mapping[type, TextFormat]
 
 
 def range_text(value: Any) -> str:
-    """A range of psycopg2's, whose bounds are numbers, dates or times."""
+    """The text of one of psycopg2's ranges, whose bounds are numbers, dates or times."""
     if value.isempty:
         return "empty"
     lower, upper = ("" if end is None else _bound(end) for end in (value.lower, value.upper))
@@ -91,7 +91,7 @@ def _bool(value: bool) -> str:
 
 def _float(value: float) -> str:
     if math.isfinite(value):
-        # In SQL the literal -0.0 is the numeric 0.0, without a sign; so is this sum.
+        # In SQL the literal -0.0 is the numeric 0.0 without a sign. Adding 0.0 removes it here too.
         return repr(value + 0.0)
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
 
@@ -138,7 +138,7 @@ FORMATS: Final[Mapping[type, TextFormat]] = {
     str: TextFormat(str),
     uuid.UUID: TextFormat(str, plain=True),
 }
-"""Python types that need no driver to be known. Blanks, as in an interval, need no quotes within an
+"""The formats of Python types that need no driver. Blanks, as in an interval, need no quotes in an
 array.
 """
 
@@ -152,11 +152,11 @@ def text_blocks(
 ) -> Iterator[bytes]:
     """The rows in COPY's text format, in blocks of about a quarter of a megabyte.
 
-    :param formats: how each type is written that a column holds.
+    :param formats: how each type that a column holds is written.
     :param encoding: Python's name of the connection's client encoding.
-    :param refuses_nul: of text with NUL the driver says so, and not the server.
-    :raises ValueError: a text holds NUL, with psycopg2's message.
-    :raises UnicodeEncodeError: a text has characters that the client encoding has not.
+    :param refuses_nul: the driver, and not the server, refuses text with NUL.
+    :raises ValueError: a text holds NUL; with psycopg2's message.
+    :raises UnicodeEncodeError: a text has characters that the client encoding does not have.
     """
     columns = [_Column(values, formats, refuses_nul) for values in rows.values]
     total, start, size = len(rows), 0, _FEWEST
@@ -177,7 +177,7 @@ def text_blocks(
 
 
 class _Column:
-    """The values of one column, and the one way in which all or most of them are written."""
+    """The values of one column, and the format of all of them if they have one type."""
 
     __slots__ = ("_format", "_formats", "_has_null", "_refuses_nul", "_values")
 
@@ -216,7 +216,9 @@ class _Column:
         return self._escaped(texts, True)
 
     def _escaped(self, texts: Sequence[Any], has_null: bool) -> Sequence[str]:
-        """The texts as fields of a line; most columns have nothing to escape, one look tells."""
+        """The texts as fields of a line. Most columns have nothing to escape, which one search
+        shows.
+        """
         together = "".join(filter(None, texts)) if has_null else "".join(texts)
         if self._refuses_nul and "\0" in together:
             raise ValueError("A string literal cannot contain NUL (0x00) characters.")
@@ -226,7 +228,7 @@ class _Column:
 
 
 def _encode_each(columns: Sequence[Sequence[str]], encoding: str) -> None:
-    """Raise for the one value that cannot be encoded, as the driver would."""
+    """Raise the driver's error for the first value that cannot be encoded."""
     for row in zip(*columns, strict=True):
         for text in row:
             text.encode(encoding)

@@ -1,10 +1,10 @@
 """A driver below a connection, or cursors, that are not of the driver's own classes.
 
-Agents (Datadog, New Relic, Elastic APM, OpenTelemetry) put proxies or subclasses in their place, an
-application may with ``connect_args={"cursor_factory": ..}`` or ``creator=``. What such a class
-does in ``execute()`` is its author's: it records statements, binds parameters on the client's side,
-writes to a log. So each statement is executed by the cursor that SQLAlchemy has, one at a time,
-and what they see is what they would see of SQLAlchemy alone. COPY goes through the same cursor.
+Agents (Datadog, New Relic, Elastic APM, OpenTelemetry) replace these by proxies or subclasses, and
+an application may do so with ``connect_args={"cursor_factory": ..}`` or ``creator=``. Such a class
+may do anything in ``execute()``: record statements, bind parameters on the client's side, write to
+a log. So SQLAlchemy's own cursor executes each statement, one at a time, and the class sees what it
+would see with plain SQLAlchemy. COPY goes through the same cursor.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _INFO: Final = "sqla_seqreserve_no_copy"
 
 
 class Wrappable(Driver, Protocol):
-    """A driver that knows what is left of it below classes that are not its own."""
+    """A driver that can also be used, with fewer abilities, below classes that are not its own."""
 
     def refuses_wrapped(self, connection: Any) -> Reason | None:
-        """Why the pool's ``connection``, whose class or cursors are not the driver's own, cannot be
-        given a COPY; ``None`` if it can. No I/O happens.
+        """Why COPY cannot run on the pool's ``connection``, whose class or cursors are not the
+        driver's own; ``None`` if it can. Does no I/O.
         """
 
 
 class Wrapped:
-    """What is left of a driver if every statement goes through the cursor's ``execute()``."""
+    """What a driver can still do if every statement goes through the cursor's ``execute()``."""
 
     begins_along = False
     commits_along = False
@@ -86,10 +86,10 @@ class Wrapped:
         return self._driver.encodes(connection, oids)
 
     def time_begin(self, cursor: Any, took: Callable[[float], object]) -> None:
-        """The BEGIN of such a cursor is not told apart."""
+        """Does nothing: the BEGIN of such a cursor cannot be timed by itself."""
 
     def travel_along(self, cursor: Any, commit: CommitAlong | None = None) -> None:
-        """The cursor begins the transaction as its class does."""
+        """Does nothing: the cursor begins the transaction as its class does."""
 
     def query(
         self,
@@ -123,9 +123,10 @@ class Wrapped:
 
 
 def take(cursor: Any, locking: Sequence[str]) -> None:
-    """Take a lock by these statements, a savepoint's first, each executed by itself.
+    """Take a lock with these statements, the first of which sets a savepoint. Each is executed by
+    itself.
 
-    :raises LockRefusedError: it was not to be had; the transaction is as it was before.
+    :raises LockRefusedError: the server refused the lock; the transaction is as it was before.
     """
     for statement in locking:
         try:

@@ -1,1 +1,1 @@
-"""The flush: SQLAlchemy's unit of work, with the one step of it that is ours."""
+"""The flush: SQLAlchemy's unit of work, with one step replaced by this package's own."""

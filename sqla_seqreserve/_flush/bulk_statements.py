@@ -1,4 +1,4 @@
-"""The statements for many rows that a registered session executes, within a flush and without."""
+"""Statements for many rows that a registered session executes, inside a flush or outside one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def follow(connection: Connection, writer: ManyWriter) -> None:
 
 
 class ManyWriter:
-    """Writes what a session's connection executes for many rows, by its current settings."""
+    """Writes the statements for many rows on a session's connection, by its current settings."""
 
     def __init__(self, current: Callable[[], Settings]) -> None:
         self._current = current
@@ -56,7 +56,7 @@ class ManyWriter:
         counted = context.execution_options.get(ROWS_COUNTED)
         if not counted and settings.copy_min_rows is None and _are_few(parameters, context):
             return _TOO_FEW
-        # Here: an application asks while it runs, and not each time that it starts.
+        # Imported here so that starting an application does not pay for it.
         from .._writers.executemany import write_many
 
         found = write_many(cursor, statement, parameters, context, settings.copy_min_rows)
@@ -95,12 +95,12 @@ class ManyWriter:
 _TOO_FEW: Final = Many(0, FEW)
 
 _FEWEST: Final = "rows together"
-"""Where the distance keeps from how many rows they pay together."""
+"""The key under which the distance stores from how many rows one statement for all costs less."""
 
 
 def _are_few(parameters: Sequence[Any], context: Any) -> bool:
-    """Whether so few rows are known to cost less one by one: most statements have few, and each
-    is asked about.
+    """Whether this number of rows is known to cost less one by one. The check must be cheap: it
+    runs for each statement, and most statements have few rows.
     """
     distance = database_of(context.dialect).distance
     fewest: float | None = distance.chosen.get(_FEWEST)
@@ -116,7 +116,10 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
 
 
 def _count(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
-    """Execute a statement row by row where the driver's ``executemany()`` counts no rows."""
+    """Execute a statement row by row if the driver's ``executemany()`` does not count rows.
+
+    :return: whether it was executed
+    """
     if context.dialect.supports_sane_multi_rowcount:
         return False
     count = 0

@@ -1,9 +1,9 @@
 """Counts what a flush writes beside new objects: changed and deleted objects, and link rows.
 
-SQLAlchemy decides what these are while it executes the flush, so its statements are listened to
-(``_drivers.execution``), and only where somebody is told of the flush. A statement says its table
-and, by its parameters, the keys of its rows; the objects of the flush say which class each is of.
-So an object is counted once, whatever the number of tables that it has rows in.
+SQLAlchemy decides what these are while it executes the flush. So this module listens to its
+statements (``_drivers.execution``), but only if the flush is reported to somebody. A statement
+gives its table and, in its parameters, the keys of its rows; the objects of the flush give the
+class for each key. So an object is counted once, however many tables have a row of it.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ def listening(uow: Any, run: Any) -> Iterator[None]:
 class _Statement:
     """An executed UPDATE, DELETE or INSERT.
 
-    :param base_mapper: ``None``: of a link table.
-    :param keys: of its objects; of link rows nothing but their number.
-    :param reason: of a single row: why it was sent by itself, if there are others.
-    :param is_barred: no rows of the session travel together.
+    :param base_mapper: ``None``: the table is a link table.
+    :param keys: the keys of its objects; for link rows, only their number counts.
+    :param reason: for a single row: why it was sent by itself, if there are others.
+    :param is_single: each row has its own statement.
+    :param is_barred: rows of this session never travel together.
     """
 
     kind: Kind
@@ -80,7 +81,7 @@ class _Statement:
 
 
 class _Changes:
-    """The statements of one flush."""
+    """Collects the statements of one flush, and counts them at its end."""
 
     def __init__(self, uow: Any, settings: Settings) -> None:
         self._uow = uow
@@ -104,7 +105,7 @@ class _Changes:
         self._messages += round_trips
 
     def executed(self, context: Any, seconds: float) -> None:
-        # A default that SQLAlchemy executes for an INSERT comes before the statement's text.
+        # SQLAlchemy executes a default for an INSERT before the context has the statement's text.
         statement = getattr(context, "statement", "")
         if not statement:
             self._messages += 1
@@ -115,7 +116,7 @@ class _Changes:
             return
         self._messages += 1
         if context is self._page_of:
-            # SQLAlchemy makes several statements of one INSERT with many rows.
+            # SQLAlchemy divides an INSERT with many rows into several statements.
             self._statements[-1].seconds += seconds
             return
         writer: Writer = "orm"
@@ -144,7 +145,9 @@ class _Changes:
             self._note(context, "orm", reason, seconds)
 
     def _in_pages(self, context: Any) -> tuple[Writer, Reason]:
-        """Why new rows go in statements of many rows, as SQLAlchemy makes them for psycopg2."""
+        """Who writes, and why, rows that SQLAlchemy sends in statements of many rows, as it does
+        for psycopg2.
+        """
         barred = self._barred(context)
         if barred is not None:
             return "orm", barred
@@ -193,7 +196,7 @@ class _Changes:
         return True
 
     def _barred(self, context: Any) -> Reason | None:
-        """Why no rows of the session travel together."""
+        """Why rows of the session never travel together; ``None`` if they may."""
         if context.dialect.name != "postgresql":
             return why.not_postgresql(context.dialect.name)
         if self._settings.mode_reason is not None:
@@ -203,7 +206,7 @@ class _Changes:
         return None
 
     def _single(self, context: Any, base_mapper: Mapper[Any] | None) -> Reason | None:
-        """Why SQLAlchemy sends one statement a row, if there are several."""
+        """Why SQLAlchemy sends one statement for each row, if there are several."""
         if returns_rows(context):
             return why.VALUES_COME_BACK
         if context.isupdate and has_expressions(context):
@@ -246,7 +249,10 @@ class _Changes:
             report.count(kind, model, 1, 0, fate.writer, fate.reason, fate.seconds)
 
     def _of_one(self, statement: _Statement, rows: int) -> tuple[Writer, Reason]:
-        """Who is said to write a row that was sent by itself, and why."""
+        """The writer and the reason to report for a row that was sent by itself.
+
+        :param rows: the number of all rows of this kind in the table.
+        """
         reason = statement.reason
         if reason is not None and (rows > 1 or statement.is_barred):
             return "orm", reason
@@ -259,7 +265,9 @@ class _Changes:
 
 @dataclass(slots=True, eq=False)
 class _Fate:
-    """How an object's rows were written; of several tables, the way that is farthest from COPY."""
+    """How an object's rows were written; if it has several tables, the writer of the rank farthest
+    from COPY.
+    """
 
     table: Table
     writer: Writer
@@ -268,7 +276,7 @@ class _Fate:
 
 
 class _Classes:
-    """The classes of a flush's objects, by their keys."""
+    """Finds the class of an object of the flush by its key."""
 
     def __init__(self, uow: Any) -> None:
         self._mappers: dict[Mapper[Any], list[Mapper[Any]]] = {}

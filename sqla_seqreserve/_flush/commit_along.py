@@ -1,5 +1,6 @@
-"""Whether the COMMIT may travel with the last message of a flush: asked once, when that is made;
-and of a flush that is one INSERT, which SQLAlchemy sends by itself, when it does.
+"""Decides whether the COMMIT may travel with the last message of a flush. This is decided once,
+when that message is made. If the flush is one INSERT that SQLAlchemy sends by itself, it is decided
+when SQLAlchemy sends it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .settings import Settings
 
 
 def expects_commit(uow: Any, settings: Settings, driver: Driver | None) -> bool:
-    """Whether the COMMIT may travel with the flush, as far as it is told at a glance."""
+    """Whether the COMMIT may travel with the flush, as far as a few cheap checks show."""
     return (
         settings.commit == "along"
         and settings.mode == "bulk"
@@ -53,8 +54,8 @@ def expects_commit(uow: Any, settings: Settings, driver: Driver | None) -> bool:
 
 
 def commit_hindrance(connection: Connection, settings: Settings) -> Reason | None:
-    """Why the COMMIT never travels on a connection, as far as settings, driver and listeners tell;
-    ``None``: it may.
+    """Why the COMMIT never travels on a connection, as far as settings, driver and listeners
+    decide; ``None`` if it may.
     """
     return (
         setting_hindrance(connection, settings)
@@ -64,7 +65,7 @@ def commit_hindrance(connection: Connection, settings: Settings) -> Reason | Non
 
 
 def setting_hindrance(connection: Connection, settings: Settings) -> Reason | None:
-    """The same, as far as settings and driver tell."""
+    """Why the COMMIT never travels on a connection, as far as settings and driver decide."""
     if settings.commit == "apart":
         return why.COMMIT_APART
     if settings.mode_reason is not None:
@@ -77,18 +78,19 @@ def setting_hindrance(connection: Connection, settings: Settings) -> Reason | No
 
 
 def connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason | None:
-    """The connection whose COMMIT may go behind the last statements of the flush, as far as the
-    session tells; why it may not; or ``None``, for nothing is about to be committed.
+    """The connection whose COMMIT may follow the last statements of the flush in their message, as
+    far as the session decides; or why it may not; or ``None`` if ``commit()`` did not begin the
+    flush.
     """
     return _connection_to_commit(uow, settings) if is_begun_by_commit(uow) else None
 
 
 def _connection_to_commit(uow: Any, settings: Settings) -> Connection | Reason:
-    """The same of a flush that is known to be the commit's."""
+    """As :func:`connection_to_commit`, for a flush that ``commit()`` is known to have begun."""
     connection = committing_connection(uow)
     if isinstance(connection, Reason):
         return connection
-    # The listeners of single statements are looked at once these are there.
+    # Listeners of single statements are checked later, when the statements exist.
     hindrance = setting_hindrance(connection, settings)
     if hindrance is not None:
         return hindrance
@@ -116,8 +118,8 @@ class OnlyInsert:
         pending: Mapping[Mapper[Any], Sequence[State]],
         connection: Connection,
     ) -> OnlyInsert | None:
-        """``None`` where there is more to send, or to look at afterwards; of a flush that
-        :func:`expects_commit`.
+        """The one INSERT of the flush; ``None`` if there is more to send, or to do afterwards.
+        Called only for a flush for which :func:`expects_commit` is true.
         """
         if len(pending) != 1:
             return None
@@ -138,17 +140,17 @@ class OnlyInsert:
             return None
         found = cls(uow, connection, table, len(states))
         is_known = found._name in database_of(connection.dialect).tables
-        # A key that comes back is compared.
+        # An INSERT that returns a key needs the table's facts for the comparison.
         may = is_known or not lacks_key(mapper, states) or look_at(connection, found._name)
         return found if may else None
 
     def commit_with(
         self, context: Any, parameters: Any, status: TransactionStatus
     ) -> CommitAlong | None:
-        """The COMMIT that travels with a statement about to be sent, if it is this one, whole. No
-        I/O happens.
+        """The COMMIT that travels with a statement about to be sent, if the statement is this
+        INSERT with all its rows. Does no I/O.
 
-        :param status: what it finds.
+        :param status: the transaction status before the statement.
         """
         compiled: Any = context.compiled
         if (
@@ -175,14 +177,14 @@ class OnlyInsert:
         return self._commit
 
     def settle(self) -> bool:
-        """Whether the COMMIT travelled; what did not hold any longer is forgotten."""
+        """Whether the COMMIT travelled. Facts of the table that proved outdated are forgotten."""
         if self._commit is not None and self._commit.is_outdated:
             catalogue.forget(self.connection, [self._name])
         return self._commit is not None and self._commit.is_committed
 
     def note_loss(self, error: DBAPIError) -> None:
-        """Have an error say that nobody knows whether the transaction was committed, if that is so:
-        it is that of a COMMIT as much as of the INSERT.
+        """Add to an error that nobody knows whether the transaction was committed, if that is so.
+        The error then concerns the COMMIT as much as the INSERT, so its statement is removed.
         """
         if self._commit is not None and self._commit.is_lost:
             error.statement = error.params = None
@@ -190,13 +192,15 @@ class OnlyInsert:
 
 
 _MOST: Final = 100
-"""So many rows are one statement, unless an engine makes smaller pages of them."""
+"""The most rows that are one statement, unless the engine divides them into smaller pages."""
 
 _ONLY: Final = "only table"
 
 
 def _only_table(mapper: Mapper[Any]) -> Table | None:
-    """The table of a class whose new object is one INSERT, as far as its relationships tell."""
+    """The table of a class whose new object needs one INSERT only, as far as its tables and
+    relationships show; ``None`` if it needs more.
+    """
     kept = kept_with(mapper)
     if _ONLY not in kept:
         tables: Sequence[Any] = mapper.tables

@@ -1,18 +1,18 @@
-"""Saves a graph that refers to itself in one go, where its keys are known first.
+"""Saves a graph of objects that refer to their own classes at once, if its keys are known first.
 
-SQLAlchemy breaks a cycle between mappers up into one action an object: a chain of 300 new objects
-is 300 INSERTs. With every key reserved there is no cycle left: the foreign keys are filled in
-before anything is written, and the objects of a mapper are saved together, parents before their
-children. That is done where all of these hold, and else left to SQLAlchemy:
+SQLAlchemy breaks a cycle between mappers up into one action for each object: a chain of 300 new
+objects takes 300 INSERTs. If every key is reserved, no cycle is left: the foreign keys are filled
+in before anything is written, and the objects of a mapper are saved together, parents before their
+children. This is done if all of these conditions hold; otherwise SQLAlchemy saves the objects:
 
-* the relationships of the cycle are simple ones (:mod:`sqla_seqreserve._flush.synchronize`);
+* the relationships of the cycle are simple (:mod:`sqla_seqreserve._flush.synchronize`);
 * every object of the classes concerned is new, and nobody listens for its INSERT;
-* no object is, by way of others, its own parent: SQLAlchemy raises for those;
-* a row refers to a table that is written before its own, or to its own, or by a foreign key that is
-  checked at the end of the transaction.
+* no object is its own ancestor: SQLAlchemy raises an error for those;
+* a row refers to a table that is written before its own, or to its own table, or by a foreign key
+  that is checked at the end of the transaction.
 
-Keys are given in the order in which SQLAlchemy would insert, generation by generation, also where
-it does the saving.
+Keys are given in the order in which SQLAlchemy would insert, generation by generation, even if
+SQLAlchemy then saves the objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .synchronize import Copying, copy_key, copying_of, put_back
 class Cycle:
     """The part of a flush in which mappers refer to each other in a circle.
 
-    :param generations: of each new object, how many parents stand above it.
+    ``generations``: for each new object, the number of parents above it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Cycle:
         self.generations = self._count_generations()
 
     def _pairs(self) -> Iterator[tuple[State, State]]:
-        """Every new object that another one refers to, with the one that refers to it."""
+        """Each pair of objects of which the second, a child, refers to the first, its parent."""
         for action, copying in self._relationships:
             many_to_one = copying.processor.direction is MANYTOONE
             for state in action._elements(self._uow):
@@ -55,7 +55,7 @@ class Cycle:
                         yield (other, state) if many_to_one else (state, other)
 
     def _count_generations(self) -> dict[State, int] | None:
-        """``None``: an object is its own ancestor."""
+        """The number of parents above each object; ``None`` if an object is its own ancestor."""
         parents: dict[State, set[State]] = {}
         children: dict[State, set[State]] = {}
         for parent, child in self._pairs():
@@ -86,11 +86,12 @@ class Cycle:
     def saved_whole(
         self, written: set[State], whole: Iterable[Sequence[State]], refused: State | None
     ) -> set[State]:
-        """Of the objects that have a row, those that SQLAlchemy would have saved before the flush
-        failed: of a tree it saves one generation after the other, in all tables.
+        """The objects with a row that SQLAlchemy would also have saved before the flush failed: it
+        saves a tree one generation after the other, each in all tables.
 
-        :param whole: objects that have a row in all their tables.
-        :param refused: the object that the database refused, if that is known.
+        :param written: the objects that have a row.
+        :param whole: the objects that have a row in all their tables.
+        :param refused: the object that the database refused, if it is known.
         """
         generation = self._uow.seqreserve.keys.generation
         circle = set(self.new_objects())
@@ -101,7 +102,7 @@ class Cycle:
         return written - circle | {state for state in circle if generation(state) < first}
 
     def can_be_saved_at_once(self) -> bool:
-        """Whether nothing stands against it but keys that are not known."""
+        """Whether the circle can be saved at once as soon as all its keys are known."""
         uow = self._uow
         if self.generations is None:
             return False
@@ -116,7 +117,9 @@ class Cycle:
         return all(self._keeps_constraints(copying) for _, copying in self._relationships)
 
     def _keeps_constraints(self, copying: Copying) -> bool:
-        """Whether a row may be written, with its table's others, before what it refers to."""
+        """Whether the rows of a table may be written together without breaking the relationship's
+        foreign keys: each refers to a table written before, to its own, or is deferred.
+        """
         order = {
             table: number
             for mapper in self.mappers
@@ -133,8 +136,8 @@ class Cycle:
         return True
 
     def save_at_once(self) -> bool:
-        """Fill in the foreign keys, and take the circle out of the flush's order; false, with
-        nothing changed, where a key is not known.
+        """Fill in the foreign keys, and take the circle out of the flush's order. Return False,
+        with nothing changed, if a key is not known or a circle is left.
         """
         uow, run = self._uow, self._uow.seqreserve
         mark = len(run.copied)
@@ -159,15 +162,17 @@ class Cycle:
         return True
 
     def copy_keys_again(self) -> None:
-        """Fill in the foreign keys anew, once objects were numbered otherwise than was foreseen."""
+        """Fill in the foreign keys again after the database gave objects other keys than those
+        reserved.
+        """
         for action, copying in self._relationships:
             for state in action._elements(self._uow):
                 copy_key(copying, state, self._uow)
 
 
 def find_cycle(uow: Any) -> Cycle | None:
-    """The circle of a flush, if it has one whose relationships are all simple."""
-    # What goes round goes along a relationship; looking for circles takes its time.
+    """The circle of a flush; ``None`` if it has none or if its relationships are not simple."""
+    # A circle needs a relationship. This is checked first because finding circles takes time.
     relates = any(isinstance(action, ProcessAll) for action in uow.postsort_actions.values())
     actions = find_cycles(uow) if relates else None
     if not actions:

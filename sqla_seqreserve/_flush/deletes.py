@@ -1,5 +1,5 @@
-"""Deletes objects as SQLAlchemy does, with DELETEs that travel with the other statements of the
-flush.
+"""Deletes objects as SQLAlchemy does, but sends the DELETEs together with the other statements of
+the flush.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .run import FlushRun
 
 
 class DeleteAll(SQLAlchemyDeleteAll):
-    """Deletes every object of an inheritance hierarchy that is to be deleted."""
+    """Deletes all objects of an inheritance hierarchy that the flush deletes."""
 
     __slots__ = ()
 
@@ -31,7 +31,9 @@ class DeleteAll(SQLAlchemyDeleteAll):
 
 
 def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
-    """SQLAlchemy's ``delete_obj``, step by step; the DELETEs travel with the next message."""
+    """Delete objects with the steps of SQLAlchemy's ``delete_obj``; the DELETEs travel with the
+    next message.
+    """
     run: FlushRun = uow.seqreserve
     states = list(states)
     if not states:

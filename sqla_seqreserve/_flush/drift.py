@@ -1,19 +1,20 @@
-"""``register(..., on_drift=...)``: are the sequences ahead of their tables when an engine is first
-used?
+"""``register(..., on_drift=...)``: checks, when an engine is first used, whether the sequences are
+ahead of their tables.
 
-The first flush that inserts through a registration checks the sequences of the enrolled classes, on
-the connection of that flush, before it reserves or writes anything. Classes whose tables the
-database does not have are passed over, as are those that the session binds elsewhere. What is
-behind its table by one id or more is *drift*; everything else that a check finds is in its line of
-the log, a WARNING if not all are healthy.
+The first flush that inserts through a registration checks the sequences of the enrolled classes on
+its own connection, before it reserves or writes anything. It skips classes whose tables do not
+exist in the database, and classes that the session binds to another engine. A sequence that is
+behind its table by one id or more has *drift*. The check logs everything else that it finds in one
+line, as a WARNING if not all sequences are healthy.
 
-Under ``"repair"`` a sequence is left where it is that a repair would use up, for a few ids near the
-end of their type: a warning says so, and the flush goes on, unless other ids are ahead of it too.
+A table may hold a few ids near the end of their type; a repair would then use the sequence up.
+``"repair"`` does not move such a sequence: it warns, and the flush goes on, unless other ids are
+ahead of the sequence too.
 
-Under ``"warn"`` and ``"repair"``, or when all is well, an engine is not asked again; under
-``"raise"`` it is, until the sequences are repaired. A ``schema_translate_map`` makes it another set
-of tables, to be checked on its own. Two first flushes at once may both check, and harm nothing: a
-lock held across the queries would stop an event loop.
+Under ``"warn"`` and ``"repair"``, or if all is well, an engine is not checked again; under
+``"raise"`` it is, until the sequences are repaired. With another ``schema_translate_map`` the
+tables are different ones and are checked separately. Two first flushes at the same time may both
+check, which does no harm: a lock held during the queries would block an event loop.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _settling = Lock()
 
 @dataclass(frozen=True, slots=True)
 class DriftGuard:
-    """What one registration wants done about drift. Equal guards do not check an engine twice."""
+    """What one registration does about drift. Equal guards do not check an engine twice."""
 
     on_drift: OnDrift
     classes: tuple[type[Any], ...] | None
@@ -51,8 +52,8 @@ class DriftGuard:
     def examine(self, session: Session, connections: Iterable[Connection]) -> None:
         """Check the enrolled classes on those connections whose engine was not yet checked.
 
-        :raises SequenceDriftError: a sequence is behind its table and is to be refused, or cannot
-            be repaired.
+        :raises SequenceDriftError: a sequence is behind its table, and ``on_drift`` is ``"raise"``
+            or the sequence cannot be repaired.
         """
         for connection in connections:
             translate = connection.get_execution_options().get("schema_translate_map") or {}
@@ -61,7 +62,7 @@ class DriftGuard:
                 self._examine(session, connection, key)
 
     def _examine(self, session: Session, connection: Connection, key: _Key) -> None:
-        # Here, so that an application that looks for no drift does not import it.
+        # Imported here, so that an application that ignores drift does not import it.
         from ..health.check import examine, report_on
 
         found = [
@@ -115,10 +116,11 @@ def _is_bound_to(session: Session, mapper: Mapper[Any], connection: Connection) 
 
 
 def _repair(connection: Connection, drifted: Sequence[Examined]) -> list[str]:
-    """Repair them; return why some were left where they are, well before the ids they would meet.
+    """Repair the sequences; return why some were not moved although ids are ahead of them.
 
-    A few ids near the end of their type, which a repair would use up, are in nobody's way before
-    the sequence comes near them; so these sequences are no reason to refuse the flush.
+    If the only ids ahead of a sequence are a few near the end of their type, a repair would use the
+    sequence up. No new id collides with them before the sequence comes near, so such a sequence is
+    no reason to refuse the flush.
     """
     from ..health.repair import repair_sequences
 
@@ -155,6 +157,6 @@ def _described(drifted: Iterable[Examined]) -> str:
         for finding in entry.health.findings
         if finding.code == "BEHIND"
     ]
-    # Tables that share a sequence say the same.
+    # Tables that share a sequence have the same message.
     lines = [f"  {message}" for message in dict.fromkeys(messages)]
     return "\n".join(["Sequences are behind their tables:", *lines, ""])

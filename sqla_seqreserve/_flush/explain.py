@@ -1,6 +1,6 @@
-"""How the next flush would write each class, for people: ``print(registration.explain(engine))``.
+"""Explains how the next flush would write each class: ``print(registration.explain(engine))``.
 
-It asks what a flush asks (``_flush.routing``), of facts that are read anew.
+It asks the same questions as a flush (``_flush.routing``), but reads the facts of the tables anew.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ _WIDTH: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How the next flush would write objects of one class that leave their keys and defaults to
-    the model and the database.
+    """How the next flush would write objects of one class whose keys and defaults come from the
+    model and the database.
 
-    Single objects may be written otherwise, for what they hold: the FlushReport says so.
+    Single objects may be written differently because of their values: the FlushReport says so.
 
     :param model: the mapped class.
-    :param path: who writes ``copy_from`` rows of it and more, or many where COPY cannot: see
-        :data:`~sqla_seqreserve.reports.Writer`.
+    :param path: who writes ``copy_from`` rows of the class and more, or many rows if COPY cannot:
+        see :data:`~sqla_seqreserve.reports.Writer`.
     :param sequence: the sequence that its ids come from, or the default that is evaluated for them
         (``gen_random_uuid()``), as SQL.
-    :param reason: why not by COPY; or, where COPY writes, why no id is reserved, or what it costs
-        that Citus distributes the table.
-    :param copy_from: from how many rows COPY writes the class, if it is alone in its flush, on
-        this driver and at the distance to the server that is known now; ``None``: never. Fewer
-        rows go by INSERT, which is cheaper.
+    :param reason: why COPY does not write the class; or, if COPY does, why no id is reserved, or
+        what it costs that Citus distributes the table.
+    :param copy_from: the number of rows from which COPY writes the class if it is alone in its
+        flush, on this driver and at the distance to the server that is known now; ``None``: never.
+        Fewer rows go by INSERT, which is cheaper.
     :param remedy: what can be done about the reason.
-    :param many_from: from how many rows changed objects, and deleted ones, are written by one
-        statement over all rows of a kind (UPDATE, DELETE), where their values allow it; ``None``:
-        never. Fewer are sent as SQLAlchemy sends them, which is cheaper.
-    :param many_reason: why not; where ``many_from`` is a number it concerns one of the two, and
-        says which.
-    :param many_remedy: what can be done about that.
-    :param round_trip: seconds to the server and back, as ``copy_from`` and ``many_from`` assume;
-        ``None``: not measured yet, and the two are for a server that is 0.3 ms away. It is measured
-        by the first flushes of an engine.
+    :param many_from: the number of rows from which changed objects, and deleted objects, are
+        written by one statement for all rows of a kind (UPDATE, DELETE), if their values allow it;
+        ``None``: never. Fewer are sent as SQLAlchemy sends them, which is cheaper.
+    :param many_reason: why not; if ``many_from`` is a number, the reason concerns only UPDATE or
+        only DELETE, and says which.
+    :param many_remedy: what can be done about ``many_reason``.
+    :param round_trip: seconds to the server and back, which ``copy_from`` and ``many_from`` assume;
+        ``None``: not measured yet, and the two numbers are for a server 0.3 ms away. The first
+        flushes of an engine measure it.
     """
 
     model: type[Any]
@@ -83,10 +83,10 @@ class Explanation:
 
 
 class Explanations(Sequence[Explanation]):
-    """The explanations of several classes; ``str()`` is a table of them.
+    """The explanations of several classes; ``str()`` formats them as a table.
 
     ``commit_reason``: why the COMMIT of ``commit()`` takes a round trip of its own; ``None``: it
-    travels with the last message of its flush, but where an object's statement is in the way.
+    travels with the last message of its flush, unless the statement of an object prevents it.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Explanations(Sequence[Explanation]):
         self._explanations = tuple(explanations)
         self.commit_reason = None if commit_reason is None else commit_reason.text
         self._round_trip = round_trip
-        """In words; ``None``: nothing depends on it."""
+        """The round trip in words; ``None`` if nothing depends on it."""
 
     @overload
     def __getitem__(self, index: int) -> Explanation: ...
@@ -117,7 +117,7 @@ class Explanations(Sequence[Explanation]):
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        """A line a class, what is to be said of it below."""
+        """One line for each class, with its sentences below."""
         rows = [("class", "path", "copy from", "many from", "sequence")]
         rows += [
             (
@@ -162,7 +162,7 @@ class Explanations(Sequence[Explanation]):
 
 
 def _below(title: str, words: str) -> list[str]:
-    """A sentence below the line of a class, no word of it cut."""
+    """The lines of a sentence below the line of a class; no word is split."""
     return textwrap.wrap(
         words,
         _WIDTH,
@@ -182,10 +182,10 @@ def explain(
 ) -> Explanations:
     """Explain each class on this connection's database.
 
-    A transaction that was not begun is not begun afterwards either.
+    If no transaction was begun before the call, none is open after it.
 
     :param session_reason: why no session of the registration uses COPY.
-    :param commit: why none has its COMMIT travel along, as far as the session tells.
+    :param commit: why no session's COMMIT travels along, as far as the session decides.
     """
     if connection.dialect.name != "postgresql":
         reason = why.not_postgresql(connection.dialect.name)
@@ -252,7 +252,7 @@ def _explain_one(
         notes.append(why.not_reserved(source.reason))
     if is_distributed(connection, mapper):
         notes.append(why.DISTRIBUTED)
-    # A key that is reserved always and that INSERT may not give is COPY's from the first row on.
+    # If keys are always reserved and INSERT refuses them, COPY writes the class from one row on.
     always = source.refuses_keys and settings.reserve == "always"
     return Explanation(
         mapper.class_,
@@ -271,7 +271,7 @@ def _way(
     state: str,
     session_reason: Reason | None,
 ) -> Way:
-    """The way of very many objects of a class, as far as it does not depend on what they hold."""
+    """The way to write very many objects of a class, apart from what depends on their values."""
     reason = session_reason if settings.mode != "off" else None
     reason = reason or hierarchy_reason(settings, mapper.base_mapper, connection, interference_on)
     if reason is not None:
@@ -293,7 +293,7 @@ def _explanation(
 
 
 def _makes_keys(mapper: Mapper[Any]) -> bool:
-    """Whether the model makes the keys of its objects, so that none has to be reserved."""
+    """Whether the model makes the keys of its objects, so that no key must be reserved."""
     return all(
         column.default is not None and (column.default.is_callable or column.default.is_scalar)
         for column in mapper.primary_key
@@ -309,7 +309,9 @@ def _in_words(round_trip: float | None) -> str:
 def _explain_many(
     connection: Connection, mapper: Mapper[Any], settings: Settings, held: Reason | None
 ) -> dict[str, Any]:
-    """From how many rows changed and deleted objects of a class are written by one statement."""
+    """The ``many_*`` fields of an explanation: from how many rows one statement writes changed and
+    deleted objects of a class, or why none does.
+    """
     driver = driver_on(connection)
     reason = _reason_of_many(connection, settings, held)
     reasons: dict[Kind, Reason | None] = {"update": reason, "delete": reason}
@@ -335,7 +337,7 @@ def _explain_many(
         if fewest is None:
             fewest = fewest_together(driver, database_of(connection.dialect).distance.round_trip)
         else:
-            # One row has a statement to itself.
+            # A single row always has its own statement.
             fewest = max(fewest, 2)
     else:
         fewest = None
@@ -349,7 +351,7 @@ def _explain_many(
 def _reason_of_many(
     connection: Connection, settings: Settings, held: Reason | None
 ) -> Reason | None:
-    """Why no rows travel together on a connection."""
+    """Why rows never travel together on a connection; ``None`` if they may."""
     if settings.mode_reason is not None:
         return settings.mode_reason
     driver = driver_on(connection)
@@ -359,7 +361,7 @@ def _reason_of_many(
 
 
 def _mapper_reason(mapper: Mapper[Any]) -> Reason | None:
-    """Why SQLAlchemy sends an UPDATE an object, whatever it holds."""
+    """Why SQLAlchemy sends one UPDATE for each object, whatever its values."""
     base_mapper = mapper.base_mapper
     if not base_mapper.batch:
         return why.NOT_BATCHED

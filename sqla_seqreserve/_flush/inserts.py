@@ -1,9 +1,10 @@
-"""The one step of a save that is ours: collect the rows of a class for one table and send them.
+"""The one step of a save that this package replaces: collect the rows of a class for one table and
+send them.
 
-COPY gets what was chosen for it (:mod:`sqla_seqreserve._routes`) and what the plan (``_rows.plan``)
-says that it writes exactly as INSERT would. The rest goes to the queue
+COPY writes the rows that were chosen for it (:mod:`sqla_seqreserve._routes`) and that, according to
+the plan (``_rows.plan``), it writes exactly as INSERT would. The other rows go to the queue
 (``_writers.statement_queue``), which sends SQLAlchemy's own INSERTs, several in one message. After
-a COPY the objects are left as SQLAlchemy's ``_postfetch`` leaves them.
+a COPY the objects are in the state in which SQLAlchemy's ``_postfetch`` leaves them.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ def insert_records(base_mapper: Mapper[Any], table: Table, inserts: list[Record]
 def _keeps_order(
     run: FlushRun, groups: Sequence[tuple[Mapper[Any], list[Record]]], table: Table
 ) -> bool:
-    """Whether rows of several classes must be written as they come: SQLAlchemy writes runs of a
-    class. COPY may bring them together where no row refers to another and no trigger watches.
+    """Whether rows of several classes must be written in their given order, as SQLAlchemy does: it
+    writes one run of rows of the same class after another. COPY may write all rows of a class
+    together if no row refers to another and no trigger sees the order.
     """
     classes = dict.fromkeys(cls for cls, _ in groups)
     plan = next(filter(None, (run.way_of(cls).plan(table) for cls in classes)), None)
@@ -74,8 +76,8 @@ def _keeps_order(
 def _insert_class(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
 ) -> None:
-    """Insert objects of one class into one table: by COPY what was chosen for it and what it writes
-    exactly, the rest by INSERT.
+    """Insert objects of one class into one table. COPY writes the rows that were chosen for it and
+    that it writes exactly as INSERT would; INSERT writes the others.
     """
     run: FlushRun = uow.seqreserve
     connection = records[0][3]
@@ -189,11 +191,12 @@ def _apart(
     left: Collection[int],
     uow: Any,
 ) -> bool:
-    """Insert the records of a tree in several parts, where the table numbers some of them anew that
-    have children among the others: each part ends with a generation of such, and their new keys are
-    copied before the next. False, with nothing written, where there is but one.
+    """Insert the records of a tree in several parts, because the table gives new keys to some
+    records that may have children among the others. Each part ends with a generation of such
+    records, and their new keys are copied to the children before the next part. Return False, with
+    nothing written, if there is only one part.
 
-    :param left: the positions of those that INSERT writes, which the table numbers.
+    :param left: the positions of the records that INSERT writes, and that the table numbers.
     """
     run: FlushRun = uow.seqreserve
     if run.taken_out is None:
@@ -217,7 +220,9 @@ def _apart(
 
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:
-    """Whether an INSERT with known keys may cast the values otherwise than one that numbers."""
+    """Whether an INSERT with known keys may cast the values differently from an INSERT that lets
+    the table number the rows.
+    """
     if len(records) > 1 and encodes_keys_apart(records[0][3], plan):
         return True
     return cast_reason(plan, [record[1] for record in records]) is not None
@@ -232,7 +237,7 @@ def _insert(
     writer: Writer,
     reason: Reason,
 ) -> None:
-    """SQLAlchemy's own INSERT, with the keys that are reserved."""
+    """Queue SQLAlchemy's own INSERT, with the keys that are reserved."""
     run: FlushRun = uow.seqreserve
     if run.keys.numbers(mapper, table):
         run.keys.release(records, needed=True)
@@ -247,8 +252,9 @@ def _insert(
 
 
 def _in_parts(run: FlushRun, records: list[Record]) -> Iterable[list[Record]]:
-    """Records as they may be given to one INSERT: of a tree one generation, where the driver does
-    not tell which row was refused.
+    """Divide records into the parts that one INSERT each may write. A tree is divided by generation
+    if the driver cannot send several statements in one message, because the row that the server
+    refuses is not known then.
     """
     driver = driver_on(records[0][3])
     if run.taken_out is None or (driver is not None and driver.sends_several):
@@ -265,8 +271,8 @@ def _insert_batch(
     uow: Any,
     reason: Reason,
 ) -> None:
-    """Write a batch that COPY refuses, with the values that were made for it: neither a default nor
-    a type is asked a second time.
+    """Write a batch that COPY refuses, with the values that were made for the COPY: no default is
+    called and no type processes a value a second time.
     """
     run: FlushRun = uow.seqreserve
     table = plan.table
@@ -307,8 +313,8 @@ def _insert_batch(
 
 
 def _copy(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> Reason | None:
-    """Write a batch and leave its objects as SQLAlchemy's ``_postfetch`` would; or say why it must
-    be written by INSERT after all.
+    """Write a batch by COPY and leave its objects as SQLAlchemy's ``_postfetch`` would, or return
+    why INSERT must write it after all.
     """
     run: FlushRun = uow.seqreserve
     chosen = [records[position] for position in batch.positions]

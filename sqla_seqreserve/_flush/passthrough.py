@@ -1,13 +1,13 @@
-"""A flush, or what one connection has of it, that SQLAlchemy's own INSERTs write as cheaply as
-anything else could.
+"""A flush, or one connection's part of it, that SQLAlchemy's own INSERTs write as cheaply as any
+other way.
 
-Most flushes have few rows, and what is done about them beside what SQLAlchemy does has to be paid
-for by fewer round trips. Where nobody needs a key before its row is written, and no other way costs
-less, the whole flush is SQLAlchemy's: its own save, its own statements. What is left to gain is the
-BEGIN, which travels with the first of them on a driver that can, and the COMMIT, which travels with
-the only one.
+Most flushes have few rows, and any work beside SQLAlchemy's own must be paid for by fewer round
+trips. If nobody needs a key before its row is written, and no other way costs less, SQLAlchemy
+writes the whole flush: its own save, its own statements. Two round trips can still be saved: the
+BEGIN travels with the first statement if the driver can send it so, and the COMMIT travels with the
+statement if there is only one.
 
-All of this runs in every flush of a few objects, so that it asks for nothing twice.
+This code runs in every flush of a few objects, so it checks nothing twice.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .report import log_failed
 from .settings import Settings
 
 _FEW: Final = 5
-"""An INSERT of so many rows takes little work beside its round trip."""
+"""With at most this many rows, an INSERT takes little work beside its round trip."""
 
 _SOME: Final = 100
-"""So many rows are sent before the answer to the BEGIN before them could have been read."""
+"""With more rows, the answer to the BEGIN may arrive while they are sent, so it is not timed."""
 
 
 class Passthrough:
-    """A flush, or what one connection has of it, that is SQLAlchemy's.
+    """A flush, or one connection's part of it, that SQLAlchemy writes.
 
-    :param driver: ``None``: nothing is to be asked, or learnt.
+    :param driver: ``None``: nothing is to be sent along or measured.
     :param begun: the transaction had begun before the flush.
-    :param commits: the COMMIT may travel with the flush, as far as it was told.
+    :param commits: the COMMIT may travel with the flush, as far as is known.
     """
 
     __slots__ = ("_commits", "_distance", "_driver", "_is_first", "begun")
@@ -63,9 +63,10 @@ class Passthrough:
         pending: Mapping[Mapper[Any], Sequence[State]],
         execute: Callable[[], None],
     ) -> None:
-        """Have SQLAlchemy's unit of work execute the whole flush.
+        """Let SQLAlchemy's unit of work execute the whole flush.
 
-        :param pending: the new objects, where anything is to be asked about them.
+        :param pending: the new objects; may be empty if there is no driver.
+        :param execute: SQLAlchemy's method that executes it.
         """
         only: OnlyInsert | None = None
         if self._driver is not None:
@@ -98,11 +99,11 @@ class Passthrough:
         connection: Callable[[], Connection],
         pending: Callable[[], Mapping[Mapper[Any], Sequence[State]]],
     ) -> OnlyInsert | None:
-        """Before the first INSERT: have the COMMIT travel with the only one, which is returned
-        then; and measure now and then how long it takes. The BEGIN travels, and is timed, from when
-        the session gets its connection (``many.follow``).
+        """Prepare the first INSERT. If it is the only one and the COMMIT may travel with it, return
+        it. Now and then arrange to measure how long it takes. The BEGIN is set to travel, and is
+        timed, when the session gets its connection (``bulk_statements.follow``).
 
-        :param pending: asked for all new objects of the flush.
+        :param pending: returns all new objects of the flush.
         """
         if not self._is_first:
             return None
@@ -129,7 +130,10 @@ class Passthrough:
 def note_each(
     error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
 ) -> None:
-    """Note on the error which of these objects, saved together, it is about."""
+    """Add a note to the error that names which of these objects, saved together, it is about.
+
+    :param note: called with the error, a table and the objects, for each table.
+    """
     for table in {table: None for state in states for table in state.manager.mapper.tables}:
         if isinstance(table, Table):
             note(error, table, states)

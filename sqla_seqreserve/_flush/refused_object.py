@@ -1,9 +1,9 @@
-"""Which object the database refused: found from the fields of PostgreSQL's error, as a note for the
-exception.
+"""Finds which object the database refused, from the fields of PostgreSQL's error, and adds it to
+the exception as a note.
 
-COPY reports the line that it was at (``diag.context``); a foreign key is checked when all rows are
-in, and its error names the constraint and the values instead; a check names the values of the row.
-All are for people: nothing depends on them.
+COPY reports the line that it was writing (``diag.context``). A foreign key is checked after all
+rows are written, and its error names the constraint and the values instead. A check constraint
+names the values of the row. The notes are for people.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _CHANGE = re.compile(
     r"(?:UPDATE|(?P<delete>DELETE FROM)) (?:(?:\w+|\"[^\"]+\")\.)?"
     r"(?:(?P<plain>\w+)|\"(?P<quoted>[^\"]+)\") (?:SET|WHERE) "
 )
-"""An UPDATE or DELETE of SQLAlchemy's."""
+"""Matches the beginning of an UPDATE or DELETE that SQLAlchemy makes."""
 
 
 def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> State | None:
-    """Note on the error which of the objects it is about, and return that; ``None`` where it does
-    not tell.
+    """Add a note to the error that names the object that it is about, and return that object;
+    ``None`` if the error does not show it.
     """
-    # A value of the user's that cannot be printed must not hide what was refused.
+    # A value of the user's that cannot be printed must not hide the server's error.
     position = None
     with suppress(Exception):
         position = _position(error, table, states)
@@ -50,8 +50,8 @@ def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> St
 
 
 def note_change(error: DBAPIError, uow: Any) -> None:
-    """Note on the error of an UPDATE or DELETE which of the flush's objects it is about, where that
-    can be told and nothing was noted before.
+    """Add a note to the error of an UPDATE or DELETE that names the flush's object that it is
+    about, if the error shows it and has no note yet.
     """
     if hasattr(error, "__notes__"):
         return
@@ -67,7 +67,7 @@ def note_change(error: DBAPIError, uow: Any) -> None:
 
 
 def _changed(uow: Any, name: str, *, is_delete: bool) -> tuple[Table, list[State]]:
-    """The table of that name, and the objects with a row in it that the flush changes, or deletes,
+    """The table of that name, and the objects with a row in it that the flush changes (or deletes),
     in the order of their keys.
     """
     found: dict[State, Table] = {}
@@ -90,7 +90,7 @@ def _changed_position(
     for name in ("{0.table.name}_{0.key}", "{0.key}"):
         names = [name.format(key) for key in keys]
         if isinstance(sent, Mapping) and sent.keys() >= set(names):
-            # A statement of this object alone.
+            # The statement was for this object alone.
             return identities.index(tuple(sent[name] for name in names))
     detail = error_fields(error)[1]
     row = _ROW.search(detail)
@@ -108,8 +108,8 @@ def _changed_position(
 def _only_holder(
     written: Sequence[str], keys: Sequence[Sequence[str]], states: Sequence[State]
 ) -> int | None:
-    """The only object whose key and whole numbers are all among the values of a row, the order of
-    whose columns is not known.
+    """The only object whose key and integers all occur among the values of a row; ``None`` if there
+    is not exactly one. For a row whose order of columns is not known.
     """
     values = Counter(written)
     found = [
@@ -155,7 +155,7 @@ def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | 
         try:
             keys = [mapper.get_property_by_column(table.c[name]).key for name in names]
         except UnmappedColumnError:
-            # The error is about a sibling.
+            # The error is about an object of another class that shares the table.
             continue
         if [str(state.dict.get(key)) for key in keys] == values:
             return position
@@ -163,7 +163,7 @@ def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | 
 
 
 def _row_of_parameters(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
-    """The only object of a statement, or that which has the key which the statement sent."""
+    """The only object of a statement, or the object with the key that the statement sent."""
     if len(states) == 1:
         return 0
     sent = error.params

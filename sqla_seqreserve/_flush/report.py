@@ -1,4 +1,4 @@
-"""Counts what a flush wrote and by which writer, and reports it to whoever asked."""
+"""Counts the rows that a flush wrote, by writer, and reports them to the callbacks and the log."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class _Sum:
 
 
 def is_listened_to(settings: Settings) -> bool:
-    """Whether anybody is told what a flush writes."""
+    """Whether a callback or the log receives the report of a flush."""
     return bool(settings.callbacks) or audit.is_heard(log)
 
 
 def log_failed(error: BaseException) -> None:
-    """Tell the log that a flush failed."""
+    """Log that a flush failed."""
     audit.failed(log, error)
 
 
 class ReportBuilder:
-    """What one flush, or one ``bulk_insert``, wrote so far."""
+    """Counts what one flush, or one ``bulk_insert``, has written so far."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._sums: dict[tuple[type[Any] | Table, Kind, Writer, Reason | None], _Sum] = {}
         self.messages = 0
-        """Round trips, as far as they are counted: only where somebody is told."""
+        """Round trips. They are counted only if somebody receives the report."""
         self.committed = False
         """Whether the COMMIT travelled with the flush."""
 
     @property
     def is_listened_to(self) -> bool:
-        """Whether anybody is told what was written."""
+        """Whether a callback or the log receives the report."""
         return is_listened_to(self._settings)
 
     def add(
@@ -61,7 +61,7 @@ class ReportBuilder:
     ) -> None:
         """Count objects of one class as inserted by ``writer``.
 
-        :param reserved: how many of them had a key that was reserved.
+        :param reserved: how many of them had a reserved key.
         """
         self.count("insert", states[0].class_, len(states), reserved, writer, reason, seconds)
 
@@ -82,7 +82,7 @@ class ReportBuilder:
         found.seconds += seconds
 
     def entries(self) -> Iterator[FlushEntry]:
-        """What was written, as far as it is any rows."""
+        """The entries of the report that count at least one row."""
         for (model, kind, writer, reason), found in self._sums.items():
             if found.rows:
                 told = self.told(reason)
@@ -100,12 +100,12 @@ class ReportBuilder:
         except Exception:
             if not self.committed:
                 raise
-            # The flush cannot fail any more: its rows are there, and others see them.
+            # The flush cannot fail any more: its rows are committed, and others see them.
             log.exception("a callback of on_flush() failed after the COMMIT of the flush")
         audit.flushed(log, report)
 
     def told(self, reason: Reason | None) -> str | None:
-        """A reason as it is reported."""
+        """The text of a reason, as it is reported."""
         if reason == FEW and self._settings.copy_min_rows is not None:
             reason = FEWER_THAN_ASKED
         return None if reason is None else reason.text

@@ -1,5 +1,5 @@
-"""The keys that a flush gave to its new objects before they were inserted, and how they are taken
-off again: where the database had better number a row, and where the flush failed.
+"""The keys that a flush gives to its new objects before they are inserted. They are removed again
+if the database must number a row itself, and if the flush fails.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class ReservedKeys:
         self.reserved: set[State] = set()
         """Objects whose key was reserved by this flush."""
         self.generations: dict[State, int] = {}
-        """How many parents stand above an object, where objects refer to their own class."""
+        """The number of parents above an object, if objects refer to their own class."""
         self.sources: dict[Mapper[Any], KeySequence] = {}
-        """Where the keys of each class come from, as far as it was asked."""
+        """Where the keys of each class come from, as far as this was looked up."""
         self.released = False
-        """Whether keys were left to the database."""
+        """Whether the database numbers objects whose keys had been reserved."""
         self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
         self._had_none: set[tuple[State, str]] = set()
 
     def hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[Any]) -> None:
-        """Give the ids of one sequence, or the values of one default, to the objects of the classes
-        that share it, in the order of ``add()``.
+        """Set the ids of one sequence, or the values of one default, on the objects of the classes
+        that share it, in the order in which SQLAlchemy inserts them.
         """
         if len(sharing) > 1:
             sources = {state: source for source, states in sharing.items() for state in states}
@@ -64,21 +64,21 @@ class ReservedKeys:
             self._given.setdefault(source.key.mapper, {})[attribute] = states
 
     def order(self, state: State) -> tuple[int, int]:
-        """Sorts objects as SQLAlchemy inserts them: parents of a class before their children, and
-        then in the order of ``add()``.
+        """The sort key that orders objects as SQLAlchemy inserts them: parents of a class before
+        their children, and then in the order of ``add()``.
         """
         return self.generation(state), state.insert_order or 0
 
     def generation(self, state: State) -> int:
-        """How many parents stand above an object."""
+        """The number of parents above an object."""
         return self.generations.get(state, 0)
 
     def in_order(self, states: Iterable[State]) -> list[State]:
-        """New objects, as SQLAlchemy inserts them."""
+        """New objects in the order in which SQLAlchemy inserts them."""
         return sorted(states, key=self.order if self.generations else _insert_order)
 
     def positions(self, mapper: Mapper[Any], states: Sequence[State]) -> dict[str, set[int]]:
-        """Attribute of the key -> positions of the objects whose value was reserved."""
+        """For each key attribute: the positions of the objects whose value was reserved."""
         found = {}
         for attribute, holders in self._given.get(mapper, {}).items():
             mine = self.reserved.intersection(holders)
@@ -86,7 +86,7 @@ class ReservedKeys:
         return found
 
     def numbers(self, mapper: Mapper[Any], table: Table) -> bool:
-        """Whether the key of the class is generated in ``table``."""
+        """Whether the key of the class is generated in ``table`` (and not in a parent's table)."""
         source = self.sources.get(mapper)
         return source is not None and source.key.table is table
 
@@ -98,12 +98,13 @@ class ReservedKeys:
         return source is not None and source.refuses_keys and source.key.table is table
 
     def release(self, records: Iterable[Record], *, needed: bool = False) -> bool:
-        """Leave it to the database to number rows that COPY cannot write, as SQLAlchemy would: an
-        INSERT with known keys may cast their values otherwise, and ``GENERATED ALWAYS`` refuses
-        such keys. False where keys are needed.
+        """Remove the reserved keys of rows that COPY cannot write, so that the database numbers
+        them, as with SQLAlchemy alone: an INSERT with known keys may cast their values differently,
+        and ``GENERATED ALWAYS`` refuses such keys. Return False if the keys are needed; then only
+        the keys that an INSERT refuses are removed.
 
-        :param needed: keep the keys that an INSERT takes, for the rows of a class are numbered
-            together, or by the generations that they stand in.
+        :param needed: keep the keys that an INSERT accepts. They are always kept for objects with
+            generations.
         """
         needed = needed or bool(self.generations)
         self._release(
@@ -114,7 +115,11 @@ class ReservedKeys:
         return not needed
 
     def take_off(self, written: set[State]) -> None:
-        """Leave the objects that were not inserted without a key, as a failed stock flush does."""
+        """Remove the keys of objects that were not inserted, as SQLAlchemy's failed flush leaves
+        them.
+
+        :param written: the objects that keep their key.
+        """
         for given in self._given.values():
             for attribute, states in given.items():
                 self._take_off(attribute, [state for state in states if state not in written])
@@ -129,7 +134,7 @@ class ReservedKeys:
             for attribute, holders in given.items():
                 chosen = states
                 if len(given) > 1:
-                    # Of a key of several columns the user may have set one.
+                    # The user may have set one column of a key with several columns.
                     mine = set(holders)
                     chosen = [state for state in states if state in mine]
                 self._take_off(attribute, chosen)
@@ -139,7 +144,7 @@ class ReservedKeys:
             if (state, attribute) in self._had_none:
                 state.dict[attribute] = None
             else:
-                # SQLAlchemy's own steps may have noted the key as changed.
+                # SQLAlchemy's own steps may have recorded the key as changed.
                 state.dict.pop(attribute, None)
                 state.committed_state.pop(attribute, None)
             self.reserved.discard(state)

@@ -1,6 +1,6 @@
-"""Chooses the way that the new objects of a flush go, and reserves the keys that must be known
-first: one message a connection, in which all that was known of the tables is compared under their
-locks.
+"""Chooses how the new objects of a flush are written, and reserves the keys that must be known
+first. This takes one message for each connection, in which the server compares the known facts of
+the tables under their locks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from .way import BY_INSERT, Way
 
 @dataclass(frozen=True, slots=True)
 class _Wanted(Wanted):
-    """What a flush wants of one message.
+    """What one message must fetch and compare for a flush.
 
     ``asked``: the requests, each with the objects that its ids are for. ``later``: keys that were
     kept, to be compared with the first INSERTs.
@@ -64,11 +64,11 @@ class _Wanted(Wanted):
 
 
 class Reserving:
-    """What was decided of one flush.
+    """The decisions for one flush.
 
-    ``ways``: of each class that was weighed, if that found out more than that INSERT is cheaper.
-    ``kept``: keys that were kept (``prefetch``) and handed out, to be compared in the message of
-    the first INSERTs.
+    ``ways``: the way of each class for which more was decided than that INSERT is cheaper.
+    ``kept``: kept keys (``prefetch``) that were given to objects and must be compared in the
+    message of the first INSERTs.
     """
 
     def __init__(self, settings: Settings, keys: ReservedKeys) -> None:
@@ -88,29 +88,29 @@ class Reserving:
         may_restart: bool,
         commits: bool,
     ) -> Way | None:
-        """Choose the way of the new objects that one connection gets, and reserve the keys that
-        must be known first, in one round trip. Return the way of all of them, if SQLAlchemy saves
-        them by itself, for nothing costs less.
+        """Choose how the new objects of one connection are written, and reserve the keys that must
+        be known first, in one round trip. Return the way of all of them if SQLAlchemy saves them by
+        itself because nothing costs less.
 
         :param pending: the objects by class.
         :param may_copy: the classes that SQLAlchemy need not save itself.
         :param needed: keys must be known before the first INSERT.
         :param interference: why SQLAlchemy writes all of them.
-        :param may_restart: the flush can begin anew if its first message finds that kept keys are
-            no longer good.
+        :param may_restart: the flush can begin again if its first message finds that kept keys are
+            no longer valid.
         :param commits: the COMMIT may travel with its last message.
         """
         state = transaction_status(connection)
         driver = driver_on(connection)
         wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
         if interference is not None and not wishes.reserve:
-            # SQLAlchemy numbers them, too.
+            # SQLAlchemy also lets the database number them.
             return None
-        # Travels with the BEGIN that SQLAlchemy would wait for.
+        # The message costs nothing: it travels with the BEGIN that SQLAlchemy would wait for.
         is_free = driver is not None and driver.begins_along and state == "idle"
         on_citus = ask_server(connection).kind == "citus"
         if on_citus:
-            # What a table costs must be known before the way is chosen.
+            # Whether Citus distributes a table must be known before the way is chosen.
             self._keys.sources.update(resolve(connection, pending))
             if state == "idle":
                 drop_snapshot(connection)
@@ -147,7 +147,7 @@ class Reserving:
             if way is not None and way.writer != "copy":
                 self.ways[mapper] = way
             elif number in route.copies:
-                # Without a lock, or without a look at the present: SQLAlchemy writes.
+                # The facts could not be locked or compared, so SQLAlchemy writes.
                 self.ways[mapper] = Way("orm", held or why.RESTLESS)
         return None
 
@@ -162,12 +162,12 @@ class Reserving:
         *,
         doubts: bool = True,
     ) -> _Wanted | None:
-        """Choose the way of each class by what is known of its tables, and say what to take and to
-        compare; ``None`` where nothing can be compared.
+        """Choose the way of each class by the known facts of its tables, and return which ids to
+        take and which facts to compare; ``None`` if nothing can be compared.
 
-        :param is_free: the message costs no round trip, so that it is worth sending to ask whether
-            what kept a class from its keys, or from COPY, is still there.
-        :param doubts: whether to ask now and then even if it costs one.
+        :param is_free: the message costs no round trip, so it is worth sending just to check
+            whether the obstacle to a class's keys, or to COPY, still exists.
+        :param doubts: whether to check that now and then even if it costs a round trip.
         """
         if hindrance(connection, transaction_status(connection)) is not None:
             return None
@@ -190,7 +190,7 @@ class Reserving:
             if doubts and catalogue.is_in_doubt(connection, facts, rows)
         ]
         if not all(facts.lockable for facts in doubted):
-            # They cannot be compared under a lock, but read.
+            # These facts cannot be compared under a lock; they are read again instead.
             catalogue.forget(connection, [facts.name for facts in doubted])
             return self._look(
                 connection, pending, route, may_copy, is_free, may_restart, doubts=False
@@ -269,7 +269,7 @@ class Reserving:
         return list(found.values())
 
     def _hand_out(self, connection: Connection, wanted: _Wanted, ids: list[list[Any]]) -> None:
-        """Give the objects the ids that were taken for them, and those that were kept."""
+        """Set the fetched and the kept ids on the objects."""
         if wanted.later:
             self.kept[connection] = wanted.later
         for request, fetched in zip(wanted.asked, ids, strict=True):
@@ -284,9 +284,9 @@ class Reserving:
         pending: Mapping[Mapper[Any], Sequence[State]],
         ways: dict[Mapper[Any], Way],
     ) -> set[Mapper[Any]]:
-        """The classes for COPY whose values it will refuse, and which go another way from here on,
-        before any key is reserved for them. Where a listener may change the values they cannot be
-        known.
+        """The classes that were to be written by COPY but whose values COPY will refuse. Their way
+        is changed to SQLAlchemy's before any key is reserved for them. Classes with a listener that
+        may change the values are not checked.
         """
         refused = set()
         for mapper, way in ways.items():
@@ -318,9 +318,9 @@ class Reserving:
         *,
         copies: bool,
     ) -> bool:
-        """Whether the database must number rows of a class, for INSERT casts their values otherwise
-        then, or policies look at a row that is returned; or had better, for a default would see the
-        key that is reserved.
+        """Whether the database must number the rows of a class. It must if an INSERT with known
+        keys casts their values differently, or if policies check a returned row; and it should if
+        a default would see the reserved key.
 
         :param copies: COPY was chosen for the class.
         """
@@ -331,7 +331,7 @@ class Reserving:
         settings = self._settings
         is_asked_for = settings.mode != "bulk" or settings.reserve != "auto"
         if source.facts.row_security and not is_asked_for:
-            # INSERT with RETURNING refuses what the role may not see afterwards.
+            # INSERT with RETURNING fails for a row that the role may not read afterwards.
             return True
         if (
             plan.context_default is not None
@@ -340,7 +340,7 @@ class Reserving:
             and not (self._keys.generations or watches_insert(mapper))
         ):
             return True
-        # Before a COPY the values are looked at once they are made.
+        # Before a COPY, the values are checked when they are made.
         if (copies and not self._keys.generations) or len(states) == 1:
             few = 1 < len(states) < (settings.copy_min_rows or fewest_of(source.facts))
             return (plan.cast_reason is not None and len(states) > 1) or (
@@ -354,7 +354,7 @@ class Reserving:
 
 
 def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[Mapper[Any], Way]:
-    """The way of each class that COPY is to write."""
+    """For each class that COPY is to write: its way, which says if COPY can."""
     names = {
         mapper: {table: catalogue.table_name(connection, table) for table in plain_tables(mapper)}
         for mapper in mappers

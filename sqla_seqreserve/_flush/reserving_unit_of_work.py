@@ -1,25 +1,24 @@
-"""The flush: SQLAlchemy's unit of work, with keys reserved before it executes and with one step of
-it replaced.
+"""The flush: SQLAlchemy's unit of work, with keys reserved before it executes and with one of its
+steps replaced.
 
-A flush that a :class:`~sqla_seqreserve.Registration` watches, and of which something is worth to be
-ours (``_flush.takeover``), runs with :class:`ReservingUnitOfWork`, and the path of a pending object
-reads from top to bottom:
+A flush runs with :class:`ReservingUnitOfWork` if a :class:`~sqla_seqreserve.Registration` watches
+it and this package can save time in it (``_flush.takeover``). A pending object then goes through
+these steps:
 
-1. The unit of work sorts out cascades, orphans and dependencies, all of it stock. Then, before its
-   first action, the keys of every object that will be inserted are reserved in one round trip
-   (:meth:`ReservingUnitOfWork._generate_actions`).
-2. The actions run in stock order. Keys go from parents to children in a tight loop where nothing
-   but new objects is concerned (``_flush.synchronize``). Where SQLAlchemy would save
-   objects, :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs
-   :func:`_save`: the same steps as SQLAlchemy's ``save_obj``, with the same events, updates and row
-   switches.
-3. The step that collects and sends the INSERT is ours: ``_flush.inserts`` gives COPY
-   what the plan says that COPY writes exactly, and the rest back to SQLAlchemy's own collect and
-   emit.
-4. The unit of work registers the objects as persistent, and the report goes to whoever asked.
+1. SQLAlchemy's unit of work sorts out cascades, orphans and dependencies, unchanged. Then, before
+   its first action, the keys that must be known before the INSERTs are reserved in one round trip
+   for each connection (:meth:`ReservingUnitOfWork._generate_actions`).
+2. The actions run in SQLAlchemy's order. Keys are copied from parents to children in a tight loop
+   if all objects concerned are new (``_flush.synchronize``). Where SQLAlchemy would save objects,
+   :class:`SaveAll` (or, in a cyclic graph, :class:`SaveSome`) runs :func:`_save`: the same steps as
+   SQLAlchemy's ``save_obj``, with the same events, updates and row switches.
+3. This package replaces the step that collects and sends the INSERT: ``_flush.inserts`` gives COPY
+   the rows that, according to the plan, COPY writes exactly as INSERT would, and leaves the others
+   to SQLAlchemy's own functions.
+4. The unit of work registers the objects as persistent, and the report is sent.
 
-When anything fails, the keys of objects that were not inserted are taken off again, and the
-exception is SQLAlchemy's.
+If anything fails, the keys of objects that were not inserted are removed from them, and the
+exception is the one that SQLAlchemy raises.
 """
 
 from __future__ import annotations
@@ -66,13 +65,13 @@ from .reserved_keys import Record
 from .run import FlushRun
 from .synchronize import PROCESSES
 
-# What the unit of work notes of an object: whether it is deleted, and whether it is only listed.
+# What the unit of work stores for an object: whether it is deleted, and whether it is only listed.
 _SAVED: Final = (False, False)
 _DELETED: Final = (True, False)
 
 
 class ReservingUnitOfWork(UOWTransaction):
-    """SQLAlchemy's unit of work of one flush, which reserves keys and saves through COPY."""
+    """SQLAlchemy's unit of work of one flush, extended to reserve keys and to save by COPY."""
 
     seqreserve: FlushRun
     pending: Collection[State]
@@ -91,8 +90,8 @@ class ReservingUnitOfWork(UOWTransaction):
         operation: str | None = None,
         prop: Any = None,
     ) -> bool:
-        """As SQLAlchemy's, quick for new objects and for what is registered already: each
-        relationship asks again for each object.
+        """Does what SQLAlchemy's method does, but faster for new objects and for objects that are
+        registered already: each relationship registers each object again.
         """
         if state in self.states:
             if not listonly and (isdelete or cancel_delete):
@@ -104,14 +103,16 @@ class ReservingUnitOfWork(UOWTransaction):
                 state, isdelete, listonly, cancel_delete, operation, prop
             )
         self.mappers[mapper].add(state)
-        # Not a tuple for each of them: enough tuples set the collector going.
+        # Two shared tuples, not one for each object: many new tuples start the garbage collector.
         self.states[state] = (isdelete, True) if listonly else _DELETED if isdelete else _SAVED
         return True
 
     def get_attribute_history(
         self, state: State, key: str, passive: Any = PASSIVE_NO_INITIALIZE
     ) -> Any:
-        """As SQLAlchemy's, quick for a relationship of a new object that nobody has touched."""
+        """Does what SQLAlchemy's method does, but faster for a new object's relationship that
+        holds nothing and was not changed.
+        """
         if (
             state.key is None
             and not passive & CALLABLES_OK
@@ -157,8 +158,8 @@ class ReservingUnitOfWork(UOWTransaction):
         except OutdatedError:
             raise
         except Exception:
-            # What waits SQLAlchemy has sent before it comes so far, and may have been refused: it
-            # finds circles of objects only when nothing else is left to do.
+            # SQLAlchemy finds circles of objects only when nothing else is left to do. By then it
+            # has sent the statements that still wait here, and the server may have refused them.
             self.seqreserve.send_waiting()
             raise
         self.seqreserve.finish(self)
@@ -199,14 +200,14 @@ _OURS: Final[Mapping[type[Any], type[Any]]] = {
 
 
 def take_over_action(action: Any) -> None:
-    """Have an action of SQLAlchemy's executed in our way, if it is one of those."""
+    """Replace the class of one of SQLAlchemy's actions by this package's, if there is one."""
     ours = _OURS.get(action.__class__)
     if ours is not None:
         action.__class__ = ours
 
 
 class SaveSome(SaveUpdateState):
-    """Saves objects of a cyclic graph, those that are ready together at once."""
+    """Saves objects of a cyclic graph: those that are ready at the same time, together."""
 
     __slots__ = ()
 
@@ -217,7 +218,9 @@ class SaveSome(SaveUpdateState):
 
 
 def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
-    """SQLAlchemy's ``save_obj``, step by step, with :func:`insert_records` for its INSERT."""
+    """Save objects with the steps of SQLAlchemy's ``save_obj``, and :func:`insert_records` in
+    place of its INSERT.
+    """
     run: FlushRun = uow.seqreserve
     states = list(states)
     way = run.way_of_all(uow, base_mapper, states)
@@ -258,18 +261,18 @@ def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
             insert_records(base_mapper, table, inserts, uow)
     _finalize(base_mapper, uow, inserts, updates)
     if uow.cycles:
-        # SQLAlchemy's own actions for single objects come next.
+        # SQLAlchemy's own actions for single objects run next.
         run.settle()
 
 
 def _organize_reserved(
     base_mapper: Mapper[Any], states: Sequence[State], uow: Any
 ) -> list[Record] | None:
-    """The records of SQLAlchemy's first pass, where that pass has nothing to do; ``None`` where it
-    has.
+    """The records that SQLAlchemy's first pass would return, if that pass has nothing to do for
+    them; ``None`` if it has.
 
-    An object whose key was reserved a moment ago cannot be a row switch, for no other object has
-    its key.
+    An object whose key was reserved a moment ago cannot be a row switch, because no other object
+    has its key.
     """
     run: FlushRun = uow.seqreserve
     if not run.keys.reserved.issuperset(states) or any(
@@ -287,8 +290,8 @@ def _organize_reserved(
 def _finalize(
     base_mapper: Mapper[Any], uow: Any, inserts: list[Record], updates: list[Any]
 ) -> None:
-    """SQLAlchemy's last pass: ``after_insert``, ``after_update``, expiry of what the database
-    computes.
+    """Run SQLAlchemy's last pass: ``after_insert``, ``after_update``, and the expiry of values that
+    the database computes.
     """
     if any(map(has_work_after_insert, {record[2] for record in inserts})) or any(
         map(has_work_after_update, {record[2] for record in updates})

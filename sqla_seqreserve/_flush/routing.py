@@ -1,13 +1,13 @@
-"""Which way the new objects of a flush go: the questions, in their order, that a flush and
+"""Decides how the new objects of a flush are written: the questions, in order, that a flush and
 ``explain()`` ask.
 
-1. :func:`stay_out`: is the whole flush SQLAlchemy's, for nothing costs less?
+1. :func:`stay_out`: does SQLAlchemy write the whole flush, because nothing costs less?
 2. :func:`hierarchy_reason`: must SQLAlchemy save a whole hierarchy by itself?
 3. :func:`chosen_route`: which classes does COPY write, and are keys reserved first?
-4. :func:`copy_way`: can COPY write the class, by what is known of its tables?
+4. :func:`copy_way`: can COPY write the class, given what is known of its tables?
 
-What the objects hold is asked while their keys are reserved (``_flush.reserving``), and once more
-when their rows are at hand (``_rows.division``).
+The values of the objects are checked while their keys are reserved (``_flush.reserving``), and
+again when their rows are collected (``_rows.division``).
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ from .settings import Settings
 from .way import Way
 
 FEWEST: Final = 8
-"""Of one kind of rows among many: fewer are sent by INSERT."""
+"""The fewest rows of one kind that are worth a COPY; fewer are sent by INSERT."""
 
 _FEWEST_SPREAD: Final = 50
-"""The same where they go to many shards: a COPY goes from one to the next."""
+"""The same for a table with many shards: a COPY writes one shard after the other."""
 
 _FEWEST_CHANGED: Final = 50
-"""So many changed or deleted objects cost more in SQLAlchemy's steps than it costs to take these
-over.
+"""The number of changed or deleted objects from which SQLAlchemy's steps cost more than taking the
+flush over.
 """
 
 _SPREAD: Final[Mapping[str | None, int]] = {"citus": 2, None: 8}
-"""From how many rows one INSERT may change so many shards at once that it is to be weighed; where
-the engine was not asked yet what it is, from how many it is worth asking, once.
+"""By kind of server: from how many rows one INSERT may change so many shards at once that its cost
+must be weighed. ``None`` (the server was not yet asked for its kind): from how many rows it is
+worth asking, once.
 """
 
 NOTHING_TO_ASK: Final = Passthrough(None, Distance(), begun=False, commits=False)
@@ -67,8 +68,8 @@ _known_reason: Final[Callable[[InsertPlan], Reason | None]] = attrgetter("reason
 def stay_out(
     uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
 ) -> Passthrough | None:
-    """How to stay out of the flush, ``None`` where something of it has to be ours; asked before it
-    has its connection.
+    """How to leave the flush to SQLAlchemy; ``None`` if this package must write part of it. Called
+    before the flush has its connection.
 
     :param pending: the new objects that the flush inserts.
     """
@@ -93,7 +94,7 @@ def stay_out(
     ]
     distance = database_of(dialect).distance
     keeps = bool(settings.prefetch)
-    # With the only INSERT a key comes back, and is compared before the COMMIT.
+    # The only INSERT returns a key, so the table is compared before the COMMIT.
     compares = len(weighed) == 1 and weighed[0][1:] == (1, True)
     commits = (not compares or distance.commit_pays()) and expects_commit(uow, settings, driver)
     key = (begun, driver, commits, keeps, *weighed)
@@ -110,8 +111,8 @@ def stay_out(
 
 
 def is_alone(uow: Any, settings: Settings) -> bool:
-    """Whether a flush of one object is SQLAlchemy's, about which nothing is to be asked: no other
-    way could cost less, and no COMMIT is to travel with it.
+    """Whether SQLAlchemy writes a flush of one object without further questions: no other way could
+    cost less, and no COMMIT is to travel with it.
     """
     [(state, fate)] = uow.states.items()
     mapper, is_new = state.manager.mapper, state.key is None
@@ -131,16 +132,17 @@ def is_alone(uow: Any, settings: Settings) -> bool:
         return not is_new
     if not driver.commits_along:
         return True
-    # The COMMIT would travel with what the server compares, over a distance; or with a known key.
+    # The COMMIT can travel with an INSERT that returns a key if the server is far enough to pay for
+    # the comparison; with an INSERT of a known key it always can.
     if database_of(dialect).distance.commit_pays():
         return not is_new and not may_gather(uow, settings, NONE)
     return not is_new or lacks_key(mapper, (state,))
 
 
 def changes_pay(mapper: Mapper[Any], objects: int) -> bool:
-    """Whether so many objects that are there already are worth to be changed, or deleted, in our
-    steps: SQLAlchemy's take longer for each; and of classes that count their versions it sends one
-    UPDATE after the other.
+    """Whether changing or deleting this many persistent objects costs less in this package's steps.
+    SQLAlchemy's steps take longer for each object, and for classes with a version counter it sends
+    one UPDATE after the other.
     """
     return objects >= (_FEWEST_CHANGED if mapper.version_id_col is None else 2)
 
@@ -148,10 +150,10 @@ def changes_pay(mapper: Mapper[Any], objects: int) -> bool:
 def may_gather(
     uow: Any, settings: Settings, pending: Mapping[Mapper[Any], Sequence[State]]
 ) -> bool:
-    """Whether the flush may be several statements, not all of them INSERTs (changed and deleted
-    objects, link rows), and its driver sends several in one message; asked before it has its
-    connection, as far as that is told at a glance. A flush that is one statement is SQLAlchemy's as
-    ever, unless its COMMIT may travel along and the server is far.
+    """Whether the statements of the flush may travel in one message: there may be several, not all
+    of them INSERTs (changed and deleted objects, link rows), and the driver sends several in one
+    message. Called before the flush has its connection; only cheap checks are made. SQLAlchemy
+    sends a flush of one statement, unless its COMMIT may travel along and the server is far.
 
     :param pending: the new objects that the flush inserts.
     """
@@ -171,14 +173,14 @@ def may_gather(
         return False
     distance = database_of(dialect).distance
     if is_one or (not driver.executes_each and _is_of_one_kind(uow)):
-        # One statement anyway, with which the COMMIT is all that could travel.
+        # It is one statement anyway; only the COMMIT could travel with it.
         return distance.commit_pays() and expects_commit(uow, settings, driver)
     return distance.rounded >= driver.gathers_from
 
 
 def _is_of_one_kind(uow: Any) -> bool:
-    """Whether all objects of the flush are changed ones of one class with one table, so that they
-    are one statement anyway.
+    """Whether all objects of the flush are changed objects of one class with one table, so that
+    SQLAlchemy sends one statement anyway.
     """
     if len(uow.mappers) > 1 or uow.presort_actions:
         return False
@@ -190,7 +192,7 @@ _REFERS: Final = "refers to itself"
 
 
 def may_refer_to_itself(mapper: Mapper[Any]) -> bool:
-    """Whether an object of a class may refer to another of its hierarchy."""
+    """Whether an object of a class may refer to another object of its hierarchy."""
     kept = kept_with(mapper)
     found: bool | None = kept.get(_REFERS)
     if found is None:
@@ -201,7 +203,7 @@ def may_refer_to_itself(mapper: Mapper[Any]) -> bool:
 
 
 def _changes_links(state: State) -> bool:
-    """Whether a list of objects that link rows tell of was changed."""
+    """Whether a many-to-many relationship of an object, which link rows store, was changed."""
     return any(
         prop.secondary is not None
         and (prop.key in state.committed_state or prop.key in pending_mutations(state))
@@ -225,10 +227,10 @@ def hierarchy_reason(
     connection: Connection,
     interference: Callable[[Connection], Reason | None],
 ) -> Reason | None:
-    """Why SQLAlchemy must save a whole hierarchy itself on this connection; ``None``: COPY may.
-    Whatever the session says goes before it.
+    """Why SQLAlchemy must save a whole hierarchy itself on this connection; ``None`` if COPY may.
+    :func:`session_reason` comes before it.
 
-    :param interference: who could see, change, replace or refuse an INSERT.
+    :param interference: returns what could see, change, replace or refuse an INSERT.
     """
     if settings.mode == "off":
         return why.MODE_OFF
@@ -255,8 +257,8 @@ def chosen_route(
     begun: bool,
     wishes: Wishes = NO_WISHES,
 ) -> Route:
-    """The cheapest way of a flush, by about the distance: an application's flushes are
-    alike, and weighed once.
+    """The cheapest way to write a flush, by the rounded distance to the server. An application's
+    flushes are alike, so the choice is made once and stored.
     """
     if driver is None:
         return choose(pending, None, 0, begun=begun, wishes=wishes)
@@ -275,8 +277,12 @@ def wishes_for(
     needed: bool = False,
     commits: bool = False,
 ) -> Wishes:
-    """What is asked for in a flush of these classes, whatever it costs. Keys are to be there before
-    the first INSERT where that is asked for, where somebody may look, or where they are needed.
+    """What is asked for in a flush of these classes, whatever it costs. Keys are reserved before
+    the first INSERT if the settings ask for it, if a listener may look at them, or if the flush
+    needs them.
+
+    :param needed: the flush needs the keys before the first INSERT.
+    :param commits: the COMMIT may travel with the flush.
     """
     reserve = (
         needed
@@ -290,7 +296,7 @@ def wishes_for(
 def fewest_of(facts: TableFacts, asked: int | None = None) -> int:
     """The fewest rows of one kind that are worth a COPY into this table.
 
-    :param asked: how many were asked for (``copy_min_rows``).
+    :param asked: the number that the settings ask for (``copy_min_rows``).
     """
     if asked is not None:
         return asked
@@ -307,11 +313,11 @@ def copy_way(
     facts: Mapping[TableName, TableFacts | None],
     refusal: Callable[[InsertPlan], Reason | None] = _known_reason,
 ) -> Way:
-    """The way by COPY of a class, or the reason why it has none.
+    """The way to write a class by COPY, or the reason why COPY cannot write it.
 
-    :param names: the class's tables, and others.
-    :param facts: what is known of these.
-    :param refusal: why COPY cannot write what goes by the plan.
+    :param names: the names of the class's tables, and maybe of others.
+    :param facts: what is known of these tables.
+    :param refusal: returns why COPY cannot write the rows of a plan.
     """
     plans: dict[Table, InsertPlan] = {}
     for table in plain_tables(mapper):
@@ -326,13 +332,13 @@ def copy_way(
 
 
 def plain_tables(mapper: Mapper[Any]) -> list[Table]:
-    """The class's tables, without what else it may be mapped to."""
+    """The tables of a class, without the selects and joins that it may be mapped to."""
     return [table for table in mapper.tables if isinstance(table, Table)]
 
 
 def is_distributed(connection: Connection, mapper: Mapper[Any]) -> bool:
-    """Whether Citus spreads the rows of a class over its nodes, as far as that is known; nothing is
-    read.
+    """Whether Citus distributes the rows of a class over its nodes, by the cached facts only:
+    nothing is read from the server.
     """
     names = [catalogue.table_name(connection, table) for table in plain_tables(mapper)]
     return any(facts.distributed for facts in catalogue.cached_facts(connection, names))
@@ -345,7 +351,7 @@ def copy_from(
     *,
     begun: bool,
 ) -> int:
-    """From how many rows COPY writes a class that is alone in its flush."""
+    """The number of rows from which COPY writes a class that is alone in its flush."""
     if settings.copy_min_rows is not None:
         return settings.copy_min_rows
     driver = driver_on(connection)

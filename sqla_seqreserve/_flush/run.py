@@ -1,4 +1,4 @@
-"""What one flush has reserved and written so far, and what its settings allow."""
+"""Stores what one flush has reserved and written so far, and applies its settings."""
 
 from __future__ import annotations
 
@@ -54,13 +54,11 @@ class FlushRun:
         self.settings = settings
         self.partial = partial
         self.way: Way | None = None
-        """Of the whole flush, where all of it is SQLAlchemy's."""
+        """The way of the whole flush, if SQLAlchemy writes all of it."""
         self.gathers = False
-        """Whether its statements travel in one message, where SQLAlchemy would send one after the
-        other.
-        """
+        """Whether its statements travel in one message; SQLAlchemy would send them one by one."""
         self.is_weighed = False
-        """Whether it was found already that SQLAlchemy is not to have the whole flush."""
+        """Whether it is already decided that SQLAlchemy does not write the whole flush."""
         self._connections: dict[Mapper[Any], Connection] = {}
         self._is_again = False
         self._begin()
@@ -75,7 +73,7 @@ class FlushRun:
         self._refused_state: State | None = None
         self._queues: dict[Connection, StatementQueue] = {}
         self.saves_at_once = False
-        """Whether a circle is taken out of the flush's order."""
+        """Whether a circle may be taken out of the flush's order once all its keys are known."""
         self._interference: tuple[Connection, Reason | None] | None = None
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
@@ -83,7 +81,7 @@ class FlushRun:
         """The circle that was taken out of the flush's order: its objects are saved together."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
-        """The connection that this flush uses for ``base_mapper``; asked for once."""
+        """The connection that this flush uses for ``base_mapper``; the session is asked once."""
         connection = self._connections.get(base_mapper)
         if connection is None:
             connection = self._connections[base_mapper] = connection_for(uow, base_mapper)
@@ -92,19 +90,19 @@ class FlushRun:
     # Reserving
 
     def may_reserve(self, session: Session) -> bool:
-        """Whether anything of this flush may be done otherwise than SQLAlchemy does it."""
+        """Whether the settings and the session allow anything but SQLAlchemy's own steps."""
         return self.settings.mode != "off" and not is_sharded(session)
 
     def reserve(self, uow: Any, cycle: Cycle | None = None) -> None:
-        """Choose the way that each connection's new objects go, and reserve the keys that must be
-        known first, in one round trip a connection.
+        """Choose how each connection's new objects are written, and reserve the keys that must be
+        known first, in one round trip for each connection.
         """
         if not self.may_reserve(uow.session):
             return
         needed = False
         if cycle is not None:
             self.keys.generations = cycle.generations or {}
-            # SQLAlchemy would save it in an order of its own.
+            # Only then are all its keys needed; otherwise SQLAlchemy saves the circle in its order.
             needed = cycle.can_be_saved_at_once() and not any(
                 self.interference(self.connection_for(uow, mapper)) for mapper in cycle.mappers
             )
@@ -142,7 +140,7 @@ class FlushRun:
             self.queue(connection, uow).compare_first(kept)
 
     def _may_restart(self, uow: Any, pending: Iterable[Mapper[Any]]) -> bool:
-        """Whether nobody sees it if the flush begins anew before anything was written."""
+        """Whether the flush can begin again unnoticed, as long as nothing was written."""
         return (
             bool(self.settings.prefetch)
             and not self._is_again
@@ -153,8 +151,8 @@ class FlushRun:
         )
 
     def begin_again(self) -> None:
-        """Leave the objects as they were before the flush, whose kept keys turned out to be no
-        longer good when nothing was written yet.
+        """Put the objects back to their state before the flush, so that it can begin again. Called
+        when its kept keys turn out to be no longer valid and nothing is written yet.
         """
         for connection, kept in self._reserving.kept.items():
             names = [source.facts.name for source in kept if source.facts is not None]
@@ -166,7 +164,7 @@ class FlushRun:
         self._begin()
 
     def _server(self, connection: Connection) -> Server:
-        """What the server is, asked where nothing was ever flushed to it."""
+        """The kind of the server; it is asked once, before the first flush to it."""
         was_idle = transaction_status(connection) == "idle"
         engine = ask_server(connection)
         if was_idle:
@@ -174,8 +172,8 @@ class FlushRun:
         return engine
 
     def failed(self, error: BaseException) -> None:
-        """Tell of the failure, and leave the objects that were not inserted without a key, as a
-        failed stock flush does.
+        """Log the failure, and remove the keys of the objects that were not inserted, as
+        SQLAlchemy's failed flush leaves them.
         """
         log_failed(error)
         for connection in self._connections.values():
@@ -189,14 +187,14 @@ class FlushRun:
         put_back_unsaved(self.copied, saved)
 
     def _refused(self, error: DBAPIError, table: Table, states: Sequence[State], mark: int) -> None:
-        """Note the object that was refused; and take off the foreign keys that were copied since
-        its INSERT was made: SQLAlchemy would not have come so far.
+        """Record the object that the server refused, and remove the foreign keys that were copied
+        since its INSERT was made: SQLAlchemy would not have copied them yet.
         """
         self.note_refusal(error, table, states)
         put_back(self.copied, mark)
 
     def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
-        """Note which of these objects was refused, where the error tells."""
+        """Record which of these objects the server refused, if the error shows it."""
         self._refused_state = note_refusal(error, table, states) or self._refused_state
 
     # Writing
@@ -211,7 +209,7 @@ class FlushRun:
         self, uow: Any, base_mapper: Mapper[Any], states: Sequence[State] = ()
     ) -> Way | None:
         """The way of a hierarchy that SQLAlchemy saves, or deletes, by itself; ``None``: each class
-        goes its own.
+        has its own way.
 
         :param states: the objects that are saved, or deleted.
         """
@@ -232,7 +230,7 @@ class FlushRun:
         return self._hierarchies[base_mapper]
 
     def _reason_of_hierarchy(self, uow: Any, base_mapper: Mapper[Any]) -> Reason | None:
-        """Why SQLAlchemy must save this whole hierarchy itself, ``None`` if COPY may."""
+        """Why SQLAlchemy must save this whole hierarchy itself; ``None`` if COPY may."""
         settings = self.settings
         if settings.mode == "off":
             return why.MODE_OFF
@@ -245,10 +243,10 @@ class FlushRun:
         return hierarchy_reason(settings, base_mapper, connection, self.interference)
 
     def queue(self, connection: Connection, uow: Any) -> StatementQueue:
-        """The statements that wait on a connection."""
+        """The queue of the statements that wait to be sent on a connection."""
         queue = self._queues.get(connection)
         if queue is None:
-            # Here: an application asks while it runs, and not each time that it starts.
+            # Imported here so that starting an application does not pay for it.
             from .._writers.statement_queue import StatementQueue
 
             driver = driver_on(connection)
@@ -265,12 +263,12 @@ class FlushRun:
         return queue
 
     def drain(self) -> None:
-        """Send the statements that wait, before anything else is sent or looked at."""
+        """Send the waiting statements, before anything else is sent or read."""
         for queue in self._queues.values():
             queue.drain()
 
     def finish(self, uow: Any) -> None:
-        """Send the statements that wait, which are the flush's last; their COMMIT with them, where
+        """Send the waiting statements, the last of the flush. The COMMIT travels with them if
         nothing can come between.
         """
         waiting = [queue for queue in self._queues.values() if queue.waits()]
@@ -283,30 +281,30 @@ class FlushRun:
         self.drain()
 
     def send_waiting(self) -> None:
-        """Send the statements that wait, and ask nothing else: the flush has failed."""
+        """Send the waiting statements and do nothing else, because the flush has failed."""
         for queue in self._queues.values():
             if queue.waits():
                 queue.drain()
 
     def settle(self, *mappers: Mapper[Any]) -> None:
-        """Send what waits if objects of these classes lack their keys until then; of none: if
-        objects lack anything.
+        """Send the waiting statements if objects of these classes get their keys from them; without
+        classes: if any object gets a value from them.
         """
         for queue in self._queues.values():
             for mapper in mappers or (None,):
                 queue.settle(mapper)
 
     def settle_comparison(self) -> None:
-        """Send what waits if kept keys are compared with it, after which the flush may begin
-        anew.
+        """Send the waiting statements if kept keys are compared in the same message, because the
+        flush may begin again after that.
         """
         for queue in self._queues.values():
             if queue.compares:
                 queue.drain()
 
     def copy_keys_again(self) -> None:
-        """Fill in the foreign keys of a circle anew, if the database has numbered objects of it
-        otherwise than was foreseen.
+        """Fill in the foreign keys of a circle again if the database gave its objects other keys
+        than those reserved.
         """
         if self.taken_out is not None and self.keys.released:
             self.keys.released = False
@@ -314,15 +312,15 @@ class FlushRun:
             self.taken_out.copy_keys_again()
 
     def interference(self, connection: Connection) -> Reason | None:
-        """Who could see, change, replace or refuse an INSERT, so that all are SQLAlchemy's; asked
-        for once.
+        """What could see, change, replace or refuse an INSERT, so that SQLAlchemy must send all of
+        them. The last connection's answer is kept.
         """
         if self._interference is None or self._interference[0] is not connection:
             self._interference = connection, interference_on(connection)
         return self._interference[1]
 
     def save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any, way: Way) -> None:
-        """Have SQLAlchemy save objects by itself."""
+        """Let SQLAlchemy save objects by itself, and count them."""
         self.drain()
         pending = [state for state in states if state.key is None]
         if not pending:
@@ -361,8 +359,9 @@ class FlushRun:
                 self.inserted(same, way.writer, way.reason, share)
 
     def _save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
-        """SQLAlchemy sorts new objects by ``add()``, for their own order it has from the circle:
-        where that was taken out, one generation is saved after the other.
+        """Save objects with SQLAlchemy's function. SQLAlchemy sorts new objects by ``add()`` and
+        needs the circle to put parents before children; if the circle was taken out, one generation
+        is saved after the other.
         """
         save, parts = save_obj, [states]
         if self.taken_out is not None and all(state.key is None for state in states):
@@ -376,23 +375,23 @@ class FlushRun:
     # Reporting
 
     def listening(self, uow: Any) -> AbstractContextManager[None]:
-        """Listen to the statements of the flush while it executes, if anybody is told of it."""
+        """Listen to the statements of the flush while it executes, if it is reported to anybody."""
         if not self.report.is_listened_to:
             return nullcontext()
-        # Here: an application asks while it runs, and not each time that it starts.
+        # Imported here so that starting an application does not pay for it.
         from .change_counts import listening
 
         return listening(uow, self)
 
     def numbered(self, states: Sequence[State]) -> None:
-        """Note that these objects have their row, and with it their key."""
+        """Record that these objects have their row, and with it their key."""
         self._written.append(states)
 
     def inserted(
         self, states: Sequence[State], writer: Writer, reason: Reason | None, seconds: float
     ) -> None:
-        """Count objects of one class, whose rows are in all their tables, as inserted by
-        ``writer``.
+        """Count objects of one class as inserted by ``writer``. They have a row in all their
+        tables.
         """
         self._whole.append(states)
         reserved = len(self.keys.reserved.intersection(states))

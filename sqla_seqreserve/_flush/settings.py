@@ -1,4 +1,4 @@
-"""The settings of a registration, as one value: a flush goes by the one that it began with."""
+"""The settings of a registration as one value. A flush uses the value that it began with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Commit: TypeAlias = Literal["along", "apart"]
 """Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
 
 Mode: TypeAlias = Literal["bulk", "reserve", "off"]
-"""What a registration may do: reserve and write the cheapest way, reserve alone, or nothing."""
+"""What a registration may do: reserve and write the cheapest way, only reserve, or nothing."""
 
 OnDrift: TypeAlias = Literal["ignore", "warn", "raise", "repair"]
 """What becomes of a sequence that is behind its table when an engine is first used."""
@@ -30,9 +30,9 @@ Reserve: TypeAlias = Literal["auto", "always"]
 class Settings:
     """The settings of a registration at one time.
 
-    :param classes: those enrolled, subclasses included; ``None``: every class.
-    :param callbacks: what is called with the report of a flush, in this order.
-    :param rank: how specific the registration's target is; of several the largest decides.
+    :param classes: the enrolled classes, subclasses included; ``None``: every class.
+    :param callbacks: called with the report of a flush, in this order.
+    :param rank: how specific the registration's target is; of several, the largest decides.
     """
 
     mode: Mode = "bulk"
@@ -45,9 +45,9 @@ class Settings:
     callbacks: tuple[Callable[[FlushReport], object], ...] = ()
     rank: tuple[int, int] = (0, 0)
     is_plain: bool = field(init=False)
-    """Whether nothing is asked for but what is cheapest, keys kept ahead or not."""
+    """Whether the settings ask only for the cheapest way; keys may be kept ahead (``prefetch``)."""
     mode_reason: Reason | None = field(init=False)
-    """Why nothing is written otherwise than SQLAlchemy writes it, if it is for the mode."""
+    """If the mode makes SQLAlchemy write everything its own way: the reason to report."""
 
     def __post_init__(self) -> None:
         is_plain = (
@@ -61,7 +61,7 @@ class Settings:
         object.__setattr__(self, "mode_reason", reasons.get(self.mode))
 
     def enrols(self, mapper: Mapper[Any]) -> bool:
-        """Whether objects of this class are ours to write."""
+        """Whether the registration covers objects of this class."""
         return self.classes is None or issubclass(mapper.class_, self.classes)
 
     def flushed(self, report: FlushReport) -> None:

@@ -1,12 +1,11 @@
 """Copies keys along relationships between new objects in a tight loop.
 
 Once parents have their keys, SQLAlchemy copies them to the foreign keys of the children, object by
-object, through its general machinery for histories and attribute events. Between objects that are
-all new there is no history to weigh: the foreign key is what the related object's key is.
-:class:`ProcessAll` does that for simple many-to-one and one-to-many relationships, and leaves to
-SQLAlchemy each object for which anything more is to be considered: persistent or deleted ones,
-replaced or emptied relationships, ``post_update``, foreign keys that are part of a primary key,
-attributes that somebody listens to.
+object, through its general code for histories and attribute events. Between new objects there is no
+history: the foreign key gets the value of the related object's key. :class:`ProcessAll` does this
+for simple many-to-one and one-to-many relationships. It leaves an object to SQLAlchemy if more must
+be considered: persistent or deleted objects, replaced or emptied relationships, ``post_update``,
+foreign keys that are part of a primary key, attributes with listeners.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from .._sqlalchemy.unit_of_work import ProcessAll as SQLAlchemyProcessAll
 from .._sqlalchemy.unit_of_work import ProcessState as SQLAlchemyProcessState
 
 Copied: TypeAlias = tuple[dict[str, Any], str, Any, State | None]
-"""A foreign key that was copied: the row, the attribute, what it held before, and the object that
-it refers to.
+"""A foreign key that was copied: the object's dictionary, the attribute, its value before, and the
+object that it refers to.
 """
 
 
 def put_back(copied: list[Copied], mark: int) -> None:
-    """Take off the foreign keys that were copied after the first so many."""
+    """Undo the copying of all foreign keys but the first ``mark``."""
     while len(copied) > mark:
         _put_back(copied.pop())
 
 
 def put_back_unsaved(copied: Sequence[Copied], saved: set[State]) -> None:
-    """Take off the foreign keys that refer to new objects other than these, which SQLAlchemy copies
-    once it has saved them. Trees have them before.
+    """Undo the copying of foreign keys that refer to new objects that are not in ``saved``.
+    SQLAlchemy copies such a key after it has saved the object; for trees it was copied before.
     """
     for one in reversed(copied):
         parent = one[3]
@@ -53,7 +52,7 @@ def put_back_unsaved(copied: Sequence[Copied], saved: set[State]) -> None:
 
 
 def _put_back(copied: Copied) -> None:
-    """Have a row hold what it held before a foreign key was copied to it."""
+    """Restore the value that an attribute had before a foreign key was copied to it."""
     row, attribute, before, _ = copied
     if before is NO_VALUE:
         row.pop(attribute, None)
@@ -62,8 +61,8 @@ def _put_back(copied: Copied) -> None:
 
 
 class ProcessAll(SQLAlchemyProcessAll):
-    """Processes one relationship for all objects of a flush, between its parents' and its
-    children's saves.
+    """Processes one relationship for all objects of a flush, after its parents are saved and before
+    its children are.
     """
 
     __slots__ = ()
@@ -75,7 +74,8 @@ class ProcessAll(SQLAlchemyProcessAll):
         if processor.direction is MANYTOMANY:
             links = link_processor(processor)
             if links is not None:
-                # Rows that tell of two keys; what was processed is not processed again.
+                # A link row holds the keys of two objects. SQLAlchemy processes no pair of objects
+                # twice, so the flush could not begin again after this.
                 uow.seqreserve.settle(processor.parent, processor.mapper)
                 uow.seqreserve.settle_comparison()
                 process = links.process_deletes if self.isdelete else links.process_saves
@@ -85,8 +85,8 @@ class ProcessAll(SQLAlchemyProcessAll):
         if not self.isdelete and self.fromparent:
             copying = copying_of(processor, uow.seqreserve.copied)
         if copying is None:
-            # What it sets could not be taken off again, should a statement that waits be refused.
-            # Of deleted objects that refer to one nothing is set.
+            # What SQLAlchemy sets could not be undone if the server refused a waiting statement.
+            # For deleted objects of a many-to-one relationship it sets nothing.
             if not self.isdelete or processor.direction is not MANYTOONE or processor.post_update:
                 uow.seqreserve.drain()
             super().execute(uow)
@@ -102,8 +102,8 @@ class ProcessAll(SQLAlchemyProcessAll):
 
 
 class ProcessState(SQLAlchemyProcessState):
-    """The same for some objects of a circle, by SQLAlchemy's own: what it sets could not be taken
-    off again.
+    """Lets SQLAlchemy process a relationship for some objects of a circle. The waiting statements
+    are sent first, because what SQLAlchemy sets could not be undone.
     """
 
     __slots__ = ()
@@ -114,7 +114,7 @@ class ProcessState(SQLAlchemyProcessState):
 
 
 class PostUpdateAll(SQLAlchemyPostUpdateAll):
-    """Writes foreign keys once the rows that they refer to are written."""
+    """Writes foreign keys (``post_update``) after the rows that they refer to are written."""
 
     __slots__ = ()
 
@@ -128,13 +128,13 @@ PROCESSES: Final[Mapping[type[Any], type[Any]]] = {
     SQLAlchemyProcessAll: ProcessAll,
     SQLAlchemyProcessState: ProcessState,
 }
-"""Ours in the place of SQLAlchemy's."""
+"""For each class of SQLAlchemy's actions: this package's class that replaces it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copying:
     """What is copied along a relationship: pairs of attribute keys, from the referenced object
-    to the referring one.
+    to the referring object.
     """
 
     processor: Any
@@ -144,7 +144,7 @@ class Copying:
     copied: list[Copied]
 
     def related_to(self, state: State) -> Iterable[Any]:
-        """The objects that a new object refers to, or that refer to it; None may be among them."""
+        """The objects that the relationship of a new object holds; ``None`` may be among them."""
         if self.key not in state.dict:
             return ()
         many = self.processor.prop.uselist
@@ -152,8 +152,8 @@ class Copying:
         return _members(many, value) if value is not None else ()
 
     def accepts(self, related: State) -> bool:
-        """Whether objects of this class may stand in the relationship; SQLAlchemy raises for
-        those that may not.
+        """Always true, unless SQLAlchemy raises because an object of this class may not stand in
+        the relationship; each class is checked once.
         """
         mapper = related.manager.mapper
         if mapper not in self.accepted:
@@ -162,15 +162,15 @@ class Copying:
         return True
 
     def copy(self, source: State, target: State, row: dict[str, Any]) -> bool:
-        """Copy the key, as setting the attributes would; false if it is not whole, with nothing
-        changed.
+        """Copy the key, with the effects of setting the attributes. Return False, with nothing
+        changed, if a part of the key is missing.
         """
         held = source.dict
         values = [held.get(left) for left, _ in self.pairs]
         return None not in values and self._set(values, target, row, source)
 
     def clear(self, target: State, row: dict[str, Any]) -> bool:
-        """Set the foreign key of an object that refers to nothing to NULL, likewise."""
+        """Set the foreign key of an object that refers to nothing to NULL, in the same way."""
         return self._set([None] * len(self.pairs), target, row, None)
 
     def _set(
@@ -187,7 +187,7 @@ class Copying:
 
 
 class LinkProcessor(ManyToMany):
-    """Processes a many-to-many relationship as SQLAlchemy does, with link rows that travel with the
+    """Processes a many-to-many relationship as SQLAlchemy does, but sends the link rows with the
     next message.
     """
 
@@ -221,8 +221,8 @@ class LinkProcessor(ManyToMany):
 
 
 def link_processor(processor: Any) -> LinkProcessor | None:
-    """The processor of a many-to-many relationship whose link rows travel with others; ``None``
-    where it is not SQLAlchemy's own. Made once.
+    """The processor that lets the link rows of a many-to-many relationship travel with other
+    statements; ``None`` if ``processor`` is not of SQLAlchemy's own class. It is made once.
     """
     if type(processor) is not ManyToMany:
         return None
@@ -236,8 +236,8 @@ def link_processor(processor: Any) -> LinkProcessor | None:
 
 
 def _is_untouched(copying: Copying, state: State) -> bool:
-    """Whether nothing is copied of an object that has its row, for neither its relationship nor its
-    key was changed.
+    """Whether a persistent object needs no copying, because neither its relationship nor its key
+    was changed.
     """
     if state.key is None or copying.key in pending_mutations(state):
         return False
@@ -249,14 +249,16 @@ def _is_untouched(copying: Copying, state: State) -> bool:
 
 
 def copy_key(copying: Copying, state: State, uow: Any) -> bool:
-    """Copy the key along the relationship of one object; whether that was all there is to do."""
+    """Copy the key along the relationship of one object. Return whether nothing else is left to
+    do for it.
+    """
     if copying.processor.direction is MANYTOONE:
         return _copy_from_one(copying, state, uow)
     return _copy_to_many(copying, state, uow)
 
 
 def copying_of(processor: Any, copied: list[Copied]) -> Copying | None:
-    """What this relationship copies, ``None`` if SQLAlchemy's own processing has more to do."""
+    """What this relationship copies; ``None`` if SQLAlchemy's own processing has more to do."""
     if processor.post_update or processor.direction is MANYTOMANY:
         return None
     many_to_one = processor.direction is MANYTOONE
@@ -277,7 +279,9 @@ def copying_of(processor: Any, copied: list[Copied]) -> Copying | None:
 
 
 def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
-    """Copy to a new object from the one that it refers to; whether that was all there is to do."""
+    """Copy the key to a new object from the object that it refers to. Return whether nothing else
+    is left to do.
+    """
     if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key
@@ -291,7 +295,9 @@ def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
 
 
 def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
-    """Copy from a new object to those that refer to it; whether that was all there is to do."""
+    """Copy the key from a new object to the objects that refer to it. Return whether nothing else
+    is left to do.
+    """
     if state.key is not None or copying.key in state.__dict__.get("_pending_mutations", ()):
         return False
     row, key = state.dict, copying.key

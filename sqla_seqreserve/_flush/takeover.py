@@ -1,5 +1,6 @@
-"""Whose a flush is: with few new objects each of our steps costs more than it could save, so that
-the unit of work stays SQLAlchemy's until it executes, when it is known what is to be written.
+"""Decides whether this package or SQLAlchemy writes a flush of few new objects. There, each of this
+package's steps costs more than it could save, so the flush keeps SQLAlchemy's unit of work until it
+executes; by then its objects are known.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from .run import FlushRun
 from .settings import Settings
 
 _FEW: Final = 100
-"""So few new objects are looked at before it is decided."""
+"""With at most this many new objects, the decision waits until the flush executes."""
 
 
 def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
-    """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if something of
-    it proves to be worth it.
+    """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if that proves
+    to save time.
 
-    :param partial: the flush was asked for certain objects only (``session.flush(objects)``).
+    :param partial: the application flushes certain objects only (``session.flush(objects)``).
     """
     if partial or len(pending_states(uow.session)) > _FEW or is_listened_to(settings):
         _reserve_in(uow, settings, partial=partial)
@@ -44,7 +45,7 @@ def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
 
 
 def settings_of(uow: Any) -> Settings | None:
-    """Of the registration that has this flush; ``None``: none has."""
+    """The settings of the registration that watches this flush; ``None`` if none does."""
     if isinstance(uow, UndecidedUnitOfWork):
         return uow.settings
     return uow.seqreserve.settings if isinstance(uow, ReservingUnitOfWork) else None
@@ -57,8 +58,8 @@ def _reserve_in(uow: Any, settings: Settings, *, partial: bool) -> None:
 
 
 class UndecidedUnitOfWork(UOWTransaction):
-    """SQLAlchemy's unit of work of a flush with few new objects, as it is until it executes: then
-    it stays so, or becomes a :class:`ReservingUnitOfWork`.
+    """The unit of work of a flush with few new objects. It behaves as SQLAlchemy's until it
+    executes; then it stays SQLAlchemy's or becomes a :class:`ReservingUnitOfWork`.
     """
 
     settings: Settings
@@ -66,13 +67,13 @@ class UndecidedUnitOfWork(UOWTransaction):
 
     def execute(self) -> None:
         if len(self.states) == 1 and is_alone(self, self.settings):
-            # Most flushes.
+            # Most flushes take this path.
             uow: Any = self
             uow.__class__ = UOWTransaction
             NOTHING_TO_ASK.flush(uow, NONE, uow.execute)
             return
         plain, pending = None, pending_by_mapper(self)
-        # One new object is one INSERT, of which less is to be asked.
+        # One new object is one INSERT, which needs fewer checks.
         is_one = len(self.states) == 1 and bool(pending)
         is_weighed = not (
             _may_go_round(self, pending)
@@ -84,7 +85,7 @@ class UndecidedUnitOfWork(UOWTransaction):
         if plain is None:
             settings = self.settings
             _reserve_in(self, settings, partial=False)
-            # Nothing comes in between where no relationship is looked at.
+            # If no relationship is processed, nothing can change the result of stay_out().
             self.seqreserve.is_weighed = is_weighed and not self.presort_actions
             for action in self.postsort_actions.values():
                 take_over_action(action)
@@ -99,8 +100,8 @@ class UndecidedUnitOfWork(UOWTransaction):
 
 
 def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
-    """Whether new objects may refer to each other in a circle of classes, as far as their
-    relationships tell: the actions that would tell are not there yet.
+    """Whether new objects may refer to each other in a circle of classes, judged by their
+    relationships: the actions that would show it do not exist yet.
     """
     if not uow.presort_actions:
         return False
@@ -108,7 +109,9 @@ def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> b
 
 
 def _changes_pay(uow: Any) -> bool:
-    """Whether the objects of a class that are there already are changed or deleted in our steps."""
+    """Whether a class has so many persistent objects to change or delete that this package's steps
+    cost less.
+    """
     return any(
         changes_pay(mapper, len(states)) and any(state.key is not None for state in states)
         for mapper, states in uow.mappers.items()

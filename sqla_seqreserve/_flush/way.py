@@ -1,7 +1,7 @@
 """The way of one class in a flush: who writes its new objects, and why.
 
 It is decided once, before the first INSERT (``_flush.routing``, ``_flush.reserving``). The save,
-the insert step and the report read it; ``explain()`` asks for it without a flush.
+the insert step and the report read it; ``explain()`` determines it without a flush.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ _NONE: Final[Mapping[Table, InsertPlan]] = {}
 
 @dataclass(slots=True, eq=False)
 class Way:
-    """Who writes the new objects of a class, or of a whole hierarchy. Not frozen, for that makes
-    three times as dear what a flush of one object may make; nobody changes it.
+    """Who writes the new objects of a class, or of a whole hierarchy. Nobody changes an instance,
+    but the class is not frozen: that would triple the cost of creating one, which a flush of one
+    object may do.
 
-    :param writer: ``"copy"``: COPY what it writes exactly, INSERT the rest.
-    :param reason: why not COPY.
-    :param plans: how rows reach each table, as far as that was asked. Where COPY writes, what is
-        known of all tables was compared, under a lock that lasts until the transaction ends.
-    :param plain: set where SQLAlchemy saves the objects by itself, for nothing costs less.
+    :param writer: ``"copy"``: COPY writes the rows that it writes exactly, INSERT the others.
+    :param reason: why COPY does not write them.
+    :param plans: how rows reach each table, as far as this was determined. If COPY writes, the
+        facts of all tables were compared under a lock that lasts until the transaction ends.
+    :param plain: set if SQLAlchemy saves the objects by itself because nothing costs less.
     """
 
     writer: Writer
@@ -39,11 +40,11 @@ class Way:
     plain: Passthrough | None = None
 
     def plan(self, table: Table) -> InsertPlan | None:
-        """By which COPY writes rows into the table; ``None``: it does not."""
+        """The plan by which COPY writes rows into the table; ``None`` if COPY does not."""
         return self.plans.get(table) if self.writer == "copy" else None
 
 
 BY_INSERT: Final = Way("insert", why.FEW)
-"""INSERT is cheaper."""
+"""SQLAlchemy's INSERT writes the objects, because it is cheaper."""
 
 NOT_ENROLLED: Final = Way("orm", why.NOT_ENROLLED)

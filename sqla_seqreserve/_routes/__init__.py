@@ -1,4 +1,4 @@
-"""What each way of sending a flush would cost, and the cheapest. Arithmetic; no database."""
+"""Calculates the cost of each way to send a flush, and chooses the cheapest, without a database."""
 
 from __future__ import annotations
 

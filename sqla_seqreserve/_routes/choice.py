@@ -1,16 +1,16 @@
 """Chooses how the new objects of a flush are sent.
 
-Three ways, and what each costs in round trips beside the work for its rows:
+There are three ways. Beside the work for the rows, each costs these round trips:
 
 *numbered*
-    SQLAlchemy's INSERTs, which bring the keys back: one round trip a table and thousand rows.
+    SQLAlchemy's INSERTs, which return the keys: one round trip for each table and thousand rows.
 *reserved, one message*
-    All keys in one round trip, then every INSERT in a second one, where the driver can.
+    All keys in one round trip, then all INSERTs in a second one, if the driver can send them so.
 *reserved, COPY*
-    All keys in one round trip, then one COPY a table.
+    All keys in one round trip, then one COPY for each table.
 
-The BEGIN of a transaction is a round trip of its own unless it travels along. Keys are reserved
-whatever it costs where somebody could look at them before the INSERT.
+The BEGIN of a transaction is a round trip of its own unless it travels along. Keys are reserved at
+any cost if somebody could read them before the INSERT.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
 
 _MARGIN: Final = 0.95
-"""What another way may cost of SQLAlchemy's own at the most: measured costs are not exact."""
+"""Another way may cost at most this part of SQLAlchemy's own: measured costs are not exact."""
 
 _COMPARED: Final = 0.8
-"""What it takes to compare a class whose keys were kept, beside a reservation for it."""
+"""The cost of comparing a class whose keys were kept, as a part of the cost of a reservation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Microseconds of work that a driver and the server have beside round trips; measured on a
-    local server by ``sqla-seqreserve bench``.
+    """Microseconds of work of the driver and the server beside round trips, measured on a local
+    server by ``sqla-seqreserve bench``.
 
-    :param copy_start: of one COPY, beside its rows.
-    :param copy_row: of a row by COPY.
-    :param insert_row: of a row by an INSERT whose keys are known.
-    :param numbered_row: of a row by an INSERT that brings the keys back.
-    :param executed_row: of a row in an ``executemany()``.
-    :param statement: of a statement that is sent by itself.
-    :param reservation: of a reservation, a class.
+    :param copy_start: for one COPY, beside its rows.
+    :param copy_row: for each row of a COPY.
+    :param insert_row: for each row of an INSERT whose keys are known.
+    :param numbered_row: for each row of an INSERT that returns the keys.
+    :param executed_row: for each row of an ``executemany()``.
+    :param statement: for a statement that is sent by itself.
+    :param reservation: for each class of a reservation.
     """
 
     copy_start: float
@@ -56,7 +56,7 @@ class Work:
 
 
 class Costs(Protocol):
-    """What a driver's way of talking to the server costs."""
+    """What it costs when a driver sends statements to the server."""
 
     @property
     def begins_along(self) -> bool:
@@ -68,7 +68,7 @@ class Costs(Protocol):
 
     @property
     def lock_round_trips(self) -> int:
-        """Round trips of the lock that a reservation takes, beside its own."""
+        """Round trips for the lock of a reservation, in addition to the reservation's own."""
 
     @property
     def copy_round_trips(self) -> int:
@@ -76,18 +76,18 @@ class Costs(Protocol):
 
     @property
     def work(self) -> Work:
-        """Beside the round trips."""
+        """The work beside the round trips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a flush inserts of one class.
+    """The rows of one class that a flush inserts.
 
-    :param tables: how many tables an object of it has a row in.
-    :param generated: a sequence numbers it, and at least one key is not set yet.
-    :param copies: COPY may write it.
-    :param only_copies: a key that is given must be written by COPY (``GENERATED ALWAYS``).
-    :param distributed: its rows go to shards on other nodes.
+    :param tables: how many tables have a row of each object.
+    :param generated: a sequence numbers the class, and at least one key is not set yet.
+    :param copies: COPY may write the class.
+    :param only_copies: only COPY can write a key that is given (``GENERATED ALWAYS``).
+    :param distributed: the rows go to shards on other nodes.
     """
 
     rows: int
@@ -102,9 +102,9 @@ class Pending:
 class Wishes:
     """What is asked for, whatever it costs.
 
-    :param reserve: keys before the first INSERT.
-    :param copy_from: how many rows of a class are written by COPY; ``None``: where it pays.
-    :param kept: how many keys are at hand without asking (``prefetch``).
+    :param reserve: reserve the keys before the first INSERT.
+    :param copy_from: from how many rows COPY writes a class; ``None``: from when it costs less.
+    :param kept: keys may be kept from an earlier reservation (``prefetch``).
     :param commits: the COMMIT may travel with the last message of INSERTs, or with the only INSERT.
     """
 
@@ -119,8 +119,8 @@ NO_WISHES: Final = Wishes()
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way that was chosen: whether keys are reserved first, and which of the pending classes
-    are written by COPY.
+    """The chosen way: whether keys are reserved first, and which of the pending classes COPY
+    writes, by their positions.
     """
 
     reserve: bool
@@ -137,8 +137,8 @@ def choose(
 ) -> Route:
     """The cheapest way of sending these classes.
 
-    :param costs: the driver's costs; ``None``: it can do nothing beside SQLAlchemy's own INSERTs.
-    :param round_trip: to the server, in microseconds.
+    :param costs: the driver's costs; ``None``: only SQLAlchemy's own INSERTs are possible.
+    :param round_trip: the round trip to the server, in microseconds.
     :param begun: the transaction has begun already.
     """
     everything = frozenset(range(len(pending)))
@@ -154,7 +154,8 @@ def choose(
     numbered = _numbered(pending, costs, round_trip, begun)
     if wishes.commits and sum(one.tables for one in pending) > 1:
         numbered += round_trip
-    # Kept ids are compared in the message of the INSERTs; alone they take a reservation's trip.
+    # Kept ids are compared in the message of the INSERTs; by themselves they would cost the round
+    # trip of a reservation.
     kept = wishes.kept and costs.sends_several
     best, cost = frozenset[int](), math.inf
     for copies in _candidates(pending, may_copy, costs, round_trip):
@@ -163,14 +164,14 @@ def choose(
             found += round_trip
         if found < cost:
             best, cost = copies, found
-    # Keys at hand have been paid for: using them costs nothing that a margin is for.
+    # Kept keys are paid for already: using them needs no margin.
     if wishes.reserve or cost < numbered * (1 if kept else _MARGIN):
         return Route(bool(best) or generated, best)
     return Route(False)
 
 
 def _numbered(pending: Sequence[Pending], costs: Costs, round_trip: float, begun: bool) -> float:
-    """Microseconds by INSERTs that bring the keys back."""
+    """Microseconds with INSERTs that return the keys."""
     trips = 0 if begun or costs.begins_along else 1
     work = 0.0
     for one in pending:
@@ -190,7 +191,7 @@ def _reserved(
     begun: bool,
     kept: bool,
 ) -> float:
-    """Microseconds with keys reserved first, these classes by COPY and the others by INSERT."""
+    """Microseconds with keys reserved first; COPY writes these classes, INSERT the others."""
     trips = 0 if begun or costs.begins_along else 1
     work = 0.0
     if copies or not kept:
@@ -209,15 +210,15 @@ def _reserved(
         else:
             trips += one.tables
             work += one.tables * (costs.work.statement + _insert_work(one, costs))
-    # The message is put together and read as a statement by itself is.
+    # Making and reading the message costs as much as a statement sent by itself.
     return (trips + message) * round_trip + work + message * costs.work.statement
 
 
 def _candidates(
     pending: Sequence[Pending], may_copy: frozenset[int], costs: Costs, round_trip: float
 ) -> list[frozenset[int]]:
-    """The sets of classes worth comparing: none, each for which COPY saves more than its own round
-    trips cost, all.
+    """The sets of classes for COPY that are worth comparing: none, those for which COPY costs less
+    than INSERT, and all.
     """
     pays = frozenset(
         number
@@ -233,13 +234,13 @@ def _copy_trips(one: Pending, costs: Costs) -> int:
 
 
 def _copy_work(one: Pending, costs: Costs) -> float:
-    """Microseconds beside the round trips, for one table."""
+    """Microseconds of work with COPY beside the round trips, for one table."""
     work = costs.work.copy_start + one.rows * costs.work.copy_row
     return work + shard_costs.by_copy(one.rows) if one.distributed else work
 
 
 def _insert_work(one: Pending, costs: Costs) -> float:
-    """Microseconds for one table's rows, their keys known."""
+    """Microseconds for one table's rows by INSERT, with known keys."""
     work = one.rows * costs.work.insert_row
     return work + shard_costs.by_insert(one.rows) if one.distributed else work
 
@@ -254,10 +255,10 @@ def copy_crossover(
     wishes: Wishes = NO_WISHES,
     distributed: bool = False,
 ) -> int:
-    """From how many rows of one class, alone in its flush, COPY is chosen.
+    """The number of rows from which COPY is chosen for one class that is alone in its flush.
 
     :param generated: a sequence numbers the class.
-    :param distributed: its rows go to shards on other nodes.
+    :param distributed: the rows go to shards on other nodes.
     :param begun: the transaction has begun already.
     """
     low, high = 1, 1_000_000

@@ -1,4 +1,4 @@
-"""How far the server is: the time of a round trip, from statements that were sent anyway."""
+"""Measures how far the server is: times a round trip of statements that are sent anyway."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ _TOLERANCE: Final = 0.2
 _MOST_CHOSEN: Final = 256
 
 _MOST_AT_FIRST: Final = 1_200.0
-"""What the first few times may make of it: any of them may be an exception."""
+"""The largest value that the first few times may give, because any of them may be an exception."""
 
 WORK: Final = 60.0
-"""Microseconds of a small statement beside its round trip. The costs of the ways were measured with
-INSERTs of one row for the distance, so a BEGIN, which does nothing, is taken for one.
+"""Microseconds of a small statement beside its round trip. When the costs of the ways were
+measured, the distance was the time of an INSERT of one row. So this is added to the time of a
+BEGIN, which does no work.
 """
 
 _MOST_BY_WAITING: Final = 4.0
-"""How many times the time that is known a statement may raise it to that may have waited."""
+"""A statement that may have waited raises the known time to at most this many times its value."""
 
 _CERTAIN: Final = 32
-"""For how many statements that may have waited a time that was measured without stays certain."""
+"""A time measured without waiting stays certain for this many slower statements that may have
+waited.
+"""
 
 _BEGUN: Final = 120.0
 """From how many microseconds the round trip of a BEGIN costs more than to put it into the message
@@ -35,24 +38,23 @@ a core it takes 75 to 90, on two cores of the same machine 140 to 170.
 
 _COMPARED: Final = 400.0
 _COUNTED: Final = 5.0
-"""From how many microseconds the round trip of a COMMIT costs more than what the server compares
-before it, and how many more for each row that it counts; measured after a pause, as between the
-requests of an application: in a loop it costs less.
+"""The round trip, in microseconds, from which a COMMIT by itself costs more than the server's
+comparison before it, and what each counted row adds. Measured after a pause, as between the
+requests of an application: in a loop the comparison costs less.
 """
 
 _T = TypeVar("_T")
 
 
 class Distance:
-    """The round trip to one engine's server, in microseconds, the work of a small statement
-    included.
+    """The round trip to one engine's server, in microseconds, with the work of a small statement.
 
-    It is the shortest of the last few times: longer ones waited for something, so that one of them,
-    or some, never count; and a network that has become slower, or faster, is noticed after as many.
-    The BEGIN of a transaction waits for nothing. An INSERT may wait for a lock: its time says that
-    the server is no farther, and counts as another only where nothing better is known.
+    It is the shortest of the last few times. Longer times waited for something, so a few of them
+    have no effect; if the network becomes slower, that is detected after a few statements. The
+    BEGIN of a transaction waits for nothing. An INSERT may wait for a lock: its time shows that the
+    server is not farther away than that, and raises the value only if nothing better is known.
 
-    Threads may note at once: a lost note does no harm.
+    Several threads may call it at the same time: a lost measurement does no harm.
     """
 
     __slots__ = ("_again", "_certain", "_flushes", "_recent", "chosen", "round_trip", "rounded")
@@ -63,17 +65,17 @@ class Distance:
         self._certain = 0
         self._again = False
         self.round_trip = _UNKNOWN
-        """Microseconds."""
+        """The shortest of the last few times, in microseconds."""
         self.chosen: dict[Any, Any] = {}
-        """What was chosen at this distance (:meth:`keep`); forgotten when it changes."""
+        """The choices made at this distance (:meth:`keep`); dropped when it changes."""
         self.rounded: float = _UNKNOWN
-        """Microseconds, about: what routes are chosen by, so that they are chosen once, and not
-        each time the network is a little slower or faster.
+        """The round trip in microseconds, updated only if it changes much. Routes are chosen by it,
+        so that they are not chosen again each time the network is a little slower or faster.
         """
 
     @property
     def is_measured(self) -> bool:
-        """Whether it is more than what a server is taken for at first."""
+        """Whether any time was measured; until then a default is assumed."""
         return bool(self._recent)
 
     def begin_pays(self) -> bool:
@@ -83,35 +85,37 @@ class Distance:
         return not self._recent or self.rounded > _BEGUN
 
     def commit_pays(self, counted: int = 0) -> bool:
-        """Whether it costs less to have a COMMIT travel along than to send it by itself, where the
-        server has to compare something before it. A server of which nothing is known may be far.
+        """Whether it costs less to let a COMMIT travel along than to send it by itself, if the
+        server must compare something before it. True if nothing was measured, because the server
+        may be far away.
 
-        :param counted: of how many rows it is to be seen whether they were there.
+        :param counted: how many rows the server must count.
         """
         return not self._recent or self.rounded > _COMPARED + counted * _COUNTED
 
     def keep(self, key: Any, choice: _T) -> _T:
-        """Remember what was chosen; however many kinds of flushes there are, not all of it."""
+        """Store a choice, and return it. When too many are stored, all are dropped first."""
         if len(self.chosen) >= _MOST_CHOSEN:
             self.chosen = {}
         self.chosen[key] = choice
         return choice
 
     def is_due(self) -> bool:
-        """Whether a flush should look at it by itself: the first few, then now and then; and those
-        after one that found the server much farther, until it is clear which of the two is right.
+        """Whether a flush should measure the distance: the first few flushes, then one now and
+        then, and those after a much longer time, until it is clear whether that was an exception.
         """
         self._flushes += 1
         return self._again or self._flushes <= _AT_FIRST or not self._flushes % _EVERY
 
     def note(self, seconds: float) -> None:
-        """Note a round trip that waited for nothing, and did no work."""
+        """Record the time of a round trip that waited for nothing and did no work."""
         self._certain = _CERTAIN
         self._note(seconds * 1e6 + WORK)
 
     def note_bound(self, seconds: float, round_trips: int = 1) -> None:
-        """Note that a statement of little work took so long, in so many round trips; it may have
-        waited for a lock.
+        """Record the time of a statement of little work, which may have waited for a lock.
+
+        :param seconds: the time of all its round trips.
         """
         found = seconds * 1e6 / round_trips
         if found > self.round_trip:

@@ -1,4 +1,4 @@
-"""PostgreSQL's wire between a client and a server: relayed, counted, and made longer.
+"""Relays PostgreSQL's traffic between a client and a server, counts its round trips, and delays it.
 
-For tests and benchmarks; nothing of the core knows it.
+For tests and benchmarks; the core does not use it.
 """

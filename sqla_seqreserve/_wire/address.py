@@ -1,4 +1,4 @@
-"""Where a database URL points, and the same URL by way of a relay."""
+"""Finds the address in a database URL, and makes the same URL through a relay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .relay import Address, connect
 def server_address(url: URL | str) -> Address:
     """The server's address.
 
-    :raises ConfigurationError: the URL is not PostgreSQL's, or nobody answers there.
+    :raises ConfigurationError: the URL is not PostgreSQL's, or no server answers there.
     """
     given = make_url(url)
     if given.get_backend_name() != "postgresql":

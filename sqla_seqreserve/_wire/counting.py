@@ -1,13 +1,14 @@
 """Counts round trips where they happen: between a client and its server.
 
-The statements that a test records tell what SQLAlchemy handed to the driver; how often the driver
-then waited for the server is another matter: psycopg and psycopg2 send ``BEGIN`` by themselves,
-asyncpg prepares, COPY waits for "go on", several statements may travel together. A relay between
-both sees it, whichever driver, synchronous or not.
+The statements that a test records show what SQLAlchemy passed to the driver, but not how often the
+driver waited for the server: psycopg and psycopg2 send ``BEGIN`` by themselves, asyncpg prepares,
+COPY waits for "go on", several statements may travel together. A relay between client and server
+sees it for every driver, synchronous or not.
 
-A round trip begins with what a client sends after the server's answer to what it had sent before.
-A client that sends on without having waited is told from one that waited by patience: while a count
-runs, answers are held until the client has been silent for :data:`PATIENCE` seconds.
+A round trip begins with the first message that a client sends after the server's answer to its
+earlier messages. A client may also send more without waiting for the answer. To distinguish the
+two, answers are held while a count runs, until the client has been silent for :data:`PATIENCE`
+seconds.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ PATIENCE: Final = 0.02
 
 
 class RoundTripCount:
-    """What passed during a ``with`` block of :meth:`Wire.counting`; printed, it lists the messages,
-    each with the number of its round trip.
+    """The messages sent during a ``with`` block of :meth:`Wire.counting`. As text it lists the
+    messages, each with the number of its round trip.
     """
 
     def __init__(self) -> None:
@@ -85,8 +86,8 @@ def _sum(one: str, other: str) -> str:
 class Wire:
     """The relay of one :func:`round_trips`.
 
-    :attr:`url` is the database's by way of the relay, with the driver of the URL that was given;
-    ``wire.url.set(drivername="postgresql+asyncpg")`` is another one's.
+    :attr:`url` is the database's URL through the relay, with the driver of the given URL;
+    ``wire.url.set(drivername="postgresql+asyncpg")`` is the URL for another driver.
     """
 
     def __init__(self, url: URL | str, round_trip_time: float) -> None:
@@ -99,15 +100,15 @@ class Wire:
 
     @property
     def messages(self) -> tuple[WireMessage, ...]:
-        """Every message of a client so far, those that set connections up too."""
+        """All clients' messages so far, including those that set connections up."""
         return self._all.messages
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[RoundTripCount]:
-        """Count during the block, which waits for all that it sends.
+        """Count during the block. The block must wait for the answers to everything that it sends.
 
-        What sets up a connection or an engine (logging in, SQLAlchemy's first queries) counts like
-        all else, so open the connection before the block unless that is to be counted.
+        Messages that set up a connection or an engine (logging in, SQLAlchemy's first queries) are
+        counted too, so open the connection before the block unless you want to count them.
         """
         count = RoundTripCount()
         with self._lock:
@@ -116,11 +117,11 @@ class Wire:
             yield count
         finally:
             with self._lock:
-                # Not remove(), for which two counts of nothing might be equal one day.
+                # Not remove(), which compares by equality and not by identity.
                 self._counts = [each for each in self._counts if each is not count]
 
     def close(self) -> None:
-        """Cut all connections."""
+        """Close all connections."""
         self._relay.close()
 
     def _watcher(self) -> _Watching:
@@ -141,7 +142,7 @@ class Wire:
 
 
 class _Watching:
-    """One connection, as the relay shows it."""
+    """The watcher of one connection."""
 
     def __init__(self, wire: Wire, number: int) -> None:
         self._wire = wire
@@ -164,7 +165,7 @@ class _Watching:
 
 @contextlib.contextmanager
 def round_trips(url: URL | str, *, round_trip_time: float = 0.0) -> Iterator[Wire]:
-    """Relay a database for the block, and count what passes.
+    """Relay a database during the block, and count the messages.
 
     ::
 
@@ -178,10 +179,10 @@ def round_trips(url: URL | str, *, round_trip_time: float = 0.0) -> Iterator[Wir
             assert count.round_trips == 2, count
             engine.dispose()
 
-    :param url: of any driver. Clients are told that there is no encryption, which would hide what
-        they say; a URL that insists on it does not connect.
-    :param round_trip_time: how far the server is, in seconds; half of it each way.
-    :raises ConfigurationError: the URL is not PostgreSQL's, or nobody answers there.
+    :param url: the database's URL, with any driver. The relay refuses encryption, which would hide
+        the messages; a URL that requires encryption does not connect.
+    :param round_trip_time: the seconds to add to each round trip, half of it each way.
+    :raises ConfigurationError: the URL is not PostgreSQL's, or no server answers there.
     """
     wire = Wire(url, round_trip_time)
     try:

@@ -1,6 +1,6 @@
-"""A server at a distance: a relay in a process of its own, for measuring.
+"""Makes a server appear farther away, for measuring: a relay in a process of its own.
 
-In the process that is measured a relay would take the interpreter's lock from what it delays.
+In the measured process, a relay would compete with the measured code for the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _AWAKE: Final = 0.0001
 
 @contextlib.contextmanager
 def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
-    """The URL of the same database at a distance, for the block.
+    """The URL of the same database, made farther away during the block.
 
-    Everything passes, encrypted or not, and any number of connections that one ``select()`` can
-    watch: about 500.
+    The relay passes everything on, encrypted or not, for as many connections as one ``select()``
+    can watch: about 500.
 
-    :param round_trip_time: seconds that a round trip takes longer, half of it each way; what the
-        relay takes itself, less than a tenth of a millisecond, comes on top.
-    :raises ConfigurationError: the URL is not PostgreSQL's, nobody answers there, or the process
+    :param round_trip_time: seconds by which a round trip takes longer, half of it each way. The
+        relay itself adds less than a tenth of a millisecond.
+    :raises ConfigurationError: the URL is not PostgreSQL's, no server answers there, or the process
         does not start.
     """
     order = {"server": server_address(url), "delay": round_trip_time / 2}
@@ -43,7 +43,7 @@ def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    with process:  # which closes its standard input, and then it ends
+    with process:  # its exit closes the process's standard input, which ends the process
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -59,7 +59,7 @@ def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
 
 
 def main() -> None:
-    """Relay until standard input ends: with the process that gave the order, however it ends."""
+    """Relay until standard input ends, which it does when the parent process ends in any way."""
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     server: Address = (
         order["server"] if isinstance(order["server"], str) else tuple(order["server"])
@@ -67,14 +67,16 @@ def main() -> None:
     _wake_in_time()
     gc.collect()
     gc.freeze()
-    gc.disable()  # no cycles are made, and a pause would be measured
+    gc.disable()  # the relay makes no cycles, and a collection would delay what is measured
     with Relay(server, order["delay"], awake=_AWAKE) as relay:
         print(relay.port, flush=True)
         sys.stdin.read()
 
 
 def _wake_in_time() -> None:
-    """Linux lets timers be 50 microseconds late unless told otherwise; threads inherit this."""
+    """Make Linux's timers precise: by default they may be 50 microseconds late. Threads inherit
+    this.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The messages of PostgreSQL's protocol, read as far as round trips need them. No I/O.
+"""Reads the messages of PostgreSQL's protocol as far as counting round trips needs it. No I/O.
 
 Source: PostgreSQL's documentation, "Frontend/Backend Protocol", version 3.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-# Named as libpq's PQtrace names them.
+# The names that libpq's PQtrace uses.
 _NAMES: Final = {
     b"B": "Bind",
     b"C": "Close",
@@ -31,7 +31,7 @@ _OF_COPY: Final = frozenset({"CopyData", "CopyDone", "CopyFail"})
 _CANCEL: Final = 80877102
 _ENCRYPTION_REQUESTS: Final = {80877103: "SSLRequest", 80877104: "GSSENCRequest"}
 
-# NoticeResponse, NotificationResponse, ParameterStatus: nobody waits for them.
+# NoticeResponse, NotificationResponse, ParameterStatus: no client waits for them.
 _UNASKED: Final = b"NAS"
 _COPY_IN: Final = b"GW"  # CopyInResponse, CopyBothResponse
 
@@ -40,8 +40,8 @@ _COPY_IN: Final = b"GW"  # CopyInResponse, CopyBothResponse
 class WireMessage:
     """One message of a client.
 
-    :attr:`text` is the SQL of a Query or Parse; of CopyData, how much: what follows one another is
-    one message here. Passwords are not kept.
+    :attr:`text` is the SQL of a Query or Parse. For CopyData it is the number of bytes; consecutive
+    CopyData messages are one message here. Passwords are not kept.
     :attr:`round_trip` numbers the connection's round trips from 1; 0: it waits for nothing.
     """
 
@@ -55,14 +55,14 @@ class WireMessage:
 
 
 def encryption_request(head: bytes) -> str | None:
-    """The name of the request for encryption that a connection's first 8 bytes are, if any."""
+    """The name of the request for encryption, if a connection's first 8 bytes are one."""
     if head[:4] != b"\x00\x00\x00\x08":
         return None
     return _ENCRYPTION_REQUESTS.get(int.from_bytes(head[4:8]))
 
 
 class FrontendReader:
-    """Splits what a client sends into messages, whatever the pieces it arrives in."""
+    """Divides the bytes that a client sends into messages, in whatever pieces they arrive."""
 
     __slots__ = ("_buffer", "_started")
 
@@ -71,7 +71,7 @@ class FrontendReader:
         self._started = False
 
     def feed(self, data: bytes) -> Iterator[tuple[str, str, int]]:
-        """Yield name, SQL if it has any, and length of each message that is complete."""
+        """Yield for each complete message its name, its SQL (or an empty text) and its length."""
         buffer = self._buffer
         buffer += data
         position = 0
@@ -109,7 +109,7 @@ def _string(data: bytes) -> str:
 
 
 class BackendReader:
-    """Follows what a server sends, as far as to tell what its client may have waited for."""
+    """Reads what a server sends, far enough to see for which messages a client may have waited."""
 
     __slots__ = ("_body_left", "_head", "_kind")
 
@@ -141,9 +141,10 @@ class BackendReader:
 
 
 class Conversation:
-    """One connection: which message of the client begins a round trip.
+    """One connection; finds which messages of the client begin a round trip.
 
-    It is the first one that is sent after something that a client may wait for was delivered to it.
+    A round trip begins with the first message that the client sends after it received something
+    that a client may wait for.
     """
 
     __slots__ = ("_answered", "_backend", "_copying", "_frontend", "number", "round_trips")
@@ -157,7 +158,7 @@ class Conversation:
         self._copying = False
 
     def sent(self, data: bytes) -> Iterator[WireMessage]:
-        """The messages complete with what the client has sent now."""
+        """The messages that are complete with these bytes from the client."""
         for name, text, length in self._frontend.feed(data):
             if name == "Terminate":
                 yield WireMessage(self.number, 0, name)
@@ -174,11 +175,11 @@ class Conversation:
             )
 
     def refused_encryption(self) -> None:
-        """The client was told to go on without."""
+        """Called when the client's request for encryption was refused."""
         self._answered = True
 
     def delivered(self, data: bytes) -> None:
-        """The client was given this."""
+        """Called with bytes that were delivered to the client."""
         for kind in self._backend.feed(data):
             if kind not in _UNASKED:
                 self._answered = True

@@ -1,6 +1,6 @@
-"""A relay on the loopback interface: what clients send goes to the server and back, perhaps later.
+"""A relay on the loopback interface between clients and the server, with or without a delay.
 
-One thread a connection, which ``select()`` wakes; the standard library only.
+Each connection has one thread, which ``select()`` wakes. Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _MOST_WAITING: Final = 64 * 1024 * 1024
 
 
 class Watcher(Protocol):
-    """Is shown what passes on one connection; called from the connection's thread."""
+    """Sees everything that passes on one connection; called from the connection's thread."""
 
     def sent(self, data: bytes) -> None:
-        """The client has sent this, and the server has not got it yet."""
+        """Called with bytes that the client has sent, before the server gets them."""
 
     def delivered(self, data: bytes) -> None:
-        """The client is given this next."""
+        """Called with bytes just before they are sent to the client."""
 
     def refused_encryption(self) -> None:
-        """The client asked to encrypt, and was told to go on without."""
+        """Called when the client asked for encryption and was refused."""
 
     @property
     def patience(self) -> float:
-        """For how many seconds a client must have sent nothing before it gets an answer."""
+        """The seconds for which a client must have sent nothing before it gets an answer."""
 
 
 def connect(address: Address) -> socket.socket:
     """A connection to a server.
 
-    :raises OSError: nobody answers there.
+    :raises OSError: no server answers there.
     """
     if isinstance(address, str):
         found = socket.socket(socket.AF_UNIX)
@@ -60,12 +60,12 @@ def connect(address: Address) -> socket.socket:
 
 
 class Relay:
-    """Listens on 127.0.0.1 from its making until :meth:`close`.
+    """Listens on 127.0.0.1 from its creation until :meth:`close`.
 
-    :param delay: seconds that everything takes in each direction.
-    :param watch: makes a watcher for each connection, which must not be encrypted then.
-    :param awake: seconds before something is due from which on not to sleep: a sleeper is woken
-        dozens of microseconds late.
+    :param delay: the delay in each direction, in seconds.
+    :param watch: makes a watcher for each connection; the connection is not encrypted then.
+    :param awake: do not sleep in the last so many seconds before data is due, because a sleeping
+        thread wakes dozens of microseconds late.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Relay:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         port: int = self._listener.getsockname()[1]
         return port
 
@@ -105,7 +105,7 @@ class Relay:
         self.close()
 
     def close(self) -> None:
-        """Cut every connection, and return when no thread is left."""
+        """Close every connection, and return when no thread is left."""
         self._wake.close()
         self._thread.join()
         with self._lock:
@@ -147,7 +147,7 @@ class Relay:
 
 
 class _Piece:
-    """Bytes on their way, and when they arrive."""
+    """Bytes on their way, and the time at which they arrive."""
 
     __slots__ = ("data", "due", "told")
 
@@ -158,7 +158,7 @@ class _Piece:
 
 
 class _Lane:
-    """One direction of a connection: what was read and is not due, or not taken, yet."""
+    """One direction of a connection: the bytes that were read and not yet sent on."""
 
     __slots__ = ("ended", "shut", "source", "target", "waiting", "waiting_bytes")
 
@@ -179,7 +179,7 @@ class _Lane:
         self.waiting_bytes += len(data)
 
     def send(self) -> bool:
-        """Send the oldest piece; whether the target took all of it."""
+        """Send the oldest piece; return whether the target took all of it."""
         piece = self.waiting[0]
         try:
             taken = self.target.send(piece.data)
@@ -200,7 +200,7 @@ class _Lane:
 
 
 class _Connection:
-    """A client's connection and ours to the server for it."""
+    """A client's connection, and the relay's connection to the server for it."""
 
     def __init__(
         self,
@@ -221,14 +221,14 @@ class _Connection:
         self._first = watcher is not None
 
     def cut(self) -> None:
-        """End :meth:`run`; from any thread."""
+        """End :meth:`run`; may be called from any thread."""
         for end in (self._client, self._server):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
         """Relay until both sides have ended, or one is lost."""
-        # Lost is lost, for both: whoever is left sees its connection end.
+        # If one side is lost, the other side's connection is closed too.
         with self._client, self._server, contextlib.suppress(OSError):
             self._client.setblocking(False)
             self._server.setblocking(False)
@@ -236,7 +236,7 @@ class _Connection:
                 self._turn()
 
     def _turn(self) -> None:
-        """Send what is due, and read what is there, or wait for either."""
+        """Send the bytes that are due and read those that have arrived, or wait for either."""
         timeout: float | None = None
         full = []
         lanes = (self._out, self._back)

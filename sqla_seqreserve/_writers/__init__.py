@@ -1,1 +1,1 @@
-"""How rows are sent, and what the database filled in is read back."""
+"""Sends rows, and reads back the values that the database filled in."""

@@ -1,10 +1,10 @@
-"""Whether a message may carry its COMMIT: whether nothing that comes back of its statements could
-make SQLAlchemy, or a listener, refuse what is committed by then.
+"""Decides whether a message may carry its COMMIT: whether no result of its statements can make
+SQLAlchemy, or a listener, raise an error after the rows are committed.
 
-An INSERT whose keys are known brings nothing back. One that brings back a key is refused by
-SQLAlchemy where that does not come, which a trigger or a rule may cause: so what is known of its
-table is compared under the table's lock, in the same message. The rows that an UPDATE or DELETE
-matches are counted by the server, before the COMMIT.
+An INSERT whose keys are known returns nothing. If an INSERT should return a key and does not,
+which a trigger or a rule may cause, SQLAlchemy raises an error. So the same message compares the
+known facts of the table, under the table's lock. The server counts the rows that an UPDATE or
+DELETE matches, before the COMMIT.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ UNKNOWN: Final = (
     "The COMMIT travelled with the flush, and no answer came: it is not known whether the "
     "transaction was committed"
 )
-"""The note of an error."""
+"""The note that is added to an error."""
 
 Numbered: TypeAlias = tuple[TableFacts, str | None]
-"""A table whose INSERT brings back a key, and the column that is numbered; ``None``: other columns
-come back, too.
+"""A table whose INSERT returns a key, and the column that a sequence numbers; ``None`` if not
+exactly that one column comes back.
 """
 
 _WHOLE_NUMBERS: Final = frozenset({"int2", "int4", "int8"})
@@ -45,7 +45,7 @@ _READ: Final = _WHOLE_NUMBERS | {
     *("bool", "text", "varchar", "uuid"),
     *("date", "timestamp", "timestamptz"),
 }
-"""Types of which a driver reads every value, but for times beyond Python's."""
+"""Types whose values a driver can always read, except times outside Python's range."""
 
 _PLAIN: Final = (Boolean, Date, DateTime, Integer, String, Uuid)
 
@@ -53,8 +53,8 @@ _PLAIN: Final = (Boolean, Date, DateTime, Integer, String, Uuid)
 def compared_for_commit(
     connection: Connection, queued: Sequence[QueuedStatement]
 ) -> Sequence[Numbered] | Reason:
-    """What is to be compared before these statements, so that the COMMIT may go behind them; or why
-    it may not.
+    """The tables to compare before these statements, so that the COMMIT may follow them in their
+    message; or why it may not.
     """
     counted = [entry for entry in queued if entry.is_counted]
     if counted and not _may_be_counted(connection, counted):
@@ -88,15 +88,15 @@ def compared_for_commit(
 
 
 def look_at(connection: Connection, name: TableName) -> bool:
-    """Look at a table that is not known, and say whether it is now. The first time that would cost
-    more than it spares.
+    """Read the facts of a table that is not known yet; return whether it is known now. The first
+    call for a table reads nothing, because that would cost more than it saves.
     """
     database = database_of(connection.dialect)
     if name not in database.met:
         database.met.add(name)
         return False
     was_idle = transaction_status(connection) == "idle"
-    # Nobody is told: the statements of such a flush are those that SQLAlchemy would send.
+    # Listeners do not see this query: they see only the statements that SQLAlchemy would send.
     catalogue.table_facts(connection, [name], unheard=True)
     if was_idle:
         drop_snapshot(connection)
@@ -104,8 +104,8 @@ def look_at(connection: Connection, name: TableName) -> bool:
 
 
 def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -> bool:
-    """Whether the server can compare how many rows these match, and that costs less than the
-    COMMIT's own round trip.
+    """Whether the server can check how many rows these statements match, and whether that costs
+    less than a separate round trip for the COMMIT.
     """
     server, database = server_of(connection), database_of(connection.dialect)
     rows = sum(len(parameters) for entry in queued for _, parameters in entry.statement.messages())
@@ -122,7 +122,7 @@ def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -
 
 
 def can_compare(connection: Connection, *, is_present: bool) -> bool:
-    """Whether a comparison under a lock sees the present.
+    """Whether a comparison under a lock sees the current state of the tables.
 
     :param is_present: the lock is taken before the transaction has a snapshot.
     """
@@ -132,8 +132,8 @@ def can_compare(connection: Connection, *, is_present: bool) -> bool:
 def compared_by(
     connection: Connection, returning: Sequence[Any], facts: TableFacts
 ) -> Numbered | None:
-    """What is to be compared of a table, so that a row with all these columns comes back, and can
-    be read; ``None`` where that is not certain.
+    """The facts of a table to compare, which ensure that a row with all these columns comes back
+    and can be read; ``None`` if nothing can ensure it.
     """
     if not facts.lockable or facts.distributed:
         return None

@@ -1,7 +1,7 @@
 """Writes a batch of rows with COPY, through SQLAlchemy's own execution path.
 
-The COPY is a job of the connection (``_drivers.execution``), so that tracing tools see the
-statement, its number of rows (as its one parameter) and the cursor's row count.
+The COPY runs as a job of the connection (``_drivers.execution``), so that tracing tools see the
+statement, its number of rows (as its only parameter) and the cursor's row count.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _WARNING: Final = "no driver of ours"
 
 
 def no_copy_reason(connection: Connection) -> Reason | None:
-    """Why this connection cannot be given a COPY, for its driver or what stands in the driver's
-    place; ``None`` if it can.
+    """Why COPY cannot run on this connection because of its driver or an object that replaces the
+    driver's connection; ``None`` if it can.
     """
     driver = driver_on(connection)
     if driver is not None:
@@ -38,7 +38,9 @@ def no_copy_reason(connection: Connection) -> Reason | None:
 
 
 def warn_of_driver(dialect: Dialect) -> None:
-    """Tell once an engine that its driver has no fast path: nothing else would, for it works."""
+    """Log once for each engine that its driver has no fast path. Nothing else would show it,
+    because everything works.
+    """
     if dialect.name != "postgresql" or driver_of(dialect) is not None:
         return
     warned = database_of(dialect).warned
@@ -50,23 +52,23 @@ def warn_of_driver(dialect: Dialect) -> None:
 
 
 def refused_types(connection: Connection, plan: InsertPlan) -> Reason | None:
-    """Why this connection cannot be given a COPY by the plan, for types of its columns; ``None`` if
-    it can. The driver's settings may differ from connection to connection.
+    """Why COPY cannot write by the plan on this connection because of its columns' types; ``None``
+    if it can. The driver's settings may differ from connection to connection.
     """
     driver = driver_on(connection)
     assert driver is not None
     oids = (
         plan.facts.columns[column.column.name].type_oid
         for column in plan.columns
-        # Others are written as text.
+        # Other columns are written as text.
         if column.codec is not None and column.codec.binary and column.encoding is None
     )
     return driver.refuses_types(connection.connection, oids)
 
 
 def encodes_keys_apart(connection: Connection, plan: InsertPlan) -> bool:
-    """Whether an INSERT with known keys hands values to an encoder of the driver's that takes none
-    of them, where one that the database numbers has the server read their text.
+    """Whether an INSERT with known keys passes values to an encoder of the driver that accepts none
+    of them, whereas in an INSERT that the database numbers the server reads their text.
     """
     driver = driver_on(connection)
     if driver is None:
@@ -87,9 +89,9 @@ def copy_batch(
 ) -> None:
     """Write a batch into its table.
 
-    :param progress: called with the number of rows whenever the driver has taken some.
+    :param progress: called with a number of rows whenever the driver has taken them.
     :raises sqlalchemy.exc.DBAPIError: as :func:`copy_rows`.
-    :raises sqlalchemy.orm.exc.FlushError: the server took fewer rows.
+    :raises sqlalchemy.orm.exc.FlushError: the server stored fewer rows.
     """
     rows = CopyRows(
         batch.columns, batch.copy_values, batch.oids, batch.binary, progress, facts=plan.facts
@@ -103,7 +105,7 @@ def copy_batch(
 
 
 def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
-    """Write the rows into ``table`` (its name as SQL) and return how many the server took.
+    """Write the rows into ``table`` (its name as SQL) and return how many the server stored.
 
     :raises sqlalchemy.exc.DBAPIError: the server refused a row; nothing of the batch is written.
     """
@@ -120,6 +122,6 @@ def copy_rows(connection: Connection, table: str, rows: CopyRows) -> int:
 
 
 def copy_statement(table: str, rows: CopyRows) -> str:
-    """The COPY of the rows into ``table`` (its name as SQL)."""
+    """The text of the COPY of the rows into ``table`` (its name as SQL)."""
     names = ", ".join(map(quoted, rows.columns))
     return f"COPY {table} ({names}) FROM STDIN{' (FORMAT BINARY)' if rows.binary else ''}"

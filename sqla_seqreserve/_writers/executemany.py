@@ -1,15 +1,16 @@
-"""Sends a statement that SQLAlchemy would execute once a row as one statement over all rows.
+"""Sends a statement that SQLAlchemy would execute once for each row as one statement for all rows.
 
 A flush's UPDATEs, DELETEs and link rows, the bulk statements of a session and the legacy ``bulk_*``
-methods all end in an ``executemany()``. What psycopg2 makes of one is a round trip a row. Here the
-rows travel as an array a column, and the statement that SQLAlchemy compiled reads from them
-(``_writers.many_sql``). It is executed on SQLAlchemy's own cursor within its own ``do_executemany``
-event, so the row count that it checks, its events, its log and its errors are as ever.
+methods all end in an ``executemany()``. psycopg2 makes one round trip for each row of it. Here the
+rows travel as one array for each column, and the statement that SQLAlchemy compiled reads from the
+arrays (``_writers.many_sql``). It is executed on SQLAlchemy's own cursor within its own
+``do_executemany`` event, so the row count that SQLAlchemy checks, its events, its log and its
+errors do not change.
 
-What is known of the table is compared in the same message, under the lock that the statement takes
-of the table anyway, before the statement is begun: a trigger of the statement would be called even
-by one that finds no row. Where it no longer holds nothing is done, and SQLAlchemy executes row by
-row.
+The same message compares the known facts of the table, under the table lock that the statement
+takes anyway. This happens before the statement begins, because a statement trigger is called even
+if the statement finds no row. If the facts no longer hold, nothing is written, and SQLAlchemy
+executes row by row.
 """
 
 from __future__ import annotations
@@ -48,22 +49,22 @@ from .many_sql import (
 )
 
 _FIXED: Final = 650.0
-"""Microseconds that such a statement takes beside its rows, most of them to be planned."""
+"""Microseconds that such a statement takes beside its rows, most of them for planning."""
 
 _ARRAY_ROW: Final = 16.5
-"""Microseconds of a row that travels in arrays, and is locked first."""
+"""Microseconds that a row costs that travels in arrays and is locked first."""
 
 COPIED_FROM: Final = 200
-"""So many new rows are written faster by COPY than from arrays."""
+"""From this many new rows on, COPY is faster than arrays."""
 
 _STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
-"""What a value is to a column of these types if SQLAlchemy does not cast it: an untyped string is a
-text, and a ``Decimal`` numeric.
+"""The type that a value has for a column of these types if SQLAlchemy does not cast it: an untyped
+string is a text, and a ``Decimal`` is numeric.
 """
 
 _READ: Final = frozenset({"cidr", "inet", "macaddr", "macaddr8", "tsquery", "tsvector"})
-"""Types without a length whose columns read an untyped string as their arrays do. Not on asyncpg,
-which reads most of these itself.
+"""Types without a length whose columns read an untyped string as arrays of the type do. Not used on
+asyncpg, which converts most of these itself.
 """
 
 _ANYTHING: Final = Codec(oid=0)
@@ -72,11 +73,11 @@ _ANYTHING: Final = Codec(oid=0)
 def write_many(
     cursor: Any, statement: str, parameters: Sequence[Any], context: Any, fewest: int | None
 ) -> int | Reason:
-    """Execute the statement for all rows at once, and say in how many round trips; or why it must
-    be executed row by row.
+    """Execute the statement for all rows at once. Return the number of round trips, or why the
+    statement must be executed row by row.
 
-    :param parameters: of each row, as the driver takes them.
-    :param fewest: the smallest number of rows to do so for; ``None``: where it pays.
+    :param parameters: the parameters of each row, as the driver takes them.
+    :param fewest: the smallest number of rows written this way; ``None``: from when it costs less.
     """
     connection = context.root_connection
     driver = driver_on(connection)
@@ -101,7 +102,7 @@ def write_many(
     if not is_in_schemas_of(connection, context):
         return why.OWN_SCHEMAS
     name = catalogue.table_name(connection, rewriting.many.table)
-    # Listeners have heard of this statement, and hear of one at a time.
+    # Listeners do not see this query: they are in the middle of the statement's own events.
     facts = catalogue.table_facts(connection, [name], unheard=True)[name]
     if facts is None:
         return why.NO_TABLE
@@ -112,7 +113,7 @@ def write_many(
             catalogue.forget(connection, [name])
         return reason
     copied: CopyRows | None = None
-    # What COPY wrote does not come back.
+    # COPY returns no rows.
     if (
         rewriting.is_row
         and not rewriting.returning
@@ -144,7 +145,7 @@ def write_many(
 def _copy_rows(
     connection: Connection, rewriting: Rewriting, parameters: Sequence[Any], facts: TableFacts
 ) -> CopyRows | None:
-    """The rows of an INSERT as COPY writes them; ``None``: it might not write them exactly."""
+    """The rows of an INSERT for COPY; ``None`` if COPY might not write them exactly."""
     if no_copy_reason(connection) is not None or facts.before_insert_triggers:
         return None
     names, oids, columns, binary = [], [], [], True
@@ -183,10 +184,10 @@ def pays(
     *,
     gathered: bool = False,
 ) -> bool:
-    """Whether so many rows are written as one statement.
+    """Whether this many rows are written as one statement.
 
-    :param fewest: the smallest number of rows to do so for; ``None``: where it costs less.
-    :param gathered: else they would travel in a message of several statements.
+    :param fewest: the smallest number of rows written this way; ``None``: from when it costs less.
+    :param gathered: the alternative is a message of several statements.
     """
     if fewest is not None:
         return rows >= fewest
@@ -195,21 +196,21 @@ def pays(
 
 
 def pays_whole(context: Any, fewest: int | None) -> bool:
-    """Whether the rows of an INSERT of which SQLAlchemy would make pages are written at once, as
-    far as it is told before anything is known of the table.
+    """Whether the rows of an INSERT that SQLAlchemy would divide into pages are written at once, as
+    far as can be decided before anything is known of the table.
 
     :param fewest: as in :func:`pays`.
     """
     returns = bool(context.compiled.effective_returning)
     if fewest is None:
         fewest = FEWEST if returns else COPIED_FROM
-    # First, for most flushes have fewer rows.
+    # Checked first, because most flushes have fewer rows.
     if len(context.parameters) < fewest:
         return False
     driver = driver_on(context.root_connection)
     if driver is None or not driver.takes_scripts:
         return False
-    # An asynchronous cursor of SQLAlchemy's has fetched all rows when it has executed a statement.
+    # SQLAlchemy's asynchronous cursor fetches all rows of the statement that it executes itself.
     if returns and (not driver.scripts_return or context.dialect.is_async):
         return False
     return server_of(context.root_connection).reason is None
@@ -220,35 +221,37 @@ def _costs_less(driver: Driver, rows: int, round_trip: float, *, gathered: bool 
     trips = 0
     if driver.executes_each:
         trips = -1 if gathered else rows - 1
-    # What the server does in a round trip is among the work of a row.
+    # The server's work in a round trip is already counted in the work of a row.
     return rows > 1 and trips * max(round_trip - WORK, 0.0) + rows * spared > _FIXED
 
 
 def fewest_together(driver: Driver, round_trip: float) -> int | None:
-    """From how many rows one statement over all of them costs less than one a row; ``None``: never.
+    """From how many rows one statement for all costs less than one for each row; ``None``: never.
 
-    :param round_trip: to the server, in microseconds.
+    :param round_trip: the round trip to the server, in microseconds.
     """
     return next((rows for rows in range(2, 1_000) if _costs_less(driver, rows, round_trip)), None)
 
 
 def may_compare(connection: Connection, driver: Driver) -> bool:
-    """Whether what is known of a table can be compared, under its lock, in a message that goes on
-    with statements.
+    """Whether a message can compare the known facts of a table under its lock, and then go on with
+    statements.
     """
     autocommits = driver.transaction_status(connection.connection) == "autocommit"
     return not autocommits and sees_the_present(connection)
 
 
 def runs(shapes: Iterable[frozenset[str]]) -> int:
-    """How many statements SQLAlchemy makes of rows that give these columns: it begins another with
-    each row that gives others than the one before.
+    """How many statements SQLAlchemy makes for rows with these columns: it begins a new one with
+    each row whose columns differ from those of the row before.
     """
     return 1 + sum(before != after for before, after in pairwise(shapes))
 
 
 def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
-    """Why the rows of a statement must be executed one by one, as far as their table tells."""
+    """Why the rows of a statement must be executed one by one because of their table; ``None`` if
+    the table allows one statement.
+    """
     if facts.kind not in {"r", "p"}:
         return why.not_a_table(facts.name, "not a table")
     if facts.row_security:
@@ -265,7 +268,7 @@ def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
 
 
 def _order_reason(facts: TableFacts, rewriting: Rewriting) -> Reason | None:
-    """Why the order of the rows, or what is checked between them, may matter."""
+    """Why the order of the rows, or a check between two of them, may matter; ``None`` if not."""
     if rewriting.many.kind != "update":
         return why.rows_refer(facts.name) if facts.references_itself else None
     unique = facts.unique_columns & rewriting.assigned
@@ -281,7 +284,7 @@ def _arrays(
     facts: TableFacts,
     driver: Driver,
 ) -> Mapping[str | int, ArrayText] | Reason:
-    """A column of values for each placeholder; or why there is none."""
+    """An array of values for each placeholder; or why there is none."""
     arrays = {}
     values_of: dict[str | int, Sequence[Any]] = {}
     table = value_table(connection.dialect)
@@ -302,7 +305,7 @@ def _arrays(
             is_read = driver.types != "asyncpg" and column.type_name in _READ
             as_it_is = not types or is_read or column.is_enum
             stored = column.type_text if as_it_is else _STORED.get(column.type_name)
-        # What is made of a number for these depends on what kind of number it is.
+        # How these types convert a number depends on the number's own type.
         is_alone = column is not None and not column.type_name.startswith(("oid", "reg"))
         array = array_text(values, each.cast, driver.types, stored, is_alone=is_alone)
         if array is None:
@@ -316,13 +319,13 @@ def _arrays(
         named = None if column is None else column.type_name
         keys.append(distinguished(values_of[key], arrays[key].element, named))
     if not keys or None in keys or len(set(zip(*keys, strict=True))) < len(parameters):
-        # One statement a row lets the last win.
+        # With one statement for each row, the last one wins.
         return why.SAME_KEY
     return arrays
 
 
 def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
-    """Whether it was the lock or the comparison that failed; if so, undo that.
+    """Whether the lock or the comparison failed, and not the statement; if so, undo it.
 
     :param failure: the class of the driver's errors.
     """
@@ -332,6 +335,6 @@ def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exceptio
     try:
         driver.script(cursor, UNDO)
     except failure:
-        # The savepoint is gone, so it was the statement behind it.
+        # The savepoint is gone, so the statement after it failed.
         return False
     return True

@@ -1,11 +1,11 @@
-"""Changed rows of several kinds, each of which gives other columns, put in an order in which those
-of a kind follow each other.
+"""Sorts changed rows by kind. The rows of a kind set the same columns.
 
-SQLAlchemy begins another UPDATE with each object that changed in other columns than the one before
-it: objects that an import changes here and there are almost as many statements. Where nobody sees
-in which order the rows of a table are changed (no trigger, no rule, no column of a unique index),
-they are as many as there are kinds. The rows are locked before, in the order in which SQLAlchemy
-would change them: two flushes of the same objects must not wait for each other in a circle.
+SQLAlchemy begins a new UPDATE with each object that changes other columns than the object before
+it, so an import that changes different columns of its objects needs almost one statement for each
+object. If the order in which the rows of a table are changed has no visible effect (no trigger, no
+rule, no column of a unique index), the rows are sorted and need one statement for each kind. Before
+that they are locked in the order in which SQLAlchemy would change them, so that two flushes of the
+same objects do not deadlock.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .many_sql import UNDO, comparison
 from .queued import Command
 
 _FEWEST: Final = 12
-"""So many statements less, at least, are worth a look."""
+"""The smallest number of saved statements for which sorting is considered."""
 
 _STATEMENT: Final = 40.0
-"""Microseconds of one statement among those of a message."""
+"""Microseconds that one statement of a message costs."""
 
 _FIXED: Final = 800.0
-"""Microseconds of the statement that locks the rows, beside its round trip."""
+"""Microseconds that the statement that locks the rows costs beside its round trip."""
 
 _LOCK_TIMEOUT: Final = "55P03"
 
@@ -58,9 +58,10 @@ def in_kinds(
     gathers: bool,
     send_waiting: Callable[[], object],
 ) -> Sequence[Command]:
-    """The commands in another order, their rows locked, if that costs less; else as they are.
+    """The commands sorted by kind, with their rows locked, if that costs less; otherwise the
+    commands as given.
 
-    :param gathers: else their statements would travel in one message.
+    :param gathers: without sorting, their statements would travel in one message.
     :param send_waiting: called before anything is sent.
     """
     if driver is None:
@@ -102,13 +103,15 @@ def _pays(connection: Connection, spared: int, *, gathers: bool) -> bool:
 
 
 def _is_simple(command: Command) -> bool:
-    """Whether a row is changed to values alone, and nothing has to come back."""
+    """Whether a row is changed to plain values, and its key need not come back."""
     _, _, has_expressions, _, has_keys = update_kind(command)
     return has_keys and not has_expressions
 
 
 def _fills_by_query(table: Table) -> bool:
-    """Whether SQL fills a column of each changed row, and may look at those changed before."""
+    """Whether an SQL expression fills a column of each changed row, and may read rows that were
+    changed before.
+    """
     found: list[Any] = [column.onupdate for column in table.columns if column.onupdate is not None]
     return any(
         default.is_clause_element and not isinstance(default.arg, now | current_timestamp)
@@ -117,8 +120,8 @@ def _fills_by_query(table: Table) -> bool:
 
 
 def _may_be_held(connection: Connection, driver: Driver) -> bool:
-    """Whether the table can be compared with what is known of it, and nobody changes what is
-    sent.
+    """Whether the known facts of a table can be compared, and whether no listener changes the
+    statements.
     """
     return (
         connection.dialect.name == "postgresql"
@@ -129,7 +132,7 @@ def _may_be_held(connection: Connection, driver: Driver) -> bool:
 
 
 def _order_matters(facts: TableFacts, table: Table, kinds: Iterable[frozenset[str]]) -> bool:
-    """Whether somebody might see in which order rows of these kinds are changed."""
+    """Whether the order in which rows of these kinds are changed may have a visible effect."""
     if table_reason(facts, "update") is not None:
         return True
     assigned = {
@@ -143,8 +146,8 @@ def _order_matters(facts: TableFacts, table: Table, kinds: Iterable[frozenset[st
 def _locked(
     connection: Connection, driver: Driver, facts: TableFacts, column: str, numbers: Sequence[int]
 ) -> bool:
-    """Lock the rows with these numbers, in their order; false where one is gone, or the table is
-    another than it was.
+    """Lock the rows with these keys, in key order. Return False if a row is gone, if the lock is
+    not available in time, or if the table's facts have changed.
     """
     name, failure = quoted(column), connection.dialect.loaded_dbapi.Error
     wanted = ",".join(map(str, numbers))
@@ -161,7 +164,7 @@ def _locked(
             driver.script(cursor, [*compared, statement, release])
         except failure as error:
             if state_of(error) == _LOCK_TIMEOUT:
-                # The UPDATE that has to wait is to say so.
+                # The UPDATE will wait for the lock itself, and raise the error.
                 driver.script(cursor, UNDO)
             elif not was_compared(driver, cursor, error, failure):
                 raise

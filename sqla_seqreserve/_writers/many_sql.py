@@ -1,4 +1,4 @@
-"""The statement over arrays that is made of one that SQLAlchemy compiled for a row.
+"""Makes a statement over arrays from a statement that SQLAlchemy compiled for one row.
 
 .. code-block:: sql
 
@@ -7,11 +7,11 @@
                      ORDER BY sent.number FOR NO KEY UPDATE OF item)
     UPDATE item SET price=locked.c0 FROM locked WHERE item.id = locked.c1
 
-(All names that are ours begin with ``sqla_seqreserve_``.)
+(In the real text, the names that this module adds begin with ``sqla_seqreserve_``.)
 
 The text of SET, VALUES and WHERE is SQLAlchemy's, with a column in place of each placeholder. The
-rows are locked in the order of the parameters first, as one statement a row would lock them: a join
-takes them in any order, and two flushes of the same objects would wait for each other in a circle.
+rows are first locked in the order of the parameters, as one statement for each row would lock them:
+a join takes rows in any order, and two flushes of the same objects could deadlock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ FAILED_COMPARISON: Final = "22012"
 _SAVEPOINT: Final = "sqla_seqreserve_many"
 
 UNDO: Final = (f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", f"RELEASE SAVEPOINT {_SAVEPOINT}")
-"""What undoes a failed comparison; refused where it was the statement behind it that failed."""
+"""Statements that undo a failed comparison. The server refuses them if the comparison succeeded and
+the statement after it failed.
+"""
 
 _OURS: Final = "sqla_seqreserve_"
 _SENT: Final = f"{_OURS}sent"
@@ -46,16 +48,16 @@ _NUMBER: Final = f"{_OURS}number"
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """A compiled statement taken apart, with columns of the rows in place of its placeholders.
+    """The parts of a compiled statement, with columns of the rows in place of its placeholders.
 
-    :param head: up to its WHERE; of an INSERT up to its VALUES.
-    :param condition: its WHERE; of an INSERT the row in its VALUES.
-    :param keys: placeholders of the condition that find rows by what the statement does not set:
-        where they differ, so do the rows.
+    :param head: the text before its WHERE; for an INSERT, before its VALUES.
+    :param condition: the text of its WHERE; for an INSERT, of the row in its VALUES.
+    :param keys: placeholders that the condition compares with columns that the statement does not
+        set: if their values differ, the rows differ.
     :param assigned: the columns that an UPDATE sets.
-    :param columns: of a placeholder that stands for a column's own value, the column's name.
-    :param is_row: of an INSERT: its values are those of the columns, and no expression.
-    :param returning: of an INSERT: what is behind the row, if values come back.
+    :param columns: for a placeholder that is a column's own value, the column's name.
+    :param is_row: for an INSERT: its values are plain column values, without expressions.
+    :param returning: for an INSERT that returns values: the text after the row.
     """
 
     many: CompiledMany
@@ -72,8 +74,8 @@ _rewritings: WeakKeyDictionary[Any, dict[str, Rewriting | None]] = WeakKeyDictio
 
 
 def rewriting_of(context: Any, statement: str) -> Rewriting | None:
-    """How a statement is taken apart, ``None``: it is of another form. Kept with what SQLAlchemy
-    compiled.
+    """The parts of a statement; ``None`` if it has another form. The result is kept as long as
+    SQLAlchemy keeps the compiled statement.
     """
     known = _rewritings.setdefault(context.compiled, {})
     if statement not in known:
@@ -126,7 +128,7 @@ def _taken_apart(many: CompiledMany) -> Rewriting | None:
 
 
 _SORTED: Final = re.compile(r"\) AS imp_sen\([^()]*, sen_counter\) ORDER BY sen_counter ")
-"""What SQLAlchemy puts behind rows that are to come back in their order."""
+"""What SQLAlchemy puts after rows that must come back in their order."""
 
 _SELECTED: Final = re.compile(r" SELECT (p0\b.*) FROM \($", re.DOTALL)
 
@@ -134,7 +136,9 @@ _SELECTED: Final = re.compile(r" SELECT (p0\b.*) FROM \($", re.DOTALL)
 def _inserting(
     many: CompiledMany, head: str, condition: str, names: Mapping[str | int, str]
 ) -> Rewriting | None:
-    """An INSERT: one row in brackets, and nothing behind it but what comes back of that row."""
+    """The parts of an INSERT with one row in brackets and nothing after it but RETURNING; ``None``
+    if it has another form.
+    """
     row, _, behind = condition.partition(")")
     if row[:1] != "(" or "(" in row[1:]:
         return None
@@ -159,18 +163,18 @@ def _inserting(
 
 
 def _inserted(head: str) -> list[str]:
-    """The columns that an INSERT names, as the table has them."""
+    """The names of the columns of an INSERT, without quotes."""
     names = re.findall(r'"((?:[^"]|"")+)"|([^\s",()]+)', head[head.rindex(" (") :])
     return [plain or quoted.replace('""', '"') for quoted, plain in names]
 
 
 _END: Final = r"(?=,|\)|$|\s+(?:WHERE|AND)\b)"
-"""What is behind a value that is no part of an expression."""
+"""What follows a value that is not part of an expression."""
 
 
 def _columns(many: CompiledMany) -> dict[str | int, str]:
-    """Which placeholder stands for a column's value, or is compared with it: ``price=...`` or
-    ``item.id = ...``.
+    """The column for each placeholder that is a column's value, or is compared with it:
+    ``price=...`` or ``item.id = ...``.
     """
     found = {}
     for each in many.placeholders:
@@ -183,8 +187,8 @@ def _columns(many: CompiledMany) -> dict[str | int, str]:
 
 
 def comparison(facts: TableFacts, kind: Kind) -> tuple[str, ...]:
-    """Statements that lock the table and fail unless what is known of it still holds, with a
-    savepoint around them.
+    """Statements that lock the table, and fail if its known facts no longer hold, within a
+    savepoint.
     """
     return (
         f"SAVEPOINT {_SAVEPOINT}",
@@ -211,12 +215,12 @@ def _compared(facts: TableFacts, kind: Kind) -> str:
 def many_statement(
     rewriting: Rewriting, arrays: Mapping[str | int, ArrayText], facts: TableFacts
 ) -> str:
-    """The statement for all rows."""
+    """The text of the statement that writes all rows."""
     names = [_column(number) for number in range(len(arrays))]
     values = [f"{literal(array.text)}::{array.element}[]" for array in arrays.values()]
     if rewriting.many.kind != "insert":
-        # The planner sees how long a constant is, and reads a whole table of 50,000 rows, twice,
-        # rather than look 2,000 of them up in an index. A subquery keeps the length from it.
+        # The planner sees the length of a constant array. For 2,000 rows of a table of 50,000 it
+        # then reads the whole table, twice, instead of using an index. A subquery hides the length.
         values = [f"(SELECT {value})" for value in values]
     read = [
         f"CAST({name} AS {array.read_as}) AS {name}" if array.read_as else name
@@ -231,7 +235,7 @@ def many_statement(
         behind, rows = rewriting.returning, f"FROM ({sent}) {_SENT}"
         if behind.startswith(")"):
             return f"{head}SELECT {condition}, {_NUMBER} {rows}{behind}"
-        # In their order, for defaults count and rows come back as they were inserted.
+        # Ordered, because sequence defaults number rows, and rows come back, in insert order.
         return f"{head} SELECT {condition} {rows} ORDER BY {_NUMBER} {behind}"
     word, strength = "USING", "UPDATE"
     if rewriting.many.kind == "update":

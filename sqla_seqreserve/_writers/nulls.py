@@ -1,10 +1,10 @@
-"""Rows of ``insert(M)`` of which some have no value for a column, made alike.
+"""Makes rows of ``insert(M)`` alike if some of them have no value for a column.
 
-SQLAlchemy leaves NULL out of an INSERT of rows, for a default of the database to hold, and begins
-another statement with each row that gives other columns than the one before: rows that are NULL
-here and there are almost as many statements. Where neither the model nor the database fills a
-column, NULL says the same as nothing, and the rows are one statement. The lock of an INSERT is
-taken before, so that no default comes in between.
+SQLAlchemy leaves NULL out of an INSERT of rows, so that a default of the database applies, and
+begins a new statement with each row whose columns differ from those of the row before. Rows with
+NULL in different columns need almost one statement each. If neither the model nor the database
+fills a column, an explicit NULL means the same as no value, and the rows can be one statement. The
+lock of an INSERT is taken first, so that nobody adds a default in between.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from .._sqlalchemy.session import connection_of_rows
 from .executemany import runs, table_reason
 
 _SAMPLE: Final = 128
-"""About so many rows tell whether others lack values."""
+"""About this many rows are compared to find out whether rows differ in their columns."""
 
 _SPARED: Final = 10
-"""So many statements less are worth the lock and the comparison before them."""
+"""The smallest number of saved statements that is worth the lock and the comparison."""
 
 
 def rows_alike(
     session: Session, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
 ) -> Rows | None:
-    """The rows with NULL for what they do not give; ``None``: that would say something else than
-    they do, or spare too little.
+    """The rows with NULL for the values that they do not give; ``None`` if that would change their
+    meaning, or save too little.
 
-    :param connection: that the statement was to be executed on.
-    :param returns: values come back, so that SQLAlchemy casts those of several rows to the model's
-        types, and not those of one.
+    :param connection: the connection that the statement will be executed on.
+    :param returns: values come back. SQLAlchemy then casts the values of several rows to the
+        model's types, but not those of a single row.
     """
     if len(rows) <= _SPARED or not all(issubclass(cls, dict) for cls in set(map(type, rows))):
         return None
@@ -67,11 +67,11 @@ def rows_alike(
     if len(tables) != 1 or not isinstance(tables[0], Table) or _looks_at_rows(mapper, tables[0]):
         return None
     facts = _held(connection, tables[0])
-    # A row may refer to one that comes after it only within one statement.
+    # Only within one statement may a row refer to a later row.
     if facts is None or facts.references_itself or table_reason(facts, "insert") is not None:
         return None
     plan = insert_plan(mapper, tables[0], facts, connection.dialect)
-    # Such a default may look at what its row gives.
+    # A default with a context may read the values that its row gives.
     if plan.context_default is not None or (returns and cast_reason(plan, rows) is not None):
         return None
     columns = attributes_to_columns(mapper, tables[0])
@@ -79,7 +79,7 @@ def rows_alike(
     if any(map(_may_look_at_rows, facts.columns.values())):
         return None
     if any(key not in columns and is_attribute(mapper, key) for key in given):
-        # A composite, or a hybrid: what it gives, NULL included, is not known here.
+        # A composite or a hybrid: the columns that it sets, and their NULLs, are not known here.
         return None
     null = {key for row in rows for key, value in row.items() if value is None}
     blank: dict[str, None] = {}
@@ -89,7 +89,7 @@ def rows_alike(
             null.discard(key)
         elif _is_blank_without(connection, mapper, column, facts):
             blank[key] = None
-    # NULL is given from here on, and so has to go where it would take a default's place.
+    # From here on a given NULL is sent. Remove those that would replace a default.
     alike = _without(rows, null.difference(blank))
     if any(len(row) < len(given) for row in alike):
         alike = [{**blank, **row} for row in alike]
@@ -97,7 +97,7 @@ def rows_alike(
 
 
 def _without(rows: Rows, null: set[str]) -> Rows:
-    """The rows without these where they are NULL."""
+    """The rows without these keys where the value is NULL."""
     if not null:
         return rows
     return [
@@ -107,7 +107,7 @@ def _without(rows: Rows, null: set[str]) -> Rows:
 
 
 def _looks_at_rows(mapper: Mapper[Any], table: Table) -> bool:
-    """Whether an SQL expression, of a default or an attribute, may look at the rows before."""
+    """Whether an SQL expression, of a default or an attribute, may read earlier rows."""
     return any(
         column.default is not None and column.default.is_clause_element for column in table.columns
     ) or not all(
@@ -116,24 +116,24 @@ def _looks_at_rows(mapper: Mapper[Any], table: Table) -> bool:
 
 
 def _may_look_at_rows(column: ColumnFacts) -> bool:
-    """Whether the default of the database calls what might look at the rows before."""
+    """Whether the database default of a column may call a function that reads earlier rows."""
     is_known = column.sequence is not None or column.surely_read or column.type_name == "uuid"
     return column.fills_itself and not is_known
 
 
 def _differ(rows: Rows) -> bool:
-    """Whether some rows do not give what others do, as far as a few of them tell."""
+    """Whether rows differ in the columns that they give, judged by a sample."""
     here_and_there = rows[:: len(rows) // _SAMPLE or 1]
     return len(set(map(_given, chain(rows[:_SAMPLE], here_and_there)))) > 1
 
 
 def _given(row: Mapping[str, Any]) -> frozenset[str]:
-    """What SQLAlchemy begins another statement by."""
+    """The keys with a value. SQLAlchemy begins a new statement when they change."""
     return frozenset([key for key, value in row.items() if value is not None])
 
 
 def _is_ours(connection: Connection) -> bool:
-    """Whether a table can be held, and nobody changes what is sent."""
+    """Whether a table can be locked, and whether no listener changes the statements."""
     return (
         connection.dialect.name == "postgresql"
         and driver_on(connection) is not None
@@ -144,7 +144,7 @@ def _is_ours(connection: Connection) -> bool:
 
 
 def _held(connection: Connection, table: Table) -> TableFacts | None:
-    """What is known of a table whose lock is held."""
+    """Lock a table, and return its facts, compared under the lock; ``None`` if that fails."""
     name = catalogue.table_name(connection, table)
 
     def look() -> Wanted | None:
@@ -158,17 +158,17 @@ def _held(connection: Connection, table: Table) -> TableFacts | None:
 def _is_blank_without(
     connection: Connection, mapper: Mapper[Any], column: Any, facts: TableFacts
 ) -> bool:
-    """Whether a row that does not give the column is the same as one that gives NULL."""
+    """Whether a row without a value for the column is stored like a row that gives NULL."""
     if not isinstance(column, Column) or column.primary_key or is_sentinel(column):
         return False
     if column.default is not None or column.server_default is not None:
         return False
     if is_filled_by_mapper(mapper, column):
         return False
-    # A type of the application's may make something else of None.
+    # A type of the application's own may convert None to something else.
     if not is_own(column.type) or has_bind_expression(column.type, connection.dialect):
         return False
-    # So may that which stands in for it on this database, and JSON.
+    # So may the type's variant for this database, and JSON.
     variant = of_dialect(column.type, connection.dialect)
     if not is_own(variant) or variant.should_evaluate_none:
         return False

@@ -1,7 +1,7 @@
-"""Statements that wait for the message that they travel in, and what is done once one is executed.
+"""Statements that wait for the message that they travel in, and the steps after each is executed.
 
-What becomes of a row is decided by SQLAlchemy's own steps; what comes back of a statement goes to
-its ``_postfetch``, and the rows that an UPDATE or DELETE found are counted as it counts them.
+SQLAlchemy's own steps decide how a row is written, its ``_postfetch`` gets the returned values, and
+its rules check the number of rows that an UPDATE or DELETE found.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from .._sqlalchemy.persistence import insert_statement, postfetch
 from .._sqlalchemy.unit_of_work import State
 
 Command: TypeAlias = tuple[Any, ...]
-"""What ``_collect_insert_commands`` or ``_collect_update_commands`` yields of a row."""
+"""What ``_collect_insert_commands`` or ``_collect_update_commands`` yields for a row."""
 
 Keep: TypeAlias = Callable[["QueuedStatement"], None]
 
 
 @dataclass(slots=True, eq=False)
 class QueuedStatement:
-    """One statement: its context, the objects of its rows, and what it brought back.
+    """One statement: its context, the objects of its rows, and its results.
 
-    :param keep: leaves the objects as SQLAlchemy leaves them, and checks what came back.
-    :param mark: how far the flush had come when it was made.
-    :param fills: the objects lack something until it is executed.
-    :param mapper: of an INSERT or UPDATE of objects.
-    :param is_counted: SQLAlchemy refuses another number of rows than is expected.
+    :param keep: sets the results on the objects as SQLAlchemy does, and checks them.
+    :param mark: how far the flush had come when the statement was made.
+    :param fills: the objects get values from it, such as keys, when it is executed.
+    :param mapper: set for an INSERT or UPDATE of objects.
+    :param is_counted: SQLAlchemy raises an error if the number of rows is not the expected one.
     """
 
     statement: StatementContext
@@ -66,12 +66,12 @@ class QueuedStatement:
     mapper: Mapper[Any] | None = None
     is_counted: bool = True
     end: int = 0
-    """Up to which entry the rows go that SQLAlchemy would have sent as one statement."""
+    """The length of the queue after all rows that SQLAlchemy would send as one statement."""
     returned: list[Returned] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """How many rows of the table it concerned."""
+        """The number of the table's rows that the statement wrote or matched."""
         return sum(back.count for back in self.returned)
 
 
@@ -79,7 +79,7 @@ class QueuedStatement:
 
 
 def is_plain(connection: Connection, mapper: Mapper[Any], table: Table, command: Command) -> bool:
-    """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back"."""
+    """Whether nothing comes back: SQLAlchemy's "we don't need newly generated values back" case."""
     _, _, _, _, _, expressions, has_keys, has_defaults = command
     return (
         has_keys
@@ -98,9 +98,9 @@ def inserts(
     made: MadeValues | None,
     mark: int,
 ) -> list[QueuedStatement]:
-    """The INSERTs that SQLAlchemy makes of rows of a kind.
+    """The INSERTs that SQLAlchemy makes for rows of a kind.
 
-    :param made: what the types' bind processors made of these rows already.
+    :param made: values of these rows that the types' bind processors have already processed.
     """
     returned: list[Any] = []
     plain, several = is_plain(connection, mapper, table, commands[0]), False
@@ -147,13 +147,13 @@ def _keep_inserted(
     of_several: bool,
     entry: QueuedStatement,
 ) -> None:
-    """Leave the objects of an INSERT as SQLAlchemy leaves them."""
+    """Set the results of an INSERT on its objects as SQLAlchemy does."""
     insert, table = entry.statement, entry.table
     if not insert.returning:
         for position, (state, row, *_) in enumerate(commands):
             postfetch(uow, table, state, row, insert, position, {}, None)
         return
-    # The rows of one statement come in no order; behind their values stands their key.
+    # The rows of one statement come back in any order; their last value is their sort key.
     rows = [row for back in entry.returned for row in _in_order(back.rows)]
     if len(rows) != len(commands):
         found = commands[0][3]
@@ -171,7 +171,7 @@ def _keep_inserted(
 
 
 def _processed(entry: QueuedStatement, row: Sequence[Any]) -> list[Any]:
-    """The attributes' values of what came back."""
+    """The returned values, converted to attribute values."""
     processors = entry.statement.processors(entry.returned[0].oids)
     return [
         processor(value) if processor is not None else value
@@ -200,10 +200,10 @@ def _in_order(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
 
 @dataclass(slots=True, eq=False)
 class _Count:
-    """The rows that SQLAlchemy counts in sum: how many are expected, and how many were found by
-    the statements that are executed.
+    """The rows that SQLAlchemy counts together: how many are expected, and how many the executed
+    statements found.
 
-    :param check: is told both once all are.
+    :param check: called with both numbers after all statements are executed.
     """
 
     expected: int
@@ -227,7 +227,7 @@ def updates(
     commands: Sequence[Command],
     mark: int,
 ) -> Iterator[QueuedStatement]:
-    """The UPDATEs that SQLAlchemy makes of rows of a kind."""
+    """The UPDATEs that SQLAlchemy makes for rows of a kind."""
     returned = updated_columns(mapper, table, has_defaults=commands[0][6])
     statement = update_statement(base_mapper, mapper, table, returned)
     apart = bool(commands[0][5] or returned) or has_version(mapper, table)
@@ -270,7 +270,7 @@ def deletes(
     states: Sequence[State],
     mark: int,
 ) -> Iterator[QueuedStatement]:
-    """The DELETEs that SQLAlchemy makes of rows of a class."""
+    """The DELETEs that SQLAlchemy makes for rows of a class."""
     statement = delete_statement(base_mapper, mapper, table)
     is_sane = connection.dialect.supports_sane_multi_rowcount
     apart = has_version(mapper, table) and not is_sane
@@ -297,7 +297,7 @@ def links(
     rows: Sequence[dict[str, Any]],
     mark: int,
 ) -> QueuedStatement:
-    """The statement that SQLAlchemy makes of link rows."""
+    """The statement that SQLAlchemy makes for link rows."""
     is_counted = connection.dialect.supports_sane_multi_rowcount
     count = _Count(len(rows), partial(check_links, secondary, kind) if is_counted else None)
     return QueuedStatement(

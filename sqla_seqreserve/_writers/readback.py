@@ -1,7 +1,7 @@
 """Reads server defaults back after a COPY: one query for the whole batch, in the order of its rows.
 
-INSERT has RETURNING, COPY has not. The keys are known, so one SELECT joined to them, numbered
-``WITH ORDINALITY``, brings each row back beside its object.
+INSERT has RETURNING, COPY does not. The keys are known, so one SELECT that joins the table with the
+keys, numbered ``WITH ORDINALITY``, returns the rows in the order of their objects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .._sqlalchemy.mapping import key_columns
 
 
 class _Keys(ARRAY[Any]):
-    """An array that says its type where it is bound: on asyncpg SQLAlchemy's does since 2.0.10."""
+    """An array that is cast to its type in SQL, as SQLAlchemy's is on asyncpg since 2.0.10."""
 
     render_bind_cast = True
 
@@ -43,8 +43,8 @@ def read_back(
 ) -> list[str]:
     """Load ``columns`` of the rows just written into their objects; return the attribute keys.
 
-    :raises sqlalchemy.orm.exc.FlushError: a row is not there under its key: a trigger changed or
-        discarded it.
+    :raises sqlalchemy.orm.exc.FlushError: the table has no row with one of the keys, because a
+        trigger changed or discarded it.
     """
     keys = key_columns(mapper, table)
     attributes = [mapper.get_property_by_column(key).key for key in keys]
@@ -75,7 +75,7 @@ def read_back(
 def require_stored(
     connection: Connection, mapper: Mapper[Any], table: Table, values: Sequence[Sequence[Any]]
 ) -> None:
-    """Look whether ``table`` has each of these keys, given as one list of values a column.
+    """Check that ``table`` has each of these keys, given as one list of values for each column.
 
     :raises sqlalchemy.orm.exc.FlushError: as :func:`read_back`.
     """
@@ -99,7 +99,7 @@ def _lost(mapper: Mapper[Any], table: Table, rows: int, found: int) -> FlushErro
 def unnested(
     names: Sequence[str], keys: Sequence[Any], values: Sequence[Sequence[Any]]
 ) -> TableValuedAlias:
-    """Keys as rows, numbered."""
+    """The keys as numbered rows."""
     return (
         func.unnest(
             *(

@@ -1,5 +1,5 @@
-"""Which row of a COPY the server refused. It says so in the context of its error, which is for
-people: nothing depends on it.
+"""Finds which row of a COPY the server refused, from the context of its error. The result is only
+for people to read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ _LINE: Final = re.compile(r"\D*(\d+)")
 def refused_row_noted(
     table: str, target: str, numbers: Sequence[int], start: int = 0
 ) -> Iterator[None]:
-    """Note on the error of a COPY which row it is about.
+    """Add a note to the error of a COPY that says which row it is about.
 
-    :param table: the bare name of the table that is written.
-    :param target: that of the table which the rows are for.
-    :param numbers: the position of each row in what the user gave, counted from ``start``.
+    :param table: the bare name of the table that COPY writes.
+    :param target: the name of the table that the rows are for.
+    :param numbers: the position of each row among the rows that the user gave, counted from
+        ``start``.
     """
     try:
         yield
@@ -34,8 +35,8 @@ def refused_row_noted(
 
 
 def error_fields(error: DBAPIError) -> tuple[str, str]:
-    """Context and detail of PostgreSQL's error, by the names that libpq gives them, or of the
-    error below the one that SQLAlchemy adapts.
+    """Context and detail of PostgreSQL's error, from libpq's fields or from the driver error that
+    SQLAlchemy's adapted error wraps.
     """
     diagnosis = getattr(error.orig, "diag", None)
     if diagnosis is not None:
@@ -45,8 +46,8 @@ def error_fields(error: DBAPIError) -> tuple[str, str]:
 
 
 def line_in(context: str, table: str) -> int | None:
-    """The position, from 0, of the row that a COPY into ``table`` (its bare name) was at, from the
-    context of its error; ``None``: not told.
+    """The position, from 0, of the row that a COPY into ``table`` (its bare name) was writing, from
+    the context of its error; ``None`` if the context does not say it.
     """
     prefix = f"COPY {table}, "
     if not context.startswith(prefix):

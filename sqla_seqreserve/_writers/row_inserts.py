@@ -1,8 +1,8 @@
-"""Writes rows that are no objects with INSERTs, and returns the keys that the server stored.
+"""Writes rows that are not objects with INSERTs, and returns the keys that the server stored.
 
-What becomes of a row's values is decided by SQLAlchemy's own ``_collect_insert_commands``; rows of
-a kind go in one statement as SQLAlchemy batches them. Where triggers may change or discard rows,
-and the keys have to be known, they go one by one: only so is it certain whose a key is.
+SQLAlchemy's own ``_collect_insert_commands`` decides how a row's values are written; rows of a kind
+go in one statement, as SQLAlchemy batches them. If triggers may change or discard rows, and the
+keys are needed, each row has its own INSERT: only then is it certain which row a key belongs to.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class RowInserts:
     :param tables: the class's tables, parents first.
     :param uncertain: tables whose triggers or rules may change or discard a row.
     :param keeps_order: whether rows must be written in their order.
-    :param made: of each table, by the position of a row: a batch that was made of it for COPY, and
-        its place there. Neither a default nor a type is asked for those again.
-    :param casts: whether values may be cast otherwise beside others. A statement then holds what
-        SQLAlchemy's bulk INSERT puts into one: rows that follow one another and lack the same.
+    :param made: for each table, by the position of a row: the batch that was made for COPY from the
+        row, and its index there. No default is called and no type processes a value again for it.
+    :param casts: whether a value may be cast differently depending on the other rows of its
+        statement. Each statement then holds the same rows as in SQLAlchemy's bulk INSERT:
+        consecutive rows that lack the same values.
     """
 
     connection: Connection
@@ -55,12 +56,12 @@ class RowInserts:
     def write(
         self, rows: Sequence[Mapping[str, Any]], *, keys: bool, start: int = 0
     ) -> list[dict[str, Any] | None]:
-        """Insert the rows, attribute key -> value; return for each its key, attribute key -> value
-        as the server stored it, or ``None`` where no row was stored.
+        """Insert the rows, attribute key -> value. Return for each row its key, attribute key ->
+        value as the server stored it, or ``None`` if no row was stored.
 
-        :param keys: whether the keys will be used, so that a row without one is an error.
-        :param start: what to add to a row's position in a message.
-        :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
+        :param keys: whether the keys will be used, so that a row without a key is an error.
+        :param start: the number to add to a row's position in an error message.
+        :raises sqlalchemy.orm.exc.FlushError: a row that had to come back did not.
         """
         held: list[dict[str, Any] | None] = [dict(row) for row in rows]
         for table in self.tables:
@@ -104,7 +105,9 @@ class RowInserts:
     def _commands(
         self, table: Table, held: list[dict[str, Any] | None], positions: Sequence[int]
     ) -> list[tuple[int, Any]]:
-        """What is to be inserted of the rows at these positions, with defaults that were made."""
+        """SQLAlchemy's insert commands for the rows at these positions, each with its position;
+        defaults that were made already are filled in.
+        """
         made = self.made.get(table, {})
         unmapped: list[tuple[int, Any, Any]] = []
         for at, position in enumerate(positions):
@@ -135,8 +138,8 @@ class RowInserts:
         return self.connection.execute(statement, parameters, execution_options=options)
 
     def _kind(self, command: tuple[int, Any]) -> tuple[Any, ...]:
-        """The columns given, whether one of them is an SQL expression, and the values that lack
-        where that matters.
+        """What rows of one statement have in common: the given columns, those that are SQL
+        expressions, and the missing values if they matter.
         """
         _, (_, _, parameters, _, _, expressions, *_) = command
         lacking = frozenset(key for key, value in parameters.items() if value is None)
@@ -155,8 +158,8 @@ class RowInserts:
         *,
         is_sorted: bool,
     ) -> None:
-        """Rows of a kind in one statement; not sorted, the keys are worth no more than their
-        number.
+        """Insert rows of a kind in one statement. If it is not sorted, only the number of the
+        returned keys is reliable.
         """
         columns = self._keys[table]
         statement = insert(table).returning(*columns, **(IN_ORDER if is_sorted else {}))
@@ -214,7 +217,7 @@ class RowInserts:
 
 
 def _made_values(rows: Sequence[tuple[Batch, int] | None]) -> MadeValues:
-    """What bind processors made of these rows; of one that is in no batch, nothing."""
+    """The values that bind processors have made of these rows; none for a row without a batch."""
     processors = {
         str(plan.column.key): plan.processor
         for batch in {id(found[0]): found[0] for found in rows if found is not None}.values()

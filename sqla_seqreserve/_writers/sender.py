@@ -1,5 +1,5 @@
-"""Sends the statements that wait in one message, with their COMMIT where it may travel along, and
-tells whoever listens of each as if it were sent by itself.
+"""Sends the waiting statements in one message, with their COMMIT if it may travel along, and calls
+the listeners for each statement as if it were sent by itself.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from .commit_in_message import UNKNOWN, Numbered, compared_for_commit
 from .queued import QueuedStatement
 
 Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
-"""Is told that the server refused one of these objects, and the mark of its statement."""
+"""Called when the server refuses one of these objects, with the mark of its statement."""
 
 _FEW: Final = 5
-"""A message of so many rows takes little work beside its round trip."""
+"""With at most this many rows, a message takes little work beside its round trip."""
 
 _MOST_COUNTED: Final = 32
-"""So many messages of a transaction may take a savepoint: of a transaction with more than 64
-subtransactions PostgreSQL has every other session look them up.
+"""At most this many messages of a transaction take a savepoint: if a transaction has more than 64
+subtransactions, every other session of PostgreSQL must look them up.
 """
 
 _counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
-"""How many messages of a transaction have taken one."""
+"""How many messages of a transaction have taken a savepoint."""
 
 
 class MessageSender:
     """Sends the statements of one connection in messages.
 
-    ``kept``: keys that were kept, and are compared in the next message. ``committed``: the COMMIT
-    travelled with the last one.
+    ``kept``: kept keys that are compared in the next message. ``committed``: the COMMIT travelled
+    with the last message.
 
-    :param refused: is told of a refusal.
+    :param refused: called when the server refuses a row.
     """
 
     def __init__(self, connection: Connection, driver: Driver | None, refused: Refused) -> None:
@@ -67,13 +67,15 @@ class MessageSender:
         self.committed = False
 
     def may_count(self) -> bool:
-        """Whether rows of UPDATEs and DELETEs may be counted in a message of several."""
+        """Whether a message of several statements may count the rows of UPDATEs and DELETEs: it
+        takes a savepoint for that.
+        """
         return _counted.get(self._connection.get_transaction(), 0) < _MOST_COUNTED
 
     def compare(self) -> None:
-        """Compare kept keys by themselves, for something else is about to be sent.
+        """Compare kept keys in a message of their own, before something else is sent.
 
-        :raises OutdatedError: they are no longer good.
+        :raises OutdatedError: they are no longer valid.
         """
         kept, self.kept = self.kept, ()
         if not take_ids(self._connection, (), kept=kept).holds:
@@ -82,10 +84,10 @@ class MessageSender:
     def send(
         self, queued: Sequence[QueuedStatement], *, commits: bool
     ) -> Iterator[QueuedStatement]:
-        """Send the queued; yield each that was written, with what it brought back.
+        """Send the queued statements. Yield each that was written, with its results.
 
-        Listeners hear of one statement after the other, as if each were sent by itself: of the
-        first before the message is sent, of the others once it is known that they were executed.
+        Listeners are called for one statement after the other, as if each were sent by itself: for
+        the first before the message is sent, for the others when they are known to be executed.
         """
         assert self._driver is not None
         each = self._driver.returns_each
@@ -103,7 +105,7 @@ class MessageSender:
                 places.append(number)
         trips = 1
         if not each:
-            # What returns ends a message.
+            # A statement that returns rows ends a message.
             trips = sum(message.returns for message in messages) + (not messages[-1].returns)
         rows = sum(len(message.parameters) for message in messages)
         if rows > 1 and any(message.counts for message in messages):
@@ -115,7 +117,7 @@ class MessageSender:
         try:
             returned = self._send_messages(messages, trips, compared, commits=commits)
         except OutdatedError:
-            # It was sent, and not carried out.
+            # The statement was sent, but the server did not execute it.
             queued[0].statement.end()
             raise
         except MessageError as error:
@@ -150,8 +152,8 @@ class MessageSender:
         *,
         commits: bool,
     ) -> Sequence[Returned]:
-        """Send a message; and, where what is compared for its COMMIT does not hold, once more
-        without.
+        """Send a message. If the facts that are compared for its COMMIT no longer hold, send it
+        again without the COMMIT.
         """
         assert self._driver is not None
         kept, self.kept = self.kept, ()
@@ -165,7 +167,7 @@ class MessageSender:
         try:
             returned = self._driver.send(pool, messages, first, commits=commits)
         except CommitRefusedError as error:
-            # commit() says so.
+            # commit() raises the error.
             return error.returned
         except MiscountedError:
             count_message(self._connection, round_trips)
@@ -188,7 +190,7 @@ class MessageSender:
         return returned
 
     def _raise_lost(self, error: BaseException) -> NoReturn:
-        """Raise the loss of a connection that may have committed."""
+        """Raise the error of a connection that was lost while it may have committed."""
         try:
             raise_lost_commit(self._connection, error)
         except DBAPIError as wrapped:
@@ -196,7 +198,9 @@ class MessageSender:
             raise
 
     def note_distance(self, rows: int, round_trips: int, seconds: float) -> None:
-        """Take few rows for a round trip; not on Citus, where they go on to other nodes."""
+        """Use the time of a message of few rows to measure the round trip. Not on Citus, which
+        sends rows on to other nodes.
+        """
         if rows <= _FEW and server_of(self._connection).kind != "citus":
             database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
 

@@ -1,11 +1,11 @@
 """COPY into a table that Citus distributes over the shards of several nodes.
 
-Two things differ from a table of one server. A COPY that writes to several shards at once forbids
-the rest of the transaction to change a reference table that the distributed one refers to, where
-SQLAlchemy's INSERTs forbid nothing; in ``sequential`` mode it goes from shard to shard, and costs
-fewer connections too. And what another node refuses arrives as SQLSTATE XX000, without the class of
-the error, the constraint or the row. A savepoint undoes such a COPY, and whoever asked for it sends
-the same rows as INSERT: what is wrong with them is then said as SQLAlchemy's users know it.
+Two things differ from a table of one server. After a COPY that writes to several shards at once,
+the transaction can no longer change a reference table that the distributed table refers to;
+SQLAlchemy's INSERTs have no such effect. In ``sequential`` mode the COPY writes one shard after the
+other, and needs fewer connections too. And an error from another node arrives as SQLSTATE XX000,
+without the class of the error, the constraint or the row. A savepoint undoes such a COPY, and the
+caller sends the same rows as INSERT, which raises the error that users of SQLAlchemy know.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from .._audit import sqlstate
 from .._database import database_of
 
 _OF_ROWS: Final = ("XX000", "22", "23")
-"""How SQLSTATEs begin that are about the rows: of shards on other nodes the first, of those on this
-one as on any server.
+"""Beginnings of SQLSTATEs that are about the rows: the first for shards on other nodes, the others
+for shards on this node, as on any server.
 """
 
-# Of the transaction, so that they go with the savepoint, too. What the user has set is kept beside.
+# Local to the transaction, so that the savepoint also undoes them. The user's setting is kept
+# beside.
 _SEQUENTIAL: Final = text(
     "SELECT set_config('sqla_seqreserve.mode', "
     "current_setting('citus.multi_shard_modify_mode'), true), "
@@ -39,15 +40,15 @@ _AS_BEFORE: Final = text(
 
 
 class RefusedByCitusError(Exception):
-    """A COPY failed that an INSERT of the same rows tells more of; nothing of it is written."""
+    """A COPY failed, and wrote nothing. An INSERT of the same rows gives a better error."""
 
 
 @contextmanager
 def shard_by_shard(connection: Connection, *, distributed: bool) -> Iterator[None]:
-    """COPY, and what is read back, with the shards in turn.
+    """Run a COPY, and the query that reads values back, on one shard after the other.
 
-    :param distributed: whether Citus distributes a table of it; if not, nothing is done.
-    :raises RefusedByCitusError: the rows are to be sent as INSERT.
+    :param distributed: whether Citus distributes the table; if not, nothing is done.
+    :raises RefusedByCitusError: the rows must be sent as INSERT.
     """
     if not distributed:
         yield
@@ -56,7 +57,7 @@ def shard_by_shard(connection: Connection, *, distributed: bool) -> Iterator[Non
     try:
         started = time.perf_counter()
         connection.execute(_SEQUENTIAL)
-        # Of all that is sent here, the one statement that no other node hears of.
+        # Of all statements sent here, only this one goes to no other node, so it is timed.
         database_of(connection.dialect).distance.note(time.perf_counter() - started)
         yield
         connection.execute(_AS_BEFORE)

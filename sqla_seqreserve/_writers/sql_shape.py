@@ -1,7 +1,7 @@
-"""Reads the text of a compiled UPDATE, DELETE or INSERT, as far as one must to know that it means
-the same for all rows at once: that no row of parameters can see, or touch, what another one wrote.
+"""Reads the text of a compiled UPDATE, DELETE or INSERT far enough to know that it means the same
+for all rows at once: that no row of parameters can see, or change, what another row wrote.
 
-Nothing here understands SQL. What is not of the few shapes below is left to be executed row by row.
+This module does not parse SQL. Statements of other shapes than those below are executed row by row.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _KNOWN: Final = frozenset(
     )
     for word in line.split()
 )
-"""Keywords and types that stand before a bracket, and functions of PostgreSQL that look at nothing
-but what they are given.
+"""Keywords and types that may precede a bracket, and functions of PostgreSQL that read nothing but
+their arguments.
 """
 
 
 def words(text: str) -> str | None:
-    """The text with nothing within its strings and quoted names; ``None``: it cannot be told where
-    these end.
+    """The text with all strings and quoted names emptied; ``None`` if it is not certain where these
+    end.
     """
     for token in _TOKEN.finditer(text):
         if token[0][0] == "'" and "\\" in token[0]:
-            # What a backslash means is a setting of the session.
+            # The meaning of a backslash depends on a setting of the session.
             return None
     bare = _TOKEN.sub(lambda found: found[0][0] * 2, text)
     if _UNREADABLE.search(bare) or bare.count("'") % 2 or bare.count('"') % 2:
@@ -50,8 +50,10 @@ def words(text: str) -> str | None:
 
 
 def sees_nothing_else(expressions: str) -> bool:
-    """Whether nothing in the expressions, within whose strings is nothing, may look at another row
-    or depend on the order of the rows: no query, and no function but those that are known here.
+    """Whether nothing in the expressions may read another row or depend on the order of the rows:
+    they contain no query, and no function but those that are known here.
+
+    :param expressions: text with empty strings, from :func:`words`.
     """
     if _SEEING.search(expressions):
         return False
@@ -59,7 +61,7 @@ def sees_nothing_else(expressions: str) -> bool:
 
 
 def name_of(identifier: str) -> str:
-    """The name that an identifier of SQL is for."""
+    """The name that an SQL identifier stands for."""
     return identifier[1:-1].replace('""', '"') if identifier[0] == '"' else identifier
 
 
@@ -74,10 +76,10 @@ def _blanked_strings(text: str) -> str:
 
 
 def columns_compared(condition: str, source: str) -> Mapping[str, str] | None:
-    """The columns that a WHERE compares with a placeholder each, by the placeholder's name;
-    ``None``: it does more than that, and compare others with NULL.
+    """The columns that a WHERE compares with one placeholder each, by the placeholder's name. It
+    may also compare columns with NULL; ``None`` if it does anything else.
 
-    :param source: the name before that of each placeholder.
+    :param source: the name that precedes each placeholder's name.
     """
     equal = re.compile(rf"{_COLUMN} = {re.escape(source)}\.(?P<name>\w+)")
     null = re.compile(rf"{_COLUMN} IS (?:NOT )?NULL")

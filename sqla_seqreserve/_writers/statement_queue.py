@@ -1,10 +1,10 @@
 """Writes rows with statements that travel in one message, whatever the number of tables.
 
-SQLAlchemy sends a statement and waits for it before it makes the next. Where every key is known
-nothing has to be waited for: the INSERTs, UPDATEs, DELETEs and link rows of a flush are collected
-in a :class:`StatementQueue` and sent together, in SQLAlchemy's order. SQLAlchemy's own steps decide
-what becomes of a row, its compiler and context make a statement, and what comes back goes to its
-``_postfetch`` (:mod:`sqla_seqreserve._writers.queued`).
+SQLAlchemy sends a statement and waits for its answer before it makes the next one. If every key is
+known, nobody has to wait: the INSERTs, UPDATEs, DELETEs and link rows of a flush are collected in a
+:class:`StatementQueue` and sent together, in SQLAlchemy's order. SQLAlchemy's own steps decide how
+a row is written, its compiler and context make each statement, and its ``_postfetch`` gets the
+returned values (:mod:`sqla_seqreserve._writers.queued`).
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ from .queued import Command, QueuedStatement, deletes, inserts, is_plain, links,
 from .sender import MessageSender, Refused
 
 _FEW_NUMBERED: Final = 20
-"""So many rows bring their keys back one by one in about the time of one INSERT of all."""
+"""This many rows return their keys one by one in about the time of one INSERT of all."""
 
 _FEW_KINDS: Final = 12
-"""So many changed objects are not worth a look at what kinds of them there are."""
+"""With at most this many changed objects, it does not pay to sort them by kind."""
 
 _MOST_RETURNED: Final = 100
-"""So many changed objects of which values come back are sent together."""
+"""At most this many changed objects whose UPDATEs return values are sent together."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """What one call of :meth:`StatementQueue.add` queued.
 
-    :param end: the number of entries that were queued after it.
+    :param end: the length of the queue after it.
     :param rows: how many of its rows are queued.
     :param spent: seconds that its other rows took, which were sent at once.
-    :param written: called with the seconds of all rows once the last of them is written.
+    :param written: called with the seconds of all rows after the last of them is written.
     """
 
     end: int
@@ -74,10 +74,10 @@ class _Batch:
 class StatementQueue:
     """The statements of one flush on one connection that wait to be sent.
 
-    :param refused: is told of a refusal.
-    :param mark: how far the flush has come, asked when a statement is made.
-    :param fewest: the smallest number of rows that one statement is to write together, if that was
-        asked for.
+    :param refused: called when the server refuses a row.
+    :param mark: called when a statement is made; returns how far the flush has come.
+    :param fewest: the smallest number of rows that one statement writes together, if the settings
+        say so.
     """
 
     def __init__(
@@ -99,12 +99,10 @@ class StatementQueue:
         self._batches: list[_Batch] = []
         self._unnumbered: set[Mapper[Any]] = set()
         self.gathers = False
-        """Whether keys that an INSERT brings back may wait, too, until somebody needs them."""
+        """Whether INSERTs that return keys may wait too, until somebody needs the keys."""
 
     def compare_first(self, kept: Sequence[KeySequence]) -> None:
-        """Have what is known of keys that were kept compared before the first INSERT, in its
-        message.
-        """
+        """Compare the known facts of kept keys in the message of the first INSERT, before it."""
         self._sender.kept = kept
 
     @property
@@ -125,10 +123,10 @@ class StatementQueue:
         records: Iterable[Any],
         written: Callable[[float], object],
     ) -> None:
-        """Insert rows of one class into one table: at once where a key has to come back first, else
+        """Insert rows of one class into one table: at once if a key must come back first, otherwise
         with the next message.
 
-        :param written: called once the rows are written, with the seconds that they took.
+        :param written: called after the rows are written, with the seconds that they took.
         """
         self._add(
             base_mapper,
@@ -148,8 +146,8 @@ class StatementQueue:
         made: MadeValues,
         written: Callable[[float], object],
     ) -> None:
-        """Insert rows of a kind at once, column key -> value, with defaults filled in and their
-        values processed already: neither a default nor a type is asked a second time.
+        """Insert rows of a kind at once, column key -> value. Their defaults are filled in and
+        their values processed already: no default is called and no type processes a value again.
         """
         needed = {column.key for column in key_columns(mapper, table)}
         defaults = set[Any]()
@@ -176,7 +174,7 @@ class StatementQueue:
             alike = list(group)
             if self._can_wait(mapper, table, alike):
                 if self._queue:
-                    # A default of the next may look at the rows before.
+                    # A default of the next statement may read the rows before it.
                     before_next_statement(self._connection, self.drain)
                 queued = inserts(
                     self._connection,
@@ -221,16 +219,17 @@ class StatementQueue:
         *,
         together: bool,
     ) -> None:
-        """Change rows: with the next message where no key has to come back, else at once.
+        """Change rows: with the next message if they are few and no key must come back, otherwise
+        at once.
 
-        :param together: many rows may be written by one statement.
+        :param together: one statement may write many rows.
         """
         if together:
             commands = self._in_kinds(mapper, table, list(commands))
         for kind, group in groupby(commands, update_kind):
             alike = list(group)
             _, _, _, has_defaults, has_keys = kind
-            # Of those of which values come back SQLAlchemy sends one after the other.
+            # SQLAlchemy sends UPDATEs that return values one after the other.
             one_by_one = len(alike) <= _MOST_RETURNED and bool(
                 updated_columns(mapper, table, has_defaults=has_defaults)
             )
@@ -251,7 +250,7 @@ class StatementQueue:
     ) -> Sequence[Command]:
         if len(commands) <= _FEW_KINDS:
             return commands
-        # Here: most flushes change fewer.
+        # Imported here: most flushes change fewer rows.
         from .kinds import in_kinds
 
         return in_kinds(
@@ -272,7 +271,7 @@ class StatementQueue:
         commands: Sequence[tuple[dict[str, Any], Connection]],
         states: Sequence[State],
     ) -> None:
-        """Delete rows of these objects with the next message, or at once where they are many."""
+        """Delete rows of these objects with the next message, or at once if they are many."""
         if not self._may_gather(len(commands)):
             self.drain()
             emit_delete_statements(base_mapper, self._uow, mapper, table, commands)
@@ -283,14 +282,18 @@ class StatementQueue:
             self._put(entry)
 
     def link(self, secondary: Table, kind: LinkKind, rows: Sequence[dict[str, Any]]) -> bool:
-        """Write link rows with the next message; false where SQLAlchemy must, for they are many."""
+        """Write link rows with the next message. Return False if they are too many, so that
+        SQLAlchemy must write them.
+        """
         if not self._may_gather(len(rows)):
             return False
         self._put(links(self._connection, secondary, kind, rows, self._mark()))
         return True
 
     def _may_gather(self, rows: int) -> bool:
-        """Whether so many rows are few, and their statement may wait."""
+        """Whether a statement with this many rows may wait for the next message. It may not if
+        there are so many rows that one statement over all of them costs less.
+        """
         driver = self._driver
         if (
             driver is None
@@ -302,7 +305,7 @@ class StatementQueue:
             return False
         if rows == 1:
             return True
-        # Here: an application asks while it runs, and not each time that it starts.
+        # Imported here so that starting an application does not pay for it.
         from .executemany import pays
 
         return not pays(driver, rows, self._connection, self._fewest, gathered=True)
@@ -310,12 +313,13 @@ class StatementQueue:
     def _put(self, entry: QueuedStatement) -> None:
         self._queue.append(entry)
         entry.end = len(self._queue)
-        # A default of the next may look at the rows before.
+        # A default of the next statement may read the rows before it.
         before_next_statement(self._connection, self.drain)
 
     def settle(self, mapper: Mapper[Any] | None = None) -> None:
-        """Send what waits if objects lack something until then: keys, of a hierarchy; or whatever
-        it may be.
+        """Send the waiting statements if objects get their keys from them.
+
+        :param mapper: only objects of its hierarchy count; ``None``: all objects, and any value.
         """
         if mapper is None:
             owes = any(entry.fills for entry in self._queue)
@@ -327,7 +331,7 @@ class StatementQueue:
     # Sending
 
     def _can_wait(self, mapper: Mapper[Any], table: Table, commands: Sequence[Command]) -> bool:
-        """Whether rows of a kind are sent here, and not by SQLAlchemy itself."""
+        """Whether this queue sends rows of a kind, and not SQLAlchemy itself."""
         driver = self._driver
         return (
             driver is not None
@@ -342,16 +346,17 @@ class StatementQueue:
         )
 
     def waits(self) -> bool:
-        """Whether anything waits to be sent."""
+        """Whether any statement waits to be sent."""
         return bool(self._queue)
 
     def drain(self, *, commits: bool = False) -> None:
-        """Send what waits, in one message.
+        """Send the waiting statements in one message.
 
-        :param commits: the COMMIT goes behind it, if nothing that comes back could be refused.
+        :param commits: the COMMIT follows them in the message, if SQLAlchemy cannot refuse any of
+            the results.
         :raises sqlalchemy.exc.DBAPIError: the server refused a row.
-        :raises sqlalchemy.orm.exc.FlushError: a row that was to come back did not.
-        :raises OutdatedError: the keys were kept, and are no longer good; nothing was sent.
+        :raises sqlalchemy.orm.exc.FlushError: a row that had to come back did not.
+        :raises OutdatedError: the keys were kept, and are no longer valid; nothing was written.
         """
         if self.compares and not self._queue:
             self._sender.compare()
@@ -366,7 +371,8 @@ class StatementQueue:
                 entry.keep(entry)
                 sent += 1
         finally:
-            # What was sent before a refusal is written, as far as SQLAlchemy would have got.
+            # Count the batches that were written before a refusal, as far as SQLAlchemy would have
+            # come.
             seconds = time.perf_counter() - started
             rows = sum(batch.rows for batch in batches) or 1
             for batch in batches:
@@ -375,5 +381,5 @@ class StatementQueue:
 
 
 def _kind(command: Command) -> tuple[Any, ...]:
-    """What SQLAlchemy groups rows by: the columns given, and what has to come back."""
+    """What SQLAlchemy groups rows by: the given columns, and the values that must come back."""
     return set(command[2]), bool(command[5]), command[6], command[7]
