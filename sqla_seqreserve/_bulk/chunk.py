@@ -170,7 +170,7 @@ class ChunkInsert:
         return self.done
 
     def _no_copy_reason(self) -> Reason | None:
-        """Why COPY writes none of the rows, as far as that is known before they are looked at."""
+        """Why COPY can write none of the rows, if that is known before their values are checked."""
         connection = self.whole.connection
         reason = no_copy_reason(connection) or interference_on(connection) or self.refusal
         if reason is None and not self.pinned:
@@ -200,8 +200,8 @@ class ChunkInsert:
         return divisions
 
     def _reason_to_number(self, refused: Mapping[int, Reason]) -> Reason | None:
-        """Why all of the rows must go by INSERT: what values are cast to may depend on the others,
-        a row goes one way through all of its tables, and an ordered one not out of turn.
+        """Why INSERT must write all of the rows. The cast of a value may depend on other values,
+        one row goes the same way through all of its tables, and ordered rows keep their order.
 
         :param refused: the rows that COPY would not write exactly.
         """
@@ -224,8 +224,8 @@ class ChunkInsert:
         return cast or next(iter(refused.values()))
 
     def _copy_exact(self, refused: Mapping[int, Reason]) -> Reason | None:
-        """Write the rows by COPY, and those that it would not write exactly by INSERT; or say why
-        COPY was refused.
+        """Write the rows by COPY, and by INSERT those that COPY would not write exactly. Return why
+        the server refused the COPY, if it did.
         """
         batches = [(plan, batch) for plan, division in self.divided for batch in division.batches]
         connection = self.whole.connection

@@ -160,7 +160,7 @@ def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> N
 
 
 def time_no_begin(connection: Connection) -> None:
-    """Have the time of the BEGIN not taken, should it be about to be."""
+    """Do not measure the time of the next BEGIN, if :func:`begin_along` asked for that."""
     beginning = connection.__dict__.get(_BEGINNING)
     if beginning is not None:
         connection.__dict__[_BEGINNING] = None, False, beginning[2]
@@ -228,10 +228,10 @@ def tell_travelled(context: ExecutionContext, seconds: float) -> None:
 
 
 def _begins_apart(connection: Connection, *, by_cursor: bool = False) -> int:
-    """The round trips of a BEGIN that is about to be sent by itself.
+    """The round trips of a BEGIN that is about to be sent by itself: 1, or 0 if none is.
 
-    :param by_cursor: SQLAlchemy's cursor executes the next statement, with which a BEGIN travels
-        only if that was asked for.
+    :param by_cursor: SQLAlchemy's cursor executes the next statement. The BEGIN travels with that
+        only after :func:`begin_along`.
     """
     driver = driver_on(connection)
     if driver is None or driver.transaction_status(connection.connection) != "idle":

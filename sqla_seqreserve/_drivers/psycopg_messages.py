@@ -129,10 +129,10 @@ def simple_query(
     raise error
 
 
-_BEGIN: Final = (-1, 0)  # the place of what stands before the comparison of a message
-_FIRST: Final = (-2, 0)  # of the comparison
-_RULES: Final = (-3, 0)  # of what is asked once its INSERTs are executed
-_COMMIT: Final = (-4, 0)  # and of what stands behind that
+_BEGIN: Final = (-1, 0)  # the place of the BEGIN or SAVEPOINT of a message
+_FIRST: Final = (-2, 0)  # the place of the comparison before the statements
+_RULES: Final = (-3, 0)  # the place of the query for rules after them
+_COMMIT: Final = (-4, 0)  # the place of the COMMIT
 
 
 def send_message(
@@ -148,8 +148,8 @@ def send_message(
     :raises LostCommitError: the connection was lost after the COMMIT was sent.
     """
     message = _Message(driver, inserts, first, commits=commits)
-    # Everything is in its bytes before anything is sent: what cannot be dumped is refused here, and
-    # what stands before it is sent, as by itself.
+    # All values were dumped before anything is sent. A value that cannot be dumped is refused here,
+    # and the statements before it are sent, as they would be one by one.
     unsendable = message.unsendable
     if unsendable is not None and unsendable.place == (0, 0):
         raise MessageError(0, 0) from unsendable.error
@@ -183,12 +183,12 @@ class _Unsendable(NamedTuple):
 
 
 class _Message:
-    """INSERTs, UPDATEs and DELETEs in their bytes, and what stands before and behind them.
+    """INSERTs, UPDATEs and DELETEs in their bytes, with the statements before and after them.
 
-    ``calls``: what queues each statement (:func:`exchange`). ``places``: of each the position of
-    its :class:`.InsertMessage` and that of its row, or one of the places above. ``counted``: the
-    tables of those of which the server compares how many rows they match. ``commits``: the COMMIT
-    is the last statement.
+    ``calls``: the call that queues each statement (:func:`exchange`). ``places``: for each
+    statement the position of its :class:`.InsertMessage` and of its row, or one of the places
+    above. ``counted``: the tables whose UPDATEs and DELETEs the server checks for the number of
+    rows that they match. ``commits``: the COMMIT is the last statement.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class _Message:
         return None
 
     def returned(self, answers: Sequence[Sequence[Any]]) -> list[Returned]:
-        """What came back of each :class:`.InsertMessage`."""
+        """The result of each :class:`.InsertMessage`."""
         back = [Returned([]) for _ in self._inserts]
         loading = Transformer(self._driver)
         for (position, _), answer in zip(self.places, answers, strict=False):
@@ -275,15 +275,15 @@ class _Message:
         return back
 
     def raise_refusal(self, number: int, result: Any, back: list[Returned]) -> NoReturn:
-        """Raise what a refusal means to whoever sent the message.
+        """Raise the error that stands for a refusal.
 
         :param number: the position of the statement that the server refused.
-        :param back: what came back before it.
+        :param back: the results of the statements before it.
         """
         place = self.places[number]
         error = error_from_result(result, self._driver.info.encoding)
         if self.commits and error.sqlstate is None:
-            # Not the server's words, but libpq's: no answer came.
+            # The error is libpq's and not the server's: no answer came.
             raise LostCommitError from error
         if place is _COMMIT:
             fail_commit(self._driver, error)
@@ -295,9 +295,10 @@ class _Message:
         raise MessageError(*self._row_at(number), back) from error
 
     def raise_not_queued(self, error: Exception, answers: Sequence[Sequence[Any]]) -> NoReturn:
-        """Raise that a statement could not be queued, or that one before it was refused.
+        """Raise the error of a statement that could not be queued, or of an earlier one that the
+        server refused.
 
-        :param answers: to the statements before it.
+        :param answers: the results of the statements before it.
         """
         refusal = refusal_in(answers)
         if refusal is None:
@@ -307,7 +308,7 @@ class _Message:
         raise MessageError(*self._row_at(number)) from refused
 
     def _row_at(self, number: int) -> tuple[int, int]:
-        """The place of the row that a statement writes, or that it stands beside."""
+        """The row that a statement writes, or the row next to a statement that writes none."""
         place = self.places[number]
         if place is _RULES:
             return self.places[number - 1]

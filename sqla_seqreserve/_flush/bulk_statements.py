@@ -21,10 +21,9 @@ from .settings import Settings
 
 
 def follow(connection: Connection, writer: ManyWriter) -> None:
-    """Have the statements for many rows of a session's connection travel as one, for as long as the
-    current settings say so; and the BEGIN of its transaction with its first statement, whatever
-    that is, unless the server is so near that it costs less by itself. Now and then that BEGIN is
-    timed: sessions that insert nothing have to know, too, how far the server is.
+    """Send the statements for many rows of a session's connection through ``writer``, and the BEGIN
+    of its transaction with its first statement. On a near server the BEGIN costs less by itself.
+    Now and then its time is measured: sessions that insert nothing need the distance, too.
     """
     driver = driver_of(connection.dialect)
     if driver is None:

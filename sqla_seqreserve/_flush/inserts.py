@@ -138,8 +138,8 @@ def _insert_class(
 def _insert_own_keys(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, records: list[Record], uow: Any
 ) -> list[Record]:
-    """Insert the records of a ``GENERATED ALWAYS`` table whose keys are the user's own, or missing:
-    COPY takes such a key, which PostgreSQL refuses in an INSERT. Return the others.
+    """Insert the records of a ``GENERATED ALWAYS`` table that have no reserved key, and return the
+    others. COPY would accept a key of the user's own, which PostgreSQL refuses in an INSERT.
     """
     run: FlushRun = uow.seqreserve
     own = [record for record in records if record[0] not in run.keys.reserved]
@@ -155,8 +155,8 @@ def _insert_own_keys(
 def _release_reason(
     run: FlushRun, plan: InsertPlan, records: Sequence[Record], division: Division
 ) -> Reason | None:
-    """Why the database is to number these records, so that their keys are taken back and none of
-    them can go by COPY; ``None``: they keep their keys.
+    """Why the database must number these records: they lose their reserved keys then, and INSERT
+    writes all of them. ``None``: they keep their keys.
     """
     if not run.keys.numbers(plan.mapper, plan.table):
         return None
@@ -173,8 +173,8 @@ def _release_reason(
 
 
 def _parts_in_order(plan: InsertPlan, division: Division) -> Iterable[tuple[int, Sequence[int]]]:
-    """The parts of a division as they are written, each with its number and the positions of its
-    records. The batches have the first numbers.
+    """The parts of a division in the order in which they are written, each with its number and the
+    positions of its records. The batches come first in the numbering.
     """
     parts: list[Sequence[int]] = [batch.positions for batch in division.batches]
     parts += [sorted(positions) for positions in division.elsewhere.values()]

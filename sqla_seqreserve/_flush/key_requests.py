@@ -26,10 +26,10 @@ Sharing: TypeAlias = dict[KeySequence, list[State]]
 
 @dataclass(frozen=True, slots=True)
 class KeyRequest:
-    """What one sequence is asked for.
+    """The ids that one sequence is asked for.
 
-    :param sharing: the objects that its ids are for.
-    :param shelf: where ids that are kept ahead wait for an object.
+    :param sharing: the objects that get these ids.
+    :param shelf: holds the ids that are kept for later flushes.
     """
 
     ids: IdRequest
@@ -38,7 +38,7 @@ class KeyRequest:
 
 
 def may_be_reserved(source: KeySequence, *, copies: bool) -> bool:
-    """Whether a key can be reserved and then written: some tables take one from COPY alone."""
+    """Whether a key can be reserved and then written. Some tables accept one only from COPY."""
     return source.is_reservable and (copies or not source.refuses_keys)
 
 
@@ -54,7 +54,7 @@ def lacking_any(attributes: Sequence[str], states: Sequence[State]) -> list[Stat
             if any(state.dict.get(attribute) is None for attribute in attributes)
         ]
     if any(map(_expired, found)):
-        # What a rolled back savepoint has expired SQLAlchemy wants to load, and refuses.
+        # SQLAlchemy would load a key that a rolled back savepoint has expired, and fail.
         found = [state for state in found if state.expired_attributes.isdisjoint(attributes)]
     return found
 
@@ -62,13 +62,13 @@ def lacking_any(attributes: Sequence[str], states: Sequence[State]) -> list[Stat
 def key_requests(
     connection: Connection, wanted: Iterable[Sharing], prefetch: int, *, asks_anyway: bool
 ) -> list[KeyRequest]:
-    """What the sequences are asked for.
+    """The request to each sequence.
 
-    :param prefetch: how many ids are kept ahead.
-    :param asks_anyway: a message is sent even if enough of them are.
+    :param prefetch: the number of ids to keep for later flushes.
+    :param asks_anyway: a message is sent even if enough ids are kept.
     """
     driver = driver_of(connection.dialect)
-    # Elsewhere to compare what is kept takes the round trip that keeping it saves.
+    # On other drivers the comparison of kept ids costs the round trip that they save.
     travels = driver is not None and driver.sends_several
     found = []
     for sharing in wanted:
@@ -81,8 +81,7 @@ def key_requests(
 
 
 def not_compared(requests: Sequence[KeyRequest], sent: Collection[str]) -> list[KeySequence]:
-    """The keys whose tables are not compared with what is known of them, neither by themselves nor
-    with ids that are taken.
+    """The keys whose tables are compared neither by themselves nor by a request for ids.
 
     :param sent: names of the tables that are compared by themselves.
     """
@@ -96,7 +95,7 @@ def not_compared(requests: Sequence[KeyRequest], sent: Collection[str]) -> list[
     found = []
     for (name, number), one in unsure.items():
         ids = requests[number].ids
-        # With ids that are asked for it is compared what their sequence counts in, too.
+        # A request for ids also compares the table that the sequence belongs to.
         own = getattr(ids.source.facts, "name", None)
         if not ids.count or (name not in sent and name != own):
             found.append(one)

@@ -221,7 +221,7 @@ class Reserving:
         route: Route,
         may_copy: set[Mapper[Any]],
     ) -> list[Mapper[Any]]:
-        """The classes that COPY is to write, as far as their numbers of objects tell."""
+        """The classes that have enough objects for COPY."""
         chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
         if self._settings.reserve != "always":
             return chosen
@@ -243,11 +243,11 @@ class Reserving:
         to_copy: Collection[Mapper[Any]],
         by_insert: Collection[Mapper[Any]],
     ) -> list[Sharing]:
-        """The objects that lack a key which can be reserved: for each sequence, the keys that it
+        """The objects that lack a key which can be reserved: for each sequence the keys that it
         fills, each with its objects.
 
-        :param by_insert: classes that COPY refuses, which the database numbers unless the settings
-            want their keys reserved.
+        :param by_insert: classes that COPY refuses. The database numbers them, unless the settings
+            require reserved keys.
         """
         found: dict[object, Sharing] = {}
         for mapper, states in pending.items():
@@ -370,8 +370,8 @@ def _kept_out(
     pending: Mapping[Mapper[Any], Sequence[State]],
     ways: Mapping[Mapper[Any], Way],
 ) -> dict[str, tuple[TableFacts, int]]:
-    """The tables, by name, whose facts keep a class from COPY or from having its keys reserved,
-    each with the number of objects.
+    """The tables, by name, whose facts prevent COPY or reserved keys for a class, each with the
+    facts and the number of objects.
     """
     found: dict[str, tuple[TableFacts, int]] = {}
     for mapper, way in ways.items():
