@@ -162,5 +162,5 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def _new_name() -> str:
-    # Unlike any other run's on a server that SQLA_SEQRESERVE_URL names.
+    # Unique among all runs on a server that SQLA_SEQRESERVE_URL names.
     return f"seqreserve_{uuid.uuid4().hex[:16]}"
