@@ -26,7 +26,7 @@ Memory holds one chunk and, unless ``returning=None``, the result.
     done.inserted, done.updated, done.unchanged, done.ids
 
 :func:`bulk_upsert` inserts the rows that do not exist and updates the others; a unique index
-    decides which exist. There, ``None`` is NULL, and every row must give the same attributes.
+decides which exist. There, ``None`` is NULL, and every row must give the same attributes.
 
 ::
 
@@ -37,7 +37,7 @@ Memory holds one chunk and, unless ``returning=None``, the result.
     done.inserted, done.updated, done.unchanged, done.deleted
 
 :func:`bulk_update` changes existing rows, :func:`bulk_delete` deletes rows by their keys, and
-    :func:`bulk_sync` makes the rows of a scope equal to the given ones.
+:func:`bulk_sync` makes the rows of a scope equal to the given ones.
 """
 
 from __future__ import annotations

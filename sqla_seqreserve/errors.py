@@ -109,7 +109,7 @@ class InvalidRowsError(SeqReserveError):
     """Rows that cannot be written. Nothing was reserved or written.
 
     :attr:`problems` lists every problem of every row. The message has a line for each kind of
-        problem, with the first row that has it and the number of other rows; it is never long.
+    problem, with the first row that has it and the number of other rows; it is never long.
     """
 
     def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
