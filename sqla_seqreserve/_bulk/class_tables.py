@@ -115,7 +115,7 @@ class ClassTables:
             indexes += wanted.indexes
         parts = [request.source for request in wanted.requests]
         if any(map(outgrows, repeat(connection), parts, taken)):
-            # The next look says so, and no sequence.
+            # outgrows() has recorded this: the next look finds no sequence to reserve from.
             return self.pin(missing, indexes)
         return {
             part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids

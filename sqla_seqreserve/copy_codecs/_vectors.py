@@ -1,12 +1,12 @@
 """pgvector's types: vector, halfvec and sparsevec, in binary format and as text.
 
-pgvector sends the text of a list's numbers as doubles, of an array's as they are in the column, and
-the server reads either into four bytes (and halves those for halfvec). Here the same is done for
-all rows at once. What might be rounded otherwise on the way over the text (a double half way
-between two floats, numbers near the ends of the type), and what the server refuses (NaN, infinity,
-no dimension), is refused: then the text is sent as pgvector makes it.
+pgvector sends the numbers of a list as text of doubles, those of an array as text in the array's
+own type, and the server reads either into four bytes (and rounds those to two for halfvec). Here
+the same is done for all rows at once. Numbers that the way through text might round differently (a
+double half way between two floats, numbers near the ends of the type), and values that the server
+refuses (NaN, infinity, no dimension), are refused here: then the text is sent as pgvector makes it.
 
-numpy does it where it is installed, the standard library elsewhere. Read in pgvector 0.3 to 0.5,
+It uses numpy if that is installed, and the standard library otherwise. Read in pgvector 0.3 to 0.5,
 and pgvector for PostgreSQL 0.8.
 """
 
@@ -29,9 +29,7 @@ _BLOCK: Final = 256
 
 _SMALLEST: Final = 1.2e-38
 _LARGEST: Final = 3.4e38
-"""Between this value and its negative, a four-byte float keeps its digits and is not turned into
-another.
-"""
+"""Between these two sizes a four-byte float keeps all its digits and is not turned into another."""
 
 _TIE_MASK: Final = 0x1FFFFFFF
 _TIE: Final = 0x10000000
@@ -196,7 +194,7 @@ def _doubles(numpy: Any, values: Sequence[Sequence[float]]) -> Any:
 
 
 def _check(numpy: Any, floats: Any) -> None:
-    """Raise an error for numbers that the server refuses, or changes near zero."""
+    """Raise an error for numbers that the server refuses, and for others near zero."""
     sizes = numpy.abs(floats)
     if floats.dtype == numpy.float16:
         if not numpy.isfinite(sizes).all():

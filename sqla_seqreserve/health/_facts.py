@@ -205,8 +205,7 @@ class SequenceFacts:
 
     @property
     def bounds(self) -> tuple[int | None, int | None]:
-        """Return the smallest and largest id to compare with, ``None`` for the direction that has
-        no bound.
+        """The smallest and largest id to compare with, ``None`` for a direction without a bound.
 
         An id that the sequence never reaches conflicts with nothing. The bound at the sequence's
         start matters where other nodes have written.

@@ -134,25 +134,25 @@ class Privileges:
 class SequenceHealth:
     """One column and its sequence.
 
-    :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them
-    without; they and :attr:`column` are as SQL takes them, in quotes where they need them.
+    :attr:`table` and :attr:`sequence` include their schema unless ``search_path`` finds them
+    without it; they and :attr:`column` are written as in SQL, in quotes where they need them.
     :attr:`schema` is the table's, or the sequence's if no column uses it, without quotes.
     :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
-    :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next
-    (``None``: nothing).
+    :attr:`last_value` is the sequence's own, :attr:`next_value` the value that it hands out next
+    (``None``: none).
     :attr:`table_max_id` is the id furthest in the sequence's direction, the *smallest* one under
-    a negative increment, among those that the sequence can hand out: larger ones are in nobody's
-    way, and on Citus belong to other nodes.
+    a negative increment, among those that the sequence can hand out: larger ones conflict with
+    nothing, and on Citus belong to other nodes.
     :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables
     that use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
-    :attr:`used_fraction` is the share already consumed of what the sequence and the column's
-    type can hold, and :attr:`ids_left` how many ids are left; ``None`` where that cannot be known,
-    and under CYCLE, which has no end. :attr:`more_ids` says what gives it more,
-    :attr:`more_ids_sql` has the statements, where there are any.
+    :attr:`used_fraction` is the used share of the ids that the sequence and the column's type
+    allow, and :attr:`ids_left` the number of ids left; ``None`` if that cannot be known, and under
+    CYCLE, which has no end. :attr:`more_ids` says how the sequence gets more ids,
+    :attr:`more_ids_sql` has the statements, if there are any.
     :attr:`lacking` are the privileges without which it cannot be read.
     :attr:`ids_a_day` is the rate that earlier checks have seen, and :attr:`ends_at` the moment at
-    which the last id is handed out at that rate; ``None`` where no earlier check is remembered,
-    nothing was handed out since, or the end is more than a hundred years away.
+    which the last id is handed out at that rate; ``None`` if no earlier check is recorded, no id
+    was handed out since, or the end is more than a hundred years away.
     """
 
     table: str | None
