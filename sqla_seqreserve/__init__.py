@@ -1,7 +1,7 @@
 """``add_all()`` and ``commit()`` write many rows by COPY under SQLAlchemy's own unit of work, and
 every id comes from its sequence.
 
-What ``register()`` needs is imported with the package, all else when it is first asked for.
+The parts that ``register()`` needs are imported with the package, all others at their first use.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ _HOMES: Final = {
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
-# Hidden from type checkers, which would take any name for one of ours.
+# Hidden from type checkers, which would otherwise accept any name as an attribute of this package.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import what was not needed so far: a name of ``__all__``, or the module that has it."""
+        """Import a name of ``__all__``, or the module that has it, at its first use."""
         if name in _HOMES:
             return import_module(f".{name}", __name__)
         home = _HOME_OF.get(name)

@@ -1,5 +1,5 @@
 """Update, delete and synchronize rows that are given as data: ``bulk_update``, ``bulk_delete`` and
-``bulk_sync`` of :mod:`sqla_seqreserve.bulk`, which says what they have in common.
+``bulk_sync`` of :mod:`sqla_seqreserve.bulk`, whose documentation says what they have in common.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _T = TypeVar("_T")
 class UpdateResult(Generic[_T]):
     """What :func:`bulk_update` did.
 
-    :param updated: rows that were there and were overwritten; with the same values too.
-    :param unchanged: rows that were there and were left alone: ``where`` did not hold, or a trigger
-        suppressed the change.
+    :param updated: number of rows that existed and were overwritten, including those whose values
+        were the same already.
+    :param unchanged: number of rows that existed and were left alone: ``where`` did not hold, or a
+        trigger suppressed the change.
     :param missing: the positions of the rows whose key the table does not have, in order.
     :param ids: the primary keys, aligned with the rows, under ``returning="ids"``; ``None`` for a
-        row that is missing.
-    :param objects: the rows as the database has them, aligned, under ``returning="objects"``;
-        ``None`` for one that is missing.
+        missing row.
+    :param objects: the rows as the database has them, aligned with the given ones, under
+        ``returning="objects"``; ``None`` for a missing row.
     """
 
     updated: int
@@ -59,10 +60,11 @@ class UpdateResult(Generic[_T]):
 class SyncResult:
     """What :func:`bulk_sync` did, or would do under ``dry_run``: numbers of rows.
 
-    :param inserted: given rows that were not there.
-    :param updated: given rows that were there with other values.
-    :param unchanged: given rows that were there as they are given, or that ``update=()`` leaves.
-    :param deleted: rows of the scope that are not given.
+    :param inserted: given rows that did not exist.
+    :param updated: given rows that existed with other values.
+    :param unchanged: given rows that existed with the same values, or that ``update=()`` leaves
+        alone.
+    :param deleted: rows of the scope that were not given.
     """
 
     inserted: int
@@ -76,7 +78,7 @@ class Operation:
     """One call of a bulk function.
 
     :param held: whether the session has objects of the class.
-    :param started: when, by ``time.perf_counter()``.
+    :param started: the time of the call, by ``time.perf_counter()``.
     """
 
     session: Session
@@ -86,9 +88,9 @@ class Operation:
     started: float
 
     def wrote(self, kind: Kind, rows: int, writer: Writer, reason: Reason | None) -> None:
-        """Tell the log of rows that were written.
+        """Log rows that were written.
 
-        :param reason: why row by row.
+        :param reason: why they were written row by row.
         """
         if rows:
             seconds = time.perf_counter() - self.started
@@ -101,11 +103,11 @@ class Operation:
 def operation(
     session: Session | scoped_session[Any], model: type[Any], what: str, *, stages: bool = True
 ) -> Iterator[Operation]:
-    """What every bulk function begins with. The log hears of what is raised in the block.
+    """The first steps of every bulk function. An exception raised in the block is logged.
 
     :param what: the function that is called, as errors name it.
-    :param stages: it may need a temporary table.
-    :raises ConfigurationError: it may, and the session is two-phase.
+    :param stages: whether the function may need a temporary table.
+    :raises ConfigurationError: it may need one, and the session is two-phase.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
     """
     mapper = mapper_of(model)
@@ -124,9 +126,9 @@ def operation(
 
 
 def checked_returning(returning: object) -> None:
-    """Refuse what cannot be returned.
+    """Refuse a value of ``returning`` that is not supported.
 
-    :raises ConfigurationError: naming what can.
+    :raises ConfigurationError: naming the supported ones.
     """
     if returning not in {"ids", "objects", None}:
         raise ConfigurationError(
@@ -146,32 +148,33 @@ def bulk_update(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> UpdateResult[_T]:
-    """Update the rows of the table that have the key of a given one: by COPY into a temporary
-    table, then one ``UPDATE .. FROM``; up to 200 rows of plain types within that statement.
+    """Update the table's rows that have the same key as a given row: by COPY into a temporary
+    table, then one ``UPDATE .. FROM``; up to 200 rows of plain types are sent within that
+    statement.
 
-    Rows are locked in the order of their primary key, as a flush does it, so two updates of the
-    same rows wait for each other and do not dead-lock. What the rows do not give gets its
-    ``onupdate``, and a version is counted up. Of a class of several tables each that changes is
-    updated. Objects of the session whose row was updated are expired, but for what was changed in
-    them and not flushed.
+    Rows are locked in the order of their primary key, as a flush locks them, so two updates of the
+    same rows wait for each other and do not deadlock. Columns that the rows do not give get their
+    ``onupdate``, and a version is counted up. If the class is stored in several tables, each table
+    that changes is updated. Objects of the session whose row was updated are expired, except for
+    their changes that are not flushed.
 
-    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
-        NULL, and all rows give the same attributes. A version that they give must be the one that
-        the row has.
+    :param rows: as in :func:`bulk_insert`; memory holds one chunk, also for a stream. ``None`` is
+        NULL, and all rows must give the same attributes. If they give a version, it must equal the
+        one in the table.
     :param key: attribute keys that find the row; ``None``: those of the primary key. No two rows
-        give the same.
-    :param columns: attribute keys to set. ``None``: all that the rows give, but those of ``key``,
-        of the primary key and a version.
-    :param where: which rows to update: the class's attributes are the row that is there,
-        ``postgresql.insert(Model).excluded`` is the one that is given.
-    :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
-    :param progress: called with the number of rows sent since the last call, in the middle of a
-        COPY too, where it cannot use the session.
-    :param chunk_rows: the most rows that are checked and sent at once.
+        may give the same values for them.
+    :param columns: attribute keys to set. ``None``: all that the rows give, except those of
+        ``key``, of the primary key and of a version.
+    :param where: a condition for the rows to update: the class's attributes stand for the existing
+        row, ``postgresql.insert(Model).excluded`` for the given one.
+    :param returning: ``"ids"`` or ``"objects"`` to get these in addition to the counts.
+    :param progress: called with the number of rows sent since the last call, also in the middle of
+        a COPY, where it cannot use the session.
+    :param chunk_rows: the largest number of rows that are checked and sent at once.
     :raises InvalidRowsError: rows that cannot be written, or that have the same key, each listed;
         nothing was written.
-    :raises ConfigurationError: ``key`` or ``columns`` name no attribute that the rows give; Citus
-        distributes the table; the session is two-phase.
+    :raises ConfigurationError: ``key`` or ``columns`` name an attribute that the rows do not give;
+        Citus distributes the table; the session is two-phase.
     :raises sqlalchemy.orm.exc.StaleDataError: rows give another version than the table has.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
@@ -214,23 +217,24 @@ def bulk_delete(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> int:
-    """Delete the rows of these primary keys, and return how many there were: by COPY into a
-    temporary table, then one ``DELETE .. USING``; up to 200 keys of plain types within that
-    statement.
+    """Delete the rows with these primary keys, and return how many existed: by COPY into a
+    temporary table, then one ``DELETE .. USING``; up to 200 keys of plain types are sent within
+    that statement.
 
-    Rows are locked in the order of the key. Of a class of several tables those of subclasses come
-    first. What refers to the rows is the database's business (``ON DELETE``), as with SQLAlchemy's
-    own ``delete(Model)``; objects of the session whose row was deleted leave it.
+    Rows are locked in the order of the key. If the class is stored in several tables, rows of
+    subclasses are deleted first. Rows that refer to the deleted ones are left to the database (``ON
+    DELETE``), as with SQLAlchemy's own ``delete(Model)``; objects of the session whose row was
+    deleted leave it.
 
-    :param keys: values of the key, a tuple in key order for one of several columns; of a stream
-        too, memory holds one chunk. One that is there twice, or in no row, is no error.
-    :param progress: called with the number of keys sent since the last call, in the middle of a
-        COPY too, where it cannot use the session.
-    :param chunk_rows: the most keys that are checked and sent at once.
-    :raises InvalidRowsError: what is no key, each listed; nothing was deleted.
+    :param keys: values of the key; for a key of several columns, tuples in key order. Memory holds
+        one chunk, also for a stream. A key that is given twice, or that no row has, is no error.
+    :param progress: called with the number of keys sent since the last call, also in the middle of
+        a COPY, where it cannot use the session.
+    :param chunk_rows: the largest number of keys that are checked and sent at once.
+    :raises InvalidRowsError: values that are not keys, each listed; nothing was deleted.
     :raises ConfigurationError: Citus distributes the table; the session is two-phase.
-    :raises sqlalchemy.exc.DBAPIError: the database refused it: a row of another table refers to one
-        of these, say.
+    :raises sqlalchemy.exc.DBAPIError: the database refused, for example because a row of another
+        table refers to a deleted one.
     """
     with operation(session, model, "bulk_delete()") as call:
         done = delete_rows(
@@ -260,29 +264,29 @@ def bulk_sync(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> SyncResult:
-    """Make the rows of a scope the given ones: insert those that are missing, update those of which
-    a column differs, delete those that are not given.
+    """Make the rows of a scope equal to the given ones: insert those that are missing, update those
+    with a different value in a column, delete those that are not given.
 
-    Ids are taken from the sequence for new rows alone. Rows that are as they are given are neither
-    written nor locked. Two of the same scope wait for each other. Objects of the session whose row
-    was updated are expired, and those whose row was deleted leave it. No rows at all empty the
-    scope.
+    Ids are taken from the sequence only for new rows. Rows that have the given values already are
+    neither written nor locked. Two calls with the same scope wait for each other. Objects of the
+    session whose row was updated are expired, and those whose row was deleted leave it. If no rows
+    are given, all rows of the scope are deleted.
 
-    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
-        NULL, and all rows give the same attributes.
+    :param rows: as in :func:`bulk_insert`; memory holds one chunk, also for a stream. ``None`` is
+        NULL, and all rows must give the same attributes.
     :param key: attribute keys of the columns of a unique constraint or index that holds every row,
-        or its name: it tells which row of the table a given one is.
+        or its name: it decides which row of the table a given one matches.
     :param scope: a condition on the class's attributes; ``sqlalchemy.true()`` for the whole table.
-    :param update: attribute keys to compare and overwrite. ``None``: all that the rows give, but
+    :param update: attribute keys to compare and overwrite. ``None``: all that the rows give, except
         those of ``key`` and of the primary key; ``()``: none.
-    :param dry_run: count what would be done; nothing is written, and no id is taken.
-    :param progress: called with the number of rows sent since the last call, in the middle of a
-        COPY too, where it cannot use the session.
-    :param chunk_rows: the most rows that are checked and sent at once.
-    :raises InvalidRowsError: rows that cannot be written, that are for the same row of the table or
-        that are not in the scope, each listed; nothing was written.
-    :raises ConfigurationError: ``key`` names no unique index, or rows do not give what it looks at;
-        the class is stored in several tables; Citus distributes the table; the session is
+    :param dry_run: only count what would be done; nothing is written, and no id is taken.
+    :param progress: called with the number of rows sent since the last call, also in the middle of
+        a COPY, where it cannot use the session.
+    :param chunk_rows: the largest number of rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, that match the same row of the table or
+        that are outside the scope, each listed; nothing was written.
+    :raises ConfigurationError: ``key`` names no unique index, or rows do not give a column that it
+        uses; the class is stored in several tables; Citus distributes the table; the session is
         two-phase.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """

@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 _OfId = TypeVar("_OfId")
 
 AsyncRows: TypeAlias = Rows | AsyncIterable[Mapping[str, Any]]
-"""What :data:`sqla_seqreserve.bulk.Rows` are, or mappings of an asynchronous generator."""
+"""The same as :data:`sqla_seqreserve.bulk.Rows`, or an asynchronous iterable of mappings."""
 
 
 @overload
@@ -123,7 +123,7 @@ async def bulk_insert(
     chunk_rows: int | None = None,
     returning: Any = "ids",
 ) -> ReservedIds | list[_T] | int:
-    """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may be an asynchronous iterable too, which
+    """See :func:`sqla_seqreserve.bulk_insert`; ``rows`` may also be an asynchronous iterable, which
     counts as a stream.
     """
     require_async("bulk_insert", session)
@@ -170,7 +170,7 @@ async def bulk_upsert(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> UpsertResult[_T]:
-    """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may be an asynchronous iterable too."""
+    """See :func:`sqla_seqreserve.bulk_upsert`; ``rows`` may also be an asynchronous iterable."""
     require_async("bulk_upsert", session)
     return await session.run_sync(
         bulk.bulk_upsert,
@@ -197,7 +197,7 @@ async def bulk_update(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> UpdateResult[_T]:
-    """See :func:`sqla_seqreserve.bulk_update`; ``rows`` may be an asynchronous iterable too."""
+    """See :func:`sqla_seqreserve.bulk_update`; ``rows`` may also be an asynchronous iterable."""
     require_async("bulk_update", session)
     return await session.run_sync(
         bulk.bulk_update,
@@ -220,7 +220,7 @@ async def bulk_delete(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> int:
-    """See :func:`sqla_seqreserve.bulk_delete`; ``keys`` may be an asynchronous iterable too."""
+    """See :func:`sqla_seqreserve.bulk_delete`; ``keys`` may also be an asynchronous iterable."""
     require_async("bulk_delete", session)
     return await session.run_sync(
         bulk.bulk_delete, model, _synchronous(keys), progress=progress, chunk_rows=chunk_rows
@@ -239,7 +239,7 @@ async def bulk_sync(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> SyncResult:
-    """See :func:`sqla_seqreserve.bulk_sync`; ``rows`` may be an asynchronous iterable too."""
+    """See :func:`sqla_seqreserve.bulk_sync`; ``rows`` may also be an asynchronous iterable."""
     require_async("bulk_sync", session)
     return await session.run_sync(
         bulk.bulk_sync,
@@ -292,7 +292,9 @@ async def repair_sequences(
 
 
 def _synchronous(rows: Any) -> Any:
-    """The rows, for the code that SQLAlchemy runs in a greenlet."""
+    """Return the rows as a synchronous iterable, for the code that SQLAlchemy runs in a
+    greenlet.
+    """
     return _awaited(rows) if isinstance(rows, AsyncIterable) else rows
 
 

@@ -1,4 +1,4 @@
-"""Insert many rows given as data, without making objects of them: the fastest way in.
+"""Insert many rows given as data, without making objects of them: the fastest way to insert.
 
 ::
 
@@ -6,27 +6,27 @@
     orders = bulk_insert(session, Order, rows, returning="objects")     # persistent, no SELECT
     count = bulk_insert(session, Order, read_lines(file), returning=None)     # of any length
 
-A row maps *attribute* keys to values, as keyword arguments of the class would. Columns left out get
+A row maps *attribute* keys to values, like keyword arguments of the class. Columns left out get
 their defaults, as in an ORM INSERT; ``None`` for a column with a default counts as left out. Rows
 are checked before an id is reserved, and everything happens in the session's transaction. Like
-every bulk operation of the ORM it knows columns, not relationships, fires no mapper events and
-flushes nothing first.
+every bulk operation of the ORM, it handles columns and not relationships, fires no mapper events
+and flushes nothing first.
 
-Rows may also come by column, ``{"customer": [...], "total": [...]}``, or as anything with the Arrow
-C stream interface (tables of pyarrow, polars, pandas), whose columns bear the names of attributes.
+Rows may also be given by column, ``{"customer": [...], "total": [...]}``, or as anything with the
+Arrow C stream interface (tables of pyarrow, polars, pandas) whose column names are attribute keys.
 
 A stream of rows (a generator, an Arrow table; a list if ``chunk_rows`` is given) is written chunk
-by chunk, each checked and numbered on its own, within a savepoint: whatever is wrong with a later
-row, nothing of the stream stays, nor of what was flushed since the savepoint. Memory holds one
-chunk and, unless ``returning=None``, what is returned.
+by chunk, within a savepoint; each chunk is checked and numbered separately. If anything is wrong
+with a later row, nothing of the stream stays, nor anything that was flushed since the savepoint.
+Memory holds one chunk and, unless ``returning=None``, the result.
 
 ::
 
     done = bulk_upsert(session, Price, rows, conflict=["fund", "day"], returning="ids")
     done.inserted, done.updated, done.unchanged, done.ids
 
-:func:`bulk_upsert` inserts the rows that are not there and updates the others, told apart by a
-unique index. ``None`` is NULL there, and every row must give the same attributes.
+:func:`bulk_upsert` inserts the rows that do not exist and updates the others; a unique index
+decides which exist. There, ``None`` is NULL, and every row must give the same attributes.
 
 ::
 
@@ -36,8 +36,8 @@ unique index. ``None`` is NULL there, and every row must give the same attribute
     done = bulk_sync(session, Price, rows, key=["fund", "day"], scope=Price.fund == 4)
     done.inserted, done.updated, done.unchanged, done.deleted
 
-:func:`bulk_update` changes the rows that are there, :func:`bulk_delete` deletes them by their keys,
-and :func:`bulk_sync` makes the rows of a scope the given ones.
+:func:`bulk_update` changes existing rows, :func:`bulk_delete` deletes rows by their keys, and
+:func:`bulk_sync` makes the rows of a scope equal to the given ones.
 """
 
 from __future__ import annotations
@@ -123,22 +123,22 @@ def bulk_insert(
     chunk_rows: int | None = None,
     returning: Literal["ids", "objects"] | None = "ids",
 ) -> ReservedIds | list[_T] | int:
-    """Insert rows of one class by COPY, their keys reserved in one round trip.
+    """Insert rows of one class by COPY; their keys are reserved in one round trip.
 
     :param rows: mappings of attribute key -> value, columns of values, or an Arrow table. A key
-        that a row gives stays.
-    :param progress: called with the number of rows sent since the last call, in the middle of a
-        COPY too, where it cannot use the session.
-    :param chunk_rows: the most rows that are held and written at once. ``None``: all of a list or
-        of columns, 20,000 of anything else.
+        that a row gives is kept.
+    :param progress: called with the number of rows sent since the last call, also in the middle of
+        a COPY, where it cannot use the session.
+    :param chunk_rows: the largest number of rows that are held and written at once. ``None``: all
+        rows of a list or of columns, 20,000 of anything else.
     :param returning: ``"ids"``: the keys, aligned with the rows, a tuple for a composite key;
-        ``"objects"``: persistent instances, aligned with the rows, loaded with what was written and
-        not with a SELECT (what the database filled in is loaded when asked for); ``None``: the
-        number of rows that the database stored.
+        ``"objects"``: persistent instances, aligned with the rows, loaded with the written values
+        and without a SELECT (values that the database filled in are loaded on access); ``None``:
+        the number of rows that the database stored.
     :raises InvalidRowsError: rows that cannot be written, each listed; nothing was written.
     :raises SequenceExhaustedError: the sequence has no value left.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
-    :raises sqlalchemy.orm.exc.FlushError: a trigger discarded a row, or changed its key unseen.
+    :raises sqlalchemy.orm.exc.FlushError: a trigger discarded a row, or changed its key unnoticed.
     """
     checked_returning(returning)
     count, keys, held = 0, list[Any](), list[dict[str, Any]]()
@@ -158,7 +158,7 @@ def bulk_insert(
                     keys += written.keys()
                 elif returning == "objects":
                     held += written.held()
-                # It holds the chunk, and the next is to come.
+                # It refers to the finished chunk, which must be freed before the next one is read.
                 del written
     for entry in inserting.entries():
         audit.rows_written(log, entry, fallback=entry.writer == "insert")
@@ -174,11 +174,13 @@ def bulk_insert(
 class UpsertResult(Generic[_T]):
     """What :func:`bulk_upsert` did.
 
-    :param inserted: rows that were not there.
-    :param updated: rows that were, and were overwritten; with the same values too.
-    :param unchanged: rows that were left alone: ``update=()``, or ``where`` did not hold.
+    :param inserted: number of rows that did not exist.
+    :param updated: number of rows that existed and were overwritten, including those whose values
+        were the same already.
+    :param unchanged: number of rows that were left alone: ``update=()``, or ``where`` did not hold.
     :param ids: the keys, aligned with the rows, under ``returning="ids"``.
-    :param objects: the rows as the database has them, aligned, under ``returning="objects"``.
+    :param objects: the rows as the database has them, aligned with the given ones, under
+        ``returning="objects"``.
     """
 
     inserted: int
@@ -200,31 +202,31 @@ def bulk_upsert(
     progress: Callable[[int], object] | None = None,
     chunk_rows: int | None = None,
 ) -> UpsertResult[_T]:
-    """Insert the rows that are not there, update the others: by COPY into a temporary table, then
-    one ``INSERT .. ON CONFLICT``; up to 200 rows of plain types within that statement.
+    """Insert the rows that do not exist, update the others: by COPY into a temporary table, then
+    one ``INSERT .. ON CONFLICT``; up to 200 rows of plain types are sent within that statement.
 
-    Ids are taken from the sequence for new rows alone, and rows are locked in the order of the
-    unique index, so two upserts of the same rows wait for each other and do not dead-lock. Objects
-    of the session whose row was updated are expired, but for what was changed in them and not
-    flushed.
+    Ids are taken from the sequence only for new rows. Rows are locked in the order of the unique
+    index, so two upserts of the same rows wait for each other and do not deadlock. Objects of the
+    session whose row was updated are expired, except for their changes that are not flushed.
 
-    :param rows: as in :func:`bulk_insert`; of a stream too, memory holds one chunk. ``None`` is
-        NULL, and all rows give the same attributes. What they leave out gets its default in a new
-        row, and ``onupdate`` in one that is updated.
+    :param rows: as in :func:`bulk_insert`; memory holds one chunk, also for a stream. ``None`` is
+        NULL, and all rows must give the same attributes. Columns that they leave out get their
+        default in a new row, and their ``onupdate`` in an updated one.
     :param conflict: attribute keys of the columns of a unique constraint or index that holds every
-        row; or the name of any, partial ones and those of expressions too.
-    :param update: attribute keys to overwrite. ``None``: all that the rows give, but those of
+        row; or the name of any unique index, also of a partial one or one on expressions.
+    :param update: attribute keys to overwrite. ``None``: all that the rows give, except those of
         ``conflict`` and of the primary key; ``()``: none.
-    :param where: which rows to update, as in ``on_conflict_do_update()``: the class's attributes
-        are the row that is there, ``postgresql.insert(Model).excluded`` is the one that is given.
-    :param returning: whether ``ids`` or ``objects`` are wanted beside the counts.
-    :param progress: called with the number of rows sent since the last call, in the middle of a
-        COPY too, where it cannot use the session.
-    :param chunk_rows: the most rows that are checked and sent at once.
-    :raises InvalidRowsError: rows that cannot be written, or that are for the same row of the
-        table, each listed; nothing was written.
-    :raises ConfigurationError: ``conflict`` names no unique index, or rows do not give what it
-        looks at; the class is stored in several tables; the session is two-phase.
+    :param where: a condition for the rows to update, as in ``on_conflict_do_update()``: the class's
+        attributes stand for the existing row, ``postgresql.insert(Model).excluded`` for the given
+        one.
+    :param returning: ``"ids"`` or ``"objects"`` to get these in addition to the counts.
+    :param progress: called with the number of rows sent since the last call, also in the middle of
+        a COPY, where it cannot use the session.
+    :param chunk_rows: the largest number of rows that are checked and sent at once.
+    :raises InvalidRowsError: rows that cannot be written, or that match the same row of the table,
+        each listed; nothing was written.
+    :raises ConfigurationError: ``conflict`` names no unique index, or rows do not give a column
+        that it uses; the class is stored in several tables; the session is two-phase.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
     checked_returning(returning)
@@ -262,7 +264,7 @@ def bulk_upsert(
 
 
 def _and_whether_last(items: Iterable[_T]) -> Iterable[tuple[_T, bool]]:
-    """Each item, and whether it is the last: one is held back."""
+    """Yield each item, and whether it is the last; to know that, it reads one item ahead."""
     held = list[_T]()
     for item in items:
         if held:

@@ -63,8 +63,8 @@ class UnmappedClassError(SeqReserveError):
 
 
 class SequenceNotFoundError(SeqReserveError):
-    """The class has no generated key column, or the database holds no sequence for it, nor a
-    default that could be evaluated before the row is there.
+    """The class has no generated key column; or the database has no sequence for it, and no default
+    that can be evaluated before the row exists.
     """
 
 
@@ -81,7 +81,7 @@ class SequenceDriftWarning(RuntimeWarning):
 
 
 class InvalidCountError(SeqReserveError):
-    """A number of ids that is not a whole number of zero or more."""
+    """A number of ids is not a whole number of zero or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ class RowProblem:
     """One thing that is wrong with one row.
 
     :param index: the row's position in the input.
-    :param attribute: the attribute; empty where it is the row itself.
+    :param attribute: the attribute; empty if the row itself is wrong.
     :param problem: what is wrong.
-    :param kind: the same in general, where ``problem`` names values of this one row: problems of
+    :param kind: the same in general terms, if ``problem`` names values of this one row: problems of
         one kind are summed up in one line.
     """
 
@@ -108,8 +108,8 @@ class RowProblem:
 class InvalidRowsError(SeqReserveError):
     """Rows that cannot be written. Nothing was reserved or written.
 
-    :attr:`problems` lists every problem of every row; the message has a line for each kind of
-    problem, with the first row that has it and how many others do, and is never long.
+    :attr:`problems` lists every problem of every row. The message has a line for each kind of
+    problem, with the first row that has it and the number of other rows; it is never long.
     """
 
     def __init__(self, message: str, problems: Sequence[RowProblem]) -> None:
@@ -117,15 +117,15 @@ class InvalidRowsError(SeqReserveError):
         super().__init__("\n".join([message, *_summary(self.problems)]))
 
 
-# So that the whole message has at most some 2,000 characters.
+# Keeps the whole message to at most some 2,000 characters.
 _MOST_LINES: Final = 8
 _LINE: Final = 150
 _MOST_NAMED: Final = 5
 
 
 def _summary(problems: Iterable[RowProblem]) -> Iterator[str]:
-    """A line for each kind of problem of an attribute, as many as anybody reads; what most rows
-    have is first.
+    """Yield a line for each kind of problem of an attribute, most frequent first, and no more lines
+    than people read.
     """
     found: dict[tuple[str, str], list[RowProblem]] = {}
     for problem in problems:
@@ -152,7 +152,7 @@ class LockTimeoutError(SeqReserveError):
 
 
 class ReadOnlyError(SeqReserveError):
-    """Ids cannot be taken, nor sequences moved, on a standby or in a READ ONLY transaction."""
+    """Ids cannot be taken and sequences cannot be moved: a standby, or a READ ONLY transaction."""
 
 
 class UnsupportedDatabaseError(SeqReserveError):

@@ -59,7 +59,9 @@ _LABELS = ("database", "schema", "table", "column", "sequence")
 
 
 class HealthMetrics:
-    """The health of sequences as gauges; what a report no longer lists is no longer exposed."""
+    """The health of sequences as gauges; sequences that a report no longer lists are no longer
+    exposed.
+    """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         with _once("HealthMetrics"):
@@ -108,7 +110,7 @@ class HealthMetrics:
         )
 
     def observe(self, report: HealthReport) -> None:
-        """Expose a report."""
+        """Expose a report as the current values."""
         for gauge in (self._healthy, self._gap, self._used, self._left, self._seconds_left):
             gauge.clear()
         for entry in report.sequences:
@@ -126,13 +128,13 @@ class HealthMetrics:
         self._checked.set(report.checked_at.timestamp())
 
     def failed(self) -> None:
-        """Count a check that could not be made."""
+        """Count a check that failed."""
         self._failures.inc()
 
 
 class LibraryMetrics:
-    """What this process reserves and writes, through every registration and every function, from
-    now on.
+    """Counts what this process reserves and writes from now on, through every registration and
+    every function.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -167,7 +169,7 @@ class LibraryMetrics:
         )
 
     def close(self) -> None:
-        """Count no longer, and take the metrics off the registry."""
+        """Stop counting, and remove the metrics from the registry."""
         self._end()
         for metric in (self._reserved, self._rows, self._fallbacks, self._seconds, self._errors):
             self._registry.unregister(metric)
@@ -188,7 +190,9 @@ class LibraryMetrics:
 
 @contextmanager
 def _once(name: str) -> Iterator[None]:
-    """Say what a second one on the same registry means; Prometheus names a timeseries only."""
+    """Explain the error that a second instance on the same registry causes; Prometheus' own message
+    only names a timeseries.
+    """
     try:
         yield
     except ValueError as error:

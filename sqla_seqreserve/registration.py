@@ -11,11 +11,11 @@
 
 Nothing else in an application changes: ``session.add_all(objects); session.commit()``.
 
-The modes: ``"bulk"`` reserves keys and writes by COPY what COPY writes exactly; ``"reserve"``
-reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush alone.
+The modes: ``"bulk"`` reserves keys, and writes by COPY what COPY writes exactly as INSERT does;
+``"reserve"`` reserves keys and lets SQLAlchemy write; ``"off"`` leaves the flush unchanged.
 
-``on_drift`` says what becomes of a sequence that is behind its table when an engine is first used:
-see :func:`register`.
+``on_drift`` says what happens if a sequence is behind its table when an engine is first used: see
+:func:`register`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = ["Mode", "Registration", "register"]
 
 log = logging.getLogger("sqla_seqreserve.registration")
 
-# How specific a target is, by its kind first and then by the depth of its inheritance.
+# How specific a target is: first by its kind, then by the depth of its inheritance.
 Rank: TypeAlias = tuple[int, int]
 _SYNC_CLASS: Final = 0
 _ASYNC_CLASS: Final = 1
@@ -63,8 +63,8 @@ _INSTANCE: Final = (3, 0)
 
 pass_over_ours()
 
-# Neither keeps the other: a target's listener keeps its registration, and a session is forgotten
-# with both.
+# Neither keeps the other alive: a target's listener holds its registration, and a session is freed
+# together with its registration.
 _registrations: WeakKeyDictionary[Any, ReferenceType[Registration]] = WeakKeyDictionary()
 
 
@@ -87,37 +87,38 @@ def register(
         every mapped class that qualifies.
     :param mode: ``"bulk"``, ``"reserve"`` or ``"off"``.
     :param reserve: when keys are reserved. ``"auto"``: before the first INSERT of a flush where
-        that costs less, or where a ``before_insert`` listener could look at them; else the
-        INSERTs bring them back, as they do in plain SQLAlchemy. ``"always"``: before the first
-        INSERT of every flush. Mode ``"reserve"`` implies it.
+        that costs less, or where a ``before_insert`` listener could read them; otherwise the
+        INSERTs return them, as in plain SQLAlchemy. ``"always"``: before the first INSERT of every
+        flush. Mode ``"reserve"`` implies ``"always"``.
     :param copy_min_rows: the smallest number of rows of one class that is written by COPY;
-        ``None``: where it pays on this driver and network; 1: whenever possible.
-    :param prefetch: how many ids each database connection keeps ahead of each sequence, for the
-        next flush that has enough with them: it asks the database for none. 0: none are kept. They
-        are lost with the connection. A sequence is refused as exhausted while it still has so many
-        left. Where a table has no schema, ids are kept only if the server reports ``search_path``,
-        as PostgreSQL 18 does; an engine on which none are kept for that says so once in the log.
-        asyncpg, which sends one statement in a message, keeps none. The table is compared in the
-        message that writes the rows: where it was altered, or made anew, the kept ids are thrown
-        away and the flush begins anew. A repair in this process makes all kept ids invalid. What
-        nobody can know here: a repair in another process (the first duplicate key then throws kept
-        ids away), and a sequence restarted while the application runs. Not for databases where
-        these happen.
+        ``None``: the number from which COPY is faster on this driver and network; 1: COPY whenever
+        possible.
+    :param prefetch: how many ids of each sequence a database connection keeps in advance. A flush
+        that needs no more than these does not ask the database for any. 0: none are kept. Kept ids
+        are lost with the connection, and a sequence is reported as exhausted while it still has
+        this many ids left. If a table has no schema, ids are kept only if the server reports
+        ``search_path``, as PostgreSQL 18 does; an engine on which no ids are kept for that reason
+        logs this once. On asyncpg, which sends one statement per message, none are kept. The
+        message that writes the rows also compares the table: if it was altered or recreated, the
+        kept ids are discarded and the flush starts again. A repair in this process makes all kept
+        ids invalid. Two things cannot be detected here: a repair in another process (then the first
+        duplicate key discards the kept ids), and a sequence that is restarted while the application
+        runs. Do not use it for databases where these happen.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
-        tables, looked for once an engine, in the first flush that inserts (four queries, whatever
-        the number of classes): ``"ignore"``: nothing, and nothing is asked; ``"warn"``: a
+        tables. They are looked for once per engine, in the first flush that inserts (four queries,
+        whatever the number of classes). ``"ignore"``: nothing, and no query is sent; ``"warn"``: a
         :class:`.SequenceDriftWarning` and a line in the log; ``"raise"``: a
         :class:`.SequenceDriftError` before anything is written, in every flush until they are
         repaired; ``"repair"``: :func:`.repair_sequences` in the session's transaction, which must
-        be READ COMMITTED, and a :class:`.SequenceDriftError` where that fails.
+        be READ COMMITTED, and a :class:`.SequenceDriftError` if that fails.
     :param commit: ``"along"``: on psycopg the COMMIT travels with the last message of the flush
-        that ``session.commit()`` began, where nothing can come between: nobody listens who could
-        act, and nothing that comes back could be refused. An error of the COMMIT still comes from
-        ``commit()``. Where the connection is lost meanwhile, the error has a note that it is not
-        known whether the transaction was committed. ``"apart"``: it is sent by itself.
+        that ``session.commit()`` began, if nothing can come between them: no listener could act
+        there, and no result of the flush could be refused. ``commit()`` still raises an error of
+        the COMMIT. If the connection is lost meanwhile, a note on the error says that it is not
+        known whether the transaction was committed. ``"apart"``: the COMMIT is sent by itself.
     :return: the registration. Registering a target again returns the same one with the new
-        settings. Where several registered targets cover a session, the most specific one decides:
-        the instance, then its factory, then its class.
+        settings. If several registered targets cover a session, the most specific one decides: the
+        instance, then its factory, then its class.
     :raises ConfigurationError: a setting or the target is not one of these.
     """
     key = _identity(target)
@@ -133,12 +134,12 @@ def register(
 
 
 class Registration:
-    """The extension on one target. Made by :func:`register`."""
+    """The extension on one target; :func:`register` makes it."""
 
     def __init__(self, target: Any) -> None:
         session_target, self._accepts, rank = _resolve_target(target)
         self._key = ref(_identity(target))
-        # The target's listener keeps the registration; it must not keep the target.
+        # The target's listener holds the registration; the registration must not hold the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
         self._settings = Settings(rank=rank)
@@ -159,13 +160,14 @@ class Registration:
         self._set(mode=mode)
 
     def on_flush(self, callback: Callable[[FlushReport], object]) -> Callable[[], None]:
-        """Call ``callback(FlushReport)`` after each flush that wrote; returns a function that
-        removes it. Both take effect at the next flush.
+        """Call ``callback(FlushReport)`` after each flush that wrote; return a function that
+        removes the callback. Adding and removing take effect at the next flush.
 
-        The callback runs inside ``flush()``, when the objects are persistent; what it raises makes
-        the flush fail, or is logged where the COMMIT has travelled along (``report.committed``).
+        The callback runs inside ``flush()``, when the objects are persistent. An exception that it
+        raises makes the flush fail; if the COMMIT has travelled along (``report.committed``), the
+        exception is logged instead.
         """
-        # Under a key of its own: the same callback may have been added before.
+        # Each has a key of its own, because the same callback may have been added before.
         key = object()
         self._set_callback(key, callback)
 
@@ -177,15 +179,16 @@ class Registration:
     def explain(
         self, bind: Engine | Connection, classes: Iterable[type[Any]] | None = None
     ) -> Sequence[Explanation]:
-        """How the next flush would write each class to the database of ``bind``: from how many
-        rows by COPY, and changed ones together, the sequence of its ids, reason and remedy. The
-        catalogue is read anew; no id is taken, and no transaction is left that was not there.
+        """Say how the next flush would write each class to the database of ``bind``: from how many
+        rows it uses COPY, from how many changed objects one statement, the sequence of its ids, the
+        reason and the remedy. The catalogue is read again; no id is taken, and no new transaction
+        stays open.
 
-        :param bind: an engine tells of a session that begins its transaction by the flush, a
-            connection of its transaction as it is. ``await aio.explain(registration, bind)`` takes
-            an ``AsyncEngine`` or ``AsyncConnection``.
+        :param bind: for an engine, the result describes a session whose flush begins the
+            transaction; for a connection, it describes the transaction in its present state. For an
+            ``AsyncEngine`` or ``AsyncConnection`` use ``await aio.explain(registration, bind)``.
         :param classes: the classes to explain; ``None``: every mapped class that is enrolled.
-        :return: one :class:`Explanation` a class; ``str()`` of the result is a table.
+        :return: one :class:`Explanation` per class; ``str()`` of the result is a table.
         :raises ConfigurationError: ``bind`` is neither.
         :raises UnmappedClassError: a class is not mapped.
         """
@@ -194,7 +197,7 @@ class Registration:
                 f"explain() takes an Engine or a Connection, found {bind!r}. With asyncio: await "
                 "sqla_seqreserve.aio.explain(registration, async_engine_or_connection)"
             )
-        # Here: an application asks while it is written, and not each time that it starts.
+        # Imported here because an application needs it during development and not at every start.
         from ._flush.explain import explain
 
         settings = self._settings
@@ -209,7 +212,9 @@ class Registration:
             return explain(connection, mappers, settings, reason, self._commit_reason())
 
     def _session_reason(self) -> Reason | None:
-        """Why SQLAlchemy saves everything in the target's sessions, as far as the target tells."""
+        """Why SQLAlchemy itself saves everything in the target's sessions, as far as the target
+        shows.
+        """
         target = self._session_target()
         if isinstance(target, Session):
             return session_reason(target)
@@ -217,7 +222,9 @@ class Registration:
         return why.TWO_PHASE if is_two_phase else None
 
     def _commit_reason(self) -> Reason | None:
-        """Why the COMMIT of the target's sessions takes a round trip of its own, likewise."""
+        """Why the COMMIT of the target's sessions takes a round trip of its own, as far as the
+        target shows.
+        """
         target = self._session_target()
         if target is None:
             return None
@@ -225,7 +232,7 @@ class Registration:
         return self._session_reason() or listens_between(owner)
 
     def unregister(self) -> None:
-        """Take the extension off its target. Flushes that have begun end as they began."""
+        """Remove the extension from its target. Flushes that have begun end as they began."""
         key = self._key()
         if _known(key) is self:
             del _registrations[key]
@@ -237,8 +244,9 @@ class Registration:
     def _before_flush(
         self, session: Session | None = None, flush_context: Any = None, instances: Any = None
     ) -> None:
-        """Have this flush run with our unit of work, unless a more specific registration has it
-        already. A test may call an event's listeners without a flush, as SQLAlchemy's own do.
+        """Replace this flush's unit of work by ours, unless a more specific registration has done
+        so already. A test may call an event's listeners without a flush, as SQLAlchemy's own tests
+        do.
         """
         if session is None:
             return
@@ -256,7 +264,7 @@ class Registration:
         transaction: Any = None,  # noqa: ARG002  # the event's
         connection: Connection | None = None,
     ) -> None:
-        """Have what the session executes for many rows travel as one statement."""
+        """Let statements that the session executes with many rows travel as one statement."""
         if session is None or connection is None:
             return
         if self._settings.mode == "bulk" and (self._accepts is None or self._accepts(session)):
@@ -296,7 +304,7 @@ class Registration:
         )
 
     def _set(self, **changes: Any) -> None:
-        """Have the flushes that begin from now on go by other settings."""
+        """Apply other settings to the flushes that begin from now on."""
         with self._lock:
             self._settings = replace(self._settings, **changes)
 
@@ -311,7 +319,7 @@ class Registration:
 
 
 def _asyncio() -> Any:
-    """SQLAlchemy's asyncio extension, if it is in use: importing it takes greenlet, which not
+    """Return SQLAlchemy's asyncio extension if it is in use. Importing it needs greenlet, which not
     everybody installs.
     """
     return sys.modules.get("sqlalchemy.ext.asyncio")
@@ -326,14 +334,16 @@ def _known(key: Any) -> Registration | None:
 
 
 def _identity(target: Any) -> Any:
-    """What a target is remembered under: an ``AsyncSession`` is the session that it drives."""
+    """Return the key under which a target is remembered; for an ``AsyncSession``, the session that
+    it drives.
+    """
     asyncio = _asyncio()
     return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
 
 
 def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, Rank]:
-    """What the event is listened for on, which of its sessions count, and how specific the
-    target is.
+    """Return the object on which the events are listened for, a test for which of its sessions
+    count, and how specific the target is.
     """
     if isinstance(target, Session):
         return target, None, _INSTANCE
@@ -358,7 +368,7 @@ def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None,
 
 
 def _sync_class_of_its_own(maker: Any) -> type[Session]:
-    """Have an ``async_sessionmaker``'s sessions drive a ``Session`` class that no other's do, as
+    """Give the sessions of an ``async_sessionmaker`` a ``Session`` class of their own, as
     ``sessionmaker`` does by itself.
 
     Sessions that the factory has made before are not of this class.
@@ -372,8 +382,8 @@ def _sync_class_of_its_own(maker: Any) -> type[Session]:
 def _async_target(
     cls: Any, async_session_of: Callable[[Session], Any]
 ) -> tuple[Any, Callable[[Session], bool], Rank]:
-    """Listen on the class of the sessions that an ``AsyncSession`` drives, and take those alone
-    that it does drive.
+    """Return the class of the sessions that an ``AsyncSession`` drives, as the object to listen on,
+    and a test that selects only sessions that it drives.
     """
     known = ref(cls)
 

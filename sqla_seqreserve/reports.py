@@ -1,4 +1,6 @@
-"""What a flush did, class by class: handed to the callbacks of :meth:`Registration.on_flush`."""
+"""Reports of what a flush did, class by class: passed to the callbacks of
+:meth:`Registration.on_flush`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,20 @@ from sqlalchemy import Table
 __all__ = ["FlushEntry", "FlushReport", "Kind", "Writer"]
 
 Kind: TypeAlias = Literal["insert", "update", "delete", "link", "unlink"]
-"""What was done, in reports, in the log and in metrics.
+"""The kind of change, in reports, in the log and in metrics.
 
-``insert``, ``update``, ``delete``: new, changed and deleted objects. ``link``, ``unlink``: rows of
-a many-to-many relationship's table (``secondary``) that were added and removed.
+``insert``, ``update``, ``delete``: new, changed and deleted objects. ``link``, ``unlink``: rows
+that were added to and removed from a many-to-many relationship's table (``secondary``).
 """
 
 Writer: TypeAlias = Literal["copy", "insert", "orm"]
-"""Who writes rows, in reports, in ``explain()``, in the log and in metrics.
+"""How rows are written, in reports, in ``explain()``, in the log and in metrics.
 
-``copy``: COPY, with reserved keys; or one statement over all rows, which COPY or arrays brought.
-``insert``: a statement for few rows, because that is cheaper; new objects are numbered by the
-database, or their keys are reserved and the INSERTs travel in one message, whichever costs less.
-``orm``: SQLAlchemy's unit of work, because the rows could not or must not travel together; the
-reason says why.
+``copy``: by COPY, with reserved keys; or by one statement for all rows, which COPY or arrays
+carried to the server. ``insert``: by a statement for few rows, because that is cheaper; either the
+database numbers new objects, or their keys are reserved and the INSERTs travel in one message,
+whichever costs less. ``orm``: by SQLAlchemy's unit of work, because the rows could not or must not
+travel together; the reason says why.
 """
 
 
@@ -33,20 +35,21 @@ class FlushEntry:
     """How the new, changed or deleted objects of one class, or the rows of one link table, were
     written.
 
-    :param model: the mapped class; of link rows, and of changed ones, their ``Table``.
+    :param model: the mapped class; for link rows, and changed ones, their ``Table``.
     :param kind: what was done: see :data:`Kind`.
-    :param rows: number of objects, each counted once, whatever the number of its tables; of a link
-        table number of rows.
+    :param rows: number of objects, each counted once, whatever the number of its tables; for a link
+        table, number of rows.
     :param reserved: number of ids reserved for new objects before the first INSERT. Objects whose
         key was set already need none, and few rows get their keys within the INSERT where that is
         cheaper. 0 for the other kinds.
-    :param writer: see :data:`Writer`. Where the tables of an object were written differently, the
+    :param writer: see :data:`Writer`. If the tables of an object were written differently, the
         writer that is farthest from ``copy``.
-    :param reason: why the writer is not ``copy``, the same words each time; ``None`` for ``copy``.
-        "few rows" means that many statements, or an INSERT, were cheaper: ``explain()`` says how
-        many are more (:attr:`~sqla_seqreserve.registration.Explanation.copy_from`, ``many_from``).
-    :param seconds: time spent writing, reservation not included; of changed and deleted objects and
-        link rows that of their statements.
+    :param reason: why the writer is not ``copy``, in the same words each time; ``None`` for
+        ``copy``. "few rows" means that separate statements, or an INSERT, were cheaper:
+        ``explain()`` says from how many rows that changes
+        (:attr:`~sqla_seqreserve.registration.Explanation.copy_from`, ``many_from``).
+    :param seconds: time spent writing, without the reservation; for changed and deleted objects and
+        link rows, the time of their statements.
     """
 
     model: type[Any] | Table
@@ -65,16 +68,15 @@ class FlushEntry:
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """One flush that wrote: its entries, one for each class, kind, writer and reason. ``str()`` is
-    a table of them.
+    """One flush that wrote: its entries, one for each combination of class, kind, writer and
+    reason. ``str()`` formats them as a table.
 
     :param messages: the round trips of the flush: one for each statement and for each message of
-        several statements, as many as there are rows where the driver sends rows one by one
-        (psycopg2), those of COPY, and one where BEGIN travels by itself. Not counted is what a
-        driver sends by itself beside that, such as asyncpg's preparation of a statement that is new
-        to it.
+        several statements; one per row where the driver sends rows one by one (psycopg2); those of
+        COPY; and one if BEGIN travels by itself. It does not count what a driver sends on its own
+        in addition, such as asyncpg's preparation of a statement that is new to it.
     :param committed: whether the transaction's COMMIT travelled with the last message of the flush,
-        so that the rows are there already.
+        so that the rows are committed already.
     """
 
     entries: tuple[FlushEntry, ...]

@@ -6,11 +6,11 @@
     both = reserve_ids(session, {Order: 500, Item: 4000})       # several classes, one round trip
     assign_ids(session, [order, item_1, item_2])                # fill the keys of new objects now
 
-An id comes from ``nextval``, or from the column's own default where that is another function, and
-from nothing else, so it is unique against every other writer:
-other reservers, plain INSERTs that use the column's default, programs in other languages. Ids of
-one reservation ascend (descend, under a negative increment) and are *not* promised to be
-consecutive. PostgreSQL does not take a reserved id back when a transaction rolls back.
+An id comes only from ``nextval``, or from the column's own default if that is another function. So
+it is unique against every other writer: other reservers, plain INSERTs that use the column's
+default, programs in other languages. Ids of one reservation ascend (descend, under a negative
+increment) and are *not* promised to be consecutive. PostgreSQL does not take a reserved id back
+when a transaction rolls back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ __all__ = ["HasId", "ReservedIds", "SessionOrConnection", "assign_ids", "reserve
 log = logging.getLogger("sqla_seqreserve.reservation")
 
 SessionOrConnection: TypeAlias = Session | scoped_session[Any] | Connection
-"""Where ids are asked for; asynchronous ones go through :mod:`sqla_seqreserve.aio`."""
+"""A session or connection on which ids can be reserved; for asynchronous ones use
+:mod:`sqla_seqreserve.aio`.
+"""
 
 _SHOWN: Final = 3
 
@@ -55,7 +57,9 @@ _IdOf = TypeVar("_IdOf", covariant=True)
 
 
 class HasId(Protocol[_IdOf]):
-    """A mapped class whose key is called ``id``: a type checker knows what its ids are."""
+    """A mapped class whose key is called ``id``: it lets a type checker infer the type of its
+    ids.
+    """
 
     @property  # and no variable, which would have to be of that very type in every checker's eyes
     def id(self) -> Mapped[_IdOf]:
@@ -64,9 +68,9 @@ class HasId(Protocol[_IdOf]):
 
 
 class ReservedIds(collections.abc.Sequence[_Key]):
-    """Keys that belong together: an immutable sequence of what the key is, an ``int``, a ``UUID``,
-    a ``str``, a tuple for a key of several columns. Reserved ids are in ``nextval`` order,
-    distinct, not promised consecutive.
+    """An immutable sequence of keys. A key is an ``int``, a ``UUID``, a ``str``, or a tuple for a
+    key of several columns. Reserved ids are distinct and in ``nextval`` order; they are not
+    promised to be consecutive.
     """
 
     __slots__ = ("_ids",)
@@ -116,19 +120,19 @@ def reserve_ids(
     model: type[Any] | Mapping[type[Any], int],
     count: int | None = None,
 ) -> ReservedIds | dict[type[Any], ReservedIds]:
-    """Take ids from the sequences of one mapped class or of several, in one round trip; of a key
-    whose default is a volatile function (``gen_random_uuid()``), values of it.
+    """Take ids from the sequences of one or more mapped classes, in one round trip. For a key whose
+    default is a volatile function (``gen_random_uuid()``), take values of that function.
 
-    :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without.
-    :param count: how many ids, 0 or more. 0 asks the database nothing.
-    :return: for one class its :class:`ReservedIds`; for a mapping a dictionary with the same keys
-        in the same order. Where the database generates several columns of the key an id is a tuple
-        of these.
+    :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without
+        ``count``.
+    :param count: how many ids, 0 or more. 0 sends no query.
+    :return: for one class its :class:`ReservedIds`; for a mapping, a dictionary with the same keys
+        in the same order. If the database generates several columns of the key, an id is a tuple of
+        their values.
     :raises UnmappedClassError: a class is not mapped.
-    :raises InvalidCountError: a count is negative or not an ``int`` (``bool`` is not taken for
-        one).
-    :raises SequenceNotFoundError: a class has no key that the database generates, or one
-        that is not to be had before the row is there.
+    :raises InvalidCountError: a count is negative or not an ``int`` (a ``bool`` is refused too).
+    :raises SequenceNotFoundError: a class has no key that the database generates, or one whose
+        values cannot be had before the row exists.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the key's
         type.
     :raises ReadOnlyError: the database is a standby, or the transaction READ ONLY.
@@ -158,8 +162,8 @@ def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]
     """Fill the primary keys of transient or pending objects now, before any flush, in one round
     trip.
 
-    Keys that are set already stay. Ids follow the order of ``objects``. The flush then inserts the
-    objects under these keys.
+    Keys that are set already are kept. Ids follow the order of ``objects``. The flush then inserts
+    the objects under these keys.
 
     :raises UnmappedClassError: an object is not an instance of a mapped class.
     :raises ConfigurationError: an object is persistent, deleted or detached: it has its row and its
@@ -189,8 +193,8 @@ def _names(mappers: Iterable[Mapper[Any]]) -> list[str]:
 
 
 def _lacks_key(state: InstanceState[Any]) -> bool:
-    """Whether a key column that the database generates has no value; any column of a key of which
-    it generates none.
+    """Whether a key column that the database generates has no value; if the database generates none
+    of the key, whether any key column has no value.
     """
     attributes = [part.attribute for part in generated_key(state.mapper).parts] or [
         state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key
@@ -227,8 +231,8 @@ def _checked_count(model: object, count: object) -> int:
 def _by_connection(
     session_or_connection: SessionOrConnection, mappers: Iterable[Mapper[Any]]
 ) -> dict[Connection, list[Mapper[Any]]]:
-    """The connection that each class is bound to; one for all of them, except in a session with
-    several binds.
+    """Return the connection to which each class is bound; the same for all of them, except in a
+    session with several binds.
     """
     found: dict[Connection, list[Mapper[Any]]] = {}
     for mapper in mappers:
@@ -239,14 +243,14 @@ def _by_connection(
 def connection_of(
     session_or_connection: SessionOrConnection, mapper: Mapper[Any] | None = None
 ) -> Connection:
-    """The PostgreSQL connection on which a session would insert rows of ``mapper``, or the
-    connection itself.
+    """Return the PostgreSQL connection on which a session would insert rows of ``mapper``; a
+    connection is returned as it is.
 
-    The session is asked as a flush and an INSERT ask it, so that one that routes reads to a replica
-    answers with the primary.
+    The session is asked as a flush and an INSERT ask it, so a session that routes reads to a
+    replica answers with the primary.
 
     :raises ConfigurationError: neither a session nor a connection was given, or a session that
-        picks a database for each object.
+        chooses a database for each object.
     :raises UnsupportedDatabaseError: it is bound to another database.
     """
     if isinstance(session_or_connection, Session | scoped_session):

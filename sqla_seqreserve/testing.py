@@ -1,4 +1,4 @@
-"""pytest fixtures on a real PostgreSQL that nobody has to install, a recorder of the SQL sent, and
+"""pytest fixtures on a real PostgreSQL that needs no installation, a recorder of the SQL sent, and
 a counter of round trips.
 
 ::
@@ -24,8 +24,8 @@ database_url       function a new, empty database, dropped after the test
 engine             function an :class:`~sqlalchemy.Engine` on ``database_url``, disposed of
 ================== ======== ===================================================================
 
-:func:`record_statements` sees what SQLAlchemy hands to the driver; :func:`round_trips` how often a
-client, of any driver, then waits for the server::
+:func:`record_statements` records the statements that SQLAlchemy passes to the driver;
+:func:`round_trips` counts how often a client, of any driver, waits for the server::
 
     with round_trips(database_url) as wire:
         engine = create_engine(wire.url)
@@ -35,9 +35,9 @@ client, of any driver, then waits for the server::
             session.commit()
         assert count.round_trips == 2, count  # a failure lists the messages
 
-Copying a template is the quick way to a migrated database for every test: migrate one database in
-a fixture of the session, made with ``postgres_server.create_database``, close its connections, and
-clone it. The server runs without ``fsync``.
+Copying a template is the fastest way to a migrated database for every test: create a database with
+``postgres_server.create_database`` in a fixture of the session, migrate it, close its connections,
+and clone it. The server runs without ``fsync``.
 """
 
 from __future__ import annotations
@@ -162,5 +162,5 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def _new_name() -> str:
-    # Unlike any other run's on a server that SQLA_SEQRESERVE_URL names.
+    # Unique among all runs on a server that SQLA_SEQRESERVE_URL names.
     return f"seqreserve_{uuid.uuid4().hex[:16]}"

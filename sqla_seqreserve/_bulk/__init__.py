@@ -1,1 +1,1 @@
-"""Rows that come as data and not as objects: what they may be, and how they are written."""
+"""The bulk functions: rows given as data and not as objects, how they are checked and written."""

@@ -1,4 +1,4 @@
-"""The unique index that tells whether a row is there already: the arbiter of ON CONFLICT."""
+"""Finds the arbiter of ON CONFLICT: the unique index that decides whether a row exists already."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .._ids.fetch import IndexFacts
 from .._mistakes import check_attributes
 from ..errors import ConfigurationError
 
-# An expression or a predicate depends on its columns, which the key's own numbers do not tell.
-# PostgreSQL before 15 has no NULLS NOT DISTINCT.
+# An expression or a predicate depends on columns that the index's own column numbers (indkey) do
+# not list. PostgreSQL before 15 has no NULLS NOT DISTINCT.
 _INDEXES: Final = text(
     """
     SELECT c.oid, c.relname::text AS name, i.indimmediate AS immediate,
@@ -67,14 +67,15 @@ class Arbiter:
     """A unique index, as SQL.
 
     :param elements: its columns, quoted, and its expressions.
-    :param columns: the names of its columns, ``None`` for an expression.
-    :param collations: by which it compares them, as SQL; ``None``: by the column's own, or by none.
-    :param predicate: which rows it holds, ``None``: all of them.
+    :param columns: the names of its columns; ``None`` for an expression.
+    :param collations: the collation of each element, as SQL; ``None`` if that is the column's own
+        or if there is none.
+    :param predicate: the condition of a partial index; ``None`` if the index holds all rows.
     :param nulls_alike: whether NULL is equal to NULL (``NULLS NOT DISTINCT``).
-    :param needed: every column that its elements and predicate look at.
-    :param collated: whether a column of the table has a collation of its own, which decides what is
-        equal and in which order.
-    :param facts: what must still hold of it where it is used again.
+    :param needed: every column that its elements and predicate use.
+    :param collated: whether a column of the table has a collation of its own, which decides which
+        values are equal and in which order they sort.
+    :param facts: what must still be true of the index when it is used again.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Arbiter:
     facts: IndexFacts
 
     def target(self) -> list[ColumnElement[Any]]:
-        """The elements as ON CONFLICT has them."""
+        """Return the elements in the form that ON CONFLICT takes."""
         return [
             literal_column(element if column is not None else f"({element})")
             for element, column in zip(self.elements, self.columns, strict=True)
@@ -107,8 +108,8 @@ def _conflict_key(conflict: str | Iterable[str]) -> _Conflict:
 def known_arbiter(
     connection: Connection, mapper: Mapper[Any], table: str, conflict: str | Iterable[str]
 ) -> Arbiter | None:
-    """What :func:`find_arbiter` found for these before; whoever uses it must have the database
-    compare its facts.
+    """Return what :func:`find_arbiter` found for the same arguments before. The caller must let the
+    database compare the arbiter's facts.
     """
     known = database_of(connection.dialect).arbiters
     return known.get((mapper, table, _conflict_key(conflict)))
@@ -121,11 +122,12 @@ def find_arbiter(
     conflict: str | Iterable[str],
     what: str = "conflict",
 ) -> Arbiter:
-    """The unique index of ``table`` that ``conflict`` names: by its name or that of its constraint,
-    or by the attribute keys of its columns.
+    """Find the unique index of ``table`` that ``conflict`` names: by the name of the index or of
+    its constraint, or by the attribute keys of its columns.
 
-    :param what: the argument that named it, for errors.
-    :raises ConfigurationError: there is none, or it is checked too late to tell.
+    :param what: the name of the argument, for error messages.
+    :raises ConfigurationError: there is no such index, or the database checks it too late
+        (``DEFERRABLE``) or for overlaps and not for equal values.
     """
     found = connection.execute(_INDEXES, {"table": table}).all()
     wanted = _columns(mapper, conflict, what)
@@ -168,7 +170,7 @@ def find_arbiter(
 
 
 def _columns(mapper: Mapper[Any], conflict: str | Iterable[str], what: str) -> set[str] | None:
-    """The names of the columns that the attribute keys stand for; ``None``: they are no keys."""
+    """Return the column names of these attribute keys; ``None`` if they are not attribute keys."""
     keys: Sequence[str] = [conflict] if isinstance(conflict, str) else list(conflict)
     known = {prop.key: prop.columns[0].name for prop in mapper.column_attrs}
     unknown = [key for key in keys if key not in known]

@@ -1,4 +1,4 @@
-"""One chunk of a ``bulk_insert``: its rows are given keys, and written by COPY or INSERT."""
+"""Writes one chunk of a ``bulk_insert``: gives its rows keys, then sends them by COPY or INSERT."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .input import Chunk
 
 
 class ChunkInsert:
-    """One chunk: its rows, the values that are added to them, and how they are divided.
+    """One chunk: its rows, the values added to them, and how they are divided into batches.
 
-    :param used: the attributes that any of the rows gives.
-    :param values: attribute -> its values, of those that were looked at.
-    :param keys: whether the key of each row is wanted.
+    :param used: the attributes that at least one row gives.
+    :param values: attribute -> its values, for the attributes that were checked.
+    :param keys: whether the caller wants the key of each row.
     """
 
     def __init__(
@@ -60,20 +60,23 @@ class ChunkInsert:
         self.added: dict[str, Sequence[Any]] = {}
         self.divided: list[tuple[InsertPlan, Division]] = []
         self.reserved: Sequence[int] = ()
-        """The positions of rows of which some of the key was reserved."""
+        """The positions of the rows that got a reserved value for at least one key column."""
         self.always: tuple[Sequence[int], Sequence[str]] = ((), ())
-        """The positions whose ``GENERATED ALWAYS`` column was reserved, and its attributes."""
+        """The positions of the rows with a reserved value for a ``GENERATED ALWAYS`` column, and
+        the attributes of that column.
+        """
         self.done = Written(whole, rows, self.added)
         self.numbered: dict[str, Sequence[int]] = {}
-        """The attributes of the key, each with the positions of the rows that it is reserved for.
-        """
+        """Attribute of the key -> the positions of the rows for which a value was reserved."""
         self.pinned = False
         self.refusal: Reason | None = None
-        """Why COPY will not write the rows, so that they are numbered as they are inserted."""
+        """Why COPY will not write the rows. If it is set, no key is reserved: the INSERT numbers
+        the rows.
+        """
 
     def number(self) -> None:
-        """Add to the rows what they must have: the polymorphic identity, and a key for each row
-        that has none, reserved in one message.
+        """Add what the rows must have: the polymorphic identity, and a key for each row without
+        one. All keys are reserved in one message.
         """
         whole, mapper, rows = self.whole, self.whole.mapper, self.rows
         polymorphic = polymorphic_attribute(mapper)
@@ -114,7 +117,7 @@ class ChunkInsert:
                 self.reserved = both or positions
 
     def _rows_at(self, some: slice) -> Sequence[Mapping[str, Any]]:
-        """Some of the rows, with the values that are added to them."""
+        """Return some of the rows, with the values added to them."""
         given = {**self.values, **self.added}
         rows: Any = self.rows[some]
         added = {name: values[some] for name, values in given.items()}
@@ -128,8 +131,8 @@ class ChunkInsert:
         ]
 
     def _add_key(self, source: Any, values: Sequence[Any]) -> list[str]:
-        """Give a key column, and those that inherit from it, these values; return the attributes
-        that hold them.
+        """Set these values for a key column and for the columns that inherit from it; return the
+        attributes that hold them.
         """
         mapper = self.whole.mapper
         names = [
@@ -142,8 +145,8 @@ class ChunkInsert:
         return names
 
     def _call_key_defaults(self) -> None:
-        """Call the default of a key once for each row without one, where several tables share the
-        key and so each must be given it.
+        """Call the default of a key once for each row without a key, where several tables share the
+        key and each must get the same value.
         """
         mapper = self.whole.mapper
         if len(self.whole.tables) == 1:
@@ -231,7 +234,8 @@ class ChunkInsert:
         connection = self.whole.connection
         with ExitStack() as undone:
             if refused and batches:
-                # An INSERT may fail before the server has heard of it, with the rest written.
+                # An INSERT may fail on the client, before the server receives it, when COPY has
+                # already written the other rows.
                 undone.enter_context(connection.begin_nested())
             distributed = any(plan.facts.distributed for plan, _ in batches)
             try:
@@ -245,7 +249,7 @@ class ChunkInsert:
         return None
 
     def _is_always(self, plan: InsertPlan) -> bool:
-        """Whether the table numbers its rows by ``GENERATED ALWAYS``."""
+        """Whether the table has a ``GENERATED ALWAYS`` key column."""
         keys = key_columns(plan.mapper, plan.table)
         return any(
             facts is not None and facts.always_identity
@@ -263,7 +267,8 @@ class ChunkInsert:
             with refused_row_noted(name, name, batch.positions, self.start):
                 copy_batch(whole.connection, plan, batch, progress)
             if plan.facts.kind == "p":
-                # A partition attached meanwhile may have a trigger that no lock kept away.
+                # A partition that was attached meanwhile may have a trigger that our lock did not
+                # prevent.
                 keys = self.done.batch_keys(plan, batch)
                 require_stored(whole.connection, plan.mapper, plan.table, keys)
             self.done.batches.append((plan, batch))
@@ -282,16 +287,16 @@ class ChunkInsert:
             self._note("copy", None, rows, reserved, started)
 
     def _insert(self, positions: Iterable[int], reason: Reason) -> None:
-        """Write rows that COPY does not take by INSERT. Some of a chunk keep the keys that are
-        reserved; a whole one is numbered by the server: an INSERT with known keys may cast the
-        values otherwise.
+        """Write rows by INSERT that COPY does not accept. If they are part of the chunk, they keep
+        their reserved keys. If they are the whole chunk, the server numbers them, because an INSERT
+        with known keys may cast the values differently.
         """
         whole = self.whole
         started = time.perf_counter()
         chosen = list(positions)
         added = dict(self.added)
         reserved = set(self.reserved)
-        # GENERATED ALWAYS takes no reserved key from an INSERT; it numbers the row itself.
+        # An INSERT cannot give GENERATED ALWAYS a reserved key; the server numbers the row itself.
         always, hidden = set(self.always[0]), self.always[1]
         if reserved and len(chosen) == len(self.rows):
             always, hidden = reserved, [name for name in whole.attributes if name in added]
@@ -334,7 +339,7 @@ class ChunkInsert:
         self.report.count("insert", model, rows, reserved, writer, reason, seconds)
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:
-        """Which batch holds each of these rows, by its place among them."""
+        """Map each of these rows, by its place among them, to the batch and index that hold it."""
         places = {position: place for place, position in enumerate(chosen)}
         return {
             plan.table: {

@@ -1,4 +1,4 @@
-"""One chunk of a ``bulk_insert`` as it was written: keys of its rows, values of their objects."""
+"""The result of one chunk of a ``bulk_insert``: its rows' keys, and the values of their objects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .input import Chunk
 
 
 class Written:
-    """What became of the rows.
+    """How the rows of a chunk were written.
 
-    ``batches``: what COPY wrote. ``inserted``: position of a row that INSERT wrote -> its key,
-    ``None`` where no row was stored.
+    ``batches``: the batches that COPY wrote. ``inserted``: position of a row that INSERT wrote ->
+    its key, ``None`` where no row was stored.
 
-    :param added: attribute -> the values that were added to the rows, one a row.
+    :param added: attribute -> the values that were added to the rows, one per row.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Written:
         return len(self._rows) - sum(key is None for key in self.inserted.values())
 
     def keys(self) -> Sequence[Any]:
-        """The key of each row."""
+        """Return the key of each row."""
         columns = [self._key_values(attribute) for attribute in self._tables.attributes]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def _key_values(self, attribute: str) -> Sequence[Any]:
-        """One attribute of the key, of each row."""
+        """Return the values of one key attribute, one per row."""
         values: Sequence[Any]
         if attribute in self._added:
             values = self._added[attribute]
@@ -62,7 +62,7 @@ class Written:
         return [changes.get(position, value) for position, value in enumerate(values)]
 
     def batch_keys(self, plan: InsertPlan, batch: Batch) -> list[Sequence[Any]]:
-        """The key of each row of a batch, column by column."""
+        """Return the key of each row of a batch, column by column."""
         mapper = plan.mapper
         keys = [mapper.get_property_by_column(c) for c in key_columns(mapper, plan.table)]
         found = []
@@ -75,7 +75,7 @@ class Written:
         return found
 
     def held(self) -> list[dict[str, Any]]:
-        """The values of each row's object, as they were written."""
+        """Return the attribute values that each row's object gets, as they were written."""
         whole = self._tables
         nulls = {
             column.attribute: None
@@ -101,8 +101,8 @@ class Written:
             for plan in whole.plans.values()
         )
         for position, key in self.inserted.items():
-            # What SQLAlchemy wrote may be an expression, a default that only it knows (also where a
-            # row gives None), or what a trigger made of it.
+            # The value that SQLAlchemy wrote may be an expression, a default that only SQLAlchemy
+            # knows (also where a row gives None), or the result of a trigger.
             given: Mapping[str, Any] = {} if uncertain else self._rows[position]
             held[position] = {
                 **{

@@ -1,5 +1,5 @@
-"""The tables that rows of one class are for: planned, compared under their lock, and by them the
-rows are checked.
+"""The tables of one class in a bulk operation: planned, locked, compared with what is known of
+them, and used to check the rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NOTHING: Final[Mapping[str, int]] = {}
 class ClassTables:
     """The tables of one class in one database, parents first, and what is known of them.
 
-    :param session: of which the connection is; for a savepoint, if one is to be.
+    :param session: the session of the connection; it begins the savepoint, if one is needed.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ClassTables:
         self.look()
 
     def look(self) -> list[TableFacts]:
-        """Plan by what the catalogue is known to say; return what it says of the tables."""
+        """Plan the tables from the cached facts of the catalogue; return these facts."""
         connection, mapper = self.connection, self.mapper
         self.source = resolve(connection, [mapper])[mapper]
         names = {table: catalogue.table_name(connection, table) for table in self.tables}
@@ -80,12 +80,13 @@ class ClassTables:
     def pin(
         self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
     ) -> dict[str, Sequence[Any]] | None:
-        """Lock the tables, compare what is known of them, and take ids, in one message; ``None``,
-        with nothing taken, where nothing can be held or compared until rows are written.
+        """Lock the tables, compare what is known of them and take ids, all in one message. Return
+        ``None``, with nothing taken, if nothing can be held or compared before rows are written.
 
-        :param missing: attribute of the key -> how many values are wanted. What can be reserved of
-            it comes back, as the attribute holds it.
-        :param indexes: to be compared too; emptied where they were not, or do not hold.
+        :param missing: attribute of the key -> how many values are wanted. The result has the
+            values that can be reserved, as the attribute holds them.
+        :param indexes: indexes to compare as well; the list is emptied if they were not compared or
+            have changed.
         """
         compared = list(indexes or ())
         if indexes is not None:
@@ -114,7 +115,7 @@ class ClassTables:
             indexes += wanted.indexes
         parts = [request.source for request in wanted.requests]
         if any(map(outgrows, repeat(connection), parts, taken)):
-            # The next look says so, and no sequence.
+            # outgrows() has recorded this: the next look finds no sequence to reserve from.
             return self.pin(missing, indexes)
         return {
             part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids
@@ -123,7 +124,9 @@ class ClassTables:
 
     @property
     def reserves(self) -> bool:
-        """Whether keys are taken for the rows, not left to an INSERT that casts their values."""
+        """Whether keys are reserved for the rows, and not left to an INSERT that casts their
+        values.
+        """
         return self.source.is_reservable and not any(
             plan is not None and plan.cast_reason for plan in self.plans.values()
         )
@@ -131,8 +134,8 @@ class ClassTables:
     # Checking
 
     def required(self) -> tuple[list[str], dict[str, str]]:
-        """The attributes that every row must give a value; and for those of a key what is wrong
-        without one.
+        """Return the attributes for which every row must give a value; and, for key attributes,
+        what is wrong with a row that gives none.
         """
         found: list[str] = []
         why: dict[str, str] = {}
@@ -155,7 +158,7 @@ class ClassTables:
         return found, why
 
     def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
-        """Whether nothing gives a key column its value but the row."""
+        """Whether only the row itself can give a key column its value."""
         assert plan is not None
         if column.default is not None or column.server_default is not None:
             return False
@@ -172,7 +175,7 @@ class ClassTables:
         )
 
     def filled(self, rows: Chunk) -> Chunk:
-        """The rows; of columns, with ``None`` where they have a gap."""
+        """Return the rows; if they come as columns, with ``None`` in the gaps."""
         return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
 
     def check(
@@ -189,9 +192,10 @@ class ClassTables:
         required: Sequence[str],
         why: Mapping[str, str],
     ) -> None:
-        """The same, and refuse rows that give other attributes than the first.
+        """Check the rows as :meth:`check` does, and refuse rows that give other attributes than the
+        first.
 
-        :raises InvalidRowsError: with every row that is wrong, for whatever reason.
+        :raises InvalidRowsError: listing every row that is wrong, for any reason.
         """
         problems = list(unlike(rows, start, given))
         try:
@@ -209,5 +213,5 @@ class ClassTables:
             )
 
     def kinds(self) -> dict[str, Kind]:
-        """The attributes that cannot hold what stands for a missing value."""
+        """The attributes whose columns cannot hold the markers of a missing value, such as NaN."""
         return kinds_of(self.plans.values())

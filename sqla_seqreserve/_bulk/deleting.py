@@ -1,5 +1,5 @@
-"""What ``bulk_delete`` does with the keys that it is given: staged, found and locked in order, and
-deleted from each table, those of subclasses first, within one statement.
+"""Implements ``bulk_delete``: the keys are staged, their rows are found and locked in order, then
+deleted from each table, subclasses first, all within one statement.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .upsert_sql import Source, named
 
 @dataclass(slots=True, eq=False)
 class Deleted:
-    """How many rows were deleted; as asked for, their ``keys``."""
+    """How many rows were deleted, and their ``keys`` if the caller wants them."""
 
     rows: int = 0
     writer: Writer = "insert"
@@ -50,9 +50,9 @@ def delete_rows(
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Deleted:
-    """Delete the rows of these keys.
+    """Delete the rows with these keys.
 
-    :param wanted: whether the keys of the rows that were deleted are.
+    :param wanted: whether the caller wants the keys of the deleted rows.
     """
     whole = ClassTables(session, connection, mapper, progress)
     stream = within(session, keys, _chunks(keys, chunk_rows, whole))
@@ -71,7 +71,7 @@ def delete_rows(
     def write(source: Source, total: int, _: object) -> Deleted:
         plans = {item.attribute: item for item in source.plan.columns}
         matching = Matching(source, target, [plans[name] for name in whole.attributes], total)
-        # One row alone is locked in any order.
+        # A single row needs no order of locks.
         found = matching.found(locked=target.lockable(connection) if total > 1 else ())
         return delete_found(
             connection,
@@ -94,7 +94,7 @@ def delete_rows(
 
 
 def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[Chunk]:
-    """The keys as rows of the key's attributes, chunk by chunk."""
+    """Turn the keys into rows of the key's attributes, chunk by chunk."""
     check_chunk_rows(chunk_rows)
     if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
         raise ConfigurationError(
@@ -133,7 +133,7 @@ def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
 
 
 def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]:
-    """The tables that rows of the class have a part in, those of subclasses first."""
+    """Return the tables that store rows of the class, subclasses first."""
     mapper = target.mapper
     classes = list(mapper.self_and_descendants)
     found: dict[Table, InsertPlan] = {}
@@ -157,12 +157,12 @@ def delete_found(
     wanted: bool,
     singly: bool,
 ) -> Deleted:
-    """Delete rows that a statement finds.
+    """Delete the rows that a statement finds.
 
-    :param plans: the tables, those of subclasses first.
-    :param keys: the columns of the key in a CTE that finds the rows, and locks them.
-    :param wanted: whether the keys of the rows that were deleted are.
-    :param singly: by a statement a row.
+    :param plans: the tables, subclasses first.
+    :param keys: the key columns of a CTE that finds the rows and locks them.
+    :param wanted: whether the caller wants the keys of the deleted rows.
+    :param singly: whether to send one statement per row.
     """
     if singly:
         rows = [tuple(row) for row in connection.execute(select(*keys).distinct())]

@@ -42,7 +42,7 @@ class HasArrowStream(Protocol):
     """A table or frame of pyarrow, polars, pandas, duckdb and others."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Return the rows as the Arrow C stream interface has them."""
+        """Return the rows through the Arrow C stream interface."""
         ...
 
 
@@ -59,14 +59,14 @@ and pandas; or anything with the Arrow C stream interface.
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
 
 STREAMED: Final = 20_000
-"""Rows of a chunk of a stream, where nobody says otherwise: some megabytes."""
+"""The number of rows in a chunk of a stream, unless the caller sets another: some megabytes."""
 
 
 def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[Chunk]:
-    """The rows in their order, chunk by chunk.
+    """Divide the rows into chunks, in their order.
 
-    :param mapper: of the class that they are of.
-    :raises ConfigurationError: ``chunk_rows`` is no number of rows, or ``rows`` nothing that holds
+    :param mapper: the mapper of the rows' class.
+    :raises ConfigurationError: ``chunk_rows`` is not a number of rows, or ``rows`` cannot hold
         rows.
     :raises InvalidRowsError: columns differ in length.
     """
@@ -86,16 +86,16 @@ def chunks(rows: Any, chunk_rows: int | None, mapper: Mapper[Any]) -> Iterator[C
 
 
 def check_chunk_rows(chunk_rows: object) -> None:
-    """Refuse what is no number of rows.
+    """Refuse a value that is not a number of rows.
 
-    :raises ConfigurationError: naming it.
+    :raises ConfigurationError: naming the value.
     """
     if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
         raise ConfigurationError(f"chunk_rows must be an int of 1 or more, found {chunk_rows!r}")
 
 
 def given_by(rows: Chunk) -> frozenset[str]:
-    """The attributes that the first row gives, and so each of the others must."""
+    """Return the attributes that the first row gives; every other row must give the same."""
     if isinstance(rows, ColumnRows):
         return frozenset(rows.columns)
     found: Any = rows[0]
@@ -103,9 +103,11 @@ def given_by(rows: Chunk) -> frozenset[str]:
 
 
 def within(session: Session, rows: Any, stream: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The chunks, as long as what makes ``rows`` leaves the session's transaction as it is.
+    """Yield the chunks, and check that the code that produces ``rows`` does not change the
+    session's transaction.
 
-    :raises ConfigurationError: it has ended the transaction, or has a savepoint begun that is open.
+    :raises ConfigurationError: that code ended the transaction, or began a savepoint that is still
+        open.
     """
     transaction = transaction_of(session)
     for chunk in stream:
@@ -118,7 +120,7 @@ def _check_transaction(session: Session, transaction: object, rows: Any) -> None
     if transaction_of(session) is transaction:
         return
     if isinstance(rows, Generator):
-        # What it has begun ends before what was begun around it.
+        # A savepoint that the producer began must end before those around it.
         rows.close()
     raise ConfigurationError(
         "The rows are made by something that commits or rolls back the session's transaction, or "
@@ -129,7 +131,7 @@ def _check_transaction(session: Session, transaction: object, rows: Any) -> None
 
 
 def parts_of(rows: Sequence[Any], chunk_rows: int | None) -> Iterator[Chunk]:
-    """Rows that are held in memory, in parts of at most ``chunk_rows``."""
+    """Yield rows that are held in memory, in parts of at most ``chunk_rows``."""
     return _parts(rows if isinstance(rows, ColumnRows) else _as_dictionaries(rows), chunk_rows)
 
 
@@ -145,7 +147,9 @@ def _streamed(rows: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
 
 
 def _as_dictionaries(rows: Sequence[Any]) -> Chunk:
-    """Other mappings as dictionaries; what is none stays, for the check to name it."""
+    """Turn other mappings into dictionaries; an item that is not a mapping stays, so that the check
+    can name it.
+    """
     if set(map(type, rows)) == {dict}:
         return rows
     return [dict(row) if isinstance(row, Mapping) else row for row in rows]
@@ -174,7 +178,7 @@ def _by_column(columns: Mapping[str, Any], mapper: Mapper[Any]) -> ColumnRows:
 
 
 def _vectors(mapper: Mapper[Any]) -> set[str]:
-    """The attributes whose values may be arrays."""
+    """Return the attributes whose values may be arrays."""
     return {prop.key for prop in mapper.column_attrs if has_codec(prop.columns[0].type)}
 
 
@@ -182,10 +186,10 @@ def _listed(key: str, values: Any) -> Sequence[Any]:
     if isinstance(values, list | tuple):
         return values
     if hasattr(values, "tolist"):
-        # Of numpy, pandas and pyarrow: Python's own values.
+        # The values of numpy, pandas and pyarrow become plain Python values.
         found: Sequence[Any] = values.tolist()
         if hasattr(values, "isna"):
-            # pandas has several ways to say that there is none.
+            # pandas has several markers for a missing value.
             gaps = values.isna()
             if gaps.any():
                 return [None if gap else value for value, gap in zip(found, gaps, strict=True)]
@@ -228,8 +232,8 @@ def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
 
 
 def _arrays(pa: Any, column: Any) -> list[Any]:
-    """Vectors as one-dimensional arrays of the column's own memory, where they are of one length
-    and lack no number; else as lists.
+    """Return vectors as one-dimensional arrays in the column's own memory, if all have the same
+    length and no number is missing; else as lists.
     """
     kind = column.type
     if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
@@ -244,9 +248,9 @@ def _arrays(pa: Any, column: Any) -> list[Any]:
 
 
 def _pandas_indexes(schema: Any) -> tuple[set[str], dict[str, range]]:
-    """The columns that are a pandas frame's index and not its columns (that of one which was
-    filtered or sorted has no name of its own); and the indexes that are ranges, which are said and
-    not sent.
+    """Return the columns that are a pandas frame's index (the index of a frame that was filtered or
+    sorted has no name); and the indexes that are ranges, which the schema describes without sending
+    their values.
     """
     found = (schema.pandas_metadata or {}).get("index_columns", ())
     stored = {item for item in found if isinstance(item, str)}

@@ -1,4 +1,4 @@
-"""One ``bulk_insert``: chunk after chunk checked, given keys and written."""
+"""Runs one ``bulk_insert``: checks, numbers and writes chunk after chunk."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .input import Chunk
 
 
 class Inserting:
-    """The rows of one class on their way into its tables.
+    """Writes rows of one class into its tables.
 
-    :param session: of which the connection is; for a savepoint, if one is to be.
-    :param keys: whether the key of each row is wanted.
+    :param session: the session of the connection; it begins the savepoint, if one is needed.
+    :param keys: whether the caller wants the key of each row.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Inserting:
         """Check, number and write one chunk.
 
         :param start: the position of its first row in the whole input.
-        :param guard: is to hold a savepoint, begun after the ids were taken: what is written
-            goes when the whole fails.
-        :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was.
+        :param guard: receives a savepoint, begun after the ids are taken; its rollback removes what
+            was written if the whole operation fails.
+        :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was written.
         """
         tables = self._tables
         rows = tables.filled(rows)
@@ -58,5 +58,5 @@ class Inserting:
         return chunk.write()
 
     def entries(self) -> Iterator[FlushEntry]:
-        """What was written by COPY, and what was not."""
+        """Yield entries for the rows that COPY wrote and for those written otherwise."""
         return self._report.entries()

@@ -1,8 +1,8 @@
-"""Rows as objects, by their keys: one SELECT for all of them.
+"""Loads rows as objects, by their keys: one SELECT for all of them.
 
-The rows were written by their keys, so each is to come back as an object, whatever criteria the
-application adds to its queries (soft deletion, tenants) and whichever class of a hierarchy the row
-is of. Those that such a criterion hides are asked for once more, by a statement that takes none.
+The rows were written by their keys, so each must come back as an object, whatever criteria the
+application adds to its queries (soft deletion, tenants), and whichever class of a hierarchy the row
+belongs to. A second statement, without such criteria, loads the rows that they hide.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .._writers.readback import unnested
 
 
 def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The objects of these keys, in their order, as the database has them now. Nothing is flushed
-    first.
+    """Return the objects with these keys, in the order of the keys, with the values that the
+    database has now. Nothing is flushed first.
 
-    :raises sqlalchemy.orm.exc.FlushError: there is none of a key.
+    :raises sqlalchemy.orm.exc.FlushError: no row has one of the keys.
     """
     if not keys:
         return []
     whole = mapper
     while whole.single and whole.inherits is not None:
-        # The row that is there may be of another class of the table.
+        # The existing row may belong to another class of the same table.
         whole = whole.inherits
     found = _objects(session, mapper, _joined(select(whole.class_), mapper, keys))
     hidden = [key for key in keys if key not in found]
     if hidden:
-        # An ORM option changes no statement that it is given whole.
+        # ORM options, such as these criteria, do not change a statement that is passed complete.
         rows = _joined(select(*whole.local_table.columns), mapper, hidden)
         found |= _objects(session, mapper, select(whole.class_).from_statement(rows))
     missing = next((number for number, key in enumerate(keys) if key not in found), None)
@@ -47,7 +47,7 @@ def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]
 def _joined(
     statement: Select[Any], mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]]
 ) -> Select[Any]:
-    """The statement for the rows of these keys, in their order."""
+    """Return the statement that selects the rows with these keys, in the order of the keys."""
     columns = list(mapper.primary_key)
     names = [f"k{index}" for index in range(len(columns))]
     wanted = unnested(names, columns, list(zip(*keys, strict=True)))
@@ -56,10 +56,10 @@ def _joined(
 
 
 def _objects(session: Session, mapper: Mapper[Any], statement: Any) -> dict[tuple[Any, ...], Any]:
-    """The objects that a statement loads, by their keys."""
+    """Return the objects that a statement loads, by their keys."""
     options = {"populate_existing": True, "autoflush": False}
     loading = session.scalars(
         statement, execution_options=options, bind_arguments={"mapper": mapper}
     )
-    # A collection that is loaded by a join brings a row for each member.
+    # A collection that is loaded by a join yields one row for each member.
     return {inspect(item).identity: item for item in loading.unique()}

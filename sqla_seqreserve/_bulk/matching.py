@@ -1,4 +1,4 @@
-"""Rows beside those of a class's tables that they are for, found by a key and locked in order."""
+"""Finds the rows of a class's tables that match given rows by a key, and locks them in order."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .target import Target
 from .upsert_sql import NUMBER, Source, key_label, named, refuse_same_rows, same_rows
 
 FITS: Final = "sqla_seqreserve_fits"
-"""The column that tells whether the condition holds for a row that was found."""
+"""Name of the column that says whether the condition holds for a row that was found."""
 
 STALE: Final = "sqla_seqreserve_stale"
-"""The column that tells whether a row that was found has another version than the given one."""
+"""Name of the column that says whether the version of a found row differs from the given one."""
 
 
 class Matching:
-    """The rows that are given, and those of the tables that have their key.
+    """The given rows, and the rows of the tables that have their key.
 
     :param by: the columns of the key, as they are staged.
     """
@@ -45,7 +45,7 @@ class Matching:
         self.rows: Any = given.subquery(name) if source.is_table else given.cte(name)
 
     def is_same(self) -> ColumnElement[bool]:
-        """Whether a row of the tables is the one that a given row is for."""
+        """Whether a row of the tables matches a given row."""
         pairs = [item.column == self.rows.c[item.column.name] for item in self.by]
         return and_(*pairs, *self.target.is_of_class())
 
@@ -58,13 +58,14 @@ class Matching:
         locked: Sequence[Table] = (),
         key_share: bool = False,
     ) -> Any:
-        """The rows that are there, locked in the order of their key: CTE of number and key.
+        """Return a CTE with the number and the key of each matching row, locked in the order of the
+        key.
 
-        :param columns: those of the given rows that are wanted too.
-        :param where: tells which of them are meant: :data:`FITS`.
-        :param version: a column that must be as it is given: :data:`STALE`.
+        :param columns: columns of the given rows to add.
+        :param where: the condition that becomes :data:`FITS`.
+        :param version: a column that must equal the given value: :data:`STALE`.
         :param locked: the tables whose rows are locked.
-        :param key_share: whether other transactions may still refer to them.
+        :param key_share: whether other transactions may still refer to the rows.
         """
         rows, target = self.rows, self.target
         fits: Any = true()
@@ -85,7 +86,7 @@ class Matching:
         return statement.cte(named("found"))
 
     def keys_of(self, found: Any) -> list[Any]:
-        """The key in what was found."""
+        """Return the key columns of what :meth:`found` returned."""
         return [found.c[key_label(index)] for index in range(len(self.target.keys))]
 
     # Duplicates
@@ -95,11 +96,11 @@ class Matching:
         return same_rows(self.rows, columns, by)
 
     def has_duplicates(self) -> ColumnElement[bool]:
-        """Whether two rows are for one and the same row of the tables."""
+        """Whether two given rows match the same row of the tables."""
         return exists(self._groups(literal(1)).correlate(None))
 
     def refuse_duplicates(self) -> None:
-        """Refuse rows that are for one and the same row of the tables.
+        """Refuse given rows that match the same row of the tables.
 
         :raises InvalidRowsError: naming each with the first of them.
         """

@@ -1,4 +1,4 @@
-"""The user's function that hears how many rows were sent."""
+"""Calls the user's progress function with the number of rows sent."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ..errors import ConfigurationError
 
 
 class _InCopyError(ConfigurationError, DontWrapMixin):
-    """The session was asked for something in the middle of a COPY."""
+    """The session was used in the middle of a COPY."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Progress:
-    """The function, and the session that it cannot use in the middle of a COPY."""
+    """The user's function, and the session that it cannot use in the middle of a COPY."""
 
     session: Session
     connection: Connection
     call: Callable[[int], object]
 
     def sent(self, rows: int) -> None:
-        """Report rows that were sent while nothing else is under way."""
+        """Report rows sent at a moment when the session can be used."""
         self.call(rows)
 
     def in_copy(self, rows: int) -> None:
-        """Report rows in the middle of a COPY. A driver that is then asked for anything else waits
-        for ever, or loses the connection; so the session refuses it.
+        """Report rows in the middle of a COPY. A driver that is used for anything else then waits
+        for ever or loses the connection, so the session refuses.
         """
         error = _InCopyError(
             "progress() used the session in the middle of a COPY, during which its connection can "

@@ -1,8 +1,8 @@
-"""Statements of SQLAlchemy's own, one a row, its values as parameters: where a listener may see,
-change or refuse them.
+"""SQLAlchemy's own statements, one per row, with its values as parameters: used where a listener
+may see, change or refuse them.
 
-The rows are staged all the same, for duplicates must be refused before anything is written, and
-rows that nothing was done for are looked up.
+The rows are staged nevertheless: duplicates must be refused before anything is written, and rows
+for which no statement wrote anything are looked up.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class OneByOne(Upserting):
         statement = self._statement()
         known = self.given.found() if self._is_partitioned else {}
         apart = autocommits(self.connection)
-        # One that is refused leaves none.
+        # If one row is refused, no row stays written.
         with nullcontext() if apart else self.connection.begin_nested():
             for number in self._in_order():
                 record = self._records[number]
@@ -77,7 +77,9 @@ class OneByOne(Upserting):
         return outcome, aligned
 
     def _in_order(self) -> Sequence[int]:
-        """The numbers of the rows in the order of the arbiter, in which all upserts lock them."""
+        """Return the row numbers in the order of the arbiter, the order in which all upserts lock
+        rows.
+        """
         rows, names = self.given.rows, self.given.names
         statement = select(rows.c[NUMBER]).order_by(*(rows.c[name] for name in names))
         return self.connection.execute(statement).scalars().all()
@@ -96,11 +98,12 @@ def execute_singly(
     rows: Sequence[tuple[Any, ...]],
     values: Sequence[Mapping[Any, Any]] = (),
 ) -> int:
-    """Execute the statement for each row; return how many there were, as far as the driver says.
+    """Execute the statement for each row; return the number of affected rows, as far as the driver
+    reports it.
 
     :param keys: the columns of the key.
     :param rows: the key of each row.
-    :param values: of an UPDATE: column -> value, the same columns in each row.
+    :param values: for an UPDATE: column -> value, the same columns in each row.
     """
     if not rows:
         return 0
@@ -144,5 +147,5 @@ def _setting(
 
 
 def _counted(rowcount: int, rows: int) -> int:
-    """What the driver counted; asyncpg counts nothing of several."""
+    """Return the driver's row count; asyncpg has none for several rows."""
     return rowcount if rowcount >= 0 else rows

@@ -1,9 +1,10 @@
-"""Refuses rows that no INSERT could take, all of a chunk at once, before anything is reserved.
+"""Refuses rows that no INSERT could take: all wrong rows of a chunk at once, before anything is
+reserved.
 
-NaN, NaT and NA of numpy and pandas stand for a missing value. Within a column of a frame they are
-gaps, so NULL is written; and pandas makes a float column of whole numbers with gaps. In a row of
-its own such a value is no number or time that the column could hold, and is refused: drivers make
-of NaT whatever its bytes happen to say.
+NaN, NaT and NA of numpy and pandas mark a missing value. In a column of a frame they are gaps, so
+NULL is written; and pandas turns whole numbers with gaps into a float column. In a row given as a
+mapping, such a marker is refused, because it is not a number or time that the column could hold:
+from the bytes of a NaT a driver makes an arbitrary value.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
 }
 
 _MISSING: Final = frozenset({"NaTType", "NAType"})
-"""Names of pandas' classes, which need not be installed."""
+"""Class names of pandas' markers; pandas need not be installed."""
 
 
 def check_rows(
@@ -45,14 +46,14 @@ def check_rows(
     why: Mapping[str, str],
     kinds: Mapping[str, Kind],
 ) -> tuple[set[str], dict[str, list[Any]]]:
-    """Check the rows of a chunk; return the attributes that they use, and the values of those that
-    were looked at.
+    """Check the rows of a chunk; return the attributes that they use, and the values of the
+    attributes that were checked.
 
     :param start: the position of the first row in the whole input.
-    :param required: the attributes that every row must give a value.
-    :param why: attribute -> what is wrong with a row that does not, if not the usual.
-    :param kinds: attributes that cannot hold what stands for a missing value.
-    :raises InvalidRowsError: with every row that is wrong.
+    :param required: the attributes for which every row must give a value.
+    :param why: attribute -> what is wrong with a row without it, if not the usual text.
+    :param kinds: attributes whose columns cannot hold a marker of a missing value.
+    :raises InvalidRowsError: listing every row that is wrong.
     """
     allowed = {column.key for column in mapper.column_attrs}
     try:
@@ -74,13 +75,13 @@ def check_rows(
 def refused(
     mapper: Mapper[Any], rows: Chunk, start: int, problems: Iterable[RowProblem]
 ) -> InvalidRowsError:
-    """The error of a chunk with all that is wrong with its rows.
+    """Return the error that lists everything wrong with the rows of a chunk.
 
     :param start: the position of the first row in the whole input.
     """
     found = sorted(problems, key=lambda problem: problem.index)
     bad = len({problem.index for problem in found})
-    # Of the rows before it some were sent; they go with the savepoint that holds them.
+    # Some of the rows before it were sent; the rollback of their savepoint removes them.
     place = f" from row {start} on" if start else ""
     done = "" if start else "; nothing was reserved or written"
     return InvalidRowsError(
@@ -90,14 +91,14 @@ def refused(
 
 
 def same_row(index: int, attributes: str, first: int) -> RowProblem:
-    """What is wrong with a row that is for the same row of the table as one before it."""
+    """Describe a row that matches the same row of the table as an earlier one."""
     what = "is the same row as"
     return RowProblem(index, attributes, f"{what} row {first}", f"{what} another")
 
 
 def unlike(rows: Chunk, start: int, given: frozenset[str]) -> Iterator[RowProblem]:
-    """What the rows give and the first does not, and the other way round: what would become of the
-    others in a row that is there?
+    """Find attributes that a row gives and the first row does not, and the reverse. An upsert could
+    not know what to do with them in an existing row.
 
     :param given: the attributes that the first row of the whole input gives.
     """
@@ -107,7 +108,7 @@ def unlike(rows: Chunk, start: int, given: frozenset[str]) -> Iterator[RowProble
         else:
             alike = all(map(given.__eq__, map(frozenset, rows)))
     except TypeError:
-        # One of them is no mapping, and so has another problem.
+        # One of them is not a mapping, which another check reports.
         alike = False
     first: Any = rows[0]
     if alike or not (start or isinstance(first, Mapping)):
@@ -146,7 +147,7 @@ def _problems(
 
 
 def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
-    """What stands for a missing value in a column that cannot hold it."""
+    """Find markers of a missing value in columns that cannot hold them."""
     readable = [index for index, row in enumerate(rows) if isinstance(row, Mapping)]
     problems = []
     for key, kind in kinds.items():
@@ -161,7 +162,9 @@ def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list
 
 
 def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
-    """The attributes whose values go as they are into a column that could not hold these."""
+    """Return the attributes whose values reach, unchanged, a column that cannot hold such
+    markers.
+    """
     found: dict[str, Kind] = {}
     for plan in plans:
         for item in plan.columns if plan is not None else ():
@@ -175,7 +178,9 @@ def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
 
 
 def filled(rows: ColumnRows, kinds: Mapping[str, Kind]) -> ColumnRows:
-    """The rows with ``None`` in their gaps, and whole numbers where a column has no other."""
+    """Return the rows with ``None`` in their gaps, and with whole numbers where a column holds no
+    others.
+    """
     changed: dict[str, Sequence[Any]] = {}
     for attribute, kind in kinds.items():
         values = rows.columns.get(attribute)
@@ -193,7 +198,7 @@ def _filled(values: Sequence[Any], kind: Kind) -> list[Any]:
 
 
 def _is_missing(value: Any) -> bool:
-    # NaN, in whatever class, and NaT are what is not equal to itself; NA says neither.
+    # NaN, of any class, and NaT are not equal to themselves; NA gives neither answer.
     return type(value).__name__ in _MISSING or (isinstance(value, float) and value != value)
 
 
@@ -202,7 +207,7 @@ def _may_lack(type_: type) -> bool:
 
 
 def what_is_missing(values: Sequence[Any], kind: Kind) -> dict[int, str]:
-    """What is wrong with values of rows that the column cannot hold, by position."""
+    """Say what is wrong with values that the column cannot hold, by position."""
     suspect = {
         type_
         for type_ in exact_types(values)
@@ -222,6 +227,6 @@ def _is_held(value: Any, kind: Kind) -> bool:
     if type(value).__name__ in _MISSING:
         return False
     if kind != "integer":
-        # To be a time is another question, which the server answers.
+        # Whether it is a valid time is another question, which the server answers.
         return True
     return value.is_finite() if isinstance(value, Decimal) else isfinite(value)

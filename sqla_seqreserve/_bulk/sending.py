@@ -1,8 +1,9 @@
-"""Rows on their way to a statement that reads them: many by COPY into a temporary table, few within
-the statement, by ``unnest()`` of an array a column.
+"""Sends rows to a statement that reads them: many by COPY into a temporary table, few within the
+statement, as one array per column that ``unnest()`` reads.
 
-A temporary table costs round trips and rows of the catalogue, whatever is put into it. Arrays keep
-the statement's text the same for any number of rows, so that it is compiled, and prepared, once.
+A temporary table costs round trips and rows of the catalogue, however few rows it holds. With
+arrays, the text of the statement is the same for any number of rows, so it is compiled, and
+prepared, once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .upsert_sql import NUMBER, Source, named
 _NOTHING: Final[Mapping[str, str]] = {}
 
 FEW: Final = 200
-"""More rows than these are written faster by COPY than a driver makes arrays of them."""
+"""The largest number of rows sent as arrays: for more, COPY is faster than making the arrays."""
 
 _TYPES: Final = frozenset(
     {
@@ -38,8 +39,9 @@ _TYPES: Final = frozenset(
         *("text", "timestamp", "timestamptz", "uuid", "varchar"),
     }
 )
-"""Types whose arrays every driver sends, and of which a cast makes what INSERT makes of a value.
-``unnest()`` takes arrays of arrays apart; types of a fixed length are padded or cut by a cast.
+"""Types whose arrays every driver sends, and for which a cast gives the same value as INSERT. Other
+types do not qualify: ``unnest()`` flattens arrays of arrays; a cast pads or cuts types of a fixed
+length.
 """
 
 _LENGTH: Final = re.compile(r"character varying\((\d+)\)")
@@ -68,16 +70,15 @@ def send(
     few: bool = True,
     computed: Mapping[str, str] = _NOTHING,
 ) -> _T:
-    """Call ``write`` with the rows as something that a statement can read, how many there are, and,
-    where statements must be SQLAlchemy's own, row by row, the rows themselves: column name ->
-    value.
+    """Call ``write`` with the source that a statement can read, the number of rows and, where
+    SQLAlchemy must write row by row, the rows themselves: column name -> value.
 
     :param plan: the columns that the rows give.
     :param first: the first chunk, which is checked already.
-    :param stream: those behind it.
-    :param pinned: whether what is known of the table was compared and holds.
-    :param reason: why statements must be SQLAlchemy's own.
-    :param check: refuses a chunk that cannot be written, given the position of its first row.
+    :param stream: the chunks that follow.
+    :param pinned: whether the known facts of the table were compared and are still true.
+    :param reason: why SQLAlchemy must write each row by its own statement.
+    :param check: refuses a chunk that cannot be written; gets the position of its first row.
     :param few: whether few rows may be sent as arrays.
     :param computed: columns that the database computes and that are wanted: name -> expression.
     """
@@ -122,7 +123,7 @@ def send(
 
 
 class _AsItIs(UserDefinedType[Any]):
-    """Values that are processed already; or, by name, a type of the database."""
+    """The type of values that are processed already; with a name, a type of the database."""
 
     cache_ok = True
 
@@ -134,7 +135,8 @@ class _AsItIs(UserDefinedType[Any]):
 
 
 def _as_arrays(plan: InsertPlan, division: Division) -> FromClause | None:
-    """The rows as a FROM clause; ``None`` where an array might not hold what INSERT would write.
+    """Return the rows as a FROM clause; ``None`` where an array might not hold what INSERT would
+    write.
 
     :param plan: the columns that the rows give.
     """
@@ -150,7 +152,7 @@ def _as_arrays(plan: InsertPlan, division: Division) -> FromClause | None:
         facts = plan.facts.columns[item.column.name]
         if not _is_exact(facts, values):
             return None
-        # The database's type and not the model's, for it decides which values are equal.
+        # The database's type, not the model's, because it decides which values are equal.
         given = bindparam(f"column_{index}", list(values), type_=_AsItIs())
         arrays.append(cast(given, _AsItIs(f"{facts.type_text}[]")))
         columns.append(column(item.column.name, item.column.type))
@@ -167,5 +169,5 @@ def _is_exact(facts: ColumnFacts, values: Sequence[Any]) -> bool:
     if len({type(value) for value in values} - {NoneType}) > 1:
         return False
     length = _LENGTH.fullmatch(facts.type_text)
-    # A cast cuts a text that INSERT refuses.
+    # A cast cuts a text that INSERT would refuse.
     return length is None or all(value is None or len(value) <= int(length[1]) for value in values)

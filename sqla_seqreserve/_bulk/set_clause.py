@@ -1,4 +1,4 @@
-"""What becomes of a row that is there already: the SET of an upsert, and of an UPDATE."""
+"""The SET clause of an upsert or UPDATE: what changes in a row that exists already."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from ..errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What becomes of a row that is there.
+    """How an existing row is changed.
 
-    :param columns: the columns to overwrite with the row's value.
-    :param where: which rows, as ``on_conflict_do_update()`` takes it.
+    :param columns: the columns to overwrite with the given row's value.
+    :param where: which rows to change, as ``on_conflict_do_update()`` takes it.
     """
 
     columns: tuple[Column[Any], ...]
     where: ColumnElement[bool] | None
 
     def overwritten(self, plan: InsertPlan, excluded: Any) -> Iterator[tuple[Any, Any]]:
-        """Column -> what it is set to; what the rows do not give, by its ``onupdate``.
+        """Yield each column and its new value; a column that the rows do not give gets its
+        ``onupdate``.
 
-        :param excluded: the row that is given.
-        :raises ConfigurationError: an ``onupdate`` looks at the row.
+        :param excluded: the given row.
+        :raises ConfigurationError: an ``onupdate`` reads the row.
         """
         if not self.columns:
             return
@@ -42,14 +43,14 @@ class Update:
 def set_beside(
     mapper: Mapper[Any], table: Table, given: Iterable[Column[Any]]
 ) -> Iterator[tuple[Column[Any], Any, Callable[[], Any] | None]]:
-    """What an UPDATE sets in a table beside what it is given, a version and by ``onupdate``: each
-    column with the value, or the function that makes one.
+    """Yield what an UPDATE sets in a table in addition to the given columns, by version counting
+    and ``onupdate``: each column with its value, or with the function that makes it.
 
-    :raises ConfigurationError: an ``onupdate`` looks at the row.
+    :raises ConfigurationError: an ``onupdate`` reads the row.
     """
     version = mapper.version_id_col
     generator: Any = mapper.version_id_generator
-    # Not in the iterable: to look there compares columns as SQL does.
+    # A set, because ``in`` on another iterable compares columns with ``==``, which makes SQL.
     columns = set(given)
     for item in table.columns:
         onupdate: Any = item.onupdate

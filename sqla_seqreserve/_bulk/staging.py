@@ -1,8 +1,8 @@
-"""Rows on their way into a table by way of a temporary one of the same columns.
+"""Writes rows into a temporary table with the same columns as their target.
 
-The temporary table is of the transaction (``ON COMMIT DROP``), and dropped when it has served. Its
-columns are made from the target's, so they have its types; a column that the database computes is
-computed here too, where somebody asks for it.
+The table belongs to the transaction (``ON COMMIT DROP``), and is dropped after use. Its columns are
+made from the target's, so they have its types. A column that the database computes is computed here
+too, if it is wanted.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _DEPTH: Final = "sqla_seqreserve_staged"
 class Staging:
     """The temporary table of one upsert.
 
-    :param plan: the columns that rows give (:func:`staged_plan`).
+    :param plan: the columns that the rows give (:func:`staged_plan`).
     :param computed: columns that the database computes and that are wanted: name -> expression.
-    :param by_copy: whether what is known of the target was compared, so that COPY may be used.
+    :param by_copy: whether COPY may be used, because the known facts of the target were compared.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Staging:
         self.connection = connection
         self.by_copy = by_copy
         self.kept: list[Mapping[str, Any]] | None = None
-        """Rows that were put into it by INSERT, column name -> value, if somebody wants them."""
-        # Drivers prepare statements and keep them by their text, with the types that the columns of
-        # a table of this name had: so one name has one structure.
+        """The rows that INSERT put into it, column name -> value, if the caller wants them."""
+        # Drivers prepare statements and cache them by text, with the column types that a table of
+        # this name had. So a name always stands for the same structure.
         structure = crc32(plan.facts.fingerprint.encode())
         self.name = f"{_DEPTH}_{depth}_{structure:08x}"
         self.plan = plan
@@ -81,7 +81,7 @@ class Staging:
 
     @property
     def source(self) -> Source:
-        """The rows that were put into it."""
+        """The rows that were put into the table."""
         return Source(self.connection, self.table, self.plan, is_table=True)
 
     def drop(self) -> None:
@@ -98,7 +98,7 @@ class Staging:
         """Put rows into the table.
 
         :param start: the position of the first in the whole input.
-        :param division: of these rows, if they are divided already.
+        :param division: the division of these rows, if it is known already.
         """
         rest: Sequence[int] = range(len(rows))
         if self.by_copy:
@@ -127,7 +127,7 @@ class Staging:
             copy_rows(self.connection, f"pg_temp.{self.name}", rows)
 
     def _insert(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
-        """Rows with values that COPY does not take, or where nothing could be compared."""
+        """Insert rows with values that COPY does not accept, or where nothing could be compared."""
         ready: list[tuple[ColumnPlan, Sequence[Any]]] = [
             (
                 item,
@@ -157,16 +157,16 @@ class Staging:
 
 
 def are_cast(plan: InsertPlan, division: Division) -> bool:
-    """Whether an INSERT may cast values of these rows by what the others hold."""
+    """Whether an INSERT may cast values of these rows depending on the other values."""
     return plan.cast_reason is not None or any(batch.casts for batch in division.batches)
 
 
 def staged_plan(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> InsertPlan:
-    """How the rows of an upsert are staged.
+    """Return the plan for staging the rows of an upsert.
 
-    :param plan: of the target.
+    :param plan: the target's plan.
     :param given: the attributes that every row gives.
     :param constants: attributes that have one value in every row.
     """
@@ -174,17 +174,17 @@ def staged_plan(
 
 
 def staged_columns(plan: InsertPlan, columns: Iterable[ColumnPlan]) -> InsertPlan:
-    """The plan of a table as that of rows of these columns on their way to it."""
+    """Return the plan of a table, restricted to these columns, for the rows on their way to it."""
     return replace(plan, reason=None, columns=tuple(columns), context_default=None, sentinel=None)
 
 
 def as_given(item: ColumnPlan) -> ColumnPlan:
-    """A column that rows give, in which ``None`` is NULL."""
+    """Return the plan of a column that rows give, in which ``None`` is NULL."""
     return replace(item, absent=Absent.NULL, default=None, plain_default=None, is_version=False)
 
 
 def as_made(item: ColumnPlan, make: Callable[[], Any]) -> ColumnPlan:
-    """A column for which a function makes the value of each row."""
+    """Return the plan of a column for which a function makes the value of each row."""
     return replace(
         item,
         absent=Absent.DEFAULT,
@@ -198,8 +198,8 @@ def as_made(item: ColumnPlan, make: Callable[[], Any]) -> ColumnPlan:
 def _of_upsert(
     plan: InsertPlan, given: Collection[str], constants: Mapping[str, Any]
 ) -> Iterator[ColumnPlan]:
-    """The columns that rows give, in which ``None`` is NULL; and those with a default in Python. A
-    version is one of these where the rows give it, as in ``insert().on_conflict_do_update()``.
+    """Yield the columns that rows give, in which ``None`` is NULL; and those with a default in
+    Python. A version that the rows give is among them, as in ``insert().on_conflict_do_update()``.
     """
     for item in plan.columns:
         if item.attribute in given:
@@ -221,8 +221,8 @@ def staging(
     *,
     by_copy: bool,
 ) -> Iterator[Staging]:
-    """A temporary table for the block. One upsert may run within another (its rows, say, come from
-    a generator that upserts), so each has a name of its own.
+    """Create a temporary table for the block. An upsert may run inside another (for example when
+    its rows come from a generator that upserts), so each table has a name of its own.
     """
     info = connection.info
     depth = info.get(_DEPTH, 0) + 1
@@ -232,8 +232,8 @@ def staging(
         try:
             yield staged
         except BaseException as error:
-            # A transaction that has failed takes the table with it; and it may have failed without
-            # the database's error being the one that is raised.
+            # A failed transaction removes the table; and it may have failed although the error
+            # raised here is not the database's.
             lives = not connection.closed and connection.in_transaction()
             if lives and (not isinstance(error, DBAPIError) or autocommits(connection)):
                 with suppress(DBAPIError):

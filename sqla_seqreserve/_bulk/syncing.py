@@ -1,8 +1,8 @@
-"""What ``bulk_sync`` does beside an upsert: rows of the scope that are not given are deleted, those
-that are as they are given are left alone, and the rest is the upsert's.
+"""What ``bulk_sync`` does in addition to an upsert: it deletes rows of the scope that are not given
+and leaves rows without changes alone; the upsert writes the rest.
 
-Two of the same scope wait for each other by an advisory lock of the transaction: each deletes what
-the other inserts, and would wait for it in a circle.
+Two calls with the same scope wait for each other by an advisory lock of the transaction. Without it
+they would deadlock, since each deletes what the other inserts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _COMPARED: Final = frozenset(
         *("time", "timestamp", "timestamptz", "uuid"),
     }
 )
-"""Types of which equal values are the same value."""
+"""Types whose equal values are always the same value."""
 
 _COLLATED: Final = frozenset({"text", "varchar"})
 
@@ -68,11 +68,11 @@ class _Record(UserDefinedType[Any]):
 class Syncing:
     """One ``bulk_sync``.
 
-    :param scope: which rows of the table are to become the given ones.
-    :param dry_run: count, and write nothing.
-    :param wanted: whether the keys of rows that were deleted are.
+    :param scope: the condition for the table's rows that are to become the given ones.
+    :param dry_run: only count; write nothing.
+    :param wanted: whether the caller wants the keys of the deleted rows.
     :param inserted: how many rows are new, as far as they were compared; ``updated`` likewise.
-    :param removed: the keys of rows that were deleted.
+    :param removed: the keys of the deleted rows.
     """
 
     scope: ColumnElement[bool]
@@ -91,10 +91,10 @@ class Syncing:
         columns: Sequence[Column[Any]],
         upsert: Callable[[Any], Outcome],
     ) -> Outcome:
-        """Make the rows of the scope the given ones.
+        """Make the rows of the scope equal to the given ones.
 
-        :param columns: those to overwrite in a row that is there.
-        :param upsert: inserts and updates, on the condition that it is given.
+        :param columns: the columns to overwrite in an existing row.
+        :param upsert: inserts and updates, under the condition passed to it.
         """
         target = _target(whole)
         connection = whole.connection
@@ -118,7 +118,7 @@ class Syncing:
         return outcome
 
     def clear(self, whole: ClassTables) -> None:
-        """Delete all rows of the scope, for none is given."""
+        """Delete all rows of the scope, because no row is given."""
         connection = whole.connection
         target = _target(whole)
         [(_, plan)] = target.plans.items()
@@ -132,17 +132,17 @@ class Syncing:
         self._delete(connection, plan, target, condition, singly=singly)
 
     def _lock(self, connection: Connection, plan: InsertPlan, target: Target) -> None:
-        """Wait for another of the same scope."""
+        """Wait for other calls with the same scope."""
         compiled = self._scope(target).compile(dialect=connection.dialect)
         scope = crc32(f"{compiled} {sorted(compiled.params.items())!r}".encode())
         connection.execute(_LOCK, {"table": _signed(plan.facts.oid), "scope": _signed(scope)})
 
     def _compare(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> Any:
-        """Compare the rows with those of the table; return the condition on which a row that is
-        there is updated.
+        """Compare the given rows with those of the table; return the condition under which an
+        existing row is updated.
 
-        :param columns: those to overwrite.
-        :raises InvalidRowsError: two rows are for one, or a row is outside the scope.
+        :param columns: the columns to overwrite.
+        :raises InvalidRowsError: two rows match the same row, or a row is outside the scope.
         """
         connection, plan = given.source.connection, given.plan
         rows, scope = given.rows, self._scope(target)
@@ -176,7 +176,9 @@ class Syncing:
         return _differ(plan.facts.columns, [(c, excluded[c.key]) for c in columns])
 
     def _leave_alone(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> None:
-        """Take the rows out that are as they are given: of staged ones the upsert sees no more."""
+        """Delete staged rows that equal their row in the table, so that the upsert does not see
+        them.
+        """
         if not given.source.is_table:
             return
         rows = given.rows
@@ -190,7 +192,7 @@ class Syncing:
         given.source.connection.execute(core_delete(staged).where(staged.c[NUMBER].in_(same)))
 
     def _check_written(self, given: Given, target: Target) -> None:
-        """Refuse rows that are not in the scope now that they are written."""
+        """Refuse rows that, once written, are not in the scope."""
         if self._is_certain:
             return
         rows = given.rows
@@ -215,7 +217,7 @@ class Syncing:
         return and_(self._scope(target), ~is_given)
 
     def _is_outside(self, given: Given, target: Target) -> ColumnElement[bool]:
-        """Whether a given row is outside the scope, if that is certain."""
+        """Whether a given row is certainly outside the scope."""
         scope, staged = target.plainly(self.scope), given.source.plan.columns
         names = {item.column: item.column.name for item in staged if item.default is None}
         for element in visitors.iterate(scope):
@@ -265,9 +267,9 @@ class Syncing:
 def _differ(
     facts: Mapping[str, ColumnFacts], pairs: Iterable[tuple[Any, Any]]
 ) -> ColumnElement[bool]:
-    """Whether one of the pairs is not the same value. Types in which values that are equal may be
-    written otherwise (citext, box, interval), or that know no equality (json), are compared byte by
-    byte.
+    """Whether the two values of a pair differ, for any of the pairs. Types whose equal values may
+    be written differently (citext, box, interval), or that have no equality (json), are compared
+    byte by byte.
     """
     found: list[ColumnElement[bool]] = []
     for stored, given in pairs:
@@ -277,14 +279,14 @@ def _differ(
         elif known.type_name in _COLLATED:
             found.append(stored.collate("C").is_distinct_from(given.collate("C")))
         else:
-            # Without the cast PostgreSQL compares what the rows are made of.
+            # Without the cast, PostgreSQL compares the rows' elements and not the records.
             left, right = (cast(func.row(each), _Record()) for each in (stored, given))
             found.append(left.op("*<>", is_comparison=True)(right))
     return or_(false(), *found)
 
 
 def _target(whole: ClassTables) -> Target:
-    """The class's table, if it has one alone.
+    """Return the target, if the class is stored in a single table.
 
     :raises ConfigurationError: subclasses have tables of their own.
     """

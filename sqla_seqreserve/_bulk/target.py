@@ -1,5 +1,5 @@
-"""The tables of a class of which rows are updated or deleted, and the columns that are staged for
-it.
+"""The tables of a class whose rows are updated or deleted, and the columns that are staged for
+that.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _MAY_LOCK: Final = text(
 class Target:
     """The tables of one class in one database, parents first.
 
-    :param whole: knows the tables and what is known of them.
-    :param what: the function that is called, as errors name it.
+    :param whole: the tables, and what is known of them.
+    :param what: the function that was called, as errors name it.
     """
 
     def __init__(self, whole: ClassTables, what: str) -> None:
@@ -57,11 +57,13 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Of the class."""
+        """The name of the class."""
         return self.mapper.class_.__name__
 
     def column_plan(self, attribute: str) -> ColumnPlan | None:
-        """How the attribute's column is written: the parent's where tables share it."""
+        """Return how the attribute's column is written; where tables share it, the parent's
+        column.
+        """
         for plan in self.plans.values():
             for item in plan.columns:
                 if item.attribute == attribute:
@@ -70,11 +72,13 @@ class Target:
 
     @property
     def stored(self) -> list[Table]:
-        """The tables whose rows can be locked before they are written: no views."""
+        """The tables whose rows can be locked before they are written, so no views."""
         return [table for table, plan in self.plans.items() if plan.facts.kind in {"r", "p"}]
 
     def lockable(self, connection: Connection) -> list[Table]:
-        """Those of which the role may lock a row: DELETE alone does not allow it."""
+        """Return those tables whose rows the role may lock: the privilege DELETE alone does not
+        allow it.
+        """
         tables = self.stored
         if not tables:
             return []
@@ -83,7 +87,9 @@ class Target:
         return [table for table, may in zip(tables, allowed, strict=True) if may]
 
     def is_of_class(self) -> list[ColumnElement[bool]]:
-        """Whether a row of a table that several classes share is one of this class."""
+        """Return the conditions under which a row of a table that several classes share belongs to
+        this class.
+        """
         mapper: Mapper[Any] = self.mapper
         if not mapper.single or mapper.polymorphic_on is None:
             return []
@@ -91,10 +97,10 @@ class Target:
         return [self.plainly(mapper.polymorphic_on).in_(identities)]
 
     def plainly(self, expression: Any, given: Any = None) -> Any:
-        """An expression of the class's attributes as one of its tables' columns; and
-        ``insert(Model).excluded`` as the columns of the given rows.
+        """Replace the class's attributes in an expression by the columns of its tables; and
+        ``insert(Model).excluded`` by the columns of the given rows.
 
-        :param given: the rows; ``None``: every column is that of the row that is given.
+        :param given: the given rows; ``None``: ``excluded`` stays as it is.
         """
         columns = {column: column for table in self.plans for column in table.columns}
 
@@ -110,9 +116,9 @@ class Target:
     def staged(
         self, attributes: Iterable[str], made: Mapping[Column[Any], Callable[[], Any]]
     ) -> InsertPlan:
-        """How rows that give these attributes are staged.
+        """Return the plan for staging rows that give these attributes.
 
-        :param made: columns that a function makes a value for in each row.
+        :param made: columns for which a function makes the value of each row.
         """
         chosen: list[ColumnPlan] = []
         for attribute in sorted(attributes):
@@ -133,7 +139,9 @@ class Target:
         return plan if len(self.plans) == 1 else self._of_several(plan)
 
     def _of_several(self, plan: InsertPlan) -> InsertPlan:
-        """The plan with the facts of columns of several tables as those of one."""
+        """Return the plan of a class of several tables, with the facts of all their columns as if
+        of one table.
+        """
         owners = {item.column.name: self.plans[item.column.table] for item in plan.columns}
         if len(owners) < len(plan.columns):
             raise ConfigurationError(
@@ -151,15 +159,15 @@ class Target:
         return replace(plan, facts=facts)
 
     def table_keys(self, table: Table) -> list[Any]:
-        """The columns of one of the tables that are equal to the class's key, in its order."""
+        """Return the columns of a table that equal the class's key, in the order of the key."""
         keys = list(key_columns(self.mapper, table))
         assert len(keys) == len(self.keys)
         return keys
 
 
 def row_by_row_reason(plans: Iterable[InsertPlan], kind: str) -> Reason | None:
-    """Why one statement for all rows of these tables is another thing than one a row: a rule or a
-    trigger of the statement looks at it.
+    """Say why one statement for all rows of these tables differs from one per row: a rule or a
+    statement trigger sees the difference. ``None`` if nothing does.
     """
     for plan in plans:
         if kind in plan.facts.watched and plan.facts.kind in {"r", "p"}:

@@ -1,8 +1,8 @@
-"""What ``bulk_update`` does with the rows that it is given: checked, staged, and joined with the
-tables' own in one statement.
+"""Implements ``bulk_update``: the rows are checked, staged, and joined with the tables' rows in one
+statement.
 
-The rows that are there are found by the key and locked in the order of their primary key, as a
-flush locks them; then each table is updated from what was found, all within one statement.
+Existing rows are found by the key and locked in the order of their primary key, as a flush locks
+them; then each table is updated from the rows found, all within one statement.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _MOST_NAMED: Final = 5
 
 @dataclass(slots=True, eq=False)
 class Updated:
-    """What became of the rows; as asked for, the ``keys`` of those that were found, by number, and
-    of those ``changed``, as they were.
+    """The result of an update. If wanted: the ``keys`` of the rows found, by number, and the keys
+    of those ``changed``, as they were before.
     """
 
     total: int = 0
@@ -73,9 +73,9 @@ def update_rows(
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Updated:
-    """Update the rows that are there.
+    """Update the existing rows.
 
-    :param keys: whether the keys of the rows that are found are wanted.
+    :param keys: whether the caller wants the keys of the rows found.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -93,7 +93,7 @@ def update_rows(
     required = list(by)
     why = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
     if isinstance(first[0], Mapping):
-        # Else the check names the row.
+        # Otherwise the check below names the wrong row.
         change = _Change(target, given, by, chosen)
         required += [item for item in change.required if item not in required]
     whole.check_alike(first, 0, given, required, why)
@@ -127,11 +127,11 @@ def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[s
 
 
 class _Change:
-    """What the rows change.
+    """The change that the rows describe.
 
     :param given: the attributes that each row gives.
-    :param by: those of the key.
-    :param chosen: those to set; ``None``: all but the key's.
+    :param by: the attributes of the key.
+    :param chosen: the attributes to set; ``None``: all but the key's.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class _Change:
                 "The rows give no attribute to set, but those of the key. Expected one or more"
             )
         items = [item for item in map(target.column_plan, chosen) if item is not None]
-        # Of a column that cannot be written the staging says so.
+        # The staging reports a column that cannot be written.
         self.columns = [item.column for item in items]
         self.required = [
             str(item.attribute)
@@ -185,7 +185,9 @@ class _Change:
         return {key for table in plans for key in key_columns(mapper, table)}
 
     def _on_update(self, table: Table) -> None:
-        """What is set in a table beside what the rows give: a version, and by ``onupdate``."""
+        """Find what is set in a table in addition to what the rows give: a version, and
+        ``onupdate`` values.
+        """
         staged = {item.column for item in self.target.plans[table].columns}
         for item, value, call in set_beside(self.target.mapper, table, self.columns):
             if call is None:
@@ -196,7 +198,7 @@ class _Change:
                 self.set[table][item] = call()
 
     def _from_rows(self, table: Table) -> list[Column[Any]]:
-        """The columns of a table whose value is that of the row."""
+        """Return the columns of a table that get their value from the row."""
         return [c for c in (*self.columns, *self.made) if c.table is table]
 
     def _found(self, matching: Matching, where: Any, columns: Iterable[str] = ()) -> Any:
@@ -263,7 +265,7 @@ class _Change:
             counts: list[Any] = [
                 there,
                 select(func.count()).select_from(written).scalar_subquery(),
-                # Not looked for where there is none.
+                # Nothing is looked up when no row is missing.
                 case((there < matching.total, missing)),
             ]
             if self.stale is not None:
@@ -294,7 +296,7 @@ class _Change:
     def write_singly(
         self, matching: Matching, where: Any, records: Sequence[Mapping[str, Any]]
     ) -> Updated:
-        """Update each row by a statement of SQLAlchemy's own, its values as parameters."""
+        """Update each row by SQLAlchemy's own statement, with its values as parameters."""
         connection, outcome = matching.source.connection, Updated(matching.total)
         matching.refuse_duplicates()
         found = self._found(matching, where)
@@ -332,7 +334,7 @@ class _Change:
         meant: Sequence[tuple[int, tuple[Any, ...]]],
         records: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Where the rows change their primary key, what it is then."""
+        """Where rows change their primary key, record the new key."""
         names = {i: k.name for i, k in enumerate(self.target.keys) if k in set(self.columns)}
         for number, key in meant if names else ():
             record = records[number]

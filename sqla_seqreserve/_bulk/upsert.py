@@ -1,4 +1,4 @@
-"""What ``bulk_upsert`` does with the rows that it is given: checked, staged, written."""
+"""Implements ``bulk_upsert``: the rows are checked, staged, and written."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def upsert(
 ) -> Outcome:
     """Upsert the rows.
 
-    :param keys: whether each row's key is wanted.
-    :param changed: whether the keys of the rows that were updated are.
-    :param sync: what becomes of the table's other rows, if that is of interest.
+    :param keys: whether the caller wants each row's key.
+    :param changed: whether the caller wants the keys of the updated rows.
+    :param sync: handles the table's other rows, for ``bulk_sync``.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -140,10 +140,10 @@ def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
 def _needed(
     connection: Connection, plan: InsertPlan, arbiter: Arbiter, given: frozenset[str]
 ) -> tuple[list[str], dict[str, str]]:
-    """The attributes that the arbiter looks at, and those of its columns that the database
+    """Return the attributes that the arbiter uses; and those of its columns that the database
     computes, each with its definition.
 
-    :raises ConfigurationError: it looks at a column that the rows do not give.
+    :raises ConfigurationError: the arbiter uses a column that the rows do not give.
     """
     attributes: list[str] = []
     computed: list[str] = []
@@ -176,9 +176,9 @@ def _checked_update(
     given: Iterable[str],
     arbiter: Arbiter | None = None,
 ) -> tuple[Column[Any], ...]:
-    """The columns to overwrite.
+    """Return the columns to overwrite.
 
-    :raises ConfigurationError: one is none of the class's, or the rows do not give it.
+    :raises ConfigurationError: a name is not a column of the class, or the rows do not give it.
     """
     columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
     if update is None:

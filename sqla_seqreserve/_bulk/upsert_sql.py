@@ -1,4 +1,4 @@
-"""The rows of one upsert as SQL, beside those of the table that they may be for."""
+"""SQL for the rows of one upsert, joined with the table's rows that they may match."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from .arbiter import Arbiter
 from .row_checks import same_row
 
 NUMBER: Final = "sqla_seqreserve_row"
-"""The column that holds a row's position in the input."""
+"""Name of the column that holds a row's position in the input."""
 
 HELD: Final = "sqla_seqreserve_held"
-"""The column that tells whether the arbiter holds a row."""
+"""Name of the column that says whether the arbiter's index holds a row."""
 
 _ELEMENT: Final = "sqla_seqreserve_element_{}"
 
 
 def key_label(index: int) -> str:
-    """What a column of the key is called beside the table's own columns."""
+    """Return the label of a key column where it stands next to the table's own columns."""
     return f"sqla_seqreserve_key_{index}"
 
 
 def named(name: str) -> str:
-    """The name of something within a statement of ours, where it hides no table of the user's."""
+    """Return a name used inside our statements that hides no table of the user's."""
     return f"sqla_seqreserve_{name}"
 
 
@@ -51,9 +51,9 @@ def named(name: str) -> str:
 class Source:
     """Rows that a statement can read.
 
-    :param table: their columns by name, in the types that the target's have, and :data:`NUMBER`.
-    :param plan: the columns that they give.
-    :param is_table: whether they are stored; else each mention would send them once more.
+    :param table: their columns by name, with the types of the target's, and :data:`NUMBER`.
+    :param plan: the columns that the rows give.
+    :param is_table: whether they are stored in a table; if not, each mention sends them again.
     """
 
     connection: Connection
@@ -63,7 +63,7 @@ class Source:
 
 
 class Given:
-    """The rows with the arbiter's elements, and the rows of the target."""
+    """The given rows with the arbiter's elements, and the rows of the target."""
 
     def __init__(self, source: Source, plan: InsertPlan, arbiter: Arbiter, total: int) -> None:
         self.source = source
@@ -79,7 +79,9 @@ class Given:
         self.existing: Any = self._existing()
 
     def _rows(self) -> Any:
-        """The rows, with the arbiter's elements and whether it holds the row."""
+        """The given rows, with the arbiter's elements and whether the arbiter's index holds the
+        row.
+        """
         table = self.source.table
         elements = self._collated(
             table.c[name]
@@ -96,7 +98,7 @@ class Given:
         return literal_column(f"({self.arbiter.predicate})", Boolean)
 
     def _existing(self) -> Any:
-        """The rows of the table that the arbiter holds, with its elements and the row's key."""
+        """The target's rows that the arbiter's index holds, with its elements and the row's key."""
         elements = [
             element.label(label)
             for element, label in zip(self._target_elements(), self.names, strict=True)
@@ -108,21 +110,22 @@ class Given:
         return found.subquery(named("existing"))
 
     def _target_elements(self) -> list[Any]:
-        """The arbiter's elements, of a row of the target."""
+        """The arbiter's elements, computed from a row of the target."""
         return self._collated(
             self.column(name) if name is not None else literal_column(f"({element})")
             for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
         )
 
     def _collated(self, elements: Iterable[Any]) -> list[Any]:
-        """The elements as the index compares them, which need not be as their columns do."""
+        """Give the elements the collations of the index, which may differ from the columns' own."""
         return [
             element if collation is None else element.op("COLLATE")(literal_column(collation))
             for element, collation in zip(elements, self.arbiter.collations, strict=True)
         ]
 
     def are_written(self, numbered: Any, written: Any) -> ColumnElement[bool]:
-        """Whether a row that was written is a given one, by the elements; they are all columns.
+        """Whether a written row is a given one, compared by the arbiter's elements, which are all
+        columns.
 
         :param written: the target's columns.
         """
@@ -132,23 +135,25 @@ class Given:
         return and_(*(left == right for left, right in pairs))
 
     def column(self, name: str) -> Any:
-        """The target's column of this name."""
+        """Return the target's column with this name."""
         return next(item for item in self.target.columns if item.name == name)
 
     def is_same(self) -> ColumnElement[bool]:
-        """Whether a row of the target is the one that a given row is for."""
+        """Whether a row of the target matches a given row."""
         existing = [self.existing.c[name] for name in self.names]
         return and_(self.rows.c[HELD], *self._are_same(self.rows, existing))
 
     def is_same_row(self) -> ColumnElement[bool]:
-        """The same of a row of the target's own, and not of its elements."""
+        """The same as :meth:`is_same`, compared with the target's columns and not with computed
+        elements.
+        """
         conditions = self._are_same(self.rows, self._target_elements())
         if self.arbiter.predicate is not None:
             conditions.append(self._holds())
         return and_(self.rows.c[HELD], *conditions)
 
     def _are_same(self, rows: Any, elements: Iterable[Any]) -> list[ColumnElement[bool]]:
-        """Whether a row's elements are these, one by one.
+        """Return the conditions that a row's elements equal these, one by one.
 
         :param rows: something that has the rows' elements by name.
         """
@@ -158,10 +163,10 @@ class Given:
         return [left == right for left, right in pairs]
 
     def locked(self, key: Any, numbered: Any) -> ScalarSelect[Any]:
-        """``key`` of the row of the target that a given one was found to be for, which is locked by
-        that; NULL where another transaction has deleted it since, or made it another row.
+        """Select ``key`` of the target's row that was found for a given row, and lock that row;
+        NULL if another transaction has deleted it since, or changed its elements.
 
-        :param numbered: the rows' elements, with the keys of what they are for.
+        :param numbered: the rows' elements, with the keys of the rows found for them.
         """
         keys = [item == numbered.c[key_label(index)] for index, item in enumerate(self.keys)]
         found = select(key).select_from(self.target)
@@ -171,7 +176,7 @@ class Given:
         return found.with_for_update(key_share=True).correlate(numbered).scalar_subquery()
 
     def found(self) -> dict[int, tuple[Any, ...]]:
-        """The keys of the rows, by number, as the table has them now."""
+        """Return the keys of the rows, by number, as the table has them now."""
         keys = [self.existing.c[key_label(index)] for index in range(len(self.keys))]
         statement = select(self.rows.c[NUMBER], *keys).select_from(
             self.rows.join(self.existing, self.is_same())
@@ -182,8 +187,8 @@ class Given:
     # Duplicates
 
     def _groups(self, *columns: Any) -> Any:
-        """Rows that are for one and the same row of the table, which can be there already: the
-        index holds it, and knows no NULL of it.
+        """Return groups of rows that match the same row of the table. Only rows that can already
+        exist count: the index holds them, and does not treat a NULL of theirs as distinct.
         """
         conditions = [self.rows.c[HELD]]
         if not self.arbiter.nulls_alike:
@@ -191,11 +196,11 @@ class Given:
         return same_rows(self.rows, columns, [self.rows.c[name] for name in self.names], conditions)
 
     def has_duplicates(self) -> Exists:
-        """Whether two rows are for one and the same row of the table."""
+        """Whether two given rows match the same row of the table."""
         return exists(self._groups(literal(1)).correlate(None))
 
     def refuse_duplicates(self) -> None:
-        """Refuse rows that are for one and the same row of the table.
+        """Refuse given rows that match the same row of the table.
 
         :raises InvalidRowsError: naming each with the first of them.
         """
@@ -219,7 +224,7 @@ class Given:
 def same_rows(
     rows: Any, columns: Iterable[Any], by: Iterable[Any], where: Iterable[Any] = ()
 ) -> Any:
-    """These columns of each group of several rows that are alike by others."""
+    """Select these columns for each group of several rows that have the same values of ``by``."""
     groups = select(*columns).select_from(rows).where(*where).group_by(*by)
     return groups.having(func.count() > 1)
 
@@ -227,10 +232,10 @@ def same_rows(
 def refuse_same_rows(
     groups: Iterable[Any], mapper: Mapper[Any], total: int, attributes: str, by: str
 ) -> None:
-    """Refuse rows that are for one and the same row of the table.
+    """Refuse given rows that match the same row of the table.
 
     :param groups: the first number of each group, and all of its numbers.
-    :param attributes: those that are alike; ``by``: what tells so.
+    :param attributes: the attributes that are equal; ``by``: the index or key that decides so.
     :raises InvalidRowsError: naming each row with the first of its group.
     """
     problems = [

@@ -1,11 +1,11 @@
-"""One ``bulk_upsert``: its rows, staged or sent along, in one INSERT .. ON CONFLICT.
+"""Runs one ``bulk_upsert``: its rows, staged or sent along, in one INSERT .. ON CONFLICT.
 
-The statement looks each row up by the arbiter's columns first, and takes an id from the sequence
-for those rows alone that are not there; ON CONFLICT by itself would take one for every row. It
-writes in the order of the arbiter's columns, so that two upserts of the same rows lock them in one
-order and wait for each other instead of dead-locking. What the look-up did not see, for another
-transaction inserted it meanwhile, ON CONFLICT still finds: it costs an id and nothing else. Where
-two rows are for one row of the table it does nothing at all, and they are looked for then.
+The statement first looks each row up by the arbiter's columns, and takes an id from the sequence
+only for rows that do not exist; ON CONFLICT by itself would take one for every row. It writes in
+the order of the arbiter's columns, so two upserts of the same rows lock them in the same order and
+wait for each other instead of deadlocking. If another transaction inserts a row after the look-up,
+ON CONFLICT still finds it; that costs an id and nothing else. If two given rows match the same row
+of the table, the statement writes nothing, and the duplicates are looked for afterwards.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from ..reports import Writer
 from .set_clause import Update
 from .upsert_sql import NUMBER, Given, key_label, named
 
-# Names beside those of the table's own columns.
+# Names used next to the table's own columns.
 _ID: Final = "sqla_seqreserve_id"
 _NEW: Final = "sqla_seqreserve_new"
 
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What an upsert wrote of so many rows, whether COPY brought them, and why they went one by
-    one; as asked for, the ``keys`` of every row, and of those ``changed``.
+    """How many rows an upsert wrote, whether COPY brought them, and why they were written one by
+    one. If wanted: the ``keys`` of every row, and of those ``changed``.
     """
 
     inserted: int
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def _next(sequence: str) -> ColumnElement[int]:
-    # A constant, which is looked up once; a parameter would be for each row.
+    # A constant, which is resolved once; a parameter would be resolved for each row.
     quoted = sequence.replace("'", "''")
     return func.nextval(literal_column(f"'{quoted}'::regclass"), type_=BigInteger)
 
@@ -80,7 +80,7 @@ class Upserting:
     """The statement of one upsert.
 
     :param sequence: the name of the sequence that numbers the key, with the key's column; ``None``:
-        the server's defaults do what there is to do.
+        the server's defaults fill the key.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class Upserting:
     def run(self, *, keys: bool, changed: bool) -> Outcome:
         """Write the rows.
 
-        :param keys: whether the key of each row is wanted.
-        :param changed: whether the keys of the rows that were updated are.
-        :raises InvalidRowsError: two rows are for one row of the table; nothing was written.
+        :param keys: whether the caller wants the key of each row.
+        :param changed: whether the caller wants the keys of the updated rows.
+        :raises InvalidRowsError: two rows match the same row of the table; nothing was written.
         """
         given = self.given
         if self._checks_first:
@@ -125,20 +125,20 @@ class Upserting:
 
     @property
     def _checks_first(self) -> bool:
-        """Whether duplicates are looked for by a statement of their own: triggers of the statement
-        are called where nothing is written, too; and Citus refuses the condition for that.
+        """Whether a separate statement looks for duplicates. Statement triggers fire even where
+        nothing is written, and Citus refuses the condition that the statement would need.
         """
         return bool(self.plan.facts.statement_triggers) or self.plan.facts.distributed
 
     def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
-        """What was written, and the keys of the rows that were, by number."""
+        """Write the rows; return the outcome, and the keys of the written rows by number."""
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         numbered: Any = self._numbered()
-        # Citus takes no join with a table of its own below the INSERT .. SELECT of every key.
+        # Citus accepts no join with a table of its own below the INSERT .. SELECT of every key.
         if keys or self._is_partitioned or self.plan.facts.distributed:
             numbered = numbered.cte(named("numbered"))
         else:
-            # Read once; a CTE would be put aside first.
+            # A subquery is read once; a CTE would be materialized first.
             numbered = numbered.subquery(named("numbered"))
         told = keys or changed
         written = self._insert(numbered, keys=told or self._is_partitioned).cte(named("written"))
@@ -165,8 +165,8 @@ class Upserting:
         return outcome, aligned
 
     def _numbered(self) -> Select[Any]:
-        """The rows in their order, each with what it has in the table or the next id; none where
-        two are the same.
+        """Select the rows in their order, each with the id that it has in the table or the next id;
+        no row at all if two match the same one.
         """
         given = self.given
         rows, existing = given.rows, given.existing
@@ -209,7 +209,7 @@ class Upserting:
                 values.append(default.arg)
         rows = _OverridingSelect(*values).order_by(*(numbered.c[name] for name in self.given.names))
         if self._looks_again and not self.update.columns:
-            # There is nothing to do for a row that is there.
+            # An existing row needs nothing.
             rows = rows.where(self._known(numbered).is_(None))
         statement = pg_insert(self.target).from_select(
             [item.key for item in target], rows, include_defaults=False
@@ -224,7 +224,7 @@ class Upserting:
         return statement.returning(*returned)
 
     def _on_conflict(self, statement: Insert) -> Insert:
-        """The INSERT with what becomes of a row that is there."""
+        """Add to the INSERT what happens to an existing row."""
         where: ColumnElement[bool] | None = (
             literal_column(self.arbiter.predicate, Boolean)
             if self.arbiter.predicate is not None
@@ -240,8 +240,8 @@ class Upserting:
 
     @property
     def _looks_again(self) -> bool:
-        """Whether a row that is there is sent with its own id to a statement that looks for it by
-        other columns. Citus takes no statement that looks at a row again.
+        """Whether an existing row is sent with its own id to a statement that finds it by other
+        columns. Citus accepts no statement that reads a row again.
         """
         return (
             self.sequence is not None
@@ -250,17 +250,17 @@ class Upserting:
         )
 
     def _known(self, numbered: Any) -> Any:
-        """The id of the row that was found to be there, or NULL."""
+        """The id of the existing row that was found, or NULL."""
         assert self.sequence is not None
         return numbered.c[key_label(list(self.keys).index(self.sequence[0]))]
 
     def _id(self, numbered: Any) -> Any:
-        """The id that a row is sent with.
+        """Return the id with which a row is sent.
 
-        ON CONFLICT may miss a row that another transaction updates at this moment, and PostgreSQL
-        then starts again by itself; but not where the key is a duplicate, too, which it is when the
-        row is sent with its own. So the row that is there is locked first: in the order of the
-        arbiter, as ON CONFLICT does.
+        ON CONFLICT may miss a row that another transaction is updating. PostgreSQL then retries by
+        itself, but not if the primary key is a duplicate too, which it is when the row is sent with
+        its own id. So the existing row is locked first: in the order of the arbiter, as ON CONFLICT
+        does.
         """
         assert self.sequence is not None
         key, name = self.sequence
@@ -275,11 +275,11 @@ class Upserting:
 
     @property
     def _is_partitioned(self) -> bool:
-        """Whether RETURNING shows no system column, as PostgreSQL has it for partitioned tables."""
+        """Whether RETURNING shows no system columns, as is the case for partitioned tables."""
         return self.plan.facts.kind == "p"
 
     def _with_news(self, numbered: Any, written: Any) -> tuple[Any, ColumnElement[bool]]:
-        """The rows that were written, and whether one was not there before."""
+        """Return the written rows, and whether each one is new."""
         if not self._is_partitioned:
             return written, written.c[_NEW]
         labels = [key_label(index) for index in range(len(self.keys))]
@@ -297,7 +297,7 @@ class Upserting:
         return written.outerjoin(known, same), known.c[labels[0]].is_(None)
 
     def _is_written(self, numbered: Any, written: Any) -> ColumnElement[bool]:
-        """Whether a row that was written is that of a staged one."""
+        """Whether a written row is that of a staged one."""
         if self.sequence is not None:
             key = self.sequence[0]
             return and_(numbered.c[_ID] == written.c[key.key], self._other_keys(numbered, written))

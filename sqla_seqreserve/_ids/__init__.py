@@ -1,1 +1,3 @@
-"""Which sequence fills which column, as the database has it, and the statement that takes ids."""
+"""Finds the sequence or default that fills each column, as the database has it, and builds and
+sends the statement that takes ids.
+"""

@@ -1,13 +1,13 @@
-"""What PostgreSQL's catalogue says about a table, read once per database and checked again whenever
-it is used.
+"""The facts of PostgreSQL's catalogue about a table, read once per database and compared again at
+every use.
 
-A :class:`TableFacts` is kept with its engine's database (``_database``), under the table's name as
-the connection writes it. Names resolve through ``search_path``, tables are altered while an
-application runs, and an engine may even connect to several databases; so whoever uses cached facts
-sends :attr:`TableFacts.fingerprint` along and has the database compare it: facts that no longer
-hold are read again. The fingerprint is made of the ``xmin`` of every catalogue row that the facts
-were read from: the table's, its columns' (a default or an identity changes nothing else), its
-triggers' and its rules'.
+A :class:`TableFacts` is cached with its engine's database (``_database``), under the table's name
+as the connection writes it. Names resolve through ``search_path``, tables are altered while an
+application runs, and an engine may even connect to several databases. So code that uses cached
+facts sends :attr:`TableFacts.fingerprint` along and lets the database compare it: facts that are no
+longer true are read again. The fingerprint is made of the ``xmin`` of every catalogue row from
+which the facts were read: the table's, its columns' (a default or an identity changes nothing
+else), its triggers' and its rules'.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from .._drivers import Comparison
 
 TableName: TypeAlias = str
-"""A table's name as SQL, quoted where needed, with its schema where it has one."""
+"""A table's name as SQL, quoted where needed, with its schema if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
     """The sequence that fills a column: its name as SQL, with its schema, how it counts, and
-    whether the role of the time may take values from it. ``file``: where it counts, which is
-    another once it was restarted.
+    whether the current role may take values from it. ``file``: the file in which it counts, which
+    changes when it is restarted.
     """
 
     name: str
@@ -61,11 +61,11 @@ class SequenceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """One column: its type below any ``domain``, and what the database fills in by itself.
+    """One column: its type, below any ``domain``, and what the database fills in by itself.
 
     ``type_text`` is that type with its length or precision: ``numeric(10,2)``. ``element_type`` is
-    the type of an array's elements. ``surely_read``: its default gives nothing but a constant or
-    the present time, which a driver can read.
+    the type of an array's elements. ``surely_read``: its default gives only a constant or the
+    present time, which a driver can read.
     """
 
     name: str
@@ -88,12 +88,12 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """One table as the database has it now; ``distributed``: Citus manages it, so its rows live in
-    shards. ``watched``: which of insert, update and delete a rule or a trigger looks at, so that
-    one statement for many rows is another thing than one a row; ``inherited``: other tables inherit
-    from it. ``row_lockable``: the role may lock the table as any of the three does, and its rows.
-    ``unique_columns``: what its unique indexes and exclusion constraints, or its partitions', look
-    at; ``unique_indexes`` tells those apart.
+    """One table as the database has it now. ``distributed``: Citus manages it, so its rows are
+    stored in shards. ``watched``: for which of insert, update and delete a rule or a trigger sees a
+    difference between one statement for many rows and one per row. ``inherited``: other tables
+    inherit from it. ``row_lockable``: the role may lock the table as each of the three does, and
+    lock its rows. ``unique_columns``: the columns that its unique indexes and exclusion
+    constraints, or its partitions', use; ``unique_indexes`` identifies these indexes.
     """
 
     name: TableName
@@ -118,15 +118,17 @@ class TableFacts:
     comparisons: dict[tuple[str | None, bool], Comparison] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """What compares them with the database (``_ids.fetch``): forgotten with them."""
+    """The comparisons of these facts with the database (``_ids.fetch``), discarded together with
+    the facts.
+    """
 
 
 FINGERPRINT: Final = """ROW(c.oid, c.relkind, row_security_active(c.oid), c.relhasrules,
     c.relhastriggers,
     ARRAY(SELECT x.xmin FROM pg_attribute x WHERE x.attrelid = c.oid ORDER BY x.attnum))::text"""
-"""What differs once the table or a column of it has been altered, as an SQL expression on
-``pg_class c``. A first trigger or rule changes it too; ``TRUNCATE`` does not. Whether row-level
-security holds is the role's of the time, so that another role's facts do not hold for it.
+"""A value that changes when the table or one of its columns is altered, as an SQL expression on
+``pg_class c``. A first trigger or rule changes it too; ``TRUNCATE`` does not. It contains whether
+row-level security applies to the current role, so another role cannot use the same facts.
 """
 
 ACTION_FINGERPRINT: Final = """ROW(
@@ -135,19 +137,20 @@ ACTION_FINGERPRINT: Final = """ROW(
               OR c.relkind = 'p' AND x.tgrelid IN (SELECT relid FROM pg_partition_tree(c.oid))
            ORDER BY x.oid),
     ARRAY(SELECT x.xmin FROM pg_rewrite x WHERE x.ev_class = c.oid ORDER BY x.oid))::text"""
-"""What differs once a trigger or rule of a table that has any, or a trigger of a partition, was
-made, altered or dropped. PostgreSQL takes longer to plan it than all the rest of a reservation.
+"""A value that changes when a trigger or rule of a table that has any, or a trigger of a partition,
+is created, altered or dropped. PostgreSQL takes longer to plan it than the rest of a reservation.
 """
 
 INSERT_RULES: Final = (
     "EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = {table} AND r.ev_type = '3')"
 )
-"""Whether a rule may write something else than the row of an INSERT, as an SQL expression."""
+"""Whether a rule may write something other than the row of an INSERT, as an SQL expression."""
 
 COLUMN_FINGERPRINT: Final = "ROW(a.attrelid, a.xmin, row_security_active(a.attrelid))::text"
-"""What differs once the column has another type, default or identity or the table's name leads to
-another table, or other policies hold for the role, as an SQL expression on ``pg_attribute a``. It
-takes a third of the time, which a flush of one object feels.
+"""A value that changes when the column gets another type, default or identity, when the table's
+name leads to another table, or when other policies apply to the role, as an SQL expression on
+``pg_attribute a``. It takes a third of the time of the full comparison, which matters in a flush of
+one object.
 """
 
 _FACTS = text(
@@ -219,59 +222,63 @@ _SEQUENCE = text(
 )
 
 _DOUBTED_AFTER: Final = 20_000
-"""SQLAlchemy sends so many rows in twenty statements, and takes half a second for them."""
+"""For this many rows, SQLAlchemy sends twenty statements, which take half a second."""
 
 
 def table_name(connection: Connection, table: Table) -> TableName:
-    """The name of ``table`` as SQL on this connection, its ``schema_translate_map`` applied."""
+    """Return the name of ``table`` as SQL on this connection, with its ``schema_translate_map``
+    applied.
+    """
     return qualified_name(connection, table.schema, table.name)
 
 
 def qualified_name(connection: Connection, schema: str | None, name: str) -> str:
-    """``name`` as SQL, quoted where needed, in ``schema`` as the connection's
-    ``schema_translate_map`` has it.
+    """Return ``name`` as SQL, quoted where needed, in the schema to which the connection's
+    ``schema_translate_map`` maps ``schema``.
     """
     schema = effective_schema(connection, schema)
     return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
 
 
 def effective_schema(connection: Connection, schema: str | None) -> str | None:
-    """``schema`` as the connection's ``schema_translate_map`` has it; ``None``: whatever
-    ``search_path`` leads to.
+    """Return the schema to which the connection's ``schema_translate_map`` maps ``schema``;
+    ``None``: the one that ``search_path`` finds.
     """
     translate = connection.get_execution_options().get("schema_translate_map")
     translated: str | None = translate.get(schema, schema) if translate else schema
     return translated
 
 
-# A driver's own preparer doubles percent signs for a statement that is given parameters. These
-# names are parameters themselves, or stand in a COPY, which has none.
+# A driver's own preparer doubles percent signs for statements with parameters. These names are
+# themselves parameters, or part of a COPY, which has none.
 _preparer: Final = PGDialect(paramstyle="named").identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 def quoted(name: str) -> str:
-    """One identifier as SQL, quoted where needed, or as a ``quoted_name`` asks."""
+    """Return one identifier as SQL, quoted where needed or where a ``quoted_name`` demands it."""
     return _quoted(name, getattr(name, "quote", None))
 
 
 @functools.lru_cache(maxsize=4096)
 def _quoted(name: str, quote: bool | None) -> str:
-    # A quoted_name is equal to its text, so the cache must be told what it asks.
+    # A quoted_name equals its text, so the cache key must contain its quoting too.
     return _preparer.quote(quoted_name(name, quote))
 
 
 def stored_name(name: str) -> str:
-    """An identifier as the catalogue has it: one that is never quoted is folded."""
+    """Return an identifier as the catalogue stores it: one that is never quoted is folded to lower
+    case.
+    """
     return name.lower() if getattr(name, "quote", None) is False else str(name)
 
 
 def table_facts(
     connection: Connection, names: Iterable[TableName], *, unheard: bool = False
 ) -> dict[TableName, TableFacts | None]:
-    """The facts of each named table, ``None`` where the database has no such table. One query,
-    if any is not cached.
+    """Return the facts of each named table, ``None`` if the database has no such table. It sends
+    one query if any is not cached.
 
-    :param unheard: no listener of the engine hears of it.
+    :param unheard: whether to hide the query from the engine's listeners.
     """
     known = database_of(connection.dialect).tables
     wanted = list(dict.fromkeys(names))
@@ -282,8 +289,8 @@ def table_facts(
 
 
 def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
-    """Whether to ask if facts still hold that keep so many more rows from their keys or from COPY:
-    once for each :data:`_DOUBTED_AFTER` rows that were written without.
+    """Whether to check if these facts are still true, because they keep this many more rows from
+    reserved keys or from COPY: once for each :data:`_DOUBTED_AFTER` rows written without these.
     """
     passed = database_of(connection.dialect).rows_passed
     passed[facts.name] = passed.get(facts.name, 0) + rows
@@ -294,22 +301,24 @@ def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
 
 
 def cached_facts(connection: Connection, names: Iterable[TableName]) -> list[TableFacts]:
-    """The facts that are known of these tables; nothing is read."""
+    """Return the cached facts of these tables; nothing is read."""
     known = database_of(connection.dialect).tables
     return [known[name] for name in names if name in known]
 
 
 def forget(connection: Connection, names: Iterable[TableName]) -> None:
-    """Have the facts of these tables read again at their next use."""
+    """Discard the facts of these tables, so that their next use reads them again."""
     database = database_of(connection.dialect)
     forgotten = [database.tables.pop(name, None) for name in names]
     if forgotten:
-        # Another thread may be about to read from those that were.
+        # A new dictionary, since another thread may be reading from the old one.
         database.sequences = {}
 
 
 def distrust(connection: Connection, facts: TableFacts, column: str, problem: Reason) -> None:
-    """Have a default not evaluated again for as long as these facts hold, for what it gave."""
+    """Record that a default gave unusable values: it is not evaluated again while these facts are
+    true.
+    """
     known = database_of(connection.dialect).tables
     found = facts.columns[column]
     if known.get(facts.name) is facts and found.default is not None:
@@ -318,8 +327,8 @@ def distrust(connection: Connection, facts: TableFacts, column: str, problem: Re
 
 
 def renew(connection: Connection, names: Iterable[TableName]) -> None:
-    """Read the facts of these tables now, in one query. Those that still hold stay the same
-    object, for ids are kept and plans are made by it.
+    """Read the facts of these tables now, in one query. Facts that are still true stay the same
+    object, because kept ids and plans refer to it.
     """
     known = database_of(connection.dialect).tables
     wanted = list(dict.fromkeys(names))
@@ -331,7 +340,7 @@ def renew(connection: Connection, names: Iterable[TableName]) -> None:
 
 
 def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
-    """The sequence of this name (as SQL), ``None`` where the database has none."""
+    """Return the sequence of this name (as SQL), ``None`` if the database has none."""
     known = database_of(connection.dialect).sequences
     if name not in known:
         row = connection.execute(_SEQUENCE, {"name": name}).one_or_none()

@@ -1,21 +1,22 @@
 """The one message that takes ids from sequences: lock, compare, ``nextval``.
 
-Ids come from ``nextval`` over ``generate_series``, several sequences at a time, each a branch of a
-``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as the
-INSERTs to come will lock them (``ROW EXCLUSIVE``, parents first): from then on until the
-transaction ends no other session can alter them, and DDL, which locks the table before its
-sequence, waits in line and not in a circle. Then it is compared what the facts
-(``_ids.catalogue``) were read from: where anything no longer holds no branch takes an id, those of
-the altered tables yield NULL, and their facts are read again. The comparison is an uncorrelated
-subquery, evaluated once a branch and not once an id.
+Ids come from ``nextval`` over ``generate_series``. Several sequences go at a time, each as a branch
+of a ``UNION ALL`` tagged with its slot. Before that, in the same message, the tables are locked as
+the later INSERTs will lock them (``ROW EXCLUSIVE``, parents first). From then until the transaction
+ends no other session can alter them; and DDL, which locks the table before its sequence, waits and
+cannot deadlock. Then the message compares what the facts (``_ids.catalogue``) were read from. If
+anything has changed, no branch takes an id, the branches of altered tables yield NULL, and their
+facts are read again. The comparison is an uncorrelated subquery, evaluated once per branch and not
+once per id.
 
 A key that comes from another default (``gen_random_uuid()``, a function) is a branch that evaluates
-this default, once its text was compared too. Its values are in a column of their type beside the
-ids; a message of sequences alone has none. A default that gives a value twice looks at the table
-(``max(id) + 1``), so it must be evaluated row by row: it is left to INSERT from then on.
+this default, after its text was compared too. Its values are in a column of their type next to the
+ids; a message of sequences alone has no such column. A default that gives the same value twice
+reads the table (``max(id) + 1``), so it must be evaluated row by row: from then on it is left to
+INSERT.
 
-A query sees the transaction's snapshot. Where that may be older than the lock (REPEATABLE READ and
-SERIALIZABLE, once anything has been read) nothing can be compared, and nothing is taken.
+A query sees the transaction's snapshot. If that may be older than the lock (REPEATABLE READ and
+SERIALIZABLE, once anything has been read), nothing can be compared, and nothing is taken.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _INT4_MAXIMUM: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class IdRequest:
-    """How many ids are wanted from the sequence, or the default, of one key column; ``is_kept``: to
-    go with others that were kept before.
+    """The number of ids wanted from the sequence, or the default, of one key column. ``is_kept``:
+    the ids are added to ids that were kept before.
     """
 
     source: KeySequence
@@ -66,7 +67,9 @@ class IdRequest:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """A unique index that was found, and its definition: whether they still hold is compared."""
+    """A unique index that was found, and its definition; both are compared to see whether they are
+    still true.
+    """
 
     table: str
     oid: int
@@ -75,9 +78,9 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one message brought: per request its ids in ``nextval`` order, as the driver gives them,
-    and whether every fact that was sent along still holds. Where not, no id of the altered tables
-    was taken, and their facts are forgotten.
+    """The result of one message: for each request its ids in ``nextval`` order, as the driver gives
+    them, and whether every fact that was sent along is still true. If not, no id of the altered
+    tables was taken, and their facts are discarded.
     """
 
     ids: list[list[Any]]
@@ -93,14 +96,14 @@ def take_ids(
     kept: Sequence[KeySequence] = (),
     order: Iterable[TableName] = (),
 ) -> Reservation:
-    """Take ids for every request whose facts still hold, in one message.
+    """Take ids, in one message, for every request whose facts are still true.
 
-    :param whole: tables of which all that is known must still hold, because rows will be written
-        by it; of the others only what is known of the key.
-    :param indexes: of those tables, and to be compared too.
-    :param kept: keys of which no id is taken, for they were kept: what is known of them must still
-        hold too.
-    :param order: in which the tables are locked; by itself, in that of ``whole``.
+    :param whole: tables of which all facts must still be true, because rows will be written
+        according to them; for the others, only the facts of the key.
+    :param indexes: indexes of those tables, to be compared too.
+    :param kept: keys of which no id is taken because kept ids are used; their facts must still be
+        true too.
+    :param order: the order in which the tables are locked; by default, the order of ``whole``.
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
@@ -117,7 +120,7 @@ def take_ids(
         if audit.sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         if statement.types:
-            # What a default calls may be gone, or forbidden by now.
+            # A function that a default calls may be dropped, or forbidden, by now.
             catalogue.forget(connection, statement.tables)
         raise
     found: list[list[Any]] = [[] for _ in requests]
@@ -125,7 +128,7 @@ def take_ids(
     for slot, group in groupby(rows, key=itemgetter(0)):
         taken = list(group)
         if slot < 0:
-            # Another branch tells of the table that was altered.
+            # The row of another branch already shows that the table was altered.
             continue
         if None in map(itemgetter(1), taken):
             altered.add(statement.names[slot])
@@ -151,10 +154,10 @@ def comparison_of(
     *,
     is_present: bool,
 ) -> Comparison:
-    """What is to go before INSERTs whose keys were kept, in their message. No I/O happens.
+    """Return what must precede INSERTs with kept keys in their message. No I/O happens.
 
-    :param numbered: tables whose INSERT brings back a key, with the column that is numbered;
-        ``None``: other columns are to be compared, too.
+    :param numbered: tables whose INSERT returns a key, with the column that is numbered; ``None``:
+        other columns are compared, too.
     :param is_present: the lock is taken before the transaction has a snapshot.
     """
     statement = _Statement(connection, (), {}, (), kept, numbered=numbered)
@@ -171,7 +174,9 @@ def comparison_of(
 def comparison_of_table(
     connection: Connection, facts: TableFacts, column: str | None, *, is_present: bool
 ) -> Comparison:
-    """The same for one table, not one of Citus, made once for as long as its facts are kept."""
+    """Return the same for one table that Citus does not manage; made once and kept with the table's
+    facts.
+    """
     found = facts.comparisons.get((column, is_present))
     if found is None:
         found = comparison_of(connection, (), [(facts, column)], is_present=is_present)
@@ -180,13 +185,13 @@ def comparison_of_table(
 
 
 def _problem_of(source: KeySequence, values: Sequence[Any]) -> Reason | None:
-    """What tells that INSERT would have had other values of a default."""
+    """Say why INSERT would have stored other values of a default, as far as the values show it."""
     if None in values:
         return why.default_gave(source.origin, "NULL")
     if len(set(values)) < len(values):
         return why.default_gave(source.origin, "one value twice")
     if any(type(value) is str and value.endswith(" ") for value in values):
-        # varchar(n) takes them off where there are too many.
+        # varchar(n) removes them where the text is too long.
         return why.default_gave(source.origin, "a text with spaces at its end")
     return None
 
@@ -223,7 +228,8 @@ class _Statement:
             assert column is not None
             locked[facts.name] = facts
             known = facts.columns[catalogue.stored_name(column.name)]
-            # A sequence that the model names is the one of that name; one that was found is itself.
+            # A sequence that the model names is looked up by name; one that was found is identified
+            # by its oid.
             declared = request.source.key.declared is not None
             expression = type_name = ""
             if default is not None:
@@ -234,7 +240,7 @@ class _Statement:
                 assert sequence is not None
                 self.parameters[f"sequence_{slot}"] = sequence.name if declared else sequence.oid
             self.parameters[f"count_{slot}"] = request.count
-            # A branch that takes no id has no row to tell of what it compared.
+            # A branch that takes no id has no row to report the result of its comparison.
             if request.count and (facts.name in guarded or facts.kind == "p"):
                 guarded.pop(facts.name, None)
                 guard = self._guard_table(facts, slot)
@@ -271,12 +277,14 @@ class _Statement:
         self.requests = len(requests)
 
     def place(self, slot: int) -> int:
-        """Which column of a row holds the value of this slot."""
+        """Return the index of the column, in a result row, that holds the value of this slot."""
         type_name = self.branches[slot].type_name
         return 2 + self.types.index(type_name) if type_name else 1
 
     def _guard_row(self, facts: TableFacts, column: str | None, slot: int) -> Guard:
-        """That a row gets the key of this column, and no other; a partition may have triggers."""
+        """Return the guard that a row gets its key from this column and nothing else; a partition
+        may have triggers.
+        """
         if facts.kind == "p" or column is None:
             return self._guard_table(facts, slot)
         return self._guard_key(facts, column, slot)
@@ -288,7 +296,7 @@ class _Statement:
         return Guard.KEY
 
     def _guard_file(self, source: KeySequence, slot: int) -> bool:
-        """Whether it can be compared that the sequence was not restarted."""
+        """Whether the query can compare that the sequence was not restarted."""
         sequence = source.sequence
         if sequence is None or sequence.file is None:
             return False
@@ -305,10 +313,10 @@ class _Statement:
         return Guard.TABLE_AND_ACTIONS
 
     def locking(self) -> str:
-        """The lock of the tables, as INSERT takes it."""
+        """Return the statement that locks the tables as INSERT does."""
         tables = ", ".join(f"ONLY {name}" for name in self.tables)
         locking = f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"
-        # What is more than a LOCK takes a snapshot, which must not be older than the lock.
+        # Anything other than a plain LOCK takes a snapshot, which must not be older than the lock.
         if self.distributed and sees_the_present(self.connection):
             locking = on_this_node(locking)
         return locking
@@ -318,12 +326,12 @@ class _Statement:
         # Whether the lock is taken before the transaction has a snapshot.
         status = transaction_status(self.connection)
         text = reservation(self.requests, self.branches, status == "idle")
-        # Where somebody else executes, nothing can be done in place of execute().
+        # If another component executes statements, nothing can be done in place of execute().
         if driver is None or execution_elsewhere(self.connection.dialect) is not None:
             return [tuple(row) for row in self.connection.execute(text, self.parameters)]
         lock: str | None = self.locking()
         if driver.lock_round_trips and status == "autocommit":
-            # It would end with the statement that takes it.
+            # The lock would end with the statement that takes it.
             lock = None
         return _query(self.connection, driver, lock, text, self.parameters, self.types)
 
@@ -347,7 +355,7 @@ def _query(
         try:
             rows.extend(driver.query(cursor, lock, sql, bound, types))
         except LockRefusedError as error:
-            # Not an error of the application's, so neither its listeners nor its log hear of it.
+            # Not an error of the application's, so its listeners and its log do not see it.
             refused = error
 
     run_on_driver(connection, statement, parameters, query)

@@ -1,8 +1,8 @@
 """The order in which SQLAlchemy inserts into tables: parents before children.
 
-An INSERT locks its table, so migrations that pass beside plain SQLAlchemy alter parents first. All
-tables of a ``MetaData`` are sorted at once, by foreign keys and relationships, and by name where
-neither says anything: whatever is locked together is then locked in one and the same order.
+An INSERT locks its table, so migrations that work together with plain SQLAlchemy alter parents
+first. All tables of a ``MetaData`` are sorted at once: by foreign keys and relationships, and by
+name where neither decides. So tables that are locked together are always locked in the same order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ranks: Final[WeakKeyDictionary[MetaData, dict[str, int]]] = WeakKeyDictionary()
 
 
 def in_insert_order(mappers: Iterable[Mapper[object]]) -> list[Table]:
-    """The tables of these classes, in the order in which new rows are inserted into them."""
+    """Return the tables of these classes, in the order in which new rows are inserted into them."""
     found = {
         table: mapper for mapper in mappers for table in mapper.tables if isinstance(table, Table)
     }
@@ -33,7 +33,7 @@ def _rank(table: Table, mapper: Mapper[object]) -> int:
     ranks = _ranks.get(table.metadata)
     if ranks is None or table.key not in ranks:
         ranks = _ranks[table.metadata] = _ranked(table.metadata, mapper)
-    # A table that was taken out of its MetaData is still mapped.
+    # A table that was removed from its MetaData is still mapped.
     return ranks.setdefault(table.key, len(ranks))
 
 
@@ -49,8 +49,8 @@ def _ranked(metadata: MetaData, mapper: Mapper[object]) -> dict[str, int]:
 
 
 def _related(metadata: MetaData, mapper: Mapper[object]) -> Iterator[tuple[Table, Table]]:
-    """Tables of which a relationship has the first inserted into before the second, whether or not
-    there is a foreign key.
+    """Yield pairs of tables where a relationship requires inserting into the first before the
+    second, with or without a foreign key.
     """
     for one in mapper.registry.mappers:
         for relationship in one.relationships:

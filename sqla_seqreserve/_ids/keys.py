@@ -1,10 +1,10 @@
-"""Which columns of a class's key the database generates: from the mapping alone, then as the
-database has it.
+"""Finds which key columns of a class the database generates: first from the mapping alone, then as
+the database has it.
 
-The order of the lookup is the contract's: a ``Sequence`` on the column; else the identity or the
-sequence that the column owns; else the ``nextval`` of the column's default. A default that is more
-than a ``nextval`` is evaluated itself (:mod:`sqla_seqreserve._ids.server_defaults`), and goes
-before a sequence that the column owns: it is what INSERT evaluates.
+The order of the look-up is part of the contract: a ``Sequence`` on the column; else the identity or
+the sequence that the column owns; else the ``nextval`` of the column's default. A default that is
+more than a ``nextval`` is evaluated itself (:mod:`sqla_seqreserve._ids.server_defaults`), and takes
+precedence over a sequence that the column owns, because INSERT evaluates the default.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LIMITS = {
 @dataclass(frozen=True, slots=True, eq=False)
 class GeneratedKey:
     """The key column of a class that the database generates, with the ``others`` if it generates
-    several; or the reason why there is none.
+    several; or the reason why it generates none.
     """
 
     mapper: Mapper[Any]
@@ -63,7 +63,7 @@ class GeneratedKey:
 
     @property
     def parts(self) -> tuple[GeneratedKey, ...]:
-        """Each of the columns, in the key's order; none where there is none."""
+        """All generated columns, in the key's order; empty if there is none."""
         return (self, *self.others) if self.column is not None else ()
 
 
@@ -87,17 +87,17 @@ class KeySequence:
 
     @property
     def is_reservable(self) -> bool:
-        """Whether values can be had before the rows are there."""
+        """Whether values can be had before the rows exist."""
         return self.sequence is not None or self.default is not None
 
     @property
     def parts(self) -> tuple[KeySequence, ...]:
-        """Each of the columns, in the key's order; none where nothing is reserved."""
+        """All generated columns, in the key's order; empty if nothing is reserved."""
         return (self, *self.others) if self.is_reservable else ()
 
     @property
     def refuses_keys(self) -> bool:
-        """Whether one of the columns is ``GENERATED ALWAYS``, so that INSERT takes no key."""
+        """Whether one of the columns is ``GENERATED ALWAYS``, so that INSERT accepts no key."""
         if not self.is_reservable:
             return False
         if not self.others:
@@ -127,7 +127,7 @@ class KeySequence:
 
 
 def mapper_of(model: object) -> Mapper[Any]:
-    """The mapper of a mapped class.
+    """Return the mapper of a mapped class.
 
     :raises UnmappedClassError: ``model`` is not a class that SQLAlchemy maps.
     """
@@ -144,7 +144,7 @@ def mapper_of(model: object) -> Mapper[Any]:
 
 
 def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
-    """The generated key of ``mapper``, from the mapping alone; computed once."""
+    """Return the generated key of ``mapper``, from the mapping alone; computed once."""
     kept = kept_with(mapper)
     key: GeneratedKey | None = kept.get(GeneratedKey)
     if key is None:
@@ -153,10 +153,10 @@ def generated_key(mapper: Mapper[Any]) -> GeneratedKey:
 
 
 def lacks_key(mapper: Mapper[Any], states: Iterable[Any]) -> bool:
-    """Whether the database has a key to generate for one of these objects, from the mapping
+    """Whether the database generates a key for one of these objects, judged from the mapping
     alone.
     """
-    # In a loop, for it is asked in every flush.
+    # A plain loop for speed: every flush runs it.
     for part in generated_key(mapper).parts:
         for state in states:
             if state.dict.get(part.attribute) is None:
@@ -198,7 +198,7 @@ def may_be_generated(column: Any) -> bool:
 
 
 def _model_maximum(type_: TypeEngine[Any]) -> int:
-    """The largest value of the integer type that the model declares."""
+    """Return the largest value of the integer type that the model declares."""
     plain = getattr(type_, "impl_instance", type_)
     if isinstance(plain, BigInteger):
         return _LIMITS["int8"][1]
@@ -206,7 +206,7 @@ def _model_maximum(type_: TypeEngine[Any]) -> int:
 
 
 def _database_types(type_: TypeEngine[Any]) -> Iterable[str]:
-    """The types of a column in the database whose values are those of the model's type."""
+    """Return the column types of the database that hold the values of the model's type."""
     plain = getattr(type_, "impl_instance", type_)
     if isinstance(plain, Integer):
         return _LIMITS
@@ -222,10 +222,10 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
 
 
 def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
-    """Whether ids, in order if they are a sequence's, are beyond the type of the key in the model,
-    and not beyond that of the column. INSERT casts a key that it is given to the model's type, and
-    one that it leaves to the database to the column's, so such ids are of no use to it; from then
-    on none are taken.
+    """Whether ids (ascending or descending if from a sequence) exceed the key's type in the model,
+    but not the column's type. INSERT casts a key that it is given to the model's type, and one that
+    the database generates to the column's, so such ids are useless to it; from then on none are
+    taken.
     """
     if not source.maximum:
         return False
@@ -242,7 +242,7 @@ def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) 
 def check_range(source: KeySequence, ids: SequenceOf[Any]) -> None:
     """Refuse ids, in order, that the key column of ``source`` cannot hold.
 
-    :raises SequenceExhaustedError: one is beyond the column's type.
+    :raises SequenceExhaustedError: an id exceeds the column's type.
     """
     if source.sequence is None:
         return
@@ -262,8 +262,8 @@ def check_range(source: KeySequence, ids: SequenceOf[Any]) -> None:
 def resolve(
     connection: Connection, mappers: Iterable[Mapper[Any]], *, to_write: bool = True
 ) -> dict[Mapper[Any], KeySequence]:
-    """What generates the key of each class in the connection's database; at most one query, if a
-    table is new to the cache. Where one column of a key cannot be reserved none is.
+    """Find what generates the key of each class in the connection's database; it sends at most one
+    query, if a table is not cached. If one column of a key cannot be reserved, none is.
 
     :param to_write: whether the ids are for rows that are written at once, so that they must fit
         the model's type.
@@ -315,7 +315,7 @@ def _resolve_one(
         declared = catalogue.sequence_facts(connection, name)
         if declared is None:
             return KeySequence(key, facts, reason=why.no_sequence(name))
-        # Under the name as declared, so that an unqualified one follows search_path as the table
+        # Under the declared name, so that an unqualified name follows search_path, as the table's
         # does.
         sequence, default = replace(declared, name=name), None
     elif default is not None or column.type_name not in _LIMITS:
@@ -362,7 +362,7 @@ def _not_lockable(facts: catalogue.TableFacts) -> Reason:
 
 
 def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
-    """Raise for a class of which nothing can be reserved.
+    """Raise an error for a class of which nothing can be reserved.
 
     :param on_citus: the database is a node of Citus, which may lack what another node has.
     :raises SequenceNotFoundError: with the reason.

@@ -1,25 +1,28 @@
-"""``register(..., prefetch=n)``: ids kept ahead, so that a flush of few objects asks for none.
+"""``register(..., prefetch=n)``: ids kept in advance, so that a flush of few objects need not ask
+for any.
 
-They are kept with the database connection that reserved them, as PostgreSQL keeps those of a
-sequence with ``CACHE``: they never reach another database, another process or another thread, and
-go when the connection goes.
+They are kept with the database connection that reserved them, as PostgreSQL keeps the ids of a
+sequence with ``CACHE``: they never reach another database, process or thread, and are lost when the
+connection is closed.
 
-What is known of their table may be of the past: a trigger may change the key by now, or the column
-refuse it. So it is compared before such a row is written, under the table's lock and in the message
-of the INSERTs (``_writers.statement_queue``). Where it no longer holds nothing of the message is
-carried out, the ids are thrown away, and the flush begins anew. A driver that sends one statement
-in a message would need a round trip for that, which is what keeping ids saves: there none are kept.
+The facts of their table may be outdated: a trigger may change the key by now, or the column refuse
+it. So they are compared before such a row is written, under the table's lock and in the message of
+the INSERTs (``_writers.statement_queue``). If they are no longer true, nothing of the message is
+carried out, the ids are discarded, and the flush starts again. A driver that sends one statement
+per message would need a round trip for the comparison, the very one that kept ids save: there none
+are kept.
 
-A repair moves a sequence past ids that the table holds by then, kept ones perhaps among them. One
-of this process makes all kept ids invalid at once (:func:`moves`). One of another process cannot be
-known here without asking the database, and no catalogue row tells of it either: the first duplicate
-key throws away what its connection keeps. A sequence that was restarted (``TRUNCATE .. RESTART
-IDENTITY``, ``ALTER SEQUENCE .. RESTART``) counts in another file, which is compared, too.
+A repair moves a sequence past ids that the table holds, perhaps past kept ids too. A repair in this
+process makes all kept ids invalid at once (:func:`moves`). A repair in another process cannot be
+detected without a query, and no catalogue row shows it either: the first duplicate key discards the
+ids that its connection keeps. A sequence that was restarted (``TRUNCATE .. RESTART IDENTITY``,
+``ALTER SEQUENCE .. RESTART``) counts in another file, which is compared, too.
 
-A table's name without a schema means whatever ``search_path`` says at the moment. Its ids are kept
-only where the server tells of every change of ``search_path`` (PostgreSQL 18), under the path of
-the time: below, a function or a statement that the driver is given may change it unseen, and rows
-would get another table's ids without an error. Each engine that is asked in vain says so once.
+A table's name without a schema depends on the present ``search_path``. Its ids are kept only if the
+server reports every change of ``search_path`` (PostgreSQL 18), and only for the path under which
+they were reserved. On older servers, a function or a statement given to the driver may change the
+path unnoticed, and rows would get another table's ids without an error. Each engine that keeps no
+ids for this reason logs it once.
 """
 
 from __future__ import annotations
@@ -47,45 +50,43 @@ _UNIQUE_VIOLATION: Final = "23505"
 _WARNING: Final = "prefetch keeps no ids"
 
 
-# Repairs are rare, so all sequences share one count of them.
+# Repairs are rare, so one counter serves all sequences.
 _counter = itertools.count(1)
 _moves = 0
 
 
 def moves() -> int:
-    """How many times a sequence was moved by this process: to be noted before ids are fetched,
-    which are to be thrown away once it has changed.
+    """Return how many times this process has moved a sequence. Read it before ids are fetched; once
+    it has changed, these ids must be discarded.
     """
     return _moves
 
 
 def sequence_moved() -> None:
-    """Count a sequence as moved; called once the database has moved it."""
+    """Count a sequence as moved; called after the database has moved it."""
     global _moves
     _moves = next(_counter)
 
 
 @dataclass(slots=True, eq=False)
 class Shelf:
-    """The ids that one database connection keeps of one sequence, in ``nextval`` order, and how
-    many it is to keep.
+    """The ids of one sequence that one database connection keeps, in ``nextval`` order, and how
+    many it should keep.
     """
 
     ahead: int = 0
     ids: list[Any] = field(default_factory=list)
 
     def lacking(self, count: int, *, asks_anyway: bool) -> int:
-        """How many ids to fetch so that ``count`` can be taken: 0 if they are here, unless the
-        database will be asked anyway.
+        """Return how many ids to fetch so that ``count`` can be taken: 0 if enough are kept, unless
+        the database will be asked anyway.
         """
         if len(self.ids) >= count and not asks_anyway:
             return 0
         return max(count + self.ahead - len(self.ids), 0)
 
     def take(self, count: int, fetched: list[Any]) -> list[Any]:
-        """The next ``count`` ids; what is left of the fetched ones is kept. Those that were kept
-        came first.
-        """
+        """Return the next ``count`` ids, kept ones first; the rest of the fetched ones is kept."""
         self.ids += fetched
         taken = self.ids[:count]
         del self.ids[:count]
@@ -93,13 +94,13 @@ class Shelf:
 
 
 def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
-    """The shelf of a sequence, to hold ``ahead`` ids; an empty one, to hold none, where none may
-    be kept.
+    """Return the shelf of a sequence, to keep ``ahead`` ids; where none may be kept, an empty one
+    that keeps none.
     """
     facts, sequence, declared = source.facts, source.sequence, source.key.declared
     assert facts is not None
     assert source.key.table is not None
-    # What a default gives may be of the moment.
+    # The value of a default may depend on the time of evaluation.
     if not ahead or sequence is None:
         return Shelf()
     schemas = [source.key.table.schema, *([declared.schema] if declared is not None else [])]
@@ -113,11 +114,12 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
     shelves: dict[Any, tuple[catalogue.TableFacts, int | None, int, Shelf]]
     shelves = connection.info.setdefault(_INFO, {})
     place = (path, facts.name, sequence.name)
-    # Before any id is fetched: a repair from now on makes those of this flush invalid as well.
+    # Read before any id is fetched: a repair from now on makes the ids of this flush invalid as
+    # well.
     moved = moves()
     known, file, moved_then, shelf = shelves.get(place, (None, None, 0, Shelf()))
     if known is not facts or file != sequence.file or moved_then != moved:
-        # The table was altered, or is another; or some sequence was restarted, or moved.
+        # The table was altered or replaced; or a sequence was restarted or moved.
         shelf = Shelf()
         shelves[place] = facts, sequence.file, moved, shelf
     shelf.ahead = ahead
@@ -125,8 +127,8 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
 
 
 def forget_after(connection: Connection, error: BaseException) -> None:
-    """Throw away all ids that a connection keeps, if the error tells of a duplicate key: somebody
-    may have moved a sequence, or restarted it.
+    """Discard all ids that a connection keeps if the error is a duplicate key: a sequence may have
+    been moved or restarted.
     """
     if (
         isinstance(error, DBAPIError)
@@ -137,8 +139,8 @@ def forget_after(connection: Connection, error: BaseException) -> None:
 
 
 def _warn(connection: Connection, source: KeySequence) -> None:
-    """Say once an engine that nothing is kept, and what would help: nothing else would, for all
-    works.
+    """Log once per engine that no ids are kept, and what would help. There is no other sign of it,
+    because everything works.
     """
     warned = database_of(connection.dialect).warned
     if _WARNING in warned:

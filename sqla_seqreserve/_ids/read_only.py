@@ -1,4 +1,6 @@
-"""One short error where the database may only be read, in place of the driver's with its SQL."""
+"""Raises one short error if the database is read-only, in place of the driver's error with its
+SQL.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _READ_ONLY_TRANSACTION: Final = "25006"
 def read_only_told(
     connection: Connection, what: str, classes: Iterable[str] = ()
 ) -> Iterator[None]:
-    """Turn the refusal of a database that may only be read into an error that names it.
+    """Turn the refusal of a read-only database into an error that says so.
 
     :param what: what needs to write, as the error says it.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.

@@ -1,4 +1,4 @@
-"""The query of a reservation: what is compared, and what is taken where it still holds."""
+"""The query of a reservation: it compares facts, and takes ids if they are still true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Guard(enum.Enum):
         "AND a.attname = CAST(:column_{slot} AS name) "
         f"AND {catalogue.COLUMN_FINGERPRINT} = :print_{{slot}} "
         "AND has_table_privilege(a.attrelid, 'INSERT') "
-        # A trigger that may change the key: of each row, before, on INSERT.
+        # A trigger that may change the key: FOR EACH ROW, BEFORE, on INSERT.
         "AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = a.attrelid "
         "AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 7 = 7) "
         f"AND NOT {catalogue.INSERT_RULES.format(table='a.attrelid')}"
@@ -45,8 +45,8 @@ _PRESENT: Final = " AND current_setting('transaction_isolation') LIKE 'read%'"
 
 
 class Branch(NamedTuple):
-    """How the ids of one request are taken, or one table is compared; ``is_kept``: for ids that
-    were kept, so that the sequence must not have been restarted since.
+    """How the ids of one request are taken, or one table is compared. ``is_kept``: for ids that
+    were kept, so the sequence must not have been restarted since.
     """
 
     guard: Guard
@@ -56,7 +56,7 @@ class Branch(NamedTuple):
     is_kept: bool = False
 
 
-# A function, for it sees what is committed now, whatever the transaction's snapshot.
+# A function, because it sees what is committed now, whatever the transaction's snapshot.
 _SAME_FILE: Final = (
     " AND pg_relation_filenode(CAST(:kept_{slot} AS oid)) = CAST(:file_{slot} AS oid)"
 )
@@ -69,16 +69,18 @@ _SAME_DEFAULT: Final = (
 
 
 def column_types(branches: Sequence[Branch]) -> tuple[str, ...]:
-    """The types of the defaults that are evaluated: a column for each."""
+    """Return the types of the defaults that are evaluated; each gets a result column."""
     return tuple(dict.fromkeys(branch.type_name for branch in branches if branch.type_name))
 
 
 @functools.lru_cache(maxsize=128)
 def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -> TextClause:
-    """The query. Of several branches none takes an id unless each comparison holds: they are made
-    once, in a row of a CTE, and NULL in any of its columns leaves every branch without.
+    """Build the query. If there are several branches, none takes an id unless every comparison
+    succeeds. The comparisons are made once, in a row of a CTE; a NULL in any of its columns leaves
+    every branch without ids.
     """
-    # Slots are ours, and all else is bound: a driver may put the values in place by itself.
+    # Slot numbers are ours, and all else is bound: a driver may insert the values into the text by
+    # itself.
     types = column_types(branches)
     several = len(branches) > 1
     compared, selects = [], []
@@ -87,7 +89,7 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
         number = str(slot)
         if several:
             if slot < requests:
-                # It has no row to tell of what it compares.
+                # This branch has no row to report the result of its comparison.
                 kind = "bigint" if branch.expression else "regclass"
                 held = (
                     f"CASE WHEN CAST(:count_{slot} AS bigint) > 0 THEN ({held}) "
@@ -95,14 +97,15 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
                 )
             compared.append(f"({held}) AS h{slot}")
             held = f"SELECT h.h{slot} FROM held h WHERE h IS NOT NULL"  # noqa: S608  # slots
-            # Where another comparison fails, the branch is not to tell that its own did.
+            # If another comparison fails, this branch must not report that its own did.
             number = (
                 f"(SELECT CASE WHEN h.h{slot} IS NULL OR h IS NOT NULL "  # noqa: S608  # slots
                 f"THEN {slot} ELSE -1 END FROM held h)"
             )
         values = {type_name: f"CAST(NULL AS pg_catalog.{type_name})" for type_name in types}
         if branch.expression:
-            # As the column takes it, but for a length, which a cast would cut down to in silence.
+            # Cast to the column's type, but without its length, since a cast silently cuts longer
+            # values.
             values[branch.type_name] = (
                 f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
                 f"AS pg_catalog.{branch.type_name}) END"
@@ -124,8 +127,8 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
 
 
 def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> str:
-    """A query of what a branch is to take its ids from, NULL or no row where something of it is no
-    longer what it was.
+    """Build a query for the source of a branch's ids; it yields NULL or no row if a fact of the
+    source has changed.
     """
     holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
     if branch.is_kept:
@@ -145,11 +148,11 @@ def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> s
 
 @functools.lru_cache(maxsize=128)
 def comparison(branches: tuple[Branch, ...], is_present: bool) -> TextClause:
-    """A query that divides by zero where one of these comparisons does not hold."""
+    """Build a query that divides by zero if one of these comparisons fails."""
     compared = reservation(0, branches, is_present).text
     return text(f"SELECT 1 / (count(g.id) / count(*)) FROM ({compared}) g")  # noqa: S608  # as above
 
 
 def _escaped(expression: str) -> str:
-    """An expression in a ``text()``, which takes ``:name`` for a parameter."""
+    """Escape an expression for ``text()``, which takes ``:name`` for a parameter."""
     return re.sub(r"(?<!\\):", r"\\:", expression)

@@ -1,5 +1,5 @@
-"""Reserves ids: looks the tables up, and takes ids in one message that compares what was found, as
-often as it takes for that to hold.
+"""Reserves ids: looks up the tables, and takes ids in one message that compares the facts found;
+repeats this until the facts are true.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .keys import KeySequence, require, resolve
 from .server import ask_server
 
 _ATTEMPTS: Final = 10
-"""How often the tables are looked up. A message that finds them altered has locked them, so they
-rest from then on; unless it cannot lock them, or what was altered is a sequence or a function.
+"""How many times the tables are looked up. A message that finds them altered has locked them, so
+they cannot change after that; unless it cannot lock them, or a sequence or function was altered.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one message is to take, and to compare before: see :func:`take_ids`."""
+    """What one message takes, and what it compares first: see :func:`take_ids`."""
 
     requests: Sequence[IdRequest]
     whole: Sequence[TableFacts] = ()
@@ -46,11 +46,12 @@ _Looked = TypeVar("_Looked", bound=Wanted)
 def take_until_held(
     connection: Connection, look: Callable[[], _Looked | None]
 ) -> tuple[_Looked, list[list[Any]]] | None:
-    """Look the tables up and take ids, again where another session has altered them in between.
-    Return what was wanted in the end, and per request its ids; ``None``: nothing was taken.
+    """Look up the tables and take ids; repeat if another session has altered the tables in between.
+    Return what was wanted in the last attempt, and the ids of each request; ``None``: nothing was
+    taken.
 
-    :param look: says what is wanted, by what is known of the tables, which it may read; ``None``:
-        nothing more is.
+    :param look: returns what is wanted according to the known facts of the tables, which it may
+        read; ``None`` if nothing is wanted any more.
     """
     for _ in range(_ATTEMPTS):
         is_idle = transaction_status(connection) == "idle"
@@ -73,8 +74,8 @@ def take_until_held(
 
 
 def hindrance(connection: Connection, state: str) -> Reason | None:
-    """Why no table could be locked, or compared with what is known of it, on a connection whose
-    transaction is in this state. Reading the catalogue begins it.
+    """Say why no table could be locked, or compared with its facts, on a connection whose
+    transaction is in this state. Reading the catalogue begins the transaction.
     """
     if state == "autocommit":
         return why.AUTOCOMMIT
@@ -87,8 +88,8 @@ def hindrance(connection: Connection, state: str) -> Reason | None:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The values of one class, per generated key column as its attribute holds them, and what they
-    are from.
+    """The values reserved for one class, for each generated key column, as its attribute holds
+    them; and their source.
     """
 
     source: KeySequence
@@ -96,17 +97,17 @@ class Reserved:
 
     @property
     def ids(self) -> Sequence[Any]:
-        """The values; where several columns are generated, as tuples."""
+        """The values; if several columns are generated, as tuples."""
         return self.columns[0] if len(self.columns) == 1 else list(zip(*self.columns, strict=True))
 
 
 def reserve(
     connection: Connection, counts: Mapping[Mapper[Any], int]
 ) -> dict[Mapper[Any], Reserved]:
-    """Take ids for each class in one message; in more where tables are altered meanwhile.
+    """Take ids for each class in one message; in several if tables are altered meanwhile.
 
-    :raises SequenceNotFoundError: a class has no key that is generated, or its table is
-        altered faster than it can be looked at.
+    :raises SequenceNotFoundError: a class has no generated key, or its table is altered faster than
+        it can be read.
     :raises SequenceExhaustedError: a sequence has no value left.
     """
     sources: dict[Mapper[Any], KeySequence] = {}

@@ -1,15 +1,14 @@
-"""What kind of server this is: PostgreSQL itself, a node of Citus, or another engine that speaks
-its protocol.
+"""Detects the kind of server: PostgreSQL itself, a node of Citus, or another engine that speaks its
+protocol.
 
-Three things differ between them that matter here. Each node of a Citus cluster numbers within a
-window of its own (:func:`window_of`), and writes to tables whose rows live elsewhere
-(:data:`IS_DISTRIBUTED`). Other engines lack the ``xmin`` of catalogue rows,
-by which cached facts are compared, or hand out ids in ways of their own; there
-:attr:`Server.reason` says why nothing is to be reserved.
+Three differences matter here. Each node of a Citus cluster numbers within a window of its own
+(:func:`window_of`), and writes to tables whose rows are stored elsewhere (:data:`IS_DISTRIBUTED`).
+Other engines lack the ``xmin`` of catalogue rows, by which cached facts are compared, or hand out
+ids in ways of their own; for these, :attr:`Server.reason` says why nothing is reserved.
 
 :data:`IS_CITUS` and :data:`IS_DISTRIBUTED` are expressions over catalogues that every PostgreSQL
-has, so they ride along in a query that is sent anyway. What only Citus has is asked for by
-queries of its own, once they have said that it is there.
+has, so they are part of a query that is sent anyway. Once they have found Citus, separate queries
+read what only Citus has.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ Kind: TypeAlias = Literal["postgresql", "citus", "other"]
 IS_CITUS: Final = (
     "EXISTS (SELECT 1 FROM pg_catalog.pg_proc x WHERE x.proname = 'citus_truncate_trigger')"
 )
-"""Whether the database is a node of Citus, as an SQL expression. Other engines have no
-``pg_extension``, but this.
+"""Whether the database is a node of Citus, as an SQL expression. It reads ``pg_proc`` because other
+engines have that, but no ``pg_extension``.
 """
 
 IS_DISTRIBUTED: Final = """(c.relhastriggers AND EXISTS (
     SELECT 1 FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
     WHERE g.tgrelid = c.oid AND g.tgisinternal AND p.proname = 'citus_truncate_trigger'))"""
-"""Whether Citus manages the table, as an SQL expression on ``pg_class c``. It gives each such table
-an internal trigger, on every node, so distributing a table changes its fingerprint too.
+"""Whether Citus manages the table, as an SQL expression on ``pg_class c``. Citus gives each such
+table an internal trigger, on every node, so distributing a table changes its fingerprint too.
 """
 
-# has_xmin: YugabyteDB lists no such column, and refuses to name it.
+# has_xmin: YugabyteDB does not list the column xmin, and refuses a query that names it.
 _SERVER = text(
     f"""
     SELECT version() AS version, {IS_CITUS} AS citus,
@@ -53,7 +52,7 @@ _SERVER = text(
     """  # noqa: S608  # the expression above, no input
 )
 
-# What version() says of engines that took over PostgreSQL's protocol, and their names.
+# Texts in version() of other engines that use PostgreSQL's protocol, and their names.
 _OTHERS: Final = {
     "-YB-": "YugabyteDB",
     "Yugabyte": "YugabyteDB",
@@ -73,7 +72,7 @@ _OTHERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server by kind and name. :attr:`reason` is why no ids are reserved on it, ``None`` where
+    """A server by kind and name. :attr:`reason` says why no ids are reserved on it; ``None`` if
     they are.
     """
 
@@ -83,7 +82,7 @@ class Server:
 
     @property
     def reason(self) -> Reason | None:
-        """Why SQLAlchemy writes alone here, as ``explain`` and the log say it."""
+        """Why SQLAlchemy alone writes here, in the words of ``explain`` and the log."""
         if self.kind == "other":
             return why.other_engine(self.name)
         if not self.has_xmin:
@@ -92,12 +91,12 @@ class Server:
 
 
 def server_of(connection: Connection) -> Server:
-    """The server behind a connection, as far as it is known. One that reports what only PostgreSQL
-    14 and newer does is taken for that without asking; of any other, one query for each
-    ``create_engine()``.
+    """Return the server behind a connection, as far as it is known. A server that reports what only
+    PostgreSQL 14 and newer reports is recognized without a query; any other needs one query for
+    each ``create_engine()``.
 
-    What the servers of one engine's URL have in common is remembered, and not what differs between
-    a coordinator and its workers.
+    The cache holds what the servers behind one engine's URL have in common, and not the differences
+    between a coordinator and its workers.
     """
     database = database_of(connection.dialect)
     known = database.server or database.server_taken_for
@@ -112,8 +111,8 @@ def server_of(connection: Connection) -> Server:
 
 
 def ask_server(connection: Connection) -> Server:
-    """The server behind a connection: one query for each ``create_engine()``, then none. Where ids
-    are not reserved the log says so, once.
+    """Return the server behind a connection: one query for each ``create_engine()``, then none. If
+    ids are not reserved, this is logged once.
     """
     dialect = connection.dialect
     database = database_of(dialect)
@@ -131,13 +130,13 @@ def ask_server(connection: Connection) -> Server:
 
 
 def server_kind(dialect: Dialect) -> Kind | None:
-    """The kind of server behind an engine, ``None`` where it was not asked yet (no I/O)."""
+    """Return the kind of server behind an engine, ``None`` if it is not known yet (no I/O)."""
     known = database_of(dialect).server
     return None if known is None else known.kind
 
 
 def server_called(version: str, *, citus: bool, has_xmin: bool = True) -> Server:
-    """The server that answers ``version()`` like this (no I/O)."""
+    """Return the server that has this ``version()`` (no I/O)."""
     for mark, name in _OTHERS.items():
         if mark in version:
             return Server("other", name, has_xmin)
@@ -145,11 +144,13 @@ def server_called(version: str, *, citus: bool, has_xmin: bool = True) -> Server
 
 
 def window_of(group: int, data_type: str) -> tuple[int, int] | None:
-    """The ids that the node of a group may hand out of a shared sequence, ``None`` for none at all.
+    """Return the range of ids that the node of a group may take from a shared sequence, ``None`` if
+    it may take none.
 
-    Citus gives the workers' bigint sequences ``MINVALUE`` (group << 48) + 1. The end is our own:
-    the ``MAXVALUE`` that it sets is the first id of the next group, and the coordinator's sequence
-    has no end in its catalogue. Sequences of smaller types work on the coordinator (group 0) only.
+    Citus gives the workers' bigint sequences ``MINVALUE`` (group << 48) + 1. We compute the end
+    ourselves: the ``MAXVALUE`` that Citus sets is the first id of the next group, and the
+    coordinator's sequence has no end in its catalogue. Sequences of smaller types work on the
+    coordinator (group 0) only.
     """
     if data_type == "bigint":
         return (-(2**63) if group == 0 else (group << 48) + 1, (group + 1) << 48)
@@ -157,12 +158,12 @@ def window_of(group: int, data_type: str) -> tuple[int, int] | None:
 
 
 def on_this_node(lock: str) -> str:
-    """A ``LOCK TABLE`` of distributed tables that is not propagated to the other nodes, as one
-    statement (no I/O).
+    """Return a ``LOCK TABLE`` of distributed tables that is not propagated to the other nodes, as
+    one statement (no I/O).
 
-    Altering such a table takes its lock on every node, this one too, so that of this node is
-    enough, at a tenth of the time. What the user has set is set again before the transaction goes
-    on, or their DDL would stay here.
+    Altering such a table takes its lock on every node, this one too, so locking on this node is
+    enough, and takes a tenth of the time. The user's setting is restored before the transaction
+    goes on; otherwise their DDL would not be propagated.
     """
     body = (
         "DECLARE before text := current_setting('citus.enable_ddl_propagation'); BEGIN "

@@ -1,18 +1,18 @@
-"""What the server fills a column with when an INSERT leaves it out: the next value of a sequence,
-or a default that it computes anew for each row and that can be evaluated before the row is there
+"""What the server fills a column with if an INSERT omits it: the next value of a sequence, or a
+default that it computes for each row and that can be evaluated before the row exists
 (``gen_random_uuid()``, ``uuidv7()``, a function of the application's).
 
-An identity is numbered by its own sequence, whatever default or owned sequence the column has
-beside it. From PostgreSQL 17 on a partition has the identity of its topmost parent: the catalogue
+An identity is numbered by its own sequence, even if the column also has a default or owns another
+sequence. From PostgreSQL 17 on, a partition has the identity of its topmost parent: the catalogue
 keeps the partition's default from the time before it was attached, and INSERT does not evaluate it.
-What is no identity is numbered by the sequence that it owns (serial), else by the one that its
-default names; the default counts only as a bare ``nextval('...')``, for then its dependency on the
-sequence is the whole of it.
+Other columns are numbered by the sequence that they own (serial), else by the one that their
+default names. The default counts only if it is a bare ``nextval('...')``, since only then it
+depends on nothing but the sequence.
 
-A default that is evaluated has a function in it that PostgreSQL calls volatile, and none that tells
-of the transaction or the session. It is evaluated as text (``pg_get_expr``), which names what it
-calls as the ``search_path`` of the moment needs it; so whoever evaluates it has the database
-compare the text first, and a path or a function that came between it and what it meant is noticed.
+A default is evaluated if it contains a function that PostgreSQL calls volatile, and none that
+depends on the transaction or the session. It is evaluated as text (``pg_get_expr``), in which names
+are qualified as the present ``search_path`` requires. So the database first compares the text,
+which detects a changed path, or a new function that hides the intended one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .._reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class DefaultFacts:
-    """A default that is another value each time, as SQL under the ``search_path`` of the time, and
-    why it is not to be evaluated beforehand; ``None``: it may be.
+    """A default that gives another value each time, as SQL under the present ``search_path``, and
+    the reason why it must not be evaluated beforehand; ``None``: it may be.
     """
 
     expression: str
@@ -35,7 +35,9 @@ class DefaultFacts:
 
 
 BARE_NEXTVAL: Final = r"'^(pg_catalog\.)?(worker_)?nextval\(''[^'']*(''''[^'']*)*''::regclass\)$'"
-"""A pattern, as SQL, of a default that is the next value of one sequence and nothing else."""
+"""A pattern, as SQL, that matches a default that is the next value of one sequence and nothing
+else.
+"""
 
 NUMBERED_BY: Final = rf"""
           SELECT 1 AS rank, x.objid AS oid
@@ -61,11 +63,12 @@ NUMBERED_BY: Final = rf"""
 ``pg_attribute a`` and, unless the column is an identity, ``pg_attrdef d``.
 """
 
-# What the functions of a default promise says whether it can be evaluated before its row is there.
-# Its dependencies name none of PostgreSQL's own, so they are read from its tree; operators are
-# functions there too. A stable one that takes no argument (now(), pg_backend_pid()), and
-# the few named here, tell of the transaction or the session; CURRENT_USER and its kind are nodes of
-# their own. Who evaluates the text needs what INSERT does not: USAGE of the schemas that it names.
+# The declared volatility of a default's functions decides whether it can be evaluated before its
+# row exists. Its dependencies do not include PostgreSQL's own functions, so they are read from its
+# expression tree; operators are functions there too. A stable function without arguments (now(),
+# pg_backend_pid()), and the few named here, depend on the transaction or the session; CURRENT_USER
+# and the like are nodes of their own. Unlike INSERT, evaluating the text needs USAGE of the schemas
+# that it names.
 DEFAULT: Final = rf"""
           SELECT pg_get_expr(d.adbin, d.adrelid) AS expression,
                  coalesce(bool_or(f.provolatile = 'v'), false)
@@ -96,12 +99,12 @@ DEFAULT: Final = rf"""
            WHERE b.typnamespace = 'pg_catalog'::regnamespace
              AND b.typname IN ('int2', 'int4', 'int8', 'uuid', 'text', 'varchar')
              AND a.attgenerated = ''"""  # noqa: S608  # the pattern above, no input
-"""What is to be known of a default, as SQL within a query that has ``pg_attrdef d`` and, for its
-column, ``pg_attribute a`` and ``pg_type b``, the type below any domain.
+"""The facts of a default, as SQL within a query that has ``pg_attrdef d`` and, for its column,
+``pg_attribute a`` and ``pg_type b``, the type below any domain.
 """
 
 
-# now(), gen_random_uuid(), CURRENT_TIMESTAMP and its kind; a constant time may be infinite.
+# now(), gen_random_uuid(), CURRENT_TIMESTAMP and the like; a constant time may be infinite.
 SURELY_READ: Final = r"""
            coalesce(d.adbin::text ~ '^\{(FUNCEXPR .funcid (1299|3432)|SQLVALUEFUNCTION) '
                OR d.adbin::text ~ '^\{CONST ' AND b.typcategory <> 'D', false)"""
@@ -111,8 +114,8 @@ within the same query.
 
 
 def default_of(row: Any) -> DefaultFacts | None:
-    """The default of a row of the query; ``None`` where it is left to the server."""
-    # A backslash has a meaning of its own where SQLAlchemy is given text, a dollar sign where a
+    """Return the default in a row of the query; ``None`` if it is left to the server."""
+    # A backslash has a special meaning in SQLAlchemy's text(), and so has a dollar sign where a
     # driver numbers parameters.
     if not row.is_fresh or "\\" in row.expression or "$" in row.expression:
         return None

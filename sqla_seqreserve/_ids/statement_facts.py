@@ -1,5 +1,5 @@
-"""What decides whether one statement over many rows is the same as one statement a row: SQL
-expressions on ``pg_class c``, and on ``pg_attribute a`` for its columns.
+"""The facts that decide whether one statement for many rows is the same as one statement per row:
+SQL expressions on ``pg_class c``, and on ``pg_attribute a`` for its columns.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ TRIGGERS: Final = """EXISTS (SELECT FROM pg_trigger t
                            (SELECT relid FROM pg_partition_tree(c.oid)))
                       AND NOT t.tgisinternal AND t.tgenabled <> 'D'
                       AND t.tgtype & {mask} = {bits})"""
-"""Whether it has such a trigger. ``tgtype``: 1 for each row, 2 before, 4 on INSERT, 8 on DELETE, 16
-on UPDATE.
+"""Whether the table has such a trigger. ``tgtype``: 1 for each row, 2 before, 4 on INSERT, 8 on
+DELETE, 16 on UPDATE.
 """
 
 WATCHED: Final = f"""ARRAY(
@@ -21,8 +21,8 @@ WATCHED: Final = f"""ARRAY(
      WHERE {TRIGGERS.format(mask="k.bit", bits="k.bit")}
         OR EXISTS (SELECT FROM pg_rewrite r
                     WHERE r.ev_class = c.oid AND r.ev_type = k.event::"char"))"""  # noqa: S608  # no input
-"""Which of insert, update and delete a rule or a trigger looks at. One of rows finds other rows
-as they are between two statements, and may change them.
+"""The kinds (insert, update, delete) for which a rule or a trigger exists. A row trigger finds the
+other rows in the state between two statements, and may change them.
 """
 
 _UNIQUE: Final = """FROM pg_index i
@@ -31,7 +31,7 @@ _UNIQUE: Final = """FROM pg_index i
           AND (i.indisunique OR i.indisexclusion)"""
 
 UNIQUE_INDEXES: Final = f"ARRAY(SELECT i.indexrelid {_UNIQUE} ORDER BY 1)::text"
-"""What differs once a unique index or an exclusion constraint was made or dropped."""
+"""A value that changes when a unique index or an exclusion constraint is created or dropped."""
 
 IS_UNIQUE: Final = f"""EXISTS (
     SELECT {_UNIQUE}
@@ -43,10 +43,10 @@ IS_UNIQUE: Final = f"""EXISTS (
                               WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                                 AND d.refclassid = 'pg_class'::regclass
                                 AND d.refobjid = i.indrelid)))"""  # noqa: S608  # no input
-"""Whether a unique index looks at the column: as its key, or in its expressions or predicate."""
+"""Whether a unique index uses the column: in its key, its expressions or its predicate."""
 
 IS_INHERITED: Final = "(c.relkind = 'r' AND c.relhassubclass)"
-"""Whether other tables inherit, or once did."""
+"""Whether other tables inherit from it, or once did."""
 
 MAY_LOCK_ROWS: Final = "has_any_column_privilege(c.oid, 'UPDATE')"
-"""Whether the role may lock rows, which a DELETE needs no privilege for."""
+"""Whether the role may lock rows, a privilege that DELETE does not need."""

@@ -1,1 +1,3 @@
-"""What is known of a class's rows before they are sent. No I/O happens here."""
+"""Prepares the rows of a class before they are sent: plan, division, codecs. No I/O happens
+here.
+"""

@@ -1,11 +1,11 @@
-"""A column of values as one parameter: the text of an array, which the server reads as it would
-read each value by itself.
+"""Sends a column of values as one parameter: the text of an array, which the server reads as it
+would read each value by itself.
 
-SQLAlchemy casts most parameters (``%(a)s::INTEGER``). An array cast to ``INTEGER[]`` has each of
-its elements read by the input function of the same type. So the two are the same wherever the text
-of a value means what the driver's parameter would mean to that cast; :data:`_KINDS` lists where
-that is certain, by the *exact* type of the values. Where there is no cast (psycopg2 writes
-literals) the array has the type that the literal has, and an untyped string that of its column.
+SQLAlchemy casts most parameters (``%(a)s::INTEGER``). In an array cast to ``INTEGER[]``, the input
+function of the same type reads each element. So both give the same result if the text of a value
+means the same to that cast as the driver's parameter; :data:`_KINDS` lists where that is certain,
+by the *exact* type of the values. Where there is no cast (psycopg2 writes literals), the array has
+the type that the literal has, and an untyped string has the type of its column.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .._drivers.driver import TypeTable
 from .column_checks import has_offset, has_steady_offset, is_naive
 
 _TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
-"""Types to which different strings are different."""
+"""Types for which different strings are different values."""
 
 _LIMITS: Final[Mapping[str, int]] = {"SMALLINT": 2**15, "INTEGER": 2**31, "BIGINT": 2**63}
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
@@ -35,8 +35,8 @@ _NAIVE: Final = "TIMESTAMP WITHOUT TIME ZONE"
 class ArrayText:
     """The text of an array, and the type of its elements as SQL.
 
-    :param read_as: the type that each element is cast to once it is taken out: ``unnest()`` would
-        take arrays in an array apart as well.
+    :param read_as: the type to which each element is cast after it is taken out: ``unnest()`` would
+        flatten arrays in an array.
     """
 
     text: str
@@ -52,17 +52,17 @@ def array_text(
     *,
     is_alone: bool,
 ) -> ArrayText | None:
-    """The values as an array; ``None``: it might not mean what they mean one by one.
+    """Return the values as an array; ``None`` if they might not mean the same as one by one.
 
-    :param values: without what the driver wraps around them.
-    :param cast: what SQLAlchemy casts each to, as SQL.
-    :param driver: what the values are sent by.
-    :param stored: the type of the column, as SQL, where there is no cast: of a text, an enum or a
+    :param values: the values without the driver's wrappers.
+    :param cast: the type to which SQLAlchemy casts each value, as SQL.
+    :param driver: the driver that sends the values.
+    :param stored: the type of the column, as SQL, where there is no cast: for a text, an enum or a
         numeric.
-    :param is_alone: a value is assigned to a column, or compared with it, as it is.
+    :param is_alone: whether a value is assigned to a column, or compared with it, as it is.
     """
     if cast is not None and " COLLATE " in cast:
-        # An explicit collation is for comparing, and no part of a type.
+        # An explicit collation affects comparisons and is not part of a type.
         return None
     if cast is not None and cast.endswith("[]"):
         return _of_lists(values, cast, driver)
@@ -74,10 +74,10 @@ def array_text(
 
 
 def _of_lists(values: Sequence[Any], cast: str, driver: TypeTable) -> ArrayText | None:
-    """Lists without lists in them, each as the text of an array of its own.
+    """Return lists without nested lists, each as the text of an array of its own.
 
-    asyncpg is left out, which refuses items by rules of its own, and what psycopg2 makes of a float
-    in a list: a numeric, to which -0.0 is 0.0.
+    Two cases are left out: asyncpg, which refuses items by rules of its own, and floats in a list
+    on psycopg2, which makes them numeric, where -0.0 is 0.0.
     """
     if driver == "asyncpg" or not set(map(type, values)) <= {list, NoneType}:
         return None
@@ -107,8 +107,8 @@ def _texts(
     *,
     is_alone: bool,
 ) -> tuple[list[str], str] | None:
-    """The values as they stand in an array, and the type of its elements; ``None`` and the
-    parameters as for :func:`array_text`.
+    """Return the texts of the values inside an array, and the type of its elements; ``None`` and
+    the parameters as for :func:`array_text`.
     """
     kinds = set(map(type, values))
     has_null = NoneType in kinds
@@ -130,7 +130,7 @@ def _texts(
         return None
     given = [value for value in values if value is not None] if has_null else values
     if driver == "asyncpg" and issubclass(kind, dt.date) and not _ENDS.isdisjoint(map(_day, given)):
-        # asyncpg makes infinity of Python's first and last day.
+        # asyncpg turns Python's first and last day into infinity.
         return None
     if kind is str:
         together = "".join(given)
@@ -156,8 +156,9 @@ def _texts(
 
 
 def _takes_text(cast: str | None, known: _Kind, stored: str | None) -> bool:
-    """Whether asyncpg, which encodes by the type that a parameter is cast to, takes a text for it:
-    of other types of PostgreSQL's own, whose names SQLAlchemy writes in capitals, it refuses one.
+    """Whether asyncpg, which encodes by the type that a parameter is cast to, accepts a text for
+    it: it refuses one for other built-in types of PostgreSQL, whose names SQLAlchemy writes in
+    capitals.
 
     :param stored: as for :func:`array_text`.
     """
@@ -175,12 +176,12 @@ _TYPED: Final[Mapping[type, str]] = {
     dt.timedelta: "INTERVAL",
     float: "DOUBLE PRECISION",
 }
-"""What psycopg says that a parameter is."""
+"""The type that psycopg declares for a parameter."""
 
 
 def _sent_as(kind: type, driver: TypeTable, stored: str | None, *, is_alone: bool) -> str | None:
-    """The type of a parameter that SQLAlchemy does not cast: what the driver says it is, or what
-    the server takes it for beside its column; ``None``: it is not known.
+    """Return the type of a parameter that SQLAlchemy does not cast: the type that the driver
+    declares, or the one that the server infers from its column; ``None``: it is not known.
     """
     if driver == "psycopg" and kind in _TYPED:
         return _TYPED[kind]
@@ -192,7 +193,8 @@ def _sent_as(kind: type, driver: TypeTable, stored: str | None, *, is_alone: boo
 def distinguished(
     values: Sequence[Any], element: str, column: str | None
 ) -> Sequence[Hashable] | None:
-    """Values that differ where the server finds different rows by these; ``None``: they might not.
+    """Return values that differ if the server finds different rows by them; ``None`` if that is not
+    certain.
 
     :param element: the type of the parameter, as SQL.
     :param column: the name of the type of the column that it is compared with.
@@ -201,7 +203,7 @@ def distinguished(
     if kind is list:
         return None
     if "(" in element and not (kind is str and column in _TEXTS):
-        # Two may be rounded to the same.
+        # Two values may be rounded to the same one.
         return None
     if kind is float and any(value != value for value in values):
         return None
@@ -217,7 +219,7 @@ def distinguished(
 
 
 def _is_text(value: str) -> bool:
-    """Whether it has no half of a character, at which asyncpg gives up a connection."""
+    """Whether it has no lone surrogate, because of which asyncpg abandons a connection."""
     try:
         return value.isascii() or bool(value.encode())
     except UnicodeEncodeError:
@@ -235,8 +237,8 @@ _ENDS: Final = {_day(dt.date.min), _day(dt.date.max)}
 class _Kind:
     """How values of one Python type are written.
 
-    :param element: the type of the elements, by SQLAlchemy's cast and the values; ``None``: their
-        text might mean something else to it.
+    :param element: returns the type of the elements, from SQLAlchemy's cast and the values;
+        ``None`` if that type might read their text differently.
     """
 
     write: Callable[[Any], str]
@@ -253,14 +255,14 @@ def _one_of(default: str, *casts: str) -> Callable[[str | None, Sequence[Any]], 
 
 
 def _name(cast: str) -> str:
-    """A type without its length or precision."""
+    """Return a type without its length or precision."""
     before, bracket, behind = cast.partition("(")
     return before + behind.partition(")")[2] if bracket else before
 
 
 def _integers(cast: str | None, values: Sequence[int]) -> str | None:
     name = "BIGINT" if cast is None else _name(cast)
-    # What does not fit is refused, in the driver's or the server's own words.
+    # A value that does not fit is refused, in the driver's or the server's own words.
     limit = _LIMITS.get(name, 2**63)
     if not (-limit <= min(values) and max(values) < limit):
         return None
@@ -269,7 +271,7 @@ def _integers(cast: str | None, values: Sequence[int]) -> str | None:
 
 def _floats(cast: str | None, values: Sequence[float]) -> str | None:
     if cast is None:
-        # psycopg2 writes a number, which SQL takes for a numeric; other drivers send a type.
+        # psycopg2 writes a number, which SQL reads as a numeric; other drivers send a type.
         return "NUMERIC" if all(map(math.isfinite, values)) else None
     return cast if cast in {"FLOAT", "DOUBLE PRECISION"} else None
 
@@ -297,8 +299,8 @@ def _bytes(value: bytes) -> str:
 
 
 def _interval(value: dt.timedelta) -> str:
-    # Without a sign of its own, the sign of the days is that of the seconds to IntervalStyle
-    # sql_standard; psycopg2's literal is without.
+    # If the seconds have no sign, they take the sign of the days under IntervalStyle sql_standard;
+    # psycopg2's literal has no sign.
     return f'"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"'
 
 
@@ -313,25 +315,25 @@ def _string(value: str) -> str:
 
 
 def _float(value: float) -> str:
-    # The literal -0.0 is the numeric 0.0 to SQL; as a parameter it keeps its sign.
+    # SQL reads the literal -0.0 as the numeric 0.0; as a parameter it keeps its sign.
     return repr(value)
 
 
 def _whole_literal(values: Sequence[int]) -> str | None:
-    """What SQL takes a whole number for: an integer if it is one."""
+    """Return the SQL type of whole-number literals, if it is integer for all of them."""
     limit = _LIMITS["INTEGER"]
     return "INTEGER" if all(-limit < value < limit for value in values) else None
 
 
 def _nothing(values: Sequence[Any]) -> None:
-    """SQL takes 5 for an integer, and 5.0 for a numeric."""
+    """Return ``None``: SQL reads 5 as an integer, and 5.0 as a numeric."""
 
 
 _LITERALS: Final[Mapping[type, Callable[[Sequence[Any]], str | None]]] = {
     int: _whole_literal,
     Decimal: _nothing,
 }
-"""The type of a number that is a part of an expression, where it is a literal."""
+"""The type of a number inside an expression, where the driver sends a literal."""
 
 _KINDS: Final[Mapping[type, _Kind]] = {
     bool: _Kind({True: "t", False: "f"}.__getitem__, _one_of("BOOLEAN")),

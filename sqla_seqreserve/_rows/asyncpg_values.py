@@ -1,9 +1,9 @@
 """Values that asyncpg writes by COPY exactly as it does by INSERT.
 
 asyncpg encodes a parameter by the type that INSERT casts it to, and a field of a COPY by the
-column's, both with the codec that the connection has for the type: one that its user set as well.
-The two types are the same here, integers and floats of another size aside. Read in asyncpg 0.30 and
-0.32.
+column's type. Both use the codec that the connection has for the type, also one set by the user.
+The two types are the same here, except integers and floats of another size. Read in asyncpg 0.30
+and 0.32.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from .column_checks import (
 from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384
-"""Below are PostgreSQL's own types. Others, enums aside, are text to asyncpg (citext, hstore)."""
+"""PostgreSQL's built-in types have lower oids. asyncpg treats others, except enums, as text
+(citext, hstore).
+"""
 
 _TEXT_ALONE: Final = frozenset(
     {
@@ -44,12 +46,13 @@ _TEXT_ALONE: Final = frozenset(
         *("jsonpath", "macaddr", "macaddr8", "money", "refcursor", "tsquery", "tsvector", "xml"),
     }
 )
-"""PostgreSQL's own types of which asyncpg has no binary format, or one of values that are no text.
-SQLAlchemy has no type that makes such values, so the values are text, which the server reads.
+"""Built-in types of PostgreSQL for which asyncpg has no binary format, or one for values that are
+not text. SQLAlchemy has no type that makes such values, so the values are text, which the server
+reads.
 """
 
 _UNLIKE: Final = frozenset({dt.date.min, dt.date.max})
-"""Days of which asyncpg makes infinity."""
+"""Days that asyncpg turns into infinity."""
 
 
 def _is_day(values: Sequence[Any]) -> bool:
@@ -87,7 +90,9 @@ _WRITTEN_ALIKE: Final[Mapping[int, tuple[frozenset[type], Check | None]]] = {
     2950: (frozenset({uuid.UUID, pgproto.UUID}), None),
     3802: (frozenset({str}), None),
 }
-"""By the oid of a type: values whose text the server reads as what asyncpg sends in binary."""
+"""By the oid of a type: values whose text the server reads as the same value that asyncpg sends in
+binary.
+"""
 
 _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "bool": (frozenset({bool}), None),
@@ -96,7 +101,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "date": (frozenset({dt.date}), None),
     "float4": (frozenset({float}), single_precision),
     "float8": (frozenset({float, int}), None),
-    # INSERT of several rows takes it for text.
+    # INSERT of several rows sends it as text.
     "inet": (frozenset({str}), None),
     "interval": (frozenset({dt.timedelta}), None),
     "json": (frozenset({str}), None),
@@ -113,7 +118,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
 
 _KINDS: Final[Mapping[str, Kinds]] = {"bytea": ((bytes, bytes),), "float8": numpy_float}
 
-# Of others asyncpg may have no binary format, which it tells of no array (macaddr, money).
+# For others asyncpg may have no binary format, and fails on their arrays (macaddr, money).
 _IN_ARRAYS: Final = {*_SCALARS, *INTEGERS, *STRINGS, "bit", "varbit"} - {"citext"}
 
 
@@ -125,7 +130,9 @@ _BOUNDS: Final[Mapping[str, frozenset[type]]] = {
     "ts": frozenset({dt.datetime}),
     "tstz": frozenset({dt.datetime}),
 }
-"""What COPY encodes without an error of Python's own, by the name of the range without "range"."""
+"""The types of bounds that COPY encodes without an error of Python's own, by the name of the range
+without "range".
+"""
 
 
 def _ranges(name: str) -> Check:
@@ -168,11 +175,11 @@ _PARAMETERS: Final[Mapping[type, Sequence[int]]] = {
 
 
 class _Asyncpg:
-    # A parameter that INSERT of several rows casts to a domain is text to asyncpg.
+    # asyncpg sends a parameter as text if INSERT of several rows casts it to a domain.
     in_domains = STRINGS - {"citext"}
 
     def scalar(self, modelled: Modelled) -> Codec:
-        """The codec of a column that is no array."""
+        """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
         if name in INTEGERS and not column.is_enum:
             limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
@@ -198,7 +205,7 @@ class _Asyncpg:
         return Codec(column.type_oid, frozenset({str}))
 
     def array(self, modelled: Modelled) -> Codec:
-        """The codec of an array: its items are what its codec takes."""
+        """Return the codec of an array, for items that the item's codec accepts."""
         column, element = modelled.column, modelled.column.element_type
         assert element is not None
         if not column.element_is_enum and (
@@ -247,8 +254,9 @@ class _Asyncpg:
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
-        """A type that the connection's user has encoded otherwise where it is a parameter; COPY
-        and INSERT share the connection's codecs, but for those of text, which COPY has none for.
+        """Return a type for which the user set an encoding on the connection that affects
+        parameters only. COPY and INSERT share the connection's codecs, except text codecs, which
+        COPY does not use.
         """
         if codec.oid:
             if not codec.binary and _is_users(connection, codec.oid):

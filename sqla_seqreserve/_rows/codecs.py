@@ -1,10 +1,10 @@
-"""Which Python values COPY writes exactly as INSERT would, for each column of a table.
+"""Decides, for each column of a table, which Python values COPY writes exactly as INSERT would.
 
-INSERT lets PostgreSQL cast: a parameter of one type is cast to the model's type and assigned to the
-column's. COPY casts nothing, so a codec exists only where the model's type and the column's mean
-the same, and names the *exact* Python types that do. Which these are is the driver's matter: each
+With INSERT, PostgreSQL casts: a parameter of one type is cast to the model's type and assigned to
+the column's. COPY casts nothing, so a codec exists only if the model's type and the column's mean
+the same, and it names the *exact* Python types that are accepted. These depend on the driver: each
 has a table of its own (``psycopg_values``, ``psycopg2_values``, ``asyncpg_values``). Everything
-else is left to INSERT: mixtures, values that the server would cast or refuse.
+else is left to INSERT: mixtures of types, and values that the server would cast or refuse.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ if TYPE_CHECKING:
     from .column_checks import Check
 
 _UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
-"""Names of the time zone that is UTC at all times."""
+"""Names of the time zones that equal UTC at all times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """What one column takes through COPY.
+    """The values that one column accepts through COPY.
 
     :param oid: the type that a driver with a binary format writes.
     :param binary: exact Python types that are written in binary format.
     :param text: exact Python types that are written in text format.
-    :param check: what the values must be beside; ``text_check``: if not that, then in text format.
+    :param check: a further condition for the values; ``text_check``: if they fail that one, the
+        condition under which they go in text format.
     :param convert: makes a value of a further type exact first.
     :param kinds: the same for all subclasses of a type, tried in this order.
-    :param as_utc: an aware time becomes a naive one, as the server does it in a session in UTC.
-    :param inner: the types within values that hold others.
-    :param beside: further types that may stand beside ``binary`` ones: PostgreSQL makes of all
-        what it makes of each.
-    :param casts_each: INSERT casts each value; without that, what a value is cast to may depend on
-        the others.
-    :param is_own: the column is what DDL makes of the model's type.
+    :param as_utc: whether an aware time becomes a naive one, as the server does it in a session in
+        UTC.
+    :param inner: the types within values that contain others.
+    :param beside: further types that may be mixed with the ``binary`` ones: PostgreSQL reads each
+        the same in a mixture as alone.
+    :param casts_each: whether INSERT casts each value separately; if not, how a value is cast may
+        depend on the others.
+    :param is_own: whether the column has the type that DDL makes of the model's type.
     """
 
     oid: int
@@ -69,15 +71,15 @@ class Codec:
     is_own: bool = False
 
     def mixes(self, types: Iterable[type]) -> bool:
-        """Whether values of these types are all the same to an INSERT of several rows."""
+        """Whether an INSERT of several rows treats values of these types alike."""
         if self.casts_each:
             return True
         kinds = set(map(self._kind, types)) - {NoneType}
         return len(kinds) < 2 or kinds <= (self.binary or self.text) - {str} | self.beside
 
     def takes(self, values: Sequence[Any]) -> bool:
-        """Whether the values, which no processor changes, are such that every form of INSERT makes
-        the same of them.
+        """Whether every form of INSERT stores the same for these values, which no processor
+        changes.
         """
         types = set(map(type, values)) - {NoneType}
         if self.casts_each or not types:
@@ -90,19 +92,19 @@ class Codec:
         return self.accepts(values, {*types, NoneType})
 
     def _kind(self, type_: type) -> type:
-        """The type that a subclass is to the driver."""
+        """Return the type that stands for a subclass in the driver."""
         if type_ is bool or type_ in self.binary or type_ in self.text:
             return type_
         return next((base for base, _ in self.kinds if issubclass(type_, base)), type_)
 
     def accepts(self, values: Sequence[Any], types: set[type]) -> bool:
-        """Whether the values, which are of these types, are all ones that the column takes as they
-        are. A ``str`` for a column that is not of text is the server's to read.
+        """Whether the column accepts all values, which are of these types, as they are. A ``str``
+        for a column of another type than text is parsed by the server.
         """
         return self.check is None or self.check(self._concerned(values, types))
 
     def accepts_as_text(self, values: Sequence[Any], types: set[type]) -> bool:
-        """The same in text format, where :meth:`accepts` says no."""
+        """Whether they are accepted in text format, if :meth:`accepts` refuses them."""
         return self.text_check is not None and self.text_check(self._concerned(values, types))
 
     def _concerned(self, values: Sequence[Any], types: set[type]) -> Sequence[Any]:
@@ -113,7 +115,9 @@ class Codec:
         return [value for value in values if type(value) not in passed_over]
 
     def converter(self, type_: type) -> Callable[[Any], Any] | None:
-        """What makes a value of this type exact, ``None``: nothing does, or it is."""
+        """Return the function that makes a value of this type exact; ``None`` if there is none, or
+        the type is exact.
+        """
         if type_ in self.binary or (type_ in self.text and type_ not in self.convert):
             return None
         if type_ in self.convert:
@@ -127,8 +131,8 @@ class Codec:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why COPY cannot write a column. ``casts``: INSERT casts to a type of the model that is not
-    the column's, and not in every form of INSERT, so that SQLAlchemy must number the rows.
+    """Why COPY cannot write a column. ``casts``: some forms of INSERT cast to a type of the model
+    that is not the column's, so SQLAlchemy must number the rows.
     """
 
     reason: Reason
@@ -137,8 +141,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Modelled:
-    """A column as INSERT casts to it: the name of the type, of an array's elements, and the length
-    or precision.
+    """A column in the form to which INSERT casts: the name of the type, of an array's elements, and
+    the length or precision.
     """
 
     name: str
@@ -147,39 +151,42 @@ class Modelled:
 
 
 class ValueTable(Protocol):
-    """A driver's: which values its COPY writes as its INSERT does; ``in_domains``: in a DOMAIN."""
+    """A driver's table of the values that its COPY writes as its INSERT does. ``in_domains``: the
+    types it knows in a DOMAIN.
+    """
 
     in_domains: frozenset[str]
 
     def scalar(self, modelled: Modelled) -> Codec: ...
     def array(self, modelled: Modelled) -> Codec: ...
     def sends_bytes(self, connection: Connection) -> bool:
-        """Whether bytes reach the server as they are, whatever the user has registered."""
+        """Whether bytes reach the server unchanged, whatever the user has registered."""
 
     def frames(self, codec: Codec, values: Sequence[Any]) -> bool:
-        """Whether values that go as text by themselves are put in binary format beside those that a
-        :class:`~sqla_seqreserve.CopyCodec` made.
+        """Whether values that would go as text are sent in binary format if a
+        :class:`~sqla_seqreserve.CopyCodec` made values of the same rows.
         """
 
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:
-        """Whether COPY in text format writes values as it does in binary format, which another
-        column of their rows does not have.
+        """Whether COPY in text format writes these values as it does in binary format, for rows in
+        which another column has no binary format.
         """
 
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
-        """A type that the connection's own adapters, or all, treat in another way than the driver
-        does by itself.
+        """Return a type that the connection's adapters, or the global ones, treat differently from
+        the driver's own.
         """
 
     def unwrapped(
         self, connection: Connection, values: Sequence[Any], cast: str | None
     ) -> Sequence[Any]:
-        """The values without what the driver, or SQLAlchemy for it, has put around them.
+        """Return the values without the wrappers that the driver, or SQLAlchemy for it, put around
+        them.
 
-        :param cast: what SQLAlchemy casts each to, as SQL: those that would mean something else to
-            it stay as they are.
+        :param cast: the type to which SQLAlchemy casts each value, as SQL: values that it would
+            read differently without the wrapper stay as they are.
         """
 
 
@@ -196,14 +203,14 @@ INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
 
-# The database types that a type of the model may stand for. Others must bear the same name.
+# The database types that a type of the model may stand for. Other types must have the same name.
 _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(MODEL_INTEGERS, frozenset(INTEGERS)),
     **dict.fromkeys(("numeric", "decimal"), frozenset({"numeric"})),
     **dict.fromkeys(("float", "double precision"), frozenset({"float4", "float8"})),
     "real": frozenset({"float4"}),
     **dict.fromkeys(("varchar", "char", "text", "citext", "nvarchar", "nchar"), STRINGS),
-    # Of JSON the server keeps the text, of JSONB what it means.
+    # The server stores JSON as text and JSONB as its meaning.
     "json": frozenset({"json", "jsonb"}),
     "boolean": frozenset({"bool"}),
     "time with time zone": frozenset({"timetz"}),
@@ -220,7 +227,7 @@ IN_DOMAINS: Final = frozenset(
         *("bool", "date", "float8", "interval", "numeric", "time", "timestamp", "timestamptz"),
     }
 )
-"""Of others it hangs on the type of the model how a driver writes their values."""
+"""For other types, how a driver writes their values depends on the type of the model."""
 
 _OWN: Final[Mapping[str, str]] = {
     "smallint": "int2",
@@ -236,11 +243,13 @@ _OWN: Final[Mapping[str, str]] = {
     "timestamp with time zone": "timestamptz",
     "timestamp without time zone": "timestamp",
 }
-"""The database's name of a type of the model where it is another one."""
+"""The database's name of a type of the model, if the names differ."""
 
 
 def value_table(dialect: Dialect) -> ValueTable | None:
-    """The values of the driver below ``dialect``; ``None``: it has no COPY here."""
+    """Return the table of values of the driver behind ``dialect``; ``None``: no COPY on this
+    driver.
+    """
     driver = driver_of(dialect)
     return None if driver is None else _table(driver.types)
 
@@ -252,8 +261,8 @@ def _table(types: str) -> ValueTable:
 
 
 def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> Codec | Refusal:
-    """The codec of a column, from its type in the model and in the database; or the reason why
-    COPY cannot write it.
+    """Return the codec of a column, from its type in the model and in the database; or the reason
+    why COPY cannot write it.
     """
     table = value_table(dialect)
     if table is None:
@@ -289,7 +298,9 @@ def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
 
 
 def _of_domain(table: ValueTable, modelled: Modelled, domain: DOMAIN) -> Codec | Refusal:
-    """The codec of a DOMAIN, which has no processor. INSERT of several rows cuts text off."""
+    """Return the codec of a DOMAIN, which has no processor. INSERT of several rows cuts text
+    off.
+    """
     column = modelled.column
     if domain.name != column.domain:
         stored = column.domain or column.type_text
@@ -308,7 +319,7 @@ def _of_domain(table: ValueTable, modelled: Modelled, domain: DOMAIN) -> Codec |
 
 
 def _is_enum_of(type_: Enum, stored: str) -> bool:
-    """Whether the enum of a model is the one of the database, wherever that is."""
+    """Whether the model's enum is the one of the database, in whatever schema."""
     name = stored.removesuffix("[]").rpartition(".")[2].strip('"')
     return type_.native_enum and type_.name == name
 
@@ -328,7 +339,9 @@ def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
 
 
 def _is_own(modelled: Modelled) -> bool:
-    """Whether a cast to the model's type is one to the column's. Strings are all alike."""
+    """Whether a cast to the model's type is one to the column's type. All strings count as the
+    same.
+    """
     name, column = modelled.name.removesuffix("[]"), modelled.column
     stored = column.element_type or column.type_name
     if stored in STRINGS or column.is_enum or column.element_is_enum:
@@ -339,15 +352,17 @@ def _is_own(modelled: Modelled) -> bool:
 
 
 def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
-    """Why INSERT's cast makes something else of a value than the column alone would."""
+    """Return why INSERT's cast changes a value differently from an assignment to the column
+    alone.
+    """
     model, column = modelled.name, modelled.column
     if model.startswith("interval ") and model == _name(column.type_text):
         model = type_name
     if type_name not in _FAMILIES.get(model, {model}):
         return Refusal(why.other_type(column.name, model, type_name))
     if type_name in STRINGS:
-        # Only psycopg2's and psycopg's casts of several rows know CHAR without a length.
-        # An array is always cast, and char takes the blanks off that other strings keep.
+        # Only the casts of psycopg2 and psycopg for several rows have CHAR without a length. An
+        # array is always cast, and char removes the blanks that other string types keep.
         blanks = column.element_type is not None and type_name != "bpchar"
         narrows = model in {"char", "nchar"} and (blanks or not modelled.size)
     elif model == "float" and modelled.size:
@@ -368,17 +383,21 @@ def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
 
 
 def is_uniform(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Whether SQLAlchemy makes of all values of the type, of whatever type they are, the same."""
+    """Whether SQLAlchemy turns all values of the type into values of one type, whatever they
+    are.
+    """
     return isinstance(_implementation(type_, dialect), Boolean | Enum | JSON)
 
 
 def _name(cast: str) -> str:
-    """A type as SQL, without length, precision and collation: ``timestamp with time zone``."""
+    """Return a type as SQL, without length, precision and collation: ``timestamp with time
+    zone``.
+    """
     return re.sub(r"\s*\([^)]*\)", "", cast.split(" collate ")[0]).strip()
 
 
 def _size(cast: str) -> str:
-    """Length, or precision and scale: ``10,2``; "" where there is none."""
+    """Return the length, or precision and scale: ``10,2``; "" if there is none."""
     found = re.search(r"\(([^)]*)\)", cast)
     if found is None:
         return ""
@@ -387,7 +406,7 @@ def _size(cast: str) -> str:
 
 
 def is_utc(connection: Connection) -> bool:
-    """Whether the session's time zone is UTC, as the server reports it whenever it changes."""
+    """Whether the session's time zone is UTC; the server reports every change of it."""
     driver = driver_of(connection.dialect)
     if driver is None:
         return False

@@ -1,6 +1,6 @@
-"""Questions about all values of a column at once: does the server take them as they are?
+"""Checks on all values of a column at once: does the server accept them as they are?
 
-They work on sets and on C functions where they can, for they look at every row.
+They use sets and C functions where possible, because they look at every row.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
-"""Whether every value (None excluded) is one that the column takes as it is."""
+"""Whether the column accepts every value (None excluded) as it is."""
 
 _zone: Final = operator.attrgetter("tzinfo")
 
 
 def exact_types(values: Iterable[Any]) -> set[type]:
-    """The types of the values, ``None`` left out."""
+    """Return the types of the values, ``None`` left out."""
     return set(map(type, values)) - {NoneType}
 
 
 def between(lowest: int, highest: int) -> Check:
-    """Whether all are within these bounds."""
+    """Return a check that all values are within these bounds."""
 
     def check(values: Sequence[Any]) -> bool:
         return not values or (lowest <= min(values) and max(values) <= highest)
@@ -36,22 +36,22 @@ def between(lowest: int, highest: int) -> Check:
 
 def contiguous(values: Sequence[Any]) -> bool:
     """Whether no buffer has gaps between its bytes (a slice with a step), which drivers refuse."""
-    # psycopg2's Binary holds what it was given.
+    # psycopg2's Binary keeps the original object in "adapted".
     buffers = [getattr(value, "adapted", value) for value in values]
     if set(map(type, buffers)) <= {bytes, bytearray}:
         return True
     try:
         return all(memoryview(buffer).c_contiguous for buffer in buffers)
     except (TypeError, ValueError):
-        # No buffer at all, or one that was released: whoever sends it says so.
+        # Not a buffer, or a released one: the code that sends it reports that.
         return False
 
 
 def unwrapped_bytes(values: Sequence[Any], wrapper: type, attribute: str) -> Sequence[Any]:
-    """The bytes that a driver's wrapper holds; the values as they are where it holds anything else,
-    which the driver refuses or reads in its own way.
+    """Return the bytes inside a driver's wrapper; the values as they are if a wrapper holds
+    anything else, which the driver refuses or reads in its own way.
 
-    :param attribute: of the wrapper, with what it holds.
+    :param attribute: the attribute of the wrapper that holds the content.
     """
     if exact_types(values) != {wrapper}:
         return values
@@ -65,17 +65,17 @@ def is_naive(values: Sequence[Any]) -> bool:
 
 
 def has_offset(values: Sequence[dt.datetime]) -> bool:
-    """Whether each has an offset from UTC of whole seconds, which is all that text can say."""
+    """Whether each has an offset from UTC of whole seconds; text cannot express others."""
     return _has_offset(values, (dt.timezone, ZoneInfo))
 
 
 def naive_or_has_offset(values: Sequence[dt.datetime]) -> bool:
-    """The same for those that have a time zone."""
+    """The same for those that have a time zone; the others are accepted."""
     return has_offset([value for value in values if value.tzinfo is not None])
 
 
 def has_steady_offset(values: Sequence[dt.time]) -> bool:
-    """The same for times of day, for which a zone with summer time has no offset."""
+    """The same for times of day; a zone with summer time has no offset for these."""
     return _has_offset(values, (dt.timezone,))
 
 
@@ -84,7 +84,7 @@ def _has_offset(values: Sequence[Any], known: tuple[type, ...]) -> bool:
     if None in zones:
         return False
     if all(type(zone) in known for zone in zones):
-        # A zone of the database has whole seconds; a fixed one need not.
+        # A zone of the time zone database has whole seconds; a fixed offset may have fractions.
         return not any(
             zone.utcoffset(None).microseconds for zone in zones if type(zone) is dt.timezone
         )
@@ -93,8 +93,8 @@ def _has_offset(values: Sequence[Any], known: tuple[type, ...]) -> bool:
 
 
 def single_precision(values: Sequence[float]) -> bool:
-    """Neither overflowing nor vanishing in four bytes, which the server refuses and ``struct``
-    lets pass.
+    """Whether no value overflows or vanishes in four bytes; the server refuses such values,
+    ``struct`` does not.
     """
     return all(
         value == 0
@@ -106,7 +106,7 @@ def single_precision(values: Sequence[float]) -> bool:
 
 
 def strings_alone(values: Sequence[Any]) -> bool:
-    """Whether dictionaries hold strings and None alone: on other things INSERT fails in a way of
+    """Whether dictionaries hold only strings and None: for anything else INSERT fails in a way of
     its own.
     """
     return all(
@@ -117,13 +117,13 @@ def strings_alone(values: Sequence[Any]) -> bool:
 
 
 def without_scope(values: Sequence[Any]) -> bool:
-    """Whether no IPv6 address names an interface: PostgreSQL has no place for it."""
+    """Whether no IPv6 address has a scope (an interface): PostgreSQL cannot store it."""
     six = (ipaddress.IPv6Address, ipaddress.IPv6Interface)
     return not any(value.scope_id for value in values if type(value) in six)
 
 
 def without_signed_nan(values: Sequence[Any]) -> bool:
-    """Whether no NaN has a sign or signals: formats differ in what they make of these."""
+    """Whether no NaN is negative or signalling: the formats treat these differently."""
     return not any(
         value.is_nan() and (value.is_signed() or value.is_snan())
         for value in values
@@ -132,9 +132,9 @@ def without_signed_nan(values: Sequence[Any]) -> bool:
 
 
 def items_of(values: Iterable[Any]) -> Iterator[Any]:
-    """The items of lists at any depth, ``None`` left out.
+    """Yield the items of lists at any depth, ``None`` left out.
 
-    :raises ValueError: an item stands beside a list, or lists within one are empty or of
+    :raises ValueError: a list mixes items and lists, or contains lists that are empty or of
         different lengths.
     """
     for value in values:

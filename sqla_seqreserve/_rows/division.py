@@ -1,10 +1,10 @@
-"""Divides the rows of one class for one table into what one COPY writes and what SQLAlchemy must
-write itself.
+"""Divides the rows of one class for one table into those that COPY writes and those that SQLAlchemy
+must write itself.
 
-It works by columns, not by rows: it takes one attribute of every row at a time, so that what kinds
-of values a column holds is one ``set`` of types, and one call checks or converts them all. Rows
-with SQL expressions, without a key, or with values that the server would cast are told apart with
-the reason. No row is changed, and no I/O happens here except what a default does.
+It works by columns, not by rows: it takes one attribute of every row at a time, so one ``set`` of
+types shows which kinds of values a column holds, and one call checks or converts them all. Rows
+with SQL expressions, without a key, or with values that the server would cast are separated, with
+the reason. No row is changed, and no I/O happens here except in defaults.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 
 _Types: TypeAlias = dict[int, tuple[Sequence[Any], set[type]]]
-"""The types of a column's values, by the identity of the list that holds them; with the list, so
-that no other can take its place in memory.
+"""The types of a column's values, by the identity of the list that holds them; with the list
+itself, so that it stays alive and its identity cannot be reused.
 """
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows of one set of columns: positions in the input, and per column its name, type oid and
-    values.
+    """Rows with the same set of columns: positions in the input, and for each column its name, type
+    oid and values.
 
-    :param given: with defaults, of which whoever writes the rows computes none again.
-    :param values: the same through bind processors, which are not called again either.
-    :param copy_values: the same as COPY takes them; in ``binary`` format or not.
+    :param given: the values with defaults filled in; the writer does not compute defaults again.
+    :param values: the same values after bind processors, which are not called again either.
+    :param copy_values: the same in the form that COPY accepts, in ``binary`` format or not.
     :param copy_reason: why COPY cannot write these rows; ``None``: it can.
-    :param casts: nor can an INSERT with known keys, for it may cast their values otherwise than one
-        that numbers them.
+    :param casts: whether an INSERT with known keys cannot write them either, because it may cast
+        their values differently from one that numbers the rows.
     """
 
     positions: Sequence[int]
@@ -66,15 +66,15 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class Division:
-    """The rows of one class, divided into batches and what SQLAlchemy alone can write (positions by
-    reason). Where rows must keep their order, a batch holds rows that follow one another.
+    """The rows of one class, divided into batches and the rows that SQLAlchemy must write
+    (positions by reason). If rows must keep their order, the rows of a batch are consecutive.
     """
 
     batches: list[Batch] = field(default_factory=list)
     elsewhere: dict[Reason, list[int]] = field(default_factory=dict)
 
     def by_insert(self) -> dict[int, Reason]:
-        """The positions of the rows that COPY does not write, each with the reason."""
+        """Return the positions of the rows that COPY does not write, each with the reason."""
         parts = [
             *self.elsewhere.items(),
             *((each.copy_reason, each.positions) for each in self.batches),
@@ -83,7 +83,7 @@ class Division:
 
 
 def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:
-    """Positions that are divided among parts, in their order: runs of positions that one part has,
+    """Merge the positions of several parts into their order: runs of positions of the same part,
     each with the part's index.
     """
     owners = sorted((position, part) for part, found in enumerate(parts) for position in found)
@@ -105,11 +105,11 @@ def divide(
 ) -> Division:
     """Divide the rows, mappings of attribute key to value, without changing any.
 
-    :param given: attribute key -> one value a row, in place of what the rows hold.
-    :param used: the attributes that any of the rows has; ``None``: not known.
-    :param fewest: fewer rows of a kind than these are not worth a COPY.
+    :param given: attribute key -> one value per row, used in place of the row's own.
+    :param used: the attributes that at least one row has; ``None``: not known.
+    :param fewest: the smallest number of rows of a kind that is written by COPY.
     :param reserved: attribute of the key -> positions of the rows whose value was reserved. INSERT
-        would leave it out, so no default is to see it; asked for where one takes a context alone.
+        would omit it, so defaults must not see it. Needed only if a default takes a context.
     """
     division = Division()
     if plan.reason is not None:
@@ -120,7 +120,8 @@ def divide(
     if plan.context_default is not None and (
         len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
     ):
-        # SQLAlchemy writes them in several statements, and each may look at those before.
+        # SQLAlchemy writes them in several statements, and each default may read the rows written
+        # before.
         reason = why.context_default(plan.context_default)
         division.elsewhere[reason] = list(range(len(rows)))
         return division
@@ -129,7 +130,7 @@ def divide(
         ordered = runs_in_order([*groups.values(), *elsewhere.values()])
         kinds = [positions for kind, positions in ordered if kind < len(groups)]
     for positions in kinds:
-        # Before any default is computed, for who writes the row will compute it.
+        # Before any default is computed, because the writer of the row will compute it.
         if len(positions) < fewest:
             elsewhere.setdefault(why.FEW_OF_THEIR_KIND, []).extend(positions)
             continue
@@ -155,7 +156,7 @@ def _gives_some(
     rows: int,
     reserved: Mapping[str, Container[int]],
 ) -> bool:
-    """Whether some of the rows, and not others, give a column that has a default, or a key."""
+    """Whether some of the rows, but not all, give a column that has a default, or a key."""
     for column, values in zip(plan.columns, collected, strict=True):
         if column.absent is Absent.DEFAULT and not column.is_of_class:
             nothing = Missing.MISSING if column.evaluates_none else None
@@ -173,8 +174,8 @@ def _collect(
     used: Container[str] | None,
     kinds: _Types,
 ) -> tuple[list[Sequence[Any]], dict[Reason, list[int]], dict[Any, Sequence[int]]]:
-    """Every column's values; the positions to be written elsewhere; and the others grouped
-    by the columns that they omit.
+    """Collect the values of every column; the positions of rows to be written elsewhere; and the
+    other positions, grouped by the columns that they omit.
     """
     collected: list[Sequence[Any]] = []
     refused: dict[int, Reason] = {}
@@ -234,11 +235,13 @@ def _collect(
 def values_of(
     rows: Sequence[Mapping[str, Any]], attribute: str, nothing: object = None
 ) -> list[Any]:
-    """The values of one attribute, one a row; ``nothing`` where a row, a ``dict``, has none."""
+    """Return the values of one attribute, one per row; ``nothing`` if a row, a ``dict``, has
+    none.
+    """
     if isinstance(rows, ColumnRows):
         return rows.values(attribute, nothing)
     try:
-        # Half the time of the loop below, and most rows have most attributes.
+        # Takes half the time of the loop below, and most rows have most attributes.
         return list(map(itemgetter(attribute), rows))
     except KeyError:
         return [row.get(attribute, nothing) for row in rows]
@@ -251,7 +254,7 @@ def _batch(
     types: _Types,
     reserved: Mapping[str, Container[int]],
 ) -> Batch | Reason:
-    """The batch of these rows, or the reason why SQLAlchemy must write them."""
+    """Return the batch of these rows, or the reason why SQLAlchemy must write them."""
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
     for plan, values in chosen:
@@ -264,8 +267,8 @@ def _batch(
             assert plan.reason is not None
             return plan.reason
         ready.append((plan, values))
-    # What the user gave is processed before any default is computed: where that fails, SQLAlchemy
-    # meets the same value, and a default must not be asked for twice.
+    # Process the user's values before any default is computed. If that fails, SQLAlchemy will meet
+    # the same value, and a default must not be called twice.
     processed: dict[int, Sequence[Any]] = {}
     ready_made = ReadyMade.of((plan for plan, _ in ready), connection.dialect)
     for index, (plan, values) in enumerate(ready):
@@ -302,7 +305,7 @@ def _batch(
         omitted,
     )
     for index in ready_made.encoded:
-        # SQLAlchemy asks the type itself where it writes the rows after all.
+        # SQLAlchemy calls the type's processor itself if it writes the rows after all.
         batch.plans[index] = replace(batch.plans[index], processor=None)
     _make_ready_for_copy(batch, connection, types, ready_made)
     return batch
@@ -311,7 +314,9 @@ def _batch(
 def _make_ready_for_copy(
     batch: Batch, connection: Connection, types: _Types, ready_made: ReadyMade
 ) -> None:
-    """Convert the values to what COPY writes as INSERT would, or say why it cannot."""
+    """Convert the values to those that COPY writes as INSERT would, or record why that is
+    impossible.
+    """
     for index, (plan, values) in enumerate(zip(batch.plans, batch.values, strict=True)):
         assert plan.codec is not None
         if index in ready_made.encoded:
@@ -341,7 +346,7 @@ def is_sql(type_: type) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is one that a driver could take, and not an SQL expression."""
+    """Whether a value could be given to a driver, so that it is not an SQL expression."""
     return not is_sql(type(value))
 
 
@@ -352,8 +357,8 @@ def for_copy(
     connection: Connection,
     types: _Types,
 ) -> tuple[Sequence[Any], bool] | Reason:
-    """The values as COPY takes them, and whether they must go as text; or why COPY cannot write
-    them as INSERT would.
+    """Return the values in the form that COPY accepts, and whether they must go as text; or the
+    reason why COPY cannot write them as INSERT would.
     """
     name = column.name
     _, found = types.get(id(values)) or (values, set(map(type, values)))
@@ -387,7 +392,8 @@ def for_copy(
 
 
 def naive_utc(value: datetime) -> datetime:
-    """An aware time as the server assigns it to a column without time zone in a session in UTC.
+    """Convert an aware time as the server does when it assigns it to a column without time zone in
+    a session in UTC.
 
     :raises OverflowError: it is outside of Python's years.
     :raises ValueError: its time zone has no offset, or one that the server refuses in a text.

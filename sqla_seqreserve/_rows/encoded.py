@@ -1,4 +1,6 @@
-"""Columns that a CopyCodec makes ready for COPY, beside those that go by their Python types."""
+"""Combines columns that a CopyCodec encodes for COPY with columns that are sent by their Python
+types.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A column's values as a CopyCodec made them, in text or binary format."""
+    """A column's values, encoded by a CopyCodec in text or binary format."""
 
     values: Sequence[Any]
     is_text: bool
@@ -29,9 +31,9 @@ class Encoded:
 
 @dataclass(slots=True, eq=False)
 class ReadyMade:
-    """What CopyCodecs made of columns, by their places; and why they refused others.
+    """The columns that CopyCodecs have encoded, by their index; and why they refused others.
 
-    :param prefers_text: a column of these rows never goes in binary format.
+    :param prefers_text: whether a column of these rows never goes in binary format.
     """
 
     prefers_text: bool
@@ -40,13 +42,13 @@ class ReadyMade:
 
     @classmethod
     def of(cls, plans: Iterable[ColumnPlan], dialect: Dialect) -> ReadyMade:
-        """Nothing yet, of these columns."""
+        """Return an instance for these columns, without encoded values yet."""
         table = value_table(dialect)
         return cls(table is None or any(_needs_text(plan, table) for plan in plans))
 
     def make(self, index: int, plan: ColumnPlan, values: Sequence[Any]) -> Sequence[Any]:
-        """The values as SQLAlchemy would hand them to the driver; or unchanged, where the column's
-        codec has made what COPY sends.
+        """Return the values that SQLAlchemy would pass to the driver; or, if the column's codec has
+        encoded them for COPY, the values unchanged.
         """
         if plan.encoding is not None:
             outcome = _encoded(plan, plan.encoding, values, prefers_text=self.prefers_text)
@@ -58,7 +60,9 @@ class ReadyMade:
         return values if processor is None else [processor(value) for value in values]
 
     def in_one_format(self, batch: Batch, connection: Connection) -> Reason | None:
-        """Have all columns in the format that one of them needs; or say why they cannot be."""
+        """Bring all columns into the format that one of them needs; or say why that is
+        impossible.
+        """
         table = value_table(connection.dialect)
         assert table is not None
         in_binary = not any(each.is_text for each in self.encoded.values())
@@ -73,7 +77,7 @@ class ReadyMade:
             batch.binary = table.sends_bytes(connection)
         for index, each in self.encoded.items():
             if batch.binary:
-                # The driver sends bytes as they are for a column of bytes.
+                # The driver sends bytes unchanged for a column of type bytea.
                 batch.oids[index] = BYTES
             elif not each.is_text:
                 again = _as_text(batch.plans[index], batch.values[index])
@@ -126,7 +130,9 @@ def _encoded(
 def made_exact(
     codec: Codec, column: Column[Any], values: Sequence[Any], found: set[type]
 ) -> tuple[Sequence[Any], set[type]] | Reason:
-    """The values as ones of the types that the column takes, and those; or why they cannot be."""
+    """Convert the values to types that the column accepts, and return these types too; or say why
+    that is impossible.
+    """
     exact = found - {NoneType}
     if len(exact) > 1 and not codec.mixes(exact):
         return why.several_types(column.name)

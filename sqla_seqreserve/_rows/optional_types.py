@@ -1,5 +1,5 @@
-"""Classes of packages that need not be installed: what stands for one in ``issubclass()``, and what
-makes a value of Python's own of one of its.
+"""Classes of packages that need not be installed: placeholders for ``issubclass()``, and functions
+that turn values of these classes into Python's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ Kinds: TypeAlias = tuple[tuple[type, Callable[[Any], Any] | None], ...]
 
 
 class _Foreign(type):
-    """The class of stand-ins: what derives from theirs derives from them."""
+    """The metaclass of the placeholders: a subclass of the foreign class counts as a subclass of
+    its placeholder.
+    """
 
     def __subclasscheck__(cls, other: type) -> bool:
         module = sys.modules.get(cls.__module__)
@@ -49,7 +51,7 @@ numpy_float: Final[Kinds] = ((_of("numpy", "float64"), float),)
 numpy_bool: Final[Kinds] = ((_of("numpy", "bool"), bool), (_of("numpy", "bool_"), bool))
 
 _dates: Final[Kinds] = ((_of("pendulum", "Date"), _date),)
-"""pendulum's, which drivers write as they write Python's own."""
+"""pendulum's types, which drivers write like Python's own."""
 _times: Final[Kinds] = ((_of("pendulum", "Time"), _time),)
 _datetimes: Final[Kinds] = ((_of("pendulum", "DateTime"), _datetime),)
 
@@ -60,4 +62,4 @@ OF_TYPES: Final[dict[str, Kinds]] = {
     "timestamptz": _datetimes,
     "timetz": _times,
 }
-"""By the name of a type of the database: kinds that every driver takes."""
+"""By the name of a type of the database: kinds that every driver accepts."""

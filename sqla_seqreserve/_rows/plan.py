@@ -1,5 +1,6 @@
-"""How the rows of one class reach one table: worked out once from the mapping and the catalogue,
-for thousands of rows. :mod:`sqla_seqreserve._rows.division` applies it. No I/O happens here.
+"""The plan by which the rows of one class reach one table: computed once from the mapping and the
+catalogue, for thousands of rows. :mod:`sqla_seqreserve._rows.division` applies it. No I/O happens
+here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign tabl
 
 
 class Absent(enum.Enum):
-    """What becomes of a column for a row that gives it no value."""
+    """What a column gets in a row that gives it no value."""
 
     NULL = "NULL is written, as SQLAlchemy does for a column without default"
     DEFAULT = "the Python-side default is written"
@@ -46,15 +47,16 @@ class Absent(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnPlan:
-    """One column: where its value comes from and how it is made ready.
+    """One column: where its value comes from and how it is prepared.
 
     A column that the class does not map (excluded, or of a sibling in single-table inheritance) has
-    no attribute; it is here for its default.
+    no attribute; it is listed for its default.
 
-    ``casts``: INSERT of several rows makes of a value what neither COPY nor an INSERT of known keys
-    would, so SQLAlchemy must number and write the rows. ``is_uniform``: the processor makes values
-    of one type, whatever it is given. ``encoding``: how a :class:`~sqla_seqreserve.CopyCodec`
-    writes the values that the processor has not seen; what that refuses goes by ``codec``.
+    ``casts``: INSERT of several rows changes a value in a way that neither COPY nor an INSERT of
+    known keys does, so SQLAlchemy must number and write the rows. ``is_uniform``: the processor
+    returns values of one type, whatever it gets. ``encoding``: how a
+    :class:`~sqla_seqreserve.CopyCodec` writes values before the processor; values that it refuses
+    go by ``codec``.
     """
 
     column: Column[Any]
@@ -69,14 +71,16 @@ class ColumnPlan:
     casts: bool
     is_uniform: bool
     plain_default: Callable[[], Any] | None = None
-    """The default where it takes no context: what SQLAlchemy wraps, without the wrapping."""
+    """The default if it takes no context: the function without SQLAlchemy's wrapper."""
     is_of_class: bool = False
-    """The default is a version or of the class: the ORM gives it, before those of columns."""
+    """The default is a version or belongs to the class: the ORM sets it, before the defaults of
+    columns.
+    """
     encoding: Encoding | None = None
 
     @property
     def is_made_ready(self) -> bool:
-        """Whether values are made into others, so that their types tell nothing."""
+        """Whether values are converted into others, so that their types say nothing."""
         return self.processor is not None or self.encoding is not None
 
 
@@ -94,18 +98,18 @@ class InsertPlan:
     server_columns: tuple[Column[Any], ...]
     source: Mapping[str, Any]
     context_default: str | None = None
-    """The name of a column whose default takes the context of its INSERT: by it the default may
-    look at the rows that were written before.
+    """The name of a column whose default takes the context of its INSERT, through which it may read
+    the rows that were written before.
     """
     sentinel: str | None = None
-    """The name of an ``insert_sentinel()``."""
+    """The name of a column made by ``insert_sentinel()``."""
     numbers_more: bool = False
-    """The database numbers another column than the key."""
+    """Whether the database numbers another column than the key."""
 
     @property
     def keeps_order(self) -> bool:
         """Whether rows must be written in the order of ``add()``: a row may refer to an earlier
-        one, a trigger or a default may look at it, or a sequence counts the rows.
+        one, a trigger or a default may read it, or a sequence counts the rows.
         """
         return (
             self.facts.references_itself
@@ -116,8 +120,8 @@ class InsertPlan:
 
     @property
     def cast_reason(self) -> Reason | None:
-        """Why SQLAlchemy must number the rows as well as write them: an INSERT with known keys is
-        of another form, which does not cast to the model's types, and counts no sentinel.
+        """Why SQLAlchemy must number the rows as well as write them: an INSERT with known keys has
+        another form, which does not cast to the model's types and counts no sentinel.
         """
         if self.sentinel is not None:
             return self.reason
@@ -128,15 +132,17 @@ class InsertPlan:
 
 
 _MOST_PLANS: Final = 64
-"""Of one class: a table by a dialect, and an application that makes engines without end drops them
-without a word.
+"""The number of plans kept for one class. A plan is for a table and a dialect; an application that
+creates engines endlessly also drops them without notice.
 """
 
 
 def insert_plan(
     mapper: Mapper[Any], table: Table, facts: TableFacts, dialect: Dialect
 ) -> InsertPlan:
-    """The plan for these; computed once, and again when the mapping or the table has changed."""
+    """Return the plan for these arguments; computed once, and again when the mapping or the table
+    has changed.
+    """
     plans: dict[Any, InsertPlan] = kept_with(mapper).setdefault(InsertPlan, {})
     key = (table, id(dialect), generation())
     plan = plans.get(key)
@@ -194,8 +200,8 @@ _RANDOM: Final = ("gen_random_uuid()", "uuid_generate_v4()")
 
 
 def _numbers_more(mapper: Mapper[Any], table: Table, facts: TableFacts) -> bool:
-    """Whether the database gives a column that is no key another value for each row, which tells
-    of their order.
+    """Whether the database gives a column other than the key a different value for each row, which
+    reveals their order.
     """
     keys = {stored_name(str(key.name)) for key in key_columns(mapper, table)}
     return any(
@@ -253,7 +259,7 @@ def _plan_column(
         if encoding is None:
             reason = why.wrapped_in_sql(column.name)
         else:
-            # Without the SQL around them, no value goes by COPY but those that are encoded.
+            # Without the SQL around the parameters, only encoded values go by COPY.
             codec = Codec(in_database.type_oid, casts_each=True)
     else:
         found = codec_for(column.type, in_database, dialect)
@@ -271,7 +277,7 @@ def _plan_column(
         generator = mapper.version_id_generator
         default, absent = (lambda _: generator(None)), Absent.DEFAULT  # type: ignore[operator,misc]  # False is told apart in _table_reason
     elif attribute is not None and attribute in orm_defaults:
-        # Of the class, so it goes before the default of a column that classes share.
+        # A default of the class, so it precedes that of a column that classes share.
         constant = orm_defaults[attribute]
         default, absent = (lambda _: constant), Absent.DEFAULT
     elif column.default is not None:

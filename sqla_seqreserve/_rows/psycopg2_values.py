@@ -1,8 +1,8 @@
 """Values that psycopg2 writes by COPY in text format exactly as it does by INSERT.
 
-psycopg2 writes a literal: ``'..'::timestamptz``, ``ARRAY[1, 2]``, ``1.5``, or text between quotes
-for the server to read. So a value is exact where the column's input function makes of its text what
-the assignment makes of its literal. Measured with psycopg2 2.9 on PostgreSQL 15 and 18.
+psycopg2 writes a literal: ``'..'::timestamptz``, ``ARRAY[1, 2]``, ``1.5``, or quoted text for the
+server to parse. So a value is exact if the column's input function reads its text as the same value
+that the assignment of its literal gives. Measured with psycopg2 2.9 on PostgreSQL 15 and 18.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from .conversions import integer_of, whole_number
 from .optional_types import OF_TYPES
 
 _EXACT: Final = 2**53
-"""Up to which whole numbers are doubles."""
+"""All whole numbers up to this one are exact as doubles."""
 
 
 def _rounds_once(values: Sequence[float]) -> bool:
-    """Whether the server makes one single of each, be it by way of a double or not: no double lies
-    half way between two singles.
+    """Whether the server rounds each to the same single, whether directly or through a double: no
+    double lies half way between two singles.
     """
     if any(type(value) is int and abs(value) > _EXACT for value in values):
         return False
@@ -57,15 +57,15 @@ def _rounds_once(values: Sequence[float]) -> bool:
 
 
 def _is_numeric(values: Sequence[Any]) -> bool:
-    """Whether no float is one that psycopg2 writes as double precision, as which the server would
-    take the others, too.
+    """Whether psycopg2 writes no float as double precision; if it wrote one so, the server would
+    read the others as that too.
     """
     return all(isfinite(value) for value in values if type(value) is float)
 
 
 def _is_written_bare(values: Sequence[Any]) -> bool:
-    """Whether psycopg2 writes each number without quotes, which it puts between those of a range
-    as they are.
+    """Whether psycopg2 writes each number without quotes: inside a range, which is quoted itself,
+    it writes them unchanged.
     """
     return all(value.is_finite() for value in values if type(value) is Decimal)
 
@@ -99,7 +99,7 @@ class _Psycopg2:
     in_domains = IN_DOMAINS
 
     def scalar(self, modelled: Modelled) -> Codec:
-        """The codec of a column that is no array."""
+        """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
         if name in INTEGERS and not column.is_enum:
             limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
@@ -141,7 +141,9 @@ class _Psycopg2:
         return Codec(column.type_oid, text=frozenset({str}))
 
     def array(self, modelled: Modelled) -> Codec:
-        """The codec of an array, which INSERT writes as ``ARRAY[..]`` of literals and casts."""
+        """Return the codec of an array, which INSERT writes as ``ARRAY[..]`` of literals and
+        casts.
+        """
         column, element = modelled.column, modelled.column.element_type
         assert element is not None
         allowed: frozenset[type] = frozenset({str})
@@ -192,7 +194,7 @@ class _Psycopg2:
         codec: Codec,  # noqa: ARG002  # as above
         types: Iterable[type],
     ) -> type | None:
-        """A type for which an adapter was registered that is not psycopg2's own."""
+        """Return a type with a registered adapter that is not psycopg2's own."""
         own = _own_adapters()
         for type_ in types:
             found = _adapter(extensions.adapters, type_)
@@ -229,7 +231,9 @@ _RANGE_NAMES: Final[Mapping[type, str]] = {
 
 @cache
 def _own_adapters() -> Mapping[Any, Any]:
-    """What psycopg2 and SQLAlchemy register by themselves, whatever was registered since."""
+    """The adapters that psycopg2 and SQLAlchemy register themselves, whatever was registered
+    since.
+    """
     from psycopg2._psycopg import Decimal as DecimalAdapter
     from psycopg2._psycopg import List
     from psycopg2._range import NumberRangeAdapter

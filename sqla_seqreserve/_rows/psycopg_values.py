@@ -1,10 +1,10 @@
 """Values that psycopg 3 writes by COPY exactly as it does by INSERT.
 
-In binary format a value is taken for what the column is, and psycopg's integer dumpers wrap around
-silently (70000 in a smallint column becomes 4464), hence exact types and ranges. A type without a
-binary dumper (hstore, inet from ``str``, citext[], ...) goes as text: COPY then calls the column's
-input function on the text that an untyped parameter would have been. Measured with psycopg 3.3 on
-PostgreSQL 15 and 18.
+In binary format the server reads a value as the column's type, and psycopg's integer dumpers wrap
+around silently (70000 in a smallint column becomes 4464); hence exact types and ranges. A type
+without a binary dumper (hstore, inet from ``str``, citext[], ...) goes as text: COPY then calls the
+column's input function on the same text that an untyped parameter would have. Measured with psycopg
+3.3 on PostgreSQL 15 and 18.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _RANGES: Final = {
     "tstzrange": "timestamptz",
 }
 
-# Arrays that psycopg writes in binary as it does in text; others go as text.
+# Arrays for which psycopg's binary and text formats give the same result; others go as text.
 _BINARY_ARRAYS: Final = frozenset({*_SCALARS, *INTEGERS, "text", "varchar"}) - {
     "inet",
     "cidr",
@@ -100,19 +100,19 @@ _BINARY_ARRAYS: Final = frozenset({*_SCALARS, *INTEGERS, "text", "varchar"}) - {
     "interval",
 }
 
-# An IntEnum is an int to psycopg.
+# psycopg treats an IntEnum as an int.
 _TEXT_KINDS: Final = ((str, str.__str__), (int, None), (float, None), (enum.Enum, name_of))
 
 
 def _numeric_from_float(value: float) -> Decimal:
-    """What PostgreSQL makes of a double precision value assigned to numeric: 15 significant
-    digits (``float8_numeric``).
+    """Convert as PostgreSQL does when it assigns a double precision value to numeric: 15
+    significant digits (``float8_numeric``).
     """
     return Decimal(f"{value:.15g}")
 
 
 def _exact_float(value: int) -> float | int:
-    """The same number as double precision; the int where it is the server's to round."""
+    """Return the same number as double precision; the int itself if the server would round it."""
     return float(value) if -(2**53) <= value <= 2**53 else value
 
 
@@ -125,11 +125,11 @@ class _Psycopg:
     in_domains = IN_DOMAINS
 
     def scalar(self, modelled: Modelled) -> Codec:
-        """The codec of a column that is no array."""
+        """Return the codec of a column that is not an array."""
         return _scalar(modelled.name, modelled.column.type_name, modelled.column)
 
     def array(self, modelled: Modelled) -> Codec:
-        """The codec of an array. INSERT sends the text of it, and casts that."""
+        """Return the codec of an array. INSERT sends its text, and casts that."""
         column = modelled.column
         assert column.element_type is not None
         inner = _scalar(modelled.name, column.element_type, column)
@@ -153,7 +153,7 @@ class _Psycopg:
         in_binary = column.element_type in _BINARY_ARRAYS
 
         def check_binary(values: Sequence[Any]) -> bool:
-            # What the server is to read has no binary form.
+            # A text that the server must parse has no binary form.
             return check(values) and exact_types(items_of(values)) <= inner.binary
 
         return Codec(
@@ -172,13 +172,13 @@ class _Psycopg:
         return False
 
     def writes_as_text(self, codec: Codec, values: Sequence[Any]) -> bool:  # noqa: ARG002  # the protocol's
-        # Each value has a dumper of text too.
+        # Each value also has a text dumper.
         return True
 
     def adapted_otherwise(
         self, connection: Connection, codec: Codec, types: Iterable[type]
     ) -> type | None:
-        """A type for which a dumper was registered that is not psycopg's own."""
+        """Return a type with a registered dumper that is not psycopg's own."""
         adapters = driver_connection(connection).adapters
         own = _own_adapters()
         for type_ in types:
@@ -200,7 +200,7 @@ class _Psycopg:
         kinds = exact_types(values)
         if kinds == {Binary}:
             return unwrapped_bytes(values, Binary, "obj")
-        # What is meant by JSON text need not be what stands in it.
+        # The text of a JSON value may differ although the value means the same.
         if kinds != {Jsonb if cast == "JSONB" else Json}:
             return values
         [kind] = kinds
@@ -209,7 +209,7 @@ class _Psycopg:
         try:
             return [value and bytes(dump(value)).decode() for value in values]
         except Exception:
-            # The application's own function: psycopg calls it again, and raises this.
+            # The application's own function failed: psycopg calls it again, and raises this error.
             return values
 
 
@@ -218,7 +218,7 @@ TABLE: Final = _Psycopg()
 
 @cache
 def _own_adapters() -> AdaptersMap:
-    """What psycopg registers by itself, whatever was registered since."""
+    """The dumpers that psycopg registers itself, whatever was registered since."""
     from psycopg import dbapi20, postgres
 
     adapters = AdaptersMap()
@@ -243,10 +243,10 @@ def _dumper_by_oid(adapters: AdaptersMap, oid: int) -> Any:
 
 
 def _is_usual(found: Any, usual: Any, type_: type) -> bool:
-    """Whether a dumper that is not psycopg's own does the same: hstore's, which is made for a
-    database, and JSON's with another function, which it is given in every format.
+    """Whether a dumper other than psycopg's own does the same: that of hstore, which is made for a
+    database, and those of JSON with another function, which is used in every format.
     """
-    # The dumpers of arrays are made for each map.
+    # Each adapters map has its own dumpers of arrays.
     if found is not None and found.__bases__ == (ListBinaryDumper,):
         return bool(found.dump is ListBinaryDumper.dump)
     if issubclass(type_, dict):
@@ -262,7 +262,7 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
     if name in INTEGERS:
         limit = min(INTEGERS[name], MODEL_INTEGERS[model])
-        # INSERT casts to the model's type, which only int4 has for a boolean.
+        # INSERT casts to the model's type, and only int4 has a cast from boolean.
         booleans: dict[type, Callable[[Any], Any]] = {bool: int} if model == "integer" else {}
         return Codec(
             oid,
@@ -299,7 +299,7 @@ def _scalar(model: str, name: str, column: Any) -> Codec:
         )
     if name in _SCALARS:
         exact, check = _SCALARS[name]
-        # Naive values are of the connection's time zone, which the server knows.
+        # Naive values are in the connection's time zone, which the server knows.
         return Codec(
             oid,
             exact,

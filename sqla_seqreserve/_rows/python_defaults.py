@@ -17,14 +17,14 @@ _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
 
 
 class Missing(enum.Enum):
-    """Stands for no value where ``None`` is one (JSON)."""
+    """A marker for "no value" where ``None`` is a value (JSON)."""
 
     MISSING = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilledValues:
-    """A column's values with its default where none was given, and as they were given."""
+    """A column's values with defaults filled in, and as they were given."""
 
     values: Sequence[Any]
     given: Sequence[Any]
@@ -36,12 +36,12 @@ class FilledValues:
 
 
 class DefaultContext:
-    """What a context-sensitive default is called with: the parameters of the row, as
-    SQLAlchemy's execution context gives them. Of the columns that get a default, its own among
-    them, those that had their turn hold their value, and the others ``None``.
+    """The argument of a context-sensitive default: the parameters of the row, as SQLAlchemy's
+    execution context gives them. Columns that get a default hold their value if it has been
+    computed already; the others, the default's own column among them, hold ``None``.
 
     :param ready: the columns of the INSERT, each with the values that were given.
-    :param positions: of the rows in the input.
+    :param positions: the positions of the rows in the input.
     :param reserved: attribute of the key -> positions of the rows whose value was reserved.
     """
 
@@ -67,9 +67,9 @@ class DefaultContext:
         return self.current_parameters
 
     def filled(self) -> list[tuple[ColumnPlan, Sequence[Any]]]:
-        """The columns with their default wherever there is no value; the same list of values where
-        nothing was missing. Defaults are called as SQLAlchemy calls them: those that the ORM gives
-        first, then row by row.
+        """Return the columns with their default filled in; the same list of values where nothing
+        was missing. Defaults are called in SQLAlchemy's order: those that the ORM sets first, then
+        row by row.
         """
         lacking = []
         for slot, (plan, values) in enumerate(self._ready):
@@ -94,7 +94,7 @@ class DefaultContext:
         return self._ready
 
     def _fill_by_row(self, lacking: Sequence[int]) -> None:
-        """Call defaults of which one takes the context."""
+        """Call the defaults row by row, because at least one takes the context."""
         given = [values for _, values in self._ready]
         columns = []
         for slot in lacking:
@@ -132,13 +132,13 @@ class DefaultContext:
         self._ready[slot] = (plan, filled)
 
     def _call(self, slots: Sequence[int]) -> None:
-        """Call defaults that take no context: a call a row, and nothing around it."""
+        """Call defaults that take no context: one call per row, and no other work."""
         columns = [self._ready[slot] for slot in slots]
         calls = [_of_each(plan, values) for plan, values in columns]
         if not calls:
             return
         try:
-            # In a loop of C's, row by row where there are several.
+            # The loop runs in C; row by row if there are several defaults.
             several = list(zip(*calls, strict=True)) if len(calls) > 1 else None
             made = list(zip(*several, strict=True)) if several else [list(calls[0])]
         except Exception as error:
@@ -147,7 +147,9 @@ class DefaultContext:
             self._ready[slot] = (plan, filled)
 
     def in_statement(self, error: Exception, column: Column[Any]) -> BaseException:
-        """The error as SQLAlchemy raises it: it runs a default, but no version, in a statement."""
+        """Return the error as SQLAlchemy raises it: SQLAlchemy calls a default, but not a version,
+        within a statement.
+        """
         return DBAPIError.instance(
             f"INSERT INTO {column.table}",
             None,
@@ -159,7 +161,7 @@ class DefaultContext:
 
 
 def _nothing(plan: ColumnPlan) -> object:
-    """What stands for no value in a column."""
+    """Return the marker for "no value" in a column."""
     return Missing.MISSING if plan.evaluates_none else None
 
 
@@ -168,7 +170,7 @@ def _is_scalar(plan: ColumnPlan) -> bool:
 
 
 def _of_each(plan: ColumnPlan, values: Sequence[Any]) -> Iterator[Any]:
-    """The values of a column, with what its default returns where there is none."""
+    """Yield the values of a column; where there is none, the result of its default."""
     call, nothing = plan.plain_default, _nothing(plan)
     assert call is not None
     if set(map(type, values)) == {type(nothing)}:

@@ -1,13 +1,13 @@
-"""Why rows must go another way than COPY, or be numbered by the database, as far as that is certain
+"""Finds why rows cannot go by COPY, or must be numbered by the database, as far as that is certain
 before they are divided. No value is changed, and no I/O happens here.
 
-What the model alone says of a class is asked for ``explain()`` (:func:`foreseen_reason`), what the
-types of the rows' values say before a key is reserved for them (:func:`refusal_of`).
+:func:`foreseen_reason` says what the model alone shows about a class, for ``explain()``;
+:func:`refusal_of` says what the types of the rows' values show before a key is reserved for them.
 
-Where the database numbers several rows, SQLAlchemy takes them from one ``VALUES`` and casts its
-columns to the model's types: what a value is then depends on the others. An INSERT with known keys
-assigns each value to its column (:func:`cast_reason`). The two are the same where each value is
-cast by itself, or where all are of the type that the column is for.
+If the database numbers several rows, SQLAlchemy sends them in one ``VALUES`` and casts its columns
+to the model's types: how a value is read then depends on the others. An INSERT with known keys
+assigns each value to its column (:func:`cast_reason`). Both give the same result if each value is
+cast separately, or if all have the type that the column is for.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from .plan import Absent, ColumnPlan, InsertPlan
 from .python_defaults import Missing
 
 _SAMPLE: Final = 64
-"""Of so many rows every one is looked at before keys are reserved, and of more so many at least: to
-look at all would take a tenth of the time of a large flush.
+"""Up to this number every row is examined before keys are reserved; of more rows, at least this
+number. To examine all would take a tenth of the time of a large flush.
 """
 
 
 def foreseen_reason(plan: InsertPlan, source: KeySequence) -> Reason | None:
-    """Why COPY would not write a row of the plan's class; ``None``: it would.
+    """Say why COPY would not write a row of the plan's class; ``None``: it would.
 
     :param source: the sequence that numbers the class, or why none does.
     """
@@ -70,14 +70,14 @@ def refusal_of(
     count: int,
     rows_at: Callable[[slice], Sequence[Mapping[str, Any]]],
 ) -> Reason | None:
-    """Why none of so many rows, attribute key -> value, can go by COPY, as far as the types of
-    their values tell; ``None``: some may, or nobody knows yet. No value is changed or asked for its
-    processor.
+    """Say why none of these rows, attribute key -> value, can go by COPY, as far as the types of
+    their values show; ``None``: some may, or it is not known yet. No value is changed, and no
+    processor is called, unless that has no side effects.
 
-    Of many rows a sample is looked at, and all where it shows something; or where rows of the
-    class were refused after their keys were reserved (:func:`note_refusal`).
+    Of many rows a sample is examined. All rows are examined if the sample shows something, or if
+    rows of the class were refused after their keys were reserved (:func:`note_refusal`).
 
-    :param rows_at: some of the rows.
+    :param rows_at: returns some of the rows.
     """
     step = max(count // _SAMPLE, 1)
     looks_at_all = plan.context_default is not None or _was_refused(plan)
@@ -91,7 +91,7 @@ def refusal_of(
 
 
 def note_refusal(plan: InsertPlan) -> None:
-    """Have all rows of the class looked at from now on."""
+    """From now on, let all rows of the class be examined."""
     kept_with(plan.mapper)[refusal_of] = True
 
 
@@ -131,7 +131,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         elif unknown := _unknown(codec, types):
             names = ", ".join(sorted(type_.__name__ for type_ in unknown))
             several = why.unknown_types(column.column.name, names, repr(column.column.type))
-            # Where each value is cast by itself, rows without such a value may still go by COPY.
+            # If each value is cast separately, rows without such a value may still go by COPY.
             if not codec.casts_each or unknown == types:
                 return several
         elif not codec.mixes({type_ for type_ in types if not is_sql(type_)} - {Missing}):
@@ -149,15 +149,15 @@ def _was_refused(plan: InsertPlan) -> bool:
 
 
 def _unknown(codec: Codec, types: set[type]) -> set[type]:
-    """The types of values of a column that COPY cannot write."""
+    """Return the types of a column's values that COPY cannot write."""
     exact = {type_ for type_ in types if not is_sql(type_)} - {NoneType, Missing}
     return {type_ for type_ in exact - codec.binary - codec.text if codec.converter(type_) is None}
 
 
 def _may_be_asked(column: ColumnPlan) -> bool:
-    """Whether what a column makes of its values may be asked before a key is reserved, and again
-    when the rows are made ready: of a processor of SQLAlchemy's own types, or a CopyCodec that
-    writes text. Nobody sees that, and it costs little.
+    """Whether a column's conversion may be called before a key is reserved, and again when the rows
+    are prepared: true for processors of SQLAlchemy's own types, and for a CopyCodec that writes
+    text. Their calls have no visible effect, and cost little.
     """
     codec, encoding = column.codec, column.encoding
     if codec is None:
@@ -168,9 +168,10 @@ def _may_be_asked(column: ColumnPlan) -> bool:
 
 
 def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
-    """Why COPY cannot write a column of these rows; ``None``: it can, or that shows later.
+    """Say why COPY cannot write a column of these rows; ``None``: it can, or that is found out
+    later.
 
-    :param column: one that makes nothing of its values, or may be asked.
+    :param column: one that does not convert its values, or whose conversion may be called twice.
     """
     codec = column.codec
     assert codec is not None
@@ -197,20 +198,20 @@ def _value_reason(column: ColumnPlan, rows: Sequence[Mapping[str, Any]]) -> Reas
     if isinstance(outcome, Reason):
         return outcome
     exact, found = outcome
-    # Whether a time can be made one in UTC hangs on the connection.
+    # Whether a time can be converted to UTC depends on the connection.
     if codec.as_utc or codec.accepts(exact, found) or codec.accepts_as_text(exact, found):
         return None
     return why.cast_or_refused(column.column.name)
 
 
 def _takes(codec: Codec) -> bool:
-    """Whether there are values that go by COPY without a CopyCodec."""
+    """Whether any values go by COPY without a CopyCodec."""
     return bool(codec.binary or codec.text)
 
 
 def is_own(type_: TypeEngine[Any]) -> bool:
-    """Whether the processor of a type is SQLAlchemy's own, so that nobody sees it asked twice, and
-    ``None`` stays what it is.
+    """Whether the processor of a type is SQLAlchemy's own, so that a second call has no visible
+    effect, and ``None`` stays what it is.
     """
     inner = getattr(type_, "item_type", None)
     own = type(type_).__module__.startswith("sqlalchemy.") and not isinstance(type_, TypeDecorator)
@@ -218,10 +219,10 @@ def is_own(type_: TypeEngine[Any]) -> bool:
 
 
 def cast_reason(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | None:
-    """Why the rows, attribute key -> value, must be numbered by the database; ``None``: an INSERT
-    with known keys writes the same.
+    """Say why the database must number the rows, attribute key -> value; ``None``: an INSERT with
+    known keys writes the same.
     """
-    # An INSERT of one row has one form.
+    # An INSERT of one row has only one form.
     if len(rows) < 2:
         return None
     for column in plan.columns:
@@ -242,5 +243,5 @@ def _is_the_same(column: ColumnPlan, values: Sequence[Any]) -> bool:
         return False
     if not column.is_made_ready:
         return codec.takes(values)
-    # What a processor makes of values is not to be asked twice.
+    # A processor's results must not be computed twice.
     return codec.is_own and (column.is_uniform or len(set(map(type, values)) - {type(None)}) < 2)

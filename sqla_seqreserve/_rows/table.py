@@ -7,9 +7,9 @@ from typing import Any, overload
 
 
 class ColumnRows(Sequence[Mapping[str, Any]]):
-    """Rows as mappings of attribute key to value, made when they are asked for.
+    """Rows as mappings of attribute key to value, made on access.
 
-    :param columns: attribute key -> one value a row.
+    :param columns: attribute key -> one value per row.
     """
 
     __slots__ = ("_length", "columns")
@@ -34,6 +34,8 @@ class ColumnRows(Sequence[Mapping[str, Any]]):
         return {key: found[index] for key, found in self.columns.items()}
 
     def values(self, attribute: str, nothing: object) -> list[Any]:
-        """The values of one attribute; ``nothing`` for each row where there is no such column."""
+        """Return the values of one attribute; ``nothing`` for each row if there is no such
+        column.
+        """
         found = self.columns.get(attribute)
         return [nothing] * self._length if found is None else list(found)

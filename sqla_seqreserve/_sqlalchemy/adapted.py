@@ -19,15 +19,15 @@ from sqlalchemy.util import await_only
 
 
 def await_adapted(cursor: Any, awaitable: Any) -> Any:
-    """Wait for a coroutine as the cursor, adapted of asyncpg's, waits for its own."""
+    """Wait for a coroutine as the cursor, adapted from asyncpg's, waits for its own."""
     wait = getattr(cursor._adapt_connection, "await_", await_only)
     return wait(awaitable)
 
 
 @asynccontextmanager
 async def adapted_statement(cursor: Any) -> AsyncIterator[Any]:
-    """asyncpg's own connection, for one statement of the adapted ``cursor``: one at a time, in a
-    transaction, and errors translated, as the cursor's ``execute()`` has them.
+    """Yield asyncpg's own connection for one statement of the adapted ``cursor``: one statement at
+    a time, in a transaction, and with errors translated, as in the cursor's ``execute()``.
     """
     adapted = cursor._adapt_connection
     async with adapted._execute_mutex:
@@ -62,8 +62,8 @@ def rollback_adapted(cursor: Any) -> None:
 
 
 async def prepare_adapted(cursor: Any, statement: str) -> Any:
-    """Prepare a statement that SQLAlchemy does not keep: its name is the application's choice, and
-    what asyncpg knows of types is of after the last DDL that SQLAlchemy saw.
+    """Prepare a statement that SQLAlchemy does not cache: the application chooses its name, and
+    asyncpg's knowledge of types is newer than the last DDL that SQLAlchemy saw.
     """
     adapted = cursor._adapt_connection
     await adapted._check_type_cache_invalidation(cursor._invalidate_schema_cache_asof)
@@ -74,7 +74,7 @@ async def prepare_adapted(cursor: Any, statement: str) -> Any:
 
 
 def set_adapted_rowcount(cursor: Any, count: int) -> None:
-    """Have the adapted ``cursor`` tell this row count."""
+    """Set the row count that the adapted ``cursor`` reports."""
     setattr(cursor, "_rowcount" if hasattr(cursor, "_rowcount") else "rowcount", count)
 
 

@@ -1,5 +1,5 @@
-"""The steps of an UPDATE, a DELETE and of link rows, and the words with which SQLAlchemy says that
-rows were not found.
+"""The steps of an UPDATE, of a DELETE and of link rows, and SQLAlchemy's messages for rows that
+were not found.
 
 Read in SQLAlchemy 2.0.58 and 2.1.9: ``_emit_update_statements``, ``_emit_delete_statements`` and
 ``_delete_obj`` of ``persistence``, ``_run_crud`` of a many-to-many relationship's processor.
@@ -34,14 +34,14 @@ _emit_delete_statements: Callable[..., None] = _persistence._emit_delete_stateme
 
 
 def tell_deleted(records: Sequence[tuple[Any, ...]]) -> None:
-    """Tell the listeners of deleted objects."""
+    """Notify the listeners of deleted objects."""
     for state, _, mapper, connection, _ in records:
         mapper.dispatch.after_delete(mapper, connection, state)
 
 
 ROWS_COUNTED: Final = "sqla_seqreserve_rows_counted"
-"""An execution option: the rows that each set of parameters matches are to be counted, also where
-the driver's ``executemany()`` does not.
+"""An execution option: the rows that each set of parameters matches must be counted, even if the
+driver's ``executemany()`` does not count them.
 """
 
 
@@ -54,11 +54,11 @@ def emit_update_statements(
     *,
     together: bool,
 ) -> None:
-    """Send UPDATEs of rows of a kind as SQLAlchemy does, and look at each object afterwards only
-    where something is to be left in it.
+    """Send UPDATEs of rows of a kind as SQLAlchemy does; afterwards, process an object only if the
+    UPDATE changes something in it.
 
-    :param together: rows whose version is compared are executed together where nothing has to come
-        back, and counted in sum, as SQLAlchemy counts them one by one.
+    :param together: whether rows whose version is compared are executed together if no values come
+        back; then only the sum of their counts is checked, where SQLAlchemy checks each.
     """
     connection, _, has_expressions, has_defaults, has_keys = update_kind(commands[0])
     counts = has_version(mapper, table)
@@ -95,14 +95,14 @@ def emit_update_statements(
 
 
 def update_kind(command: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What SQLAlchemy groups changed rows by: the connection, the columns given, whether there are
-    SQL expressions, and what need not come back: defaults, keys.
+    """Return the key by which SQLAlchemy groups changed rows: the connection, the columns given,
+    whether there are SQL expressions, and whether defaults and keys need not come back.
     """
     return command[4], set(command[2]), bool(command[5]), command[6], command[7]
 
 
 def updated_columns(mapper: Mapper[Any], table: Table, *, has_defaults: bool) -> tuple[Any, ...]:
-    """The columns that an UPDATE has to bring back (RETURNING), beside keys."""
+    """Return the columns other than keys that an UPDATE has to return (RETURNING)."""
     returned: list[Any] = []
     if mapper.base_mapper.eager_defaults is True and not has_defaults and table.implicit_returning:
         returned += mapper._server_onupdate_default_cols[table]
@@ -120,8 +120,8 @@ def has_version(mapper: Mapper[Any], table: Table) -> bool:
 def update_statement(
     base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table, returned: tuple[Any, ...]
 ) -> Update:
-    """The UPDATE that SQLAlchemy makes of objects of a class, of which these columns come back;
-    made once.
+    """Return the UPDATE that SQLAlchemy makes for objects of a class and that returns these
+    columns; made once.
     """
 
     def make() -> Update:
@@ -136,7 +136,7 @@ def update_statement(
 
 
 def delete_statement(base_mapper: Mapper[Any], mapper: Mapper[Any], table: Table) -> Delete:
-    """The DELETE that SQLAlchemy makes of objects of a class; made once."""
+    """Return the DELETE that SQLAlchemy makes for objects of a class; made once."""
 
     def make() -> Delete:
         found = _identifying(mapper, table)
@@ -156,7 +156,7 @@ def _identifying(mapper: Mapper[Any], table: Table) -> list[Any]:
 
 
 def key_parameters(mapper: Mapper[Any], table: Table) -> list[tuple[Any, str]]:
-    """The columns whose values an UPDATE finds its row by, each with the key of its parameter."""
+    """Return the columns by which an UPDATE finds its row, each with the key of its parameter."""
     return [(column, str(column._label)) for column in _identifying(mapper, table)]
 
 
@@ -172,7 +172,7 @@ def emit_delete_statements(
 
 
 class _Result:
-    """What ``_postfetch`` asks of a result."""
+    """The part of a result that ``_postfetch`` uses."""
 
     __slots__ = ("context",)
 
@@ -187,8 +187,8 @@ def postfetch_update(
     update: StatementContext,
     returned: Sequence[Any] | None,
 ) -> None:
-    """Leave a changed object as SQLAlchemy leaves it. Of rows that are executed together it takes
-    what Python filled in from the first, which so do we.
+    """Leave a changed object as SQLAlchemy leaves it. For rows that are executed together,
+    SQLAlchemy takes the values that Python filled in from the first row, and so do we.
 
     :param returned: the values of the columns that came back, in their order.
     """

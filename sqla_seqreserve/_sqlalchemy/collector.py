@@ -1,9 +1,9 @@
-"""Keeps Python's cyclic garbage collector out of the loops of a large flush or bulk insert.
+"""Pauses Python's cyclic garbage collector in the loops of a large flush or bulk insert.
 
-Saving thousands of objects makes hundreds of thousands of containers and no cycle among them, yet
-each thousand of them sets the collector going over everything that the application holds: a third
-of the time of a flush, ours and stock's alike (measured for issue 3). It is paused while such loops
-run, and goes on afterwards as before.
+Saving thousands of objects creates hundreds of thousands of containers and no cycles, yet every
+thousand of them starts a collection over everything that the application holds: a third of the time
+of a flush, with this package and with plain SQLAlchemy (measured for issue 3). The collector is
+paused while such loops run, and continues afterwards as before.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NOTHING: Final = nullcontext()
 
 
 def collector_paused(objects: int) -> AbstractContextManager[None]:
-    """Pause the collector for the block if it handles many objects, and if nobody else has paused
+    """Pause the collector for the block if it handles many objects, and if no other code has paused
     it.
 
-    The pause holds for every thread of the process; what they leave meanwhile is collected after
-    it.
+    The pause applies to all threads of the process; garbage that they leave meanwhile is collected
+    later.
     """
     return _paused() if objects >= _MANY and gc.isenabled() else _NOTHING
 

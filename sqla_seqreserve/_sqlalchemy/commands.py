@@ -1,9 +1,9 @@
-"""Collects what UPDATEs and DELETEs are to be sent of changed and deleted objects, as SQLAlchemy's
+"""Collects the UPDATEs and DELETEs of changed and deleted objects, as SQLAlchemy's
 ``_collect_update_commands`` and ``_collect_delete_commands`` do.
 
-Of each object SQLAlchemy has the instrumentation make a history of its key, and looks at all of its
-attributes. Of most nothing but the values of columns changed: those are collected here, the others
-by SQLAlchemy. Read in 2.0.8 to 2.1.9.
+For each object, SQLAlchemy makes a history of its key through the instrumentation, and looks at all
+of its attributes. In most objects only column values have changed: those are collected here, the
+others by SQLAlchemy. Read in 2.0.8 to 2.1.9.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _collect_delete_commands: Callable[..., Iterator[tuple[dict[str, Any], Connectio
 
 @dataclass(frozen=True, slots=True)
 class _Attributes:
-    """What is asked of each changed object of a class.
+    """The facts that are needed of each changed object of a class.
 
-    :param columns: by the name of an attribute: the key of its column, and what compares a value
-        with the one before.
+    :param columns: name of an attribute -> the key of its column, and the function that compares a
+        value with the previous one.
     :param keys: the attributes of the key, each with the name of its parameter.
-    :param defaults: the columns that an UPDATE without them would bring back.
+    :param defaults: the columns that an UPDATE must return if it does not set them.
     """
 
     columns: Mapping[str, tuple[str, Callable[[Any, Any], bool]]]
@@ -87,14 +87,14 @@ _VALUES: Final = frozenset(
         uuid.UUID,
     }
 )
-"""Types of values that are no SQL expression."""
+"""Types of values that are not SQL expressions."""
 
 
 def collect_update_commands(
     uow: UOWTransaction, table: Table, records: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[Any, ...]]:
-    """As SQLAlchemy's, quick for an object of which nothing but the values of columns changed: it
-    has the instrumentation make a history of each key, and a set of all attributes.
+    """Collect as SQLAlchemy does, but faster for an object in which only column values have
+    changed: SQLAlchemy makes a history of each key, and a set of all attributes.
     """
     classes: dict[Mapper[Any], _Attributes | None] = {}
     for record in records:
@@ -115,8 +115,8 @@ def collect_update_commands(
 def _changed(
     before: Mapping[str, Any], row: Mapping[str, Any], attributes: _Attributes
 ) -> dict[str, Any] | None:
-    """The columns of an object that changed, with their values; ``None``: that is not all that
-    there is to be known.
+    """Return the columns of an object that changed, with their values; ``None`` if the object has
+    other changes too.
     """
     if _has_other_key(before, row, attributes.keys):
         return None
@@ -133,7 +133,7 @@ def _changed(
         ):
             return None
         key, is_equal = column
-        # What compares arrays may not be a truth value.
+        # A function that compares arrays may return something other than a bool.
         if is_equal(value, value_before) is not True:
             changed[key] = value
     return changed
@@ -142,8 +142,8 @@ def _changed(
 def collect_delete_commands(
     base_mapper: Mapper[Any], uow: UOWTransaction, table: Table, records: Iterable[tuple[Any, ...]]
 ) -> Iterator[tuple[dict[str, Any], Connection]]:
-    """As SQLAlchemy's, quick for an object whose key is what it was, of a class that counts no
-    versions.
+    """Collect as SQLAlchemy does, but faster for an object whose key is unchanged, of a class that
+    counts no versions.
     """
     classes: dict[Mapper[Any], list[tuple[str, str]] | None] = {}
     for record in records:
@@ -165,5 +165,5 @@ def collect_delete_commands(
 def _has_other_key(
     before: Mapping[str, Any], row: Mapping[str, Any], keys: Sequence[tuple[str, str]]
 ) -> bool:
-    """Whether the key of a row is not what its object holds."""
+    """Whether the key of a row differs from the one that its object holds."""
     return any(name in before or row.get(name) is None for name, _ in keys)

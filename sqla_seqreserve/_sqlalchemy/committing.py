@@ -1,7 +1,8 @@
-"""The commit of a session that is under way, and who could act between its flush and its COMMIT.
+"""The commit of a session that is in progress, and the listeners that could act between its flush
+and its COMMIT.
 
 Read in SQLAlchemy 2.0.8, 2.0.58 and 2.1.9: ``SessionTransaction.commit`` calls ``_prepare_impl``,
-which flushes for as long as the session is not clean, and then commits each connection.
+which flushes as long as the session is not clean, and then commits each connection.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _BETWEEN: Final = (
     "persistent_to_deleted",
     "after_transaction_end",
 )
-"""Events of a session that are told between the last statement of a flush and the COMMIT; and
-``before_commit``, whose listener may flush, and go on, before the commit's own flush.
+"""Events of a session that fire between the last statement of a flush and the COMMIT; and
+``before_commit``, whose listener may flush, and continue, before the commit's own flush.
 """
 
 _listeners_between: Final = attrgetter(*_BETWEEN)
@@ -43,7 +44,9 @@ def is_begun_by_commit(uow: UOWTransaction) -> bool:
 
 
 def _root_of(uow: UOWTransaction) -> Any:
-    """The session's transaction, around the flush's own; ``None``: a savepoint is."""
+    """Return the session's root transaction, which encloses the flush's own; ``None`` if a
+    savepoint encloses it.
+    """
     transaction = uow.transaction._parent
     if transaction is None or transaction._parent is not None or transaction.nested:
         return None
@@ -51,8 +54,8 @@ def _root_of(uow: UOWTransaction) -> Any:
 
 
 def committing_connection(uow: UOWTransaction) -> Connection | Reason:
-    """The only connection that the commit is about to commit, which the session has opened by
-    itself; or why nobody may commit it before.
+    """Return the only connection that the commit will commit, and that the session itself opened;
+    or the reason why it must not be committed earlier.
     """
     session = uow.session
     listens = listens_between(session)
@@ -74,14 +77,14 @@ def committing_connection(uow: UOWTransaction) -> Connection | Reason:
 
 
 def listens_between(owner: Any) -> Reason | None:
-    """Who is told of what a session, or those of a class, do between the last statement of a flush
-    and its COMMIT.
+    """Say which listener hears of events of a session, or of the sessions of a class, between the
+    last statement of a flush and its COMMIT.
     """
     every = _listeners_between(owner.dispatch)
     if isinstance(owner, type):
         found = [listeners._clslevel.get(owner) for listeners in every]
     else:
-        # What bool() of each says, in less: most flushes ask.
+        # The same as bool() of each, but faster: most flushes ask.
         found = [listeners.parent_listeners or listeners.listeners for listeners in every]
     if any(found):
         return next(
@@ -92,7 +95,7 @@ def listens_between(owner: Any) -> Reason | None:
 
 def leaves_work(uow: UOWTransaction) -> bool:
     """Whether objects were added, changed or deleted that this flush does not write, so that the
-    commit flushes once more, or SQLAlchemy warns of them.
+    commit flushes once more, or SQLAlchemy warns about them.
     """
     known = uow.states.keys()
     session = uow.session
@@ -104,7 +107,7 @@ def leaves_work(uow: UOWTransaction) -> bool:
 
 
 def acts_after_insert(mapper: Mapper[Any], table: Table) -> bool:
-    """Whether somebody hears of what an object gets once its INSERT is executed."""
+    """Whether a listener hears of the values that an object gets after its INSERT."""
     manager = mapper.class_manager
     if manager.dispatch.refresh_flush or manager.dispatch.expire:
         return True

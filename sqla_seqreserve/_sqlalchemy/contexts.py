@@ -1,10 +1,9 @@
-"""Binds many rows to a statement in less time than SQLAlchemy does, with the same result.
+"""Binds many rows to a statement faster than SQLAlchemy does, with the same result.
 
-SQLAlchemy asks a compiled statement for the parameters of each row by itself, which looks each of
-them up in several places: a fifth of what a flush of 2,000 changed objects takes. Where every row
-is a ``dict`` that has all of them there is nothing to look for. The first rows are bound by
-SQLAlchemy; so everything about the statement is decided, and refused, by it. Read in 2.0.8 to
-2.1.9.
+SQLAlchemy asks a compiled statement for the parameters of each row, which looks up each parameter
+in several places: a fifth of the time of a flush of 2,000 changed objects. If every row is a
+``dict`` with all parameters, no look-up is needed. SQLAlchemy binds the first rows, so it still
+decides, and refuses, everything about the statement. Read in 2.0.8 to 2.1.9.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from sqlalchemy import Dialect
 from .collector import collector_paused
 
 _FIRST: Final = 2
-"""So many rows make SQLAlchemy take them for many."""
+"""From this number of rows on, SQLAlchemy uses ``executemany``."""
 
 _FEW: Final = 20
-"""So many rows cost no more one by one."""
+"""Up to this number of rows, binding one by one costs no more."""
 
 
 def bind_quickly(dialect: Dialect) -> None:
-    """Have the dialect's execution contexts bind many rows quickly."""
+    """Make the dialect's execution contexts bind many rows quickly."""
     plain: Any = dialect.execution_ctx_cls
     quick = type(plain.__name__, (_QuickContext, plain), {"__module__": plain.__module__})
     dialect.execution_ctx_cls = quick
 
 
 class _QuickContext:
-    """What is put before the dialect's own class of contexts."""
+    """A base class that is put before the dialect's own class of contexts."""
 
     compiled_parameters: list[dict[str, Any]]
     parameters: list[Any]
@@ -63,8 +62,8 @@ class _QuickContext:
 
 
 def _bound(compiled: Any, parameters: Sequence[Any]) -> list[dict[str, Any]] | None:
-    """The parameters of all rows but the first two, by name; ``None``: SQLAlchemy has to look for
-    some of them, or makes something of them beside their values.
+    """Return the parameters of all rows but the first two, by name; ``None`` if SQLAlchemy must
+    look up some of them, or computes more from them than their values.
     """
     if (
         compiled.insert_prefetch
@@ -84,7 +83,7 @@ def _bound(compiled: Any, parameters: Sequence[Any]) -> list[dict[str, Any]] | N
 
 
 def _processed(dialect: Any, compiled: Any, bound: Sequence[dict[str, Any]]) -> list[Any]:
-    """The same as the driver takes them: in the order of the statement, or by name."""
+    """Return them as the driver takes them: in the order of the statement, or by name."""
     processors = compiled._bind_processors
     places: list[tuple[Any, str]]
     rows: list[Any]

@@ -1,7 +1,7 @@
-"""What lies below ``Connection.execute()``: contexts of statements, their events, and the driver.
+"""The layer below ``Connection.execute()``: contexts of statements, their events, and the driver.
 
 ``Connection`` runs a statement in one go: compile, make a context, send, read. To send several in
-one message we make the contexts as it does, and run what stands around the sending ourselves: the
+one message, we make the contexts as it does, and run the steps around the sending ourselves: the
 cursor events, the echo log, and the handling of errors.
 """
 
@@ -27,7 +27,7 @@ from .made_values import MadeValues, compiled_cache
 from .pages import plain_pages
 
 _IS_2_0: Final = __version__.startswith("2.0.")
-"""Whether ``handle_error`` does not hear of what a ``before_cursor_execute`` raises."""
+"""Whether ``handle_error`` is not called for an exception raised in ``before_cursor_execute``."""
 
 
 def driver_cursor(cursor: DBAPICursor) -> Any:
@@ -48,8 +48,8 @@ def await_driver(awaitable: Any) -> Any:
 
 
 def sees_the_present(connection: Connection) -> bool:
-    """Whether each statement of the connection's transactions sees what is committed by then, as
-    far as its settings tell. No I/O happens.
+    """Whether each statement of the connection's transactions sees everything committed before that
+    statement, as far as its settings show. No I/O happens.
     """
     level = _isolation_level(connection)
     return level is None or level.upper().replace("_", " ").startswith("READ")
@@ -57,7 +57,7 @@ def sees_the_present(connection: Connection) -> bool:
 
 def autocommits(connection: Connection) -> bool:
     """Whether each statement is a transaction of its own, as far as the connection's settings
-    tell.
+    show.
     """
     return (_isolation_level(connection) or "").upper() == "AUTOCOMMIT"
 
@@ -73,9 +73,7 @@ def _isolation_level(connection: Connection) -> str | None:
 
 
 def sends_as_it_is(connection: Connection) -> bool:
-    """Whether nobody may put another statement in a statement's place, nor another way of sending
-    it.
-    """
+    """Whether no listener or dialect can replace a statement, or send it in another way."""
     if connection.get_execution_options().get("stream_results"):
         return False
     return interference_on(connection) is None
@@ -97,15 +95,17 @@ class StatementContext:
         return columns
 
     def compiled_parameters(self, row: int) -> Mapping[str, Any]:
-        """The parameters of one row by column key, defaults filled in, before they were bound."""
+        """Return the parameters of one row by column key, with defaults filled in, before
+        binding.
+        """
         parameters: Mapping[str, Any] = self.context.compiled_parameters[row]
         return parameters
 
     def processors(self, oids: Sequence[int]) -> list[Callable[[Any], Any] | None]:
-        """What turns each column that comes back into the attribute's value."""
+        """Return the functions that turn each returned column into the attribute's value."""
         return [
             self.context.get_result_processor(column.type, column.name, oid)
-            # What comes behind these tells SQLAlchemy which row is which.
+            # Further columns tell SQLAlchemy which returned row belongs to which object.
             for column, oid in zip(self.returning, oids, strict=False)
         ]
 
@@ -148,13 +148,13 @@ class StatementContext:
         )
 
     def _is_mixed(self) -> bool:
-        """Whether a column has values of several types, each without a cast of its own, where the
-        statement takes its rows from one ``VALUES`` (and sorts what comes back by its last column).
+        """Whether a column has values of several types, without a cast of their own, in a statement
+        that takes its rows from one ``VALUES`` (and sorts the returned rows by its last column).
         """
         context = self.context
         values = context.compiled._insertmanyvalues
         # Before 2.0.10 SQLAlchemy sorted nothing: each row is in the INSERT's own VALUES, where
-        # PostgreSQL takes every value for its column by itself.
+        # PostgreSQL converts every value to its column's type by itself.
         if not getattr(values, "implicit_sentinel", False):
             return False
         escaped = context.compiled.escaped_bind_names or {}
@@ -173,7 +173,7 @@ class StatementContext:
         return size
 
     def begin(self) -> None:
-        """Tell listeners and the log of the statement, before it is sent."""
+        """Notify listeners and the log of the statement, before it is sent."""
         try:
             self._begin()
         except BaseException as error:
@@ -209,7 +209,7 @@ class StatementContext:
                 connection._log_info("[%s] %r", stats, shown)
 
     def end(self) -> None:
-        """Tell listeners of the statement, after it was sent."""
+        """Notify listeners of the statement, after it was sent."""
         connection, context = self._connection, self.context
         if connection._has_events or connection.engine._has_events:
             try:
@@ -230,7 +230,7 @@ class StatementContext:
         return parameters if self.context.executemany else parameters[0]
 
     def raise_error(self, error: BaseException) -> NoReturn:
-        """Raise what the driver raised as SQLAlchemy raises it for this statement."""
+        """Raise the driver's error as SQLAlchemy raises it for this statement."""
         raise_as_sqlalchemy(self._connection, error, self)
 
 
@@ -253,8 +253,8 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
 _OF_ONE_TYPE: Final = frozenset(
     {bool, bytes, dt.date, dt.timedelta, Decimal, float, int, str, uuid.UUID}
 )
-"""Types whose values PostgreSQL takes for one type, or for types of which the largest holds all.
-Of times some are with a zone and some without, and lists hold anything.
+"""Types whose values PostgreSQL reads as one type, or as types of which the largest holds all.
+Times are excluded, as some have a zone and some have none; lists are, as they hold anything.
 """
 
 
@@ -267,8 +267,8 @@ def _is_of_several(values: Iterable[Any]) -> bool:
 def raise_as_sqlalchemy(
     connection: Connection, error: BaseException, insert: StatementContext
 ) -> NoReturn:
-    """Raise a driver's error as SQLAlchemy raises it: wrapped, told to ``handle_error``, the
-    connection invalidated where it is lost.
+    """Raise a driver's error as SQLAlchemy raises it: wrapped, passed to ``handle_error``, and with
+    the connection invalidated if it is lost.
     """
     context = insert.context
     try:
@@ -281,7 +281,7 @@ def raise_as_sqlalchemy(
 
 
 def raise_lost_commit(connection: Connection, error: BaseException) -> NoReturn:
-    """Raise a driver's error as SQLAlchemy raises that of a COMMIT: of no statement."""
+    """Raise a driver's error as SQLAlchemy raises that of a COMMIT: without a statement."""
     try:
         raise error
     except BaseException as caught:
@@ -300,7 +300,7 @@ def statement_context(
     """Compile a statement with the cache of a base mapper, or of a connection, and bind these rows
     to it.
 
-    :param made: what the types' bind processors made of these rows already.
+    :param made: values that the types' bind processors have made of these rows already.
     """
     dialect = connection.dialect
     rows = list(parameters)

@@ -30,8 +30,8 @@ def link_tables(uow: UOWTransaction) -> set[Any]:
 
 
 def mappers_by_cache(uow: UOWTransaction) -> Mapping[int, Mapper[Any]]:
-    """The base mappers of a flush by the identity of the cache of their compiled statements, which
-    an UPDATE, DELETE or INSERT of their objects is executed with, and no other statement.
+    """Return the base mappers of a flush by the identity of their cache of compiled statements.
+    Only the UPDATEs, DELETEs and INSERTs of their objects are executed with that cache.
     """
     return {id(mapper.base_mapper._compiled_cache): mapper.base_mapper for mapper in uow.mappers}
 
@@ -45,7 +45,7 @@ def changed_table(context: Any) -> Table | None:
 
 
 def rows_of(context: DefaultExecutionContext) -> int:
-    """For how many rows a statement is executed."""
+    """Return for how many rows a statement is executed."""
     return len(context.compiled_parameters)
 
 
@@ -55,8 +55,8 @@ def returns_rows(context: Any) -> bool:
 
 
 def returns_each_update(mapper: Mapper[Any]) -> bool:
-    """Whether SQLAlchemy sends an UPDATE an object, for what the database computes is to come back
-    with it.
+    """Whether SQLAlchemy sends one UPDATE per object, because values that the database computes
+    must come back with it.
     """
     return mapper.base_mapper.eager_defaults is True and any(
         mapper._server_onupdate_default_cols[table]
@@ -71,8 +71,8 @@ def has_expressions(context: Any) -> bool:
 
 
 def keys_of(base_mapper: Mapper[Any], table: Table, context: Any) -> list[tuple[Any, ...]] | None:
-    """The primary key of each object whose row an UPDATE or DELETE of a flush finds, as its
-    identity has it; ``None`` where the statement does not tell.
+    """Return the primary key of each object whose row an UPDATE or DELETE of a flush finds, as in
+    its identity; ``None`` if the statement does not show it.
     """
     mapper = base_mapper._sorted_tables.get(table)
     if mapper is None:

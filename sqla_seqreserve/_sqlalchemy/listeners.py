@@ -1,14 +1,14 @@
-"""Who may see, change, replace or refuse a statement on its way to the driver: decided here, and
-nowhere else.
+"""Decides who may see, change, replace or refuse a statement on its way to the driver; no other
+module decides this.
 
-A COPY, and an INSERT that travels in a message of several, pass SQLAlchemy's cursor events, and no
-other place where an application may put itself: ``before_execute`` and ``after_execute`` get a
+A COPY, and an INSERT in a message of several, pass SQLAlchemy's cursor events, but none of the
+other places where an application can intervene: ``before_execute`` and ``after_execute`` get a
 statement as an object with the parameters of its rows; a ``before_cursor_execute`` that was
 registered with ``retval=True`` may return another statement, and other parameters; ``do_execute``
-and its relatives may execute it by themselves; ``@compiles``, or a dialect of the application's,
-may write another text. Where there is one of these, rows go by SQLAlchemy's own INSERT.
+and its relatives may execute it themselves; ``@compiles``, or a dialect of the application's, may
+write another text. If one of these exists, rows go by SQLAlchemy's own INSERT.
 
-Each question looks at the present state of things, for a listener may come at any time.
+Each function looks at the present state, because a listener may be added at any time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .. import _reasons as why
 from .._reasons import Reason
 
 _ADD_COMMENTS: Final = ("google.cloud.sqlcommenter.", "opentelemetry.instrumentation.sqlalchemy.")
-"""Modules whose listeners are registered as such that may change a statement, and add a comment to
-it at most.
+"""Modules whose listeners are registered as able to change a statement, but at most add a comment
+to it.
 """
 
 _FOR_OTHERS: Final = {"geoalchemy2.admin.": "geoalchemy2.admin.dialects.postgresql"}
-"""Modules that listen to ``before_execute`` on every engine and hand on to one for the dialect, if
-that has a function of the name; and theirs for PostgreSQL.
+"""Modules that listen to ``before_execute`` on every engine and call a function of this name in a
+module for the dialect, if that has one; and their module for PostgreSQL.
 """
 
 _SENDING: Final = (
@@ -48,8 +48,8 @@ OURS: Final = set[Any]()
 
 
 def interference_on(connection: Connection) -> Reason | None:
-    """Why rows on this connection must go by SQLAlchemy's own INSERT: somebody could see, change,
-    replace or refuse the statement there. ``None``: nobody could.
+    """Why rows on this connection must go by SQLAlchemy's own INSERT: a listener or dialect could
+    see, change, replace or refuse the statement. ``None``: there is none.
     """
     if connection._has_events or connection.engine._has_events:
         dispatch = connection.dispatch
@@ -67,14 +67,15 @@ def interference_on(connection: Connection) -> Reason | None:
 
 
 _ONLY_WATCH: Final = (*_ADD_COMMENTS, "sentry_sdk.integrations.sqlalchemy.", "sqla_seqreserve.")
-"""Modules whose listeners take notes of a statement, and neither refuse it nor send another."""
+"""Modules whose listeners only record a statement: they neither refuse it nor send another."""
 
 
 def refusal_between(connection: Connection, *, several: bool) -> Reason | None:
-    """Who could still act when statements were executed and their COMMIT was not sent; ``None``:
-    nobody.
+    """Say who could still act after statements were executed and before their COMMIT is sent;
+    ``None``: nobody.
 
-    :param several: there are several, of which all but the first are told of when all were sent.
+    :param several: whether there are several statements; events of all but the first then fire
+        after all were sent.
     """
     if not (connection._has_events or connection.engine._has_events):
         return None
@@ -89,7 +90,7 @@ def refusal_between(connection: Connection, *, several: bool) -> Reason | None:
 
 
 def _within(listener: Any) -> Any:
-    """The application's function within what SQLAlchemy makes of a listener."""
+    """Return the application's function inside SQLAlchemy's wrapper of a listener."""
     while _module(listener).startswith(_STOCK):
         code = getattr(listener, "__code__", None)
         if code is None or "fn" not in code.co_freevars:
@@ -100,8 +101,8 @@ def _within(listener: Any) -> Any:
 
 
 def statements_stay(connection: Connection) -> bool:
-    """Whether what is sent is what SQLAlchemy made: no listener returns another statement, be it
-    the same one with a comment, and nobody else makes or executes it.
+    """Whether the statement that SQLAlchemy made is sent unchanged: no listener returns another
+    statement, not even the same one with a comment, and no other code makes or executes it.
     """
     if interference_on(connection) is not None:
         return False
@@ -112,8 +113,8 @@ def statements_stay(connection: Connection) -> bool:
 
 
 def execution_elsewhere(dialect: Dialect) -> Reason | None:
-    """Why a statement may be made or executed by somebody else than SQLAlchemy and its driver, so
-    that nothing can be done in its place; ``None``: it is not.
+    """Say why code other than SQLAlchemy and its driver may make or execute a statement, so that
+    nothing can be done in its place; ``None``: there is none.
     """
     dispatch = dialect.dispatch
     for name, listeners in (
@@ -129,7 +130,7 @@ def execution_elsewhere(dialect: Dialect) -> Reason | None:
 
 @cache
 def _foreign(cls: Any, *parts: Any) -> Reason | None:
-    """Whether a dialect is another one than SQLAlchemy's, in what is of interest here."""
+    """Say whether a dialect differs from SQLAlchemy's in the parts that matter here."""
     owners = [next((one for one in cls.__mro__ if name in vars(one)), cls) for name in _SENDING]
     for one in (*owners, *parts):
         if not one.__module__.startswith(_STOCK):
@@ -138,9 +139,9 @@ def _foreign(cls: Any, *parts: Any) -> Reason | None:
 
 
 def _is_compiled_otherwise(element: Any) -> bool:
-    """Whether an application writes an element in its own way on PostgreSQL."""
+    """Whether an application compiles an element in its own way on PostgreSQL."""
     dispatcher = element.__dict__["_compiler_dispatcher"]
-    # What is registered for other databases alone leaves this one its own.
+    # An element that is compiled differently only for other databases is unaffected here.
     default = dispatcher.specs.get("default")
     return "postgresql" in dispatcher.specs or not _module(default).startswith(_STOCK)
 
@@ -152,8 +153,8 @@ def _is_for_others(listener: Any) -> bool:
 
 
 def _lets_pass(listener: Any) -> bool:
-    """Whether a ``before_cursor_execute`` listener leaves the statement and its parameters as they
-    are, but for a comment.
+    """Whether a ``before_cursor_execute`` listener leaves the statement and its parameters
+    unchanged, except for a comment.
     """
     innermost = _innermost(listener)
     return innermost is None or _module(innermost).startswith(_ADD_COMMENTS)
@@ -173,5 +174,5 @@ def _innermost(listener: Any) -> Any:
 
 
 def _module(function: Any) -> str:
-    """Where something that can be called was defined."""
+    """Return the name of the module in which a callable was defined."""
     return f"{getattr(function, '__module__', None) or type(function).__module__}."

@@ -1,7 +1,7 @@
-"""Values that the types' bind processors made before, handed to a statement that binds them.
+"""Passes values that the types' bind processors have made already to a statement that binds them.
 
-A statement's processors are memoized with it, and it with the cache of compiled statements: a
-statement with processors of its own is a copy from that cache.
+A statement's processors are memoized with it, and the statement with the cache of compiled
+statements: a statement with processors of its own is a copy from that cache.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from sqlalchemy.orm import Mapper
 
 
 class MadeValues:
-    """Bind processors that hand out what the types' own made of the same rows before, one row after
-    the other. A value that is another by now (a listener may have put it there) is processed.
+    """Bind processors that return the values that the types' own processors made of the same rows
+    before, one row after the other. A value that differs by now (a listener may have replaced it)
+    is processed again.
 
-    :param columns: of each parameter that has a processor: the processor, the rows' values, and
-        what it made of them.
+    :param columns: for each parameter with a processor: the processor, the rows' values, and its
+        results.
     """
 
     def __init__(

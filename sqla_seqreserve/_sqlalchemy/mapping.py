@@ -1,4 +1,4 @@
-"""What a mapper knows of its tables, columns, types and listeners."""
+"""The tables, columns, types and listeners that a mapper knows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _KEPT: Final = ("sqla_seqreserve",)
 
 
 def kept_with(mapper: Mapper[Any]) -> dict[Any, Any]:
-    """What is worked out of a mapper and kept with it: it goes when the mapper goes, and when the
-    mapping changes.
+    """Return the cache of what is computed from a mapper; it is discarded with the mapper, and when
+    the mapping changes.
     """
     kept: dict[Any, Any] | None = mapper._memoized_values.get(_KEPT)  # type: ignore[assignment]  # what is memoized
     return mapper._memo(_KEPT, dict) if kept is None else kept
@@ -36,7 +36,7 @@ def key_columns(mapper: Mapper[Any], table: Table) -> Sequence[ColumnElement[Any
 
 
 def insert_orm_defaults(mapper: Mapper[Any], table: Table) -> Mapping[str, Any]:
-    """Attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only;
+    """Return attribute key -> value of the ORM-level defaults that INSERT delivers (2.1 only;
     SQLAlchemy #13748).
     """
     by_table: Mapping[Any, Sequence[tuple[str, Any, Any]]] | None
@@ -59,8 +59,8 @@ def bind_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], 
 
 
 def has_bind_expression(type_: TypeEngine[Any], dialect: Dialect) -> bool:
-    """Whether the type wraps its values in SQL, which COPY cannot do. One that returns what it is
-    given wraps nothing: a type may do so for some of its settings alone.
+    """Whether the type wraps its values in SQL, which COPY cannot do. A type that returns its
+    argument unchanged wraps nothing: it may wrap only under some of its settings.
     """
     if not type_.dialect_impl(dialect)._has_bind_expression:
         return bool(type_._has_bind_expression)
@@ -74,7 +74,7 @@ def of_dialect(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
 
 
 def hands_on_keys(mapper: Mapper[Any], table: Table) -> bool:
-    """Whether inserting into ``table`` has a key to hand on to an attribute of another name."""
+    """Whether inserting into ``table`` must copy a key to an attribute of another name."""
     return any(
         parent._columntoproperty[left].key != parent._columntoproperty[right].key
         for parent, pairs in mapper._table_to_equated[table]
@@ -121,8 +121,8 @@ def returns_every_column(mapper: Mapper[Any], table: Table) -> bool:
 
 
 def declares_value(column: Any) -> bool:
-    """Whether the model says where a key column has its value from, if it is not given. In an
-    INSERT of several rows SQLAlchemy cannot tell which row has which key without that.
+    """Whether the model says where the value of a key column comes from if it is not given. Without
+    that, SQLAlchemy cannot match rows and keys in an INSERT of several rows.
     """
     return (
         column.default is not None
@@ -166,22 +166,22 @@ def all_mappers() -> list[Mapper[Any]]:
 
 
 def watches_insert(mapper: Mapper[Any]) -> bool:
-    """Whether somebody listens for objects of ``mapper`` that are about to be inserted."""
+    """Whether a listener exists for objects of ``mapper`` that are about to be inserted."""
     return bool(mapper.dispatch.before_insert)
 
 
 def watches_update(mapper: Mapper[Any]) -> bool:
-    """Whether somebody listens for objects of ``mapper`` that are about to be updated."""
+    """Whether a listener exists for objects of ``mapper`` that are about to be updated."""
     return bool(mapper.dispatch.before_update)
 
 
 def watches_delete(mapper: Mapper[Any]) -> bool:
-    """Whether somebody listens for objects of ``mapper`` that are about to be deleted."""
+    """Whether a listener exists for objects of ``mapper`` that are about to be deleted."""
     return bool(mapper.dispatch.before_delete)
 
 
 def watches_deleted(mapper: Mapper[Any]) -> bool:
-    """Whether somebody listens for objects of ``mapper`` that were deleted."""
+    """Whether a listener exists for objects of ``mapper`` that were deleted."""
     return bool(mapper.dispatch.after_delete)
 
 
@@ -204,12 +204,12 @@ def _has_work_after(mapper: Mapper[Any]) -> bool:
 
 
 def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
-    """The attribute that holds the polymorphic identity, where the class has one to set."""
+    """Return the attribute that holds the polymorphic identity, if the class must set one."""
     return mapper._polymorphic_attr_key if mapper._set_polymorphic_identity else None
 
 
 def renders_none(mapper: Mapper[Any], column: Any) -> bool:
-    """Whether ``None`` is a value of the column's type, such as JSON's null, and no NULL."""
+    """Whether ``None`` is a value of the column's type, such as JSON's null, and not NULL."""
     return column in mapper._insert_cols_evaluating_none[column.table]
 
 

@@ -1,16 +1,16 @@
-"""Has SQLAlchemy make fewer statements of an INSERT of many rows.
+"""Makes SQLAlchemy send fewer statements for an INSERT of many rows.
 
-It is sent as a whole where SQLAlchemy would make pages of ``VALUES``: on psycopg2, and on every
-driver where values come back (RETURNING). SQLAlchemy asks the dialect for the pages, sends one
-after the other, and collects what each brings back. The dialect hands it a single one here,
+Such an INSERT is sent as a whole where SQLAlchemy would make pages of ``VALUES``: on psycopg2, and
+on every driver where values come back (RETURNING). SQLAlchemy asks the dialect for the pages, sends
+one after the other, and collects what each returns. Here the dialect returns a single page,
 :class:`Whole`: the statement of one row with the parameters of all. Events, log, errors and the
 result are SQLAlchemy's own. Read in 2.0.10 to 2.1.9.
 
-The rows of ``session.execute(insert(M), rows)`` may be made alike before statements are made of
-them. An ORM statement is executed by a class that SQLAlchemy keeps in a registry of its own, by
-plugin and kind of statement. Ours stands there before it, and does nothing but ask about the rows
-of a plain INSERT. The public ``do_orm_execute`` would do: but a session that has a listener to it
-takes another 10 us for each of its SELECTs. Read in 2.0.8 to 2.1.9.
+The rows of ``session.execute(insert(M), rows)`` may be given the same columns before statements are
+made of them. SQLAlchemy executes an ORM statement by a class from a registry of its own, by plugin
+and kind of statement. Our class is registered in front of it, and only handles the rows of a plain
+INSERT. The public ``do_orm_execute`` would also work, but a session with a listener to it takes
+another 10 us for each SELECT. Read in 2.0.8 to 2.1.9.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
 
 
 FEWEST: Final = 50
-"""So many rows that come back are written faster from arrays than by pages of ``VALUES``."""
+"""From this number of rows with returned values on, arrays are faster than pages of ``VALUES``."""
 
 
 class Whole(list[Any]):
@@ -50,7 +50,7 @@ class Whole(list[Any]):
         self.pages = pages
 
     def send_in_pages(self, cursor: Any) -> int:
-        """Send the pages as SQLAlchemy would, and say how many there were."""
+        """Send the pages as SQLAlchemy would, and return their number."""
         sent = 0
         for page in self.pages():
             self.context.dialect.do_execute(
@@ -72,9 +72,9 @@ class Whole(list[Any]):
 
 
 def hand_over_pages(dialect: Dialect, takes: Callable[[Any], bool]) -> None:
-    """Have an INSERT handed to ``do_execute`` as a :class:`Whole` where ``takes`` wants it so.
+    """Make an INSERT reach ``do_execute`` as a :class:`Whole` if ``takes`` wants it so.
 
-    :param takes: is asked with the execution context.
+    :param takes: called with the execution context.
     """
     if _Page is None:
         return
@@ -95,10 +95,10 @@ def hand_over_pages(dialect: Dialect, takes: Callable[[Any], bool]) -> None:
 
 def are_all_rows(context: Any, parameters: Any) -> bool:
     """Whether a statement that is about to be sent has the parameters of all rows for which it is
-    executed: SQLAlchemy may send it in pages, or once a row where it could not tell whose keys come
-    back.
+    executed. SQLAlchemy may instead send it in pages, or once per row if it could not match
+    returned keys to rows.
 
-    :param parameters: of the statement, as the driver takes them.
+    :param parameters: the statement's parameters, as the driver takes them.
     """
     rows = context.compiled_parameters
     return len(rows) == 1 or len(parameters) == len(rows) * len(rows[0]) > 0
@@ -110,8 +110,8 @@ def plain_pages(dialect: Dialect) -> Any:
 
 
 def _keeps_order(context: Any) -> bool:
-    """Whether the order of the rows is all that says which of them came back of which parameters:
-    SQLAlchemy looks for no values of its own in them.
+    """Whether only the order of the rows shows which returned row belongs to which parameters:
+    SQLAlchemy does not look for its own sentinel values in them.
     """
     values = context.compiled._insertmanyvalues
     return not values.num_sentinel_columns or bool(values.implicit_sentinel)
@@ -123,7 +123,9 @@ Rows: TypeAlias = Sequence[dict[str, Any]]
 
 
 class Alike(Protocol):
-    """Is asked for rows that all give the same columns, NULL included; ``None``: as they are."""
+    """Called for rows that should all give the same columns, NULL included; returns ``None`` to
+    leave them as they are.
+    """
 
     def __call__(
         self,
@@ -144,7 +146,7 @@ _BulkORMInsert: Any = either(_bulk_persistence, "BulkORMInsert")
 
 
 def make_rows_alike(alike: Alike) -> None:
-    """Have ``alike`` asked about the rows of each plain INSERT of a mapped class."""
+    """Call ``alike`` for the rows of each plain INSERT of a mapped class."""
     plain: Any = _CompileState.plugins[_INSERT]
     if not issubclass(plain, _AskingInsert):
         asking: Any = type(plain.__name__, (_AskingInsert, plain), {"__module__": plain.__module__})
@@ -153,7 +155,7 @@ def make_rows_alike(alike: Alike) -> None:
 
 
 class _AskingInsert:
-    """What is put before SQLAlchemy's own class."""
+    """A base class that is put before SQLAlchemy's own class."""
 
     alike: Alike
 
@@ -186,7 +188,8 @@ class _AskingInsert:
                 except StatementError as error:
                     if isinstance(error, DBAPIError):
                         raise
-                # A type refused a value, and nothing was sent. The rows before it are to be there.
+                # A type refused a value, and nothing was sent. The rows before it must still be
+                # written.
         return execute(session, statement, params, execution_options, bind_arguments, conn)
 
 

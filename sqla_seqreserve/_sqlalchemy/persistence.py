@@ -20,8 +20,8 @@ save_obj: Callable[..., None] = either(_persistence, "save_obj")
 
 
 def save_in_order(base_mapper: Mapper[Any], states: Sequence[State], uow: UOWTransaction) -> None:
-    """As ``save_obj``, of new objects in the order in which they are given: SQLAlchemy sorts them
-    by ``insert_order``, the number of their ``add()``.
+    """Save new objects as ``save_obj`` does, but in the given order: SQLAlchemy sorts them by
+    ``insert_order``, the number of their ``add()``.
     """
     before: list[Any] = [state.insert_order for state in states]
     try:
@@ -52,7 +52,7 @@ _postfetch: Callable[..., None] = _persistence._postfetch
 
 
 WAY_CHOSEN: Final = "sqla_seqreserve_way_chosen"
-"""An execution option: the flush knows that these rows are for SQLAlchemy to write, and why."""
+"""An execution option: the flush has decided already that SQLAlchemy writes these rows, and why."""
 
 
 def emit_insert_statements(
@@ -63,10 +63,10 @@ def emit_insert_statements(
     commands: Sequence[tuple[Any, ...]],
     made: MadeValues | None = None,
 ) -> None:
-    """Send INSERTs as SQLAlchemy does: of objects of ``mapper``, as the class that the table was
-    mapped for, whose server defaults alone are read back.
+    """Send INSERTs as SQLAlchemy does: for objects of ``mapper``, but as the class for which the
+    table was mapped, since only the server defaults of that class are read back.
 
-    :param made: what the types' bind processors made of these rows already.
+    :param made: values that the types' bind processors have made of these rows already.
     """
     options: dict[str, Any] = {WAY_CHOSEN: True}
     if made is not None:
@@ -76,7 +76,7 @@ def emit_insert_statements(
 
 
 class _Result:
-    """What ``_postfetch`` asks of a result."""
+    """The part of a result that ``_postfetch`` uses."""
 
     __slots__ = ("context",)
 
@@ -94,10 +94,10 @@ def postfetch(
     expressions: Any,
     returned: Sequence[Any] | None,
 ) -> None:
-    """Leave an inserted object as SQLAlchemy leaves it: defaults kept, what the database filled in
-    loaded or expired, keys handed on to the tables that inherit them.
+    """Leave an inserted object as SQLAlchemy leaves it: defaults are kept, values that the database
+    filled in are loaded or expired, keys are copied to the tables that inherit them.
 
-    :param position: of the row among those of the INSERT.
+    :param position: the row's position among those of the INSERT.
     :param returned: the values of the columns that came back, in their order.
     """
     _postfetch(
@@ -126,10 +126,10 @@ IN_ORDER: Final[dict[str, Any]] = (
 def insert_statement(
     base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool = False
 ) -> Insert:
-    """The INSERT that SQLAlchemy makes for objects of a class, with the columns beside the key that
-    are to come back; made once.
+    """Return the INSERT that SQLAlchemy makes for objects of a class, with the columns other than
+    the key that must come back; made once.
 
-    :param several: several rows are to come back, each its own.
+    :param several: whether several rows come back, and must be matched to their objects.
     """
     plain: Insert = base_mapper._memo(("insert", table), table.insert)
     if not returned and not several:

@@ -1,4 +1,4 @@
-"""A savepoint of which a session knows, and a session that is out of use for a while."""
+"""A savepoint that the session knows, and a context in which a session cannot be used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def transaction_of(session: Session) -> SessionTransaction | None:
 
 @contextmanager
 def savepoint(session: Session, connection: Connection) -> Iterator[None]:
-    """A savepoint of ``connection`` around the block, for objects of ``session`` too: where the
-    block fails, those that were flushed in it are what they were before.
+    """Put a savepoint of ``connection`` around the block, for objects of ``session`` too: if the
+    block fails, objects that were flushed in it get their previous state back.
 
-    It is ``Session.begin_nested()`` without what somebody may see of it where all goes well:
-    nothing is flushed first, and no session event fires. What is not flushed stays as it is.
+    It works like ``Session.begin_nested()``, but has no visible effect if all goes well: nothing is
+    flushed first, and no session event fires. Objects that are not flushed stay as they are.
     """
     transaction = session._transaction
     assert transaction is not None
@@ -52,11 +52,11 @@ def savepoint(session: Session, connection: Connection) -> Iterator[None]:
 
 
 _KEPT: Final = ("_new", "_deleted", "_dirty", "_key_switches")
-"""What a transaction remembers of the objects that it flushes."""
+"""A transaction's records of the objects that it flushed."""
 
 
 class _Noting(WeakKeyDictionary[Any, Any]):
-    """One of these, with what is put into it noted once more."""
+    """Such a dictionary, which also records its additions separately."""
 
     def __init__(self, known: Mapping[Any, Any]) -> None:
         self.noted = WeakKeyDictionary[Any, Any]()
@@ -82,9 +82,9 @@ def _restore(
     dirty: Mapping[Any, Any],
     key_switches: Mapping[Any, Any],
 ) -> None:
-    """Make of what was flushed what it was before, as a rollback to a savepoint does.
+    """Give flushed objects their previous state back, as a rollback to a savepoint does.
 
-    :param waiting: what was to be flushed before the savepoint, and so is again.
+    :param waiting: objects that were to be flushed before the savepoint, and are so again.
     :param switched: the keys that were changed before the savepoint.
     """
     identity_map, inserted = session.identity_map, set(new)
@@ -105,9 +105,7 @@ def _restore(
 
 
 class _OutOfUse:
-    """Stands in the place of a session's transaction, or of a driver's connection, and refuses all
-    that is asked of it.
-    """
+    """Replaces a session's transaction, or a driver's connection, and refuses every call."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -118,8 +116,8 @@ class _OutOfUse:
 
 @contextmanager
 def out_of_use(session: Session, connection: Connection, error: BaseException) -> Iterator[None]:
-    """Have the session and its connection raise ``error`` within the block, whatever is asked of
-    them that would ask the database, or end the transaction.
+    """Within the block, make the session and its connection raise ``error`` on any call that would
+    send a query or end the transaction.
     """
     transaction, driver = session._transaction, connection._dbapi_connection
     stand_in: Any = _OutOfUse(error)

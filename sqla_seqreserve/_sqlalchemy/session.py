@@ -22,8 +22,8 @@ def connection_for(uow: UOWTransaction, base_mapper: Mapper[Any]) -> Connection:
 
 
 def connection_of_rows(session: Session, mapper: Mapper[Any]) -> Connection | None:
-    """The connection by which SQLAlchemy inserts rows of a class: that of the class, whichever the
-    statement was to be executed on; ``None``: it goes by the rows.
+    """Return the connection by which SQLAlchemy inserts rows of a class: that of the class,
+    whichever the statement was to be executed on; ``None`` if it depends on the rows.
     """
     if is_sharded(session):
         return None
@@ -33,9 +33,9 @@ def connection_of_rows(session: Session, mapper: Mapper[Any]) -> Connection | No
 def peek_connection(
     uow: UOWTransaction, mappers: Iterable[Mapper[Any]]
 ) -> tuple[Dialect, Connection | None] | None:
-    """The dialect that objects of all these classes go to, and the connection where the session's
-    transaction has one already; ``None`` where that is not told at a glance: they go to several, or
-    by the session's own ``get_bind()``, or a savepoint is open.
+    """Return the dialect to which objects of all these classes go, and the connection if the
+    session's transaction has one already; ``None`` if that is not certain without asking the
+    session: they go to several, or by the session's own ``get_bind()``, or a savepoint is open.
     """
     session = uow.session
     if type(session).get_bind is not Session.get_bind:
@@ -81,7 +81,7 @@ def is_sharded(session: Session) -> bool:
 
 
 def expire_attributes(state: State, attributes: Iterable[str]) -> None:
-    """Have these attributes loaded again when they are next asked for."""
+    """Expire these attributes, so that the next access loads them."""
     state._expire_attributes(state.dict, attributes)
 
 
@@ -91,12 +91,12 @@ def pending_states(session: Session) -> Collection[State]:
 
 
 def register_deleted(session: Session, states: set[State]) -> None:
-    """Take objects out of the session whose row was deleted."""
+    """Remove objects whose row was deleted from the session."""
     session._remove_newly_deleted(states)
 
 
 def register_persistent(session: Session, states: set[State]) -> None:
-    """Register objects as persistent whose row was inserted or updated."""
+    """Register objects whose row was inserted or updated as persistent."""
     session._register_persistent(states)
 
 
@@ -251,8 +251,8 @@ def instances_of(
 
 
 def _making(mapper: Mapper[Any], identity: Any) -> tuple[Any, frozenset[str], Any]:
-    """What makes instances of a row with this discriminator, the attributes that they load, and who
-    listens to that.
+    """Return what makes instances of a row with this discriminator, the attributes that they load,
+    and the listeners to that.
     """
     found = mapper.polymorphic_map.get(identity, mapper) if identity is not None else mapper
     manager = found.class_manager
@@ -277,8 +277,8 @@ def persistent_of(session: Session, mapper: Mapper[Any]) -> bool:
 def expire_unmodified(
     session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]
 ) -> None:
-    """Have the objects of these keys loaded again when they are next looked at; what was changed in
-    them and is not yet flushed stays.
+    """Expire the objects with these keys, so that the next access loads them; changes in them that
+    are not flushed yet stay.
     """
     identity_class, known = mapper._identity_class, session.identity_map._dict
     for key in keys:
@@ -289,7 +289,7 @@ def expire_unmodified(
 
 
 def remove_deleted(session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> None:
-    """Take the objects of these keys out of the session, for their row was deleted."""
+    """Remove the objects with these keys from the session, because their row was deleted."""
     identity_class, known = mapper._identity_class, session.identity_map._dict
     states = (known.get((identity_class, key, None)) for key in keys)
     session._remove_newly_deleted([state for state in states if state is not None])

@@ -1,4 +1,4 @@
-"""What SQLAlchemy knows of a statement that it is about to send once for each of many rows."""
+"""The parts of a compiled statement that SQLAlchemy is about to send once for each of many rows."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class CompiledMany:
-    """A compiled INSERT, UPDATE or DELETE of one table. Values may come back of an INSERT alone.
+    """A compiled INSERT, UPDATE or DELETE of one table. Only an INSERT may return values.
 
-    :param doubles_percents: a percent sign stands twice in the text, for a driver that puts values
-        in place of ``%(name)s``.
+    :param doubles_percents: whether percent signs are doubled in the text, for a driver that
+        inserts values in place of ``%(name)s``.
     """
 
     kind: Kind
@@ -97,7 +97,9 @@ def is_in_schemas_of(connection: Connection, context: Any) -> bool:
 
 
 _APART: Final = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%%"
-"""What may look like a placeholder and is none: a string, a quoted name, a percent sign."""
+"""A pattern for text that may look like a placeholder but is not one: a string, a quoted name, a
+percent sign.
+"""
 
 
 def replaced(many: CompiledMany, names: Mapping[str | int, str]) -> str | None:

@@ -137,13 +137,13 @@ def presort(uow: UOWTransaction) -> None:
 
 
 def find_cycles(uow: UOWTransaction) -> set[Any]:
-    """The actions that depend on each other in a circle, as the unit of work finds them."""
+    """Return the actions that depend on each other in a circle, as the unit of work finds them."""
     return set(_topological.find_cycles(uow.dependencies, list(uow.postsort_actions.values())))
 
 
 def check_polymorphic_identities(records: Iterable[tuple[State, dict[str, Any], Any, Any]]) -> None:
-    """Warn of objects whose polymorphic identity is not one of their class, as SQLAlchemy's first
-    pass does.
+    """Warn about objects whose polymorphic identity is not one of their class, as SQLAlchemy's
+    first pass does.
     """
     for state, row, mapper, _ in records:
         validate = mapper._validate_polymorphic_identity

@@ -1,4 +1,4 @@
-"""Alembic knows sequences: operations for migrations, and autogenerate that sees them.
+"""Sequences in Alembic: operations for migrations, and an autogenerate that detects them.
 
 Set-up is one line of ``env.py``, wherever its imports are::
 
@@ -18,25 +18,25 @@ Operations
     Options as in ``Sequence()``; ``owned_by="table.column"``.
 ``op.alter_sequence(name, ...)``
     ``increment``, ``start``, ``restart``, ``minvalue``, ``maxvalue``, ``cache``, ``cycle``,
-    ``data_type``, ``owned_by``, ``owner`` (the role), ``new_name``, ``new_schema``. What is not
-    given stays; ``None`` removes a bound or the owning column.
+    ``data_type``, ``owned_by``, ``owner`` (the role), ``new_name``, ``new_schema``. Options that
+    are not given stay; ``None`` removes a bound or the owning column.
 ``op.drop_sequence(name, ...)``
-    ``if_exists=True`` if you like.
+    ``if_exists=True`` is optional.
 ``op.resync_sequence(table, column)``
-    Move the column's sequence beyond the column's values, after a data migration that wrote keys
-    of its own. Under locks, and never back.
+    Move the column's sequence beyond the column's values, after a data migration that wrote
+    explicit keys. It takes locks, and never moves the sequence back.
 ``op.adopt_sequence(table, column, name, ...)``
-    A SERIAL, IDENTITY or bare column draws from a named sequence, which it owns, and which goes on
-    where the column was.
+    Let a SERIAL, IDENTITY or bare column draw from a named sequence. The column owns it, and the
+    sequence continues from the column's position.
 ``op.release_sequence(table, column, name, ...)``
-    The way back: ``serial="its_old_name"``, ``identity=sa.Identity()``, or bare with neither.
+    The reverse: ``serial="its_old_name"``, ``identity=sa.Identity()``, or bare with neither.
 
 ``op.distribute_table(table, column)``, ``op.reference_table(table)``, ``op.undistribute_table()``
-    Spread a table over the nodes of Citus, or copy it to each, and back. They do nothing where the
-    database is not Citus; :mod:`.citus` tells more.
+    Spread a table over the nodes of Citus, or copy it to each, and the reverse. They do nothing if
+    the database is not Citus; :mod:`.citus` explains them.
 
-All take ``schema=``, and all work with ``--sql``: what depends on the data is decided inside the
-server. Autogenerate writes the reverse of each into ``downgrade()``. A sequence that was moved
+All take ``schema=``, and all work with ``--sql``: decisions that depend on the data are made inside
+the server. Autogenerate writes the reverse of each into ``downgrade()``. A sequence that was moved
 forward is not moved back: that would hand out values twice.
 
 Autogenerate
@@ -50,27 +50,27 @@ table whose default needs it, OWNED BY after it, DROP last.
 *Options.* An option that the declaration leaves open is PostgreSQL's default, except for the data
 type, which stays as it is found.
 
-*Ownership.* A new sequence is owned by the one column whose ``server_default`` draws from it. For
-one that exists, owned and not owned are both fine, but a column that does not draw from it loses
-it. To decide yourself::
+*Ownership.* A new sequence is owned by the one column whose ``server_default`` draws from it. An
+existing one may be owned or not, but a column that does not draw from it loses its ownership. To
+set the owner yourself::
 
     order_numbers = Sequence("order_numbers", metadata=Base.metadata)
     order_numbers.info["owned_by"] = "orders.number"  # or the Column; or None: owned by no column
 
 *Where a column's values come from.* A column that changes between SERIAL, IDENTITY and a named
 sequence is adopted or released, so it keeps its position. A column that changes from one sequence
-to another gets an ``op.resync_sequence``. This takes place also where ``compare_server_default`` is
-off; a callable given there is asked first, and what it decides holds. Alembic by itself compares
-two ``nextval()`` defaults by calling both, which uses up values; that no longer happens.
+to another gets an ``op.resync_sequence``. This happens even if ``compare_server_default`` is off; a
+callable given there is called first, and its decision applies. Alembic by itself compares two
+``nextval()`` defaults by calling both, which uses up values; with this plugin it does not.
 
 *What is never touched.* A sequence that the metadata does not declare is dropped only if these
-migrations made it, and no remaining column default draws from it. They know it by its comment,
-which :func:`~.operations.mark_of` makes: ``op.create_sequence`` and ``op.adopt_sequence`` leave one
-that names the version table, and so two projects in one database do not drop each other's.
-(``tracked=False`` leaves none. To give one to a sequence that was made otherwise, write it with
-COMMENT ON SEQUENCE.) Sequences of SERIAL and IDENTITY columns, of extensions and of others carry no
-such comment. Dropping a table or a column drops the sequence that it owns, as in PostgreSQL; then
-the downgrade makes it again.
+migrations made it, and no remaining column default draws from it. They recognize it by its comment,
+which :func:`~.operations.mark_of` makes: ``op.create_sequence`` and ``op.adopt_sequence`` set one
+that names the version table, so two projects in one database do not drop each other's sequences.
+(``tracked=False`` sets none. To mark a sequence that was made in another way, write the comment
+with COMMENT ON SEQUENCE.) Sequences of SERIAL and IDENTITY columns, of extensions and of others
+have no such comment. Dropping a table or a column drops the sequence that it owns, as in
+PostgreSQL; the downgrade then creates it again.
 
 *Filters.* ``include_name`` and ``include_object`` are called with the type ``"sequence"``; a
 sequence that only columns of excluded tables draw from is excluded as well. Sequences of schemas

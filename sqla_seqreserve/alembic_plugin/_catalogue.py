@@ -1,7 +1,7 @@
-"""What the database holds: its sequences, who owns them, and which column defaults draw from them.
+"""Reads the database's sequences, their owners, and the column defaults that draw from them.
 
-Read with two statements when a comparison starts. Identity sequences are in it, marked as such. A
-default counts only when PostgreSQL itself records the dependency, so a name that merely looks alike
+Two statements read them when a comparison starts. Identity sequences are included, marked as such.
+A default counts only if PostgreSQL itself records the dependency, so a name that merely looks alike
 never does.
 """
 
@@ -17,7 +17,9 @@ from ._options import SequenceOptions
 
 
 class SequenceKey(NamedTuple):
-    """Where a sequence is; schema ``None`` is the connection's default schema, as in Alembic."""
+    """The place of a sequence; schema ``None`` is the connection's default schema, as in
+    Alembic.
+    """
 
     schema: str | None
     name: str
@@ -27,7 +29,7 @@ class SequenceKey(NamedTuple):
 
 
 class ColumnKey(NamedTuple):
-    """Where a column is; schema ``None`` is the connection's default schema."""
+    """The place of a column; schema ``None`` is the connection's default schema."""
 
     schema: str | None
     table: str
@@ -51,7 +53,7 @@ class FoundSequence:
 
 @dataclass(frozen=True, slots=True)
 class FoundDefault:
-    """A column default that draws from a sequence; ``exact`` when it is ``nextval`` and nothing
+    """A column default that draws from a sequence; ``exact`` if it is ``nextval`` and nothing
     else.
     """
 
@@ -62,7 +64,7 @@ class FoundDefault:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Sequences and the defaults that draw from them, as one moment of the database."""
+    """The sequences and the defaults that draw from them, at one moment."""
 
     sequences: dict[SequenceKey, FoundSequence] = field(default_factory=dict)
     defaults: dict[ColumnKey, FoundDefault] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""One comparison of metadata and database: what both sides hold, and what the column comparators
-found on the way.
+"""One comparison of metadata and database: the contents of both, and what the column comparators
+found.
 
-The comparators of :mod:`.compare` are called one table and one column at a time; this is what they
-share.
+The comparators of :mod:`.compare` are called for one table and one column at a time, and share this
+object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .operations import mark_of
 
 
 class Comparison:
-    """Both sides, and the columns whose source of values changes."""
+    """Metadata and database, and the columns whose source of values changes."""
 
     def __init__(self, context: AutogenContext) -> None:
         if context.connection is None or context.metadata is None:
@@ -46,8 +46,8 @@ class Comparison:
 
     @classmethod
     def of(cls, context: AutogenContext) -> Comparison:
-        """The comparison that belongs to the context; the catalogue is read when it is first asked
-        for.
+        """Return the comparison that belongs to the context; it reads the catalogue on first
+        access.
         """
         comparison = _comparisons.get(context)
         if comparison is None:
@@ -62,7 +62,7 @@ class Comparison:
         return key in self.catalogue.sequences
 
     def in_scope(self, declared: DeclaredSequence) -> bool:
-        """Whether the filters of ``env.py`` let the declared sequence take part."""
+        """Whether the filters of ``env.py`` include the declared sequence."""
         if declared.key not in self._in_scope:
             self._in_scope[declared.key] = self._passes(declared)
         return self._in_scope[declared.key]
@@ -87,8 +87,8 @@ class Comparison:
         )
 
     def lets_go(self, found: FoundSequence) -> bool:
-        """Whether the filters of ``env.py`` let a sequence that the metadata does not declare take
-        part.
+        """Whether the filters of ``env.py`` include a sequence that the metadata does not
+        declare.
         """
         key = found.key
         reflected = found.options.to_sequence(key.name, key.schema)
@@ -105,7 +105,7 @@ class Comparison:
         )
 
     def comes_back_as_serial(self, column: Column[int], found: FoundSequence) -> bool:
-        """Whether creating the reflected table again would make this very sequence, as part of a
+        """Whether creating the reflected table again would create this very sequence, as part of a
         SERIAL column.
         """
         table: Table = column.table
@@ -127,7 +127,7 @@ class Comparison:
     def adopt_identity(
         self, where: ColumnKey, identity: FoundSequence, key: SequenceKey, *, tracked: bool = True
     ) -> None:
-        """The identity column draws from the named sequence, from the identity's position on."""
+        """Let the identity column draw from the named sequence, from the identity's position on."""
         declared = self.declared.sequences.get(key)
         fresh = key == identity.key or not self.exists(key)
         first = fresh and key not in {_sequence_key(op) for op in self.adoptions.values()}
@@ -159,8 +159,8 @@ class Comparison:
         self.adoptions[where] = adopt
 
     def can_rename(self, where: ColumnKey, found: FoundSequence, key: SequenceKey) -> bool:
-        """Whether the column's own sequence may become the named one: nobody else wants either of
-        them.
+        """Whether the column's own sequence may become the named one: no other column uses
+        either.
         """
         declared = self.declared.sequences.get(key)
         return (
@@ -176,7 +176,7 @@ class Comparison:
         )
 
     def adopt_serial(self, where: ColumnKey, found: FoundSequence, key: SequenceKey) -> None:
-        """The column's own sequence takes the declared name, and keeps its position."""
+        """Give the column's own sequence the declared name; it keeps its position."""
         adopt = AdoptSequenceOp(
             where.table,
             where.column,
@@ -199,7 +199,7 @@ class Comparison:
     def release_to_identity(
         self, where: ColumnKey, found: FoundSequence, identity: Identity
     ) -> None:
-        """The column becomes an identity, from its sequence's position on."""
+        """Turn the column into an identity that continues from its sequence's position."""
         own = found.owner == where or (found.owner is None and self.marked(found))
         keep = not own or found.key in self.declared or self.catalogue.users(found.key) != {where}
         sequence_schema = found.key.schema if found.key.schema != where.schema else None
@@ -228,12 +228,16 @@ class Comparison:
             self.dropped.add(found.key)
 
     def resync(self, where: ColumnKey, column: Column[int], key: SequenceKey | None) -> None:
-        """Rows that are there already have values that the sequence must not hand out again."""
+        """Plan a resync, because existing rows have values that the sequence must not hand out
+        again.
+        """
         if isinstance(column.type, Integer | Numeric):
             self.resynced[where] = key
 
     def resync_back(self, where: ColumnKey, column: Column[int], key: SequenceKey) -> None:
-        """The column leaves the sequence; a downgrade must not start that one afresh."""
+        """Plan a resync for the downgrade: the column leaves the sequence, which must not restart
+        then.
+        """
         if isinstance(column.type, Integer | Numeric):
             self.resynced_back[where] = key
 

@@ -1,9 +1,9 @@
 """The SQL of the operations, as DDL elements: one or a few statements each, none of which reads a
 result.
 
-Every element compiles without a connection, so that ``--sql`` writes the same SQL that runs online.
-What depends on the state of the database, positions above all, is decided inside the server, in a
-``DO`` block, under locks.
+Every element compiles without a connection, so ``--sql`` writes the same SQL that runs online.
+Decisions that depend on the state of the database, above all on positions, are made inside the
+server, in a ``DO`` block, under locks.
 """
 
 # Names and literals come quoted by the preparer, and compilers have SQLAlchemy's signature:
@@ -22,8 +22,8 @@ from ._options import SequenceOptions
 
 
 class AlterSequence(DDLElement):
-    """``ALTER SEQUENCE`` with one clause or several, written by :func:`option_clauses` and its
-    like.
+    """``ALTER SEQUENCE`` with one or more clauses, written by :func:`option_clauses` and similar
+    functions.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class AlterSequence(DDLElement):
 
 
 class AdvanceInto(DDLElement):
-    """Bring the position up to a bound that is about to move past it; never back."""
+    """Move the position forward to a bound that will be moved past it; never back."""
 
     def __init__(self, sequence: Sequence, bound: int, *, descending: bool) -> None:
         self.sequence, self.bound, self.descending = sequence, bound, descending
@@ -73,7 +73,7 @@ class AdoptColumn(DDLElement):
 
 
 class ReleaseColumn(DDLElement):
-    """Make an IDENTITY or a bare column of one that draws from a named sequence."""
+    """Turn a column that draws from a named sequence into an IDENTITY or a bare column."""
 
     def __init__(
         self,
@@ -91,8 +91,8 @@ class ReleaseColumn(DDLElement):
 
 
 def option_clauses(options: dict[str, Any]) -> str:
-    """The clauses of ``op.alter_sequence``'s options; a bound of ``None`` is ``NO MINVALUE`` or
-    ``NO MAXVALUE``.
+    """Return the clauses for the options of ``op.alter_sequence``; a bound of ``None`` is ``NO
+    MINVALUE`` or ``NO MAXVALUE``.
     """
     clauses = []
     for name, value in options.items():
@@ -134,17 +134,19 @@ class _Names:
         return self.preparer.quote(column)
 
     def literal_name(self, name: str) -> str:
-        """A name that PostgreSQL takes as plain text, not as an identifier."""
+        """Return a name in the form that PostgreSQL reads as plain text, not as an identifier."""
         return self.literal(self.preparer.quote_identifier(name)[1:-1].replace('""', '"'))
 
     @staticmethod
     def literal(sql: str) -> str:
-        """A string literal of what the preparer has quoted already, per cent signs included."""
+        """Return a string literal of text that the preparer has quoted already, per cent signs
+        included.
+        """
         return "'" + sql.replace("'", "''") + "'"
 
 
 def _block(declarations: str, body: str) -> str:
-    # A column of the table may be called like one of our variables.
+    # A column of the table may have the name of one of our variables.
     text = (
         "#variable_conflict use_column\n"
         f"DECLARE\n{_indent(declarations)}\nBEGIN\n{_indent(body)}\nEND"
@@ -325,8 +327,8 @@ END IF;
 
 
 def _keep_out(held: str) -> str:
-    """SQL that alters nothing, and so holds ``nextval()`` off the sequence until the transaction
-    ends.
+    """Return SQL that changes nothing, but blocks ``nextval()`` on the sequence until the
+    transaction ends.
     """
     return (
         f"EXECUTE 'ALTER SEQUENCE ' || {held} || ' INCREMENT BY ' "
@@ -335,7 +337,7 @@ def _keep_out(held: str) -> str:
 
 
 def _held_sequence(names: _Names, table: str, column: str) -> str:
-    """SQL for the sequence of a column: identity or owned, else the one its default draws from."""
+    """Return SQL for the sequence of a column: identity or owned, else the one in its default."""
     table_literal, column_literal = names.literal(table), names.literal_name(column)
     return (
         f"coalesce(pg_get_serial_sequence({table_literal}, {column_literal})::regclass, (\n"

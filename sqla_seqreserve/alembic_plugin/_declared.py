@@ -1,7 +1,7 @@
-"""What the metadata declares: sequences, the columns that draw from each, and who shall own it.
+"""The declarations in the metadata: sequences, the columns that draw from each, and their owners.
 
 A :class:`~sqlalchemy.Sequence` is declared by being attached to a ``MetaData``, by being the
-default of a column, or by its ``next_value()`` being a column's server default.
+default of a column, or if its ``next_value()`` is a column's server default.
 ``Sequence.info["owned_by"]`` may name the owning column (a ``Column`` or ``"table.column"``), or be
 ``None`` for "never owned"; without it :meth:`DeclaredSequence.owner` decides.
 """
@@ -46,11 +46,12 @@ class DeclaredSequence:
         return self.sequence.info.get("owned_by", ...) is None
 
     def owner(self, found: ColumnKey | None, *, exists: bool) -> ColumnKey | None:
-        """The column that shall own the sequence, given the one that owns it in the database.
+        """Return the column that should own the sequence, given the one that owns it in the
+        database.
 
-        What ``Sequence.info["owned_by"]`` says holds. Without it a new sequence goes to the only
-        column whose server default draws from it, an existing one stays as it is found, unless a
-        column that does not draw from it owns it.
+        ``Sequence.info["owned_by"]`` decides if it is set. Without it, a new sequence is owned by
+        the only column whose server default draws from it. An existing one keeps its owner, unless
+        a column that does not draw from it owns it.
         """
         if "owned_by" in self.sequence.info:
             return self._explicit_owner()
@@ -59,7 +60,7 @@ class DeclaredSequence:
         if len(self.server_users) != 1 or len(self.users) != 1:
             return None
         (user,) = self.server_users
-        # PostgreSQL wants a sequence and the table that owns it in one schema.
+        # PostgreSQL requires a sequence and the table that owns it to be in one schema.
         return user if user.schema == self.key.schema else None
 
     def _explicit_owner(self) -> ColumnKey | None:
@@ -106,8 +107,8 @@ class Declarations:
         return None if schema == self._default_schema else schema and str(schema)
 
     def server_sequence(self, column: Column[Any]) -> SequenceKey | None:
-        """The sequence that the column's server default draws from, also one that is spelled out in
-        text.
+        """Return the sequence from which the column's server default draws, also if it is written
+        as text.
         """
         sequence = default_sequence(column)
         if sequence is not None:
@@ -115,7 +116,7 @@ class Declarations:
         return self._spelled_out(column)
 
     def client_sequence(self, column: Column[Any]) -> SequenceKey | None:
-        """The sequence that SQLAlchemy draws from when it inserts."""
+        """Return the sequence from which SQLAlchemy draws when it inserts."""
         default = column.default
         if isinstance(default, Sequence) and not default.optional:
             return self.key_of(default)

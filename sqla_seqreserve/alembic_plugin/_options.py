@@ -1,9 +1,9 @@
-"""What a sequence counts like: type, start, increment, bounds, cache and cycle. Pure: no database.
+"""The options of a sequence: type, start, increment, bounds, cache and cycle. Pure: no database.
 
 A declared sequence leaves most of these open, a sequence in the catalogue states them all;
-:func:`compare_options` says what has to change for the second to be what the first declares.
-An open data type means "as found", because a sequence that came with a SERIAL column counts in its
-column's type; anything else left open means PostgreSQL's default.
+:func:`compare_options` returns the changes that turn the second into what the first declares. An
+open data type means "as found", because a sequence of a SERIAL column has the column's type; any
+other open option means PostgreSQL's default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class SequenceOptions:
-    """The options of one sequence; ``None`` is an option left open."""
+    """The options of one sequence; ``None`` stands for an open option."""
 
     data_type: str | None = None
     start: int | None = None
@@ -50,7 +50,7 @@ class SequenceOptions:
         return self.increment is not None and self.increment < 0
 
     def filled(self, data_type: str | None = None) -> SequenceOptions:
-        """Every open option replaced by what PostgreSQL would choose."""
+        """Return the options with every open one replaced by PostgreSQL's default."""
         data_type = self.data_type or data_type or "bigint"
         lowest, highest = _LIMITS[data_type]
         minvalue = lowest if self.descending else 1
@@ -69,7 +69,7 @@ class SequenceOptions:
         )
 
     def trimmed(self) -> SequenceOptions:
-        """Every option that PostgreSQL would choose anyway left open."""
+        """Return the options with every one open that equals PostgreSQL's default."""
         full = self.filled()
         increment = None if full.increment == 1 else full.increment
         default = SequenceOptions(data_type=full.data_type, increment=increment).filled()
@@ -98,14 +98,16 @@ class SequenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class OptionChanges:
-    """Arguments of ``op.alter_sequence`` that lead to what is declared, and back."""
+    """Arguments of ``op.alter_sequence`` that lead to the declared options, and back."""
 
     forward: dict[str, Any]
     backward: dict[str, Any]
 
 
 def compare_options(declared: SequenceOptions, found: SequenceOptions) -> OptionChanges | None:
-    """What to alter so that ``found`` counts as ``declared``; ``None`` when it does already."""
+    """Return the changes that turn ``found`` into ``declared``; ``None`` if they are equal
+    already.
+    """
     want, have = declared.filled(found.data_type), found.filled()
     changed = [name for name, value in asdict(want).items() if value != getattr(have, name)]
     if not changed:
@@ -123,8 +125,8 @@ def compare_options(declared: SequenceOptions, found: SequenceOptions) -> Option
 
 
 def type_name(data_type: Any) -> str | None:
-    """PostgreSQL's name of an integer type given as SQLAlchemy's type or class, ``None`` for any
-    other.
+    """Return PostgreSQL's name of an integer type given as SQLAlchemy's type or class, ``None`` for
+    any other.
     """
     if data_type is None or isinstance(data_type, str):
         return data_type

@@ -1,6 +1,7 @@
-"""The operations on sequences that a comparison leads to, and their places around the tables' own.
+"""The operations on sequences that result from a comparison, and their places around the tables'
+own.
 
-:meth:`Plan.in_order` is the order; each operation reversed, back to front, is the downgrade.
+:meth:`Plan.in_order` defines the order; the downgrade is each operation reversed, back to front.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Plan:
         }
         self.disown: list[MigrateOperation] = []
         self.create: list[MigrateOperation] = []
-        # Under the name of an identity's sequence, which an adoption sets free.
+        # Sequences with the name of an identity's sequence, which an adoption frees.
         self.create_late: list[MigrateOperation] = []
         self.alter: list[MigrateOperation] = []
         self.own: list[MigrateOperation] = []
@@ -57,12 +58,13 @@ class Plan:
     def _identities_back(self) -> Iterator[MigrateOperation]:
         for where in self.comparison.catalogue.identities:
             if where in self.going.defaults:
-                # Should a downgrade make it an identity again, then not one that starts afresh.
+                # If a downgrade makes it an identity again, that must not start again at its first
+                # value.
                 yield NothingOp(where.table, schema=where.schema, way_back=_resync(where, None))
 
     def _resyncs(self) -> Iterator[MigrateOperation]:
         for where, key in self.comparison.resynced.items():
-            # Whether a column becomes an identity is Alembic's decision.
+            # Alembic decides whether a column becomes an identity.
             if key is not None or where in self.going.defaults:
                 yield _resync(where, key, before=self._source_before(where))
         for where, key in self.comparison.resynced_back.items():
@@ -172,7 +174,7 @@ def _resync(
 
 
 def _columns_going(upgrade_ops: ops.UpgradeOps) -> _Going:
-    """Which tables and columns the operations drop, and which defaults they change."""
+    """Return the tables and columns that the operations drop, and the defaults that they change."""
     going = _Going()
     for op in _flat(upgrade_ops.ops):
         if isinstance(op, ops.DropTableOp):
@@ -185,7 +187,7 @@ def _columns_going(upgrade_ops: ops.UpgradeOps) -> _Going:
 
 
 class _Going:
-    """Tables and columns that go, and columns whose default goes."""
+    """Tables and columns that are dropped, and columns whose default is removed."""
 
     def __init__(self) -> None:
         self.tables: set[tuple[str | None, str]] = set()

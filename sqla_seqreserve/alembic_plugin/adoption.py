@@ -2,14 +2,14 @@
 sequence it draws from.
 
 Adopting makes a named sequence the source of a column that was SERIAL, IDENTITY or bare; releasing
-is the way back. Neither loses the position: a SERIAL column's sequence is renamed, an identity's
+is the reverse. Both keep the position: a SERIAL column's sequence is renamed, an identity's
 position is carried over, and a bare column's sequence starts beyond its largest value. Both lock
 the table and the sequence until the transaction ends.
 
-Resyncing moves a sequence beyond the column's values, and never back, whatever draws from it
-meanwhile. It is for the end of a data migration that wrote keys of its own. It locks the table
-against writers and the sequence against ``nextval()``; a session that drew ids before it touched
-the table may be what PostgreSQL ends as a deadlock, so give the migration a ``lock_timeout`` on a
+Resyncing moves a sequence beyond the column's values, and never back, even if other sessions draw
+from it meanwhile. Use it at the end of a data migration that wrote explicit keys. It locks the
+table against writers and the sequence against ``nextval()``. PostgreSQL may abort a session that
+drew ids before it touched the table, as a deadlock; so give the migration a ``lock_timeout`` on a
 busy database.
 """
 
@@ -37,8 +37,8 @@ __all__ = [
 class ResyncSequenceOp(MigrateOperation):
     """Move a column's sequence beyond the column's values.
 
-    Nothing takes that back. Where the column drew from another sequence before, :attr:`before`
-    names it, and the reverse is to resync that one.
+    This cannot be reversed. If the column drew from another sequence before, :attr:`before` names
+    it, and the reverse is to resync that one.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class ResyncSequenceOp(MigrateOperation):
 
 
 class NothingOp(ops.ModifyTableOps):
-    """Nothing to do in one direction, something in the other: Alembic reverses operations one for
-    one.
+    """An operation that does nothing in one direction and something in the other: Alembic reverses
+    operations one by one.
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class NothingOp(ops.ModifyTableOps):
 class AlterIdentityOp(ops.AlterColumnOp):
     """``op.alter_column`` of a column that is an identity before, after, or both.
 
-    Alembic needs both to write the right SQL, and renders only the one: :mod:`.render` adds the
+    Alembic needs both states to write the right SQL, and renders only one: :mod:`.render` adds the
     other.
     """
 
 
 @Operations.register_operation("adopt_sequence")
 class AdoptSequenceOp(MigrateOperation):
-    """A column that was SERIAL, IDENTITY or bare draws from a named sequence, which it owns."""
+    """Let a column that was SERIAL, IDENTITY or bare draw from a named sequence, which it owns."""
 
     def __init__(
         self,
@@ -158,12 +158,11 @@ class AdoptSequenceOp(MigrateOperation):
         owned: bool = True,
         tracked: bool = True,
     ) -> None:
-        """Make the named sequence the column's source, whatever that was: SERIAL, IDENTITY or
-        nothing.
+        """Make the named sequence the column's source, whatever the source was: SERIAL, IDENTITY or
+        none.
 
         :param owned: let the column own the sequence; ``False`` for one that several columns share.
-        :param tracked: mark it as made by these migrations, so that autogenerate may drop it one
-            day.
+        :param tracked: mark it as made by these migrations, so that autogenerate may drop it later.
         """
         options = SequenceOptions(
             type_name(data_type), start, increment, minvalue, maxvalue, cache, cycle
@@ -197,7 +196,7 @@ class AdoptSequenceOp(MigrateOperation):
 
 @Operations.register_operation("release_sequence")
 class ReleaseSequenceOp(MigrateOperation):
-    """A column that drew from a named sequence becomes SERIAL, IDENTITY or bare."""
+    """Turn a column that drew from a named sequence into a SERIAL, IDENTITY or bare one."""
 
     def __init__(
         self,
@@ -238,13 +237,13 @@ class ReleaseSequenceOp(MigrateOperation):
         """Undo :meth:`AdoptSequenceOp.adopt_sequence`; with neither ``serial`` nor ``identity`` the
         column becomes bare.
 
-        :param serial: the name that the SERIAL column's sequence goes back to.
-        :param identity: the :class:`~sqlalchemy.Identity` that the column becomes, from the
-            sequence's position on.
-        :param identity_name: the name of that identity's own sequence; PostgreSQL chooses one
-            otherwise.
-        :param keep: leave the sequence in place, because others draw from it.
-        :param tracked: keep the mark on a sequence that goes back to SERIAL.
+        :param serial: the name that the sequence gets as that of a SERIAL column again.
+        :param identity: the :class:`~sqlalchemy.Identity` that the column becomes; it continues
+            from the sequence's position.
+        :param identity_name: the name of that identity's own sequence; otherwise PostgreSQL chooses
+            one.
+        :param keep: leave the sequence in place, because other columns draw from it.
+        :param tracked: keep the mark on a sequence that becomes a SERIAL column's again.
         """
         operations.invoke(
             cls(

@@ -1,17 +1,17 @@
-"""Migrations on Citus: operations that distribute tables, and a word before what cannot work.
+"""Migrations on Citus: operations that distribute tables, and early errors for what cannot work.
 
 ``op.distribute_table(table, column, ...)``
     Spread the table's rows over the shards by a column, which must be in every key of the table.
 ``op.reference_table(table, ...)``
     Keep a copy of the table on every node.
 ``op.undistribute_table(table, ...)``
-    The way back from either.
+    The reverse of both.
 
-Where the database is no node of Citus all three do nothing, so that one set of migrations serves
-both. They work with ``--sql`` too: what depends on the database is decided inside the server.
+If the database is not a node of Citus, all three do nothing, so one set of migrations serves both.
+They work with ``--sql`` too: decisions that depend on the database are made inside the server.
 
-Migrations run on the coordinator. Citus lets nobody alter the sequence of a distributed table other
-than its name and its owner: :func:`require_alterable` says so before anything is done.
+Migrations run on the coordinator. Of the sequence of a distributed table, Citus allows only the
+name and the owner to be altered: :func:`require_alterable` reports this before anything is done.
 """
 
 # Names and literals come quoted by the preparer, and compilers have SQLAlchemy's signature:
@@ -59,7 +59,7 @@ _GROUP = text("SELECT groupid FROM pg_catalog.pg_dist_local_group")
 
 
 def require_coordinator(connection: Connection) -> None:
-    """Refuse to go on where the connection leads to a worker of Citus.
+    """Refuse a connection to a worker of Citus.
 
     :raises CommandError: migrations run on the coordinator.
     """
@@ -71,9 +71,9 @@ def require_coordinator(connection: Connection) -> None:
 
 
 def is_distributed(operations: Operations, name: str, schema: str | None) -> bool:
-    """Whether the table, or a table that the sequence fills, is spread over nodes of Citus.
+    """Whether the table, or a table that the sequence fills, is distributed over nodes of Citus.
 
-    With ``--sql`` nobody can tell, and it is taken for a plain one.
+    With ``--sql`` this cannot be known, and the table is treated as a plain one.
     """
     connection = operations.migration_context.connection
     if operations.migration_context.as_sql or connection is None:
@@ -90,9 +90,9 @@ def is_distributed(operations: Operations, name: str, schema: str | None) -> boo
 def require_alterable(
     operations: Operations, name: str, schema: str | None, what: str, instead: str
 ) -> None:
-    """Refuse what Citus would refuse half-way.
+    """Refuse early an operation that Citus would refuse half-way.
 
-    :raises CommandError: ``name`` is distributed; with what to do instead.
+    :raises CommandError: ``name`` is distributed; the error says what to do instead.
     """
     if is_distributed(operations, name, schema):
         raise CommandError(
@@ -126,7 +126,7 @@ def resync_here(
 
 
 class OnCitus(DDLElement):
-    """A call of a function of Citus, made where Citus is."""
+    """A call of a function of Citus, made only if the database is Citus."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class OnCitus(DDLElement):
 
 
 class _OnCitusOp(MigrateOperation):
-    """What the three operations share: a table by name."""
+    """The common part of the three operations: a table by name."""
 
     def __init__(self, table_name: str, *, schema: str | None = None) -> None:
         self.table_name, self.schema = table_name, schema
@@ -175,10 +175,10 @@ class DistributeTableOp(_OnCitusOp):
         colocate_with: str | None = None,
         shard_count: int | None = None,
     ) -> None:
-        """Spread the rows by the hash of a column; nothing where the database is not Citus.
+        """Spread the rows by the hash of a column; does nothing if the database is not Citus.
 
-        :param colocate_with: a table, distributed by a column of the same type, whose rows of equal
-            value shall lie on the same node; ``"none"`` for no table.
+        :param colocate_with: a table, distributed by a column of the same type, whose rows with
+            equal values should be on the same node; ``"none"`` for no table.
         """
         operations.invoke(
             cls(
@@ -202,7 +202,7 @@ class ReferenceTableOp(_OnCitusOp):
     def reference_table(
         cls, operations: Operations, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Copy the table to every node; nothing where the database is not Citus."""
+        """Copy the table to every node; does nothing if the database is not Citus."""
         operations.invoke(cls(table_name, schema=schema))
 
     def reverse(self) -> UndistributeTableOp:
@@ -211,13 +211,16 @@ class ReferenceTableOp(_OnCitusOp):
 
 @Operations.register_operation("undistribute_table")
 class UndistributeTableOp(_OnCitusOp):
-    """Make a table of the coordinator's own of one that Citus distributes."""
+    """Turn a table that Citus distributes into a local table of the coordinator."""
 
     @classmethod
     def undistribute_table(
         cls, operations: Operations, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Bring the rows back; nothing where the database is not Citus. Foreign keys go along."""
+        """Bring the rows back to the coordinator; does nothing if the database is not Citus.
+
+        Tables connected to it by foreign keys are brought back too (``cascade_via_foreign_keys``).
+        """
         operations.invoke(cls(table_name, schema=schema))
 
     def reverse(self) -> MigrateOperation:

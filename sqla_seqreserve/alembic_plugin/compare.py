@@ -1,10 +1,11 @@
-"""What autogenerate finds out about sequences: three comparators, and the order of what they find.
+"""How autogenerate compares sequences: three comparators, and the order of the operations they
+find.
 
 :func:`compare_column` decides where a column's values come from, before Alembic's own comparators
-see its default, and after the user's ``compare_server_default``. :func:`restore_defaults` gives
-reflected tables that are about to go the defaults that Alembic takes away from them, so that a
-downgrade brings them back. :func:`compare_sequences` comes last and puts its operations around
-those of the tables::
+see its default, and after the user's ``compare_server_default``. :func:`restore_defaults` restores
+defaults that Alembic removes from reflected tables that will be dropped, so that a downgrade
+recreates them. :func:`compare_sequences` comes last and puts its operations around those of the
+tables::
 
     disown, create, adopt, alter    …tables, columns, constraints…    release, own, resync, drop
 
@@ -49,7 +50,7 @@ def compare_column(
     want = server or comparison.declared.client_sequence(declared)
     default = comparison.catalogue.defaults.get(where)
     if default is not None:
-        # Alembic takes the default of a column that owns its sequence for SERIAL, and hides it.
+        # Alembic treats the default of a column that owns its sequence as SERIAL, and hides it.
         op.existing_server_default = DefaultClause(text(default.expression))
         if not default.exact:
             if server is None:
@@ -83,7 +84,7 @@ def _draws_from(
     *,
     on_server: bool,
 ) -> PriorityDispatchResult:
-    """The metadata names a sequence for the column."""
+    """Handle a column for which the metadata names a sequence."""
     if have is not None and have.key == want:
         return STOP
     identity = comparison.catalogue.identities.get(where)
@@ -107,14 +108,16 @@ def _draws_from_none(
     column: Column[Any],
     have: FoundSequence | None,
 ) -> PriorityDispatchResult:
-    """The metadata names no sequence: a SERIAL column, a bare one, or one with another default."""
+    """Handle a column for which the metadata names no sequence: SERIAL, bare, or with another
+    default.
+    """
     asked = comparison.context.opts.get("compare_server_default") is not False
     serial = column.table.autoincrement_column is column and column.server_default is None
     identity = comparison.catalogue.identities.get(where)
     if have is None:
         if identity is None or not serial or not asked:
             return CONTINUE
-        # The metadata wants a SERIAL column; the identity's sequence becomes that of one.
+        # The metadata has a SERIAL column; the identity's sequence becomes that column's.
         comparison.adopt_identity(where, identity, identity.key, tracked=False)
         return STOP
     if serial:
@@ -134,8 +137,8 @@ def _draws_from_none(
 def compare_unasked(
     context: AutogenContext, op: ops.AlterColumnOp, *args: Any
 ) -> PriorityDispatchResult:
-    """Compare sequences also where ``compare_server_default`` is off, as it is unless ``env.py``
-    asks for it.
+    """Compare sequences even if ``compare_server_default`` is off, as it is unless ``env.py`` sets
+    it.
     """
     schema, table_name, column_name, *_ = args
     where = ColumnKey(schema, str(table_name), str(column_name))
@@ -155,8 +158,8 @@ def restore_defaults(
     found: Table | None,
     declared: Table | None,
 ) -> PriorityDispatchResult:
-    """Give columns that are about to go the default back that Alembic hid, for the downgrade to
-    make them with.
+    """Restore the default that Alembic hid for columns that will be dropped, so that the downgrade
+    recreates it.
     """
     if found is None:
         return CONTINUE
@@ -178,8 +181,8 @@ def restore_defaults(
 def compare_sequences(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Compare the sequences themselves, and put everything found in order around the tables'
-    operations.
+    """Compare the sequences themselves, and order all operations found around those of the
+    tables.
     """
     comparison = Comparison.of(context)
     if comparison.finished:
@@ -200,7 +203,7 @@ def compare_sequences(
 
 
 def _keep_serial_away(upgrade_ops: ops.UpgradeOps) -> None:
-    """Say ``autoincrement=False`` where a rendered table would lose its ``Sequence`` and turn
+    """Set ``autoincrement=False`` where a rendered table would lose its ``Sequence`` and become
     SERIAL instead.
     """
     for op in upgrade_ops.ops:
@@ -212,7 +215,7 @@ def _keep_serial_away(upgrade_ops: ops.UpgradeOps) -> None:
 
 
 def _keep_identities(container: ops.OpContainer) -> None:
-    """Let a column's change to, from or of an identity be rendered with what it was before."""
+    """Render a column's change to, from or of an identity together with its previous state."""
     for index, op in enumerate(container.ops):
         if isinstance(op, ops.OpContainer):
             _keep_identities(op)

@@ -1,13 +1,12 @@
 """``op.create_sequence``, ``op.alter_sequence`` and ``op.drop_sequence``.
 
 Each takes the sequence's name first and its schema by keyword, as Alembic's own operations do. An
-operation that autogenerate made knows its reverse in full; one that was built by hand knows as much
-as it was told.
+operation that autogenerate made knows its reverse completely; one that was written by hand knows
+only what its arguments say.
 
 :func:`create_sequence` marks the new sequence with a comment that names the version table. Nothing
-else tells a sequence that these migrations once made from one that came with a SERIAL column or
-from another project, and autogenerate drops only what it finds marked. ``tracked=False`` leaves the
-mark out.
+else distinguishes a sequence that these migrations made from one of a SERIAL column or of another
+project, and autogenerate drops only marked ones. ``tracked=False`` omits the mark.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ IntegerType = TypeEngine[Any] | type[TypeEngine[Any]] | str
 
 
 def mark_of(context: MigrationContext) -> str:
-    """The comment by which autogenerate knows the sequences that the migrations of this version
-    table made.
+    """Return the comment by which autogenerate recognizes sequences that the migrations of this
+    version table made.
     """
     schema = f"{context.version_table_schema}." if context.version_table_schema else ""
     return f"sqla_seqreserve: made by the migrations of {schema}{context.version_table}"
@@ -76,10 +75,9 @@ class CreateSequenceOp(MigrateOperation):
     ) -> None:
         """Create a sequence.
 
-        :param owned_by: ``"table.column"`` of the same schema that shall own it; the table must
-            exist by then.
-        :param tracked: mark it as made by these migrations, so that autogenerate may drop it one
-            day.
+        :param owned_by: the ``"table.column"``, in the same schema, that will own it; the table
+            must exist by then.
+        :param tracked: mark it as made by these migrations, so that autogenerate may drop it later.
         """
         options = SequenceOptions(
             type_name(data_type), start, increment, minvalue, maxvalue, cache, cycle
@@ -126,7 +124,7 @@ class DropSequenceOp(MigrateOperation):
         schema: str | None = None,
         if_exists: bool | None = None,
     ) -> None:
-        """Drop a sequence. PostgreSQL refuses while a column default draws from it."""
+        """Drop a sequence. PostgreSQL refuses this while a column default draws from it."""
         operations.invoke(cls(name, schema=schema, if_exists=if_exists))
 
     def reverse(self) -> CreateSequenceOp:
@@ -139,8 +137,8 @@ class DropSequenceOp(MigrateOperation):
 
 @dataclass(frozen=True, slots=True)
 class SequenceChanges:
-    """What ``op.alter_sequence`` changes. ``options`` holds only what changes; a bound of ``None``
-    removes it.
+    """The changes of ``op.alter_sequence``. ``options`` holds only what changes; a bound of
+    ``None`` removes it.
     """
 
     options: dict[str, Any]
@@ -184,18 +182,17 @@ class AlterSequenceOp(MigrateOperation):
         new_name: str | None = None,
         new_schema: str | None = None,
     ) -> None:
-        """Alter a sequence; what is not given stays.
+        """Alter a sequence; options that are not given stay unchanged.
 
-        The position stays too, unless ``restart`` says otherwise. One that a raised ``minvalue``
-        (or, for a descending sequence, a lowered ``maxvalue``) leaves behind is brought up to that
-        bound.
+        The position stays too, unless ``restart`` is given. If a raised ``minvalue`` (or, for a
+        descending sequence, a lowered ``maxvalue``) passes the position, it is moved to that bound.
 
         :param minvalue: ``None`` for ``NO MINVALUE``; ``maxvalue`` likewise.
         :param owned_by: ``"table.column"`` of the same schema, ``None`` for ``OWNED BY NONE``.
-        :param owner: the role to own the sequence.
+        :param owner: the role that will own the sequence.
         :param new_name: rename it. Defaults that draw from it follow.
-        :param new_schema: move it. PostgreSQL refuses for one that a column owns: it moves with its
-            table.
+        :param new_schema: move it. PostgreSQL refuses this for a sequence that a column owns: that
+            moves with its table.
         """
         given: dict[str, Any] = {
             "data_type": type_name(data_type),
@@ -250,7 +247,7 @@ def _as_diff(changes: SequenceChanges) -> dict[str, Any]:
 def owner_clause(
     owned_by: str | None, schema: str | None
 ) -> tuple[str, *tuple[tuple[str, str, str | None], ...]]:
-    """``OWNED BY`` as arguments of :class:`~._ddl.AlterSequence`."""
+    """Return ``OWNED BY`` as arguments of :class:`~._ddl.AlterSequence`."""
     if owned_by is None:
         return ("OWNED BY NONE",)
     table, _, column = owned_by.rpartition(".")

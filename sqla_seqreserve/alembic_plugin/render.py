@@ -1,7 +1,7 @@
-"""The operations as Python: what autogenerate writes into a migration.
+"""Renders the operations as Python, for the migrations that autogenerate writes.
 
-Every migration that uses them also imports the plugin, so that it runs without its ``env.py``
-knowing of it.
+Every migration that uses them also imports the plugin, so it runs even if ``env.py`` does not
+import it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMPORT = "import sqla_seqreserve.alembic_plugin  # noqa: F401"
 
 
 class _Raw(str):
-    """Python source, to be written as it stands."""
+    """Python source, rendered unchanged."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
-"""How a type of an application, or of a package, goes by COPY.
+"""Codecs that define how COPY writes a type of an application or of a package.
 
-COPY writes what is provably what INSERT would write. Of SQLAlchemy's own types that is known; of
-others it is not, until somebody says so: with a :class:`CopyCodec`, an object with two methods. It
-says how the values of a column are written, in binary format or as text, and refuses by an
-exception what it cannot write exactly; those rows are written by INSERT, as without it::
+COPY writes only what provably equals what INSERT would write. That is known for SQLAlchemy's own
+types. For other types a :class:`CopyCodec` must say so, an object with two methods. It defines how
+the values of a column are written, in binary format or as text. For values that it cannot write
+exactly it raises an exception; their rows are then written by INSERT, as without the codec::
 
     class PointCodec:
         def binary(self, column: CopyColumn) -> Encode | None:
@@ -22,10 +22,10 @@ A package names an instance, or a class that is called without arguments, in the
     [project.entry-points."sqla_seqreserve.copy_codecs"]
     points = "points.copying:PointCodec"
 
-Codecs of entry points are asked about types that are not SQLAlchemy's own, and in the order of
-their names; those that were registered come first, the last one before the others, and are asked
-about every type. Codecs for pgvector and for PostGIS (through GeoAlchemy2) come with this package,
-and are asked last.
+Registered codecs are asked first, the last registered one before the others, and about every type.
+Codecs of entry points follow in the order of their names, and are asked only about types that are
+not SQLAlchemy's own. Codecs for pgvector and for PostGIS (through GeoAlchemy2) come with this
+package, and are asked last.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """bit and varbit, as text: SQLAlchemy's own and pgvector's ``BIT``.
 
 An INSERT of several rows casts to the model's type, which pads or cuts a text of another length; an
-INSERT of one row refuses it. So only texts of the length go by COPY.
+INSERT of one row refuses it. So only texts of the exact length go by COPY.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ CODEC: Final = _Bits()
 
 
 def _is_left_to_asyncpg(column: CopyColumn) -> bool:
-    """Whether asyncpg is given the text, which it refuses: SQLAlchemy before 2.1 makes no bits of
-    it.
+    """Whether asyncpg would get the text and refuse it: SQLAlchemy before 2.1 does not convert it
+    to bits.
     """
     dialect = column.dialect
     return dialect.driver == "asyncpg" and column.type.bind_processor(dialect) is None
 
 
 def bits_encoder(column: CopyColumn, bit: Any) -> Encode | None:
-    """What writes the bits of a column that the model has as this type."""
+    """Return the function that writes the bits of a column that has this type in the model."""
     length = bit.length if bit.varying else bit.length or 1
     kind = "bit varying" if bit.varying else "bit"
     if column.stored_as != (kind if length is None else f"{kind}({length})"):

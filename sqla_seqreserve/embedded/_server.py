@@ -1,4 +1,4 @@
-"""The server as its owner sees it: found or started, shared, and left."""
+"""The server from its user's side: found or started, shared, and left."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def embedded_postgres(
     settings: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Iterator[EmbeddedServer]:
-    """Run a PostgreSQL server for the ``with`` block; see the module for what it promises.
+    """Run a PostgreSQL server for the ``with`` block; the module's documentation says how it
+    behaves.
 
-    :param data_dir: where to keep the databases; made if missing. None: a throw-away folder.
+    :param data_dir: where to keep the databases; made if missing. None: a temporary folder.
     :param fsync: False trades the safety of commits for speed.
     :param transport: "socket" (the default except on Windows) or "loopback".
     :param settings: further server settings, such as ``{"max_connections": "200"}``.
@@ -75,7 +76,9 @@ def embedded_postgres(
 
 
 class EmbeddedServer:
-    """A running server: where it is, and databases on it. Made by :func:`embedded_postgres`."""
+    """A running server: its address, and the databases on it. :func:`embedded_postgres` makes
+    it.
+    """
 
     def __init__(self, url: URL, tenancy: _Tenancy | None = None) -> None:
         self._url = url
@@ -112,7 +115,7 @@ class EmbeddedServer:
         return self.database_url(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database if it is there, ending the connections to it."""
+        """Drop a database if it exists, and end the connections to it."""
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def _execute(self, statement: str, *names: str) -> None:

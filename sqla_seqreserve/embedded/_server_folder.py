@@ -35,7 +35,7 @@ else:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a running server listens, as its postmaster.pid tells."""
+    """The address at which a running server listens, from its postmaster.pid."""
 
     pid: int
     port: int
@@ -128,7 +128,7 @@ def belong_to_folder(path: Path) -> None:
 
 
 def can_enter(folder: Path, uid: int, gid: int) -> bool:
-    """Whether an account may pass through a folder and all above it, as far as mode bits tell."""
+    """Whether an account may pass through a folder and all above it, judged by mode bits."""
     for path in (folder, *folder.parents):
         found = path.stat()
         if found.st_uid == uid:
@@ -153,7 +153,7 @@ def endpoint(folder: Path) -> Endpoint | None:
 
 
 def live_owners(folder: Path, mine: Collection[Path] = ()) -> list[Path]:
-    """The owners that are alive, forgetting the dead ones. Call it with the mutex held.
+    """Return the owners that are alive, and remove the dead ones. Call it with the mutex held.
 
     *mine* are those of this very process, whose locks must not be touched.
     """

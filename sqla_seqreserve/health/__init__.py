@@ -1,8 +1,8 @@
-"""Are the sequences ahead of their tables, and how are they put there again?
+"""Checks whether the sequences are ahead of their tables, and repairs those that are not.
 
-:func:`check_sequences` looks, :func:`repair_sequences` moves what is behind, and
-:class:`SequenceHealthMixin` offers both on a mapped class. :mod:`.report` explains what they
-return. All three work in the caller's transaction, inside ``AsyncSession.run_sync`` too.
+:func:`check_sequences` checks, :func:`repair_sequences` moves sequences that are behind, and
+:class:`SequenceHealthMixin` offers both on a mapped class. :mod:`.report` explains their results.
+All three work in the caller's transaction, also inside ``AsyncSession.run_sync``.
 """
 
 from __future__ import annotations

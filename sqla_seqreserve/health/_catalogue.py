@@ -1,8 +1,8 @@
-"""What the sequences are, where they stand, and the furthest ids of the columns that they fill.
+"""Reads the sequences, their present values, and the furthest ids of the columns that they fill.
 
-Privileges are read with the settings, so that what the role may not read is said, and never asked
-for. Together with :mod:`._columns` a check sends four queries, however many the tables; three more
-on a node of Citus.
+Privileges are read with the settings, so that what the role may not read is reported, and never
+queried. Together with :mod:`._columns` a check sends four queries, however many tables there are;
+three more on a node of Citus.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ _SEQUENCES = text(
 )
 
 
-# Of a node of Citus: its number, and which of the sequences or their tables other nodes share.
+# Facts about a node of Citus: its number, and which of the sequences or their tables other nodes
+# share.
 _NODE = text(
     """
     SELECT (SELECT groupid FROM pg_catalog.pg_dist_local_group) AS node,
@@ -161,12 +162,13 @@ def read_sequences(
 ) -> dict[int, SequenceFacts]:
     """Read settings, columns, ids and values of the sequences, by oid.
 
-    ``model_uses`` are (sequence, table, attnum, by server default) that only the models know of.
+    ``model_uses`` are (sequence, table, attnum, by server default) that only the models know.
     ``subscriber``: look for ids that this server itself has written into tables that a subscription
     fills.
 
-    The ids are read before the values: a sequence moves ahead of its table, so what is inserted in
-    between can make a sequence look healthy, which it then is, and never behind when it is not.
+    The ids are read before the values. A sequence moves ahead of its table, so rows inserted in
+    between can make a sequence look healthy, which it then is; they never make a healthy one look
+    behind.
     """
     wanted = sorted(set(oids))
     if not wanted:
@@ -260,7 +262,7 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
 def _on_this_node(
     connection: Connection, facts: dict[int, SequenceFacts]
 ) -> dict[int, SequenceFacts]:
-    """Keep the sequences that other nodes of Citus share to this node's own ids."""
+    """Limit the sequences that nodes of Citus share to this node's own range of ids."""
     tables = {column.table_oid for known in facts.values() for column in known.columns}
     found = connection.execute(_NODE, {"sequences": list(facts), "tables": list(tables)}).one()
     shared, distributed = set(found.sequences), set(found.tables)

@@ -1,7 +1,7 @@
-"""Which columns and sequences of the database the caller means.
+"""Finds the columns and sequences of the database that the caller names.
 
-The catalogues are asked rather than ``information_schema``, which neither shows identity
-sequences nor columns the role lacks privileges on.
+It reads the catalogues and not ``information_schema``, which shows neither identity sequences nor
+columns on which the role lacks privileges.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from ._names import label_of
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Names as the model gives them, the schema translated; a name without schema is searched."""
+    """A column by its names in the model, with the schema translated; a name without schema is
+    looked up through ``search_path``.
+    """
 
     schema: str | None
     table: str
@@ -29,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """What a wanted column is in the database; ``None`` where there is no such thing."""
+    """A wanted column as it is in the database; ``None`` where the database has no such thing."""
 
     table_oid: int | None
     database: str

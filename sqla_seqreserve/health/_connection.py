@@ -1,4 +1,6 @@
-"""The connections behind a session or connection, and what the database's refusals mean."""
+"""The connections behind a session or connection, and the meaning of errors that the database
+raises.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,12 @@ Bind: TypeAlias = Session | scoped_session[Session] | Connection
 
 
 def plain_connection(bind: Bind, *, to_write: bool = False) -> Connection:
-    """Return the connection of a whole-database call."""
+    """Return the connection for a call that concerns a whole database."""
     if isinstance(bind, Connection):
         return _checked(bind)
     if isinstance(bind, Session | scoped_session):
         refuse_sharded(bind)
-        # A session that sends reads to a replica tells by the statement.
+        # A session that sends reads to a replica decides by the statement.
         arguments = {"clause": _A_WRITE} if to_write else None
         return _checked(bind.connection(bind_arguments=arguments))
     raise ConfigurationError(
@@ -61,7 +63,7 @@ def group_by_connection(
 
 
 def refuse_sharded(bind: Session | scoped_session[Session]) -> None:
-    """Refuse a session that picks a database for each row, for it names no one database.
+    """Refuse a session that chooses a database for each row, because it has no single database.
 
     :raises ConfigurationError: the session is a ``ShardedSession``.
     """
@@ -75,7 +77,7 @@ def refuse_sharded(bind: Session | scoped_session[Session]) -> None:
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """Return the five characters by which PostgreSQL names an error, on any driver."""
+    """Return PostgreSQL's five-character error code, on any driver."""
     for attribute in ("sqlstate", "pgcode"):
         value = getattr(error.orig, attribute, None)
         if isinstance(value, str):
@@ -103,7 +105,7 @@ def one_connection_per_node(connection: Connection, *, is_citus: bool) -> Iterat
     try:
         yield
     except SeqReserveError:
-        # After one of the database's the transaction is aborted, and its settings end with it.
+        # After an error of the database the transaction is aborted, and its settings end with it.
         connection.execute(_SET_MODIFY_MODE, {"mode": before})
         raise
     connection.execute(_SET_MODIFY_MODE, {"mode": before})
@@ -111,10 +113,10 @@ def one_connection_per_node(connection: Connection, *, is_citus: bool) -> Iterat
 
 @contextmanager
 def locks_released(connection: Connection) -> Iterator[None]:
-    """Give back the locks taken inside when it ends, not with the transaction.
+    """Release the locks taken in the block at its end, and not at the end of the transaction.
 
-    A sequence that was only read stays locked like a table that was, and no repair could move it
-    while some dashboard's transaction sits idle.
+    Otherwise a sequence stays locked like a table, even if it was only read, and no repair could
+    move it while, for example, a dashboard's transaction is idle.
     """
     if in_autocommit(connection):
         yield

@@ -30,8 +30,8 @@ def type_bounds(type_name: str | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Blindness:
-    """Why something cannot be read, or not in full, and what to do about it: the privileges that
-    help, if they do.
+    """Why something cannot be read, or only in part, and the remedy: the privileges, if these
+    help.
     """
 
     reason: str
@@ -47,11 +47,11 @@ _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 class ColumnFacts:
     """A column that a sequence fills.
 
-    ``may_own``: it may be made the sequence's owner. ``edge`` is its id furthest in the sequence's
-    direction, among those that the sequence can hand out; ``kind`` is the relation's relkind;
-    ``subscribed``: a logical replication's subscription writes to the table, and ``local_edge`` the
-    furthest id of this server's own among its newest; ``unlogged``: some of it is, and this is a
-    standby, which has no copy.
+    ``may_own``: it may become the sequence's owner. ``edge`` is its id furthest in the sequence's
+    direction, among those that the sequence can hand out. ``kind`` is the relation's relkind.
+    ``subscribed``: a subscription of a logical replication writes to the table; then ``local_edge``
+    is the furthest id that this server itself wrote, among the newest. ``unlogged``: part of the
+    table is unlogged, and this is a standby, which has no copy of that.
     """
 
     table_oid: int
@@ -108,8 +108,8 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True)
 class Synchronisation:
-    """A subscription that carries a sequence: whether it has copied the publisher's value, and how
-    many errors it counts of all its sequences; ``None``: the server does not count them.
+    """A subscription that carries a sequence: whether it has copied the publisher's value, and its
+    number of errors over all its sequences; ``None``: the server does not count them.
     """
 
     subscription: str
@@ -119,12 +119,12 @@ class Synchronisation:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFacts:
-    """A sequence, its settings, where it stands, and the columns it fills.
+    """A sequence, its settings, its present value, and the columns it fills.
 
-    ``minimum`` and ``maximum`` are what it can hand out *here*: on a node of Citus not more than
-    the node's own window, for what is beyond belongs to the next node. ``usable``: the role has
-    USAGE, with which it sees the last value, if one was handed out. ``unlogged``: it is, and this
-    is a standby.
+    ``minimum`` and ``maximum`` bound what it can hand out *here*: on a node of Citus at most the
+    node's own window, since ids beyond it belong to the next node. ``usable``: the role has USAGE,
+    with which it can read the last value, if one was handed out. ``unlogged``: the sequence is
+    unlogged, and this is a standby.
     """
 
     oid: int
@@ -157,7 +157,7 @@ class SequenceFacts:
 
     @property
     def blind(self) -> Blindness | None:
-        """Why it cannot be seen where the sequence stands, or ``None``."""
+        """Why the sequence's value cannot be read, or ``None``."""
         if self.unlogged:
             reason = f"the sequence {self.label} is UNLOGGED, and a standby does not have it"
             return Blindness(reason, _ON_PRIMARY)
@@ -174,7 +174,9 @@ class SequenceFacts:
         return Blindness(reason, lacking.remedy, lacking)
 
     def on_node(self, group: int) -> SequenceFacts:
-        """The same sequence, shared with other nodes of Citus, as the node of this group has it."""
+        """Return this sequence, shared with other nodes of Citus, as the node of this group has
+        it.
+        """
         window = window_of(group, self.data_type)
         low, high = window or (self.minimum, self.maximum)
         return replace(
@@ -186,14 +188,14 @@ class SequenceFacts:
 
     @property
     def hands_out_nothing(self) -> bool:
-        """Whether this is a worker of Citus, and the sequence one that only works on the
-        coordinator.
-        """
+        """Whether this is a worker of Citus, and the sequence works only on the coordinator."""
         return bool(self.node) and window_of(self.node or 0, self.data_type) is None
 
     @property
     def node_spent(self) -> bool:
-        """Whether the sequence stands beyond its node's window: what it hands out is another's."""
+        """Whether the sequence is beyond its node's window, so that its next ids belong to another
+        node.
+        """
         return (
             self.node is not None
             and self.data_type == "bigint"
@@ -203,10 +205,10 @@ class SequenceFacts:
 
     @property
     def bounds(self) -> tuple[int | None, int | None]:
-        """The smallest and largest id to compare with, ``None`` where the direction makes none.
+        """The smallest and largest id to compare with, ``None`` for a direction without a bound.
 
-        A number that the sequence never reaches is in nobody's way. The bound at the sequence's
-        start makes a difference where other nodes have written.
+        An id that the sequence never reaches conflicts with nothing. The bound at the sequence's
+        start matters where other nodes have written.
         """
         ascending = self.increment > 0
         low = self.minimum if self.node is not None or not ascending else None
@@ -242,8 +244,8 @@ class SequenceFacts:
 
     @property
     def own_edge(self) -> int | None:
-        """The furthest id that this server itself is known to have written: any of a table that no
-        subscription fills.
+        """The furthest id that this server itself is known to have written; for a table that no
+        subscription fills, the furthest of all.
         """
         own = (c.local_edge if c.subscribed else c.edge for c in self.columns)
         return self.furthest(tuple(edge for edge in own if edge is not None))

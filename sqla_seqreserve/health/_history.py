@@ -1,10 +1,10 @@
 """The past checks of each sequence, for the page's charts and for forecasts: in memory, or in a
 file that outlives the process.
 
-The nearer the past, the closer the checks that are kept: five seconds apart at first, an eighth of
-their age later, and none older than thirty days. That is some 150 checks. The file is a SQLite
-database, which several processes may share, for several databases too. What goes wrong with it
-later is logged, and the page shows what there is.
+Recent checks are kept at a short distance, older ones at a longer distance: five seconds apart at
+first, an eighth of their age later, and none older than thirty days. That is some 150 checks. The
+file is a SQLite database, which several processes may share, also for several databases. Later
+errors of the file are logged, and the page shows the history that it can read.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ..errors import ConfigurationError
 from .report import HealthReport, SequenceHealth
 
 Point: TypeAlias = tuple[str, int | None, int]
-"""When, the sequence's own value, and the gap."""
+"""The time, the sequence's own value, and the gap."""
 
 Seen: TypeAlias = tuple[float, int, int]
-"""When, in seconds since 1970, how many ids were left, and the gap."""
+"""The time in seconds since 1970, the number of ids left, and the gap."""
 
 SequenceKey: TypeAlias = tuple[str | None, str | None, str | None]
 
@@ -39,7 +39,7 @@ _MOST_SEQUENCES = 2_000
 
 _log = logging.getLogger("sqla_seqreserve.health")
 
-# One row a check: place names the database, at is seconds since 1970, and seen is a JSON array of
+# One row per check: place names the database, at is seconds since 1970, and seen is a JSON array of
 # [table, column, sequence, last value, gap, ids left]; files from before forecasts lack the last.
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS health_checks"
@@ -82,9 +82,9 @@ class HealthHistory:
             ) from error
 
     def add(self, place: str, report: HealthReport) -> None:
-        """Remember a check, unless one that saw the same was made a moment ago.
+        """Record a check, unless one with the same results was recorded a moment ago.
 
-        Many viewers would otherwise push the past out.
+        Otherwise many viewers would push older checks out.
         """
         if len(report.sequences) > _MOST_SEQUENCES:
             return
@@ -100,9 +100,9 @@ class HealthHistory:
             store.execute("COMMIT")
 
     def points(self, place: str) -> dict[SequenceKey, list[Point]]:
-        """Return what the checks saw of each sequence, the oldest first.
+        """Return the values that the checks found for each sequence, the oldest first.
 
-        Of checks in a row that saw the same, the first and the last.
+        Of consecutive checks with the same values, only the first and the last are returned.
         """
         points: dict[SequenceKey, list[Point]] = {}
         for at, seen in self._rows(place):
@@ -115,7 +115,7 @@ class HealthHistory:
         return points
 
     def seen(self, place: str) -> dict[SequenceKey, list[Seen]]:
-        """Return how many ids the checks saw left of each sequence, the oldest first."""
+        """Return how many ids each check found left in each sequence, the oldest first."""
         found: dict[SequenceKey, list[Seen]] = {}
         for at, seen in self._rows(place):
             for table, column, sequence, _, gap, *left in json.loads(seen):
@@ -144,7 +144,7 @@ class HealthHistory:
         try:
             yield
         except sqlite3.Error as error:
-            # A full disk must not take the health check with it.
+            # A full disk must not make the health check fail.
             _log.warning("the history of checks in %s could not be used: %s", self._file, error)
 
 
@@ -154,11 +154,11 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 def outlived(times: Iterable[float]) -> list[float]:
-    """Return those of the times, the newest first, whose checks are to be forgotten.
+    """Return the times, the newest first, of the checks to delete.
 
-    Time is cut into steps, which are twice as wide at twice the age and lie within each other, so
-    that what is left in one is never lost to a wider one that holds nothing else. Of each step
-    the first check stays, and the newest of all.
+    Time is divided into steps, twice as wide at twice the age and nested, so that a check kept in a
+    step is never lost to a wider step that holds nothing else. The first check of each step is
+    kept, and the newest of all.
     """
     first: dict[tuple[int, int], float] = {}
     newest: float | None = None
@@ -179,5 +179,5 @@ def outlived(times: Iterable[float]) -> list[float]:
 
 
 def key_of(entry: SequenceHealth) -> SequenceKey:
-    """Return what tells the entry from the others of a check."""
+    """Return the key that identifies the entry within a check."""
     return entry.table, entry.column, entry.sequence

@@ -1,4 +1,4 @@
-"""From facts to findings and a verdict (no I/O)."""
+"""Derives findings and a status from the facts (no I/O)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLES = frozenset({"r", "p", "f"})
 
 
 def severity_of(gap: int) -> Severity:
-    """Return how bad it is to be behind by ``gap`` ids."""
+    """Return the severity of being behind by ``gap`` ids."""
     if gap <= 10:
         return "LOW"
     return "MEDIUM" if gap <= 100 else "HIGH"
@@ -35,7 +35,7 @@ def judge(
     """Judge a sequence as the source of one column's ids, against every column it fills.
 
     ``drawn_from`` names the sequence that the column's default really uses, if it is another one.
-    ``subscriber``: being behind a table that a subscription fills is as it should be.
+    ``subscriber``: a sequence behind a table that a subscription fills is expected.
     """
     blind = _blindness(sequence)
     gap = sequence.gap_to(sequence.edge)
@@ -266,8 +266,9 @@ def _wiring(
                 set_default,
             )
         )
-    # A sequence that several columns share outlives each of them, and is nobody's to drop or to
-    # restart: TRUNCATE .. RESTART IDENTITY of its owner would set it back under the others.
+    # A sequence that several columns share outlives each of them, so it must not be dropped or
+    # restarted with one: TRUNCATE .. RESTART IDENTITY of its owner would set it back under the
+    # others.
     alone = len(sequence.columns) == 1
     if column.kind in _TABLES and alone and not column.owns:
         owned_by = f"ALTER SEQUENCE {sequence.label} OWNED BY {place}"

@@ -1,4 +1,4 @@
-"""Findings about settings that are not those of the model (no I/O)."""
+"""Findings about settings that differ from those of the model (no I/O)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .report import Finding
 
 
 def shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
-    """Compare a sequence's settings with the model's; one that it leaves out, other than the
-    step, may be any.
+    """Compare a sequence's settings with the model's. A setting that the model omits may have any
+    value, except the step.
     """
     declared = target and (target.sequence or target.identity or target.default_sequence)
     if not declared:
@@ -26,7 +26,7 @@ def shape(sequence: SequenceFacts, target: Target | None) -> list[Finding]:
                     sequence,
                     f"INCREMENT BY {step}",
                     # A smaller step enters the blocks that other programs make of a larger one, and
-                    # another direction the ids that are there.
+                    # another direction leads into existing ids.
                     harmless=step * sequence.increment > 0 and abs(step) > abs(sequence.increment),
                 ),
             )

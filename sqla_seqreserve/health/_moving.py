@@ -1,4 +1,4 @@
-"""Moving one sequence beyond its tables; ``repair`` says why it is done this way."""
+"""Moves one sequence beyond its tables; ``repair`` explains the method."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _UNTRANSLATED = {"schema_translate_map": None}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the sequence stands after the repair, or why it was not repaired."""
+    """The sequence's value after the repair, or why it was not repaired."""
 
     value: int | None = None
     reason: str | None = None
@@ -79,7 +79,7 @@ class SequenceMover:
         self._quote = connection.dialect.identifier_preparer.quote_identifier
 
     def move(self) -> Outcome:
-        """Return where the sequence stands then, or why it could not be moved."""
+        """Move the sequence; return its value then, or why it could not be moved."""
         with read_only_told(self.connection, f"repairing {self.sequence.label}"):
             return self._move()
 
@@ -124,9 +124,9 @@ class SequenceMover:
     def _is_mine_to_move(self, edge: int | None) -> bool:
         """Wait for the turn to move the sequence; false if others have moved it meanwhile.
 
-        A ``setval`` keeps a lock on the sequence until its transaction ends. A repair that asked
-        for the sequence meanwhile would wait in vain, and make every ``nextval`` queue behind
-        it.
+        A ``setval`` keeps a lock on the sequence until its transaction ends. A repair that
+        requested the sequence meanwhile would wait in vain, and every ``nextval`` would queue
+        behind it.
         """
         deadline = monotonic() + self.lock_timeout
         while self._glance().gap_to(edge):
@@ -152,7 +152,7 @@ class SequenceMover:
         return value is not None
 
     def _standing_told(self) -> str:
-        """Say what a repair that ends here has done, as no rollback undoes it."""
+        """Say what a repair that ends here has done, because no rollback undoes it."""
         if self._moved_to is None:
             return f"{self.sequence.label} was not moved"
         return (
@@ -204,10 +204,10 @@ class SequenceMover:
         return f"{self._quote(schema)}.{self._quote(name)}"
 
     def _under_lock(self, locked: str, lock: Callable[[], None], work: Callable[[], bool]) -> bool:
-        """Lock, work and release, trying again for as long as the caller has patience.
+        """Lock, work and release; try again until the caller's time-out.
 
-        Whoever comes after a waiting lock request queues behind it. Asking for a moment at a time
-        keeps the application moving while a long transaction holds the lock.
+        Other requests queue behind a waiting lock request. Requesting the lock for a moment at a
+        time keeps the application running while a long transaction holds it.
         """
         deadline = monotonic() + self.lock_timeout
         wait = _FIRST_WAIT
@@ -242,8 +242,8 @@ class SequenceMover:
         if not self.sequence.is_citus:
             self.connection.execute(_LOCK_TIMEOUT, {"value": value})
             return
-        # Only SET LOCAL is passed on to the other nodes, and only if asked for; what set_config()
-        # sets stays here, and there the lock would be waited for without end.
+        # Only SET LOCAL is passed on to the other nodes, and only if that is enabled; a value set
+        # by set_config() stays here, and the other nodes would wait for the lock without end.
         self.connection.exec_driver_sql("SET LOCAL citus.propagate_set_commands = 'local'")
         self.connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{value}'")
 

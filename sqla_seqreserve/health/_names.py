@@ -1,4 +1,4 @@
-"""Names as SQL takes them, so that a remedy can be pasted (no I/O)."""
+"""Names in SQL form, so that a remedy can be pasted (no I/O)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Ids far ahead of all others, beyond which a sequence would have next to nothing left to hand out.
+"""Finds ids far ahead of all others, beyond which a sequence would have almost nothing left to hand
+out.
 
-A known incident: ids of the type's end were used up, old rows were deleted and the sequence was set
-back by hand, and the application goes on well below the few rows that are left at the end. To move
-the sequence beyond these would spend all that it has. So what a move would pass over is compared
-with what it would leave; only where it leaves less are the ids looked at, for a stretch without any
-that is longer than what would be left. A table that is full up to its largest id has none, and is
-repaired.
+A known incident: ids up to the type's end were used, old rows were deleted and the sequence was set
+back by hand; the application continues far below the few rows that are left at the end. Moving the
+sequence beyond these would spend all that it has. So the number of ids that a move would pass over
+is compared with the number that it would leave. Only if it leaves fewer, the ids are searched for a
+stretch without any that is longer than what would be left. A table that is full up to its largest
+id has no such stretch, and is repaired.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from .report import OutlyingIds
 def find_outliers(
     connection: Connection, sequence: SequenceFacts, edge: int | None, headroom: int
 ) -> OutlyingIds | None:
-    """Return the ids up to ``edge`` that a repair must not pass, if it would leave less than it
+    """Return the ids up to ``edge`` that a repair must not pass, if it would leave fewer than it
     passes over.
 
-    Found is a group of ids that spans no more than the stretch before it: the stretch is looked for
-    at the distances 1/1, 1/2, 1/4 ... of the way, so that each look is two reads of an index.
+    It finds a group of ids that spans no more than the empty stretch before it. It looks for that
+    stretch at the distances 1/1, 1/2, 1/4 ... of the way, so each step is two reads of an index.
     """
     gap = sequence.gap_to(edge)
     left = max(0, sequence.room_beyond(edge) - headroom)
@@ -68,8 +69,8 @@ def find_outliers(
 def _around(
     connection: Connection, sequence: SequenceFacts, cuts: list[int], start: int, edge: int
 ) -> list[tuple[int | None, int | None]]:
-    """Of each cut the nearest ids, of all tables, up to it from ``start`` and from it to ``edge``,
-    in the sequence's direction.
+    """Return for each cut the nearest ids, over all tables: from ``start`` up to the cut, and from
+    the cut up to ``edge``, in the sequence's direction.
     """
     found: dict[int, tuple[int | None, int | None]] = dict.fromkeys(cuts, (None, None))
     upwards = sequence.increment > 0
@@ -111,7 +112,7 @@ def _looks(place: ColumnFacts, *, upwards: bool) -> Select[Any]:
 
 
 def reason_of(sequence: SequenceFacts, found: OutlyingIds) -> str:
-    """Say why the sequence was not moved, and what helps."""
+    """Say why the sequence was not moved, and the remedy."""
     low, high = sorted((found.first, found.last))
     one = low == high
     ids = f"id {low}" if one else f"ids {low} to {high}"

@@ -1,9 +1,9 @@
-"""When each sequence will have handed out its last id, from what earlier checks saw (no I/O).
+"""Forecasts when each sequence hands out its last id, from earlier checks (no I/O).
 
-A rate is measured over the last day and over the last week, and the end is that of the faster one:
-growth shows in the day, a weekly import in the week. What was seen for less than an hour counts as
-an hour's, so that a burst at the start is no alarm. An import of explicit ids is a jump and no
-rate: what was seen before a sequence was behind, or before it got more room, is left out.
+A rate is measured over the last day and over the last week, and the faster one gives the end:
+growth shows in the day, a weekly import in the week. A period of less than an hour counts as an
+hour, so that a burst at the start is no alarm. An import of explicit ids is a jump and not a rate:
+checks from before a sequence was behind, or before it got more room, are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST = timedelta(days=36_525)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From where on a sequence is near its end: a share used, or days until its last id."""
+    """The limits from which a sequence is near its end: a share used, or days until its last id."""
 
     used: float = ALERT_USED
     days: float = 30.0

@@ -1,4 +1,4 @@
-"""Which database an answer is about: its name and host, and never who signed in or how."""
+"""The database that an answer is about: its name and host, and never the user or credentials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = text("SELECT current_database(), host(inet_server_addr()), inet_server_p
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database and its server. ``host`` is where the application looks for it, or else the
+    """A database and its server. ``host`` is the host in the application's URL, or else the
     server's own address; None: a socket of this machine.
     """
 
@@ -29,7 +29,7 @@ class Place:
 
 
 def places_of(session: Bind, source: Any) -> list[Place]:
-    """Return the databases in which the session looks for the source, each once."""
+    """Return the databases that the session uses for the source, each once."""
     if source is None:
         connections = [plain_connection(session)]
     else:

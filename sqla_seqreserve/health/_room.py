@@ -1,4 +1,4 @@
-"""Findings about what a sequence has left to hand out, and what gives it more (no I/O)."""
+"""Findings about the ids that a sequence has left, and how it gets more (no I/O)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALERT_USED = 0.8
 
 
 def exhausted(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
-    """Return the finding that there is no value left, or none that the column can hold."""
+    """Return the finding that no value is left, or none that the column can hold."""
     if sequence.last_value is None or sequence.hands_out_nothing:
         return []
     low, high = type_bounds(column.type_name if column else None)
@@ -64,12 +64,12 @@ def near_exhaustion(
 
 
 def percent(share: float) -> str:
-    """Return the share as text, and 100% for nothing less."""
+    """Return the share as text, with 100% only for the whole."""
     return f"{share:.1%}" if share == 1 else f"{min(share, 0.999):.1%}"
 
 
 def widening(sequence: SequenceFacts, column: ColumnFacts | None) -> str:
-    """Say what gives the sequence more values: its type, its bound or the column's type, whichever
+    """Say how the sequence gets more values: by its type, its bound or the column's type, whichever
     ends first.
     """
     sql = widening_sql(sequence, column)
@@ -87,7 +87,7 @@ def widening(sequence: SequenceFacts, column: ColumnFacts | None) -> str:
 
 
 def widening_sql(sequence: SequenceFacts, column: ColumnFacts | None) -> str | None:
-    """Return the statements that give the sequence more values, ``None`` where none does."""
+    """Return the statements that give the sequence more values, ``None`` if there are none."""
     upwards = sequence.increment > 0
 
     def end_of(bounds: tuple[int, int]) -> int:

@@ -97,7 +97,7 @@ def _not_synchronised(sequence: SequenceFacts, found: Synchronisation) -> Findin
     counted = "" if found.errors is None else f"; it counts {found.errors} errors of its sequences"
     return Finding(
         "NOT_SYNCHRONISED",
-        # The copy of a sequence that was just taken up is under way for a moment.
+        # A sequence that was just added is copied within a moment.
         "LOW" if found.errors == 0 else "MEDIUM",
         f"the subscription {found.subscription} has not copied {sequence.label} from its "
         f"publisher{counted}",
@@ -116,7 +116,7 @@ def _take_over(found: Synchronisation) -> str:
 
 
 def refusal(sequence: SequenceFacts) -> str | None:
-    """Why a repair does not touch the sequence on this server, if it does not."""
+    """Say why a repair does not touch the sequence on this server; ``None`` if it does."""
     if sequence.is_foreign:
         return (
             f"{sequence.server} is not PostgreSQL: which ids its other nodes hold in advance "

@@ -1,5 +1,5 @@
-"""From what the caller names (base, registry, MetaData, classes, tables) to the columns to look at
-(no I/O).
+"""Finds the columns to check from the caller's source (base, registry, MetaData, classes, tables;
+no I/O).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _tables_of_class(cls: type) -> Iterator[tuple[Table, Mapper[Any] | None]]:
 def _mapped_tables(
     mappers: Iterable[Mapper[Any]],
 ) -> Iterator[tuple[Table, Mapper[Any] | None]]:
-    # A registry keeps its mappers in a set; reports want the same order every time.
+    # A registry keeps its mappers in a set; reports need the same order every time.
     for mapper in sorted(mappers, key=lambda m: (m.class_.__module__, m.class_.__qualname__)):
         for table in mapper.tables:
             if isinstance(table, Table):

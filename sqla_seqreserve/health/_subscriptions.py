@@ -1,9 +1,9 @@
-"""What a subscriber of a logical replication shows about its sequences.
+"""Reads how a logical replication's subscriber stands with its sequences.
 
 Up to PostgreSQL 18 no sequence is replicated. From 19 on a publication may carry sequences; their
 values are copied at CREATE SUBSCRIPTION, and by REFRESH PUBLICATION (new ones) and REFRESH
 SEQUENCES (all), and at no other time. Each has a row of its own in ``pg_subscription_rel``, under
-the sequence's oid, so that a server that has none of these rows is asked nothing more.
+the sequence's oid, so a server without such rows is sent no further query.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from sqlalchemy import (
 
 from ._facts import ColumnFacts, SequenceFacts, Synchronisation
 
-# To find the rows of this server's own transactions all would have to be read; after a take-over
-# they are the last.
+# To find the rows of this server's own transactions, all rows would have to be read; after a
+# fail-over they are the last.
 _NEWEST = 1_000
 
 # The count of errors is a column of PostgreSQL 19, so it is read as JSON, which lacks it before.
@@ -53,7 +53,7 @@ _TRACKS_COMMITS = text("SELECT current_setting('track_commit_timestamp', true) =
 def with_synchronisations(
     connection: Connection, facts: dict[int, SequenceFacts], subscribed: Iterable[int]
 ) -> dict[int, SequenceFacts]:
-    """Add to the sequences that a subscription carries how it stands with each; a query, if any
+    """Add the state of the subscription to each sequence that one carries; it sends a query if any
     is carried.
     """
     oids = sorted(subscribed)
@@ -70,9 +70,9 @@ def with_synchronisations(
 def with_local_edges(
     connection: Connection, facts: dict[int, SequenceFacts]
 ) -> dict[int, SequenceFacts]:
-    """Add to the tables that a subscription fills the furthest id beyond their sequence that a
-    transaction of this server has written, among the newest; where commits are tracked, for
-    nothing else tells whose a row is.
+    """Add, for tables that a subscription fills, the furthest id beyond their sequence that a
+    transaction of this server has written, among the newest ids. This needs tracked commit
+    timestamps, because nothing else shows who wrote a row.
     """
     behind = [
         (oid, place)
@@ -99,7 +99,7 @@ def _furthest_local(sequence: SequenceFacts, place: ColumnFacts) -> Select[Any]:
     ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
     upwards = sequence.increment > 0
     following: ColumnElement[Any] = literal_column(str(sequence.next_value))
-    # Beyond what the sequence reaches, an id is in nobody's way.
+    # An id beyond the sequence's reach conflicts with nothing.
     last: ColumnElement[Any] = literal_column(str(place.edge))
     newest = (
         select(ids.label("id"), literal_column("xmin").label("writer"))

@@ -1,4 +1,4 @@
-"""``check_sequences``: is every sequence ahead of its table?
+"""``check_sequences``: checks that every sequence is ahead of its table.
 
 ::
 
@@ -7,18 +7,18 @@
         for entry in report.behind:
             print(entry.table, entry.gap, entry.findings)
 
-The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an
-iterable), or ``None`` for every sequence in the database, or in the ``schemas`` named. Four
-queries are sent, whatever their number (more above 500 sequences). Nothing is written, and no
-sequence stays locked; but one that the role has USAGE of and may not SELECT stays locked as by
+The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an iterable),
+or ``None`` for every sequence in the database, or in the given ``schemas``. Four queries are sent,
+whatever the number of sequences (more above 500). Nothing is written, and no sequence stays locked,
+with one exception: a sequence on which the role has USAGE but not SELECT stays locked as by
 ``nextval``, until the transaction ends.
 
-**Healthy** means that the value handed out next is beyond the largest id of every table which
-the sequence fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
+**Healthy** means that the next value is beyond the largest id of every table that the sequence
+fills. Gaps are healthy: reservations, rollbacks and crashes all leave some.
 
-Rows of other transactions that have not committed are not seen, and objects pending in the
-session are not flushed. Sequences with ``CACHE`` above 1 hand values to sessions in advance:
-what these still hold is not seen either.
+Uncommitted rows of other transactions are not seen, and pending objects of the session are not
+flushed. A sequence with ``CACHE`` above 1 gives values to sessions in advance: values that these
+still hold are not seen either.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = ["Examined", "check_sequences", "examine", "report_on"]
 
 _log = logging.getLogger("sqla_seqreserve.health")
 
-# Catalogue rows of a sequence that is dropped and made anew are gone for moments only.
+# Catalogue rows of a sequence that is dropped and recreated are missing only for moments.
 _LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An entry of the report with what a repair needs beside it."""
+    """An entry of the report, with further facts that a repair needs."""
 
     connection: Connection
     sequence: SequenceFacts | None
@@ -68,16 +68,15 @@ def check_sequences(
     schemas: Sequence[str] | None = None,
     subscriber: bool = False,
 ) -> HealthReport:
-    """Check every sequence of the source; see this module's head.
+    """Check every sequence of the source; see this module's introduction.
 
     :param source: declarative base, registry, ``MetaData``, mapped classes; ``None``: the whole
         database.
-    :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the
-        system's.
-    :param subscriber: sequences behind tables that a logical replication fills are expected here,
-        and remarked on rather than reported as in need of repair, but for ids that this server
-        itself has written: those of other tables and, with ``track_commit_timestamp``, those among
-        the newest 1,000 of the tables that are filled.
+    :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the system's.
+    :param subscriber: expect sequences behind tables that a logical replication fills: they get a
+        remark and not the status of needing repair. Ids that this server itself has written still
+        count: those of other tables and, with ``track_commit_timestamp``, those among the newest
+        1,000 of the replicated tables.
     """
     return report_on(examine(session_or_connection, source, schemas=schemas, subscriber=subscriber))
 
@@ -99,9 +98,9 @@ def examine(
     subscriber: bool = False,
     to_write: bool = False,
 ) -> list[Examined]:
-    """Do the work of a check, and keep what was read.
+    """Do the work of a check, and keep the facts that were read.
 
-    ``to_write``: on the connections that the session uses for INSERTs.
+    ``to_write``: use the connections that the session uses for INSERTs.
     """
     if isinstance(schemas, str):
         raise ConfigurationError(f"schemas: expected a sequence of names, got the name {schemas!r}")
@@ -154,7 +153,7 @@ def _examine_models(
 def _look(
     connection: Connection, targets: list[Target], wanted: list[Wanted], *, subscriber: bool
 ) -> tuple[list[FoundColumn], list[int | None], dict[int, SequenceFacts]]:
-    """Find the columns and read their sequences; again, if DDL took one away in between."""
+    """Find the columns and read their sequences; repeat if DDL dropped one in between."""
     for _ in range(_LOOKS):
         found = find_columns(connection, wanted)
         resolved = [_resolve(target, column) for target, column in zip(targets, found, strict=True)]
@@ -179,7 +178,7 @@ def _look(
 
 
 def _others(column: FoundColumn) -> tuple[int | None, ...]:
-    """What else may number the column, for a finding to name it."""
+    """Return the other sequences that may number the column, for a finding that names them."""
     identity = column.owned_sequence if column.identity else None
     return column.default_sequence, column.default_declared_sequence, identity
 

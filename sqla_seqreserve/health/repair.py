@@ -74,14 +74,16 @@ def repair_sequences(
     schemas: Sequence[str] | None = None,
     allow_exhaustion: bool = False,
 ) -> RepairReport:
-    """Move every sequence of the source that is behind beyond its tables; see this module's head.
+    """Move every sequence of the source that is behind beyond its tables; see this module's
+    introduction.
 
     :param source: as for :func:`~.check.check_sequences`.
-    :param dry_run: only say what would be done; takes no lock.
-    :param headroom: values to leave out beyond the largest id, for importers still under way.
+    :param dry_run: only say what would be done; take no lock.
+    :param headroom: number of values to skip beyond the largest id, for imports that are still
+        running.
     :param lock_timeout: seconds to wait for each table and each sequence.
-    :param allow_exhaustion: move a sequence beyond a few ids far ahead of all others, too, if that
-        leaves it less than it passes over.
+    :param allow_exhaustion: also move a sequence beyond a few ids far ahead of all others, if that
+        leaves it fewer values than it passes over.
     """
     if type(headroom) is not int or headroom < 0:
         raise ConfigurationError(
@@ -91,7 +93,8 @@ def repair_sequences(
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
     entries = examine(session_or_connection, source, schemas=schemas, to_write=True)
     outcomes: dict[tuple[int, int], Outcome] = {}
-    # In the order of the oids: search_path changes the report's order, and not theirs.
+    # In the order of the oids, which search_path does not change; it does change the report's
+    # order.
     for entry in sorted(entries, key=lambda e: e.sequence.oid if e.sequence else 0):
         key = _key(entry)
         # Tables that share a sequence share its repair.

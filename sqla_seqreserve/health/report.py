@@ -1,18 +1,18 @@
-"""What a check and a repair report: frozen values, each with a ``to_dict()`` that JSON can carry.
+"""The reports of a check and a repair: frozen values, each with a ``to_dict()`` for JSON.
 
-A :class:`SequenceHealth` speaks of one column and the sequence that fills it. Its ``status`` is
+A :class:`SequenceHealth` describes one column and the sequence that fills it. Its ``status`` is
 
 ``OK``
-    the value handed out next is beyond the table's largest id.
+    the next value is beyond the table's largest id.
 ``NEEDS_REPAIR``
-    it is not: inserts fail now, or will. A repair helps; it creates no sequence that is missing.
+    it is not: inserts fail now, or will. A repair helps; it does not create a missing sequence.
 ``EXHAUSTED``
-    there is no value to hand out, or none that the column can hold: inserts fail now, and only a
-    wider type, or bound of the sequence, helps.
+    no value is left, or none that the column can hold: inserts fail now, and only a wider type,
+    or a wider bound of the sequence, helps.
 ``WARNING``
     healthy today, with a finding of severity ``MEDIUM`` or above.
 ``UNREADABLE``
-    the database did not let us look; nothing is claimed.
+    the database did not allow the check; nothing is claimed.
 
 Findings of severity ``LOW`` are remarks: they are listed and leave the status at ``OK``.
 """
@@ -41,13 +41,15 @@ __all__ = [
 ]
 
 JSON_VERSION = 1
-"""Of the JSON of checks, repairs and alerts: higher where a key has gone or changed its meaning."""
+"""The version of the JSON of checks, repairs and alerts: raised when a key is removed or changes
+its meaning.
+"""
 
 Severity = Literal["LOW", "MEDIUM", "HIGH"]
-"""How bad a finding is; of a gap: up to 10 ids, up to 100, more."""
+"""How bad a finding is; for a gap: up to 10 ids, up to 100, more."""
 
 Status = Literal["OK", "NEEDS_REPAIR", "EXHAUSTED", "WARNING", "UNREADABLE"]
-"""The verdict on a sequence: see the head of this module."""
+"""The verdict on a sequence: see this module's introduction."""
 
 RepairAction = Literal["HEALTHY", "REPAIRED", "WOULD_REPAIR", "NOT_REPAIRABLE"]
 """What a repair did; ``WOULD_REPAIR`` in a dry run."""
@@ -76,15 +78,15 @@ FindingCode = Literal[
     "UNREADABLE",
     "UNUSED",
 ]
-"""What a finding is about; its message and remedy tell it in words."""
+"""The subject of a finding; its message and remedy explain it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about a sequence: what was found, and what to do about it.
+    """One finding about a sequence, and its remedy.
 
-    :attr:`sql`: statements that do it, ready to paste; ``None`` where no statement alone does, or
-    where one could do harm.
+    :attr:`sql`: statements that apply the remedy, ready to paste; ``None`` if statements alone do
+    not suffice, or could do harm.
     """
 
     code: FindingCode
@@ -96,8 +98,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What a role has to be granted before a check can read all that it wants to: SELECT of
-    relations, tables and sequences alike, and USAGE of their schemas.
+    """The privileges that a role lacks for a full check: SELECT on relations, tables and sequences
+    alike, and USAGE on their schemas.
     """
 
     relations: tuple[str, ...] = ()
@@ -106,12 +108,12 @@ class Privileges:
 
     @property
     def remedy(self) -> str:
-        """What to do about it, in words."""
+        """The remedy, in words."""
         return "check with a role that may read it, or grant this one SELECT"
 
     @property
     def sql(self) -> str:
-        """The statements: one, and another where a schema is closed."""
+        """The statements: one, and another for a schema without USAGE."""
         statements = [f"GRANT SELECT ON {', '.join(self.relations)} TO {self.role}"]
         if self.schemas:
             statements.append(f"GRANT USAGE ON SCHEMA {', '.join(self.schemas)} TO {self.role}")
@@ -119,7 +121,7 @@ class Privileges:
 
     @staticmethod
     def together(lacking: Iterable[Privileges]) -> Privileges | None:
-        """Return all of one role's as one, each relation once; None: nothing is lacking."""
+        """Combine the privileges of one role, each relation once; None: nothing is lacking."""
         found = list(lacking)
         if not found:
             return None
@@ -132,25 +134,25 @@ class Privileges:
 class SequenceHealth:
     """One column and its sequence.
 
-    :attr:`table` and :attr:`sequence` carry their schema unless ``search_path`` finds them
-    without; they and :attr:`column` are as SQL takes them, in quotes where they need them.
+    :attr:`table` and :attr:`sequence` include their schema unless ``search_path`` finds them
+    without it; they and :attr:`column` are written as in SQL, in quotes where they need them.
     :attr:`schema` is the table's, or the sequence's if no column uses it, without quotes.
     :attr:`table` and :attr:`column` are ``None`` for a sequence that no column uses.
-    :attr:`last_value` is the sequence's own, :attr:`next_value` what it hands out next
-    (``None``: nothing).
+    :attr:`last_value` is the sequence's own, :attr:`next_value` the value that it hands out next
+    (``None``: none).
     :attr:`table_max_id` is the id furthest in the sequence's direction, the *smallest* one under
-    a negative increment, among those that the sequence can hand out: larger ones are in nobody's
-    way, and on Citus belong to other nodes.
+    a negative increment, among those that the sequence can hand out: larger ones conflict with
+    nothing, and on Citus belong to other nodes.
     :attr:`gap` counts the next results of ``nextval`` that are not beyond the ids in the tables
     that use the sequence: ``(max - next_value) // increment + 1``, and 0 when healthy.
-    :attr:`used_fraction` is the share already consumed of what the sequence and the column's
-    type can hold, and :attr:`ids_left` how many ids are left; ``None`` where that cannot be known,
-    and under CYCLE, which has no end. :attr:`more_ids` says what gives it more,
-    :attr:`more_ids_sql` has the statements, where there are any.
+    :attr:`used_fraction` is the used share of the ids that the sequence and the column's type
+    allow, and :attr:`ids_left` the number of ids left; ``None`` if that cannot be known, and under
+    CYCLE, which has no end. :attr:`more_ids` says how the sequence gets more ids,
+    :attr:`more_ids_sql` has the statements, if there are any.
     :attr:`lacking` are the privileges without which it cannot be read.
     :attr:`ids_a_day` is the rate that earlier checks have seen, and :attr:`ends_at` the moment at
-    which the last id is handed out at that rate; ``None`` where no earlier check is remembered,
-    nothing was handed out since, or the end is more than a hundred years away.
+    which the last id is handed out at that rate; ``None`` if no earlier check is recorded, no id
+    was handed out since, or the end is more than a hundred years away.
     """
 
     table: str | None
@@ -186,7 +188,7 @@ class SequenceHealth:
 
     @property
     def worse(self) -> tuple[int, int, float]:
-        """What sorts entries from the worst to the best: verdict, gap, share used."""
+        """The key that sorts entries from the worst to the best: status, gap, share used."""
         order = ("NEEDS_REPAIR", "EXHAUSTED", "", "UNREADABLE", "WARNING", "OK")
         severe = self.status == "WARNING" and self.severity == "HIGH"
         rank = 2 if severe else order.index(self.status)
@@ -202,13 +204,13 @@ class HealthReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether every sequence was seen, and is ahead of its table."""
+        """Whether every sequence was read, and is ahead of its table."""
         return all(entry.is_healthy for entry in self.sequences)
 
     @property
     def grant(self) -> str | None:
-        """The statements that let the role read what it could not, ready to paste for the owner of
-        all of it; ``None`` where no privilege is lacking.
+        """The statements that let the role read what it could not, to be run by the owner; ``None``
+        if no privilege is lacking.
         """
         roles: dict[tuple[str | None, str], list[Privileges]] = {}
         for entry in self.sequences:
@@ -250,11 +252,11 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class OutlyingIds:
-    """Ids far ahead of all others, beyond which a repair does not move their sequence unless asked.
+    """Ids far ahead of all others; a repair moves their sequence beyond them only if told to.
 
-    They are :attr:`first` to :attr:`last`, in the sequence's direction; beyond them
-    :attr:`left` values would be left. :attr:`before` is the id before them that the sequence has
-    not passed, if there is one; without one it hands out :attr:`free` values until it meets them.
+    They are :attr:`first` to :attr:`last`, in the sequence's direction; beyond them :attr:`left`
+    values would be left. :attr:`before` is the id before them that the sequence has not passed, if
+    there is one; otherwise the sequence hands out :attr:`free` values until it reaches them.
     """
 
     first: int
@@ -309,7 +311,7 @@ class RepairResult:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A reason for which sequences were not repaired, and the results that it is given for."""
+    """A reason why sequences were not repaired, and the results to which it applies."""
 
     reason: str
     results: tuple[RepairResult, ...]
@@ -351,7 +353,7 @@ class RepairReport:
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """What was not repaired, by reason."""
+        """The sequences that were not repaired, by reason."""
         reasons: dict[str, list[RepairResult]] = {}
         for result in self.results:
             if result.action == "NOT_REPAIRABLE":
