@@ -21,15 +21,14 @@ The modes: ``"bulk"`` reserves keys, and writes by COPY what COPY writes exactly
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from . import _reasons as why
 from ._drivers.execution import ask_for_rows_alike
@@ -37,8 +36,9 @@ from ._flush.bulk_statements import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, OnDrift, Reserve, Settings
 from ._flush.takeover import settings_of, take_over
+from ._flush.targets import identity_of, resolve_target
 from ._ids.keys import mapper_of
-from ._mistakes import checked_choice, checked_classes, not_a_target
+from ._mistakes import checked_choice, checked_classes
 from ._reasons import Reason
 from ._sqlalchemy.committing import listens_between
 from ._sqlalchemy.mapping import all_mappers
@@ -53,13 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["Mode", "Registration", "register"]
 
 log = logging.getLogger("sqla_seqreserve.registration")
-
-# How specific a target is: first by its kind, then by the depth of its inheritance.
-Rank: TypeAlias = tuple[int, int]
-_SYNC_CLASS: Final = 0
-_ASYNC_CLASS: Final = 1
-_FACTORY: Final = 2
-_INSTANCE: Final = (3, 0)
 
 pass_over_ours()
 
@@ -99,11 +92,11 @@ def register(
         this many ids left. If a table has no schema, ids are kept only if the server reports
         ``search_path``, as PostgreSQL 18 does; an engine on which no ids are kept for that reason
         logs this once. On asyncpg, which sends one statement per message, none are kept. The
-        message that writes the rows also compares the table: if it was altered or recreated, the
-        kept ids are discarded and the flush starts again. A repair in this process makes all kept
-        ids invalid. Two things cannot be detected here: a repair in another process (then the first
-        duplicate key discards the kept ids), and a sequence that is restarted while the application
-        runs. Do not use it for databases where these happen.
+        message that writes the rows also compares the table: if it was altered or recreated, or its
+        sequence restarted, the kept ids are discarded and the flush starts again. A repair in this
+        process makes all kept ids invalid. A repair in another process cannot be detected: the
+        first duplicate key discards the kept ids then. Do not use it for databases where that
+        happens.
     :param on_drift: what to do about sequences of the enrolled classes that are behind their
         tables. They are looked for once per engine, in the first flush that inserts (four queries,
         whatever the number of classes). ``"ignore"``: nothing, and no query is sent; ``"warn"``: a
@@ -113,15 +106,16 @@ def register(
         be READ COMMITTED, and a :class:`.SequenceDriftError` if that fails.
     :param commit: ``"along"``: on psycopg the COMMIT travels with the last message of the flush
         that ``session.commit()`` began, if nothing can come between them: no listener could act
-        there, and no result of the flush could be refused. ``commit()`` still raises an error of
-        the COMMIT. If the connection is lost meanwhile, a note on the error says that it is not
-        known whether the transaction was committed. ``"apart"``: the COMMIT is sent by itself.
+        there, and no result of the flush could be refused; on a server less than 0.4 ms away, only
+        if nothing has to be compared before it. ``commit()`` still raises an error of the COMMIT.
+        If the connection is lost meanwhile, a note on the error says that it is not known whether
+        the transaction was committed. ``"apart"``: the COMMIT is sent by itself.
     :return: the registration. Registering a target again returns the same one with the new
         settings. If several registered targets cover a session, the most specific one decides: the
         instance, then its factory, then its class.
     :raises ConfigurationError: a setting or the target is not one of these.
     """
-    key = _identity(target)
+    key = identity_of(target)
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
@@ -137,8 +131,8 @@ class Registration:
     """The extension on one target; :func:`register` makes it."""
 
     def __init__(self, target: Any) -> None:
-        session_target, self._accepts, rank = _resolve_target(target)
-        self._key = ref(_identity(target))
+        session_target, self._accepts, rank = resolve_target(target)
+        self._key = ref(identity_of(target))
         # The target's listener holds the registration; the registration must not hold the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}
@@ -318,80 +312,12 @@ class Registration:
             self._settings = replace(self._settings, callbacks=callbacks)
 
 
-def _asyncio() -> Any:
-    """Return SQLAlchemy's asyncio extension if it is in use. Importing it needs greenlet, which not
-    everybody installs.
-    """
-    return sys.modules.get("sqlalchemy.ext.asyncio")
-
-
 def _known(key: Any) -> Registration | None:
     try:
         found = _registrations.get(key)
     except TypeError:  # no weak reference to it, so it is none of the targets
         return None
     return found() if found is not None else None
-
-
-def _identity(target: Any) -> Any:
-    """Return the key under which a target is remembered; for an ``AsyncSession``, the session that
-    it drives.
-    """
-    asyncio = _asyncio()
-    return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
-
-
-def _resolve_target(target: Any) -> tuple[Any, Callable[[Session], bool] | None, Rank]:
-    """Return the object on which the events are listened for, a test for which of its sessions
-    count, and how specific the target is.
-    """
-    if isinstance(target, Session):
-        return target, None, _INSTANCE
-    if isinstance(target, scoped_session):
-        return _resolve_target(target.session_factory)
-    if isinstance(target, sessionmaker):
-        return target, None, (_FACTORY, len(target.class_.__mro__))
-    if isinstance(target, type) and issubclass(target, Session):
-        return target, None, (_SYNC_CLASS, len(target.__mro__))
-    asyncio = _asyncio()
-    if asyncio is not None:
-        if isinstance(target, asyncio.AsyncSession):
-            return target.sync_session, None, _INSTANCE
-        if isinstance(target, asyncio.async_scoped_session):
-            return _resolve_target(target.session_factory)
-        if isinstance(target, asyncio.async_sessionmaker):
-            cls = _sync_class_of_its_own(target)
-            return cls, None, (_FACTORY, len(cls.__mro__))
-        if isinstance(target, type) and issubclass(target, asyncio.AsyncSession):
-            return _async_target(target, asyncio.async_session)
-    raise not_a_target(target)
-
-
-def _sync_class_of_its_own(maker: Any) -> type[Session]:
-    """Give the sessions of an ``async_sessionmaker`` a ``Session`` class of their own, as
-    ``sessionmaker`` does by itself.
-
-    Sessions that the factory has made before are not of this class.
-    """
-    base = maker.kw.get("sync_session_class") or maker.class_.sync_session_class
-    cls: type[Session] = type(base.__name__, (base,), {})
-    maker.configure(sync_session_class=cls)
-    return cls
-
-
-def _async_target(
-    cls: Any, async_session_of: Callable[[Session], Any]
-) -> tuple[Any, Callable[[Session], bool], Rank]:
-    """Return the class of the sessions that an ``AsyncSession`` drives, as the object to listen on,
-    and a test that selects only sessions that it drives.
-    """
-    known = ref(cls)
-
-    def accepts(session: Session) -> bool:
-        driven = known()
-        return driven is not None and isinstance(async_session_of(session), driven)
-
-    return cls.sync_session_class, accepts, (_ASYNC_CLASS, len(cls.__mro__))
 
 
 def _drift_guard(on_drift: OnDrift, classes: tuple[type[Any], ...] | None) -> DriftGuard | None:
