@@ -39,9 +39,9 @@ event                      logger          level   fields
 
 The field ``model`` is the name of the class; for link rows (``kind`` is ``link`` or ``unlink``) it
 is the name of their table. Each row is logged once, in ``rows_written`` or in ``fallback``, when
-its flush has succeeded; the transaction may still be rolled back. A fallback means that SQLAlchemy
-wrote the rows because COPY could not or must not, or because rows could not travel together (writer
-``orm``). Rows for which SQLAlchemy's own statement is cheaper are no fallback (writer ``insert``).
+its flush has succeeded; the transaction may still be rolled back. A fallback (writer ``orm``) means
+that SQLAlchemy wrote the rows because COPY could not or must not, or because they could not travel
+together. Rows for which SQLAlchemy's own statement is cheaper (writer ``insert``) are no fallback.
 A reservation is logged at once, because a reserved id is used up even if its row is never written.
 
 The same events reach the observers, whatever the loggers' levels: :mod:`sqla_seqreserve.metrics`
