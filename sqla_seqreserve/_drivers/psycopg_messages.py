@@ -248,7 +248,8 @@ class _Message:
                     return _Unsendable((position, row), error)
                 types = dumping.types or ()
                 calls = self.statements.commands(text, values, types, dumping.formats, many=many)
-                self._add(calls, (position, row))
+                self.calls += calls
+                self.places += [(position, row)] * len(calls)
         return None
 
     def returned(self, answers: Sequence[Sequence[Any]]) -> list[Returned]:
