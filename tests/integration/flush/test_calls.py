@@ -18,8 +18,12 @@ from sqla_seqreserve.bench.sessions import Sessions, open_sessions
 
 
 def calls(sessions: Sessions, rows: int, classes: int) -> int:
-    """The fewest Python calls of several saves, once what is learnt of the engine is known: on a
-    busy machine the distance is another from save to save, and ways are chosen anew.
+    """The fewest Python calls of several saves, once the distance to the server is known and held.
+
+    It may be on either side of where another way is chosen. On psycopg 30 rows in one message take
+    some 950 calls more than plain SQLAlchemy's statements, and 1,060 after other tests, which leave
+    listeners behind; SQLAlchemy's own INSERTs take some 220 more. One row with its COMMIT in one
+    message takes 264 more, by itself 86.
     """
     saves, counts = SAVES["new"], []
     models = saves.models[:classes]
@@ -46,9 +50,9 @@ def calls(sessions: Sessions, rows: int, classes: int) -> int:
 @pytest.mark.parametrize(
     ("driver", "rows", "classes", "most"),
     [
-        ("psycopg", 1, 1, 290),
-        ("psycopg", 5, 1, 310),
-        ("psycopg", 10, 3, 1000),
+        ("psycopg", 1, 1, 330),
+        ("psycopg", 5, 1, 350),
+        ("psycopg", 10, 3, 1150),
         ("psycopg2", 1, 1, 60),
         ("psycopg2", 5, 1, 130),
         ("psycopg2", 10, 3, 260),
