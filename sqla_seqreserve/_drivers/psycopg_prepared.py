@@ -40,7 +40,7 @@ def time_first(connection: Any, took: Callable[[float], object]) -> None:
     connection.__dict__[_TIMED] = took
 
 
-def timing(connection: Any) -> Callable[[float], object] | None:
+def _timing(connection: Any) -> Callable[[float], object] | None:
     """The function to call with the time of the first answer, if any. Called as soon as the first
     statement of the message is queued.
     """
@@ -170,7 +170,7 @@ def exchange(
                 yield from _sync(pgconn, position, answers, None)
                 return error
             if times_first and position == 0:
-                took = timing(connection)
+                took = _timing(connection)
         yield from _sync(pgconn, len(calls), answers, took)
         return None
     finally:

@@ -34,12 +34,7 @@ def leave_copied(
     # A partition attached meanwhile may have a trigger that no lock of ours kept away.
     if columns or plan.facts.kind == "p":
         loaded += read_back(connection, mapper, plan.table, columns, records)
-    refresh_flush = mapper.class_manager.dispatch.refresh_flush
-    if refresh_flush:
-        for position, (state, _, _, _) in enumerate(records):
-            defaults = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
-            if loaded or defaults:
-                refresh_flush(state, uow, [*loaded, *defaults])
+    _refreshed(plan, batch, records, loaded, uow)
     expired = [
         attribute
         for attribute, column in plan.source.items()
@@ -70,9 +65,20 @@ def _set_defaults(batch: Batch, records: Sequence[Record]) -> None:
 def keep_defaults(plan: InsertPlan, batch: Batch, records: list[Record], uow: Any) -> None:
     """Leave the objects with the defaults that were made for them, as ``_postfetch`` would."""
     _set_defaults(batch, records)
+    if batch.defaults:
+        _refreshed(plan, batch, records, (), uow)
+
+
+def _refreshed(
+    plan: InsertPlan, batch: Batch, records: Sequence[Record], loaded: Sequence[str], uow: Any
+) -> None:
+    """Call the listeners to ``refresh_flush`` for each object that got a value.
+
+    :param loaded: the attributes that were read back for all of them.
+    """
     refresh_flush = plan.mapper.class_manager.dispatch.refresh_flush
-    if refresh_flush and batch.defaults:
+    if refresh_flush:
         for position, (state, _, _, _) in enumerate(records):
-            made = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
-            if made:
-                refresh_flush(state, uow, made)
+            defaults = [a for a, filled in batch.defaults.items() if filled.is_default(position)]
+            if loaded or defaults:
+                refresh_flush(state, uow, [*loaded, *defaults])
