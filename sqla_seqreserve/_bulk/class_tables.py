@@ -17,6 +17,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.fetch import IdRequest, IndexFacts
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.table_names import table_name
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -66,7 +67,7 @@ class ClassTables:
         """Plan the tables from the cached facts of the catalogue; return these facts."""
         connection, mapper = self.connection, self.mapper
         self.source = resolve(connection, [mapper])[mapper]
-        names = {table: catalogue.table_name(connection, table) for table in self.tables}
+        names = {table: table_name(connection, table) for table in self.tables}
         found = catalogue.table_facts(connection, names.values())
         known = []
         for table, name in names.items():

@@ -14,6 +14,7 @@ from sqlalchemy import delete as core_delete
 from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
@@ -141,7 +142,7 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
         owner = next((each for each in classes if writes_to(each, table)), None)
         if owner is None:
             continue
-        name = catalogue.table_name(connection, table)
+        name = table_name(connection, table)
         facts = catalogue.table_facts(connection, [name])[name]
         if facts is None:
             raise ConfigurationError(f"The database has no table {name}")

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy.orm import Mapper
 
-from .._ids.catalogue import stored_name
+from .._ids.table_names import stored_name
 from .._mistakes import no_such_attribute
 from .._rows.column_checks import exact_types
 from .._rows.division import values_of

@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Connection, TableClause, column, insert, tabl
 from sqlalchemy.exc import DBAPIError
 
 from .._drivers import CopyRows
-from .._ids.catalogue import quoted
+from .._ids.table_names import quoted
 from .._rows.division import Division, divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._rows.python_defaults import DefaultContext

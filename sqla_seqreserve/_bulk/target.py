@@ -13,8 +13,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
 from .. import _reasons as why
-from .._ids import catalogue
-from .._ids.catalogue import quoted
+from .._ids.table_names import quoted, table_name
 from .._reasons import Reason
 from .._rows.plan import ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
@@ -45,7 +44,7 @@ class Target:
         self.plans: dict[Table, InsertPlan] = {}
         for table, plan in whole.plans.items():
             if plan is None:
-                name = catalogue.table_name(whole.connection, table)
+                name = table_name(whole.connection, table)
                 raise ConfigurationError(f"The database has no table {name}")
             if plan.facts.distributed:
                 raise ConfigurationError(

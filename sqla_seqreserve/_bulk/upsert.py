@@ -9,6 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
+from .._ids.table_names import table_name
 from .._mistakes import check_attributes
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
@@ -72,7 +73,7 @@ def upsert(
         return Outcome(0, 0)
     what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
-    name = catalogue.table_name(connection, whole.tables[0])
+    name = table_name(connection, whole.tables[0])
     arbiter = known_arbiter(connection, mapper, name, conflict)
     compared = [arbiter.facts] if arbiter is not None else []
     pinned = whole.pin(indexes=compared) is not None

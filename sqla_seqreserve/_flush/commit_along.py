@@ -23,6 +23,7 @@ from .._drivers import (
 from .._ids import catalogue
 from .._ids.fetch import comparison_of_table
 from .._ids.keys import lacks_key
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._sqlalchemy.committing import (
     acts_after_insert,
@@ -106,7 +107,7 @@ class OnlyInsert:
         self._uow = uow
         self._rows = rows
         self._table = table
-        self._name = catalogue.table_name(connection, table)
+        self._name = table_name(connection, table)
         self._commit: CommitAlong | None = None
         self.connection = connection
 

@@ -20,6 +20,7 @@ from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
 from .._ids.reserve import hindrance
 from .._ids.server import server_of
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
@@ -201,7 +202,7 @@ def explain(
         catalogue.renew(
             connection,
             [
-                catalogue.table_name(connection, table)
+                table_name(connection, table)
                 for table in dict.fromkeys([*keys, *tables])
                 if isinstance(table, Table)
             ],
@@ -281,7 +282,7 @@ def _way(
     reason = hindrance(connection, state)
     if reason is not None:
         return Way("orm", reason)
-    names = {table: catalogue.table_name(connection, table) for table in plain_tables(mapper)}
+    names = {table: table_name(connection, table) for table in plain_tables(mapper)}
     facts = catalogue.table_facts(connection, names.values())
     return copy_way(connection, mapper, names, facts, lambda plan: foreseen_reason(plan, source))
 
@@ -317,7 +318,7 @@ def _explain_many(
     reasons: dict[Kind, Reason | None] = {"update": reason, "delete": reason}
     if reason is None:
         reasons["update"] = _mapper_reason(mapper)
-        names = [catalogue.table_name(connection, table) for table in plain_tables(mapper)]
+        names = [table_name(connection, table) for table in plain_tables(mapper)]
         for facts in catalogue.table_facts(connection, names).values():
             for kind, known in reasons.items():
                 if facts is None:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._ids import catalogue
+from .._ids.table_names import table_name
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
@@ -99,7 +100,7 @@ def _changed_position(
     written = row[1].removesuffix(").").split(", ")
     texts = [tuple(map(str, identity)) for identity in identities]
     connection = connection_for(uow, states[0].manager.mapper.base_mapper)
-    known = catalogue.cached_facts(connection, [catalogue.table_name(connection, table)])
+    known = catalogue.cached_facts(connection, [table_name(connection, table)])
     if known and list(known[0].columns)[: len(keys)] == [key.name for key in keys]:
         return texts.index(tuple(written[: len(keys)]))
     return _only_holder(written, texts, states)

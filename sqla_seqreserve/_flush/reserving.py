@@ -22,6 +22,7 @@ from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import ask_server
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._routes import Pending, Route
 from .._rows.plan import insert_plan
@@ -210,7 +211,7 @@ class Reserving:
         if may_restart and not sent and not takes:
             kept, later = later, kept
         tables = in_insert_order(pending) if sent or takes or kept else ()
-        order = [catalogue.table_name(connection, table) for table in tables]
+        order = [table_name(connection, table) for table in tables]
         ids = [request.ids for request in requests]
         return _Wanted(ids, sent, kept=kept, order=order, asked=requests, later=later)
 
@@ -356,7 +357,7 @@ class Reserving:
 def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[Mapper[Any], Way]:
     """For each class that COPY is to write: its way, which says if COPY can."""
     names = {
-        mapper: {table: catalogue.table_name(connection, table) for table in plain_tables(mapper)}
+        mapper: {table: table_name(connection, table) for table in plain_tables(mapper)}
         for mapper in mappers
     }
     facts = catalogue.table_facts(

@@ -23,9 +23,10 @@ from .. import _reasons as why
 from .._database import database_of
 from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts, TableName
+from .._ids.catalogue import TableFacts
 from .._ids.keys import generated_key, lacks_key
 from .._ids.server import server_kind, server_of
+from .._ids.table_names import TableName, table_name
 from .._reasons import Reason
 from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
@@ -340,7 +341,7 @@ def is_distributed(connection: Connection, mapper: Mapper[Any]) -> bool:
     """Whether Citus distributes the rows of a class over its nodes, by the cached facts only:
     nothing is read from the server.
     """
-    names = [catalogue.table_name(connection, table) for table in plain_tables(mapper)]
+    names = [table_name(connection, table) for table in plain_tables(mapper)]
     return any(facts.distributed for facts in catalogue.cached_facts(connection, names))
 
 

@@ -41,10 +41,11 @@ from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere
 from ..errors import SequenceExhaustedError
 from . import catalogue
-from .catalogue import TableFacts, TableName
+from .catalogue import TableFacts
 from .keys import KeySequence, check_range
 from .reservation_sql import Branch, Guard, column_types, comparison, reservation
 from .server import on_this_node
+from .table_names import TableName, stored_name
 
 log = logging.getLogger("sqla_seqreserve.reservation")
 
@@ -199,7 +200,7 @@ def _problem_of(source: KeySequence, values: Sequence[Any]) -> Reason | None:
 def _distrust(connection: Connection, source: KeySequence, problem: Reason) -> None:
     assert source.facts is not None
     assert source.key.column is not None
-    column = catalogue.stored_name(source.key.column.name)
+    column = stored_name(source.key.column.name)
     catalogue.distrust(connection, source.facts, column, problem)
 
 
@@ -227,7 +228,7 @@ class _Statement:
             assert facts is not None
             assert column is not None
             locked[facts.name] = facts
-            known = facts.columns[catalogue.stored_name(column.name)]
+            known = facts.columns[stored_name(column.name)]
             # A sequence that the model names is looked up by name; one that was found is identified
             # by its oid.
             declared = request.source.key.declared is not None
@@ -264,7 +265,7 @@ class _Statement:
             locked[facts.name] = facts
             self.names.append(facts.name)
             assert source.key.column is not None
-            guard = self._guard_row(facts, catalogue.stored_name(source.key.column.name), slot)
+            guard = self._guard_row(facts, stored_name(source.key.column.name), slot)
             branches.append(Branch(guard, is_kept=self._guard_file(source, slot)))
         for slot, (facts, column_name) in enumerate(numbered, len(branches)):
             locked[facts.name] = facts

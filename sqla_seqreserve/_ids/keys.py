@@ -39,6 +39,7 @@ from .._sqlalchemy.mapping import kept_with, result_processor
 from ..errors import SequenceExhaustedError, SequenceNotFoundError, UnmappedClassError
 from . import catalogue
 from .server_defaults import DefaultFacts
+from .table_names import qualified_name, stored_name, table_name
 
 _LIMITS = {
     "int2": (-(2**15), 2**15 - 1),
@@ -270,9 +271,7 @@ def resolve(
     """
     keys = {mapper: generated_key(mapper) for mapper in mappers}
     names = {
-        key: catalogue.table_name(connection, key.table)
-        for key in keys.values()
-        if key.table is not None
+        key: table_name(connection, key.table) for key in keys.values() if key.table is not None
     }
     facts = catalogue.table_facts(connection, names.values())
     return {
@@ -298,7 +297,7 @@ def _resolve_one(
     assert key.column is not None
     if facts is None:
         return KeySequence(key, reason=why.NO_TABLE)
-    column = facts.columns.get(catalogue.stored_name(key.column.name))
+    column = facts.columns.get(stored_name(key.column.name))
     if column is None:
         return KeySequence(key, facts, reason=why.no_column(facts.name, key.column.name))
     if column.type_name not in _database_types(key.column.type):
@@ -311,7 +310,7 @@ def _resolve_one(
         return KeySequence(key, facts, reason=why.rule_on_key(facts.name))
     sequence, default = column.sequence, column.default
     if key.declared is not None:
-        name = catalogue.qualified_name(connection, key.declared.schema, key.declared.name)
+        name = qualified_name(connection, key.declared.schema, key.declared.name)
         declared = catalogue.sequence_facts(connection, name)
         if declared is None:
             return KeySequence(key, facts, reason=why.no_sequence(name))

@@ -40,6 +40,7 @@ from .._database import database_of
 from .._drivers import driver_of
 from . import catalogue
 from .keys import KeySequence
+from .table_names import effective_schema
 
 log = logging.getLogger("sqla_seqreserve.prefetch")
 
@@ -105,7 +106,7 @@ def shelf_of(connection: Connection, source: KeySequence, ahead: int) -> Shelf:
         return Shelf()
     schemas = [source.key.table.schema, *([declared.schema] if declared is not None else [])]
     path: str | None = ""
-    if not all(catalogue.effective_schema(connection, schema) for schema in schemas):
+    if not all(effective_schema(connection, schema) for schema in schemas):
         driver = driver_of(connection.dialect)
         path = driver.setting(connection.connection, "search_path") if driver else None
         if path is None:

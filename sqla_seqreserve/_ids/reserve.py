@@ -16,12 +16,12 @@ from .._drivers import driver_of, drop_snapshot, transaction_status
 from .._reasons import Reason
 from .._sqlalchemy.engine import sees_the_present
 from ..errors import SequenceNotFoundError
-from . import catalogue
-from .catalogue import TableFacts, TableName
+from .catalogue import TableFacts
 from .fetch import IdRequest, IndexFacts, take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
 from .server import ask_server
+from .table_names import TableName, table_name
 
 _ATTEMPTS: Final = 10
 """How many times the tables are looked up. A message that finds them altered has locked them, so
@@ -121,7 +121,7 @@ def reserve(
             for mapper, count in counts.items()
             for part in sources[mapper].parts
         ]
-        order = [catalogue.table_name(connection, table) for table in in_insert_order(counts)]
+        order = [table_name(connection, table) for table in in_insert_order(counts)]
         return Wanted(requests, order=order)
 
     found = take_until_held(connection, look)

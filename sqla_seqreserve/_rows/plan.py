@@ -14,7 +14,8 @@ from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._ids.catalogue import ColumnFacts, TableFacts, stored_name
+from .._ids.catalogue import ColumnFacts, TableFacts
+from .._ids.table_names import stored_name
 from .._reasons import Reason
 from .._sqlalchemy.mapping import (
     attributes_to_columns,

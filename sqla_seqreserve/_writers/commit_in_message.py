@@ -18,8 +18,9 @@ from .. import _reasons as why
 from .._database import database_of
 from .._drivers import drop_snapshot, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts, TableName
+from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
+from .._ids.table_names import TableName, stored_name, table_name
 from .._reasons import Reason
 from .._sqlalchemy.committing import acts_after_insert
 from .._sqlalchemy.engine import sees_the_present
@@ -72,7 +73,7 @@ def compared_for_commit(
             return why.ACTS_AFTER_INSERT
         if not entry.statement.returning:
             continue
-        name = catalogue.table_name(connection, table)
+        name = table_name(connection, table)
         if name not in database_of(connection.dialect).tables:
             look_at(connection, name)
         for facts in catalogue.cached_facts(connection, [name]):
@@ -114,8 +115,7 @@ def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -
         and server.kind != "citus"
         and database.distance.commit_pays(rows)
         and not any(
-            entry.statement.returning
-            or catalogue.table_name(connection, entry.table) in database.uncounted
+            entry.statement.returning or table_name(connection, entry.table) in database.uncounted
             for entry in queued
         )
     )
@@ -141,7 +141,7 @@ def compared_by(
         return None
     names = []
     for column in returning:
-        known = facts.columns.get(catalogue.stored_name(column.name))
+        known = facts.columns.get(stored_name(column.name))
         if (
             known is None
             or not isinstance(column.type, _PLAIN)

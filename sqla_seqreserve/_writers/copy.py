@@ -17,7 +17,7 @@ from .. import _reasons as why
 from .._database import database_of
 from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.execution import run_on_driver
-from .._ids.catalogue import quoted
+from .._ids.table_names import quoted
 from .._reasons import Reason
 from .._rows.division import Batch
 from .._rows.plan import InsertPlan

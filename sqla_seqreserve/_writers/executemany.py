@@ -29,6 +29,7 @@ from .._drivers.locking import LOCK_REFUSED
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._routes import WORK
 from .._rows.arrays import ArrayText, array_text, distinguished
@@ -101,7 +102,7 @@ def write_many(
         return why.NOT_COMPARABLE
     if not is_in_schemas_of(connection, context):
         return why.OWN_SCHEMAS
-    name = catalogue.table_name(connection, rewriting.many.table)
+    name = table_name(connection, rewriting.many.table)
     # Listeners do not see this query: they are in the middle of the statement's own events.
     facts = catalogue.table_facts(connection, [name], unheard=True)[name]
     if facts is None:

@@ -22,8 +22,9 @@ from .._database import database_of
 from .._drivers import Driver
 from .._drivers.execution import run_on_driver
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts, quoted
+from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
+from .._ids.table_names import quoted, table_name
 from .._routes import WORK
 from .._sqlalchemy.changes import (
     has_version,
@@ -84,7 +85,7 @@ def in_kinds(
     if not _may_be_held(connection, driver):
         return commands
     send_waiting()
-    name = catalogue.table_name(connection, table)
+    name = table_name(connection, table)
     facts = catalogue.table_facts(connection, [name])[name]
     if facts is None or _order_matters(facts, table, kinds):
         return commands

@@ -24,8 +24,9 @@ from weakref import WeakKeyDictionary
 
 from .._drivers.text_format import literal
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts, quoted
+from .._ids.catalogue import TableFacts
 from .._ids.statement_facts import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
+from .._ids.table_names import quoted
 from .._rows.arrays import ArrayText
 from .._sqlalchemy.statements import CompiledMany, Kind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words

@@ -21,6 +21,7 @@ from .._ids import catalogue
 from .._ids.catalogue import ColumnFacts, TableFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import server_of
+from .._ids.table_names import stored_name, table_name
 from .._rows.plan import insert_plan
 from .._rows.refusals import cast_reason, is_own
 from .._sqlalchemy.listeners import interference_on
@@ -145,7 +146,7 @@ def _is_ours(connection: Connection) -> bool:
 
 def _held(connection: Connection, table: Table) -> TableFacts | None:
     """Lock a table, and return its facts, compared under the lock; ``None`` if that fails."""
-    name = catalogue.table_name(connection, table)
+    name = table_name(connection, table)
 
     def look() -> Wanted | None:
         facts = catalogue.table_facts(connection, [name])[name]
@@ -172,7 +173,7 @@ def _is_blank_without(
     variant = of_dialect(column.type, connection.dialect)
     if not is_own(variant) or variant.should_evaluate_none:
         return False
-    stored = facts.columns.get(catalogue.stored_name(column.name))
+    stored = facts.columns.get(stored_name(column.name))
     return stored is not None and not (
         stored.fills_itself or stored.generated or stored.domain is not None
     )

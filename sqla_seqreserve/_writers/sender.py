@@ -29,6 +29,7 @@ from .._ids import catalogue
 from .._ids.fetch import comparison_of, take_ids
 from .._ids.keys import KeySequence
 from .._ids.server import server_of
+from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._sqlalchemy.engine import raise_lost_commit
 from .._sqlalchemy.unit_of_work import State
@@ -99,7 +100,7 @@ class MessageSender:
         for number, entry in enumerate(queued):
             returns, counts = bool(entry.statement.returning), ""
             if entry.is_counted and not returns and (commits or not each):
-                counts = catalogue.table_name(self._connection, entry.table)
+                counts = table_name(self._connection, entry.table)
             for statement, parameters in entry.statement.messages():
                 messages.append(InsertMessage(statement, parameters, returns, counts))
                 places.append(number)

@@ -13,6 +13,7 @@ from sqlalchemy.sql import quoted_name
 
 from sqla_seqreserve import register
 from sqla_seqreserve._ids import catalogue
+from sqla_seqreserve._ids.table_names import table_name
 from sqla_seqreserve._rows.division import divide
 from sqla_seqreserve._rows.plan import insert_plan
 
@@ -96,7 +97,7 @@ def test_a_batch_that_copy_refuses_holds_what_was_computed(twins: Twins) -> None
         connection.exec_driver_sql("CREATE SCHEMA public")
         Base.metadata.create_all(connection)
         mapper, table = Asked.__mapper__, Asked.__table__
-        name = catalogue.table_name(connection, table)
+        name = table_name(connection, table)
         facts = catalogue.table_facts(connection, [name])[name]
         assert facts is not None
         plan = insert_plan(mapper, table, facts, connection.dialect)
