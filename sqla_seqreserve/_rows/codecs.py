@@ -32,9 +32,6 @@ from .._sqlalchemy.mapping import casts_each, insert_cast
 if TYPE_CHECKING:
     from .column_checks import Check
 
-_UTC: Final = frozenset({"utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu"})
-"""Names of the time zones that equal UTC at all times."""
-
 
 @dataclass(frozen=True, slots=True)
 class Codec:
@@ -403,12 +400,3 @@ def _size(cast: str) -> str:
         return ""
     size = found[1].replace(" ", "")
     return f"{size},0" if cast.startswith("numeric") and "," not in size else size
-
-
-def is_utc(connection: Connection) -> bool:
-    """Whether the session's time zone is UTC; the server reports every change of it."""
-    driver = driver_of(connection.dialect)
-    if driver is None:
-        return False
-    zone = driver.setting(connection.connection, "TimeZone")
-    return zone is not None and zone.lower() in _UTC

@@ -11,30 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from types import NoneType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from sqlalchemy import Column, Connection
 from sqlalchemy.sql import ClauseElement
 
 from .. import _reasons as why
 from .._reasons import Reason
-from .codecs import Codec, is_utc, value_table
-from .encoded import ReadyMade, made_exact
+from .copy_values import ColumnTypes, for_copy
+from .encoded import ReadyMade
 from .plan import Absent, ColumnPlan, InsertPlan
 from .python_defaults import DefaultContext, FilledValues, Missing
 from .table import ColumnRows
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
-
-_Types: TypeAlias = dict[int, tuple[Sequence[Any], set[type]]]
-"""The types of a column's values, by the identity of the list that holds them; with the list
-itself, so that it stays alive and its identity cannot be reused.
-"""
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +108,7 @@ def divide(
     if plan.reason is not None:
         division.elsewhere[plan.reason] = list(range(len(rows)))
         return division
-    types: _Types = {}
+    types: ColumnTypes = {}
     collected, elsewhere, groups = _collect(plan, rows, given, used, types)
     if plan.context_default is not None and (
         len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
@@ -172,7 +165,7 @@ def _collect(
     rows: Sequence[Mapping[str, Any]],
     given: Mapping[str, Sequence[Any]],
     used: Container[str] | None,
-    kinds: _Types,
+    kinds: ColumnTypes,
 ) -> tuple[list[Sequence[Any]], dict[Reason, list[int]], dict[Any, Sequence[int]]]:
     """Collect the values of every column; the positions of rows to be written elsewhere; and the
     other positions, grouped by the columns that they omit.
@@ -251,7 +244,7 @@ def _batch(
     positions: Sequence[int],
     chosen: list[tuple[ColumnPlan, Sequence[Any]]],
     connection: Connection,
-    types: _Types,
+    types: ColumnTypes,
     reserved: Mapping[str, Container[int]],
 ) -> Batch | Reason:
     """Return the batch of these rows, or the reason why SQLAlchemy must write them."""
@@ -312,7 +305,7 @@ def _batch(
 
 
 def _make_ready_for_copy(
-    batch: Batch, connection: Connection, types: _Types, ready_made: ReadyMade
+    batch: Batch, connection: Connection, types: ColumnTypes, ready_made: ReadyMade
 ) -> None:
     """Convert the values to those that COPY writes as INSERT would, or record why that is
     impossible.
@@ -348,59 +341,3 @@ def is_sql(type_: type) -> bool:
 def is_plain(value: object) -> bool:
     """Whether a value could be given to a driver, so that it is not an SQL expression."""
     return not is_sql(type(value))
-
-
-def for_copy(
-    codec: Codec,
-    column: Column[Any],
-    values: Sequence[Any],
-    connection: Connection,
-    types: _Types,
-) -> tuple[Sequence[Any], bool] | Reason:
-    """Return the values in the form that COPY accepts, and whether they must go as text; or the
-    reason why COPY cannot write them as INSERT would.
-    """
-    name = column.name
-    _, found = types.get(id(values)) or (values, set(map(type, values)))
-    given, adapted = values, found - {NoneType}
-    outcome = made_exact(codec, column, values, found)
-    if isinstance(outcome, Reason):
-        return outcome
-    values, found = outcome
-    exact = found - {NoneType}
-    is_text = not exact <= codec.binary
-    if exact and not codec.accepts(values, found):
-        if codec.as_utc and is_utc(connection):
-            try:
-                values = [
-                    value if type(value) is not datetime else naive_utc(value) for value in values
-                ]
-            except (OverflowError, TypeError, ValueError):
-                return why.not_in_utc(name)
-        elif codec.accepts_as_text(values, found):
-            is_text = True
-        else:
-            return why.cast_or_refused(name)
-    table = value_table(connection.dialect)
-    assert table is not None
-    if codec.inner is not None:
-        adapted = adapted | codec.inner(given)
-    other = table.adapted_otherwise(connection, codec, adapted)
-    if other is not None:
-        return why.adapted(name, other.__name__)
-    return values, is_text or not codec.binary
-
-
-def naive_utc(value: datetime) -> datetime:
-    """Convert an aware time as the server does when it assigns it to a column without time zone in
-    a session in UTC.
-
-    :raises OverflowError: it is outside of Python's years.
-    :raises ValueError: its time zone has no offset, or one that the server refuses in a text.
-    """
-    if value.tzinfo is None:
-        return value
-    offset = value.utcoffset()
-    if offset is None or offset.microseconds:
-        raise ValueError("a time zone without an offset of whole seconds")
-    return value.astimezone(UTC).replace(tzinfo=None)
