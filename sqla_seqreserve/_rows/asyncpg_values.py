@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from .._drivers.asyncpg import is_set_by_user
 from .._sqlalchemy.engine import driver_connection
-from .codecs import BYTES, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .codecs import BYTES, Codec
 from .column_checks import (
     Check,
     between,
@@ -32,6 +32,7 @@ from .column_checks import (
     items_of,
     single_precision,
 )
+from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384

@@ -10,7 +10,6 @@ else is left to INSERT: mixtures of types, and values that the server would cast
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -26,8 +25,18 @@ from sqlalchemy.types import ARRAY, TypeEngine
 from .. import _reasons as why
 from .._drivers import driver_of
 from .._ids.catalogue import ColumnFacts
-from .._reasons import Reason
 from .._sqlalchemy.mapping import casts_each, insert_cast
+from .model_types import (
+    INTEGERS,
+    STRINGS,
+    Modelled,
+    Refusal,
+    bare_name,
+    is_enum_of,
+    is_type_of_ddl,
+    mismatch,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from .column_checks import Check
@@ -126,27 +135,6 @@ class Codec:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why COPY cannot write a column. ``casts``: some forms of INSERT cast to a type of the model
-    that is not the column's, so SQLAlchemy must number the rows.
-    """
-
-    reason: Reason
-    casts: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Modelled:
-    """A column in the form to which INSERT casts: the name of the type, of an array's elements, and
-    the length or precision.
-    """
-
-    name: str
-    size: str
-    column: ColumnFacts
-
-
 class ValueTable(Protocol):
     """A driver's table of the values that its COPY writes as its INSERT does. ``in_domains``: the
     types it knows in a DOMAIN.
@@ -196,27 +184,6 @@ _TABLES: Final = {
 BYTES: Final = 17
 """The oid of ``bytea``."""
 
-INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
-STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
-
-# The database types that a type of the model may stand for. Other types must have the same name.
-_FAMILIES: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(MODEL_INTEGERS, frozenset(INTEGERS)),
-    **dict.fromkeys(("numeric", "decimal"), frozenset({"numeric"})),
-    **dict.fromkeys(("float", "double precision"), frozenset({"float4", "float8"})),
-    "real": frozenset({"float4"}),
-    **dict.fromkeys(("varchar", "char", "text", "citext", "nvarchar", "nchar"), STRINGS),
-    # The server stores JSON as text and JSONB as its meaning.
-    "json": frozenset({"json", "jsonb"}),
-    "boolean": frozenset({"bool"}),
-    "time with time zone": frozenset({"timetz"}),
-    "time without time zone": frozenset({"time"}),
-    "timestamp with time zone": frozenset({"timestamptz"}),
-    "timestamp without time zone": frozenset({"timestamp"}),
-}
-
-
 IN_DOMAINS: Final = frozenset(
     {
         *INTEGERS,
@@ -225,22 +192,6 @@ IN_DOMAINS: Final = frozenset(
     }
 )
 """For other types, how a driver writes their values depends on the type of the model."""
-
-_OWN: Final[Mapping[str, str]] = {
-    "smallint": "int2",
-    "integer": "int4",
-    "bigint": "int8",
-    "decimal": "numeric",
-    "float": "float8",
-    "double precision": "float8",
-    "real": "float4",
-    "boolean": "bool",
-    "time with time zone": "timetz",
-    "time without time zone": "time",
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-}
-"""The database's name of a type of the model, if the names differ."""
 
 
 def value_table(dialect: Dialect) -> ValueTable | None:
@@ -272,7 +223,7 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
         cast = insert_cast(domain.data_type if domain else type_, dialect).lower()
     except SQLAlchemyError:
         return Refusal(why.no_model_type(column.name), False)
-    modelled = Modelled(_name(cast), _size(cast), column)
+    modelled = Modelled(bare_name(cast), size_of(cast), column)
     if domain is not None:
         found = _of_domain(table, modelled, domain)
     else:
@@ -280,7 +231,7 @@ def codec_for(type_: TypeEngine[Any], column: ColumnFacts, dialect: Dialect) -> 
     each = casts_each(type_, dialect)
     if isinstance(found, Refusal):
         return replace(found, casts=not each)
-    return replace(found, casts_each=each, is_own=_is_own(modelled))
+    return replace(found, casts_each=each, is_own=is_type_of_ddl(modelled))
 
 
 def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec | Refusal:
@@ -288,10 +239,10 @@ def _found(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
     if column.element_type is not None:
         return _array(table, modelled, implementation)
     if column.is_enum:
-        if isinstance(implementation, Enum) and _is_enum_of(implementation, column.type_text):
+        if isinstance(implementation, Enum) and is_enum_of(implementation, column.type_text):
             return table.scalar(modelled)
         return Refusal(why.other_type(column.name, modelled.name, column.type_text))
-    return _mismatch(modelled, column.type_name) or table.scalar(modelled)
+    return mismatch(modelled, column.type_name) or table.scalar(modelled)
 
 
 def _of_domain(table: ValueTable, modelled: Modelled, domain: DOMAIN) -> Codec | Refusal:
@@ -304,21 +255,15 @@ def _of_domain(table: ValueTable, modelled: Modelled, domain: DOMAIN) -> Codec |
         return Refusal(why.other_type(column.name, str(domain.name), stored))
     if column.type_name not in table.in_domains:
         return Refusal(why.type_below_domain(column.name, column.type_text))
-    found = _mismatch(modelled, column.type_name)
+    found = mismatch(modelled, column.type_name)
     if found is not None:
         return found
     codec = replace(table.scalar(modelled), convert={}, kinds=())
-    size = _size(column.type_text)
+    size = size_of(column.type_text)
     if column.type_name in STRINGS and size:
         longest = int(size)
         return replace(codec, check=lambda values: max(map(len, values), default=0) <= longest)
     return codec
-
-
-def _is_enum_of(type_: Enum, stored: str) -> bool:
-    """Whether the model's enum is the one of the database, in whatever schema."""
-    name = stored.removesuffix("[]").rpartition(".")[2].strip('"')
-    return type_.native_enum and type_.name == name
 
 
 def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec | Refusal:
@@ -329,49 +274,10 @@ def _array(table: ValueTable, modelled: Modelled, implementation: Any) -> Codec 
     inner = Modelled(modelled.name.rstrip("[]"), modelled.size, column)
     if column.element_is_enum:
         item = implementation.item_type
-        if isinstance(item, Enum) and _is_enum_of(item, column.type_text):
+        if isinstance(item, Enum) and is_enum_of(item, column.type_text):
             return table.array(inner)
         return Refusal(why.other_type(column.name, modelled.name, column.type_text))
-    return _mismatch(inner, element) or table.array(inner)
-
-
-def _is_own(modelled: Modelled) -> bool:
-    """Whether a cast to the model's type is one to the column's type. All strings count as the
-    same.
-    """
-    name, column = modelled.name.removesuffix("[]"), modelled.column
-    stored = column.element_type or column.type_name
-    if stored in STRINGS or column.is_enum or column.element_is_enum:
-        return True
-    if name == "float" and modelled.size:
-        return stored == ("float4" if int(modelled.size) <= 24 else "float8")
-    return stored == _OWN.get(name, name) and modelled.size == _size(column.type_text)
-
-
-def _mismatch(modelled: Modelled, type_name: str) -> Refusal | None:
-    """Return why INSERT's cast changes a value differently from an assignment to the column
-    alone.
-    """
-    model, column = modelled.name, modelled.column
-    if model.startswith("interval ") and model == _name(column.type_text):
-        model = type_name
-    if type_name not in _FAMILIES.get(model, {model}):
-        return Refusal(why.other_type(column.name, model, type_name))
-    if type_name in STRINGS:
-        # Only the casts of psycopg2 and psycopg for several rows have CHAR without a length. An
-        # array is always cast, and char removes the blanks that other string types keep.
-        blanks = column.element_type is not None and type_name != "bpchar"
-        narrows = model in {"char", "nchar"} and (blanks or not modelled.size)
-    elif model == "float" and modelled.size:
-        narrows = int(modelled.size) <= 24 and type_name == "float8"
-    elif type_name in {"bit", "varbit"}:
-        narrows = True
-    else:
-        narrows = bool(modelled.size) and modelled.size != _size(column.type_text)
-    if narrows:
-        size = f"({modelled.size})" if modelled.size else ""
-        return Refusal(why.narrowing_type(column.name, f"{model}{size}", column.type_text))
-    return None
+    return mismatch(inner, element) or table.array(inner)
 
 
 def _implementation(type_: TypeEngine[Any], dialect: Dialect) -> Any:
@@ -384,19 +290,3 @@ def is_uniform(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     are.
     """
     return isinstance(_implementation(type_, dialect), Boolean | Enum | JSON)
-
-
-def _name(cast: str) -> str:
-    """Return a type as SQL, without length, precision and collation: ``timestamp with time
-    zone``.
-    """
-    return re.sub(r"\s*\([^)]*\)", "", cast.split(" collate ")[0]).strip()
-
-
-def _size(cast: str) -> str:
-    """Return the length, or precision and scale: ``10,2``; "" if there is none."""
-    found = re.search(r"\(([^)]*)\)", cast)
-    if found is None:
-        return ""
-    size = found[1].replace(" ", "")
-    return f"{size},0" if cast.startswith("numeric") and "," not in size else size

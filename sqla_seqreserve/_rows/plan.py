@@ -32,7 +32,8 @@ from .._sqlalchemy.mapping import (
     server_default_columns,
 )
 from ..copy_codecs._codec import CopyColumn, Encoding, encoding_of, generation
-from .codecs import Codec, Refusal, codec_for, is_uniform, value_table
+from .codecs import Codec, codec_for, is_uniform, value_table
+from .model_types import Refusal
 
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 

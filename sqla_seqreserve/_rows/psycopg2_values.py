@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
 from .._drivers.binary_format import FRAMED
-from .codecs import IN_DOMAINS, INTEGERS, MODEL_INTEGERS, STRINGS, Codec, Modelled
+from .codecs import IN_DOMAINS, Codec
 from .column_checks import (
     Check,
     between,
@@ -38,6 +38,7 @@ from .column_checks import (
     unwrapped_bytes,
 )
 from .conversions import integer_of, whole_number
+from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES
 
 _EXACT: Final = 2**53

@@ -28,15 +28,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.mutable import MutableDict
 
 from .._sqlalchemy.engine import driver_connection
-from .codecs import (
-    BYTES,
-    IN_DOMAINS,
-    INTEGERS,
-    MODEL_INTEGERS,
-    STRINGS,
-    Codec,
-    Modelled,
-)
+from .codecs import BYTES, IN_DOMAINS, Codec
 from .column_checks import (
     Check,
     between,
@@ -53,6 +45,7 @@ from .column_checks import (
     without_signed_nan,
 )
 from .conversions import integer_of, name_of, whole_number
+from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25

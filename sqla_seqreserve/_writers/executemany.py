@@ -33,8 +33,9 @@ from .._ids.table_names import table_name
 from .._reasons import Reason
 from .._routes import WORK
 from .._rows.arrays import ArrayText, array_text, distinguished
-from .._rows.codecs import Codec, Refusal, codec_for, value_table
+from .._rows.codecs import Codec, codec_for, value_table
 from .._rows.copy_values import for_copy
+from .._rows.model_types import Refusal
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.pages import FEWEST, Whole
