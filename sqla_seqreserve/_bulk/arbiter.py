@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, literal_column, text
 from sqlalchemy.orm import Mapper
 
 from .._database import database_of
-from .._ids.fetch import IndexFacts
+from .._ids.reservation_statement import IndexFacts
 from .._mistakes import check_attributes
 from ..errors import ConfigurationError
 

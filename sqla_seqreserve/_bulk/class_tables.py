@@ -14,8 +14,8 @@ from sqlalchemy.orm import Mapper, Session
 from .._drivers import driver_of, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.fetch import IdRequest, IndexFacts
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
+from .._ids.reservation_statement import IdRequest, IndexFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.table_names import table_name
 from .._rows.plan import Absent, InsertPlan, insert_plan

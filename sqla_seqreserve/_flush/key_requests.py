@@ -12,9 +12,9 @@ from typing import Final, TypeAlias
 from sqlalchemy import Connection
 
 from .._drivers import driver_of
-from .._ids.fetch import IdRequest
 from .._ids.keys import KeySequence
 from .._ids.prefetch import Shelf, shelf_of
+from .._ids.reservation_statement import IdRequest
 from .._sqlalchemy.unit_of_work import State
 
 _maximum: Final = attrgetter("maximum")

@@ -17,9 +17,10 @@ from .._reasons import Reason
 from .._sqlalchemy.engine import sees_the_present
 from ..errors import SequenceNotFoundError
 from .catalogue import TableFacts
-from .fetch import IdRequest, IndexFacts, take_ids
+from .fetch import take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
+from .reservation_statement import IdRequest, IndexFacts
 from .server import ask_server
 from .table_names import TableName, table_name
 
