@@ -23,7 +23,7 @@ from psycopg.pq import Format, TransactionStatus
 
 from .driver import CommitAlong
 from .locking import OUTDATED, UNDO
-from .psycopg_prepared import Statements, exchange, refusal_in
+from .psycopg_prepared import Call, Statements, exchange, refusal_in
 
 _COMMIT: Final = "sqla_seqreserve_commit"
 """The key, in the ``__dict__`` of psycopg's connection, of the COMMIT that is to travel along."""
@@ -96,17 +96,15 @@ class _Along:
         self._query = sent = self._convert_query(query, params)
         prepared = connection._prepared
         step, name = prepared.get(sent, prepare)
-        result_format = self.format if binary is None else Format(binary)
         statements = Statements(connection)
-        calls: list[tuple[Any, ...]] = []
-        if opens:
-            calls.append((pgconn.send_query_params, connection._get_tx_start_command(), None))
-        if commit is not None and commit.first is not None:
-            calls += statements.comparing(commit.first, opens=opens)
-        ahead = len(calls)
+        ahead = _ahead(connection, statements, commit, opens=opens)
+        own: list[Call] = []
         if step is Prepare.SHOULD:
-            calls.append((_send_prepare, pgconn, name, sent))
-        calls.append((_send, pgconn, step, name, sent, result_format))
+            own.append((_send_prepare, pgconn, name, sent))
+        own.append(
+            (_send, pgconn, step, name, sent, self.format if binary is None else Format(binary))
+        )
+        calls = [*ahead, *own]
         if commit is not None:
             calls.append((pgconn.send_query_params, b"COMMIT", None))
         answers: list[list[Any]] = []
@@ -119,25 +117,15 @@ class _Along:
         if failure is not None:
             raise failure
         if commit is not None:
-            refusal = refusal_in(answers)
-            if refusal is not None:
-                place, result = refusal
-                error = error_from_result(result, connection.info.encoding)
-                commit.is_lost = error.sqlstate is None
-                if place < ahead and error.sqlstate in OUTDATED:
-                    commit.is_outdated = True
-                    yield from _undo(connection, opens=opens)
-                    yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
-                    return
-                if place == len(calls) - 1 and not commit.is_lost:
-                    fail_commit(connection, error)
-                    answers.pop()
-            else:
-                commit.is_committed = True
-        results = answers[ahead + (step is Prepare.SHOULD)]
+            _note_outcome(connection, commit, answers, len(ahead), len(calls) - 1)
+            if commit.is_outdated:
+                yield from _undo(connection, opens=opens)
+                yield from self._execute_gen(query, params, prepare=prepare, binary=binary)
+                return
         if commit is None or not commit.is_committed:
             for answer in answers:
                 self._check_results(answer)
+        results = answers[len(ahead) + len(own) - 1]
         key = prepared.maybe_add_to_cache(sent, step, name)
         if key is not None:
             prepared.validate(key, step, name, results)
@@ -149,6 +137,41 @@ class _Along:
             if commit is not None:
                 commit.is_lost = True
             raise
+
+
+def _ahead(
+    connection: Any, statements: Statements, commit: CommitAlong | None, *, opens: bool
+) -> list[Call]:
+    """Return what the message sends before the statement: BEGIN, and the comparison of facts."""
+    calls: list[Call] = []
+    if opens:
+        begin = connection._get_tx_start_command()
+        calls.append((connection.pgconn.send_query_params, begin, None))
+    if commit is not None and commit.first is not None:
+        calls += statements.comparing(commit.first, opens=opens)
+    return calls
+
+
+def _note_outcome(
+    connection: Any, commit: CommitAlong, answers: list[list[Any]], ahead: int, last: int
+) -> None:
+    """Record whether the COMMIT of a message was executed, and if not, why. A COMMIT that the
+    server refused is removed from the answers: the connection's ``commit()`` raises its error.
+
+    :param ahead: the number of answers before those to the statement.
+    :param last: the place of the COMMIT's answer.
+    """
+    refusal = refusal_in(answers)
+    if refusal is None:
+        commit.is_committed = True
+        return
+    place, result = refusal
+    error = error_from_result(result, connection.info.encoding)
+    commit.is_lost = error.sqlstate is None
+    commit.is_outdated = place < ahead and error.sqlstate in OUTDATED
+    if place == last and not commit.is_lost:
+        fail_commit(connection, error)
+        answers.pop()
 
 
 def _send_prepare(pgconn: Any, name: bytes, sent: Any) -> None:

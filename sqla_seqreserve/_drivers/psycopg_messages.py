@@ -34,7 +34,7 @@ from .locking import (
     guarded,
 )
 from .psycopg_along import fail_commit
-from .psycopg_prepared import Statements, exchange, numbered, query_prepared, refusal_in
+from .psycopg_prepared import Call, Statements, exchange, numbered, query_prepared, refusal_in
 from .row_counts import BEGIN_COUNTING, COUNTED, MISCOUNTED, without_rules
 
 IDLE: Final = TransactionStatus.IDLE
@@ -202,7 +202,7 @@ class _Message:
         self._driver = driver
         self._inserts = inserts
         self.statements = Statements(driver)
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Call] = []
         self.places: list[tuple[int, int]] = []
         self.counted = {insert.counts for insert in inserts} - {""} if commits else set[str]()
         opens = is_idle(driver)
@@ -219,7 +219,7 @@ class _Message:
         if self.commits:
             self._add_text("COMMIT", _COMMIT)
 
-    def _add(self, calls: Sequence[tuple[Any, ...]], place: tuple[int, int]) -> None:
+    def _add(self, calls: Sequence[Call], place: tuple[int, int]) -> None:
         self.calls += calls
         self.places += [place] * len(calls)
 

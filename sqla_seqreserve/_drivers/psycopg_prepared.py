@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from psycopg import OperationalError, generators
 from psycopg._preparing import Prepare
@@ -23,6 +23,9 @@ from psycopg.pq import ExecStatus
 
 from .driver import Comparison, Row
 from .locking import LOCK_REFUSED, LockRefusedError, guarded
+
+Call: TypeAlias = tuple[Any, ...]
+"""A function of libpq that sends a statement, with its arguments."""
 
 _UNKNOWN: Final = 0
 """The oid of a parameter whose type the server determines."""
@@ -76,7 +79,7 @@ class Statements:
         formats: Sequence[Any] | None,
         *,
         many: bool,
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[Call]:
         """The calls that execute a statement once: functions with their arguments. Each call has a
         result.
 
@@ -103,7 +106,7 @@ class Statements:
             return [(pgconn.send_prepare, name, text, types), execute]
         return [execute]
 
-    def comparing(self, first: Comparison, *, opens: bool) -> list[tuple[Any, ...]]:
+    def comparing(self, first: Comparison, *, opens: bool) -> list[Call]:
         """The calls that take the lock of a comparison and make the comparison; in an open
         transaction, within a savepoint.
 
@@ -144,7 +147,7 @@ def _encoded(first: Comparison, encoding: str) -> tuple[Any, ...]:
 
 def exchange(
     connection: Any,
-    calls: Sequence[tuple[Any, ...]],
+    calls: Sequence[Call],
     answers: list[list[Any]],
     *,
     times_first: bool = False,
