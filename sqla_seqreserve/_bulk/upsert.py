@@ -60,46 +60,24 @@ def upsert(
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
     whole = ClassTables(session, connection, mapper, progress)
-    if len(whole.tables) != 1:
-        names = ", ".join(table.name for table in whole.tables)
-        raise ConfigurationError(
-            f"{mapper.class_.__name__} is stored in several tables ({names}), and ON CONFLICT is "
-            "about one. Expected a class of one table"
-        )
+    _require_one_table(whole)
     if first is None:
         _checked_update(mapper, update, ())
         if sync is not None:
             sync.clear(whole)
         return Outcome(0, 0)
-    what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
-    name = table_name(connection, whole.tables[0])
-    arbiter = known_arbiter(connection, mapper, name, conflict)
-    compared = [arbiter.facts] if arbiter is not None else []
-    pinned = whole.pin(indexes=compared) is not None
-    if not pinned:
-        catalogue.forget(connection, [name])
-        whole.look()
-    plan = whole.plans[whole.tables[0]]
-    if plan is None:
-        raise ConfigurationError(f"The database has no table {name}")
-    if arbiter is None or not compared:
-        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
+    plan, arbiter, pinned = _located(whole, conflict, "conflict" if sync is None else "key")
     first = whole.filled(first)
     given = given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
-    sequence = None
-    source = whole.source
-    if source.sequence is not None and source.key.column is not None and not source.others:
-        sequence = (source.key.column, source.sequence.name)
+    sequence = _sequence_of_key(whole)
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
     if sync is not None and not arbiter.nulls_alike:
         required += [name for name in staged_columns if name not in required]
     whole.check_alike(first, 0, given, required, why)
-    staged = staged_plan(plan, given, _constants(mapper, given))
-
     interference = interference_on(connection)
 
     def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -119,7 +97,7 @@ def upsert(
 
     return send(
         whole,
-        staged,
+        staged_plan(plan, given, _constants(mapper, given)),
         first,
         stream,
         write,
@@ -129,6 +107,50 @@ def upsert(
         few=not (computed or arbiter.collated),
         computed=computed,
     )
+
+
+def _require_one_table(whole: ClassTables) -> None:
+    if len(whole.tables) != 1:
+        names = ", ".join(table.name for table in whole.tables)
+        raise ConfigurationError(
+            f"{whole.mapper.class_.__name__} is stored in several tables ({names}), and ON "
+            "CONFLICT is about one. Expected a class of one table"
+        )
+
+
+def _located(
+    whole: ClassTables, conflict: str | tuple[str, ...], what: str
+) -> tuple[InsertPlan, Arbiter, bool]:
+    """Find the unique index that decides which rows are there, and lock the table if it can be
+    compared with what is known of it. Return the table's plan, the index, and whether the table is
+    locked.
+
+    :param what: the name of the caller's argument ``conflict``.
+    :raises ConfigurationError: the database has no such table or index.
+    """
+    connection, mapper = whole.connection, whole.mapper
+    [table] = whole.tables
+    name = table_name(connection, table)
+    arbiter = known_arbiter(connection, mapper, name, conflict)
+    compared = [arbiter.facts] if arbiter is not None else []
+    pinned = whole.pin(indexes=compared) is not None
+    if not pinned:
+        catalogue.forget(connection, [name])
+        whole.look()
+    plan = whole.plans[table]
+    if plan is None:
+        raise ConfigurationError(f"The database has no table {name}")
+    if arbiter is None or not compared:
+        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
+    return plan, arbiter, pinned
+
+
+def _sequence_of_key(whole: ClassTables) -> tuple[Column[Any], str] | None:
+    """Return the only key column that a sequence numbers, with the sequence's name."""
+    source = whole.source
+    if source.sequence is None or source.key.column is None or source.others:
+        return None
+    return source.key.column, source.sequence.name
 
 
 def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:

@@ -222,6 +222,12 @@ def test_no_import_of_the_core_goes_round() -> None:
     assert not known, {name: targets & known.keys() for name, targets in known.items()}
 
 
+def test_no_module_is_long() -> None:
+    """A module has one noun and fits into 400 lines."""
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
 @pytest.mark.parametrize("library", CONFINED)
 def test_a_library_stays_where_it_is_used(library: str) -> None:
     """Each library beside SQLAlchemy is imported in its own modules only."""
