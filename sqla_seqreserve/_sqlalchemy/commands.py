@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
@@ -33,6 +33,9 @@ _collect_delete_commands: Callable[..., Iterator[tuple[dict[str, Any], Connectio
 )
 
 
+_Column: TypeAlias = tuple[str, Callable[[Any, Any], bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Attributes:
     """The facts that are needed of each changed object of a class.
@@ -43,7 +46,7 @@ class _Attributes:
     :param defaults: the columns that an UPDATE must return if it does not set them.
     """
 
-    columns: Mapping[str, tuple[str, Callable[[Any, Any], bool]]]
+    columns: Mapping[str, _Column]
     keys: Sequence[tuple[str, str]]
     defaults: frozenset[str]
 
@@ -102,27 +105,27 @@ def collect_update_commands(
         if mapper not in classes:
             classes[mapper] = _attributes(mapper, table)
         attributes = classes[mapper]
-        given = None if attributes is None else _changed(state.committed_state, row, attributes)
-        if attributes is None or given is None:
+        key = given = None
+        if attributes is not None:
+            key = _unchanged_key(state.committed_state, row, attributes.keys)
+            given = _changed(state.committed_state, row, attributes.columns)
+        if attributes is None or key is None or given is None:
             yield from _collect_update_commands(uow, table, [record])
         elif given:
             has_defaults = attributes.defaults.issubset(given)
-            for name, label in attributes.keys:
-                given[label] = row[name]
+            given.update(key)
             yield state, row, given, mapper, connection, {}, has_defaults, True
 
 
 def _changed(
-    before: Mapping[str, Any], row: Mapping[str, Any], attributes: _Attributes
+    before: Mapping[str, Any], row: Mapping[str, Any], columns: Mapping[str, _Column]
 ) -> dict[str, Any] | None:
     """Return the columns of an object that changed, with their values; ``None`` if the object has
     other changes too.
     """
-    if _has_other_key(before, row, attributes.keys):
-        return None
     changed = {}
     for name, value_before in before.items():
-        column = attributes.columns.get(name)
+        column = columns.get(name)
         if column is None:
             continue
         if name not in row:
@@ -156,14 +159,21 @@ def collect_delete_commands(
                     for column in mapper._pks_by_table[table]
                 ]
         keys = classes[mapper]
-        if keys is None or _has_other_key(state.committed_state, row, keys):
+        key = None if keys is None else _unchanged_key(state.committed_state, row, keys)
+        if key is None:
             yield from _collect_delete_commands(base_mapper, uow, table, [record])
         else:
-            yield {key: row[name] for name, key in keys}, connection
+            yield key, connection
 
 
-def _has_other_key(
+def _unchanged_key(
     before: Mapping[str, Any], row: Mapping[str, Any], keys: Sequence[tuple[str, str]]
-) -> bool:
-    """Whether the key of a row differs from the one that its object holds."""
-    return any(name in before or row.get(name) is None for name, _ in keys)
+) -> dict[str, Any] | None:
+    """Return the key of an object, column key -> value; ``None`` if the row may have another."""
+    found = {}
+    for name, key in keys:
+        value = row.get(name)
+        if value is None or name in before:
+            return None
+        found[key] = value
+    return found
