@@ -253,15 +253,17 @@ def _do_executemany(
 
 def ask_for_rows_alike() -> None:
     """Let SQLAlchemy call a connection's :meth:`WriteMany.alike` for the rows of an INSERT."""
-    make_rows_alike(_alike)
+    make_rows_alike(_alike, _is_written)
+
+
+def _is_written(connection: Connection) -> bool:
+    return connection.__dict__.get(_WRITING) is not None
 
 
 def _alike(
     session: Session, connection: Connection, mapper: Mapper[Any], rows: Rows, *, returns: bool
 ) -> Rows | None:
-    write: WriteMany | None = connection.__dict__.get(_WRITING)
-    if write is None:
-        return None
+    write: WriteMany = connection.__dict__[_WRITING]
     return write.alike(session, connection, mapper, rows, returns=returns)
 
 

@@ -27,6 +27,7 @@ from sqlalchemy.sql import compiler as _compiler
 from sqlalchemy.sql.base import CompileState as _CompileState
 
 from . import either
+from .collector import collector_paused
 
 _METHOD: Final = "_deliver_insertmanyvalues_batches"
 _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
@@ -145,19 +146,24 @@ _TRANSLATE: Final = "schema_translate_map"
 _BulkORMInsert: Any = either(_bulk_persistence, "BulkORMInsert")
 
 
-def make_rows_alike(alike: Alike) -> None:
-    """Call ``alike`` for the rows of each plain INSERT of a mapped class."""
+def make_rows_alike(alike: Alike, is_ours: Callable[[Connection], bool]) -> None:
+    """Call ``alike`` for the rows of each plain INSERT of a mapped class.
+
+    :param is_ours: whether a statement is executed on a connection of ours.
+    """
     plain: Any = _CompileState.plugins[_INSERT]
     if not issubclass(plain, _AskingInsert):
         asking: Any = type(plain.__name__, (_AskingInsert, plain), {"__module__": plain.__module__})
         _CompileState.plugins[_INSERT] = asking
     _AskingInsert.alike = staticmethod(alike)
+    _AskingInsert.is_ours = staticmethod(is_ours)
 
 
 class _AskingInsert:
     """A base class that is put before SQLAlchemy's own class."""
 
     alike: Alike
+    is_ours: Callable[[Connection], bool]
 
     @classmethod
     def orm_execute_statement(
@@ -169,11 +175,28 @@ class _AskingInsert:
         bind_arguments: Any,
         conn: Connection,
     ) -> Any:
-        options = execution_options.get(_OPTIONS)
         execute: Any = super().orm_execute_statement  # type: ignore[misc]  # of the other base
+        if type(params) is not list or not cls.is_ours(conn):
+            return execute(session, statement, params, execution_options, bind_arguments, conn)
+        with collector_paused(len(params)):
+            return cls._execute_many(
+                execute, session, statement, params, execution_options, bind_arguments, conn
+            )
+
+    @classmethod
+    def _execute_many(
+        cls,
+        execute: Any,
+        session: Session,
+        statement: Any,
+        params: Any,
+        execution_options: Any,
+        bind_arguments: Any,
+        conn: Connection,
+    ) -> Any:
+        options = execution_options.get(_OPTIONS)
         if (
-            type(params) is list
-            and options is not None
+            options is not None
             and _is_plain(statement, options)
             # The table that it goes to by a map of its own is not that of the connection.
             and _TRANSLATE not in execution_options

@@ -49,6 +49,7 @@ from .many_sql import (
     many_statement,
     rewriting_of,
 )
+from .returned_keys import ReturnedKeys, returned_keys
 
 _FIXED: Final = 650.0
 """Microseconds that such a statement takes beside its rows, most of them for planning."""
@@ -57,7 +58,10 @@ _ARRAY_ROW: Final = 16.5
 """Microseconds that a row costs that travels in arrays and is locked first."""
 
 COPIED_FROM: Final = 200
-"""From this many new rows on, COPY is faster than arrays."""
+"""From this many new rows on, COPY is faster than arrays near the server."""
+
+_SPARED_BY_COPY: Final = 3.0
+"""Microseconds by which a new row costs less in COPY than in arrays."""
 
 _STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
 """The type that a value has for a column of these types if SQLAlchemy does not cast it: an untyped
@@ -115,13 +119,12 @@ def write_many(
             catalogue.forget(connection, [name])
         return reason
     copied: CopyRows | None = None
-    # COPY returns no rows.
-    if (
-        rewriting.is_row
-        and not rewriting.returning
-        and (is_whole or fewest is not None or rows >= COPIED_FROM)
-    ):
-        copied = _copy_rows(connection, rewriting, parameters, facts)
+    keys: ReturnedKeys | None = None
+    if rewriting.is_row and _copy_pays(driver, rows, connection, fewest):
+        if rewriting.returning:
+            keys = returned_keys(rewriting.returning, rewriting.many.table, facts)
+        if keys is not None or not rewriting.returning:
+            copied = _copy_rows(connection, rewriting, parameters, facts)
     arrays: Mapping[str | int, ArrayText] | Reason = {}
     if copied is None:
         arrays = _arrays(connection, rewriting, parameters, facts, driver)
@@ -133,9 +136,12 @@ def write_many(
             driver.script(
                 cursor, [*comparison(facts, kind), many_statement(rewriting, arrays, facts)]
             )
-        else:
+        elif keys is None:
             driver.script(cursor, comparison(facts, kind))
             driver.copy(cursor, copy_statement(facts.name, copied), copied)
+        else:
+            driver.script(cursor, [*comparison(facts, kind), keys.query(rows)])
+            keys.copy(connection, driver, cursor, facts.name, copied)
     except failure as error:
         if not was_compared(driver, cursor, error, failure):
             raise
@@ -195,6 +201,18 @@ def pays(
         return rows >= fewest
     round_trip = database_of(connection.dialect).distance.round_trip
     return _costs_less(driver, rows, round_trip, gathered=gathered)
+
+
+def _copy_pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) -> bool:
+    """Whether COPY writes this many new rows for less than arrays, which take one round trip.
+
+    :param fewest: as in :func:`pays`.
+    """
+    if fewest is not None:
+        return True
+    round_trip = database_of(connection.dialect).distance.round_trip
+    further = driver.copy_round_trips * max(round_trip - WORK, 0.0)
+    return rows >= COPIED_FROM and rows * _SPARED_BY_COPY > further
 
 
 def pays_whole(context: Any, fewest: int | None) -> bool:

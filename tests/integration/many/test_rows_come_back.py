@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
 from sqlalchemy import (
+    CheckConstraint,
     Computed,
     Engine,
     FetchedValue,
     ForeignKey,
+    Identity,
     Numeric,
+    SmallInteger,
     bindparam,
     create_engine,
     event,
@@ -87,6 +90,45 @@ class Marked(Base):
     mark: Mapped[str | None] = mapped_column(server_default=FetchedValue())
 
 
+class Quoted(Base):
+    """Names that need quotes, and a key that the server always gives."""
+
+    __tablename__ = "a table"
+    id: Mapped[int] = mapped_column("The Id", Identity(always=True), primary_key=True)
+    number: Mapped[int] = mapped_column("a number")
+
+
+class Down(Base):
+    """Keys that decrease."""
+
+    __tablename__ = "down"
+    id: Mapped[int] = mapped_column(Identity(start=-1, increment=-1), primary_key=True)
+    number: Mapped[int] = mapped_column("a number")
+
+
+class Apart(Base):
+    """A table in partitions."""
+
+    __tablename__ = "apart"
+    __table_args__: Any = {"postgresql_partition_by": "LIST (part)"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Small(Base):
+    """A key that soon has no value left."""
+
+    __tablename__ = "small"
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    number: Mapped[int] = mapped_column(CheckConstraint("number <> 249"))
+
+
+DDL = (
+    "CREATE TABLE apart_0 PARTITION OF apart FOR VALUES IN (0)",
+    "CREATE TABLE apart_1 PARTITION OF apart FOR VALUES IN (1)",
+    "ALTER SEQUENCE small_id_seq AS bigint",
+)
+
 MARKING = (
     """CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.mark := 'm' || NEW.number; RETURN NEW; END $$""",
@@ -101,6 +143,11 @@ def rows(count: int = MANY) -> list[dict[str, Any]]:
         {"number": -i, "name": f"n'{{}}\"\\{i}" if i % 3 else None, "price": Decimal(i) / 8}
         for i in range(count)
     ]
+
+
+def many(start: int = 0) -> list[dict[str, Any]]:
+    """Rows for COPY."""
+    return [{"number": i, "name": f"n{start + i}", "price": Decimal(i) / 8} for i in range(250)]
 
 
 def compared(urls: tuple[str, str], driver: str, way: Way, act: Act, *ddl: str) -> Any:
@@ -177,6 +224,36 @@ def act_without(session: Session) -> Any:
     return len(session.scalars(select(Part)).all())
 
 
+def act_keys_of_many(session: Session) -> Any:
+    plain = session.scalars(insert(Part).returning(Part.id), many())
+    found = session.execute(insert(Part).returning(Part.id, **IN_ORDER), many(1000))
+    named = session.execute(insert(Part).returning(Part.id.label("a b"), Part.id), many(2000))
+    table = Part.__table__
+    core = session.execute(insert(table).returning(table.c.id), [{"number": i} for i in range(250)])
+    return (
+        sorted(plain),
+        (found.all(), list(found.keys())),
+        (sorted(named.mappings().all(), key=str), list(named.keys())),
+        (sorted(core), core.rowcount),
+    )
+
+
+def act_other_keys(session: Session) -> Any:
+    rows = [{"number": i} for i in range(250)]
+    statement = insert(Quoted).returning(Quoted.id, **IN_ORDER)
+    down = session.scalars(insert(Down).returning(Down.id), rows)
+    kept = session.scalars(insert(Apart).returning(Apart.id), [{"part": i % 2} for i in range(250)])
+    return session.scalars(statement, rows).all(), sorted(down), sorted(kept)
+
+
+def act_mapped_keys(session: Session) -> Any:
+    parts = [Part(number=i) for i in range(250)]
+    session.bulk_save_objects(parts, return_defaults=True)
+    given: list[dict[str, Any]] = [{"number": i} for i in range(250)]
+    session.bulk_insert_mappings(Part, given, return_defaults=True)
+    return [part.id for part in parts], given
+
+
 ACTS: Mapping[str, Act] = {
     name.removeprefix("act_"): act for name, act in globals().items() if name.startswith("act_")
 }
@@ -193,7 +270,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str, way: Way, name
         session.commit()
         return found
 
-    compared(twin_urls, driver, way, act, *MARKING)
+    compared(twin_urls, driver, way, act, *DDL, *MARKING)
 
 
 @EVERY
@@ -209,6 +286,36 @@ def test_a_refused_row(twin_urls: tuple[str, str], driver: str) -> None:
             return refusal(error), error.statement is not None, session.scalars(select(Part)).all()
 
     compared(twin_urls, driver, Way("default settings"), act)
+
+
+@pytest.mark.parametrize("problem", ["the key", "a check", "a value"])
+@EVERY
+def test_a_refused_row_of_copy(twin_urls: tuple[str, str], driver: str, problem: str) -> None:
+    """Where COPY writes the rows whose keys come back, a refusal is plain SQLAlchemy's too, and the
+    session goes on after its rollback.
+    """
+
+    def act(session: Session) -> Any:
+        rows: list[dict[str, Any]] = [{"number": i} for i in range(249)]
+        if problem == "the key":
+            session.execute(text("SELECT setval('small_id_seq', 32600)"))
+            session.commit()
+        if problem == "a check":
+            rows += rows
+            rows[300]["number"] = 249
+        if problem == "a value":
+            rows[100]["number"] = 2**40
+        try:
+            session.scalars(insert(Small).returning(Small.id), rows).all()
+        except DBAPIError as error:
+            session.rollback()
+            left = session.scalars(select(Small.number)).all()
+            session.scalars(insert(Small).returning(Small.number), [{"number": 7}]).all()
+            return refusal(error), left
+        return None
+
+    found = compared(twin_urls, driver, Way("default settings"), act, *DDL)
+    assert found is not None
 
 
 @EVERY
@@ -234,8 +341,9 @@ def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: s
     ("driver", "statement", "plain", "ours"),
     [
         # Of 5,000 rows in an open transaction. Pages hold 1,000 rows.
-        ("psycopg", insert(Part).returning(Part.id), 5, 1),
-        ("psycopg", insert(Part).returning(Part.id, **IN_ORDER), 5, 1),
+        ("psycopg", insert(Part).returning(Part.id), 5, 3),
+        ("psycopg", insert(Part).returning(Part.number, **IN_ORDER), 5, 1),
+        ("psycopg2", insert(Part).returning(Part.id, **IN_ORDER), 5, 3),
         ("psycopg2", insert(Part).returning(Part, **IN_ORDER), 5, 1),
         ("psycopg2", insert(Part), 5, 3),
     ],

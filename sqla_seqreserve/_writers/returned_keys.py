@@ -1,0 +1,98 @@
+"""Takes the keys that an INSERT of many rows returns, so that COPY, which returns nothing, can
+write the rows.
+
+The keys are selected under the names that the INSERT's RETURNING gives them, with SQLAlchemy's own
+cursor: it makes the result of the INSERT from the rows of this query. COPY then writes the rows
+together with these keys, on another cursor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table
+
+from .._drivers import CopyRows, Driver
+from .._ids.catalogue import ColumnFacts, TableFacts
+from .._ids.table_names import stored_name
+from .copy import copy_statement
+
+_NAME: Final = r'(?:"(?:[^"]|"")+"|\w+)'
+_ITEM: Final = rf"(?:{_NAME}\.)+({_NAME})(?: AS ({_NAME}))?"
+_ITEMS: Final = re.compile(rf"{_ITEM}(?:, {_ITEM})*")
+_EACH: Final = re.compile(_ITEM)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedKeys:
+    """The column of a key, which an INSERT leaves to its sequence and returns.
+
+    :param names: the names of the columns of the result, as SQL.
+    """
+
+    column: ColumnFacts
+    names: Sequence[str]
+
+    def query(self, rows: int) -> str:
+        """Take a key for each row. A key that the column cannot hold is refused as by INSERT."""
+        sequence = self.column.sequence
+        assert sequence is not None
+        return (
+            f"SELECT {', '.join(f'taken.id AS {name}' for name in self.names)} FROM "  # noqa: S608  # names of SQLAlchemy's statement, and numbers
+            f"(SELECT nextval({sequence.oid}::regclass)::{self.column.type_text} AS id "
+            f"FROM generate_series(1, {rows})) AS taken"
+        )
+
+    def copy(
+        self, connection: Connection, driver: Driver, cursor: Any, table: str, rows: CopyRows
+    ) -> None:
+        """Write the rows into ``table`` (its name as SQL) with the keys that ``cursor`` has
+        selected, and leave the cursor before the first of them.
+        """
+        keys = [row[0] for row in cursor.fetchall()]
+        cursor.scroll(0, mode="absolute")
+        rows = replace(
+            rows,
+            columns=[*rows.columns, self.column.name],
+            values=[*rows.values, keys],
+            oids=[*rows.oids, self.column.type_oid],
+        )
+        beside = connection.connection.cursor()
+        try:
+            driver.copy(beside, copy_statement(table, rows), rows)
+        finally:
+            beside.close()
+
+
+def returned_keys(returning: str, table: Table, facts: TableFacts) -> ReturnedKeys | None:
+    """Return the key that is all that an INSERT returns; ``None``: it returns other values too, or
+    only the INSERT itself can number the rows.
+
+    :param returning: the text of its RETURNING, and what precedes that.
+    """
+    listed = returning.rpartition("RETURNING ")[2]
+    if not _ITEMS.fullmatch(listed):
+        return None
+    found = _EACH.findall(listed)
+    [name, *others] = {_bare(column) for column, _ in found}
+    if others or name not in {stored_name(column.name) for column in table.primary_key}:
+        return None
+    column = facts.columns.get(name)
+    # A partition that is attached meanwhile may have a trigger, which sees the key.
+    if column is None or facts.kind != "r" or column.domain is not None:
+        return None
+    sequence = column.sequence
+    if sequence is None or not column.fills_itself or column.default is not None:
+        return None
+    # SQLAlchemy takes a key that is numbered for one that increases.
+    if not sequence.usable or sequence.cycle or sequence.increment < 0:
+        return None
+    return ReturnedKeys(column, [alias or column for column, alias in found])
+
+
+def _bare(name: str) -> str:
+    """Return a quoted name as the catalogue stores it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
