@@ -25,7 +25,8 @@ from .._database import database_of
 from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
-from .._sqlalchemy.pages import Rows, Whole, hand_over_pages, make_rows_alike
+from .._sqlalchemy.pages import Whole, hand_over_pages
+from .._sqlalchemy.rows_of_insert import Rows, make_rows_alike
 from . import CommitAlong, TransactionStatus, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"

@@ -15,8 +15,9 @@ from .._drivers.execution import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
-from .._sqlalchemy.pages import FEWEST, Rows, Whole
+from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
+from .._sqlalchemy.rows_of_insert import Rows
 from .settings import Settings
 
 

@@ -76,8 +76,12 @@ def _bound(compiled: Any, parameters: Sequence[Any]) -> list[dict[str, Any]] | N
     ):
         return None
     keys = [(name, parameter.key) for parameter, name in compiled.bind_names.items()]
+    rows = parameters[_FIRST:]
+    names = dict.fromkeys(name for name, key in keys if name == key).keys()
+    if len(names) == len(keys) and all(map(names.__eq__, map(dict.keys, rows))):
+        return list(map(dict.copy, rows))
     try:
-        return [{name: row[key] for name, key in keys} for row in parameters[_FIRST:]]
+        return [{name: row[key] for name, key in keys} for row in rows]
     except KeyError:
         return None
 

@@ -34,7 +34,7 @@ from .._sqlalchemy.mapping import (
     of_dialect,
     renders_none,
 )
-from .._sqlalchemy.pages import Rows
+from .._sqlalchemy.rows_of_insert import Rows
 from .._sqlalchemy.session import connection_of_rows
 from .executemany import runs, table_reason
 

@@ -123,6 +123,7 @@ OWNERS = {
     "found": MAPPER,
     "super": CONNECTION.dialect.execution_ctx_cls,
     "options": either(bulk_persistence, "BulkORMInsert").default_insert_options,
+    "cls": either(bulk_persistence, "BulkORMInsert"),
     "batch": None,
     # Our own.
     "self": StatementContext(CONNECTION, None),
