@@ -131,17 +131,24 @@ def query_unheard(
     """The rows of a query, as named tuples. No listener of the engine sees the query: it is for
     facts that are needed in the middle of another statement's events.
     """
-    compiled = statement.compile(dialect=connection.dialect)
-    values = compiled.construct_params(dict(parameters))
-    names: Any = getattr(compiled, "positiontup", None)
-    bound: Any = values if names is None else tuple(values[name] for name in names)
+    query, bound = bound_query(connection.dialect, statement, parameters)
     cursor = connection.connection.cursor()
     try:
-        connection.dialect.do_execute(cursor, str(compiled), bound)
+        connection.dialect.do_execute(cursor, query, bound)
         row = namedtuple("row", [column[0] for column in cursor.description])  # type: ignore[misc]  # the query's columns
         return [row(*found) for found in cursor.fetchall()]
     finally:
         cursor.close()
+
+
+def bound_query(
+    dialect: Dialect, statement: TextClause, parameters: Mapping[str, Any]
+) -> tuple[str, Any]:
+    """Return a query and its parameters as the driver takes them."""
+    compiled = statement.compile(dialect=dialect)
+    values = compiled.construct_params(dict(parameters))
+    names: Any = getattr(compiled, "positiontup", None)
+    return str(compiled), values if names is None else tuple(values[name] for name in names)
 
 
 def write_many_by(connection: Connection, write: WriteMany) -> None:

@@ -107,7 +107,7 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
             # Cast to the column's type, but without its length, since a cast silently cuts longer
             # values.
             values[branch.type_name] = (
-                f"CASE WHEN s.held IS NOT NULL THEN CAST(({_escaped(branch.expression)}) "
+                f"CASE WHEN s.held IS NOT NULL THEN CAST(({escaped(branch.expression)}) "
                 f"AS pg_catalog.{branch.type_name}) END"
             )
             taken, source = "s.held AS id", f"FROM (SELECT ({held}) AS held) s, "
@@ -153,6 +153,6 @@ def comparison(branches: tuple[Branch, ...], is_present: bool) -> TextClause:
     return text(f"SELECT 1 / (count(g.id) / count(*)) FROM ({compared}) g")  # noqa: S608  # as above
 
 
-def _escaped(expression: str) -> str:
+def escaped(expression: str) -> str:
     """Escape an expression for ``text()``, which takes ``:name`` for a parameter."""
     return re.sub(r"(?<!\\):", r"\\:", expression)

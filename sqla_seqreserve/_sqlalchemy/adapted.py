@@ -1,6 +1,6 @@
-"""SQLAlchemy's adaption of asyncpg.
+"""SQLAlchemy's adaption of asyncpg, and the rows of its cursors for psycopg's.
 
-Read in 2.0.58 and 2.1.9: ``_adapt_connection`` of a cursor; of
+Read in 2.0.58 and 2.1.9: ``_adapt_connection`` and ``_rows`` of a cursor; of
 the connection ``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
 ``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``, which the oldest 2.0
 lack, where nobody can choose names. Whether a transaction was
@@ -76,6 +76,11 @@ async def prepare_adapted(cursor: Any, statement: str) -> Any:
 def set_adapted_rowcount(cursor: Any, count: int) -> None:
     """Set the row count that the adapted ``cursor`` reports."""
     setattr(cursor, "_rowcount" if hasattr(cursor, "_rowcount") else "rowcount", count)
+
+
+def adapted_rows(cursor: Any) -> list[Any]:
+    """Return the rows that the adapted ``cursor`` holds, which it keeps."""
+    return list(cursor._rows)
 
 
 def _is_begun(adapted: Any) -> bool:

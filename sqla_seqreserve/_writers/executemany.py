@@ -49,7 +49,7 @@ from .many_sql import (
     many_statement,
     rewriting_of,
 )
-from .returned_keys import ReturnedKeys, returned_keys
+from .returned_keys import ReturnedKeys, may_be_taken, returned_keys
 
 _FIXED: Final = 650.0
 """Microseconds that such a statement takes beside its rows, most of them for planning."""
@@ -126,6 +126,8 @@ def write_many(
         if keys is not None or not rewriting.returning:
             copied = _copy_rows(connection, rewriting, parameters, facts)
     arrays: Mapping[str | int, ArrayText] | Reason = {}
+    if copied is None and rewriting.returning and not _arrays_return(driver, context):
+        return why.IN_PAGES
     if copied is None:
         arrays = _arrays(connection, rewriting, parameters, facts, driver)
     if isinstance(arrays, Reason):
@@ -140,8 +142,13 @@ def write_many(
             driver.script(cursor, comparison(facts, kind))
             driver.copy(cursor, copy_statement(facts.name, copied), copied)
         else:
-            driver.script(cursor, [*comparison(facts, kind), keys.query(rows)])
-            keys.copy(connection, driver, cursor, facts.name, copied)
+            taken = keys.take(connection, driver, cursor, comparison(facts, kind), rows)
+            copied = keys.added(copied, taken)
+            beside = connection.connection.cursor()
+            try:
+                driver.copy(beside, copy_statement(facts.name, copied), copied)
+            finally:
+                beside.close()
     except failure as error:
         if not was_compared(driver, cursor, error, failure):
             raise
@@ -221,19 +228,25 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
 
     :param fewest: as in :func:`pays`.
     """
-    returns = bool(context.compiled.effective_returning)
+    returned = context.compiled.effective_returning
     if fewest is None:
-        fewest = FEWEST if returns else COPIED_FROM
+        fewest = FEWEST if returned else COPIED_FROM
     # Checked first, because most flushes have fewer rows.
     if len(context.parameters) < fewest:
         return False
     driver = driver_on(context.root_connection)
     if driver is None or not driver.takes_scripts:
         return False
-    # SQLAlchemy's asynchronous cursor fetches all rows of the statement that it executes itself.
-    if returns and (not driver.scripts_return or context.dialect.is_async):
+    if returned and not _arrays_return(driver, context) and not may_be_taken(returned):
         return False
     return server_of(context.root_connection).reason is None
+
+
+def _arrays_return(driver: Driver, context: Any) -> bool:
+    """Whether a statement over arrays can return values. SQLAlchemy's asynchronous cursor has the
+    rows only of a statement that it executes itself.
+    """
+    return driver.scripts_return and not context.dialect.is_async
 
 
 def _costs_less(driver: Driver, rows: int, round_trip: float, *, gathered: bool = False) -> bool:

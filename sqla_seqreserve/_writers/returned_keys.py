@@ -13,17 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import BigInteger, Connection, Table, bindparam, text
 
 from .._drivers import CopyRows, Driver
+from .._drivers.execution import bound_query
 from .._ids.catalogue import ColumnFacts, TableFacts
+from .._ids.reservation_sql import escaped
 from .._ids.table_names import stored_name
-from .copy import copy_statement
+from .._sqlalchemy.adapted import adapted_rows
 
 _NAME: Final = r'(?:"(?:[^"]|"")+"|\w+)'
 _ITEM: Final = rf"(?:{_NAME}\.)+({_NAME})(?: AS ({_NAME}))?"
 _ITEMS: Final = re.compile(rf"{_ITEM}(?:, {_ITEM})*")
 _EACH: Final = re.compile(_ITEM)
+
+_ROWS: Final = "\0"
+"""Stands for the number of rows; no name has this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +41,48 @@ class ReturnedKeys:
     column: ColumnFacts
     names: Sequence[str]
 
-    def query(self, rows: int) -> str:
-        """Take a key for each row. A key that the column cannot hold is refused as by INSERT."""
+    def take(
+        self, connection: Connection, driver: Driver, cursor: Any, before: Sequence[str], rows: int
+    ) -> list[Any]:
+        """Take a key for each row, and return the keys; the rows of the query stay with ``cursor``.
+
+        :param before: statements that precede the query.
+        """
+        if not connection.dialect.is_async:
+            driver.script(cursor, [*before, self._query(str(rows))])
+            keys = [row[0] for row in cursor.fetchall()]
+            cursor.scroll(0, mode="absolute")
+            return keys
+        # SQLAlchemy's asynchronous cursor has the rows only of a statement that it executes itself.
+        driver.script(cursor, before)
+        head, tail = map(escaped, self._query(_ROWS).split(_ROWS))
+        query = text(f"{head}:rows{tail}").bindparams(bindparam("rows", type_=BigInteger))
+        cursor.execute(*bound_query(connection.dialect, query, {"rows": rows}))
+        return [row[0] for row in adapted_rows(cursor)]
+
+    def _query(self, rows: str) -> str:
+        """The query of the keys. A key that the column cannot hold is refused as by INSERT."""
         sequence = self.column.sequence
         assert sequence is not None
         return (
             f"SELECT {', '.join(f'taken.id AS {name}' for name in self.names)} FROM "  # noqa: S608  # names of SQLAlchemy's statement, and numbers
-            f"(SELECT nextval({sequence.oid}::regclass)::{self.column.type_text} AS id "
-            f"FROM generate_series(1, {rows})) AS taken"
+            f"(SELECT CAST(nextval(CAST({sequence.oid} AS regclass)) AS {self.column.type_text}) "
+            f"AS id FROM generate_series(1, {rows})) AS taken"
         )
 
-    def copy(
-        self, connection: Connection, driver: Driver, cursor: Any, table: str, rows: CopyRows
-    ) -> None:
-        """Write the rows into ``table`` (its name as SQL) with the keys that ``cursor`` has
-        selected, and leave the cursor before the first of them.
-        """
-        keys = [row[0] for row in cursor.fetchall()]
-        cursor.scroll(0, mode="absolute")
-        rows = replace(
+    def added(self, rows: CopyRows, keys: Sequence[Any]) -> CopyRows:
+        """Return the rows with these keys as their last column."""
+        return replace(
             rows,
             columns=[*rows.columns, self.column.name],
             values=[*rows.values, keys],
             oids=[*rows.oids, self.column.type_oid],
         )
-        beside = connection.connection.cursor()
-        try:
-            driver.copy(beside, copy_statement(table, rows), rows)
-        finally:
-            beside.close()
+
+
+def may_be_taken(returned: Sequence[Any]) -> bool:
+    """Whether the values that come back may be keys alone, judged from the model."""
+    return all(getattr(column, "primary_key", False) for column in returned)
 
 
 def returned_keys(returning: str, table: Table, facts: TableFacts) -> ReturnedKeys | None:
