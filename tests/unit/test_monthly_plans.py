@@ -54,7 +54,9 @@ def test_units_accumulate_and_are_valued_at_each_price() -> None:
 
 
 def test_every_fund_logs_each_of_its_dates_once() -> None:
-    """There is one activity and one valuation for each share and date, in the order of the dates."""
+    """There is one activity and one valuation for each share and date, in the order of the
+    dates.
+    """
     [plan] = client_plans(PRICES, clients=1)
     assert [fund.fund_name for fund in plan.funds] == ["NEW", "OLD"]
     new, old = plan.funds

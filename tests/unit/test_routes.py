@@ -66,7 +66,9 @@ def test_the_crossover_grows_with_the_distance() -> None:
 
 
 def test_what_cannot_be_copied_is_not() -> None:
-    """A class that COPY may not write is left to INSERT even with very many rows; others are not."""
+    """A class that COPY may not write is left to INSERT even with very many rows; others
+    are not.
+    """
     route = choose([Pending(100_000, copies=False), Pending(100_000)], ABLE, NEAR, begun=True)
     assert route == Route(True, frozenset({1}))
 
@@ -167,7 +169,9 @@ def test_another_distance_is_noticed_within_some_flushes(before: float, after: f
 
 
 def test_what_may_have_waited_lowers_a_distance_and_does_not_raise_it() -> None:
-    """Times that may include a wait for a lock do not raise the distance; a shorter one lowers it."""
+    """Times that may include a wait for a lock do not raise the distance; a shorter one
+    lowers it.
+    """
     distance = settled(0.005)
     for _ in range(20):
         distance.note_bound(2.0)
@@ -187,7 +191,9 @@ def test_what_may_have_waited_counts_where_nothing_else_is_known() -> None:
 @pytest.mark.parametrize("round_trip", [NEAR, FAR])
 @pytest.mark.parametrize("wire", [ABLE, PLAIN])
 def test_rows_of_many_shards_go_by_copy_later(wire: Wire, round_trip: float) -> None:
-    """COPY goes from shard to shard, so it needs more rows to be cheaper than in an ordinary table."""
+    """COPY goes from shard to shard, so it needs more rows to be cheaper than in an
+    ordinary table.
+    """
     found = copy_crossover(wire, round_trip, distributed=True)
     assert 20 < found < 1_000
     assert found > copy_crossover(wire, NEAR)

@@ -1,4 +1,6 @@
-"""The engine of a server, recognised by its own report, and the ids that a node of Citus may use."""
+"""The engine of a server, recognised by its own report, and the ids that a node of Citus
+may use.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_the_windows_of_the_nodes_do_not_meet() -> None:
 
 
 def test_a_lock_of_one_node_is_one_statement_whatever_the_names_are() -> None:
-    """No table name, however odd, can end the string that contains the statement of a node's lock."""
+    """No table name, however odd, can end the string that contains the statement of a
+    node's lock.
+    """
     lock = 'LOCK TABLE ONLY "a$seqreserve$b;" IN ROW EXCLUSIVE MODE'
     found = on_this_node(lock)
     tag = found.split()[1].removesuffix("DECLARE")

@@ -49,7 +49,9 @@ def started(cut: Cut) -> Conversation:
 
 @cuts
 def test_a_round_trip_begins_after_an_answer(cut: Cut) -> None:
-    """A message that is sent before an answer arrives belongs to the round trip that waits for it."""
+    """A message that is sent before an answer arrives belongs to the round trip that waits
+    for it.
+    """
     conversation = started(cut)
 
     one = say(conversation, cut, message(b"Q", b"BEGIN\0"), message(b"Q", b"SELECT 1\0"))

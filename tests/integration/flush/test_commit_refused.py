@@ -73,7 +73,9 @@ def test_what_the_database_refuses_is_refused_as_ever(
 def test_a_default_that_nobody_can_read_is_refused_as_ever(
     twin_urls: tuple[str, str], change: str
 ) -> None:
-    """If a value that an INSERT returns may be refused by SQLAlchemy, it is read before the COMMIT."""
+    """If a value that an INSERT returns may be refused by SQLAlchemy, it is read before the
+    COMMIT.
+    """
     run = trial(dated, between=(change,))
 
     def counted_too(side: Side) -> Any:
@@ -123,7 +125,9 @@ class Leaf(Pages):
 
 
 class Numbered(Pages):
-    """SQLAlchemy sends one INSERT per row, because it cannot assign the returned keys to the rows."""
+    """SQLAlchemy sends one INSERT per row, because it cannot assign the returned keys to
+    the rows.
+    """
 
     __tablename__ = "numbered"
     id: Mapped[int] = mapped_column(

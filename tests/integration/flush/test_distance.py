@@ -95,7 +95,9 @@ async def test_a_wait_for_a_lock_is_no_distance(
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "psycopg2", "asyncpg"])
 async def test_a_wait_of_keys_is_no_distance(shop: Engine, driver: str) -> None:
-    """A reservation that waits for a lock does not raise the distance: many rows still go by COPY."""
+    """A reservation that waits for a lock does not raise the distance: many rows still go
+    by COPY.
+    """
     many: list[Write | None] = [lambda session: save(session, 2_000, False)] * 3
     reports = await run(shop, driver, [None, *many, None, *many])
     assert [report.entries[0].writer for report in reports] == ["copy"] * 6

@@ -60,7 +60,9 @@ def explained(shop: Engine, model: type[Any], **settings: Any) -> Explanation:
 def test_each_class_says_path_sequence_and_reason(
     shop: Engine, model: type[Any], settings: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    """explain() gives each class a path and a sequence, and a reason if it is not written by COPY."""
+    """explain() gives each class a path and a sequence, and a reason if it is not written
+    by COPY.
+    """
     found = explained(shop, model, **settings)
     assert (found.path, found.sequence, found.reason) == expected
     assert found.model is model

@@ -333,7 +333,9 @@ def assert_same(ours: Any, stock: Any, where: Any) -> None:
 
 @pytest.mark.parametrize("position", [0, 17, 29])
 def test_the_error_names_the_object(shop: Engine, position: int) -> None:
-    """The exception of a refused row has a note with the object's position, class and reserved key."""
+    """The exception of a refused row has a note with the object's position, class and
+    reserved key.
+    """
     with Session(shop) as session:
         session.add(Customer(email="taken"))
         session.commit()

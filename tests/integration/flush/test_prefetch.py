@@ -140,7 +140,9 @@ def test_another_search_path_has_ids_of_its_own(shop: Engine) -> None:
 
 
 def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: EmbeddedServer) -> None:
-    """One factory on two databases keeps their ids apart, because ids are kept with the connection."""
+    """One factory on two databases keeps their ids apart, because ids are kept with the
+    connection.
+    """
     url = postgres_server.create_database(of_this_run("second_shop"))
     second = create_engine(url)
     Base.metadata.create_all(second)
