@@ -223,7 +223,7 @@ def test_what_cannot_be_written_raises_as_the_literal_does(
 
 
 def test_the_module_needs_no_driver() -> None:
-    """The module of the text format imports no driver; psycopg2's types are in a file
-    of their own.
+    """The formats of the text module contain no type of psycopg2; those are in a module of their
+    own.
     """
     assert not any(type_.__module__.startswith(psycopg2.__name__) for type_ in FORMATS)

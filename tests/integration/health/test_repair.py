@@ -383,8 +383,8 @@ def test_a_check_in_an_open_transaction_is_in_nobodys_way(engine: Engine, top: i
 
 
 def test_two_repairs_take_turns(engine: Engine) -> None:
-    """Of two concurrent repairs the second does nothing that the first has done, and says what it
-    waits for.
+    """A second repair does not wait for what the first has done, and if it must wait, the timeout
+    names the other repair.
     """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
