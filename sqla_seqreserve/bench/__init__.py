@@ -1,13 +1,13 @@
-"""Measures the speed of this package beside stock SQLAlchemy and other ways to write the same rows.
+"""Measures the speed of this package, of plain SQLAlchemy and of other ways to write the same rows.
 
-``sqla-seqreserve bench`` runs it. :data:`WORKS` is the table of what is done, each :class:`Work` in
+``sqla-seqreserve bench`` runs it. :data:`WORKS` lists what is measured, each :class:`Work` in
 several :class:`Way`\\ s, ours one of them, and with what is required of ours. :func:`run_work` does
 one of them in a database that :func:`open_place` makes. A way is run once in every round, and
 speeds are compared as ratios of medians: what the machine did meanwhile falls out of a ratio, but
 not out of a time.
 
 The functions that write are in ``ways`` (for payments) and ``workloads``. :func:`run_grid` compares
-ours with stock alone, over many sizes, distances and drivers.
+this package with plain SQLAlchemy alone, over many sizes, distances and drivers.
 """
 
 from __future__ import annotations

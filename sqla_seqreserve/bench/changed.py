@@ -22,7 +22,7 @@ _COLOURS: Final = ("#1a9c78", "#0d5e8c")
 
 
 def changed_points(drivers: Sequence[str], objects: int = CHANGED_OBJECTS) -> list[GridPoint]:
-    """So many objects on the same machine and the least distance away, on each driver."""
+    """The points of one number of objects: on the same machine and at the least distance."""
     return [GridPoint(driver, 1, away, objects) for driver in drivers for away in DISTANCES[:2]]
 
 
@@ -52,7 +52,7 @@ def draw_changed(changed: Grid, machine: Mapping[str, str], file: Path) -> None:
                     place, cell.ratio * 1.06, height, ha="center", fontsize=8, fontweight="bold"
                 )
         panel.set_yscale("log")
-        # From half of plain's speed: a ratio of one must show a bar.
+        # The axis begins at half of plain SQLAlchemy's speed, so that a ratio of one shows a bar.
         panel.set_ylim(0.5, max(cell.ratio for cell in changed.cells) * 2.5)
         panel.set_yticks([])
         panel.minorticks_off()

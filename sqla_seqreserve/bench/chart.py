@@ -1,7 +1,7 @@
 """The results as a picture, SVG or PNG: bars of the time an object takes, a panel for each work.
 
-Drawn by Matplotlib on a transparent ground in tones that stand out from white and from black, for a
-page whose reader chooses.
+Drawn by Matplotlib on a transparent background, in colours that can be read on white and on black,
+because the reader of the page chooses.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def draw_chart(results: Sequence[Result], machine: Mapping[str, str], file: Path
         panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)
         for panel, result in zip(panels[:, 0], shown, strict=True):
             _draw(panel, result)
-        # Above all bars: a reader of many panels does not see their end first.
+        # Above all bars: the reader of many panels does not see the end first.
         figure.suptitle(
             "Microseconds an object, median: less is better.\n"
             "In brackets: how many times as long as with sqla-seqreserve.",

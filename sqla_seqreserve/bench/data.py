@@ -1,4 +1,4 @@
-"""What is written: the same rows by every way, each numbered, so that they can be compared."""
+"""The rows that every way writes. Each has a number, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = ("Investment", "RegularInvestment", "Withdrawal", "Dividend", "Fee")
 
 
 def payment_values(number: int) -> dict[str, Any]:
-    """Values for ``Payment``; every third has a note, and all columns are named."""
+    """Values for ``Payment``; every third has a note, and all columns are given."""
     return {
         "number": number,
         "portfolio": number % 97,
@@ -33,7 +33,7 @@ def payment_values(number: int) -> dict[str, Any]:
 
 
 def payments(count: int) -> list[dict[str, Any]]:
-    """Values for that many."""
+    """Values for this many payments."""
     return [payment_values(number) for number in range(count)]
 
 

@@ -16,7 +16,7 @@ DRIVERS: Final = (PSYCOPG, "psycopg2", "asyncpg")
 
 
 def check_driver(name: str) -> None:
-    """Say what is wrong with a driver's name.
+    """Check a driver's name.
 
     :raises ConfigurationError: it is not one of :data:`DRIVERS`, or not installed.
     """
@@ -27,6 +27,6 @@ def check_driver(name: str) -> None:
 
 
 def driver_of(url: URL | None) -> str:
-    """The driver that a URL names; psycopg, unless it names another of ours."""
+    """The driver that a URL names; psycopg if it names none of :data:`DRIVERS`."""
     named = url.drivername.partition("+")[2] if url is not None else ""
     return named if named in DRIVERS else PSYCOPG

@@ -1,8 +1,8 @@
-"""What a reader wants to know first: few, some and many objects, near and far, as one picture.
+"""Draws the first picture of the README: few, some and many objects, near and far.
 
 Three ways to save payments, each a new session and a commit: plain SQLAlchemy's ``add_all()``,
-ours, and SQLAlchemy's own bulk INSERT. They are some points of the :mod:`.grid`, measured with it:
-the two pictures cannot tell different things.
+this package's, and SQLAlchemy's own bulk INSERT. They are some points of the :mod:`.grid`, measured
+with it, so the two pictures cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COLOURS: Final = {STOCK: "#d0662f", OURS: "#1a9c78", BULK_INSERT: "#8d95a3"}
 
 @dataclass(frozen=True, slots=True)
 class GlanceCell:
-    """Seconds a save of so many objects, so far away, by way."""
+    """Seconds per save of :attr:`objects` objects at one distance, for each way."""
 
     objects: int
     round_trip_ms: float
@@ -66,7 +66,7 @@ Glance = Sequence[GlanceCell]
 
 
 def glance_points(driver: str, objects: Sequence[int] = OBJECTS) -> list[GridPoint]:
-    """The points of the grid that the glance shows, at each of which the bulk INSERT takes part."""
+    """The points of the grid that the glance shows; the bulk INSERT is measured at each of them."""
     return [
         GridPoint(driver, 1, away, count)
         for away in (DISTANCES[0], DISTANCES[-1])
@@ -75,7 +75,7 @@ def glance_points(driver: str, objects: Sequence[int] = OBJECTS) -> list[GridPoi
 
 
 def glance_of(grid: Grid) -> Glance:
-    """What was measured where the bulk INSERT took part."""
+    """The measurements of the points at which the bulk INSERT took part."""
     return [
         GlanceCell(
             cell.point.rows,

@@ -1,11 +1,12 @@
-"""Ours beside plain SQLAlchemy, wherever either might win: rows, tables, distance and driver.
+"""Compares this package with plain SQLAlchemy at all combinations of rows, tables, distance and
+driver.
 
 A save is a new session, ``add_all()`` of objects that are made already, and ``commit()``; or the
 flush of objects that were loaded and changed, without the loading. It is done on a pooled
-connection that has saved the like before. Ours and plain take turns at every point of the
-grid in every round, each on an engine of its own; at some points a third takes part, SQLAlchemy's
-own bulk INSERT (``session.execute(insert(Payment), rows)``), the fastest of what SQLAlchemy has,
-which makes no objects and returns no keys.
+connection that has saved similar objects before. The two take turns at every point of the
+grid in every round, each on an engine of its own. At some points SQLAlchemy's own bulk INSERT
+(``session.execute(insert(Payment), rows)``) takes part, too: it is SQLAlchemy's fastest way, and
+makes no objects and returns no keys.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ ROWS: Final = (1, 2, 5, 10, 50, 500, 5000)
 TABLES: Final = (1, 3)
 DISTANCES: Final = (0.0, 1.0, 5.0)
 
-# Saves by either side in a row, for a save of few rows is shorter than what disturbs it.
+# Consecutive saves by either side: a single save of few rows is too short to be measured reliably.
 _BURSTS: Final = ((50, 5), (500, 2))
 
 _WARM_UP_ROWS: Final = 1500
@@ -45,7 +46,7 @@ _WARM_UP_ROWS: Final = 1500
 
 @dataclass(frozen=True, slots=True, order=True)
 class GridPoint:
-    """What is saved, by which driver, how far away: :attr:`rows` in all, spread over up to
+    """What is saved, by which driver, at which distance: :attr:`rows` in all, spread over up to
     :attr:`tables` tables, with :attr:`round_trip_ms` added to each round trip.
     """
 
@@ -61,8 +62,8 @@ class GridPoint:
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One point with what was measured there: seconds a save, as many samples on either side; and
-    of the bulk INSERT, where it took part.
+    """One point with its measurements: seconds per save, with as many samples on either side; and
+    those of the bulk INSERT, if it took part.
     """
 
     point: GridPoint
@@ -72,7 +73,7 @@ class GridCell:
 
     @property
     def ratio(self) -> float:
-        """How many times as long stock takes: above 1 ours is faster. The ratio of the medians."""
+        """The ratio of the medians: how many times as long plain SQLAlchemy takes."""
         return median(self.stock) / median(self.ours)
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +116,7 @@ class Grid:
         return geometric_mean(cell.ratio for cell in self.of(driver))
 
     def worst(self, driver: str) -> GridCell:
-        """The point where ours does worst."""
+        """The point where this package is slowest compared with plain SQLAlchemy."""
         return min(self.of(driver), key=lambda cell: cell.ratio)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def grid_points(
     tables: Sequence[int] = TABLES,
     distances: Sequence[float] = DISTANCES,
 ) -> list[GridPoint]:
-    """All combinations but those that are none: one row is in one table."""
+    """All combinations that are possible: one row cannot be in several tables."""
     return [
         GridPoint(driver, table, distance, row)
         for driver in drivers
@@ -201,8 +202,8 @@ def _burst(rows: int) -> int:
 
 @contextmanager
 def _steady_collector() -> Iterator[Callable[[], None]]:
-    """Keep what is there for good out of the collector's sight, so that a collection before each
-    sample is short.
+    """Exclude permanent objects from garbage collection, so that the collection before each sample
+    is short.
     """
 
     def settle() -> None:
@@ -216,8 +217,8 @@ def _steady_collector() -> Iterator[Callable[[], None]]:
 
 
 def _start_afresh(place: Place, points: Sequence[GridPoint], saves: Saves) -> None:
-    """Empty the tables; and since whoever remembers tables takes them for new ones then, save a few
-    and many rows in each session that will be measured.
+    """Empty the tables, then save few and many rows in each session that will be measured: an
+    emptied table is a new one to code that remembers facts about tables.
     """
     most = max(point.rows for point in points)
     saves.empty(place, most)

@@ -1,8 +1,9 @@
-"""The grid as one picture: blue where ours is faster than plain SQLAlchemy, orange where slower.
+"""The grid as one picture: blue where this package is faster than plain SQLAlchemy, orange where
+slower.
 
-Blue and orange are told apart by nearly everyone, white is "the same", and every cell has its
-figure; those that are slower also have a frame. Drawn by Matplotlib on a ground of its own, for
-colours that diverge around white need one.
+Nearly everyone can distinguish blue and orange, white is "the same", and every cell has its
+figure; cells that are slower also have a frame. Drawn by Matplotlib on a white background, which
+colours that diverge around white need.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _GROUND: Final = "#ffffff"
 _EMPTY: Final = "#eceff2"
 # From ColorBrewer's PuOr and RdBu: safe for the colour-blind, and printable.
 _COLOURS: Final = ("#b35806", "#f1a340", "#fdd9a8", "#ffffff", "#c6dcef", "#5ba3d0", "#0b559f")
-# What has the deepest colour, in doublings: four times as fast, half as fast.
+# The ratios with the deepest colours, in doublings: four times as fast, half as fast.
 _FASTEST: Final = 2.0
 _SLOWEST: Final = 1.0
-_SLOWER: Final = 0.97  # what a repeated measurement may come to where nothing differs
+_SLOWER: Final = 0.97  # the difference that a repeated measurement may show where nothing differs
 
 
 def draw_heat_map(grid: Grid, machine: Mapping[str, str], file: Path) -> None:
@@ -134,7 +135,7 @@ def _line_name(tables: int, round_trip_ms: float) -> str:
 
 
 def _shade(ratio: float) -> float:
-    """Where on the scale of colours, from 0 (slower) by 0.5 (the same) to 1 (faster)."""
+    """The position on the scale of colours: 0 (slower), 0.5 (the same), 1 (faster)."""
     doublings = log2(ratio)
     way = doublings / (_FASTEST if doublings > 0 else _SLOWEST)
     return min(max(way, -1.0), 1.0) / 2 + 0.5

@@ -1,4 +1,4 @@
-"""Where it was measured: times mean nothing without it."""
+"""Describes the machine of a measurement, without which times mean nothing."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ __all__ = [
     "folder_document",
 ]
 
-#: What ``Payment`` and its like take, keys aside.
+#: The attributes of ``Payment`` and similar classes, without keys.
 PAYMENT_COLUMNS = ("number", "portfolio", "kind", "paid_at", "amount", "booked_at", "note")
 
 
@@ -63,7 +63,7 @@ class _EightColumns:
 
 
 class Payment(_EightColumns, Base):
-    """Stock SQLAlchemy at its best: an identity key."""
+    """An identity key, with which plain SQLAlchemy is fastest."""
 
     __tablename__ = "bench_payment"
 
@@ -74,7 +74,7 @@ _numbers = Sequence("bench_numbered_payment_id_seq", metadata=Base.metadata)
 
 
 class PaymentOfSequence(_EightColumns, Base):
-    """The same with a key as migrations that define sequences leave it."""
+    """The same with a key as migrations that define sequences make it."""
 
     __tablename__ = "bench_numbered_payment"
 
@@ -84,7 +84,7 @@ class PaymentOfSequence(_EightColumns, Base):
 
 
 class Receipt(_EightColumns, Base):
-    """A payment whose number is its own, so that it can be stored again."""
+    """A payment with a unique number, so that it can be stored again."""
 
     __tablename__ = "bench_receipt"
     __table_args__ = (UniqueConstraint("number"),)
@@ -93,7 +93,7 @@ class Receipt(_EightColumns, Base):
 
 
 class Refund(_EightColumns, Base):
-    """A second table like the first, which knows nothing of it."""
+    """A second table like the first, without a relationship to it."""
 
     __tablename__ = "bench_refund"
 
@@ -109,7 +109,7 @@ class Charge(_EightColumns, Base):
 
 
 class VersionedPayment(_EightColumns, Base):
-    """A payment that counts its versions."""
+    """A payment with a version counter."""
 
     __tablename__ = "bench_versioned_payment"
 

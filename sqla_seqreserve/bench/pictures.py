@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from one run: what two of them show was measured once.
+"""The pictures of the documentation, from one run: a save that two of them show is measured once.
 
 ============== =====================================================================================
 file           what it shows
@@ -34,12 +34,12 @@ __all__ = ["SPEED_WORKS", "Pictures"]
 SPEED_WORKS: Final[Sequence[Work]] = tuple(
     work for work in WORKS if work not in (FIFTY, ONE, ONE_FAR) and not work.only_large
 )
-"""What the grid does not measure."""
+"""The works that the grid does not measure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What one run measured on one machine.
+    """The measurements of one run on one machine.
 
     :ivar driver: the one of the glance
     :ivar changed: the points of changed objects

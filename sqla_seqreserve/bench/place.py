@@ -19,7 +19,7 @@ from .sessions import Sessions, open_sessions
 
 __all__ = ["Place", "open_place"]
 
-# A checkpoint would fall on whichever way is running.
+# A checkpoint would slow down whichever way is running.
 _SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "30min"}
 
 _T = TypeVar("_T")
@@ -29,9 +29,9 @@ _T = TypeVar("_T")
 class Place:
     """A database with the tables in it, as one driver reaches it.
 
-    :attr:`engine` is psycopg's, for what is not measured; :attr:`ours` and :attr:`stock` are on
-    engines of their own, so that nothing of ours listens where stock runs. :attr:`by_tcp_to_ours`:
-    the server was started for the run, and is reached over TCP.
+    :attr:`engine` uses psycopg, for work that is not measured; :attr:`ours` and :attr:`stock` are
+    on engines of their own, so that no listener of ours is on plain SQLAlchemy's engine.
+    :attr:`by_tcp_to_ours`: the server was started for the run, and is reached over TCP.
     """
 
     url: URL
@@ -44,17 +44,17 @@ class Place:
     _kept: dict[object, Any] = field(default_factory=dict)
 
     def keep(self, open_: Callable[[Place], _T]) -> _T:
-        """What ``open_`` returns, opened once: a connection that is not part of what is timed."""
+        """What ``open_`` returns, opened once: connecting is not part of the measured time."""
         if open_ not in self._kept:
             self._kept[open_] = open_(self)
         return cast("_T", self._kept[open_])
 
     def registered(self, **options: Any) -> Sessions:
-        """Sessions of ours with options."""
+        """Registered sessions with these options."""
         return open_sessions(self.url, self.driver, self.closing, options)
 
     def at(self, round_trip_ms: float) -> Place:
-        """The same database, so far away."""
+        """The same database, with this time added to each round trip."""
         if not round_trip_ms:
             return self
         if round_trip_ms not in self._kept:

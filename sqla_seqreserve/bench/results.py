@@ -1,4 +1,4 @@
-"""What was measured: samples, their medians, and ratios of medians."""
+"""The measurements: samples, their medians, and ratios of medians."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Requirement", "Result"]
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A requirement with what was reached."""
+    """A requirement with the value that was reached."""
 
     required: Required
     reached: float
@@ -38,9 +38,9 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One measure of one work: a sample a round for each way.
+    """One measure of one work: one sample per round for each way.
 
-    Time is in microseconds an object, memory in megabytes.
+    Time is in microseconds per object, memory in megabytes.
     """
 
     work: Work
@@ -58,7 +58,7 @@ class Result:
         return median(self.samples[way])
 
     def ratio(self, way: str) -> float | None:
-        """How many times as long as ours it took: the ratio of the medians."""
+        """How many times as long as this package the way took: the ratio of the medians."""
         ours = self.measure.ours
         return self.median(way) / self.median(ours) if ours in self.samples else None
 
@@ -71,7 +71,7 @@ class Result:
 
     @property
     def requirements(self) -> Sequence[Requirement]:
-        """What is required of ours, where both sides were measured."""
+        """The requirements on this package for which both sides were measured."""
         ours = self.measure.ours
         return [
             Requirement(
@@ -84,7 +84,7 @@ class Result:
         ]
 
     def to_dict(self, *, required: bool = True) -> dict[str, Any]:
-        """For JSON, with or without what is required."""
+        """For JSON, with or without the requirements."""
         found = {
             "work": self.work.name,
             "driver": self.driver,

@@ -1,8 +1,8 @@
-"""Runs works: every way once, then every way again, so that whatever else the machine does meets
-them all; and looks whether they wrote the same rows.
+"""Runs works: every way once, then every way again, so that other load on the machine affects all
+of them; and checks that they wrote the same rows.
 
-Each round begins with another way, for a run also feels what the one before it left behind: dirty
-pages to be written, memory to be given back.
+Each round begins with another way, because a run is also affected by the run before it: by dirty
+pages that are still to be written, and memory that is still to be freed.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def run_work(work: Work, place: Place, step: Callable[[str], object] | None = No
 def _run_once(work: Work, way: Way, place: Place) -> dict[str, float]:
     objects = way.objects or work.objects
     _execute(place, f"TRUNCATE {', '.join(work.tables)}")
-    # A table that was emptied is a new one to whoever remembers tables; no application does that
-    # between its commits.
+    # To code that remembers tables, an emptied table is a new one; no application empties its
+    # tables between its commits.
     way.run(place, min(_WARM_UP, objects))
     for table in reversed(work.tables):
         _execute(place, f"DELETE FROM {table}")  # noqa: S608  # the tables are ours

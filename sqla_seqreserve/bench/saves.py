@@ -1,4 +1,4 @@
-"""What is saved at a point of the grid: new objects, or objects that were loaded and changed."""
+"""The saves at a point of the grid: new objects, or objects that were loaded and changed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .ways.clock import Clock
 __all__ = ["SAVES", "Kind", "Save", "Saves", "insert_rows"]
 
 Kind: TypeAlias = Literal["new", "related", "changed"]
-"""New objects of classes that know nothing of each other, new parents with children and their
-children, or changed objects.
+"""New objects of unrelated classes, new parents with children and grandchildren, or changed
+objects.
 """
 
 
 Save: TypeAlias = Callable[[Sessions, int, Sequence[type[Base]]], float]
-"""Saves so many rows of these classes; returns the seconds."""
+"""Saves this many rows of these classes; returns the seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saves:
     """One kind of save.
 
-    :param title: what the time is of.
-    :param save: returns the seconds of a save of so many rows of these classes.
-    :param fill: puts so many rows of each class into the emptied tables.
-    :param measure: SQL over a table that grows by one with each row that is written.
+    :param title: names what the time measures.
+    :param save: returns the seconds of a save of this many rows of these classes.
+    :param fill: puts this many rows of each class into the emptied tables.
+    :param measure: SQL over a table; its value grows by one with each row that is written.
     """
 
     title: str
@@ -45,14 +45,14 @@ class Saves:
     measure: str
 
     def empty(self, place: Place, rows: int) -> None:
-        """Empty the tables, and put into them what is there before the first save."""
+        """Empty the tables, and insert the rows that exist before the first save."""
         names = ", ".join(model.__tablename__ for model in self.models)
         with place.engine.begin() as connection:
             connection.exec_driver_sql(f"TRUNCATE {names}")
         self.fill(place, rows, self.models)
 
     def written(self, place: Place) -> int:
-        """How many rows were written; what counts is by how many it grows."""
+        """The number of rows written so far; only its growth matters."""
         counts = " + ".join(
             f"(SELECT coalesce({self.measure}, 0) FROM {model.__tablename__})"  # noqa: S608  # names of ours
             for model in self.models
@@ -75,7 +75,7 @@ def _save_new(sessions: Sessions, rows: int, models: Sequence[type[Base]]) -> fl
 
 
 def _make(rows: int, models: Sequence[type[Base]]) -> list[Base]:
-    """So many objects, as evenly of each class as may be; children each have a parent."""
+    """This many objects, spread over the classes as evenly as possible; a child has a parent."""
     made: list[list[Any]] = []
     for model, share in zip(models, _shares(rows, len(models)), strict=True):
         above = made[-1] if made else []
@@ -94,15 +94,15 @@ def _shares(rows: int, tables: int) -> Iterator[Sequence[Mapping[str, Any]]]:
 
 
 def _nothing(place: Place, rows: int, models: Sequence[type[Base]]) -> None:
-    """New objects need none before them."""
+    """New objects need no existing rows."""
 
 
 def insert_rows(sessions: Sessions, rows: int, models: Sequence[type[Base]]) -> float:
-    """SQLAlchemy's own bulk INSERT of so many rows of the first class."""
+    """SQLAlchemy's own bulk INSERT of this many rows of the first class."""
     values = [payment_values(number) for number in range(rows)]
 
     def work(session: Session) -> None:
-        # Without it, rows with and without a NULL are statements of their own.
+        # Without it, rows with and without a NULL need separate statements.
         session.execute(insert(models[0]), values, execution_options={"render_nulls": True})
         session.commit()
 
@@ -145,7 +145,7 @@ def _fill(place: Place, rows: int, models: Sequence[type[Base]]) -> None:
             )
         session.commit()
     with place.engine.begin() as connection:
-        # An application's tables are known to the planner.
+        # As in an application, the planner has statistics of the tables.
         connection.exec_driver_sql(f"ANALYZE {names}")
 
 

@@ -1,4 +1,4 @@
-"""Sessions of one kind on one driver, which work alike whether the driver is asynchronous or not.
+"""Sessions of one kind on one driver, with one interface for synchronous and asynchronous drivers.
 
 On an asynchronous driver the work runs in ``AsyncSession.run_sync()``: the same calls, each waiting
 in the event loop.
@@ -81,8 +81,8 @@ def open_sessions(
     """Sessions on a new engine.
 
     :param driver: one of :data:`~sqla_seqreserve.bench.drivers.DRIVERS`.
-    :param closing: takes what is to be done afterwards.
-    :param ours: register them, with these options; ``None``: stock SQLAlchemy.
+    :param closing: the stack that closes them afterwards.
+    :param ours: register them, with these options; ``None``: plain SQLAlchemy.
     """
     url = url.set(drivername=f"postgresql+{driver}")
     made: Any

@@ -1,5 +1,5 @@
-"""What a benchmark is made of: a :class:`Work` to be done in several :class:`Way`\\ s, and what is
-required of ours.
+"""The parts of a benchmark: a :class:`Work` that is done in several :class:`Way`\\ s, and the
+requirements on this package.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Way:
     """One way to do the work.
 
     :param needs: a library that must be installed; without it the way is left out.
-    :param objects: what it does at once, if that differs from the others.
-    :param drivers: beside which drivers it is shown.
+    :param objects: how many objects it writes at once, if that differs from the other ways.
+    :param drivers: the drivers whose results include it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Way:
 
 
 def beside(run: Callable[[Sessions, Place, int], Mapping[str, float]]) -> tuple[Way, Way]:
-    """Ours and stock, the same work in the sessions of each."""
+    """This package and plain SQLAlchemy: the same work in the sessions of each."""
 
     def ours(place: Place, objects: int) -> Mapping[str, float]:
         return run(place.ours, place, objects)
@@ -58,9 +58,9 @@ def beside(run: Callable[[Sessions, Place, int], Mapping[str, float]]) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """How ours must compare: at least so many times as fast as another way, or at most so many
-    times its time; on psycopg, and on the :attr:`others` (all of them, or by name) if anything is
-    required there.
+    """A requirement on this package: to be at least :attr:`times` as fast as another way, or to
+    take at most that many times its time; on psycopg, and on the :attr:`others` (all of them, or
+    by name) if anything is required there.
     """
 
     against: str
@@ -69,7 +69,7 @@ class Required:
     others: float | Mapping[str, float] | None = None
 
     def on(self, driver: str) -> Required | None:
-        """What is required there."""
+        """The requirement on this driver."""
         if driver == PSYCOPG:
             return self
         others = self.others
@@ -81,13 +81,13 @@ class Required:
         return other / ours if self.kind == "at least" else ours / other
 
     def is_met(self, reached: float) -> bool:
-        """Whether that is good enough."""
+        """Whether this figure meets the requirement."""
         return reached >= self.times if self.kind == "at least" else reached <= self.times
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Something that is measured while the work is done."""
+    """A quantity that is measured while the work is done."""
 
     name: str
     title: str
@@ -101,8 +101,8 @@ class Work:
     """Work of one kind, its ways and its measures.
 
     :param tables: emptied before each run.
-    :param contents: SQL that returns one row a written object, keys left out; every way must leave
-        the same rows.
+    :param contents: SQL that returns one row for each written object, without keys; every way must
+        leave the same rows.
     :param repeat: how many times a run does the work (the work of one object is too short to be
         timed once).
     :param rows: how many rows one object stands for.

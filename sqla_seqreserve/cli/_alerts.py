@@ -1,5 +1,5 @@
-"""Telling the outside: a shell's command that gets JSON on its standard input, a webhook that gets
-it posted.
+"""Sends alerts: to a shell command, as JSON on its standard input, and to a webhook, as a POST
+request.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _slack(alert: dict[str, Any]) -> dict[str, Any]:
     lines += [f"```{finding['sql']};```" for finding in alert["findings"] if finding["sql"]]
     lines.append(f"since {alert['since']}")
     text = "\n".join(lines)
-    # The three characters that Slack gives a meaning to.
+    # The three characters that have a special meaning for Slack.
     return {"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
 
 
@@ -93,7 +93,7 @@ _BODIES: dict[AlertFormat, Callable[[dict[str, Any]], Any]] = {
 
 
 class Alerts:
-    """Sends a change by every way configured; one that fails is logged, and ends no watch."""
+    """Sends a change in every configured way. A failure is logged, and does not end the watch."""
 
     def __init__(
         self,
@@ -106,20 +106,20 @@ class Alerts:
         self._command = command
         self._body = _BODIES[shape]
         self._place = _place_of(database)
-        # Alertmanager takes an alert for ended that is not sent again.
+        # Alertmanager regards an alert that is not sent again as ended.
         self._repeats = shape is AlertFormat.ALERTMANAGER
         if webhook and urlsplit(webhook).scheme not in ("http", "https"):
             raise ConfigurationError("--alert-webhook: expected a URL that begins with http(s)://")
         self._webhook = webhook
 
     def repeat(self, changes: Sequence[Change]) -> None:
-        """Send again what has not ended, to those that want it."""
+        """Send alerts that have not ended again, to receivers that need this."""
         if self._repeats:
             for change in changes:
                 self.send(change)
 
     def send(self, change: Change) -> None:
-        """Tell of a change."""
+        """Send a change."""
         body = json.dumps(self._body(change.to_dict() | self._place)).encode()
         if self._command:
             self._run(self._command, body)

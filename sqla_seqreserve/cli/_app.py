@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from sqla_seqreserve import __version__
 
-# What --help puts together.
+# The panels in which --help groups the commands.
 OPERATE = "Operate a database"
 LEARN = "See it work, read about it"
 DEVELOP = "Import data, measure speed"
@@ -22,7 +22,7 @@ _ORDER = (
 
 
 class _Commands(TyperGroup):
-    """The commands in the order in which --help shows them, the operator's first."""
+    """The commands in the order in which --help shows them, the operator's commands first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=_ORDER.index)

@@ -1,4 +1,4 @@
-"""Measures what the options of ``bench`` ask for, and shows it as tables, JSON or pictures."""
+"""Measures what the options of ``bench`` select, and shows it as tables, JSON or pictures."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _GRID_ROUNDS: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """Where and how often is measured, and where the results go.
+    """Where to measure and how often, and where the results go.
 
-    :param rounds: ``None``: as many as is usual for what is measured.
-    :param objects: at most so many; ``None``: as many as is usual.
-    :param chart: the file of a picture, too.
+    :param rounds: ``None``: the default of what is measured.
+    :param objects: the largest number of objects; ``None``: the default.
+    :param chart: a file for a picture, too.
     """
 
     url: str | None
@@ -60,9 +60,9 @@ class Measuring:
     aside: Console
 
     def works(self, works: Sequence[Work], drivers: Sequence[str], *, targets: bool) -> None:
-        """Do the works on each driver, in turns of all their ways.
+        """Do the works on each driver; their ways take turns.
 
-        :param targets: show what is required, too.
+        :param targets: show the requirements, too.
         """
         most = self.objects or (QUICK_OBJECTS if self.quick else None)
         rounds = self.rounds or (QUICK_ROUNDS if self.quick else None)
@@ -86,18 +86,18 @@ class Measuring:
             self._tell_drawn(self.chart)
 
     def grid(self, drivers: Sequence[str], kind: Kind) -> None:
-        """Ours beside plain, at each point of the grid."""
+        """Compare this package with plain SQLAlchemy at each point of the grid."""
         most = self.objects or (QUICK_OBJECTS if self.quick else max(ROWS))
         points = grid_points(drivers, rows=[rows for rows in ROWS if rows <= most])
         self._points(points, kind, draw_heat_map)
 
     def changed(self, drivers: Sequence[str]) -> None:
-        """The flush of changed objects, on each driver."""
+        """Measure the flush of changed objects, on each driver."""
         size = min(self.objects or CHANGED_OBJECTS, CHANGED_OBJECTS)
         self._points(changed_points(drivers, size), "changed", draw_changed)
 
     def glance(self, driver: str) -> None:
-        """Ours, plain and the bulk INSERT, near and far."""
+        """Measure this package, plain SQLAlchemy and the bulk INSERT, near and far."""
         most = self.objects or (QUICK_OBJECTS if self.quick else None)
         points = glance_points(driver, [n for n in OBJECTS if most is None or n <= most])
         with (
@@ -114,7 +114,7 @@ class Measuring:
             self._tell_drawn(self.chart)
 
     def pictures(self, drivers: Sequence[str], folder: Path) -> None:
-        """All that the pictures of the documentation show, drawn into a folder."""
+        """Measure all that the pictures of the documentation show, and draw them into a folder."""
         most = self.objects or (QUICK_OBJECTS if self.quick else None)
         rounds = self.rounds or (QUICK_ROUNDS if self.quick else None)
         of_grid = rounds or _GRID_ROUNDS
@@ -154,7 +154,7 @@ class Measuring:
             self._tell_drawn(self.chart)
 
     def _run(self, works: Sequence[Work], places: Sequence[Place]) -> list[Result]:
-        """Do each work on each driver, in the ways that are there for it."""
+        """Do each work on each driver, in the ways that are available for it."""
         chosen = [
             (place, fitting)
             for work in works

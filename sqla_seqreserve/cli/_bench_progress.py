@@ -1,4 +1,4 @@
-"""How far a benchmark has come: a bar on a terminal, elsewhere a line every few seconds."""
+"""Shows the progress of a benchmark: a bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS: Final = 5.0
 
 @contextmanager
 def steps(console: Console, total: int) -> Iterator[Callable[[str], None]]:
-    """A function to be called ``total`` times, with what has just been done."""
+    """Yield a function to call ``total`` times, with the name of what has just been done."""
     if console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task("", total=total)
@@ -49,6 +49,6 @@ def _bar(console: Console) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        # A thread that redraws while a way runs would be measured with it.
+        # A thread that redraws the bar while a way runs would be part of the measurement.
         auto_refresh=False,
     )

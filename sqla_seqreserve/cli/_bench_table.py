@@ -20,7 +20,7 @@ _CAPTION_OF_TARGETS = (
 
 
 def bench_table(results: Sequence[Result], *, targets: bool = False) -> Table:
-    """Return a section a measure, one row a way; with what is required of ours, if asked for."""
+    """Return a section per measure with one row per way; with the requirements, if asked for."""
     table = Table(
         caption=_CAPTION + (_CAPTION_OF_TARGETS if targets else ""), caption_justify="left"
     )
@@ -47,7 +47,7 @@ def bench_table(results: Sequence[Result], *, targets: bool = False) -> Table:
 
 
 def machine_line(machine: Mapping[str, str]) -> str:
-    """Return where it was measured, in one line."""
+    """Return the machine of the measurement, in one line."""
     named = [machine["processor"], machine["system"], machine["python"]]
     return ", ".join(
         [*named, *(f"{key} {value}" for key, value in machine.items() if value not in named)]

@@ -1,10 +1,10 @@
-"""The database that a command works on: by URL, by a libpq string, or from the environment; through
-whatever driver the URL names.
+"""The database that a command works on: from a URL, a libpq string or the environment, on the
+driver that the URL names.
 
-A command runs its work on a synchronous connection. Where the URL's driver is asynchronous
-(asyncpg), an event loop is run around the work, so that the application's own URL is good enough
-and no second driver has to be installed. A URL that names no driver takes the first one installed
-of psycopg, psycopg2 and asyncpg.
+A command runs its work on a synchronous connection. If the URL's driver is asynchronous (asyncpg),
+the work runs within an event loop, so that the application's own URL can be used and no second
+driver has to be installed. If a URL names no driver, it is the first installed one of psycopg,
+psycopg2 and asyncpg.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_DATABASE = (
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where to connect, and with what beside the URL (the parts of a libpq string)."""
+    """Where to connect, and the arguments beside the URL (the parts of a libpq string)."""
 
     url: URL
     connect_args: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Database:
 
     @property
     def place(self) -> tuple[str | None, str | None, str | None]:
-        """The database, its host and port, without who signs in; None: the driver's default."""
+        """The database, its host and port, without the user; None: the driver's default."""
         parts = self.connect_args
         environment = os.environ.get
         name = self.url.database or parts.get("dbname") or environment("PGDATABASE")
@@ -63,7 +63,7 @@ class Database:
         return name, host, str(port) if port else None
 
     def __str__(self) -> str:
-        """The database and its host, without who signs in."""
+        """The database and its host, without the user."""
         name, host, port = self.place
         place = f"{host or 'the default host'}{f':{port}' if port else ''}"
         return f"{name or 'the default database'} on {place}"
@@ -75,7 +75,7 @@ class Database:
         return Database(self.url.set(database=name), self.connect_args)
 
     def engine(self) -> Engine | AsyncEngine:
-        """Return an engine that keeps a connection, and notices when a restart has cut it."""
+        """Return an engine that keeps a connection, and notices if a restart has closed it."""
         options: dict[str, Any] = {
             "pool_pre_ping": True,
             "pool_size": 1,
@@ -88,9 +88,9 @@ class Database:
         return create_engine(self.url, **options)
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Return what ``work`` makes of a new connection, which is closed afterwards.
+        """Call ``work`` with a new connection, which is closed afterwards, and return its result.
 
-        A connection for each call: none is kept to a database that may restart meanwhile.
+        Each call makes a connection: none is kept to a database that may restart meanwhile.
         """
         if self.is_async:
             return asyncio.run(self._run_in_loop(work))
@@ -114,7 +114,7 @@ def is_database(text: str) -> bool:
 
 
 def find_database(given: str | None) -> Database:
-    """Return the database that is given, or else the environment's.
+    """Return the given database, or that of the environment if none is given.
 
     :raises ConfigurationError: there is none, or it cannot be read
     """
@@ -158,14 +158,14 @@ def _of_url(given: str) -> Database:
     try:
         return Database(url_of(given))
     except ConfigurationError:
-        # libpq's URLs name several hosts with their ports, which SQLAlchemy does not read.
+        # libpq's URLs may name several hosts with their ports, which SQLAlchemy cannot read.
         if "," not in given or not given.startswith(("postgresql://", "postgres://")):
             raise
         return _of_libpq(given)
 
 
 def _of_libpq(given: str) -> Database:
-    """``host=db.example dbname=shop``, as psql takes it."""
+    """Parse ``host=db.example dbname=shop``, as psql accepts it."""
     driver = _installed_driver()
     if driver == "psycopg2":
         url = URL.create("postgresql+psycopg2")

@@ -48,7 +48,7 @@ def run_demo(
 ) -> list[str]:
     """Save, compare, check and print; return what is wrong.
 
-    :param portal: also the portal's rates of return and its owners' measures
+    :param portal: also calculate the portal's rates of return, and measure its owners' requirements
     :param serve_on: serve the portal on this port afterwards, until a signal ends it
     """
     with ExitStack() as stack:

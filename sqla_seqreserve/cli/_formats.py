@@ -1,4 +1,4 @@
-"""A check as other programs read it: JSON, Nagios and its kin, Prometheus' textfile collector."""
+"""A check in formats for other programs: JSON, Nagios plugins, Prometheus' textfile collector."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def together(looks: Sequence[Looked], *, only_problems: bool = False) -> HealthR
 
 
 def as_json(looks: Sequence[Looked], *, only_problems: bool) -> str:
-    """Return the JSON that the guide describes; sums are of all, whatever is listed."""
+    """Return the JSON that the guide describes; totals include sequences that are not listed."""
     values = together(looks).to_dict()
     if only_problems:
         values["sequences"] = [e for e in values["sequences"] if e["status"] != "OK"]
@@ -49,7 +49,7 @@ def as_nagios(report: HealthReport, alert_used: float) -> tuple[str, int]:
     """Return a plugin's line, with performance data, and its exit code."""
     worst = {key: min(entries, key=_rank) for key, entries in report.by_sequence.items()}
     states = {key: _state(entry) for key, entry in worst.items()}
-    # What is known to be wrong is worse than what is not known.
+    # A known problem is worse than an unknown state.
     order = (_OK, _UNKNOWN, _WARNING, _CRITICAL)
     code = max(states.values(), key=order.index, default=_UNKNOWN)
     found = Counter(states.values())
@@ -60,7 +60,7 @@ def as_nagios(report: HealthReport, alert_used: float) -> tuple[str, int]:
         told.append(f"and {len(troubled) - _MOST} more")
     line = f"SEQUENCES {_NAMES[code]} - {len(worst)} checked: {said or 'none'}"
     data = " ".join(_data(worst.values(), alert_used))
-    # A bar would begin the performance data.
+    # A | would begin the performance data.
     text = "; ".join([line, *told]).replace("|", "/")
     return f"{text} | {data}", code
 

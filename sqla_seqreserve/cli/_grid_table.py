@@ -1,4 +1,5 @@
-"""The grid of ours beside stock as rich tables, one a driver; and the glance as one."""
+"""The grid (this package compared with plain SQLAlchemy) as rich tables, one per driver; and the
+glance as one table."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from sqla_seqreserve.bench.glance import BULK_INSERT, Glance
 
 
 def grid_tables(grid: Grid) -> Iterator[Table]:
-    """A table a driver: a row for each number of tables and distance, a column for each number of
-    rows.
+    """Return a table per driver: a row for each number of tables and distance, a column for each
+    number of rows.
     """
     columns = sorted({cell.point.rows for cell in grid.cells})
     for driver in grid.drivers:

@@ -1,4 +1,4 @@
-"""One look at a database: the check, with what earlier looks make of it."""
+"""One look at a database: the check, with a forecast from earlier looks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ._target import Target
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look found, and where."""
+    """The result of a look, and its database."""
 
     place: Place
     report: HealthReport
 
 
 def look(target: Target, history: HealthHistory, limits: Limits, *, subscriber: bool) -> Looked:
-    """Check the target, and add what the history and the limits say of its sequences' ends."""
+    """Check the target, and add the forecasts by the history, and the findings by the limits."""
 
     def check(connection: Connection) -> Looked:
         target.require_schemas(connection)
@@ -44,12 +44,12 @@ def look(target: Target, history: HealthHistory, limits: Limits, *, subscriber: 
 
 
 def history_in(file: Path | None) -> HealthHistory:
-    """Return the history that the file keeps; without one, that of this process."""
+    """Return the history that the file keeps; without a file, one that lasts for this process."""
     return HealthHistory(file, option="--state")
 
 
 def limits_of(alert_used: float, alert_days: float) -> Limits:
-    """Return the limits that the options give."""
+    """Return the limits that the options set."""
     if not 0 < alert_used <= 100:
         raise ConfigurationError(f"--alert-used: expected a percentage, got {alert_used:g}")
     return Limits(used=alert_used / 100, days=alert_days)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command fails."""
+"""The options that several commands share, and how commands report failures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 
 
 def be_quiet() -> None:
-    """Keep the log's warnings from a command that prints the same in its own words."""
+    """Silence the log's warnings in a command that prints the same facts itself."""
     logging.getLogger("sqla_seqreserve").addHandler(logging.NullHandler())
 
 
@@ -83,16 +83,16 @@ def make_console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Print what went wrong in one line, and exit with 2: could not tell.
+    """Print any error of the block in one line, and exit with 2: could not tell.
 
-    Whatever it is: a traceback would end with 1, which says "not healthy".
+    A traceback would end with exit code 1, which means "not healthy".
     """
     try:
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except BrokenPipeError as error:
-        # The reader, head say, has seen enough. Python would complain once more at its end.
+        # The reader, such as head, has closed the pipe. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_UNKNOWN) from error
     except Exception as error:
@@ -110,14 +110,14 @@ def reason_of(error: BaseException) -> str:
     elif isinstance(error, SQLAlchemyError):
         reason = str(error)
     else:
-        # One that we did not foresee: its class says more than its text.
+        # An error that we did not foresee: its class says more than its text.
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return " ".join(reason.split())
 
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Say what to install where an import inside the block finds a library missing."""
+    """Say what to install if an import in the block finds a library missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What ``sqla-seqreserve demo --portal`` adds: rates of return, and what the owners measure."""
+"""Implements ``sqla-seqreserve demo --portal``: rates of return, and the owners' requirements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["print_measures", "print_rates"]
 
 
 def print_rates(console: Console, engine: Engine) -> None:
-    """Print what each share brought."""
+    """Print the return of each share."""
     with Session(engine) as session:
         rates = share_irrs(session)
     console.print("\nWhat the monthly plans brought, all clients together:")
@@ -29,7 +29,7 @@ def print_rates(console: Console, engine: Engine) -> None:
 
 
 def print_measures(console: Console, aside: Console, engine: Engine) -> list[str]:
-    """Measure, print what is required beside what is reached, and return what is not met."""
+    """Measure, print each requirement with the value reached, and return those that are not met."""
     saved = 0
     with progress(aside, "bulk saves") as shown:
 

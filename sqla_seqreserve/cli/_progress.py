@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, elsewhere a line every few seconds."""
+"""Shows how far a command is: a bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-# So many seconds without a word are enough to look like a program that hangs.
+# After this many seconds without output a program seems to hang.
 _SECONDS = 5.0
 
 
 class Shown(Protocol):
-    """What a command tells its progress to."""
+    """Receives the progress of a command."""
 
     def update(self, stage: str, done: int, total: int | None) -> None:
-        """So much of a stage is done; a stage that was not named before begins."""
+        """Report how much of a stage is done; a new name begins a stage."""
 
 
 @contextmanager
 def progress(console: Console, unit: str, *, threads: bool = True) -> Iterator[Shown]:
-    """Show the progress of the block, and leave nothing of a bar behind.
+    """Show the progress of the block, and remove the bar at its end.
 
     :param unit: what is counted, in the plural
     :param threads: let a thread redraw the bar meanwhile; not while speed is measured

@@ -1,8 +1,8 @@
-"""Health and repair as text for people: whole words and values at any width, in pipes, logs and
-mails as on a terminal.
+"""Health and repair as text for people. No word or value is cut, on a terminal of any width, in
+pipes, logs and mails.
 
-What is well takes a line; what is not says why and what to do about it. On a terminal lines are
-wrapped between words; elsewhere they are left to the reader.
+A healthy sequence takes one line; a problem comes with its cause and what to do about it. On a
+terminal lines are wrapped between words; elsewhere they are not wrapped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STYLES = {
     "EXHAUSTED": "bold red",
     "NOT_REPAIRABLE": "bold red",
 }
-# From what has to be looked at to what is well.
+# From the most urgent to the healthy.
 _ORDER = ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE", "WARNING", "OK")
 _SAID = {
     "NEEDS_REPAIR": ("needs repair", "need repair"),
@@ -73,7 +73,7 @@ def print_health(
 
 def print_repair(console: Console, report: RepairReport, place: str) -> None:
     """Print a repair: how many moved and by how much, then each; equal refusals as one."""
-    # Columns that share a sequence share its repair, which the one that holds most ids explains.
+    # Columns that share a sequence share its repair; the one with the largest ids explains it.
     shared: dict[str, RepairResult] = {}
     for result in report.results:
         key = result.sequence or f"{result.table}.{result.column}"
@@ -121,7 +121,7 @@ def count(number: int, noun: str) -> str:
 
 
 def _is_closed(entry: SequenceHealth) -> bool:
-    """Whether nothing is known of it but that the role lacks a privilege."""
+    """Whether the only known fact of a sequence is that the role lacks a privilege."""
     return entry.status == "UNREADABLE" and all(
         finding.severity == "LOW" or (finding.code == "UNREADABLE" and finding.sql is not None)
         for finding in entry.findings
@@ -147,7 +147,7 @@ def _facts(entry: SequenceHealth) -> str:
         f"next {entry.next_value}" if entry.next_value is not None else "",
         f"largest id {entry.table_max_id}" if entry.table_max_id is not None else "",
         f"{entry.gap} behind" if entry.gap else "",
-        # Most use next to nothing, and it is news where one does not.
+        # Most sequences have used next to nothing; only another share is worth showing.
         f"{percent(used)} used" if used >= 0.001 else "",
         *_outlook(entry),
     ]
@@ -171,7 +171,7 @@ def _print_findings(console: Console, entry: SequenceHealth) -> None:
 
 
 def _place(entry: SequenceHealth | RepairResult) -> str:
-    """The column and its sequence; not the sequence where it has the name that one expects."""
+    """The column and its sequence; without the sequence if it has the usual name."""
     if entry.table is None:
         return str(entry.sequence)
     column = f"{entry.table}.{entry.column}"
@@ -185,7 +185,7 @@ def _shown(value: int | None) -> str:
 
 
 def _by_reason(refused: Iterable[RepairResult]) -> dict[str, list[RepairResult]]:
-    """Put together what differs in nothing but the names of the sequence and its table."""
+    """Group results that differ only in the names of the sequence and its table."""
     groups: dict[str, list[RepairResult]] = {}
     for result in refused:
         groups.setdefault(_without_names(result), []).append(result)

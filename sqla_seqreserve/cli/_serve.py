@@ -1,4 +1,4 @@
-"""What ``sqla-seqreserve serve`` and ``demo --serve`` do; imported when they run."""
+"""Implements ``sqla-seqreserve serve`` and ``demo --serve``; imported when they run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ console = Console(soft_wrap=True)
 
 
 def serve_health(target: Target, *, port: int, history: Path | None) -> None:
-    """Serve the health page of what a command was given, until a signal ends it."""
+    """Serve the health page of the command's target, until a signal ends it."""
 
     def look(connection: Connection) -> None:
         target.require_schemas(connection)
 
-    # What cannot be reached is told at once, and not by the page.
+    # A database that cannot be reached is reported at once, and not only by the page.
     target.database.run(look)
     with _until_signalled():
         _run(

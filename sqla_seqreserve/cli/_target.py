@@ -1,4 +1,4 @@
-"""What a command works on: a database, or the models of an application in a database."""
+"""The target of a command: a database, or the models of an application in a database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Target:
     def require_schemas(self, connection: Connection) -> None:
         """Refuse schemas that the database does not have: a misspelt one would look healthy.
 
-        :raises ConfigurationError: one of them is not there
+        :raises ConfigurationError: one of them does not exist
         """
         if self.schemas is None:
             return
@@ -56,7 +56,7 @@ class Target:
             )
 
     def require_sequences(self, report: HealthReport | RepairReport) -> None:
-        """Refuse a report of nothing: no sequence that was looked at is no good news.
+        """Refuse an empty report: if no sequence was checked, that does not mean healthy.
 
         :raises ConfigurationError: the report lists no sequence
         """
@@ -64,7 +64,7 @@ class Target:
             raise ConfigurationError(f"nothing to check: {self.why_nothing()}")
 
     def why_nothing(self) -> str:
-        """Say where no sequence was found."""
+        """Say in which place no sequence was found."""
         if self.name is not None:
             return f"{self.name} has no column that a sequence of {self.database} could fill"
         if self.schemas is not None:
@@ -105,7 +105,7 @@ def _load(target: str) -> Any:
         for name in attribute.split("."):
             found = getattr(found, name)
     except Exception as error:
-        # Whatever the application's own module raises: it is not ours to guess.
+        # The application's own module may raise any exception.
         raise ConfigurationError(
             f"{target!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""What changed since the last look, and which sequences will run out (no I/O)."""
+"""Finds what changed since the last look, and which sequences will run out (no I/O)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Key = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state that differs from the last look; ``alerting`` as it is now, ``since`` when.
+    """A state that differs from the last look: whether it is ``alerting`` now, and ``since`` when.
 
-    ``entries`` are those of the sequence, the worst first; none is the database itself.
+    ``entries`` are those of the sequence, the worst first; if empty, it is about the database.
     """
 
     subject: str
@@ -46,7 +46,7 @@ class Change:
         return self.alerting is not self.was_alerting
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what an alert says, without the database that it is about."""
+        """Return the text of an alert, without the name of its database."""
         worst = self.entries[0] if self.entries else None
         findings = [f for f in worst.findings if f.severity != "LOW"] if worst else []
         if worst and not findings:
@@ -97,7 +97,7 @@ class Watcher:
         return found if self._lost is None else [self._lost]
 
     def observe(self, report: HealthReport) -> list[Change]:
-        """Return what the report changes, each state once."""
+        """Return the states that the report changes, each once."""
         changes: list[Change] = []
         now = report.checked_at
         if self._lost is not None:
@@ -136,7 +136,7 @@ class Watcher:
         return changes
 
     def lost(self, reason: str) -> list[Change]:
-        """Return the news that the database does not answer, once."""
+        """Return, once, the change that the database does not answer."""
         if self._lost is not None:
             return []
         now = datetime.now(UTC)
@@ -151,15 +151,15 @@ class Watcher:
             left = entry.ends_at - report.checked_at if entry.ends_at is not None else None
             soon = left is not None and left < HORIZON
             state = self._states[key]
-            # An alert says it too.
+            # An alert says this, too.
             if soon and not (state.running_out or state.alerting) and left is not None:
                 news.append((entry, left))
             state.running_out = soon
         return news
 
     def _is_nearly(self, entry: SequenceHealth, before: _State, now: datetime) -> bool:
-        """Whether an alert that the end is near goes on. A rate goes up and down, so it ends at a
-        good distance from where it began.
+        """Whether an alert that the end is near continues. Because a rate goes up and down, the
+        alert ends only at a limit well apart from the one at which it began.
         """
         return (
             entry.status == "OK"
@@ -173,7 +173,7 @@ class Watcher:
             return True
         if entry.status == "WARNING" and entry.severity == "HIGH":
             return True
-        # A sequence that is missing has no gap, and is no better for it.
+        # A missing sequence has no gap, but that makes it no better.
         return entry.status == "NEEDS_REPAIR" and not 0 < entry.gap <= self.alert_gap
 
 

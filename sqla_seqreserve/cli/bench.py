@@ -138,10 +138,10 @@ def bench(
 ) -> None:
     """Measure the speed of writing rows: this package, plain SQLAlchemy and others.
 
-    Each way writes the same rows, looked at afterwards; all ways take turns, and are compared by
-    ratios of medians, because a time says little without its machine.
+    Each way writes the same rows, which are checked afterwards. All ways take turns, and are
+    compared by ratios of medians, because a time alone depends on the machine.
 
-    Django, psycopg2 and asyncpg take part where they are installed (extra \\[bench]).
+    Django, psycopg2 and asyncpg take part if they are installed (extra \\[bench]).
     """
     with errors_as_exit_codes():
         if chart is not None and chart.suffix not in FORMATS:
@@ -176,7 +176,7 @@ def bench(
 
 
 def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
-    """The drivers that are asked for, or what is meant if none is."""
+    """The drivers that were given, or the default ones."""
     for name in names:
         check_driver(name)
     if names:
@@ -189,7 +189,7 @@ def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
 
 
 def _chosen(only: Sequence[str], ways: Sequence[str], large: bool) -> list[Work]:
-    """Return the works that are asked for, each in the ways that are asked for."""
+    """Return the selected works, each in the selected ways."""
     names = {work.name for work in WORKS}
     unknown = sorted(set(only) - names)
     if unknown:

@@ -15,7 +15,7 @@ __all__ = ["dashboard"]
 def dashboard() -> None:
     """Print a dashboard for Grafana, to import.
 
-    It asks for its Prometheus, and shows the metrics of watch --metrics-port, of health --format
-    prometheus-textfile, and of the application's LibraryMetrics.
+    Grafana asks for the Prometheus to use. The dashboard shows the metrics of watch --metrics-port,
+    of health --format prometheus-textfile, and of the application's LibraryMetrics.
     """
     typer.echo(files(__package__).joinpath("dashboard.json").read_text(encoding="utf-8"), nl=False)

@@ -58,9 +58,9 @@ def demo(
     Starts a PostgreSQL of its own, migrates it, turns the share prices of 2000 to 2010 (Amazon,
     Apple, Google, IBM, Microsoft) into what clients with a monthly plan in each share would have
     logged, and saves all of it through session.add_all() and session.commit(): with 100 clients
-    56,000 activities and as many valuations. Says how fast, beside plain SQLAlchemy. Then an
-    import with explicit ids leaves a sequence behind its table, health sees it, an INSERT fails,
-    repair moves the sequence, and the INSERT works.
+    56,000 activities and as many valuations. Compares the time with plain SQLAlchemy's. Then an
+    import with explicit ids leaves a sequence behind its table, health detects it, an INSERT
+    fails, repair moves the sequence, and the INSERT works.
 
     Exit code 0: every row is there, every sequence is healthy, and with --portal every measure is
     met; 1: something is wrong; 2: it could not run.

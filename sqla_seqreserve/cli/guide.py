@@ -29,7 +29,7 @@ def guide(
 ) -> None:
     """Show a guide.
 
-    On a terminal it is laid out, elsewhere it is Markdown as it stands.
+    On a terminal it is formatted; elsewhere it is printed as Markdown.
     """
     with errors_as_exit_codes():
         guides = _guides()

@@ -68,8 +68,8 @@ def health(
 ) -> None:
     """Check every sequence against its table.
 
-    Reads only. Exit code 0: healthy; 1: not, or a finding of severity HIGH, such as a sequence
-    near its end; 2: could not tell, or nothing to check.
+    It only reads. Exit code 0: healthy; 1: not healthy, or a finding of severity HIGH, such as a
+    sequence near its end; 2: could not tell, or nothing to check.
     """
     be_quiet()
     output = HealthFormat.JSON if json_wanted else output
@@ -101,7 +101,7 @@ def health(
 
 @contextmanager
 def _unknown_to_nagios(output: HealthFormat) -> Iterator[None]:
-    """Say what went wrong as a plugin does: on standard output, with 3, for 2 is critical there."""
+    """Print an error as a plugin does: on standard output, and with 3, since 2 means critical."""
     try:
         yield
     except typer.Exit:
@@ -114,7 +114,7 @@ def _unknown_to_nagios(output: HealthFormat) -> Iterator[None]:
 
 
 def exit_code(report: HealthReport, fail_on: FailOn) -> int:
-    """Return 0 for healthy, 1 for not, 2 for what could not be read."""
+    """Return 0 for healthy, 1 for not, 2 if something could not be read."""
     if fail_on is FailOn.NEVER:
         return EXIT_HEALTHY
     statuses = {entry.status for entry in report.sequences}

@@ -75,11 +75,11 @@ def load(
 ) -> None:
     """Load holding activities from a CSV file.
 
-    All lines are checked before any is written. A load that was broken off is resumed by running it
+    All lines are checked before any is written. To resume a load that was interrupted, run it
     again: lines that are in the database already are not loaded twice.
 
-    Exit code 0: every line is in the database; 1: nothing was loaded, for lines are bad; 2: it
-    could not run; 3: loaded, but for the bad lines that --skip-bad left out.
+    Exit code 0: every line is in the database; 1: nothing was loaded, because lines are bad; 2: it
+    could not run; 3: loaded, without the bad lines that --skip-bad left out.
     """
     errors = make_console(stderr=True)
     if rejects is not None and not skip_bad:
@@ -145,7 +145,7 @@ def _open(file: Path) -> TextIO:
         mark = beginning.read(2)
     if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return file.open(newline="", encoding="utf-16")
-    # What is not UTF-8 is a bad line, not the end of the load.
+    # Text that is not UTF-8 makes a bad line; it does not end the load.
     return file.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
 
 

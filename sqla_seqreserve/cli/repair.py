@@ -1,4 +1,4 @@
-"""``sqla-seqreserve repair``: move what is behind its table forward."""
+"""``sqla-seqreserve repair``: move sequences that are behind their tables forward."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Move every sequence that is behind beyond its tables, and none back.
+    """Move every sequence that is behind to a value beyond its tables' ids, and none back.
 
-    Safe beside a running application. Exit code 0: all healthy now; 1: something is left to do;
+    Safe while the application runs. Exit code 0: all healthy now; 1: something is left to do;
     2: could not tell.
     """
     be_quiet()

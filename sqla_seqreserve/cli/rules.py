@@ -15,6 +15,6 @@ __all__ = ["rules"]
 def rules() -> None:
     """Print alerting rules for Prometheus, as a file for rule_files.
 
-    They stand on the metrics of watch --metrics-port and of health --format prometheus-textfile.
+    They use the metrics of watch --metrics-port and of health --format prometheus-textfile.
     """
     typer.echo(files(__package__).joinpath("rules.yml").read_text(encoding="utf-8"), nl=False)

@@ -39,11 +39,11 @@ def serve(
 ) -> None:
     """Serve the health page of your database on 127.0.0.1, until SIGTERM or Ctrl-C.
 
-    Prints the URL of the page, which holds a token: nobody comes in without. An application
-    includes the router of sqla_seqreserve.web with its own authorisation instead. The portal's
-    demonstration is demo --serve.
+    Prints the URL of the page, which contains a token; without it nobody can see the page. An
+    application includes the router of sqla_seqreserve.web with its own authorisation instead. For
+    the portal's demonstration, run demo --serve.
     """
-    # What a check finds is on the page; what cannot be answered is in the log alone.
+    # The findings of a check are on the page; requests that fail are only in the log.
     logging.getLogger("sqla_seqreserve.health").setLevel(logging.ERROR)
     with errors_as_exit_codes():
         resolved = resolve(target, url, schema)

@@ -1,4 +1,4 @@
-"""``sqla-seqreserve watch``: check on schedule, and tell of what changed."""
+"""``sqla-seqreserve watch``: check on schedule, and report what changed."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def watch(
     """Check every sequence on schedule, until SIGTERM or Ctrl-C.
 
     Logs each change of state once, alerts when a sequence is behind or near its end and when it is
-    well again, and estimates when each one will run out. Outlives restarts of the database.
+    healthy again, and estimates when each one will run out. Survives restarts of the database.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _log.setLevel(logging.INFO)
-    # Its line for every check says again, each time, what a change says once.
+    # Its line for every check would repeat what a change reports once.
     logging.getLogger("sqla_seqreserve.health").setLevel(logging.ERROR)
     stop = threading.Event()
 
@@ -150,12 +150,12 @@ class _Metrics:
         self._metrics.observe(replace(report, sequences=tuple(entries)))
 
     def failed(self) -> None:
-        """Count a check that the database did not answer; what it said before is shown on."""
+        """Count a check that the database did not answer; its last report is still exposed."""
         self._metrics.failed()
 
 
 class _Rounds:
-    """One check after the other on the same target."""
+    """Checks one target again and again."""
 
     def __init__(
         self,
@@ -176,16 +176,16 @@ class _Rounds:
         self.metrics = metrics
 
     def look(self) -> None:
-        """Check once and tell of what changed."""
+        """Check once, and report what changed."""
         try:
             report = look(
                 self.target, self.history, self.watcher.limits, subscriber=self.subscriber
             ).report
         except SeqReserveError:
-            # Wrongly called: the next round would be no better.
+            # The command was called wrongly: the next check would fail, too.
             raise
         except (SQLAlchemyError, OSError) as error:
-            # An OSError: asyncpg's way to say that nobody listens there.
+            # asyncpg raises an OSError if no server listens there.
             if self.metrics is not None:
                 self.metrics.failed()
             self._tell(self.watcher.lost(reason_of(error)))

@@ -1,9 +1,9 @@
-"""Where the rate nearest zero lies, proved rather than guessed. Pure: numbers only.
+"""Finds where the rate nearest zero lies, by proof and not by guessing. Pure: numbers only.
 
-Present value is a polynomial, and has two faces: for rates of zero and above, in the factor ``1 /
-(1 + rate)`` with the flows as coefficients; for rates of zero and below, in the factor ``1 + rate``
-with the flows reversed. On both faces the factor starts at 1 (the rate is zero) and falls towards
-0, so one search serves both: the largest root in (0, 1].
+Present value is a polynomial in two forms, its faces: for rates of zero and above, in the factor
+``1 / (1 + rate)`` with the flows as coefficients; for rates of zero and below, in the factor
+``1 + rate`` with the flows reversed. On both faces the factor starts at 1 (the rate is zero) and
+falls towards 0, so one search works for both: the largest root in (0, 1].
 
 The search steps down from 1. The sums of a face's positive and of its negative terms both grow with
 the factor, so their values at the two ends of a step bound the polynomial and its slope in between.
@@ -99,7 +99,7 @@ def nearest_brackets(rows: Sequence[_Array]) -> list[tuple[Bracket, ...]]:
             | (value_high > greatest_slope * (high - low))
         )
         bracketed |= ~clear & (steps <= _SHORTEST_STEP * high)
-        # A root that the curve touches without crossing can be seen, but not be bracketed.
+        # A root that the curve touches without crossing can be noticed, but not bracketed.
         touched = clear & (value_low <= faces.rounding * (at_low[0] + at_low[1]))
         bracketed |= touched
         for index in np.flatnonzero(bracketed):

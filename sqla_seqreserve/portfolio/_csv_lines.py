@@ -1,8 +1,8 @@
-"""CSV as activities: the header, the lines, and the file of rejected ones. No database in here.
+"""Reads activities from CSV: the header, the lines, and the file of rejected lines. No database.
 
-Spreadsheets write CSV in their own ways. Taken is what leaves no doubt: semicolons, tabs or bars
-between the fields, where they part the header into the known names; Excel's first line ``sep=;``;
-names in capitals or with spaces; fields and lines that are empty to the end of the sheet.
+Spreadsheets write CSV in different ways. Accepted is every form that leaves no doubt: semicolons,
+tabs or bars between the fields, if they divide the header into the known names; Excel's first line
+``sep=;``; names in capitals or with spaces; empty fields and lines at the end of the sheet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError, RowProb
 
 from .activity_rows import ActivityRow, parse_activity
 
-# What a file of rejects adds, and may keep when it is corrected and loaded.
+# The columns that a file of rejects adds; they may stay when it is corrected and loaded.
 _OF_REJECTS = ("line", "problem")
 _REQUIRED = ("product_id", "portfolio_fund_id", "activity_type", "amount")
 _NOTHING = ActivityRow(None, None, None, None, None)
@@ -28,7 +28,7 @@ _SEP: Final = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record: the number of the line that it starts on, its fields, and what they say."""
+    """One record: the number of the line that it starts on, its fields, and its values."""
 
     number: int
     fields: Sequence[str]
@@ -40,8 +40,8 @@ def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
     """Return the header, and an iterator over the records; blank lines do not count.
 
     :raises ConfigurationError: the header lacks a column, or has one that is not known
-    :raises InvalidRowsError: while the records are read: a quote was left open, so that nobody can
-        tell where its record ends
+    :raises InvalidRowsError: while the records are read: a quote was left open, so that the end of
+        its record is unknown
     """
     source = iter(lines)
     first, before, told = next(source, ""), 0, ""
@@ -76,7 +76,7 @@ def read_lines(lines: Iterable[str]) -> tuple[list[str], Iterator[Line]]:
 
 
 class Rejects:
-    """Writes bad lines to a CSV file: what they held, where they stood, and what is wrong."""
+    """Writes bad lines to a CSV file: their content, their line number, and what is wrong."""
 
     def __init__(self, file: TextIO, header: Sequence[str]) -> None:
         self._writer = csv.writer(file)
@@ -91,7 +91,7 @@ class Rejects:
 
 
 def _left_open(number: int, seen: int) -> InvalidRowsError:
-    # To read on would take the lines in between for a part of one field, and lose them.
+    # Reading on would treat the lines in between as a part of one field, and lose them.
     problem = f"a quote opens here, and is not closed by line {seen}"
     return InvalidRowsError(
         f"Nothing was loaded: line {number}: {problem}", [RowProblem(number, "line", problem)]
@@ -122,7 +122,7 @@ def _names(fields: Sequence[str]) -> list[str]:
 
 
 def _delimiter(line: str, told: str) -> str:
-    """What parts the header into the names that must be there."""
+    """The delimiter that divides the header into the required names."""
     for delimiter in told + _DELIMITERS:
         try:
             names = _names(next(csv.reader([line], delimiter=delimiter), []))
@@ -134,7 +134,7 @@ def _delimiter(line: str, told: str) -> str:
 
 
 def _check_text(line: str, number: int) -> None:
-    """Say what a file is that is no CSV, and what helps."""
+    """Say what kind of file it is if it is no CSV, and what helps."""
     found = None
     if line.startswith("PK\x03\x04"):
         found = "a workbook or another archive"

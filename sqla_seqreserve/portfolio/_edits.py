@@ -1,4 +1,4 @@
-"""The edits of the grid: parsed, checked by the rows that they are about, and sorted."""
+"""The edits of the grid: parsed, checked against the rows that they refer to, and sorted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TransactionEdit:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """An edit that is parsed: what it says, as it is stored. A deletion's value is 0."""
+    """A parsed edit: its values, as they are stored. A deletion's value is 0."""
 
     index: int
     fund_id: int
@@ -55,9 +55,9 @@ class Cell:
 
 @dataclass
 class EditPlan:
-    """What is to be done for a product, and all that is wrong with it.
+    """The work to be done for a product, and all problems of its edits.
 
-    An edit that cannot be parsed is in the problems alone.
+    An edit that cannot be parsed is only in the problems.
     """
 
     product_id: int
@@ -101,7 +101,7 @@ class EditPlan:
         self.changes[portfolio] = min(day, self.changes.get(portfolio, day))
 
     def read(self, session: Session) -> None:
-        """Read the rows that the edits are about, and check the edits by them.
+        """Read the rows that the edits refer to, and check the edits against them.
 
         Five queries, however many edits; the rows stay locked until the transaction ends.
         """

@@ -1,4 +1,4 @@
-"""All that rates of return are worked out from, read for whole portfolios at once.
+"""The data from which rates of return are calculated, read for whole portfolios at once.
 
 Six queries, however many portfolios, funds, dates and activities there are.
 """
@@ -121,7 +121,7 @@ class PortfolioHistory:
 
 @dataclass
 class Snapshot:
-    """What was read: the histories, and the rates as they are stored from the changed dates on.
+    """The data read: the histories, and the rates that are stored from the changed dates on.
 
     :ivar types_without_flow: how many activities have a type that is not known, by the type
     """
@@ -146,7 +146,7 @@ def lock_portfolios(session: Session, ids: Iterable[int]) -> Sequence[int]:
     return session.scalars(
         select(Portfolio.id)
         .where(among(Portfolio.id, list(ids)))
-        # In one order, so that no two writers wait for each other.
+        # Always in one order, so that two writers do not deadlock.
         .order_by(Portfolio.id)
         .with_for_update(key_share=True)
     ).all()

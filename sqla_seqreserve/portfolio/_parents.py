@@ -17,13 +17,13 @@ from .models import ClientProduct
 
 @dataclass(frozen=True)
 class Parents:
-    """Those funds, each with its portfolio, and those products, that exist."""
+    """The funds that exist, each with its portfolio, and the products that exist."""
 
     portfolio_of: dict[int, int]
     products: set[int]
 
     def problems(self, index: int, activity: ActivityRow) -> list[RowProblem]:
-        """Return what the activity refers to in vain."""
+        """Return the references of the activity to rows that do not exist."""
         problems = []
         fund, product = activity.portfolio_fund_id, activity.product_id
         if fund is not None and fund not in self.portfolio_of:

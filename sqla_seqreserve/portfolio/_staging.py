@@ -60,7 +60,7 @@ class Staging:
         self._session = session
 
     def __enter__(self) -> Self:
-        # A load that was broken off on this connection may have left its own.
+        # A load that was interrupted on this connection may have left its table.
         self._session.execute(text("DROP TABLE IF EXISTS pg_temp.sqla_seqreserve_load"))
         _table.create(self._session.connection(), checkfirst=False)
         return self
@@ -71,12 +71,12 @@ class Staging:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A transaction that failed takes no statement any more, and the rollback takes the table.
+        # A failed transaction accepts no more statements, and its rollback drops the table.
         if not self._session.in_transaction() or self._session.is_active:
             self._session.execute(text("DROP TABLE IF EXISTS pg_temp.sqla_seqreserve_load"))
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Set lines aside: one statement, whatever their number."""
+        """Insert lines into the table: one statement, whatever their number."""
         if not lines:
             return
         values: list[Sequence[Any]] = [
@@ -136,7 +136,7 @@ class Staging:
         return self._session.scalar(select(func.count()).select_from(_table)) or 0
 
     def chunks(self, rows: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield what is left, in the order of the lines, so many at a time."""
+        """Yield the remaining lines, in their order, at most ``rows`` at a time."""
         last = 0
         while True:
             chunk = self._session.execute(

@@ -13,9 +13,9 @@
     session.commit()
 
 All rows are checked before anything is reserved or written, and every bad one is named. Then the
-objects go through ``session.add_all()`` and a flush: registered, the session writes them in bulk.
+objects go through ``session.add_all()`` and a flush; a registered session writes them in bulk.
 The rates of return of each portfolio touched are recalculated from its earliest activity on, in a
-savepoint: whatever goes wrong there is logged and reported, and the activities stay.
+savepoint: if this fails, the error is logged and reported, and the activities stay.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ParsedActivity: TypeAlias = tuple[ActivityRow, list[RowProblem]]
 class SavedActivities(list[HoldingActivityLog]):
     """The saved objects, in the order of the rows.
 
-    :ivar irr: what became of the rates of return; None if their recalculation was skipped
+    :ivar irr: the result for the rates of return; None if their recalculation was skipped
     """
 
     irr: RecalculationReport | None = None
@@ -95,7 +95,7 @@ def save_activities(
 
 
 def refuse_problems(parsed: Sequence[ParsedActivity], parents: Parents) -> None:
-    """Refuse all rows where one of them is wrong, or refers to what is not there.
+    """Refuse all rows if one of them is wrong, or refers to a row that does not exist.
 
     :raises InvalidRowsError: naming every bad row
     """
@@ -118,9 +118,7 @@ def save_checked(
     *,
     skip_irr_calculation: bool = False,
 ) -> SavedActivities:
-    """Save the objects of rows that nothing is wrong with; the rest is as in
-    :func:`save_activities`.
-    """
+    """Save the objects of correct rows; otherwise like :func:`save_activities`."""
     saved = SavedActivities(objects)
     if not saved:
         return saved

@@ -1,4 +1,4 @@
-"""What a row of input must look like before it becomes a model. Pure: no database in here.
+"""Checks and converts a row of input before it becomes a model. Pure: no database in here.
 
 Each ``parse_*`` function takes one value as it came, from JSON, a CSV file, an editing grid or
 Python, and returns it as its column stores it; or raises :exc:`ValueError`, whose message says what
@@ -33,7 +33,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
 
 
 class ActivityRow(NamedTuple):
-    """An activity as its table stores it, all but the key; None also stands for what is wrong."""
+    """An activity as its table stores it, without the key; a wrong value is None, too."""
 
     product_id: int | None
     portfolio_fund_id: int | None
@@ -83,7 +83,7 @@ def parse_amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         raise ValueError(f"expected a number, found {_shown(value)}")
     try:
-        # By its shortest text, so that 0.1 is 0.1. Underscores are Python's writing, not money's.
+        # By its shortest text, so that 0.1 is 0.1. Underscores are Python's syntax, not money's.
         amount = Decimal("_" if "_" in str(value) else str(value).strip())
     except InvalidOperation:
         comma = ", with a point before its decimals and no comma" if "," in str(value) else ""

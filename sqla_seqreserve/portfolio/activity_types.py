@@ -8,7 +8,7 @@ __all__ = ["ActivityType"]
 
 
 class ActivityType(StrEnum):
-    """What a holding activity did.
+    """The type of a holding activity.
 
     The column is text, so that imported rows with other labels stay readable; these are the labels
     that the portal writes. Amounts are positive whatever the type.

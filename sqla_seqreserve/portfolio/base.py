@@ -35,7 +35,7 @@ class Base(SequenceHealthMixin, DeclarativeBase):
 
     Every model checks and repairs its sequence: ``Portfolio.sequence_health(session)``.
 
-    Defaults stand twice, in Python and in the database: rows written by plain SQL get them too, and
+    Defaults exist twice, in Python and in the database: rows written by plain SQL get them too, and
     a flush has nothing to read back.
     """
 

@@ -11,12 +11,12 @@ The first line names the columns: ``product_id``, ``portfolio_fund_id``, ``activ
 bars between them; Excel's line ``sep=;`` may stand before it. Values are those of
 :func:`~sqla_seqreserve.portfolio.activities.save_activities`, as text.
 
-1. The lines are read once, checked, and set aside in a temporary table. Every bad line is given to
+1. The lines are read once, checked, and stored in a temporary table. Every bad line is passed to
    ``on_problem``. Unless all are good, nothing is written; with ``skip_bad``, the bad ones are left
    out, and written to ``rejects`` with what is wrong, ready to be corrected and loaded.
 2. Lines that the table holds already are dropped: same product, fund, type, moment and amount. A
-   line that stands in the file three times, and in the table once, is loaded twice. So a load that
-   was broken off is resumed by running it again.
+   line that is in the file three times, and in the table once, is loaded twice. So a load that
+   was interrupted is resumed by running it again.
 3. The rest is saved, chunk by chunk, in the order of the lines.
 4. The rates of return are recalculated, from each portfolio's earliest line on.
 
@@ -63,20 +63,20 @@ _PORTFOLIOS_AT_ONCE = 20
 
 
 class Progress(Protocol):
-    """What is told how far a load is: rows checked, total not known yet; then rows saved."""
+    """Called with the progress of a load: rows checked, of an unknown total; then rows saved."""
 
     def __call__(self, stage: Literal["check", "save"], rows: int, total: int | None) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the lines.
+    """The result of a load.
 
     :ivar lines: lines read, without the header and blank ones
     :ivar saved: activities that were inserted
     :ivar present: lines that the table held already
     :ivar rejected: bad lines that were left out
-    :ivar irr: what became of the rates of return; None if their recalculation was skipped
+    :ivar irr: the result for the rates of return; None if their recalculation was skipped
     """
 
     lines: int
@@ -197,7 +197,7 @@ class _Check:
     def _report(self, line: Line, problems: list[RowProblem]) -> None:
         self.bad += 1
         self.problems += len(problems)
-        # Only so many are kept: the memory is bounded, the number of bad lines is not.
+        # Only some are kept: the memory is bounded, the number of bad lines is not.
         self.listed.extend(problems[: max(0, LISTED - len(self.listed))])
         if self._on_problem is not None:
             for problem in problems:
@@ -220,4 +220,4 @@ def _recalculate(
 
 
 def _tell_nobody(stage: str, rows: int, total: int | None) -> None:
-    """Stand in where no progress is wanted."""
+    """The progress function if none was given."""

@@ -3,9 +3,9 @@
 
 The rows come from real share prices (:mod:`.share_prices`, :mod:`.monthly_plans`). All of them are
 saved through a registered session. The first clients' rows are also saved by plain SQLAlchemy into
-a database of its own, in rounds: one side after the other, so that both meet the same machine, and
-the ratio is that of the medians. The activities of a round are saved once more by both into a table
-with an identity key, which is what plain SQLAlchemy is fastest with.
+a database of its own, in rounds: one side after the other, so that load on the machine affects
+both, and the ratio is that of the medians. The activities of a round are saved once more by both
+into a table with an identity key, with which plain SQLAlchemy is fastest.
 
 Nothing is printed here; ``sqla-seqreserve demo`` does that.
 """
@@ -64,7 +64,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The same rows of one table saved by us and by plain SQLAlchemy, round by round."""
+    """The same rows of one table saved by this package and by plain SQLAlchemy, round by round."""
 
     table: str
     ours: list[Measure]
@@ -77,13 +77,13 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times faster we were, by the medians of the rounds."""
+        """How many times as fast this package was, by the medians of the rounds."""
         return median(m.seconds for m in self.plain) / median(m.seconds for m in self.ours)
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the main job did: everything saved, and the comparisons on the first clients' rows."""
+    """The main job's result: everything saved, and the comparisons on the first clients' rows."""
 
     saved: Measure
     planned: dict[type[Base], int]
@@ -156,7 +156,7 @@ def save_everything(
             plain = _save(plain_factory, twin, valued=False)
             logged.ours.append(ours.logged)
             logged.plain.append(plain.logged)
-            # Who was second is first here.
+            # The side that was second above is first here.
             for factory, values, measures in (
                 (plain_factory, plain.values, identity.plain),
                 (ours_factory, ours.values, identity.ours),
@@ -176,7 +176,7 @@ def save_everything(
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """What saving some clients took, part by part; and the activities' values."""
+    """The measurements of saving some clients, part by part; and the activities' values."""
 
     parents: Measure
     logged: Measure
@@ -191,7 +191,7 @@ def _save(
     *,
     valued: bool = True,
 ) -> _Saved:
-    """Save some clients; with their valuations, or what the comparison needs alone."""
+    """Save some clients, with their valuations or only with the rows that the comparison needs."""
     tell = progress or (lambda _: None)
     roots = [item for plan in plans for item in (plan.portfolio, plan.product, *plan.funds)]
     parents = _save_all(factory, roots)
@@ -214,7 +214,7 @@ def _values(activity: HoldingActivityLog) -> dict[str, Any]:
 
 def _save_all(factory: sessionmaker[Session], objects: list[Any]) -> Measure:
     """``session.add_all(objects); session.commit()``, measured."""
-    gc.collect()  # what was left before is not this one's to clear away
+    gc.collect()  # garbage from before must not be collected within the measured time
     measure = Measure(len(objects))
     with factory() as session, _counted(session.get_bind(), measure):
         started = time.perf_counter()
@@ -226,7 +226,7 @@ def _save_all(factory: sessionmaker[Session], objects: list[Any]) -> Measure:
 
 @contextmanager
 def _counted(bind: Any, measure: Measure) -> Iterator[None]:
-    """Count the statements sent meanwhile, each row of an ``executemany`` for one."""
+    """Count the statements sent in the block; each row of an ``executemany`` counts as one."""
 
     def sent(
         _conn: object, _cursor: object, _sql: str, parameters: Any, _ctx: object, many: bool

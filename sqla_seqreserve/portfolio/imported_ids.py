@@ -1,8 +1,8 @@
-"""What an import with explicit ids does to a sequence, and what puts it right.
+"""Shows what an import with explicit ids does to a sequence, and repairs it.
 
-An export from another system brings its ids along. PostgreSQL stores them, and the sequence does
-not move: it hands out the same ids again, and the next INSERT fails. This happens here on purpose,
-is found by :func:`~sqla_seqreserve.check_sequences`, and repaired by
+An export from another system includes its ids. PostgreSQL stores them, and the sequence does
+not move: it hands out the same ids again, and the next INSERT fails. This module causes that on
+purpose, detects it by :func:`~sqla_seqreserve.check_sequences`, and repairs it by
 :func:`~sqla_seqreserve.repair_sequences`.
 
 Nothing is printed here; ``sqla-seqreserve demo`` does that.
@@ -26,12 +26,12 @@ __all__ = ["ImportedIds", "import_and_repair"]
 
 @dataclass(frozen=True, slots=True)
 class ImportedIds:
-    """What happened, in its order.
+    """The steps and their results, in order.
 
     :ivar rows: rows that were imported with their ids
-    :ivar behind: what the check says of the sequence then
-    :ivar refusal: what the database says to the next save, None if it took it
-    :ivar repair: what the repair did
+    :ivar behind: the check's result for the sequence after that
+    :ivar refusal: the database's error for the next save, None if there was none
+    :ivar repair: the result of the repair
     :ivar saved: the id of the same save after the repair
     """
 
@@ -43,7 +43,7 @@ class ImportedIds:
 
 
 def import_and_repair(engine: Engine, *, rows: int = 500) -> ImportedIds:
-    """Import portfolios with ids of their own, look, save, repair and save again.
+    """Import portfolios with ids of their own, check, save, repair and save again.
 
     The sequence of the portfolios is healthy before, and after.
     """

@@ -9,7 +9,7 @@ The rate is the monthly one that brings the present value of all flows to zero, 
 
 Flows that change sign more than once may have several rates. **The one nearest zero counts**, and
 it is found without guessing: :mod:`._brackets` walks away from zero in both directions, over
-stretches that it has proved to hold no root, until it holds one root in a bracket;
+intervals that it has proved to contain no root, until a bracket contains one root;
 :func:`scipy.optimize.brentq` does the rest.
 """
 
@@ -64,7 +64,7 @@ def annual_irr(monthly_flows: Sequence[float | Decimal]) -> float:
 
 
 def annual_irrs(many_flows: Iterable[Sequence[float | Decimal]]) -> list[float | IrrError]:
-    """Return :func:`annual_irr` of many lists, an error standing where a list has no rate."""
+    """Return :func:`annual_irr` of many lists; for a list without a rate, the error."""
     results: list[float | IrrError] = []
     positions: list[int] = []
     pending: list[_Vector] = []
@@ -97,7 +97,7 @@ def round_irr(percentage: float) -> Decimal:
 
 
 def _prepare(flows: Sequence[float | Decimal]) -> _Vector | float | IrrError:
-    """Return the flows ready to be solved, scaled to 1; or what they come to without solving."""
+    """Return the flows scaled to 1, to be solved; or their result if nothing has to be solved."""
     vector = np.array(flows, dtype=np.float64)
     size = np.abs(vector)
     if not np.isfinite(size).all():

@@ -7,7 +7,7 @@
     ...}]) store_irr_value(session, 7, date(2024, 5, 31), 5.98507)
 
 A rate is a percentage, and is rounded to two places. A row may name the valuation behind it
-(``fund_valuation_id``, ``portfolio_valuation_id``); an update without one keeps what is there. All
+(``fund_valuation_id``, ``portfolio_valuation_id``); an update without one keeps the stored one. All
 rows are checked first, and nothing is written unless all are good. The caller commits.
 """
 
@@ -90,7 +90,7 @@ def upsert(
 ) -> list[_Model]:
     """Insert the rows whose key, an owner and a date, is new; update the others; and flush.
 
-    The rows are good ones, each key once. Beside the flush, it takes one query for all of them.
+    The rows are correct, each key once. Beside the flush, it takes one query for all of them.
     """
     rows = list(rows)
     owner, date = key
@@ -144,8 +144,8 @@ def _stored(
     """Insert the rows whose key, an owner and a date, is new; update those of the others that
     differ; and return their objects in the order of the rows. What is pending is flushed first.
 
-    The rows are good ones, each key once. Those that give an attribute and those that do not are
-    stored one after the other, since an update without one keeps what is there.
+    The rows are correct, each key once. Rows that give different attributes are stored separately,
+    since an update without an attribute keeps the stored value.
     """
     rows = list(rows)
     session.flush()

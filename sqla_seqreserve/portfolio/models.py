@@ -1,4 +1,4 @@
-"""The portal's tables as SQLAlchemy models: what clients hold, what was logged, what it returned.
+"""The portal's tables as SQLAlchemy models: holdings of clients, their activities, their returns.
 
 ::
 
@@ -8,8 +8,8 @@
         ├──< PortfolioValuation ──< PortfolioIrrValue
         └──< PortfolioIrrValue
 
-A parent that still has children is not deleted behind their backs: the database refuses. The one
-exception is a valuation, whose rate of return stays and forgets it.
+The database refuses to delete a parent that still has children. The one exception is a valuation:
+its rate of return stays, without the reference to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Portfolio(Base):
-    """What a client holds: the funds of one plan together."""
+    """A client's holding: the funds of one plan together."""
 
     __tablename__ = "portfolios"
 
@@ -110,7 +110,7 @@ class ClientProduct(Base):
 
 
 class PortfolioFundValuation(Base):
-    """What one fund was worth on one date."""
+    """The value of one fund on one date."""
 
     __tablename__ = "portfolio_fund_valuations"
     __table_args__ = (UniqueConstraint("portfolio_fund_id", "valuation_date"),)
@@ -126,7 +126,7 @@ class PortfolioFundValuation(Base):
 
 
 class PortfolioValuation(Base):
-    """What a whole portfolio was worth on one date."""
+    """The value of a whole portfolio on one date."""
 
     __tablename__ = "portfolio_valuations"
     __table_args__ = (UniqueConstraint("portfolio_id", "valuation_date"),)
@@ -142,7 +142,7 @@ class PortfolioValuation(Base):
 
 
 class HoldingActivityLog(UpdatedAtMixin, Base):
-    """One thing that happened to one fund; its type is normally an :class:`.ActivityType`."""
+    """One activity on one fund; its type is normally an :class:`.ActivityType`."""
 
     __tablename__ = "holding_activity_log"
 

@@ -1,7 +1,7 @@
-"""What clients with a monthly plan would have logged, reckoned from real share prices.
+"""The activities that clients with a monthly plan would have logged, from real share prices.
 
 Every client has a portfolio, a product, and a fund for each share. On each of a share's dates the
-plan buys for the same amount at that date's price, and the portal values what is held by then::
+plan buys for the same amount at that date's price, and the portal values the holding so far::
 
     for plan in client_plans(read_share_prices(), clients=200):
         session.add_all([plan.portfolio, plan.product, *plan.funds])
@@ -45,7 +45,7 @@ _UNIT = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class PlanMonth:
-    """What one fund's plan did on one date, and what came of it."""
+    """The purchase of one fund's plan on one date, and the value of the holding then."""
 
     date: dt.date
     amount: Decimal

@@ -62,5 +62,5 @@ def own_sequences(metadata: MetaData) -> None:
 
 def _own(table: Table, sequence: Sequence, column: Column[Any]) -> None:
     event.listen(table, "after_create", SetSequenceOwner(sequence, column))
-    # SQLAlchemy drops the sequence itself after the table, and would miss one that went with it.
+    # SQLAlchemy drops the sequence itself after the table, and would fail if it is gone already.
     event.listen(table, "before_drop", SetSequenceOwner(sequence, None))

@@ -1,6 +1,6 @@
-"""What the portal's owners measure, with what is required and what is reached here.
+"""The measures of the portal's owners, with the values required and the values reached here.
 
-The load is theirs: bulk saves of 50 activities, more than ten at a time, with the rates of return
+They define the load: bulk saves of 50 activities, more than ten at a time, with the rates of return
 recalculated; on the database that the demo has filled.
 """
 
@@ -35,7 +35,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class OwnersMeasure:
-    """One measure: what it is, what is required, what is reached, and whether that is enough."""
+    """One measure: its name, the value required, the value reached, and whether that is enough."""
 
     name: str
     required: str
@@ -52,9 +52,9 @@ class _Saves:
 
 
 def measure(engine: Engine, *, progress: Callable[[int], object]) -> list[OwnersMeasure]:
-    """Put the load on the database and measure; ``progress`` is called after each bulk save.
+    """Run the load on the database and measure; ``progress`` is called after each bulk save.
 
-    The database holds at least one portfolio with funds. What is saved stays.
+    The database must contain a portfolio with funds. The saved rows stay.
     """
     factory = sessionmaker(engine)
     register(factory, reserve="always")

@@ -1,4 +1,4 @@
-"""Bringing stored rates of return up to date after a change.
+"""Brings stored rates of return up to date after a change.
 
 :func:`recalculate` takes, for each portfolio that changed, the earliest date of the change. From
 that date on, the stored rates become exactly what activities and valuations say:
@@ -55,12 +55,12 @@ class IrrFailure:
 class RecalculationReport:
     """What a recalculation did.
 
-    :ivar fund_irrs: rates of funds that were worked out, changed or not
+    :ivar fund_irrs: rates of funds that were calculated, changed or not
     :ivar portfolio_irrs: the same of portfolios
     :ivar stored: rates that were inserted or updated
-    :ivar deleted: rates that were deleted, because nothing stands behind them any more
+    :ivar deleted: rates that were deleted, because the data no longer give such a rate
     :ivar failures: rates that could not be given
-    :ivar error: what broke the recalculation off, all of it undone
+    :ivar error: the error that ended the recalculation; all of it was then undone
     """
 
     fund_irrs: int = 0
@@ -71,7 +71,7 @@ class RecalculationReport:
     error: Exception | None = None
 
     def plus(self, other: RecalculationReport) -> RecalculationReport:
-        """Return the report of both; of two errors, the first."""
+        """Return both reports as one; if both have an error, the first."""
         return RecalculationReport(
             self.fund_irrs + other.fund_irrs,
             self.portfolio_irrs + other.portfolio_irrs,
@@ -84,7 +84,7 @@ class RecalculationReport:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A rate to be worked out: whose, when, from which flows, and on which valuation it rests."""
+    """A rate to be calculated: its owner, date and flows, and the valuation that it is based on."""
 
     portfolio_id: int
     fund_id: int | None
@@ -193,7 +193,7 @@ def _store(
     rates: Mapping[_Key, _Rate],
     stored: Mapping[_Key, StoredRate],
 ) -> _Changes:
-    """Make the stored rates those that were worked out; rows that say so already are left alone."""
+    """Make the stored rates equal the calculated ones; equal rows are not written."""
     owner, valuation = _COLUMNS[model]
     rows = [
         {owner: key[0], "date": key[1], "irr_result": rate, valuation: valuation_id}

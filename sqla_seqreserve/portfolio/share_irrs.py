@@ -1,4 +1,4 @@
-"""What each share brought over its whole history, all clients together, and all shares pooled."""
+"""The rate of return of each share over its whole history, for all clients; and of all shares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ShareIrr", "share_irrs"]
 
 @dataclass(frozen=True, slots=True)
 class ShareIrr:
-    """One share: what was paid in, what it was worth at the end, and the annual IRR in percent."""
+    """One share: the sum paid in, its value at the end, and the annual IRR in percent."""
 
     share: str
     invested: Decimal
@@ -80,7 +80,7 @@ def _rate(
 
 
 def _worth(session: Session, last: dt.date) -> dict[str, Decimal]:
-    """What the funds of each name were worth at the newest valuation on or before ``last``."""
+    """The value of the funds of each name at the newest valuation on or before ``last``."""
     newest = (
         select(PortfolioFundValuation.portfolio_fund_id, PortfolioFundValuation.valuation)
         .where(PortfolioFundValuation.valuation_date <= last)

@@ -1,8 +1,8 @@
 """Real share prices: five American companies, month by month from January 2000 to March 2010.
 
 They are the file ``stocks.csv`` of the package ``vega_datasets`` 0.9, Copyright (c) 2018 Jake
-Vanderplas, MIT licence (``share_prices.LICENSE``), which lies here so that nobody has to install
-pandas for it. Google is there from August 2004, when it went public.
+Vanderplas, MIT licence (``share_prices.LICENSE``). The file is included here so that nobody has to
+install pandas for it. Google's prices begin in August 2004, when it went public.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class SharePrice:
-    """What one share cost in one month, in dollars; the date is the month's first day."""
+    """The price of one share in one month, in dollars; the date is the month's first day."""
 
     symbol: str
     date: dt.date

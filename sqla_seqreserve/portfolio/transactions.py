@@ -1,4 +1,4 @@
-"""Saving what was edited in the portal's grid: activities and valuations, all or nothing.
+"""Saves the edits of the portal's grid: activities and valuations, all or nothing.
 
 ::
 
@@ -17,16 +17,16 @@ Three phases, in one savepoint of the caller's transaction:
 
 1. Activities: new ones are inserted together, changed ones updated, deleted ones deleted. An edit
    with an ``original_activity_id`` edits that row, whatever else it says, and never inserts one.
-2. Valuations, which are the edits of the type ``Current Value``: one a fund and month, on the
+2. Valuations, which are the edits of the type ``Current Value``: one per fund and month, on the
    month's first day; inserted, updated or deleted.
 3. The rates of return of each portfolio touched, once, from its earliest change on.
 
-Errors leave the database as it was, and are all in the result: those found in the edits before
-anything is written, or the one with which the database refused. Flows that have no rate of return
-are not among them: they are what the client did, and the result lists them in ``irr_failures``.
+After an error the database is unchanged, and the result lists all errors: those found in the edits
+before anything is written, or the one that the database raised. Flows without a rate of return
+are no errors, because the client did make them; the result lists them in ``irr_failures``.
 
 The feature flag is the session's :class:`~sqla_seqreserve.Registration`, given to the coordinator:
-while its mode is ``"off"``, the same edits go one by one through stock SQLAlchemy, to the same end.
+while its mode is ``"off"``, plain SQLAlchemy saves the edits one by one, with the same result.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger("sqla_seqreserve.portfolio")
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult:
-    """What became of the edits. Without success, nothing was saved, and the errors say why."""
+    """The result of the edits. Without success, nothing was saved, and the errors say why."""
 
     success: bool
     errors: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ class TransactionCoordinator:
 
 
 def _edited(cell: Cell, original: HoldingActivityLog | None, product_id: int) -> HoldingActivityLog:
-    """Return the activity as the edit wants it. Within its month, it keeps its moment."""
+    """Return the activity as edited. If its month does not change, it keeps its timestamp."""
     if original is None:
         return HoldingActivityLog(
             product_id=product_id,
@@ -175,7 +175,7 @@ def _message(problem: RowProblem) -> str:
 
 
 def _database_message(error: SQLAlchemyError) -> str:
-    """Return what the database said, without the statement and its values."""
+    """Return the database's message, without the statement and its values."""
     if isinstance(error, DBAPIError):
         return str(error.orig).partition("\n")[0]
     return str(error)

@@ -1,4 +1,4 @@
-"""Sequence health and repair over HTTP, with a page to look at (extra ``[web]``).
+"""Sequence health and repair over HTTP, with a page for people (extra ``[web]``).
 
 In an application on FastAPI::
 
@@ -15,17 +15,18 @@ GET    /system/metrics             the check, for Prometheus (extra ``[metrics]`
 GET    /system/sequences           the page: state, cause and remedy, history; offers the repair
 ====== =========================== =================================================================
 
-For any database, beside its applications, :func:`health_app` is an application of its own::
+:func:`health_app` is an application of its own, for any database::
 
     app = health_app("postgresql+psycopg://...", authorise=signed_in, history="history.db")
 
-``session`` and ``authorise`` are dependencies as FastAPI knows them. **Nobody is let in by
-default**: ``authorise`` guards every path, the page too, and raises an ``HTTPException`` for those
-who may not come in; ``authorise_repair`` is asked in addition before a repair. The page's requests
-carry what a browser sends by itself, cookies or HTTP authentication, and it works under any prefix.
+``session`` and ``authorise`` are FastAPI dependencies. **Nobody has access by default**:
+``authorise`` is called for every path, including the page, and must raise an ``HTTPException`` for
+users without access; ``authorise_repair`` is called in addition before a repair. The page's
+requests are authenticated by what a browser sends itself, cookies or HTTP authentication, and the
+page works under any prefix.
 
 A request is a transaction, and the router commits it before it answers: 200 means written.
-What the database refuses is answered without its SQL, and logged with it; see
+The answer to a request that the database refuses contains no SQL; the log does; see
 :mod:`~sqla_seqreserve.web._refusals`. The page names the database and its host, never a user.
 
 The portal's bulk endpoint is in :mod:`sqla_seqreserve.web.portfolio` (extra ``[portal]``).

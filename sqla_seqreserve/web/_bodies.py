@@ -12,7 +12,7 @@ from ..health.report import RepairAction, Severity, Status
 
 
 class FindingBody(BaseModel):
-    """One thing to know about a sequence, and what to do about it."""
+    """One finding about a sequence, and what to do about it."""
 
     code: str
     severity: Severity

@@ -1,7 +1,7 @@
-"""A large JSON array, read within limits and without holding up anybody else.
+"""Reads a large JSON array within limits and without delaying other requests.
 
-The body is counted as it comes, so that one that says nothing of its length is limited too. It is
-read row by row and in a thread: one call that read it all would keep every other thread waiting.
+The body is counted as it arrives, so that the limit also holds for one without a declared length.
+It is parsed row by row and in a thread: parsing it in one call would block every other thread.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _decode_row = json.JSONDecoder().raw_decode
 
 @dataclass(frozen=True, slots=True)
 class BulkLimits:
-    """How much a request may bring, and the threads that look at it.
+    """The limits of a request, and the threads that parse it.
 
-    Two, of their own: what many large bodies wait for is nothing that another request needs.
+    There are two threads, for this purpose alone: if many large bodies wait, other requests do not.
     """
 
     body_bytes: int
@@ -48,7 +48,7 @@ class BulkLimits:
     async def body(self, request: Request) -> bytes:
         """Return the request's body.
 
-        :raises HTTPException: 413, it is too long; a length that says so is believed unread
+        :raises HTTPException: 413, it is too long; if its declared length says so, it is not read
         """
         length = request.headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) > self.body_bytes):
@@ -61,12 +61,12 @@ class BulkLimits:
         return bytes(body)
 
     async def aside(self, work: Callable[_P, _T], *args: _P.args, **options: _P.kwargs) -> _T:
-        """Do the work in a thread of ours."""
+        """Do the work in one of these threads."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: work(*args, **options))
 
     def _too_long(self) -> HTTPException:
-        # The rest of the body is not waited for, so the connection is of no more use.
+        # The rest of the body is not read, so the connection cannot be used again.
         return HTTPException(
             413,
             f"The body may have {self.body_bytes:,} bytes: send the rows in several requests.",

@@ -1,4 +1,4 @@
-"""Keep other sites' pages from sending requests in the name of whoever is signed in here.
+"""Keeps pages of other sites from sending requests in the name of a user who is signed in here.
 
 A browser adds cookies and HTTP authentication to any site's form that posts to us. It also says
 where the request comes from: ``Sec-Fetch-Site``, or ``Origin`` where the connection is neither TLS
@@ -14,7 +14,7 @@ from fastapi import HTTPException, Request
 
 
 def same_origin(trusted_origins: Collection[str]) -> Callable[[Request], None]:
-    """Return a dependency that refuses other origins than ours and the trusted ones."""
+    """Return a dependency that refuses origins other than the page's own and the trusted ones."""
 
     def refuse_other_origins(request: Request) -> None:
         origin = request.headers.get("origin")

@@ -1,4 +1,4 @@
-"""The page, as it is sent: one file that loads nothing, and says so to the browser.
+"""The page: one file that loads nothing, with headers that forbid the browser to load anything.
 
 ``page.html`` holds no data, and nothing is written into it here. Its script reads the state from
 the paths beside it and puts names into the document as text only.

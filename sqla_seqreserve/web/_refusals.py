@@ -1,9 +1,9 @@
-"""What a caller is told when a request is refused: the reason, and never the SQL.
+"""The answers to refused requests: the reason, and never the SQL.
 
 === ================================================================================================
 413 it is larger than the application allows
 422 the input is wrong; ``detail`` lists every problem as FastAPI does: ``loc``, ``msg``, ``type``
-409 it conflicts with what is stored (SQLSTATE class 23), or with a transaction under way
+409 it conflicts with stored rows (SQLSTATE class 23), or with a transaction under way
 503 the database cannot be reached, or is out of resources: try again
 500 the database refused what no input can cause, such as a missing privilege or table; or the
     application gave the router what it cannot use
@@ -50,7 +50,7 @@ _OUR_CONFLICTS = (LockTimeoutError, SequenceDriftError, SequenceExhaustedError)
 
 
 def _ascii(content: Any) -> str:
-    """JSON in ASCII: what a caller sent may hold half a surrogate pair, which UTF-8 does not."""
+    """JSON in ASCII: a caller's text may contain half a surrogate pair, which is no UTF-8."""
     return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
@@ -68,10 +68,10 @@ class SafeRoute(APIRoute):
                     (item["loc"], item["msg"], item["type"]) for item in error.errors()
                 )
             except InvalidRowsError as error:
-                # There may be very many: aside, so that others are answered meanwhile.
+                # There may be very many problems: a thread lets other requests go on.
                 return await run_in_threadpool(_rows_refused, error)
             except (SQLAlchemyError, OSError) as error:
-                # OSError: asyncpg does not wrap what the network says.
+                # OSError: asyncpg does not wrap errors of the network.
                 return _refusal(error)
 
         return handle_safely

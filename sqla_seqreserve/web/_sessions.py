@@ -1,5 +1,5 @@
-"""The request's session, synchronous or not: how a dependency is told from what is none, and how
-work runs on the session without holding up other requests.
+"""The request's session, synchronous or not: checks the dependency that gives it, and runs work on
+the session without delaying other requests.
 
 A synchronous session works in a thread, as FastAPI runs a plain ``def``; the work on an
 ``AsyncSession`` runs on the event loop between its round trips.
@@ -46,7 +46,7 @@ _UNMANAGED = "leave out @contextmanager or @asynccontextmanager: FastAPI enters 
 
 
 def checked_dependency(name: str, given: Any) -> Dependency:
-    """Return the dependency, or say what is wrong with it and what to write instead."""
+    """Return the dependency, or raise an error that says what to write instead."""
     if isinstance(given, Depends):
         raise ConfigurationError(
             f"{name}: expected the function itself, got Depends(...); write {name}=... without it"
@@ -78,7 +78,8 @@ def checked_dependency(name: str, given: Any) -> Dependency:
 
 
 def checked_source(source: Any, schemas: Sequence[str] | None) -> Any:
-    """Return the source, to be read many times; or say what is wrong with it or the schemas."""
+    """Return the source, which can be read many times; or raise an error that says what is wrong
+    with it or the schemas."""
     if isinstance(schemas, str):
         raise ConfigurationError(f"schemas: expected a sequence of names, got the name {schemas!r}")
     if source is not None and schemas is not None:
@@ -106,7 +107,7 @@ async def on(
     found = type(session).__name__
     remedy = "yield an AsyncSession or a Session"
     if isinstance(session, scoped_session | async_scoped_session):
-        # Each thread of a request would be given a session of its own.
+        # Each thread of a request would get a session of its own.
         remedy += " that no scope shares, such as one of its session_factory"
     elif "ContextManager" in found:
         remedy = _UNMANAGED
@@ -115,10 +116,10 @@ async def on(
 
 @contextlib.asynccontextmanager
 async def committing(session: Any) -> AsyncIterator[None]:
-    """Commit at the end of the block, or roll back what failed in it.
+    """Commit at the end of the block, or roll back if it failed.
 
-    The dependency that made the session ends only after the answer: too late to say that a
-    deferred constraint refused the commit.
+    The dependency that made the session ends only after the answer, which is too late to report
+    that a deferred constraint refused the commit.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A secret that lets in whoever knows it, for an application on this machine alone.
+"""A secret that gives access to everybody who knows it, for an application on this machine alone.
 
 Other users of the machine reach the loopback interface too, and so does every page in the browser.
 The URL with the token, ``/?token=...``, exchanges it for a cookie; programs send it as
@@ -20,7 +20,7 @@ class TokenGate:
         self._token = token.encode()
 
     def authorise(self, request: Request) -> None:
-        """Refuse who sends the token neither as a bearer's nor in the cookie."""
+        """Refuse a request that has the token neither as a bearer token nor in the cookie."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         offered = bearer if scheme.lower() == "bearer" else ""
         if not self._is_token(offered or request.cookies.get(_cookie_name(request), "")):
@@ -31,7 +31,7 @@ class TokenGate:
             )
 
     def add_to(self, app: FastAPI) -> None:
-        """Let the application's ``/`` take the token, and lead to the page."""
+        """Let the application's ``/`` accept the token, and redirect to the page."""
 
         @app.get("/", include_in_schema=False)
         def enter(request: Request, token: str = "") -> RedirectResponse:
@@ -48,5 +48,5 @@ class TokenGate:
 
 
 def _cookie_name(request: Request) -> str:
-    # Cookies do not tell the ports of a host apart.
+    # A cookie is sent to every port of a host.
     return f"sqla_seqreserve_{request.url.port}"

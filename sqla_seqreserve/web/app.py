@@ -5,9 +5,8 @@
     app = health_app("postgresql+psycopg://readonly@db.example/shop", authorise=signed_in)
     app = health_app(engine, Base, token=secrets.token_urlsafe())
 
-It needs the extra ``[web]`` and the database's driver, and knows no application but the one whose
-models it is given. An application that runs already includes
-:func:`~sqla_seqreserve.web.system_router` instead.
+It needs the extra ``[web]`` and the database's driver, and knows no models but those that it is
+given. An existing application includes :func:`~sqla_seqreserve.web.system_router` instead.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ def health_app(
     :param source: a declarative base, registry, ``MetaData`` or mapped classes; None: every
         sequence of the database.
     :param schemas: with ``source=None``, the schemas to look into; None: all but the system's.
-    :param token: lets in who knows it: by ``/?token=...``, or as ``Authorization: Bearer``.
-    :param authorise: in the token's place, a dependency that raises for those who may not come in.
-    :param authorise_repair: as for :func:`.system_router`, and so are the others.
+    :param token: a secret that gives access: by ``/?token=...``, or as ``Authorization: Bearer``.
+    :param authorise: instead of the token, a dependency that raises for users without access.
+    :param authorise_repair: this and the other parameters are those of :func:`.system_router`.
     :raises ConfigurationError: an argument that cannot be used, and what to give instead
     :raises UnsupportedDatabaseError: the database is not PostgreSQL
     """
@@ -134,7 +133,7 @@ def engine_of(database: str | URL | Engine | AsyncEngine) -> Engine | AsyncEngin
         raise UnsupportedDatabaseError(f"database: expected a URL of PostgreSQL, got {backend}'s")
     make = create_async_engine if is_async else create_engine
     try:
-        # One look at a time as a rule, and never on a connection that a restart has cut.
+        # Usually there is one check at a time; never use a connection that a restart has closed.
         engine: Engine | AsyncEngine = make(url, pool_pre_ping=True, pool_size=1)
     except ModuleNotFoundError as error:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The portal for a look on this machine: what ``sqla-seqreserve demo --serve`` runs (extra
+"""The portal on this machine, for a demonstration: run by ``sqla-seqreserve demo --serve`` (extra
 ``[portal]``).
 """
 
@@ -16,7 +16,7 @@ __all__ = ["loopback_app"]
 
 
 def loopback_app(url: URL, token: str) -> FastAPI:
-    """Return the application on the portal's database at ``url``, for who knows the token."""
+    """Return the application on the portal's database at ``url``, for users who know the token."""
     engine = engine_of(url)
     sessions = factory_on(engine)
     register(sessions, reserve="always")

@@ -13,14 +13,14 @@
 
 POST ``/holding_activity_logs/bulk`` takes a JSON array of activities, each as
 :func:`~sqla_seqreserve.portfolio.activities.save_activities` takes a row, and answers with the
-saved ones in their order and with what became of the rates of return, unless
+saved ones in their order and with the result for the rates of return, unless
 ``?skip_irr_calculation=true``. All are saved, or none and every problem of every row is listed.
 Registered, the session writes them in bulk.
 
 A body beyond ``max_body_bytes``, or with more than ``max_rows`` activities, is refused with 413.
-Reading and checking a body, and writing the answer, hold up no other request; nor does saving where
-``session`` gives a synchronous session. On an ``AsyncSession`` the flush and the rates are work of
-the event loop, which other requests wait for: the reason for the number of rows.
+Reading and checking a body, and writing the answer, delay no other request; nor does saving if
+``session`` gives a synchronous session. On an ``AsyncSession`` the flush and the rates run in the
+event loop, so other requests wait for them: therefore the number of rows is limited.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ActivityBody(BaseModel):
 
 
 class RatesBody(BaseModel):
-    """What became of the rates of return; the activities are saved in any case."""
+    """The result for the rates of return; the activities are saved in any case."""
 
     fund_irrs: int
     portfolio_irrs: int
@@ -159,7 +159,7 @@ def portfolio_router(
         """Save many activities, all or none."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            # Another site's form cannot send this type, so no cookie of ours comes with it.
+            # A form of another site cannot send this content type, so it cannot misuse our cookie.
             raise HTTPException(415, "Send the activities as application/json.")
         body = await limits.body(request)
         try:
@@ -178,7 +178,7 @@ def portfolio_router(
 
 
 class _Saved(NamedTuple):
-    """What the answer tells, read while the session is at hand."""
+    """The content of the answer, read while the session is open."""
 
     activities: list[tuple[Any, ...]]
     irr: RecalculationReport | None
@@ -188,7 +188,7 @@ _COLUMNS = tuple(ActivityBody.model_fields)
 
 
 def _parsed(body: bytes, most: int) -> list[ParsedActivity]:
-    # What is no object has no values, so that the others' problems are found with it.
+    # An item that is no object gets no values, so that problems of all items are found together.
     nothing = ActivityRow(*[None] * len(ActivityRow._fields))
     return [
         parse_activity(index, row)

@@ -45,11 +45,11 @@ def system_router(
 
     :param session: a dependency that gives an ``AsyncSession`` or a ``Session`` for the request.
     :param source: as for :func:`~sqla_seqreserve.check_sequences`; None: the whole database.
-    :param authorise: a dependency that raises for those who may not come in.
-    :param authorise_repair: a dependency, asked too, that raises for those who may look only;
-        None: whoever comes in may repair.
-    :param trusted_origins: other origins, such as ``https://portal.example``, whose pages may ask
-        for a repair.
+    :param authorise: a dependency that raises for users without access.
+    :param authorise_repair: a further dependency that raises for users who may only look;
+        None: every user with access may repair.
+    :param trusted_origins: other origins, such as ``https://portal.example``, whose pages may
+        request a repair.
     :param schemas: with ``source=None``, the schemas to look into; None: all but the system's.
     :param history: a file that keeps the page's history over restarts, made if it is not there;
         None: the history begins with the process.
@@ -138,7 +138,7 @@ def _name(places: list[Place]) -> str:
 
 
 def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) -> HealthReport:
-    """Return the report with its forecasts, and keep what it saw for those of the next ones."""
+    """Return the report with its forecasts, and keep its values for later forecasts."""
     past.add(_name(places), report)
     return with_outlook(report, past.seen(_name(places)))
 

@@ -1,4 +1,4 @@
-"""``sqla-seqreserve bench``, with sizes at which it takes a second."""
+"""``sqla-seqreserve bench``, with such small sizes that it takes a second."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def databases(url: str) -> set[str]:
 
 
 def test_the_table_names_the_machine(postgres_url: str) -> None:
-    """Times stand beside ratios and the machine that they were measured on."""
+    """The table of results has times, ratios and the machine."""
     before = databases(postgres_url)
 
     done = run_bench(postgres_url, "--only", "sequence-default")
@@ -46,7 +46,7 @@ def test_the_table_names_the_machine(postgres_url: str) -> None:
 
 
 def test_what_is_required_of_ours_is_shown_on_request(postgres_url: str) -> None:
-    """The project's own targets are of no use to a user, unless they ask."""
+    """The project's own targets are shown only with --targets."""
     done = run_bench(postgres_url, "--only", "sequence-default", "--targets")
 
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,9 @@ def test_what_is_required_of_ours_is_shown_on_request(postgres_url: str) -> None
 
 
 def test_without_a_terminal_progress_is_lines(postgres_url: str) -> None:
-    """How much there is to do is said at once, on standard error."""
+    """Without a terminal the progress is lines on standard error, and the first says how much there
+    is to do.
+    """
     done = run_bench(postgres_url, "--only", "joined")
 
     assert done.returncode == 0, done.stderr
@@ -82,7 +84,7 @@ def test_any_driver_is_measured(postgres_url: str, driver: str) -> None:
     ],
 )
 def test_upserts_and_streams_are_measured(postgres_url: str, work: str, beside: set[str]) -> None:
-    """Each stands beside what others do, and all of them left the same rows."""
+    """Upserts and streams are compared with other ways, and all of them leave the same rows."""
     done = run_bench(postgres_url, "--only", work, "--json")
 
     assert done.returncode == 0, done.stderr
@@ -105,7 +107,7 @@ CHANGES = [
 def test_changes_are_measured_beside_stock(
     postgres_url: str, driver: str, works: list[str]
 ) -> None:
-    """Each kind of change has a work, and both sides left the same rows."""
+    """Each kind of change has a work, and both sides leave the same rows."""
     asked = [option for work in works for option in ("--only", work)]
 
     done = run_bench(postgres_url, *asked, "--driver", driver, "--json")
@@ -117,7 +119,7 @@ def test_changes_are_measured_beside_stock(
 
 
 def test_drivers_stand_beside_each_other(postgres_url: str) -> None:
-    """Several drivers are measured in one run; without one, it is the URL's."""
+    """Several drivers can be measured in one run; by default it is the URL's."""
     both = run_bench(
         postgres_url,
         "--only",
@@ -139,7 +141,7 @@ def test_drivers_stand_beside_each_other(postgres_url: str) -> None:
 
 
 def test_json_has_every_sample(postgres_url: str) -> None:
-    """For machines there is a sample a round of each way, with medians, ratios and requirements."""
+    """--json prints a sample per round for each way, with medians, ratios and requirements."""
     done = run_bench(
         postgres_url, "--only", "joined", "--only", "bulk-insert-objects", "--json", "--targets"
     )
@@ -159,7 +161,7 @@ def test_json_has_every_sample(postgres_url: str) -> None:
 
 
 def test_one_way_is_run_alone(postgres_url: str) -> None:
-    """For a profile, ``--way`` leaves the others out, and there is nothing to compare with."""
+    """``--way`` runs one way alone, for a profile, without comparisons."""
     done = run_bench(
         postgres_url, "--only", "add-all", "--way", "SQLAlchemy", "--json", "--targets"
     )
@@ -186,7 +188,7 @@ def test_one_way_is_run_alone(postgres_url: str) -> None:
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], named: str) -> None:
-    """What cannot be run is named, without a look at any server."""
+    """A wrong option is refused by name before any server is used."""
     done = run_bench("postgresql+psycopg://nobody@127.0.0.1:1/nowhere", *options)
 
     assert done.returncode == 2
@@ -194,7 +196,7 @@ def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], name
 
 
 def test_a_way_that_writes_other_rows_fails_the_run(postgres_url: str) -> None:
-    """Speed is not judged, but a way that loses a row does not get a figure."""
+    """A run fails if a way loses a row."""
     work = next(work for work in WORKS if work.name == "one").at_most(objects=None, rounds=1)
     [ours, _, stock] = [way for way in work.ways if way.needs is None]
 
@@ -210,7 +212,7 @@ def test_a_way_that_writes_other_rows_fails_the_run(postgres_url: str) -> None:
 
 
 def test_a_save_that_loses_a_row_fails_the_grid(postgres_url: str) -> None:
-    """Every point is looked at before it is measured."""
+    """The grid fails if a save at any point loses a row."""
 
     class Forgetful:
         def run(self, work: Callable[[Session], Any]) -> Any:

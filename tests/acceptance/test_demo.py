@@ -42,7 +42,9 @@ def databases(server: EmbeddedServer) -> set[str]:
 
 
 def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedServer) -> None:
-    """Every planned row is saved, stock is beside us, all is well, and the databases are gone."""
+    """The demo saves every planned row, compares with plain SQLAlchemy, finds all healthy, and
+    drops its databases.
+    """
     before = databases(postgres_server)
     done = run("--clients", "4", "--compare", "2", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,7 +64,7 @@ def test_the_demo_saves_compares_and_leaves_nothing(postgres_server: EmbeddedSer
 
 
 def test_on_a_slow_machine_only_the_progress_is_added(postgres_server: EmbeddedServer) -> None:
-    """A demo that takes more than some seconds says how far it is, and nothing else, on stderr."""
+    """A demo that takes more than some seconds prints its progress, and nothing else, on stderr."""
     options = ["--clients", "1", "--compare", "1", "--url", postgres_server.url]
     done = subprocess.run(
         [sys.executable, "-c", ON_A_SLOW_MACHINE, "demo", *options],
@@ -78,7 +80,7 @@ def test_on_a_slow_machine_only_the_progress_is_added(postgres_server: EmbeddedS
 
 
 def test_the_demo_shows_what_the_portal_asks_for(postgres_server: EmbeddedServer) -> None:
-    """--portal adds what each share brought, and the owners' measures."""
+    """--portal adds the return of each share, and the owners' measures."""
     done = run("--clients", "2", "--compare", "0", "--portal", "--url", postgres_server.url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all shares, pooled" in done.stdout
@@ -104,7 +106,7 @@ def test_the_demo_can_keep_its_database(postgres_server: EmbeddedServer) -> None
 
 @pytest.mark.parametrize("arguments", [("--clients", "0"), ("--url", "postgresql://127.0.0.1:1/x")])
 def test_the_demo_says_what_is_wrong(arguments: tuple[str, ...]) -> None:
-    """A setting out of range or a server that is not there ends with code 2 and a sentence."""
+    """A wrong setting, or a server that does not answer, ends with code 2 and one sentence."""
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stderr

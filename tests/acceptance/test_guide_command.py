@@ -18,7 +18,9 @@ GUIDES = sorted(
 
 
 def test_the_guides_are_listed_with_their_titles() -> None:
-    """Without a name each guide takes a line, its name first, the index before the others."""
+    """Without a name the command lists each guide in a line, its name first, the index before the
+    others.
+    """
     done = CliRunner().invoke(app, ["guide"])
 
     assert done.exit_code == 0
@@ -29,7 +31,7 @@ def test_the_guides_are_listed_with_their_titles() -> None:
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_in_a_pipe_is_its_markdown(name: str) -> None:
-    """What is not a terminal gets the file as it stands."""
+    """In a pipe a guide is printed as its Markdown."""
     done = CliRunner().invoke(app, ["guide", name])
 
     assert done.exit_code == 0
@@ -38,7 +40,9 @@ def test_a_guide_in_a_pipe_is_its_markdown(name: str) -> None:
 
 
 def test_a_misspelt_name_is_told_what_is_meant() -> None:
-    """A name that no guide has ends with 2, the names and the nearest of them."""
+    """An unknown name of a guide ends with 2, and the error lists the names and suggests the
+    nearest.
+    """
     done = CliRunner().invoke(app, ["guide", "geting-started"])
 
     assert done.exit_code == 2

@@ -60,7 +60,9 @@ def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess
 
 
 def test_repair_leaves_ids_far_ahead_unless_asked(things: Engine, database_url: str) -> None:
-    """Ids near the end of their type are named in each output, and passed by --allow-exhaustion."""
+    """Each output names ids near the end of their type, and --allow-exhaustion moves the sequence
+    beyond them.
+    """
     import_up_to(things, 2147483640)
     kept = run_command("repair", database_url)
     assert kept.returncode == 1
@@ -77,7 +79,9 @@ def test_repair_leaves_ids_far_ahead_unless_asked(things: Engine, database_url: 
 
 
 def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
-    """health finds, repair --dry-run tells, repair mends; the exit codes say the same."""
+    """health detects a gap, repair --dry-run reports it, repair fixes it, and the exit
+    codes agree.
+    """
     assert run_command("health", database_url).returncode == 0
     import_up_to(things, 40)
     shown = run_command("health", database_url)
@@ -103,7 +107,7 @@ def test_health_and_repair_on_a_url(things: Engine, database_url: str) -> None:
 def test_health_of_an_application_s_models(
     things: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    """module:Base is found in the current folder, its database in the environment."""
+    """module:Base is found in the current folder, and its database in the environment."""
     (tmp_path / "shop_models.py").write_text(MODELS)
     import_up_to(things, 40)
     environment = os.environ | {
@@ -117,7 +121,7 @@ def test_health_of_an_application_s_models(
 
 
 def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str) -> None:
-    """--schema leaves the rest out; --fail-on says what counts."""
+    """--schema excludes other schemas; --fail-on sets the severity that counts."""
     import_up_to(things, 40)
     assert run_command("health", database_url, "--schema", "other").returncode == 0
     assert run_command("health", database_url, "--fail-on", "never").returncode == 0
@@ -147,7 +151,9 @@ def test_schema_and_fail_on_narrow_the_verdict(things: Engine, database_url: str
     ],
 )
 def test_what_cannot_be_told_exits_with_two(arguments: list[str]) -> None:
-    """One line on stderr, no traceback, no password, exit code 2."""
+    """If health cannot tell, it prints one line on stderr, without a traceback or a password, and
+    exits with 2.
+    """
     done = run_command(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
@@ -189,8 +195,8 @@ def test_watch_tells_each_change_once_and_ends_on_sigterm(
     tmp_path: Path,
     webhook: tuple[str, list[dict[str, Any]]],
 ) -> None:
-    """Drift, repair, the database gone and back: one log line and one alert each; SIGTERM ends it
-    with 0.
+    """watch logs and alerts drift, a repair, and the database's loss and return once each; SIGTERM
+    ends it with 0.
     """
     url, received = webhook
     alerts = tmp_path / "alerts"
@@ -318,7 +324,7 @@ def test_a_sequence_near_its_end_fails_health(engine: Engine, database_url: str)
 def test_health_forecasts_from_its_state_file(
     engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    """--state keeps what was seen from one run to the next, and --alert-days judges by it."""
+    """--state keeps earlier checks from one run to the next, and --alert-days uses them."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE thing (id smallserial PRIMARY KEY)"))
     state = ("--state", str(tmp_path / "state"))
@@ -342,7 +348,7 @@ def test_health_forecasts_from_its_state_file(
 def test_watch_alerts_near_the_end(
     engine: Engine, database_url: str, tmp_path: Path, webhook: tuple[str, list[dict[str, Any]]]
 ) -> None:
-    """A sequence near its end is an alert at the first look, and one id behind is one too."""
+    """watch alerts a sequence near its end at the first check, and one that is one id behind."""
     url, received = webhook
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE near (id smallserial PRIMARY KEY)"))

@@ -1,4 +1,6 @@
-"""What health and watch give to other programs: Nagios, Prometheus, Slack, Alertmanager, JSON."""
+"""The formats of health and watch for other programs: Nagios, Prometheus, Slack, Alertmanager,
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ KEYS = {
 
 @pytest.fixture
 def mixed(engine: Engine) -> Engine:
-    """A sequence that is well, one near its end, and one that is behind under two tables."""
+    """A healthy sequence, one near its end, and one that is behind under two tables."""
     with engine.begin() as connection:
         for statement in (
             "CREATE TABLE fine (id serial)",
@@ -40,7 +42,7 @@ def mixed(engine: Engine) -> Engine:
 
 
 def test_problems_alone_worst_first(mixed: Engine, database_url: str) -> None:
-    """--only-problems leaves out what is well, in text and JSON; the sums are of all."""
+    """--only-problems omits healthy sequences, in text and JSON, but the totals include them."""
     lines = run_command("health", database_url, "--only-problems").stdout.splitlines()
     assert lines[0].endswith(": 1 needs repair, 1 has a warning, 1 is healthy")
     verdicts = [line.partition("  ")[0] for line in lines[1:] if not line.startswith(" ")]
@@ -65,7 +67,9 @@ def test_problems_alone_worst_first(mixed: Engine, database_url: str) -> None:
     ],
 )
 def test_nagios(mixed: Engine, database_url: str, sequences: str, code: int, state: str) -> None:
-    """One line, performance data after a bar, and the exit codes of a plugin."""
+    """--format nagios prints one line with performance data after a bar, and exits with a plugin's
+    codes.
+    """
     with mixed.begin() as connection:
         for statement in sequences.split("; "):
             connection.execute(text(statement))
@@ -84,7 +88,9 @@ def test_nagios(mixed: Engine, database_url: str, sequences: str, code: int, sta
 
 
 def test_nagios_gets_what_could_not_be_told_as_unknown() -> None:
-    """On standard output, with exit code 3 and no password."""
+    """With --format nagios an unknown state is printed on standard output, with exit code 3 and no
+    password.
+    """
     done = run_command("health", "postgresql://u:s3cret@127.0.0.1:1/x", "--format", "nagios")
     assert done.returncode == 3
     assert done.stdout.startswith("SEQUENCES UNKNOWN - ")
@@ -92,7 +98,7 @@ def test_nagios_gets_what_could_not_be_told_as_unknown() -> None:
 
 
 def test_a_textfile_for_prometheus(mixed: Engine, database_url: str) -> None:
-    """The gauges as text, each with its database and schema."""
+    """--format prometheus-textfile prints the gauges, each with its database and schema."""
     done = run_command("health", database_url, "--format", "prometheus-textfile")
     assert done.returncode == 1
     line = (
@@ -103,7 +109,9 @@ def test_a_textfile_for_prometheus(mixed: Engine, database_url: str) -> None:
 
 
 def test_all_databases_of_a_server(mixed: Engine, database_url: str) -> None:
-    """--all-databases checks each that the role may connect to, and one bad one fails it."""
+    """--all-databases checks each database that the role may connect to, and fails if one is
+    unhealthy.
+    """
     other = f"{mixed.url.database}_other"
     admin = create_engine(database_url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -126,7 +134,7 @@ def test_all_databases_of_a_server(mixed: Engine, database_url: str) -> None:
 
 
 def watched(tmp_path: Path, *arguments: str, until: int) -> list[Any]:
-    """Return the alerts of a watch, as its command gets them, once there are so many."""
+    """Return the alerts of a watch, as its command gets them, once there are this many."""
     file = tmp_path / "alerts"
     file.touch()
     process = subprocess.Popen(
@@ -150,7 +158,9 @@ def watched(tmp_path: Path, *arguments: str, until: int) -> list[Any]:
 
 
 def test_an_alert_says_all_that_is_known(mixed: Engine, database_url: str, tmp_path: Path) -> None:
-    """Database, tables, how bad, since when and what to do; one alert for a shared sequence."""
+    """An alert contains database, tables, severity, since when and what to do; a shared sequence
+    has one alert.
+    """
     found = watched(tmp_path, database_url, until=2)
     alerts = {alert["subject"]: alert for alert in found}
     assert [len(found), set(alerts)] == [2, {"shared", "near_id_seq"}]
@@ -166,7 +176,7 @@ def test_an_alert_says_all_that_is_known(mixed: Engine, database_url: str, tmp_p
 
 
 def test_slack_gets_a_text(mixed: Engine, database_url: str, tmp_path: Path) -> None:
-    """One key, text, with what is wrong and what to do."""
+    """Slack's format is one key, text, with the problem and what to do."""
     found = watched(tmp_path, database_url, "--alert-format", "slack", until=2)
     assert [set(alert) for alert in found] == [{"text"}] * 2
     said = "\n".join(alert["text"] for alert in found)
@@ -177,7 +187,9 @@ def test_slack_gets_a_text(mixed: Engine, database_url: str, tmp_path: Path) -> 
 def test_alertmanager_gets_its_alerts_again(
     mixed: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    """A list of alerts with labels and annotations, sent at each look while it lasts."""
+    """Alertmanager's format is a list of alerts with labels and annotations, sent at each check
+    while they last.
+    """
     found = watched(tmp_path, database_url, "--alert-format", "alertmanager", until=6)
     for (alert,) in found:
         assert set(alert) == {"labels", "annotations", "startsAt"}
@@ -189,7 +201,9 @@ def test_alertmanager_gets_its_alerts_again(
 
 
 def test_one_watch_of_several_databases(mixed: Engine, database_url: str, tmp_path: Path) -> None:
-    """Each alert names its database, and one that does not answer hides no other."""
+    """With several databases each alert names its own, and one that does not answer
+    hides no other.
+    """
     away = "postgresql://nobody@127.0.0.1:1/away"
     found = watched(tmp_path, away, database_url, until=3)
     assert {(alert["database"], alert["subject"]) for alert in found} == {

@@ -1,4 +1,4 @@
-"""What --help shows on a terminal of 80 columns."""
+"""The help texts on a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def test_a_help_text_is_whole(command: str) -> None:
 
 
 def test_operators_find_their_commands_first() -> None:
-    """Commands are in panels: what operates a database, then demo, then load and bench."""
+    """--help groups the commands in panels: those for a database first, then demo, then load and
+    bench.
+    """
     text = shown()
     places = [text.index(f"│ {name} ") for name in ("health", "repair", "watch", "serve", "rules")]
     assert max(places) < text.index("│ demo ") < text.index("│ load ")

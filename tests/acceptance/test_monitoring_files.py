@@ -1,4 +1,4 @@
-"""The rules for Prometheus and the dashboard for Grafana that the package carries."""
+"""The rules for Prometheus and the dashboard for Grafana in the package."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def exposed() -> set[str]:
 
 @pytest.mark.parametrize("command", ["rules", "dashboard"])
 def test_each_metric_that_is_asked_for_is_exposed(command: str) -> None:
-    """No rule and no panel asks for a metric that nobody has."""
+    """Rules and panels use only metrics that are exposed."""
     asked = set(re.findall(r"\bseqreserve_\w+", printed(command)))
     assert asked
     assert asked <= exposed()
 
 
 def test_the_dashboard_can_be_imported() -> None:
-    """It is JSON with panels that each have a number of their own, and asks for its Prometheus."""
+    """The dashboard is JSON, each panel has a number of its own, and it asks for its Prometheus."""
     dashboard = json.loads(printed("dashboard"))
     numbers = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(numbers)) == len(numbers) > 5
@@ -83,7 +83,7 @@ def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
-    """Prometheus' own tool checks their syntax."""
+    """Prometheus' own tool accepts the rules' syntax."""
     (tmp_path / "rules.yml").write_text(printed("rules"))
     done = promtool("check", "rules", "rules.yml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ SERIES = {
 
 @pytest.mark.parametrize("rule", SERIES)
 def test_a_rule_fires_when_it_should(rule: str, tmp_path: Path) -> None:
-    """Run by promtool on a series that is bad and on one that is well."""
+    """Run by promtool, a rule fires for a bad series and not for a healthy one."""
     series, bad, good = SERIES[rule]
     (tmp_path / "rules.yml").write_text(printed("rules"))
     for values, fires in ((bad, 1), (good, 0)):
@@ -166,8 +166,8 @@ def answer(port: int, path: str, **parameters: str) -> Any:
 def test_a_prometheus_alerts_and_answers_the_dashboard(
     engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
-    """A real one loads the rules without an error, scrapes a watch, fires for the sequence that is
-    behind and for no other, and understands each query of the dashboard.
+    """A real Prometheus loads the rules, scrapes a watch, alerts only the sequence that is behind,
+    and answers each query of the dashboard.
     """
     prometheus = program("prometheus")
     with engine.begin() as connection:

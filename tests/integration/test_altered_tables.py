@@ -73,8 +73,8 @@ def test_a_recreated_table_counts_from_its_own_start(warm: Engine) -> None:
 
 
 def test_a_lookup_costs_one_more_statement_and_then_none(warm: Engine) -> None:
-    """After an ALTER of the key, a reservation reads the catalogue once more: three statements,
-    then one; an ALTER of anything else is not its concern.
+    """After an ALTER of the key a reservation reads the catalogue once more: three statements, then
+    one; after another ALTER it does not.
     """
     run(warm, "ALTER TABLE reading ADD extra int")
     with record_statements(warm) as statements:
@@ -110,8 +110,8 @@ def test_a_lookup_costs_one_more_statement_and_then_none(warm: Engine) -> None:
 def test_another_sequence_is_used_from_now_on(
     warm: Engine, alteration: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    """Once the column takes its numbers from another sequence, so do reservation and flush; on an
-    owned sequence that the default no longer names, ownership decides.
+    """If the column's default names another sequence, reservation and flush use that one; for an
+    owned sequence that the default no longer names, the owner decides.
     """
     run(warm, "CREATE SEQUENCE other START 7001", *alteration)
     if request.node.callspec.id == "default":
@@ -125,7 +125,9 @@ def test_another_sequence_is_used_from_now_on(
 @pytest.mark.parametrize("rows", [1, 20])
 @pytest.mark.parametrize("mode", ["bulk", "reserve"])
 def test_an_identity_becomes_always(warm: Engine, rows: int, mode: str) -> None:
-    """GENERATED ALWAYS refuses keys from INSERT; the flush after it was set knows."""
+    """After a column becomes GENERATED ALWAYS, which refuses keys from INSERT, the next flush takes
+    that into account.
+    """
     run(
         warm,
         "ALTER TABLE reading ALTER id DROP DEFAULT",
@@ -177,7 +179,9 @@ def test_a_second_trigger_is_noticed(warm: Engine) -> None:
 
 
 def test_rules_are_noticed(warm: Engine) -> None:
-    """What COPY must not write is handed to INSERT from the next flush on, and back again."""
+    """After a rule is added, the next flush goes by INSERT, and after it is dropped, by
+    COPY again.
+    """
     run(warm, "CREATE RULE watch AS ON INSERT TO reading DO ALSO NOTHING")
     entry = save(warm, Reading)
     assert (entry.writer, entry.reason) == ("orm", "reading has a rule on INSERT")
@@ -188,7 +192,7 @@ def test_rules_are_noticed(warm: Engine) -> None:
 @pytest.mark.parametrize("model", [Reading, Declared, Always])
 @pytest.mark.parametrize("mode", ["bulk", "reserve", "off"])
 def test_a_dropped_table_fails_as_in_stock(warm: Engine, model: type[Base], mode: str) -> None:
-    """A flush into a table that is gone raises what PostgreSQL says, as SQLAlchemy does."""
+    """A flush into a dropped table raises PostgreSQL's error, as plain SQLAlchemy does."""
     run(warm, f"DROP TABLE {model.__tablename__}")
     with pytest.raises(ProgrammingError) as refused:
         save(warm, model, mode=mode)
@@ -210,7 +214,7 @@ def test_a_dropped_sequence_is_said_by_name(warm: Engine) -> None:
 
 
 def test_a_table_of_a_rolled_back_transaction_leaves_nothing(engine: Engine) -> None:
-    """What was looked up about a table that was never committed does not outlive it."""
+    """Facts about a table that was never committed are not used after the rollback."""
     with Session(engine) as session:
         session.execute(text("CREATE TABLE reading (id bigserial PRIMARY KEY, value int)"))
         reserve_ids(session, Reading, 5)
@@ -221,7 +225,7 @@ def test_a_table_of_a_rolled_back_transaction_leaves_nothing(engine: Engine) -> 
 
 
 def test_few_rows_that_only_copy_can_number_look_at_the_whole_table(warm: Engine) -> None:
-    """GENERATED ALWAYS goes by COPY however few the rows, so an altered table is noticed."""
+    """Few rows of a GENERATED ALWAYS key go by COPY, too, so an altered table is noticed."""
     writers = []
     for statement in ("SELECT 1", "CREATE RULE watch AS ON INSERT TO always DO ALSO NOTHING"):
         run(warm, statement)

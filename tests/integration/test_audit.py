@@ -1,4 +1,4 @@
-"""The audit log: every event once, with its fields, and never with what is in the rows."""
+"""The audit log has every event once, with its fields, and never a row's values."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def test_every_event_is_documented() -> None:
 
 
 def test_a_flush_by_copy(session: Session, audit: Audit) -> None:
-    """One line for the reservation, one for the rows, one for the flush, with their numbers."""
+    """A flush by COPY logs one line for the reservation, one for the rows and one for the flush,
+    with their numbers.
+    """
     session.add_all(notes(20))
     session.flush()
     assert audit() == [RESERVED, COPIED, FLUSHED]
@@ -145,7 +147,7 @@ def test_a_flush_by_copy(session: Session, audit: Audit) -> None:
 
 
 def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> None:
-    """The INSERT that was chosen for its speed is routine, below INFO."""
+    """An INSERT that is chosen for its speed is logged below INFO."""
     session.add_all(notes(3))
     session.flush()
     assert audit() == [RESERVED, ("rows_written", "flush", "DEBUG"), FLUSHED]
@@ -154,7 +156,9 @@ def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> N
 
 
 def test_a_fallback_gives_its_reason(session: Session, audit: Audit) -> None:
-    """Rows that COPY cannot write are told apart from those that it wrote."""
+    """Rows that COPY cannot write are logged separately from those that it wrote, with
+    the reason.
+    """
     expression = Note(body=func.upper(SECRET))
     session.add_all([*notes(20), expression])
     session.flush()
@@ -165,7 +169,7 @@ def test_a_fallback_gives_its_reason(session: Session, audit: Audit) -> None:
 
 
 def test_what_sqlalchemy_saves_itself_is_a_fallback(session: Session, audit: Audit) -> None:
-    """Also where the whole class goes back to SQLAlchemy, as in the mode that only reserves."""
+    """A class that SQLAlchemy writes entirely is logged as a fallback, also in mode "reserve"."""
     register(session, mode="reserve")
     session.add_all(notes(20))
     session.flush()
@@ -174,7 +178,7 @@ def test_what_sqlalchemy_saves_itself_is_a_fallback(session: Session, audit: Aud
 
 
 def test_a_flush_that_fails(session: Session, audit: Audit) -> None:
-    """Its error's class and SQLSTATE, and nothing of the row that the database refused."""
+    """A failed flush logs the error's class and SQLSTATE, and nothing of the refused row."""
     session.add_all([*notes(20), *notes(1)])
     with pytest.raises(IntegrityError):
         session.flush()
@@ -202,7 +206,7 @@ def test_changed_objects_are_an_event(session: Session, audit: Audit) -> None:
 
 
 def test_a_flush_that_writes_nothing_is_no_event(session: Session, audit: Audit) -> None:
-    """An object that is as it was is not written, and nothing is told."""
+    """A flush of an unchanged object writes and logs nothing."""
     (note,) = notes(1)
     session.add(note)
     session.flush()
@@ -213,7 +217,7 @@ def test_a_flush_that_writes_nothing_is_no_event(session: Session, audit: Audit)
 
 
 def test_reservations_outside_of_a_flush(session: Session, audit: Audit) -> None:
-    """reserve_ids and assign_ids tell of each sequence once; of no ids there is nothing to tell."""
+    """reserve_ids and assign_ids log each sequence once, and nothing if no ids were taken."""
     reserve_ids(session, {Note: 7})
     assign_ids(session, notes(4))
     reserve_ids(session, Note, 0)
@@ -222,7 +226,7 @@ def test_reservations_outside_of_a_flush(session: Session, audit: Audit) -> None
 
 
 def test_reservations_that_fail(session: Session, audit: Audit) -> None:
-    """A call that reserves nothing says with what it failed, the wrong argument untold."""
+    """A failed reservation logs its error's class, without the wrong argument."""
     with pytest.raises(InvalidCountError):
         reserve_ids(session, Note, SECRET)  # type: ignore[call-overload]  # the point of the test
     session.execute(text("ALTER SEQUENCE note_id_seq MAXVALUE 5"))
@@ -238,7 +242,9 @@ def test_reservations_that_fail(session: Session, audit: Audit) -> None:
 
 
 def test_bulk_inserts(session: Session, audit: Audit) -> None:
-    """What went by COPY, and what could not: that the database numbers, with no id reserved."""
+    """bulk_insert logs the rows of COPY, and those that the database numbered without a reserved
+    id.
+    """
     bulk_insert(session, Note, [{"body": f"{SECRET} {number}"} for number in range(20)])
     assert audit() == [RESERVED, ("rows_written", "bulk", "INFO")]
     written = audit.records[1]
@@ -255,7 +261,7 @@ def test_bulk_inserts(session: Session, audit: Audit) -> None:
 
 
 def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
-    """Refused by us or by the database: the class of the error, once."""
+    """A failed bulk_insert logs its error's class once, whoever refused it."""
     with pytest.raises(InvalidRowsError):
         bulk_insert(session, Note, [{"body": None}, {SECRET: 1}])
     with pytest.raises(IntegrityError):
@@ -268,7 +274,7 @@ def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
 
 
 def test_checks_and_repairs(session: Session, audit: Audit) -> None:
-    """Drift is a WARNING, and so is a sequence that was moved; the rest is INFO."""
+    """Drift and a moved sequence are logged as WARNING; the rest of checks and repairs as INFO."""
     check_sequences(session, Note)
     session.execute(text("INSERT INTO note VALUES (40, :body)"), {"body": SECRET})
     check_sequences(session, Note)
@@ -290,7 +296,7 @@ def test_checks_and_repairs(session: Session, audit: Audit) -> None:
 
 
 def test_what_could_not_be_repaired_is_a_warning(session: Session, audit: Audit) -> None:
-    """Whoever runs on WARNING hears that something is left to do."""
+    """A sequence that could not be repaired is logged as WARNING."""
     session.execute(text("INSERT INTO note VALUES (2147483647, '-')"))
     repair_sequences(session, Note)
     assert audit() == [
@@ -300,7 +306,9 @@ def test_what_could_not_be_repaired_is_a_warning(session: Session, audit: Audit)
 
 
 def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
-    """Each change once; an alert that fails is an ERROR; a sequence that will run out a WARNING."""
+    """watch logs each change once; an alert that fails is an ERROR; a sequence that will run out a
+    WARNING.
+    """
     alerts = Alerts(command=f"false {SECRET}", webhook=f"http://127.0.0.1:9/{SECRET}")
     watch = _Rounds(Target(Database(engine.url), None, None), Watcher(alert_gap=10), alerts, None)
     watch.look()
@@ -333,7 +341,7 @@ def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
 
 
 def test_routine_is_silent_on_warning(session: Session, caplog: pytest.LogCaptureFixture) -> None:
-    """Production hears nothing of reservations, writes, fallbacks, failures and healthy checks."""
+    """At WARNING reservations, writes, fallbacks, failures and healthy checks are not logged."""
     caplog.set_level(logging.WARNING, "sqla_seqreserve")
     session.add_all([*notes(20), Note(body=func.upper(SECRET))])
     session.flush()
@@ -348,7 +356,7 @@ def test_routine_is_silent_on_warning(session: Session, caplog: pytest.LogCaptur
 
 
 def test_observers_hear_what_no_logger_does(session: Session) -> None:
-    """Metrics count whatever the level is; an observer that has ended hears nothing more."""
+    """Metrics count at any log level; an observer that has ended gets no more events."""
     heard: list[str] = []
     end = _audit.observe(lambda event, fields: heard.append(event))
     try:

@@ -212,8 +212,8 @@ def test_a_volatile_default_is_evaluated(
 def test_other_defaults_are_left_to_the_server(
     engine: Engine, coded: Connection, expression: str
 ) -> None:
-    """A default that is of the transaction or the session, or always the same, reserves nothing;
-    who asks for ids is told so before anything is written.
+    """A default that depends on the transaction or session, or is constant, reserves nothing; a
+    request for ids is refused before anything is written.
     """
     set_default(coded, expression)
     with Session(engine) as session:
@@ -229,7 +229,9 @@ def test_other_defaults_are_left_to_the_server(
 
 
 def test_a_default_that_is_changed_beside_us_is_noticed(engine: Engine, coded: Connection) -> None:
-    """A new default, another function of the name and another path are what INSERT would meet."""
+    """If another session changes a default, its function or the path, keys are those that INSERT
+    would give.
+    """
     set_default(coded, "app.f()")
 
     def taken(path: str = "public, app") -> str:
@@ -261,7 +263,9 @@ def test_a_default_that_is_changed_beside_us_is_noticed(engine: Engine, coded: C
 def test_a_default_that_looks_at_the_table_is_left_to_the_server(
     engine: Engine, coded: Connection
 ) -> None:
-    """What is the same until a row is written is evaluated by INSERT, row by row."""
+    """A default whose value changes only when a row is written is evaluated by INSERT,
+    row by row.
+    """
     coded.exec_driver_sql(
         "CREATE FUNCTION app.next() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
         " RETURN (SELECT coalesce(max(code::int), 0) + 1 FROM coded); END $$"
@@ -298,7 +302,7 @@ def test_a_value_that_does_not_fit_is_refused_as_by_insert(
 
 
 def test_prefetch_keeps_none(engine: Engine, coded: Connection) -> None:
-    """What a default gives is of the moment, so none is kept for the next flush."""
+    """prefetch keeps no values of evaluated defaults, because they depend on the moment."""
     set_default(coded, "app.f()")
     save(engine, 1, prefetch=50)
     assert coded.scalar(text("SELECT last_value FROM s")) == 1

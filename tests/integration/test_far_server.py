@@ -45,7 +45,7 @@ async def test_it_takes_an_asynchronous_driver(database_url: str) -> None:
 
 
 def test_connections_come_and_go(database_url: str) -> None:
-    """Many at once, one after the other, each answered with its own answer."""
+    """Many connections at once, and one after the other, each get their own answers."""
     answers: list[tuple[int, int]] = []
 
     def work(number: int) -> None:
@@ -67,7 +67,7 @@ def test_connections_come_and_go(database_url: str) -> None:
 
 
 def test_its_end_cuts_what_is_open(database_url: str) -> None:
-    """After the block nobody relays any more."""
+    """At the end of the block the relay closes open connections."""
     with far_server(database_url, 0.0) as url:
         connection = psycopg.connect(conninfo(url))
     with pytest.raises(psycopg.OperationalError):
@@ -85,7 +85,7 @@ with far_server(sys.argv[1], 0.0) as url:
 
 
 def test_it_ends_with_whoever_started_it(database_url: str) -> None:
-    """A process that is killed leaves no relay behind."""
+    """If the process that started the relay is killed, the relay ends, too."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, database_url],
         stdin=subprocess.PIPE,
@@ -108,7 +108,7 @@ def _at(port: int, url: str) -> str:
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
-    """Nothing is started for it."""
+    """If the server does not answer, the error names it, and no relay is started."""
     with (
         pytest.raises(ConfigurationError, match="no server answers"),
         far_server("postgresql://127.0.0.1:1/x", 0.001),

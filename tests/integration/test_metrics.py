@@ -1,4 +1,4 @@
-"""What the library does, as Prometheus metrics."""
+"""The activity of the library as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def value(registry: CollectorRegistry) -> Iterator[Value]:
 
 
 def test_flushes_are_counted(session: Session, value: Value) -> None:
-    """Ids, rows by writer, fallbacks by reason, and the time of each flush."""
+    """Flushes count ids, rows by writer, fallbacks by reason, and their time."""
     session.add_all([*measured(20), Measured(body=func.upper("x"))])
     session.flush()
     session.add_all(measured(3, start=50))
@@ -73,7 +73,7 @@ def test_flushes_are_counted(session: Session, value: Value) -> None:
 
 
 def test_what_happens_outside_of_flushes_is_counted(session: Session, value: Value) -> None:
-    """bulk_insert and reserve_ids count as a flush does, and are none."""
+    """bulk_insert and reserve_ids count their rows and ids, but not as flushes."""
     reserve_ids(session, Measured, 7)
     bulk_insert(session, Measured, [{"body": f"s3cret {number}"} for number in range(20)])
     assert value("ids_reserved_total", model="Measured") == 27
@@ -82,7 +82,7 @@ def test_what_happens_outside_of_flushes_is_counted(session: Session, value: Val
 
 
 def test_errors_are_counted(session: Session, value: Value, registry: CollectorRegistry) -> None:
-    """By the class of the exception, with nothing of what the rows hold."""
+    """Errors are counted by the class of the exception, without any values of rows."""
     with pytest.raises(InvalidCountError):
         reserve_ids(session, Measured, -1)
     session.add_all(measured(20) + measured(1))
@@ -98,7 +98,7 @@ def test_errors_are_counted(session: Session, value: Value, registry: CollectorR
 
 
 def test_close_ends_the_counting(session: Session, registry: CollectorRegistry) -> None:
-    """The registry is as before, and free for other metrics of the same names."""
+    """After close() the registry is as before, and other metrics may use the same names."""
     first = LibraryMetrics(registry)
     first.close()
     assert generate_latest(registry) == b""

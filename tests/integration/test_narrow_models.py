@@ -72,7 +72,7 @@ def test_a_flush_writes_them(narrow: Engine, rows: int, reserve: str) -> None:
 
 @both
 def test_ids_are_not_taken_in_vain(narrow: Engine) -> None:
-    """Once it is known that they do not fit the model, no flush takes ids that it cannot use."""
+    """Once ids are known not to fit the model's type, no flush takes ids that it cannot use."""
     with Session(narrow) as session:
         register(session, reserve="always")
         session.add_all(Narrow() for _ in range(100))
@@ -104,7 +104,7 @@ def test_bulk_insert_writes_them(narrow: Engine) -> None:
 
 @both
 def test_explain_says_what_to_do(narrow: Engine) -> None:
-    """The reason names the sequence, the remedy the type."""
+    """For a model that is too narrow explain() names the sequence, and the type to declare."""
     with Session(narrow) as session:
         registration = register(session, reserve="always")
         session.add_all(Narrow() for _ in range(100))

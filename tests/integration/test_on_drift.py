@@ -51,7 +51,9 @@ def gap(engine: Engine) -> int:
 def test_raise_refuses_before_anything_is_written(
     production_engine: Engine, classes: list[type] | None
 ) -> None:
-    """The error names sequence, table, gap and remedy; nothing but the check is sent."""
+    """on_drift="raise" sends only the check, and the error names sequence, table, gap
+    and remedy.
+    """
     factory = factory_of(production_engine, classes=classes, on_drift="raise")
     before = rows(production_engine)
     with record_statements(production_engine) as statements, factory() as session:
@@ -77,7 +79,7 @@ def test_raise_refuses_before_anything_is_written(
 
 
 def test_raise_asks_again_until_it_is_repaired(production_engine: Engine) -> None:
-    """Nothing was mended, so the next flush is refused too; once repaired, nothing is asked."""
+    """With on_drift="raise" flushes are refused until a repair; after it no flush checks again."""
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="raise")
     for _ in range(2):
         with pytest.raises(SequenceDriftError):
@@ -93,7 +95,9 @@ def test_raise_asks_again_until_it_is_repaired(production_engine: Engine) -> Non
 def test_warn_warns_once_an_engine_and_the_incident_takes_its_course(
     production_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning and one line of the log; 643 inserts go well, the 644th collides."""
+    """on_drift="warn" gives one warning and one log line per engine; 643 inserts succeed, the 644th
+    collides.
+    """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="warn")
     with (
         caplog.at_level(logging.WARNING, "sqla_seqreserve"),
@@ -108,7 +112,9 @@ def test_warn_warns_once_an_engine_and_the_incident_takes_its_course(
 
 
 def test_repair_mends_in_the_session_s_transaction(production_engine: Engine) -> None:
-    """Every enrolled sequence is moved beyond its table, and the objects get ids beyond it."""
+    """on_drift="repair" moves every enrolled sequence beyond its table, and the objects get ids
+    beyond it.
+    """
     factory = factory_of(production_engine, on_drift="repair")
     assert save(factory, 3) == [2249, 2250, 2251]
     with production_engine.connect() as connection:
@@ -122,7 +128,7 @@ def test_repair_mends_in_the_session_s_transaction(production_engine: Engine) ->
 
 
 def test_a_repair_leaves_other_classes_alone(production_engine: Engine) -> None:
-    """What is not enrolled is not ours to mend."""
+    """on_drift="repair" does not move sequences of classes that are not enrolled."""
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="repair")
     assert save(factory) == [2249]
     with production_engine.connect() as connection:
@@ -131,7 +137,7 @@ def test_a_repair_leaves_other_classes_alone(production_engine: Engine) -> None:
 
 
 def test_a_repair_outlives_the_transaction_that_made_it(production_engine: Engine) -> None:
-    """A rollback takes the rows back and no sequence; the engine counts as repaired, and is."""
+    """A rollback undoes the rows but not the repair, and the engine is not checked again."""
     factory = factory_of(production_engine, on_drift="repair")
     with factory() as session:
         session.add(activity())
@@ -142,7 +148,7 @@ def test_a_repair_outlives_the_transaction_that_made_it(production_engine: Engin
 
 
 def test_ignore_asks_nothing(production_engine: Engine) -> None:
-    """The default sends not one statement more, and leaves the sequence where it is."""
+    """on_drift="ignore", the default, sends no more statements and leaves the sequence."""
     factory = factory_of(production_engine)
     with record_statements(production_engine) as statements:
         assert save(factory) == [1]
@@ -152,7 +158,7 @@ def test_ignore_asks_nothing(production_engine: Engine) -> None:
 
 @pytest.mark.parametrize("on_drift", ["warn", "raise", "repair"])
 def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> None:
-    """The first flush costs the check, and every later one what it costs without."""
+    """On a healthy engine only the first flush takes the check's statements."""
 
     def counts(setting: str) -> list[int]:
         engine = create_engine(portfolio_url)
@@ -182,7 +188,7 @@ def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> No
 
 
 def test_registering_asks_nothing(production_engine: Engine) -> None:
-    """Neither register() nor a flush that inserts nothing looks at the database."""
+    """Neither register() nor a flush without an INSERT sends the check."""
     with record_statements(production_engine) as statements:
         factory = factory_of(production_engine, on_drift="raise")
         with factory() as session:
@@ -196,13 +202,13 @@ def test_registering_asks_nothing(production_engine: Engine) -> None:
 
 
 def test_the_mode_off_asks_nothing(production_engine: Engine) -> None:
-    """The feature flag switches the check off with the rest."""
+    """With mode "off" nothing is checked."""
     factory = factory_of(production_engine, mode="off", on_drift="raise")
     assert save(factory) == [1]
 
 
 def test_classes_without_a_table_are_passed_over(production_engine: Engine) -> None:
-    """Models of other databases in the same process are no reason to refuse this one."""
+    """Models whose tables are in another database do not fail the check."""
     factory = factory_of(
         production_engine, classes=[Elsewhere, PortfolioIrrValue, Base], on_drift="repair"
     )
@@ -212,7 +218,7 @@ def test_classes_without_a_table_are_passed_over(production_engine: Engine) -> N
 def test_classes_bound_elsewhere_are_not_looked_for_here(
     production_engine: Engine, engine: Engine
 ) -> None:
-    """A session with several binds checks each class where it keeps it."""
+    """A session with several binds checks each class in its own database."""
     with engine.begin() as connection:
         Elsewhere.metadata.create_all(connection)
         connection.execute(text("INSERT INTO nowhere VALUES (20)"))
@@ -232,7 +238,9 @@ def test_classes_bound_elsewhere_are_not_looked_for_here(
 
 
 def test_each_schema_of_a_translation_is_checked(engine: Engine) -> None:
-    """Tenants share an engine and not their tables."""
+    """With schema_translate_map the tables of each schema are checked, because tenants share only
+    the engine.
+    """
     with engine.begin() as connection:
         for tenant, top in (("good", 0), ("bad", 7)):
             connection.execute(text(f"CREATE SCHEMA {tenant}"))
@@ -256,7 +264,9 @@ def test_each_schema_of_a_translation_is_checked(engine: Engine) -> None:
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "AUTOCOMMIT"])
 def test_a_repair_that_is_not_possible_is_said(production_engine: Engine, isolation: str) -> None:
-    """The transaction must see the newest ids and hold locks; if not, the flush is refused."""
+    """If the transaction cannot see the newest ids or hold locks, the repair is impossible and the
+    flush is refused.
+    """
     factory = factory_of(
         production_engine.execution_options(isolation_level=isolation),
         classes=[HoldingActivityLog],
@@ -278,7 +288,9 @@ def blocker(production_engine: Engine) -> Iterator[None]:
 
 
 def test_a_repair_that_gets_no_lock_is_said(production_engine: Engine, blocker: None) -> None:
-    """The flush is refused with the lock's error as its cause, and can be tried again."""
+    """If the repair gets no lock, the flush is refused with the lock's error as its cause, and can
+    be tried again.
+    """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="repair")
     with pytest.raises(SequenceDriftError, match="2248 ids behind") as refused:
         save(factory)
@@ -286,7 +298,9 @@ def test_a_repair_that_gets_no_lock_is_said(production_engine: Engine, blocker: 
 
 
 def test_what_cannot_be_repaired_is_said(production_engine: Engine) -> None:
-    """An id at the end of its type leaves no room for a repair, and the reason is given."""
+    """If an id at the end of its type leaves no room for a repair, the flush is refused with that
+    reason.
+    """
     with production_engine.begin() as connection:
         connection.execute(
             text("UPDATE holding_activity_log SET id = 9223372036854775807 WHERE id = 644")
@@ -299,7 +313,7 @@ def test_what_cannot_be_repaired_is_said(production_engine: Engine) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_async_sessions_are_guarded_too(production_url: str, driver: str) -> None:
-    """raise, warn and repair, one after the other, on an asynchronous engine of either driver."""
+    """raise, warn and repair work on an asynchronous engine of either driver."""
     engine = create_async_engine(production_url.replace("+psycopg", f"+{driver}"))
     factory = async_sessionmaker(engine)
     try:
@@ -324,7 +338,9 @@ async def test_async_sessions_are_guarded_too(production_url: str, driver: str) 
 
 
 def test_registering_again_changes_the_setting(production_engine: Engine) -> None:
-    """The new setting has its own first use; the default switches the guard off."""
+    """Registering again with another on_drift checks at the next first use; the default switches
+    the check off.
+    """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="raise")
     with pytest.raises(SequenceDriftError):
         save(factory)
@@ -333,7 +349,9 @@ def test_registering_again_changes_the_setting(production_engine: Engine) -> Non
 
 
 def test_an_unknown_setting_is_refused(production_engine: Engine) -> None:
-    """The error lists the settings, and what was registered before stays as it was."""
+    """An unknown on_drift is refused with the list of settings, and the registration stays
+    unchanged.
+    """
     factory = factory_of(production_engine)
     with pytest.raises(
         ConfigurationError, match="'ignore', 'warn', 'raise', 'repair', found 'mend'"

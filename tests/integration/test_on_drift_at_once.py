@@ -1,4 +1,4 @@
-"""``on_drift`` where two threads are the first to flush on an engine."""
+"""``on_drift`` if two threads flush on an engine for the first time at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:
 
 
 def test_two_first_flushes_at_once_repair_without_harm(production_engine: Engine) -> None:
-    """Both check, both may repair, and their ids are distinct and beyond the table."""
+    """Two simultaneous first flushes may both repair, and their ids are distinct and beyond the
+    table.
+    """
     factory = factory_of(production_engine, classes=[Base], on_drift="repair")
     first, second = at_once(production_engine, lambda: save(factory, 20))
     assert len({*first, *second}) == 40
@@ -45,7 +47,7 @@ def test_two_first_flushes_at_once_repair_without_harm(production_engine: Engine
 
 
 def test_two_first_flushes_at_once_warn_once(production_engine: Engine) -> None:
-    """Whoever is second to finish its check stays silent."""
+    """Of two simultaneous first flushes only one warns."""
     factory = factory_of(production_engine, classes=[Base], on_drift="warn")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -54,7 +56,7 @@ def test_two_first_flushes_at_once_warn_once(production_engine: Engine) -> None:
 
 
 def test_two_first_flushes_at_once_are_both_refused(production_engine: Engine) -> None:
-    """Nobody slips through while the other checks."""
+    """Two simultaneous first flushes are both refused."""
     factory = factory_of(production_engine, classes=[Base], on_drift="raise")
 
     def refused() -> list[int]:

@@ -1,4 +1,4 @@
-"""Saves through PgBouncer in transaction mode, by each driver, beside stock's."""
+"""Saves through PgBouncer in transaction mode, on each driver, compared with plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -156,7 +156,9 @@ def empty(session: Session) -> None:
     "options", [{"mode": "bulk"}, {"copy_min_rows": 1}, {"mode": "reserve"}, {"prefetch": 50}]
 )
 def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) -> None:
-    """Save after save, each on another of PgBouncer's connections, the rows are stock's."""
+    """Save after save, each on another of PgBouncer's connections, the rows are plain
+    SQLAlchemy's.
+    """
     for turn in range(TURNS):
         through.do(save(turn))
     stock = through.do(contents)
@@ -168,7 +170,9 @@ def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) 
 
 
 def test_errors_are_those_of_stock(through: _Door) -> None:
-    """A refused row raises the same, and leaves the connection to the next one in order."""
+    """A refused row raises plain SQLAlchemy's error, and its connection can be used by the next
+    client.
+    """
 
     def twice(session: Session) -> Any:
         session.add_all([Customer(name="same") for _ in range(20)])
@@ -184,7 +188,7 @@ def test_errors_are_those_of_stock(through: _Door) -> None:
 
 
 def test_ids_are_reserved_through_it(through: _Door) -> None:
-    """Reservations and bulk inserts of changing connections never hand out an id twice."""
+    """Reservations and bulk inserts on changing connections never hand out an id twice."""
 
     def work(session: Session) -> list[int]:
         ids = [*reserve_ids(session, Visit, 7)]
@@ -199,7 +203,7 @@ def test_ids_are_reserved_through_it(through: _Door) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_the_settings_are_needed(pgbouncer: PgBouncer, database: str, driver: str) -> None:
-    """Without them stock itself fails here, so it is nothing of ours that wants them."""
+    """Without the guide's settings plain SQLAlchemy fails behind PgBouncer, too."""
     if pgbouncer.version >= (1, 21):
         pytest.skip("PgBouncer 1.21 and newer knows prepared statements")
     with _Door(pgbouncer.url(database, driver), {}) as door, pytest.raises(DBAPIError) as caught:
@@ -209,7 +213,7 @@ def test_the_settings_are_needed(pgbouncer: PgBouncer, database: str, driver: st
 
 
 def test_it_takes_turns(pgbouncer: PgBouncer, database: str) -> None:
-    """The tests above mean something: a client's transactions run on several connections."""
+    """In these tests a client's transactions do run on several connections."""
     engine = create_engine(
         pgbouncer.url(database, "psycopg"), poolclass=NullPool, **SETTINGS["psycopg"]
     )

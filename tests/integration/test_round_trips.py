@@ -1,4 +1,4 @@
-"""Round trips counted on the wire, of every driver."""
+"""Round trips counted on the wire, on every driver."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_a_save_of_stock_sqlalchemy(
 async def test_an_asynchronous_save_of_stock_sqlalchemy(
     wire: Wire, driver: str, models: int, rows: int, expected: int
 ) -> None:
-    """The same by the asynchronous drivers, once they have prepared what they will prepare."""
+    """On asynchronous drivers plain SQLAlchemy takes a round trip per statement, once all is
+    prepared.
+    """
     engine = create_async_engine(wire.url.set(drivername=driver))
     for _ in range(2):
         async with AsyncSession(engine) as session:
@@ -141,7 +143,7 @@ def _conninfo(wire: Wire) -> str:
 
 
 def test_what_is_sent_without_waiting_is_one_round_trip(wire: Wire) -> None:
-    """A client that sends on before it reads is not taken for one that waited."""
+    """Messages that a client sends before it reads an answer are one round trip."""
     with psycopg.connect(_conninfo(wire)) as connection:
         libpq = connection.pgconn
         libpq.nonblocking = 1
@@ -214,7 +216,7 @@ def test_a_new_connection_shows(wire: Wire, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", SYNC)
 def test_an_error_arrives_as_without_the_wire(wire: Wire, driver: str) -> None:
-    """The relay changes nothing that passes."""
+    """An error passes the relay unchanged."""
     engine = create_engine(wire.url.set(drivername=driver))
     with engine.connect() as connection:
         with wire.counting() as count, pytest.raises(DBAPIError, match="division by zero"):
@@ -260,7 +262,7 @@ def test_a_far_server_answers_no_sooner_than_it_can(engine: Engine, database_url
 
 
 def test_nothing_stays_behind(database_url: str) -> None:
-    """The block's end cuts what is open, and leaves no thread."""
+    """At the end of the block open connections are closed, and no thread remains."""
     threads = active_count()
     with round_trips(database_url) as wire:
         connection = psycopg.connect(_conninfo(wire))

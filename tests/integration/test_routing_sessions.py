@@ -52,7 +52,9 @@ def session(engine: Engine, replica: Engine) -> Iterator[Session]:
 
 
 def test_ids_come_from_where_rows_are_inserted(session: Session, engine: Engine) -> None:
-    """reserve_ids, assign_ids and bulk_insert go where the session sends an INSERT."""
+    """reserve_ids, assign_ids and bulk_insert use the database to which the session sends an
+    INSERT.
+    """
     first = reserve_ids(session, Note, 5)
     note = Note(text="x")
     assign_ids(session, [note])
@@ -68,7 +70,7 @@ def test_ids_come_from_where_rows_are_inserted(session: Session, engine: Engine)
 def test_a_repair_goes_to_the_primary_and_a_check_where_reads_go(
     session: Session, engine: Engine
 ) -> None:
-    """What is behind on the primary is repaired there, though a check asks the replica."""
+    """A repair uses the primary, though a check reads from the replica."""
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO note (id) VALUES (50)"))
     assert check_sequences(session, Base).healthy

@@ -170,7 +170,7 @@ def test_percent_signs_are_only_characters(engine: Engine) -> None:
 def test_two_databases_never_share_what_was_looked_up(
     engine: Engine, clone_database, database_url: str
 ) -> None:
-    """A session with two binds reserves for each class where its table is."""
+    """A session with two binds reserves for each class in the database of its table."""
     Base.metadata.create_all(engine, [Local.__table__, Declared.__table__])
     engine.dispose()
     other = create_engine(clone_database(database_url))

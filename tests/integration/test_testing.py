@@ -40,7 +40,9 @@ def test_a_clone_holds_what_its_template_holds(
 
 
 def test_a_database_goes_although_it_is_in_use(postgres_server: EmbeddedServer) -> None:
-    """Dropping ends open connections, takes any name, and does not mind a missing database."""
+    """A database can be dropped while connections are open, with any name, and if it does not
+    exist.
+    """
     name = of_this_run('odd "name": 100%s')
     engine = create_engine(postgres_server.create_database(name))
     with engine.connect() as connection:

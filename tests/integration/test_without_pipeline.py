@@ -78,7 +78,7 @@ def test_psycopg_updates_in_pipeline_mode_without_us(wire: Wire) -> None:
     ids=str,
 )
 def test_psycopg2_never_uses_pipeline_mode(wire: Wire, settings: dict[str, Any]) -> None:
-    """On psycopg2, whatever is registered, the result of each message is awaited."""
+    """On psycopg2 the result of each message is awaited, with any registration."""
     with wire.counting() as count:
         engine = create_engine(wire.url.set(drivername="postgresql+psycopg2"))
         with Session(engine) as session:

@@ -1,4 +1,4 @@
-"""Ratios of what ``sqla-seqreserve bench`` has measured, and what is required of them."""
+"""The ratios of measurements of ``sqla-seqreserve bench``, and the requirements on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered of an engine's database: one object an engine, and only while there is one."""
+"""The memory of an engine's database: one object per engine, which lives as long as the engine."""
 
 from __future__ import annotations
 

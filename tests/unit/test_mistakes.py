@@ -1,4 +1,4 @@
-"""Likely mistakes get a sentence that says what was meant."""
+"""Errors for likely mistakes say what was probably meant."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Order(Named, Base):
 
 
 class Extension:
-    """What Flask-SQLAlchemy's object looks like."""
+    """Looks like Flask-SQLAlchemy's object."""
 
     def __init__(self) -> None:
         self.session = scoped_session(sessionmaker())
@@ -84,7 +84,9 @@ def test_what_cannot_be_registered(target: Any, said: str) -> None:
     ],
 )
 def test_classes_that_could_never_be_enrolled(classes: Any, said: str) -> None:
-    """Classes are several, and each is mapped, a base, or a mixin of a mapped class."""
+    """The setting ``classes`` must be several classes, each mapped, a base, or a mixin of a mapped
+    class.
+    """
     maker = sessionmaker()
     with pytest.raises(ConfigurationError, match=said):
         register(maker, classes=classes)
@@ -97,14 +99,14 @@ def test_classes_that_could_never_be_enrolled(classes: Any, said: str) -> None:
     [("copy", "bulk"), ("orm", "reserve"), ("Bulk", "bulk"), ("reserved", "reserve")],
 )
 def test_the_mode_that_is_meant_is_named(mode: Any, meant: str) -> None:
-    """The name of a writer, or a slip of the pen, is answered with the mode."""
+    """If the mode is a writer's name or misspelt, the error names the mode that was meant."""
     with pytest.raises(ConfigurationError, match=f'"{meant}" is the one that is meant'):
         register(sessionmaker(), mode=mode)
 
 
 @pytest.mark.parametrize("mode", [True, None, "quick"])
 def test_a_mode_that_means_nothing_gets_the_list(mode: Any) -> None:
-    """Where nobody can tell what is meant, nothing is guessed."""
+    """If a wrong mode resembles no other, the error guesses nothing and lists the modes."""
     with pytest.raises(ConfigurationError, match="found") as refused:
         register(sessionmaker(), mode=mode)
     assert "meant" not in str(refused.value)
@@ -122,7 +124,7 @@ def test_a_mode_that_means_nothing_gets_the_list(mode: Any) -> None:
     ids=["reserve_ids", "assign_ids", "bulk_insert", "check_sequences", "repair_sequences"],
 )
 def test_an_async_session_in_a_synchronous_function(call: Any) -> None:
-    """It is told of run_sync(), before anything is sent."""
+    """A synchronous function that gets an AsyncSession raises an error that names run_sync()."""
     with pytest.raises(ConfigurationError, match="run_sync"):
         call(AsyncSession(create_async_engine(URL)))
     with pytest.raises(ConfigurationError, match="run_sync"):
@@ -140,14 +142,14 @@ def test_an_async_session_in_a_synchronous_function(call: Any) -> None:
     ],
 )
 async def test_a_session_in_an_awaitable_function(name: str, arguments: tuple[Any, ...]) -> None:
-    """It is told of the synchronous twin."""
+    """A function of aio that gets a Session raises an error that names its synchronous twin."""
     with pytest.raises(ConfigurationError, match=f"call sqla_seqreserve.{name} with it"):
         await getattr(aio, name)(Session(create_engine(URL)), *arguments)
 
 
 @pytest.mark.parametrize("kind", [LibraryMetrics, HealthMetrics])
 def test_a_second_set_of_metrics(kind: Any) -> None:
-    """A second one on a registry is refused, and leaves the first as it is."""
+    """A second set of metrics on a registry is refused, and the first stays unchanged."""
     registry = CollectorRegistry()
     first = kind(registry)
     before = sorted(metric.name for metric in registry.collect())
@@ -159,7 +161,7 @@ def test_a_second_set_of_metrics(kind: Any) -> None:
 
 
 def test_what_is_wrong_with_a_row_is_named_without_a_dash() -> None:
-    """A problem names the row and the attribute, or the row alone where it is no mapping."""
+    """A row's problem names the row and the attribute, or only the row if it is no mapping."""
     assert str(RowProblem(0, "total", "has no value")) == "row 0, total: has no value"
     assert str(RowProblem(0, "", "expected a mapping, found int")) == (
         "row 0: expected a mapping, found int"

@@ -54,7 +54,9 @@ def test_units_accumulate_and_are_valued_at_each_price() -> None:
 
 
 def test_every_fund_logs_each_of_its_dates_once() -> None:
-    """Activities and valuations come one for each share and date, in the order of the dates."""
+    """There is one activity and one valuation for each share and date, in the order of the
+    dates.
+    """
     [plan] = client_plans(PRICES, clients=1)
     assert [fund.fund_name for fund in plan.funds] == ["NEW", "OLD"]
     new, old = plan.funds
@@ -69,7 +71,7 @@ def test_every_fund_logs_each_of_its_dates_once() -> None:
 
 
 def test_a_fund_sums_up_its_plan() -> None:
-    """A fund starts at its share's first price and knows what was invested altogether."""
+    """A fund starts at its share's first price and has the sum of what was invested."""
     [plan] = client_plans(PRICES, clients=1)
     for fund, history in zip(plan.funds, plan.histories, strict=True):
         assert fund.start_date == history[0].date
@@ -95,7 +97,7 @@ def test_clients_differ() -> None:
 
 
 def test_rows_are_as_many_as_planned() -> None:
-    """The counts for a progress bar are those of the objects that come."""
+    """The counts for a progress bar equal the numbers of objects that follow."""
     rows = [row for plan in client_plans(PRICES, clients=3) for row in _all_rows(plan)]
     assert planned_rows(PRICES, clients=3) == Counter(type(row) for row in rows)
 
@@ -116,7 +118,7 @@ def test_rows_of_flushed_parents_refer_to_them_by_id() -> None:
 
 @pytest.mark.parametrize("make", [client_plans, planned_rows])
 def test_bad_input_is_refused_at_once(make: Any) -> None:
-    """No prices, or no clients, is an error before anything is made."""
+    """Without prices, or without clients, an error is raised before anything is made."""
     with pytest.raises(ConfigurationError, match="none were given"):
         make([])
     with pytest.raises(ConfigurationError, match="1 or more, not 0"):

@@ -1,4 +1,4 @@
-"""Every private name of SQLAlchemy that we lean on is there in the installed release."""
+"""Every private name of SQLAlchemy that we use exists in the installed release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasons are values, made in one module and compared nowhere by their text."""
+"""Reasons are values that are made in one module; no code compares their texts."""
 
 from __future__ import annotations
 

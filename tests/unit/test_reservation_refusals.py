@@ -1,4 +1,4 @@
-"""What reserve_ids and assign_ids refuse before they ask any database."""
+"""Errors that reserve_ids and assign_ids raise before they use a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ReservedIds: a tuple of ids that says no more than ``nextval`` guarantees."""
+"""ReservedIds: a tuple of ids that promises no more than ``nextval`` guarantees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way a flush goes: arithmetic over rows, tables, a driver's costs and the network."""
+"""The route of a flush is a calculation from rows, tables, a driver's costs and the network."""
 
 from __future__ import annotations
 
@@ -60,26 +60,28 @@ def test_many_rows_go_by_copy(wire: Wire, round_trip: float) -> None:
 
 
 def test_the_crossover_grows_with_the_distance() -> None:
-    """The farther the server, the more rows it takes for COPY to pay."""
+    """The farther the server, the more rows COPY needs to be cheaper."""
     found = [copy_crossover(ABLE, distance) for distance in (NEAR, 1_000.0, FAR)]
     assert found == sorted(set(found))
 
 
 def test_what_cannot_be_copied_is_not() -> None:
-    """A class that COPY may not write is left to INSERT however many its rows, others are not."""
+    """A class that COPY may not write is left to INSERT even with very many rows; others
+    are not.
+    """
     route = choose([Pending(100_000, copies=False), Pending(100_000)], ABLE, NEAR, begun=True)
     assert route == Route(True, frozenset({1}))
 
 
 @pytest.mark.parametrize("wire", [ABLE, PLAIN, None])
 def test_keys_that_are_asked_for_are_reserved(wire: Wire | None) -> None:
-    """Whatever it costs, and whatever the driver can."""
+    """``reserve="always"`` reserves keys whatever that costs, on every driver."""
     wishes = Wishes(reserve=True)
     assert choose([Pending(1)], wire, NEAR, begun=False, wishes=wishes).reserve
 
 
 def test_nothing_is_reserved_where_nothing_is_generated() -> None:
-    """Keys that the user has given leave nothing to ask for."""
+    """If the user has set all keys, nothing is reserved, even with ``reserve="always"``."""
     wishes = Wishes(reserve=True)
     pending = [Pending(1, generated=False)]
     assert choose(pending, ABLE, NEAR, begun=False, wishes=wishes) == Route(False)
@@ -87,7 +89,7 @@ def test_nothing_is_reserved_where_nothing_is_generated() -> None:
 
 @pytest.mark.parametrize(("rows", "copies"), [(4, frozenset()), (5, {0}), (6, {0})])
 def test_a_number_of_rows_that_is_asked_for_decides(rows: int, copies: set[int]) -> None:
-    """copy_min_rows decides alone, near and far."""
+    """If copy_min_rows is set, it alone decides whether COPY writes, near and far."""
     for round_trip in (NEAR, FAR):
         wishes = Wishes(copy_from=5)
         assert choose([Pending(rows)], ABLE, round_trip, begun=False, wishes=wishes).copies == (
@@ -98,7 +100,7 @@ def test_a_number_of_rows_that_is_asked_for_decides(rows: int, copies: set[int])
 
 
 def test_kept_keys_save_the_reservation() -> None:
-    """With keys at hand, two tables go in one message; one object's INSERT brings its key back."""
+    """If keys are kept ahead, two tables go in one message; one object's INSERT returns its key."""
     two = [Pending(1)] * 2
     assert choose(two, ABLE, FAR, begun=True, wishes=Wishes(kept=True)) == Route(True)
     assert choose(two, ABLE, FAR, begun=True) == Route(False)
@@ -108,12 +110,12 @@ def test_kept_keys_save_the_reservation() -> None:
 
 
 def test_an_unknown_driver_sends_what_stock_sends() -> None:
-    """Without a driver of ours nothing is reserved unless asked for, and nothing is copied."""
+    """On an unknown driver nothing is copied, and keys are reserved only if that is set."""
     assert choose([Pending(100_000)], None, NEAR, begun=False) == Route(False)
 
 
 def settled(seconds: float) -> Distance:
-    """A distance that was this long for a while."""
+    """A distance for which this time was measured several times."""
     distance = Distance()
     for _ in range(10):
         distance.note(seconds)
@@ -121,8 +123,8 @@ def settled(seconds: float) -> Distance:
 
 
 def test_what_is_spared_must_cost_more_than_sparing_it() -> None:
-    """A BEGIN or a COMMIT travels along unless the server is near: a BEGIN from less distance on, a
-    COMMIT from more with each row that is counted before it. What is not known may be far.
+    """A BEGIN or a COMMIT travels along unless the server is near: a BEGIN from a shorter distance,
+    a COMMIT from a longer one for each row counted before it; an unknown distance may be far.
     """
     unknown, same_core, same_machine, network = (
         Distance(),
@@ -137,7 +139,7 @@ def test_what_is_spared_must_cost_more_than_sparing_it() -> None:
 @pytest.mark.parametrize("waited", [0.05, 2.0, 3600.0])
 @pytest.mark.parametrize("before", [0, 1, 10])
 def test_one_long_time_never_counts(waited: float, before: int) -> None:
-    """Neither the first time that is noted nor a later one raises the distance by itself."""
+    """A single long time, the first or a later one, does not raise the distance."""
     for note in (Distance.note, Distance.note_bound):
         distance = Distance()
         for _ in range(before):
@@ -151,8 +153,8 @@ def test_one_long_time_never_counts(waited: float, before: int) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(0.000_2, 0.02), (0.02, 0.000_2)])
 def test_another_distance_is_noticed_within_some_flushes(before: float, after: float) -> None:
-    """A network that becomes slower is noticed as one that becomes faster, and is then looked at by
-    each flush.
+    """A network that becomes slower or faster is noticed within 25 flushes; after that each flush
+    uses the new distance.
     """
     distance = settled(before)
     flushes = 0
@@ -167,8 +169,8 @@ def test_another_distance_is_noticed_within_some_flushes(before: float, after: f
 
 
 def test_what_may_have_waited_lowers_a_distance_and_does_not_raise_it() -> None:
-    """However many flushes in a row wait for a lock, the BEGIN's time stays; a shorter time than
-    that shows that the server is nearer.
+    """Times that may include a wait for a lock do not raise the distance; a shorter one
+    lowers it.
     """
     distance = settled(0.005)
     for _ in range(20):
@@ -179,7 +181,7 @@ def test_what_may_have_waited_lowers_a_distance_and_does_not_raise_it() -> None:
 
 
 def test_what_may_have_waited_counts_where_nothing_else_is_known() -> None:
-    """An application that never begins a transaction with a flush is no nearer for it."""
+    """If no BEGIN was timed, times that may include a wait for a lock give the distance."""
     distance = Distance()
     for _ in range(30):
         distance.note_bound(0.005)
@@ -189,7 +191,9 @@ def test_what_may_have_waited_counts_where_nothing_else_is_known() -> None:
 @pytest.mark.parametrize("round_trip", [NEAR, FAR])
 @pytest.mark.parametrize("wire", [ABLE, PLAIN])
 def test_rows_of_many_shards_go_by_copy_later(wire: Wire, round_trip: float) -> None:
-    """COPY goes from shard to shard, so it pays from more rows on than in a table of one server."""
+    """COPY goes from shard to shard, so it needs more rows to be cheaper than in an
+    ordinary table.
+    """
     found = copy_crossover(wire, round_trip, distributed=True)
     assert 20 < found < 1_000
     assert found > copy_crossover(wire, NEAR)
@@ -198,7 +202,9 @@ def test_rows_of_many_shards_go_by_copy_later(wire: Wire, round_trip: float) -> 
 @pytest.mark.parametrize("round_trip", [NEAR, FAR])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_few_rows_of_many_shards_are_sent_with_known_keys(round_trip: float, begun: bool) -> None:
-    """One row goes as stock's; of several an INSERT that brings keys back would ask every shard."""
+    """In a distributed table one row is numbered by its INSERT, but several get reserved keys: an
+    INSERT that returns keys would ask every shard.
+    """
     assert choose([Pending(1, distributed=True)], ABLE, round_trip, begun=begun) == Route(False)
     assert choose([Pending(10, distributed=True)], ABLE, NEAR, begun=begun) == Route(True)
 
@@ -208,7 +214,9 @@ def test_a_few_rows_of_many_shards_are_sent_with_known_keys(round_trip: float, b
 def test_several_rows_of_many_shards_are_never_numbered_by_one_insert(
     wire: Wire, rows: int
 ) -> None:
-    """Citus opens a connection a shard for it, which costs more than any other way."""
+    """Several rows of a distributed table get reserved keys, because Citus would open a connection
+    per shard for one INSERT.
+    """
     for begun in (False, True):
         route = choose([Pending(rows, distributed=True)], wire, NEAR, begun=begun)
         assert route.reserve
@@ -216,14 +224,16 @@ def test_several_rows_of_many_shards_are_never_numbered_by_one_insert(
 
 
 def test_many_rows_that_copy_refuses_stay_with_their_insert() -> None:
-    """Beyond some thousand rows one INSERT for all shards costs less than a message a row."""
+    """If COPY cannot write thousands of rows of a distributed table, one INSERT numbers them: it
+    costs less than a message per row.
+    """
     many = [Pending(10_000, copies=False, distributed=True)]
     assert choose(many, ABLE, NEAR, begun=True) == Route(False)
 
 
 def test_what_was_chosen_at_a_distance_has_a_bound() -> None:
-    """However many kinds of flushes there are, and though no time is ever noted; another distance
-    forgets them all.
+    """The memory of chosen routes is bounded, even if no time is ever measured, and another
+    distance empties it.
     """
     distance = Distance()
     for number in range(10_000):

@@ -1,4 +1,6 @@
-"""Which engine a server is, by what it says of itself, and which ids a node of Citus may use."""
+"""The engine of a server, recognised by its own report, and the ids that a node of Citus
+may use.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ VERSIONS = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_engine_is_known_by_its_version(version: str) -> None:
-    """What is not PostgreSQL is called by its name, and is left to SQLAlchemy."""
+    """A server that is not PostgreSQL is reported by its own name, and is left to SQLAlchemy."""
     engine = server_called(version, citus=False)
     assert (engine.kind, engine.name) == VERSIONS[version]
     assert (engine.reason is None) == (engine.kind == "postgresql")
@@ -31,14 +33,18 @@ def test_an_engine_is_known_by_its_version(version: str) -> None:
 
 
 def test_citus_is_no_reason_and_a_catalogue_without_xmin_is() -> None:
-    """Ids are reserved on Citus; not where nobody could tell that a table was altered."""
+    """Ids are reserved on Citus, but not on a server whose catalogue cannot show that a table was
+    altered.
+    """
     assert server_called("PostgreSQL 15.20", citus=True).kind == "citus"
     assert server_called("PostgreSQL 15.20", citus=True).reason is None
     assert "no xmin" in str(server_called("PostgreSQL 15.20", citus=False, has_xmin=False).reason)
 
 
 def test_the_windows_of_the_nodes_do_not_meet() -> None:
-    """Each node of Citus ends where the next begins, and small types work on the coordinator."""
+    """The ids of each node of Citus end where the next node's begin, and small types work on the
+    coordinator.
+    """
     windows = [window_of(group, "bigint") for group in range(4)]
     assert windows[0] == (-(2**63), 2**48)
     assert windows[1] == (2**48 + 1, 2**49)
@@ -52,7 +58,9 @@ def test_the_windows_of_the_nodes_do_not_meet() -> None:
 
 
 def test_a_lock_of_one_node_is_one_statement_whatever_the_names_are() -> None:
-    """No name of a table ends the text that the lock stands in."""
+    """No table name, however odd, can end the string that contains the statement of a
+    node's lock.
+    """
     lock = 'LOCK TABLE ONLY "a$seqreserve$b;" IN ROW EXCLUSIVE MODE'
     found = on_this_node(lock)
     tag = found.split()[1].removesuffix("DECLARE")

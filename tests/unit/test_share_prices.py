@@ -36,6 +36,6 @@ def test_no_month_is_missing() -> None:
 
 
 def test_their_licence_is_there() -> None:
-    """They come from elsewhere, and so does the notice that must go with them."""
+    """The share prices come from another project, so its licence is part of the package."""
     notice = Path(share_prices.__file__).with_suffix(".LICENSE").read_text(encoding="utf-8")
     assert "Copyright (c) 2018 Jake Vanderplas" in notice

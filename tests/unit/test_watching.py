@@ -1,4 +1,4 @@
-"""The memory of `watch`: each change once, and an estimate of the end."""
+"""The memory of ``watch``: each change is reported once, and ends are estimated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def report(
 
 
 def test_each_change_is_told_once() -> None:
-    """Alerts begin above the gap, end with health, and stay silent in between."""
+    """An alert begins when the gap exceeds the limit, ends when the sequence is healthy, and is not
+    repeated in between.
+    """
     watcher = Watcher(alert_gap=10)
     told = [
         [(change.now, change.worth_an_alert) for change in watcher.observe(report(hour, gap=gap))]
@@ -58,14 +60,16 @@ def test_each_change_is_told_once() -> None:
 
 
 def test_what_is_missing_alerts_without_a_gap() -> None:
-    """A sequence that is missing or used up has no gap, and is no better for it."""
+    """A missing sequence has no gap, but alerts even if gaps are allowed."""
     (change,) = Watcher(alert_gap=10).observe(report(0, status="NEEDS_REPAIR"))
     assert change.worth_an_alert
     assert change.to_dict()["alert"] == "firing"
 
 
 def test_a_lost_database_is_told_once() -> None:
-    """Away and back are one change each; the states from before are kept."""
+    """A lost database, and its return, is one change each; the sequences' states are kept
+    meanwhile.
+    """
     watcher = Watcher(alert_gap=10)
     watcher.observe(report(0, gap=20))
     assert [len(watcher.lost("refused")) for _ in range(3)] == [1, 0, 0]
@@ -74,7 +78,7 @@ def test_a_lost_database_is_told_once() -> None:
 
 
 def test_an_end_within_the_horizon_is_told_once() -> None:
-    """A sequence that runs out later than an alert's limit is told of once, and is no alert."""
+    """A sequence that runs out later than an alert's limit is reported once, without an alert."""
     watcher = Watcher()
     (entry,) = report(0).sequences
     later = replace(
@@ -86,7 +90,7 @@ def test_an_end_within_the_horizon_is_told_once() -> None:
 
 @pytest.mark.parametrize(("gap", "alerts"), [(1, 1), (0, 0)])
 def test_any_gap_alerts_by_default(gap: int, alerts: int) -> None:
-    """The next INSERT fails where a sequence is one id behind."""
+    """By default a sequence that is one id behind alerts, because the next INSERT fails."""
     assert len([c for c in Watcher().observe(report(0, gap=gap)) if c.worth_an_alert]) == alerts
 
 
@@ -97,7 +101,9 @@ def test_any_gap_alerts_by_default(gap: int, alerts: int) -> None:
 def test_the_alert_command_goes_through_a_shell(
     ending: str, level: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pipes are a shell's, the alert is on standard input, and how the command ended is logged."""
+    """An alert's command runs in a shell with the alert on standard input, and its exit code is
+    logged.
+    """
     caplog.set_level(logging.INFO, "sqla_seqreserve")
     change = Change("s", "OK", "NEEDS_REPAIR", True, False, "5 behind", START, START)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's messages told apart, whatever the pieces in which they arrive."""
+"""PostgreSQL's messages are recognised, whatever the pieces in which they arrive."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def started(cut: Cut) -> Conversation:
 
 @cuts
 def test_a_round_trip_begins_after_an_answer(cut: Cut) -> None:
-    """What is sent before an answer came belongs to the round trip that waits for it."""
+    """A message that is sent before an answer arrives belongs to the round trip that waits
+    for it.
+    """
     conversation = started(cut)
 
     one = say(conversation, cut, message(b"Q", b"BEGIN\0"), message(b"Q", b"SELECT 1\0"))
@@ -62,7 +64,7 @@ def test_a_round_trip_begins_after_an_answer(cut: Cut) -> None:
 
 @cuts
 def test_what_nobody_waits_for_is_no_answer(cut: Cut) -> None:
-    """A notice, a notification or a setting's new value lets no client go on."""
+    """A notice, a notification or a changed setting is no answer that ends a round trip."""
     conversation = started(cut)
     say(conversation, cut, message(b"Q", b"A\0"))
     for kind in (b"N", b"A", b"S"):
@@ -73,7 +75,7 @@ def test_what_nobody_waits_for_is_no_answer(cut: Cut) -> None:
 
 @cuts
 def test_goodbye_waits_for_nothing(cut: Cut) -> None:
-    """A client that ends the conversation takes no round trip."""
+    """A client that closes its connection takes no round trip."""
     conversation = started(cut)
 
     assert say(conversation, cut, message(b"X")) == [WireMessage(7, 0, "Terminate")]
@@ -82,7 +84,9 @@ def test_goodbye_waits_for_nothing(cut: Cut) -> None:
 
 @cuts
 def test_what_is_left_of_a_copy_that_failed_waits_for_nothing(cut: Cut) -> None:
-    """The rest of a COPY that the server has refused is sent, and answered by nobody."""
+    """The rest of a COPY that the server has refused takes no round trip, because it gets no
+    answer.
+    """
     conversation = started(cut)
     say(conversation, cut, message(b"Q", b"COPY t FROM STDIN\0"))
     answer(conversation, cut, message(b"G", b"\0\0\0"))
@@ -98,7 +102,7 @@ def test_what_is_left_of_a_copy_that_failed_waits_for_nothing(cut: Cut) -> None:
 
 @cuts
 def test_no_password_is_kept(cut: Cut) -> None:
-    """What a client logs in with is not shown."""
+    """A client's password is not shown."""
     conversation = Conversation(1)
     say(conversation, cut, STARTUP)
     answer(conversation, cut, message(b"R", (3).to_bytes(4)))

@@ -1,1 +1,1 @@
-"""The ways to write payments beside ours and stock SQLAlchemy's, a file for each library."""
+"""The ways to write payments with other libraries, one file for each library."""

@@ -8,7 +8,7 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Runs from its making; :meth:`seconds` reads it."""
+    """Starts when it is made; :meth:`seconds` reads it."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()

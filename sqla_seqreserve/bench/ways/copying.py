@@ -1,4 +1,4 @@
-"""Binary COPY by hand, through psycopg, with ids reserved: what the server and the driver take."""
+"""Binary COPY by hand, through psycopg, with reserved ids: the time of server and driver alone."""
 
 from __future__ import annotations
 

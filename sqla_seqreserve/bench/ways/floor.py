@@ -1,8 +1,8 @@
-"""The floor: what the unit of work costs when its INSERT is a COPY written by hand for this one
-class.
+"""The lower limit: the time of the unit of work when its INSERT is a COPY written by hand for this
+one class.
 
-No options, no events, no errors told apart, no types but these: nothing that keeps SQLAlchemy's
-unit of work can be much faster.
+It has no options, no events, no handling of different errors, and only these types. No way that
+keeps SQLAlchemy's unit of work can be much faster.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What SQLAlchemy's session offers: ``add_all()`` for either session, and its bulk statements.
+"""The ways of SQLAlchemy's session: ``add_all()`` with and without this package, and its bulk
+statements.
 
-The bulk statements run with ``render_nulls``, stock at its best: without it, SQLAlchemy sends a
-statement of its own for each run of rows that have the same columns not ``None``. With a column
-that is ``None`` here and there, as in these rows, that takes ten to twenty times as long.
+The bulk statements run with ``render_nulls``, which makes plain SQLAlchemy fastest: without it,
+SQLAlchemy sends a separate statement for each run of rows in which the same columns are ``None``.
+With a column that is ``None`` in some rows, as here, that takes ten to twenty times as long.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 
 
 def add_and_commit(sessions: Sessions, make: Callable[[], Sequence[object]]) -> Mapping[str, float]:
-    """Make the objects, add and commit them: all of it timed, and the flush by itself."""
+    """Make the objects, add and commit them; time all of it, and the flush by itself."""
 
     def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
@@ -49,7 +50,7 @@ def add_and_commit(sessions: Sessions, make: Callable[[], Sequence[object]]) -> 
 
 
 def add_ways(make: Callable[[int], Sequence[object]]) -> tuple[Way, Way]:
-    """Ours and stock, of as many objects as ``make`` is asked for."""
+    """This package and plain SQLAlchemy, with the objects that ``make`` returns for a number."""
 
     def ours(place: Place, objects: int) -> Mapping[str, float]:
         return add_and_commit(place.ours, lambda: make(objects))
@@ -83,7 +84,7 @@ def _sessions_with_ids_ahead(place: Place) -> Sessions:
 
 
 def add_in_stock(place: Place, objects: int) -> Mapping[str, float]:
-    """Stock SQLAlchemy."""
+    """Plain SQLAlchemy."""
     return add_payments(place.stock, Payment, objects)
 
 
@@ -116,7 +117,7 @@ def _execute(place: Place, objects: int, statement: Any, fetch: str | None) -> M
             kept = result.scalars().all()
         session.commit()
         seconds = clock.seconds()
-        # Held until the clock has stopped: to free the objects is nobody's work here.
+        # Held until the clock has stopped: freeing the objects is not part of any way's work.
         del kept
         return {"commit": seconds}
 

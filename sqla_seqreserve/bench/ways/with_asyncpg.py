@@ -17,7 +17,7 @@ _NEXT_IDS = "SELECT nextval('bench_payment_id_seq') FROM generate_series(1, $1::
 
 
 class _Connected:
-    """A connection with the event loop that it lives in."""
+    """A connection with its event loop."""
 
     def __init__(self, place: Place) -> None:
         import asyncpg

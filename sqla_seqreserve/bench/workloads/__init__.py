@@ -1,4 +1,4 @@
-"""The works of the table, a file for each theme."""
+"""The works of :data:`~sqla_seqreserve.bench.WORKS`, a file for each theme."""
 
 from __future__ import annotations
 

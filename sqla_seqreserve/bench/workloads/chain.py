@@ -1,4 +1,4 @@
-"""A chain of objects in a table that refers to itself, each the parent of the next: stock
+"""A chain of objects in a table that refers to itself, each the parent of the next: plain
 SQLAlchemy inserts one after the other.
 """
 

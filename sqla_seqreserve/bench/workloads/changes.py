@@ -1,6 +1,6 @@
-"""What a flush writes beside new objects: changed and deleted objects, and link rows.
+"""Flushes of changed and deleted objects, and of link rows.
 
-The rows are there, and the objects loaded, before the clock starts; the flush alone is timed.
+The rows exist, and the objects are loaded, before the clock starts; only the flush is timed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _flush(*required: Required) -> tuple[Measure, ...]:
 
 
 def _change(model: Any, *, both: bool = True) -> Any:
-    """Change two columns of each object; or one or both, another than of the object before."""
+    """Change two columns of each object; or one or both, so that neighbours differ."""
 
     def change(sessions: Sessions, place: Place, objects: int) -> Mapping[str, float]:
         fill(place, model, payments(objects))

@@ -1,4 +1,4 @@
-"""``bulk_update``, ``bulk_delete`` and ``bulk_sync`` beside what SQLAlchemy has for the same."""
+"""``bulk_update``, ``bulk_delete`` and ``bulk_sync``, compared with SQLAlchemy's own statements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .there import fill, ids_of
 __all__ = ["DELETE", "SYNC", "UPDATE"]
 
 _PAGE: Final = 10_000
-"""So many keys SQLAlchemy is given in one ``IN (..)``: psycopg takes 65,535."""
+"""The number of keys in one ``IN (..)`` of SQLAlchemy's: psycopg takes 65,535."""
 
 
 def _timed(place: Place, work: Callable[[Session], object]) -> Mapping[str, float]:
@@ -113,7 +113,7 @@ DELETE: Final = replace(
 
 
 def _sync(execute: Callable[[Session, Sequence[dict[str, Any]]], object]) -> Run:
-    """Of the rows a tenth differs: half of these were changed, a quarter is new, a quarter gone."""
+    """A tenth of the rows differs: half of these were changed, a quarter is new, a quarter gone."""
 
     def run(place: Place, objects: int) -> Mapping[str, float]:
         given = payments(objects)

@@ -1,4 +1,4 @@
-"""Few objects a commit, where the fixed costs show: many commits, in small blocks that take
+"""Few objects per commit, where fixed costs matter most: many commits, in small blocks that take
 turns.
 """
 

@@ -1,4 +1,4 @@
-"""Joined inheritance: two tables an object. Django's ``bulk_create`` refuses such models."""
+"""Joined inheritance: two tables per object. Django's ``bulk_create`` refuses such models."""
 
 from __future__ import annotations
 

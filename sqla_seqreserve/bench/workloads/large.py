@@ -1,5 +1,5 @@
-"""A million objects at once, each run in a process of its own: whether the time an object stays
-what it is at 20,000, and how much memory it takes.
+"""A million objects at once, each run in a process of its own: whether the time per object is the
+same as with 20,000, and how much memory a run takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FEW: Final = 20_000
 
 def _in_process(ours: bool, place: Place, objects: int) -> Mapping[str, float]:
     order = {
-        # By standard input, because a command line is everybody's to read.
+        # By standard input, because everybody on the machine can read a command line.
         "url": place.url.render_as_string(hide_password=False),
         "driver": place.driver,
         "ours": ours,

@@ -25,7 +25,7 @@ _CHUNK = 10_000
 
 
 def main() -> None:
-    """Do as ordered."""
+    """Run the order."""
     order: dict[str, Any] = json.load(sys.stdin)
     ours: dict[str, Any] | None = {} if order["ours"] else None
     with ExitStack() as closing:

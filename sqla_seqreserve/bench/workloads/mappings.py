@@ -49,7 +49,7 @@ def _insert(
         kept: Any = bulk_insert(session, Payment, values, returning=returning)
         session.commit()
         seconds = clock.seconds()
-        # Held until the clock has stopped: to free the objects is nobody's work here.
+        # Held until the clock has stopped: freeing the objects is not part of any way's work.
         del kept
         return {"commit": seconds}
 

@@ -1,5 +1,5 @@
 """A flush of few rows of several tables in a transaction that is open already, to a server that is
-far away: what counts is how often it is waited for.
+far away: the number of round trips decides.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The same with a ``Sequence`` that is also the server default, for which stock SQLAlchemy sends
-one INSERT a row.
+"""The same with a ``Sequence`` that is also the server default, for which plain SQLAlchemy sends
+one INSERT per row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SQLAlchemy's own bulk statements, executed by a registered session and by stock."""
+"""SQLAlchemy's own bulk statements, executed by a registered session and by a plain one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _update(execute: _Execute) -> Any:
     return run
 
 
-# Otherwise SQLAlchemy makes a statement of each run of rows that lack the same.
+# Otherwise SQLAlchemy makes a statement for each run of rows that lack the same columns.
 _NULLS: Final = {"render_nulls": True}
 
 

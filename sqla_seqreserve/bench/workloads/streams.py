@@ -1,5 +1,5 @@
 """``bulk_insert(returning=None)`` of a generator, in bounded memory, beside raw COPY of the same
-generator and stock SQLAlchemy in chunks.
+generator and plain SQLAlchemy in chunks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["STREAM"]
 
 _OURS: Final = "sqla-seqreserve bulk_insert(returning=None)"
 _CHUNK: Final = 20_000
-"""The rows that ours holds at once, where nobody says otherwise."""
+"""The number of rows that ``bulk_insert`` holds at once by default."""
 
 
 def _rows(objects: int) -> Iterator[dict[str, Any]]:

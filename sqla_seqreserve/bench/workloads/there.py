@@ -1,4 +1,4 @@
-"""Rows that are there before the clock starts, to be changed or deleted."""
+"""Inserts rows before the clock starts, which are then changed or deleted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["analyze", "fill", "ids_of"]
 
 
 def fill(place: Place, model: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows by stock."""
+    """Insert the rows with plain SQLAlchemy."""
     with Session(place.engine) as session:
         session.execute(insert(model), rows, execution_options={"render_nulls": True})
         session.commit()
@@ -22,7 +22,7 @@ def fill(place: Place, model: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def analyze(place: Place, *tables: str) -> None:
-    """Let the planner know the rows of these tables, as it knows an application's."""
+    """Give the planner statistics of these tables, as it has for an application's."""
     with place.engine.begin() as connection:
         connection.execute(text(f"ANALYZE {', '.join(tables)}"))
 

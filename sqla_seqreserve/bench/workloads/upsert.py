@@ -1,5 +1,5 @@
-"""``bulk_upsert`` of rows of which every second is there already, beside ``ON CONFLICT`` statements
-of others.
+"""``bulk_upsert`` of rows of which every second exists already, compared with the ``ON CONFLICT``
+statements of others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UPDATED: Final = tuple(name for name in PAYMENT_COLUMNS if name != "number")
 
 
 def _half_there(place: Place, objects: int) -> list[dict[str, Any]]:
-    """The rows, of which every second is stored with another amount: no way's work."""
+    """The rows, after every second was stored with another amount; this is not part of the time."""
     values = payments(objects)
     with place.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(insert(Receipt), [{**row, "amount": 0} for row in values[::2]])
@@ -53,7 +53,7 @@ def _stock(place: Place, objects: int) -> Mapping[str, float]:
 
 
 def _stock_at_its_best(place: Place, objects: int) -> Mapping[str, float]:
-    """Without this option a run of rows with the same columns not ``None`` is a statement."""
+    """Without ``render_nulls`` each run of rows with the same columns is a statement."""
     return _execute(place, objects, {"render_nulls": True})
 
 

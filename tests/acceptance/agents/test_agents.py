@@ -38,8 +38,8 @@ PAIRS = [
 
 @pytest.mark.parametrize(("agent", "driver"), PAIRS)
 def test_an_agent_shows_the_same_statements(agent: str, driver: str, database_url: str) -> None:
-    """Nothing breaks, rows are right, few rows are shown by the INSERTs of plain SQLAlchemy, and
-    whatever is shown hangs where plain SQLAlchemy's hangs.
+    """Below an agent rows are right, few rows are shown by plain SQLAlchemy's INSERTs, and each
+    statement has the same parent span as with plain SQLAlchemy.
     """
     try:
         version(PACKAGES[agent])

@@ -36,7 +36,7 @@ PAGES = [pytest.param(path, id=path.stem) for path in (README, *GUIDES)]
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_block_runs_or_says_that_it_does_not(path: Path) -> None:
-    """A block is of a language that is run, or it is text."""
+    """Each block of a guide is in a language that is run, or is text."""
     for block in blocks_of(path):
         assert block.language in RUN | READ, f"{path.name}, line {block.line}: {block.language!r}"
 
@@ -45,7 +45,9 @@ def test_every_block_runs_or_says_that_it_does_not(path: Path) -> None:
 def test_the_blocks_run(
     path: Path, database_url: str, postgres_server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """The blocks of a page, one after the other, do what they are shown for."""
+    """The blocks of a page run one after the other without an error, and print what the
+    page shows.
+    """
     module, name = WANTS.get(path.stem, ("sqlalchemy", "SQLAlchemy"))
     if find_spec(module) is None:
         pytest.skip(f"{name} is not installed: tox -e docs runs this")

@@ -1,4 +1,4 @@
-"""The tables of reasons in the guide ``explain``: each as the library says it, with its remedy."""
+"""The tables of reasons in the guide ``explain`` have the texts and remedies of the library."""
 
 from __future__ import annotations
 
@@ -56,18 +56,20 @@ REPORTED = [reason for reason, _ in table_rows("## What only a report says")]
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "not_reserved"])
 def test_the_guide_names_each_reason_with_its_remedy(name: str) -> None:
-    """A reason that the library gives stands in the guide, beside the remedy that it has."""
+    """Each reason that the library gives is in the guide, with its remedy."""
     assert (EVERY[name].text, EVERY[name].remedy) in LISTED
 
 
 def test_the_guide_names_nothing_else() -> None:
-    """Each line of the guide's tables is a reason that the library gives, and stands there once."""
+    """Each line of the guide's tables is a reason that the library gives, and is there once."""
     given = {(reason.text, reason.remedy) for reason in EVERY.values()}
     assert [row for row in LISTED if row not in given or LISTED.count(row) > 1] == []
 
 
 def test_a_key_that_is_not_reserved_has_the_remedy_of_its_reason() -> None:
-    """What ``explain()`` says of a key is the key's reason after a few words, with its remedy."""
+    """The reason why a key is not reserved begins with a few words and continues with the key's own
+    reason and remedy.
+    """
     assert EVERY["not_reserved"].text == NOT_RESERVED + EVERY["NO_GENERATED_KEY"].text
     assert EVERY["not_reserved"].remedy == EVERY["NO_GENERATED_KEY"].remedy
 
@@ -116,11 +118,11 @@ def tables(engine: Engine) -> Engine:
 
 
 class OurDates(DateDumper):
-    """What an application may register for dates."""
+    """A dumper that an application may register for dates."""
 
 
 def reasons_of(engine: Engine, objects: Iterable[Any], **settings: Any) -> set[str]:
-    """Why not by COPY, of a flush of these objects."""
+    """The reasons in the report of a flush of these objects."""
     reports: list[FlushReport] = []
     some = settings.pop("some", False)
     with Session(engine) as session:
@@ -182,7 +184,7 @@ SET_UP: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("reason", MADE)
 def test_a_report_gives_the_reasons_of_the_guide(tables: Engine, reason: str) -> None:
-    """What is told of objects of one flush is told in the guide's words."""
+    """The report of a flush gives its reasons in the guide's words."""
     make, settings = MADE[reason]
     if reason in SET_UP:
         event.listen(tables, "connect", lambda connection, _: SET_UP[reason](connection))
@@ -191,12 +193,12 @@ def test_a_report_gives_the_reasons_of_the_guide(tables: Engine, reason: str) ->
 
 
 def test_the_guide_names_the_reasons_of_reports() -> None:
-    """The reasons that the flushes above gave stand in the guide's part about reports."""
+    """The reasons of the flushes above are in the guide's section about reports."""
     assert sorted(MADE.keys() - set(REPORTED)) == []
 
 
 def setting(**values: Any) -> Callable[[Session], None]:
-    """Change so many entries."""
+    """Change some entries to these values."""
 
     def act(session: Session) -> None:
         found = [Entry(amount=Decimal(1)) for _ in range(5)]
@@ -263,7 +265,9 @@ LATE = "the session was registered within its transaction"
 
 @pytest.mark.parametrize("reason", CHANGES)
 def test_a_report_of_changes_gives_the_reasons_of_the_guide(tables: Engine, reason: str) -> None:
-    """What is told of changed and deleted objects and link rows is told in the guide's words."""
+    """A report of changed and deleted objects and link rows gives its reasons in the
+    guide's words.
+    """
     driver, act, prepare = CHANGES[reason]
     reports: list[FlushReport] = []
     url = tables.url.set(drivername=f"postgresql+{driver}")
@@ -305,6 +309,6 @@ def test_a_session_that_is_registered_late_says_so(tables: Engine) -> None:
 
 
 def test_the_guide_names_the_reasons_of_changes() -> None:
-    """The reasons that the changes above gave stand in the guide."""
+    """The reasons of the changes above are in the guide."""
     listed = {reason for reason, _ in LISTED}
     assert sorted({*CHANGES, LATE} - listed) == []

@@ -75,7 +75,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 
 def run(*command: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command away from the checkout, so that what is installed is what is found."""
+    """Run a command away from the checkout, so that it uses what is installed."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
         [str(part) for part in command],
@@ -90,13 +90,13 @@ def run(*command: object, cwd: Path, check: bool = True) -> subprocess.Completed
 
 
 def empty_environment(folder: Path) -> Path:
-    """Make an environment with nothing in it; return the folder of its commands."""
+    """Make an environment without packages; return the folder of its commands."""
     venv.create(folder, with_pip=False)
     return folder / SCRIPTS
 
 
 def pip(commands: Path, *arguments: object) -> str:
-    """Run the pip of these tests on that environment; return what it says."""
+    """Run the pip of these tests on that environment; return its output."""
     python = commands / ("python.exe" if os.name == "nt" else "python")
     command = (sys.executable, "-m", "pip", "--python", python, *arguments)
     return run(*command, cwd=commands).stdout
@@ -122,7 +122,9 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_the_distributions_hold_what_they_need(distributions: dict[str, Path]) -> None:
-    """Migrations, guides, page and types ship in the wheel; tests and guides in the source."""
+    """The wheel contains migrations, guides, page and types; the source contains tests
+    and guides.
+    """
     with zipfile.ZipFile(distributions["wheel"]) as archive:
         wheel = set(archive.namelist())
     with tarfile.open(distributions["sdist"]) as archive:
@@ -148,7 +150,7 @@ def test_the_distributions_hold_what_they_need(distributions: dict[str, Path]) -
 def test_it_works_in_an_empty_environment(
     kind: str, distributions: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Installed with what a newcomer installs, it saves rows, and its commands run."""
+    """Installed as the README says, the package saves rows, and its commands run."""
     commands = empty_environment(tmp_path / "venv")
     install(commands, f"{distributions[kind]}[cli,embedded]")
 
@@ -161,7 +163,7 @@ def test_it_works_in_an_empty_environment(
 def test_the_script_alone_says_what_it_lacks(
     distributions: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Without extras the command says which one it wants, and ends with 2."""
+    """Without extras the command names the extra that it needs, and ends with 2."""
     commands = empty_environment(tmp_path / "venv")
     install(commands, distributions["wheel"])
 
@@ -177,7 +179,7 @@ def test_the_script_alone_says_what_it_lacks(
 def test_the_health_page_brings_nothing_of_the_portal(
     distributions: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The extra [web] is for a page: no numerics, no factories, no migrations."""
+    """The extra [web] installs nothing of the portal: no numerics, no factories, no migrations."""
     commands = empty_environment(tmp_path / "venv")
     install(commands, f"{distributions['wheel']}[web,binary]")
 
@@ -189,7 +191,7 @@ def test_the_health_page_brings_nothing_of_the_portal(
 
 
 def test_twine_takes_the_distributions(distributions: dict[str, Path], tmp_path: Path) -> None:
-    """What an index shows of them, the README among it, is well-formed."""
+    """twine accepts both distributions, with the README that an index shows."""
     commands = empty_environment(tmp_path / "venv")
     install(commands, "twine")
     done = run(
@@ -216,7 +218,7 @@ def test_the_version_is_the_changelogs(distributions: dict[str, Path]) -> None:
 
 
 def test_every_extra_is_tried_and_in_the_readme() -> None:
-    """None is forgotten, here or in the README's table."""
+    """Every extra is tested and is in the README's table."""
     assert ALONE.keys() | NEEDS_A_COMPILER | FOR_THIS_PROJECT == EXTRAS.keys()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`\[(\w+)\]`", readme))
@@ -228,7 +230,7 @@ def test_every_extra_is_tried_and_in_the_readme() -> None:
 def test_an_extra_alone_is_enough(
     extra: str, distributions: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Each, installed by itself, brings all that it is for."""
+    """Each extra, installed by itself, installs all that it needs."""
     commands = empty_environment(tmp_path / "venv")
     install(commands, f"{distributions['wheel']}[{extra}]")
     run(commands / "python", "-W", "error", "-c", ALONE[extra], cwd=tmp_path)

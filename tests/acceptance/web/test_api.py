@@ -122,14 +122,14 @@ async def test_every_problem_of_every_row_is_listed(
 async def test_a_body_that_is_no_activities_is_refused(
     client: httpx.AsyncClient, body: bytes
 ) -> None:
-    """Whatever the body's bytes are, the answer is a 422 that can be read."""
+    """A body that is no list of activities, whatever its bytes, is a 422 that can be read."""
     answer = await client.post(BULK, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["detail"]
 
 
 async def test_another_content_type_is_refused(client: httpx.AsyncClient) -> None:
-    """What a foreign site's form could send is not read at all."""
+    """A content type that another site's form can send is refused, and the body is not read."""
     answer = await client.post(BULK, content=b"[]", headers={"Content-Type": "text/plain"})
     assert answer.status_code == 415
 
@@ -145,7 +145,9 @@ async def test_a_bad_query_is_refused_without_repeating_it(client: httpx.AsyncCl
 async def test_ids_far_ahead_are_passed_over_on_request_alone(
     client: httpx.AsyncClient, holding: Engine
 ) -> None:
-    """A repair that would use a sequence up names the ids; ?allow_exhaustion=true does it."""
+    """A repair that would use up a sequence names the ids; ?allow_exhaustion=true
+    carries it out.
+    """
     drift(holding)
     with holding.begin() as connection:
         connection.execute(
@@ -197,7 +199,7 @@ async def test_a_conflict_is_a_409_without_sql_and_a_repair_ends_it(
 
 
 async def test_the_keys_of_health_and_repair(client: httpx.AsyncClient, holding: Engine) -> None:
-    """Dashboards rely on the keys: they are there, beside those of the command's."""
+    """The JSON of health and repair has the keys that dashboards use, the same as the command's."""
     drift(holding)
     found = (await client.get(HEALTH)).json()
     with holding.connect() as connection:
@@ -256,7 +258,7 @@ async def test_a_missing_row_meanwhile_is_a_conflict(
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_a_database_out_of_reach_is_a_503(driver: str) -> None:
-    """A server that is not there is told as such, without where it would be."""
+    """A database that cannot be reached is a 503, which does not name its address."""
     with portal(f"postgresql+{driver}://nobody@127.0.0.1:9/none") as app:
         async with client_of(app) as client:
             answer = await client.get(HEALTH)
@@ -289,7 +291,7 @@ PATHS = [
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
 async def test_authorisation_guards_every_path(portfolio_url: str, method: str, path: str) -> None:
-    """Who is not let in gets nothing, not even the page or a look at a bad body's problems."""
+    """Without authorisation every path is refused, even the page and the problems of a bad body."""
     with portal(portfolio_url, by_role("viewer")) as app:
         async with client_of(app) as client:
             answer = await client.request(method, path, content=b"{")
@@ -298,13 +300,13 @@ async def test_authorisation_guards_every_path(portfolio_url: str, method: str, 
 
 
 def test_every_path_is_tried(app: FastAPI) -> None:
-    """The list of paths above misses none that the router has."""
+    """The list of paths above contains every path of the router."""
     described = app.openapi()["paths"]
     assert {(m.upper(), path) for path, of in described.items() for m in of} == set(PATHS)
 
 
 async def test_looking_and_repairing_are_allowed_apart(portfolio_url: str) -> None:
-    """Who may look may not repair unless the second dependency lets in as well."""
+    """A user who may look may repair only if the second dependency allows it, too."""
     with portal(portfolio_url, by_role("viewer"), by_role("admin")) as app:
         async with client_of(app) as client:
             for roles, repairs in (("viewer", 403), ("admin", 403), ("viewer admin", 200)):
@@ -317,7 +319,7 @@ async def test_looking_and_repairing_are_allowed_apart(portfolio_url: str) -> No
 
 
 def test_authorisation_has_no_default() -> None:
-    """A router that lets everybody in must be asked for."""
+    """A router cannot be made without ``authorise``."""
     with pytest.raises(TypeError, match="authorise"):
         system_router(lambda: None, None)  # type: ignore[call-arg]  # what is tested
     with pytest.raises(ConfigurationError, match="authorise: expected a dependency, got None"):
@@ -340,12 +342,14 @@ def test_authorisation_has_no_default() -> None:
 async def test_other_sites_cannot_ask_for_a_repair(
     client: httpx.AsyncClient, headers: dict[str, str], status: int
 ) -> None:
-    """A browser's cookies are of no use to another site's page; programs are let pass."""
+    """A repair that another site's page requests is refused, whatever its cookies; programs may
+    request one.
+    """
     assert (await client.post(REPAIR, headers=headers)).status_code == status
 
 
 async def test_a_trusted_site_can_ask_for_a_repair(portfolio_url: str) -> None:
-    """A portal whose pages come from elsewhere is named once, and let in."""
+    """A page of an origin in trusted_origins may request a repair."""
     with portal(portfolio_url, trusted_origins=["https://pages.test"]) as app:
         async with client_of(app) as client:
             for origin, status in (("https://pages.test", 200), ("https://other.test", 403)):
@@ -354,7 +358,7 @@ async def test_a_trusted_site_can_ask_for_a_repair(portfolio_url: str) -> None:
 
 
 async def test_asyncpg_conflicts_alike(portfolio_url: str, holding: Engine) -> None:
-    """The other driver's errors are recognised as well, by their SQLSTATE."""
+    """asyncpg's errors are recognised by their SQLSTATE like psycopg's."""
     drift(holding)
     url = make_url(portfolio_url).set(drivername="postgresql+asyncpg")
     with portal(url) as app:
@@ -367,7 +371,7 @@ async def test_asyncpg_conflicts_alike(portfolio_url: str, holding: Engine) -> N
 async def test_the_history_grows_with_what_changes(
     client: httpx.AsyncClient, holding: Engine
 ) -> None:
-    """Checks through any path are remembered; one that saw nothing new soon after is not."""
+    """Checks on any path are remembered, except one that soon after another found nothing new."""
     await client.get(HEALTH)
     await client.get(HEALTH)
     drift(holding)
@@ -379,7 +383,7 @@ async def test_the_history_grows_with_what_changes(
 
 
 async def test_the_page_may_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    """The page forbids the browser everything that is not in it, and holds no address."""
+    """The page forbids the browser to load anything, and contains no address."""
     answer = await client.get("/system/sequences")
     assert answer.status_code == 200
     policy = answer.headers["Content-Security-Policy"]

@@ -1,4 +1,4 @@
-"""What a large body costs the others, and how large it may be."""
+"""The limits of large bodies, and that they do not delay other requests."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def rows(count: int, **changes: Any) -> bytes:
 def test_health_answers_while_a_large_body_is_checked(
     portfolio_url: str, holding: Engine, synchronous: bool
 ) -> None:
-    """A large body that has come in whole keeps nobody waiting: three questions for health are
-    answered before it.
-    """
+    """While a large body is checked, three health requests are answered first."""
     body = rows(200_000)[:-1] + b", null]"
     arrived, order = threading.Event(), []
     with portal(
@@ -79,7 +77,7 @@ def test_health_answers_while_a_large_body_is_checked(
 async def test_too_much_is_a_413_that_names_the_limit(
     portfolio_url: str, holding: Engine, limits: dict[str, int]
 ) -> None:
-    """What the limit allows is saved, and one more is refused with the limit's name."""
+    """A body at a limit is saved, and a larger one is a 413 that names the limit."""
     with portal(portfolio_url, **limits) as app:
         async with client_of(app) as client:
             for count, status in ((5, 200), (10, 413)):
@@ -89,7 +87,7 @@ async def test_too_much_is_a_413_that_names_the_limit(
 
 
 async def test_a_length_that_is_too_long_is_refused_unread(portfolio_url: str) -> None:
-    """The body is not even asked for where its length says that it is too long."""
+    """A body whose declared length is too long is refused without being read."""
 
     async def body() -> AsyncIterator[bytes]:
         raise AssertionError("the body was read")
@@ -122,7 +120,7 @@ def test_a_server_refuses_a_long_body_either_way(portfolio_url: str, chunked: bo
 
 
 async def test_who_is_not_let_in_sends_no_body(portfolio_url: str) -> None:
-    """Authorisation comes before the size: a stranger learns no limit."""
+    """Authorisation is checked before the size, so an unknown user learns no limit."""
 
     def nobody() -> None:
         raise HTTPException(403, "no")
@@ -153,7 +151,7 @@ VALUES = st.recursive(
 def test_an_array_is_read_as_the_standard_library_reads_it(
     value: Any, encoding: str, spaced: bool
 ) -> None:
-    """Row by row gives what json.loads gives at once, in every encoding of JSON."""
+    """An array read row by row equals that of json.loads, in every encoding of JSON."""
     text = json.dumps(value, ensure_ascii=True, indent="\t" if spaced else None)
     body = f" \r\n{text}\n".encode(encoding) if spaced else text.encode(encoding)
     if isinstance(value, list):
@@ -166,7 +164,7 @@ def test_an_array_is_read_as_the_standard_library_reads_it(
 @settings(derandomize=True, deadline=None, database=None, max_examples=500)
 @given(st.text(alphabet='[]{},:"1 \n', max_size=12))
 def test_what_is_no_json_is_refused_by_both(text: str) -> None:
-    """Row by row refuses what json.loads refuses, and takes no more."""
+    """Reading row by row refuses exactly what json.loads refuses."""
     try:
         expected = json.loads(text)
     except ValueError:

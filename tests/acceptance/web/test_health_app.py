@@ -70,7 +70,7 @@ def tables(answer: Any) -> list[str]:
 @pytest.mark.parametrize("kind", ["url", "text", "engine", "asyncio engine"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 async def test_any_database_on_any_driver(shop: Engine, driver: str, kind: str) -> None:
-    """An engine or a URL is enough to look and to repair, on each driver."""
+    """health_app works with an engine or a URL, on each driver, for checks and repairs."""
     url = shop.url.set(drivername=f"postgresql+{driver}")
     database: Any = url
     if kind == "text":
@@ -101,14 +101,14 @@ async def test_any_database_on_any_driver(shop: Engine, driver: str, kind: str) 
 async def test_the_source_is_what_is_shown(
     shop: Engine, source: Any, schemas: list[str] | None, expected: list[str]
 ) -> None:
-    """All sequences, a schema's, or those of models, and the same at each look."""
+    """The page shows all sequences, a schema's, or those of models, as its source says."""
     async with client_of(health_app(shop, source, schemas=schemas, authorise=everybody)) as client:
         for path in (HEALTH, STATE, STATE):
             assert tables(await client.get(path)) == expected
 
 
 async def test_an_engine_that_was_given_stays_open(shop: Engine) -> None:
-    """The application disposes of the engine that it made, and of no other."""
+    """The application disposes of an engine that it made, and of no engine that it was given."""
     engine = create_engine(shop.url)
     app = health_app(engine, authorise=everybody)
     async with app.router.lifespan_context(app), client_of(app) as client:
@@ -118,7 +118,9 @@ async def test_an_engine_that_was_given_stays_open(shop: Engine) -> None:
 
 
 async def test_the_token_lets_in(shop: Engine) -> None:
-    """By the URL, which exchanges it for a cookie, or as a bearer's; nobody else."""
+    """The token gives access in the URL, which sets a cookie, or as a bearer token; nothing else
+    does.
+    """
     app = health_app(shop, token="secret")
     async with client_of(app) as client:
         for path in PATHS:
@@ -133,7 +135,7 @@ async def test_the_token_lets_in(shop: Engine) -> None:
 
 
 async def test_it_works_below_another_application(shop: Engine) -> None:
-    """Mounted under a path, the way in leads to the page there."""
+    """Mounted under a path of another application, its ``/`` redirects to the page there."""
     outer = FastAPI()
     outer.mount("/sequences-of/shop", health_app(shop, token="secret"))
     async with client_of(outer) as client:
@@ -145,7 +147,7 @@ async def test_it_works_below_another_application(shop: Engine) -> None:
 
 
 async def test_authorisation_of_the_callers(shop: Engine) -> None:
-    """A dependency in the token's place guards every path, and repairs apart."""
+    """A dependency instead of the token guards every path, and another one guards repairs."""
     app = health_app(shop, authorise=by_role("viewer"), authorise_repair=by_role("admin"))
     async with client_of(app) as client:
         for path in PATHS[1:]:
@@ -174,7 +176,7 @@ async def test_authorisation_of_the_callers(shop: Engine) -> None:
 def test_what_it_cannot_use_is_said_at_once(
     shop: Engine, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """A wrong argument is refused where it is given, by name, and no password is repeated."""
+    """health_app refuses a wrong argument by name, and repeats no password."""
     with pytest.raises(error, match=message) as raised:
         health_app(**{"database": shop, **arguments})
     assert "pass-word" not in str(raised.value)
@@ -192,7 +194,9 @@ def network_url() -> Iterator[URL]:
 async def test_the_state_names_database_and_host(
     network_url: URL, driver: str, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who looks sees which database this is, and neither user nor password, however it is given."""
+    """The page names the database and host, and neither user nor password, however
+    these are given.
+    """
     url = network_url.set(drivername=f"postgresql+{driver}")
     where = {"host": str(url.host), "port": str(url.port)}
     if given == "query":
@@ -210,7 +214,9 @@ async def test_the_state_names_database_and_host(
 
 
 async def test_a_socket_is_this_machine(database_url: str) -> None:
-    """A database behind a socket of the machine has no host, and its folder is not shown."""
+    """A database behind a Unix socket is shown without a host, and the socket's folder is not
+    shown.
+    """
     url = make_url(database_url)
     async with client_of(health_app(url, authorise=everybody)) as client:
         answer = await client.get(STATE)
@@ -222,7 +228,7 @@ async def test_a_socket_is_this_machine(database_url: str) -> None:
 async def test_models_in_two_databases_name_both(
     shop: Engine, clone_database: Callable[[str], str]
 ) -> None:
-    """Where a session finds models in several databases, each is named."""
+    """If a session finds models in several databases, the page names each."""
 
     class Elsewhere(DeclarativeBase):
         pass

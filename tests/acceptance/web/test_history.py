@@ -64,7 +64,7 @@ async def gaps(url: str, **options: Any) -> list[int]:
 
 
 async def test_a_file_keeps_it_over_restarts(database_url: str, tmp_path: Path) -> None:
-    """What one process saw, the next one shows, where a file is named; else it begins anew."""
+    """With a file the history survives a restart; without one it begins again."""
     kept = {"history": tmp_path / "history.db"}
     execute(database_url, "CREATE TABLE orders (id bigserial PRIMARY KEY)")
     assert await gaps(database_url, **kept) == [0]
@@ -77,7 +77,7 @@ async def test_a_file_keeps_it_over_restarts(database_url: str, tmp_path: Path) 
 async def test_databases_share_a_file_and_no_history(
     database_url: str, clone_database: Any, tmp_path: Path
 ) -> None:
-    """Sequences of the same name in two databases are told apart."""
+    """Sequences of the same name in two databases have separate histories in one file."""
     kept = {"history": str(tmp_path / "history.db")}
     execute(database_url, "CREATE TABLE orders (id bigserial PRIMARY KEY)")
     other = clone_database(database_url)
@@ -89,7 +89,7 @@ async def test_databases_share_a_file_and_no_history(
 
 @pytest.mark.parametrize("case", ["folder", "no folder", "another file"])
 def test_a_file_that_cannot_be_used_is_refused_at_once(case: str, tmp_path: Path) -> None:
-    """The error names the file, and nothing in it was changed."""
+    """An unusable history file is refused at once; the error names it, and it stays unchanged."""
     file = {"no folder": tmp_path / "none" / "x"}.get(case, tmp_path / "x")
     if case == "folder":
         file.mkdir()
@@ -155,7 +155,7 @@ def test_the_past_thins_out_and_stays_bounded(seed: int) -> None:
 
 
 def test_what_did_not_change_takes_no_place() -> None:
-    """Of checks in a row that saw the same, only the first and the last are sent."""
+    """Of consecutive checks with the same result only the first and the last are sent."""
     history = HealthHistory()
     for number, (value, gap) in enumerate([(7, 0)] * 5 + [(9, 0)] + [(9, 3)] * 3):
         history.add("here", report(60 * number, value=value, gap=gap))
@@ -164,7 +164,7 @@ def test_what_did_not_change_takes_no_place() -> None:
 
 
 def test_many_viewers_do_not_push_the_past_out() -> None:
-    """A check that saw what the last one saw a moment ago is not remembered again."""
+    """A check with the same result as one a moment ago is not remembered."""
     history = HealthHistory()
     for number in range(4):
         history.add("here", report(number))

@@ -1,4 +1,4 @@
-"""What the health page and its paths say of sequences near their end, and to machines."""
+"""The forecasts of the health page and its paths, and their formats for programs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_the_page_leads_to_what_machines_read(engine: Engine, database_url
 
 
 async def test_metrics_are_guarded(database_url: str) -> None:
-    """Nobody reads them without the authorisation of the other paths."""
+    """The metrics need the authorisation of the other paths."""
     app = health_app(database_url, token="s3cret")
     async with app.router.lifespan_context(app), client_of(app) as client:
         assert (await client.get("/system/metrics")).status_code == 401

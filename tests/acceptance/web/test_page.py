@@ -105,7 +105,7 @@ def next_fund_id(engine: Engine) -> int | None:
 
 
 def test_a_repair_by_keyboard(portfolio_url: str, drifted: Engine, new_page: Any) -> None:
-    """Dry run, what it would do, confirmation and repair, with no mouse."""
+    """A repair works by keyboard alone: dry run, its result, confirmation, repair."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         expect(page.get_by_role("heading", level=1)).to_have_text("1 sequence needs attention")
@@ -148,7 +148,7 @@ def test_a_repair_by_keyboard(portfolio_url: str, drifted: Engine, new_page: Any
 
 
 def test_names_stay_text(portfolio_url: str, holding: Engine, new_page: Any) -> None:
-    """A sequence may be named like markup, and is shown so, under any prefix of the router."""
+    """A sequence whose name is markup is shown as text, under any prefix of the router."""
     name = "<img src=x onerror=document.title='broken'>"
     with holding.begin() as connection:
         connection.execute(text(f'ALTER SEQUENCE portfolios_id_seq RENAME TO "{name}"'))
@@ -160,7 +160,7 @@ def test_names_stay_text(portfolio_url: str, holding: Engine, new_page: Any) -> 
 
 
 def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_page: Any) -> None:
-    """What goes wrong shows without anybody touching the page."""
+    """A new problem appears on the page without any action of the user."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         heading = page.get_by_role("heading", level=1)
@@ -175,7 +175,7 @@ def test_the_page_refreshes_by_itself(portfolio_url: str, holding: Engine, new_p
 def test_the_repair_is_offered_to_those_let_in(
     portfolio_url: str, drifted: Engine, new_page: Any
 ) -> None:
-    """Who may look only sees no button; who may repair does."""
+    """The repair button is shown only to users who may repair."""
     with (
         portal(portfolio_url, everybody, by_role("admin")) as app,
         serving(app) as address,
@@ -191,7 +191,7 @@ def test_the_repair_is_offered_to_those_let_in(
 def test_cause_and_remedy_are_told_at_once(
     portfolio_url: str, drifted: Engine, new_page: Any
 ) -> None:
-    """Which database it is, why a row is red and what to do about it need no click."""
+    """The page shows the database, the cause of each problem and its remedy without a click."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         expect(page.get_by_text(f"{drifted.url.database} on ")).to_be_visible()
@@ -204,7 +204,7 @@ def test_cause_and_remedy_are_told_at_once(
 
 
 def test_the_filter_and_the_healthy(portfolio_url: str, drifted: Engine, new_page: Any) -> None:
-    """Rows are found by a part of a name, and the healthy ones can be left out."""
+    """The filter finds rows by a part of a name, and healthy rows can be hidden."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         groups = page.locator("#sequences tbody")
@@ -221,7 +221,7 @@ def test_the_filter_and_the_healthy(portfolio_url: str, drifted: Engine, new_pag
 
 
 def test_pause_and_resume(portfolio_url: str, holding: Engine, new_page: Any) -> None:
-    """Paused, the page asks for nothing by itself; resumed, it looks at once."""
+    """While paused the page sends no request by itself; when resumed it checks at once."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address)
         page.clock.install()
@@ -240,7 +240,7 @@ def test_pause_and_resume(portfolio_url: str, holding: Engine, new_page: Any) ->
 
 
 def test_what_has_run_out_has_no_repair(portfolio_url: str, holding: Engine, new_page: Any) -> None:
-    """Without ids left a sequence is red by a name of its own, and no button pretends to help."""
+    """A sequence without ids left is red with a status of its own, and has no repair button."""
     with holding.begin() as connection:
         connection.execute(text("ALTER SEQUENCE portfolios_id_seq MAXVALUE 2"))
         connection.execute(text("SELECT setval('portfolios_id_seq', 2)"))
@@ -291,7 +291,7 @@ def test_what_is_wrong_comes_first(database_url: str, new_page: Any, engine: Eng
 
 
 def test_nothing_found_is_not_all_well(database_url: str, new_page: Any) -> None:
-    """An empty database is told as such, and is not green."""
+    """An empty database is shown as empty, and not in green."""
     with serving(health_app(database_url, authorise=everybody)) as address:
         page = new_page(address, sequences=0)
         heading = page.get_by_role("heading", level=1)
@@ -305,7 +305,7 @@ def test_nothing_found_is_not_all_well(database_url: str, new_page: Any) -> None
 def test_it_fits_the_screen_and_the_scheme(
     portfolio_url: str, drifted: Engine, new_page: Any, scheme: str, width: int
 ) -> None:
-    """Nothing sticks out on any width, and all text stands out from its ground (WCAG AA)."""
+    """Nothing overflows at any width, and all text has enough contrast (WCAG AA)."""
     with portal(portfolio_url) as app, serving(app) as address:
         page = new_page(address, color_scheme=scheme, viewport={"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

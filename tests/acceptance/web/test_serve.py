@@ -62,7 +62,9 @@ def orders(engine: Engine) -> Engine:
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 def test_serve_shows_your_database(driver: str, orders: Engine) -> None:
-    """Any driver's URL is good; nobody comes in without the token; SIGTERM ends it, quietly."""
+    """serve takes any driver's URL, gives no access without the token, and SIGTERM ends
+    it quietly.
+    """
     database = orders.url.set(drivername=f"postgresql+{driver}")
     with started("serve", database.render_as_string(hide_password=False)) as (process, url):
         with httpx.Client(base_url=url.partition("?")[0], timeout=PATIENCE) as client:
@@ -81,7 +83,7 @@ def test_serve_shows_your_database(driver: str, orders: Engine) -> None:
 
 
 def test_serve_narrows_to_a_schema_or_models(orders: Engine, database_url: str) -> None:
-    """--schema and module:Base say what of the database is shown; Ctrl-C ends it with 0."""
+    """--schema and module:Base limit what serve shows; Ctrl-C ends it with 0."""
     models = "sqla_seqreserve.bench.models:Base"
     with started("serve", database_url, "--schema", "billing") as (process, url):
         assert tables(url) == {"billing.invoices"}
@@ -113,8 +115,8 @@ def test_the_demo_serves_the_portal() -> None:
 
 @pytest.mark.parametrize("case", ["port", "url", "nobody", "schema"])
 def test_what_serve_cannot_do_is_said_in_one_line(case: str, database_url: str) -> None:
-    """A port in use, a URL that is none, a server that does not answer and a schema that is not
-    there end with exit code 2, and no password is shown.
+    """A port in use, a wrong URL, a server that does not answer and a missing schema end with exit
+    code 2 and one line without a password.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         arguments = {

@@ -1,4 +1,4 @@
-"""The kinds of session that a router takes, and what it says of others."""
+"""The kinds of session that a router takes, and the errors for others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def execute(engine: Engine, statement: str) -> Any:
 async def test_a_synchronous_session_does_all(
     portfolio_url: str, holding: Engine, driver: str
 ) -> None:
-    """Looking, repairing and saving work on a plain session as on an asynchronous one."""
+    """Checking, repairing and saving work on a synchronous session as on an asynchronous one."""
     execute(holding, "INSERT INTO portfolios (id, portfolio_name) VALUES (6, 'Late')")
     url = make_url(portfolio_url).set(drivername=f"postgresql+{driver}")
     with portal(url, synchronous=True) as app:
@@ -111,13 +111,15 @@ async def managed_async() -> AsyncIterator[AsyncSession]:
     ],
 )
 def test_what_is_no_dependency_is_said_at_once(given: Any, message: str) -> None:
-    """What is not a function that yields a session is refused, with what to write instead."""
+    """An argument that is no function that yields a session is refused, with what to
+    write instead.
+    """
     with pytest.raises(ConfigurationError, match=f"^session: .*{message}"):
         system_router(given, Base, authorise=everybody)
 
 
 def test_what_is_no_source_is_said_at_once() -> None:
-    """A source without sequences by its kind is refused when the router is made."""
+    """A source of a kind that has no sequences is refused when the router is made."""
     with pytest.raises(UnmappedClassError, match="no source of sequences"):
         system_router(session, 5, authorise=everybody)
 
@@ -135,7 +137,9 @@ def test_what_is_no_source_is_said_at_once() -> None:
 async def test_a_dependency_that_gives_no_session(
     dependency: Any, reason: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what the dependency gave and what it should; the caller learns nothing."""
+    """If the dependency gives no session, the log says what it gave and should give; the answer
+    does not.
+    """
     app = FastAPI()
     app.include_router(system_router(dependency, Base, authorise=everybody))
     with caplog.at_level(logging.ERROR, "sqla_seqreserve.web"):

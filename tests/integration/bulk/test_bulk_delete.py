@@ -1,4 +1,4 @@
-"""bulk_delete: beside plain SQLAlchemy's deletes, and what is refused."""
+"""bulk_delete: compared with plain SQLAlchemy's deletes, and its errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def left(side: Side) -> list[Any]:
 
 @EACH
 def test_rows_are_deleted_as_objects_are(twin_urls: tuple[str, str], driver: str) -> None:
-    """Keys of one column and of several, tables of one class and of several, and the count."""
+    """bulk_delete deletes the rows, and returns the count, that plain SQLAlchemy does: keys of one
+    column and of several, classes of one table and of several.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(*ROWS)
@@ -84,7 +86,7 @@ def session(engine: Engine) -> Any:
 
 
 def test_objects_leave_the_session(session: Session) -> None:
-    """Those whose row was deleted; a rollback brings them back."""
+    """Objects whose row was deleted are removed from the session; a rollback brings them back."""
     gone, stays = session.get_one(Counted, 3), session.get_one(Counted, 4)
     assert bulk_delete(session, Counted, [3]) == 1
     assert gone not in session
@@ -96,7 +98,7 @@ def test_objects_leave_the_session(session: Session) -> None:
 
 
 def test_keys_of_every_shape(session: Session) -> None:
-    """A list, a generator, ReservedIds, a range, and none at all."""
+    """bulk_delete takes keys as a list, a generator, ReservedIds, a range, and none at all."""
     sent: list[int] = []
     assert bulk_delete(session, Counted, ReservedIds([1, 2]), progress=sent.append) == 2
     assert bulk_delete(session, Counted, (n for n in (3, 4)), chunk_rows=1) == 2
@@ -108,7 +110,7 @@ def test_keys_of_every_shape(session: Session) -> None:
 
 
 def test_what_is_no_key_is_named_and_nothing_is_deleted(session: Session) -> None:
-    """Each is listed by its place."""
+    """Values that are no keys are listed with their positions, and nothing is deleted."""
     with pytest.raises(InvalidRowsError, match="row 2.*no key"):
         bulk_delete(session, Counted, [1, 2, None])
     with pytest.raises(InvalidRowsError, match="tuple of 2 values") as caught:
@@ -123,7 +125,7 @@ def test_what_is_no_key_is_named_and_nothing_is_deleted(session: Session) -> Non
 
 
 def test_what_refers_to_a_row_is_the_databases_business(session: Session) -> None:
-    """A foreign key refuses, and its error is SQLAlchemy's."""
+    """If a foreign key refuses the deletion, the error is SQLAlchemy's."""
     session.execute(text("CREATE TABLE child (id int REFERENCES counted)"))
     session.execute(text("INSERT INTO child VALUES (3)"))
     with pytest.raises(IntegrityError):
@@ -131,7 +133,9 @@ def test_what_refers_to_a_row_is_the_databases_business(session: Session) -> Non
 
 
 def test_what_is_sent(session: Session, way: str) -> None:
-    """Few keys are one statement; more go by COPY into a temporary table, and one DELETE."""
+    """Few keys are deleted by one statement; many go by COPY into a temporary table, and one
+    DELETE.
+    """
     bulk_delete(session, Counted, [1])
     for keys in (2, 200, 201, 2000):
         with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
@@ -143,7 +147,7 @@ def test_what_is_sent(session: Session, way: str) -> None:
 
 
 def keeps_one(engine: Any) -> None:
-    """Keeps one row: where a statement is to delete it, it deletes another."""
+    """Keep one row: a statement that would delete it deletes another one."""
 
     @event.listens_for(engine, "before_execute", retval=True)
     def keeps(_c: Any, clause: Any, many: Any, one: Any, _options: Any) -> Any:
@@ -159,7 +163,9 @@ def keeps_one(engine: Any) -> None:
 def test_whoever_listens_is_heard(
     twin_urls: tuple[str, str], driver: str, listener: Callable[[Any], None]
 ) -> None:
-    """Where a listener may change a DELETE, each row goes as one with its key as parameter."""
+    """If a listener may change a DELETE, each row has a DELETE of its own with its key as
+    parameter.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(*ROWS)
@@ -200,7 +206,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_tables_of_the_less_usual_kinds(twin_urls: tuple[str, str], other: str) -> None:
-    """Rules, triggers and views have the effect that they have with objects."""
+    """Rules, triggers and views have the same effect as when objects are deleted."""
 
     def trial(side: Side) -> Any:
         side.execute(*ROWS)
@@ -221,7 +227,7 @@ def test_tables_of_the_less_usual_kinds(twin_urls: tuple[str, str], other: str) 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "AUTOCOMMIT"])
 def test_in_every_transaction(session: Session, engine: Engine, level: str) -> None:
-    """A delete works in each kind of transaction."""
+    """bulk_delete works in each kind of transaction."""
     other = engine.execution_options(isolation_level=level)
     with Session(other) as there:
         there.execute(text("SELECT 1"))
@@ -231,7 +237,7 @@ def test_in_every_transaction(session: Session, engine: Engine, level: str) -> N
 
 
 def test_a_role_that_may_delete_and_not_update(session: Session, engine: Engine) -> None:
-    """What DELETE itself asks for is enough."""
+    """bulk_delete needs no privileges but those of DELETE."""
     session.execute(text("CREATE ROLE deletes_only"))
     try:
         session.execute(text("GRANT SELECT, DELETE ON counted TO deletes_only"))

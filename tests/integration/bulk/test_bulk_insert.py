@@ -1,4 +1,4 @@
-"""bulk_insert: mappings in, ids or objects out; what is refused, and what goes elsewhere."""
+"""bulk_insert: mappings in, ids or objects out; errors, and rows that do not go by COPY."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_ids_are_aligned_with_the_rows(session: Session) -> None:
 
 
 def test_keys_and_defaults(session: Session) -> None:
-    """A key that a row gives stays; None for a column with a default counts as left out."""
+    """A key that a row gives stays; None for a column with a default counts as omitted."""
     [own] = reserve_ids(session, Note, 1)
     ids = bulk_insert(session, Note, [{"body": "a", "stars": None}, {"id": own, "body": "b"}])
     assert ids[1] == own
@@ -87,7 +87,7 @@ def test_keys_and_defaults(session: Session) -> None:
 
 
 def test_objects_are_persistent_without_a_select(session: Session) -> None:
-    """returning="objects" gives instances of the session, loaded with what was written."""
+    """returning="objects" gives instances of the session, loaded with the written values."""
     bulk_insert(session, Note, [{"body": "first"}])
     with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
         notes = bulk_insert(session, Note, [{"body": "a"}, {"body": "b"}], returning="objects")
@@ -104,7 +104,7 @@ def test_objects_are_persistent_without_a_select(session: Session) -> None:
 
 
 def test_objects_are_expunged_by_a_rollback(session: Session) -> None:
-    """As objects of a flush that is rolled back, they leave the session."""
+    """A rollback removes returned objects from the session, like those of a flush."""
     [note] = bulk_insert(session, Note, [{"body": "a"}], returning="objects")
     session.rollback()
     assert note not in session
@@ -127,8 +127,8 @@ def test_joined_inheritance_writes_every_table(session: Session) -> None:
 
 
 def test_every_bad_row_is_listed_and_nothing_reserved(session: Session) -> None:
-    """Unknown attributes, missing values and things that are no mapping: all at once, before an
-    id.
+    """Unknown attributes, missing values and items that are no mappings are all listed in one error
+    before an id is taken.
     """
     bad = [{"body": "ok"}, {"body": None}, {"body": "x", "nope": 1}, 5, {}]
     with pytest.raises(InvalidRowsError) as refused:
@@ -167,7 +167,7 @@ def test_no_rows_send_nothing(session: Session) -> None:
 
 
 def test_returning_is_checked(session: Session) -> None:
-    """What cannot be returned is named."""
+    """An unknown value of ``returning`` is refused, and the error names it."""
     with pytest.raises(ConfigurationError, match="'ids' or 'objects'"):
         bulk_insert(session, Note, [], returning="rows")  # type: ignore[call-overload]
 
@@ -176,7 +176,7 @@ def test_returning_is_checked(session: Session) -> None:
     "options", [{"query_cache_size": 0}, {"execution_options": {"compiled_cache": None}}]
 )
 def test_an_engine_that_caches_no_statements(engine: Engine, options: dict[str, object]) -> None:
-    """Rows that COPY refuses are written where no compiled statement is to be kept."""
+    """Rows that COPY refuses are written on an engine without a cache of compiled statements."""
     Base.metadata.create_all(engine)
     own = create_engine(engine.url, **options)  # type: ignore[arg-type]  # a test's parameters
     east = dt.timezone(dt.timedelta(hours=1))

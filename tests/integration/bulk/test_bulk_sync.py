@@ -1,4 +1,4 @@
-"""bulk_sync: beside a loop over objects of plain SQLAlchemy, and what is refused."""
+"""bulk_sync: compared with a loop over objects of plain SQLAlchemy, and its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAY = dt.date(2024, 5, 1)
 def sync_objects(
     session: Session, model: type[Any], rows: list[dict[str, Any]], key: list[str], scope: Any
 ) -> tuple[int, int, int, int]:
-    """The same by objects: inserted, updated, unchanged, deleted."""
+    """Do the same by objects; return the numbers inserted, updated, unchanged, deleted."""
     there = {
         tuple(getattr(o, k) for k in key): o for o in session.scalars(select(model).where(scope))
     }
@@ -69,7 +69,7 @@ def sync(
 
 
 def prices(chance: random.Random, days: int) -> list[dict[str, Any]]:
-    """Rows of fund 1, with few different values, so that some are the same twice."""
+    """Rows of fund 1, with few different values, so that some stay unchanged."""
     return [
         {
             "fund": 1,
@@ -90,7 +90,9 @@ def prices(chance: random.Random, days: int) -> list[dict[str, Any]]:
 def test_the_scope_becomes_what_objects_make_of_it(
     twin_urls: tuple[str, str], driver: str, with_json: bool
 ) -> None:
-    """Random rows, again and again: the same rows and the same counts as a loop over objects."""
+    """With random rows, again and again, bulk_sync leaves the same rows and counts as a loop over
+    objects.
+    """
     seed = random.randrange(10**6)
     print("seed", seed)
 
@@ -121,7 +123,9 @@ def test_the_scope_becomes_what_objects_make_of_it(
 
 @EACH
 def test_keys_versions_and_classes_of_one_table(twin_urls: tuple[str, str], driver: str) -> None:
-    """A composite key, a version, a class of a shared table, and the whole table as the scope."""
+    """bulk_sync works with a composite key, a version, a class of a shared table, and the whole
+    table as the scope.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(
@@ -176,7 +180,7 @@ def rows_of(fund: int, numbers: Any, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_a_dry_run_writes_nothing_and_takes_no_id(session: Session) -> None:
-    """It counts what would be done."""
+    """A dry run counts what would be done, writes nothing and takes no id."""
     taken = text('SELECT last_value FROM "price_Nr_seq"')
     stored = select(func.count()).select_from(Price)
     before = session.scalar(taken), session.scalar(stored)
@@ -194,7 +198,7 @@ def test_a_dry_run_writes_nothing_and_takes_no_id(session: Session) -> None:
 
 
 def test_no_rows_empty_the_scope_and_nothing_else(session: Session) -> None:
-    """The rows of other scopes stay."""
+    """Without rows bulk_sync deletes all rows of the scope, and those of other scopes stay."""
     done = bulk_sync(session, Price, iter(()), key=["fund", "day"], scope=Price.fund == 0)
     assert done == SyncResult(0, 0, 0, 10)
     assert bulk_sync(session, Price, [], key="id", scope=False).deleted == 0  # type: ignore[arg-type]  # as where() takes it
@@ -202,14 +206,16 @@ def test_no_rows_empty_the_scope_and_nothing_else(session: Session) -> None:
 
 
 def test_new_rows_alone_take_an_id(session: Session) -> None:
-    """Rows that are there keep theirs."""
+    """Only new rows take an id; existing rows keep theirs."""
     before = session.scalar(text('SELECT last_value FROM "price_Nr_seq"'))
     bulk_sync(session, Price, rows_of(0, [0, 3, 300]), key="price_of_day", scope=Price.fund == 0)
     assert session.scalar(text('SELECT last_value FROM "price_Nr_seq"')) == before + 1
 
 
 def test_objects_of_the_session(session: Session) -> None:
-    """Updated ones are expired, but for what was changed in them; deleted ones leave."""
+    """Updated objects are expired, except for unflushed changes; deleted objects leave
+    the session.
+    """
     [same, changed, mine, gone] = session.scalars(
         select(Price).where(Price.fund == 0).order_by(Price.day).limit(4)
     )
@@ -227,7 +233,7 @@ def test_objects_of_the_session(session: Session) -> None:
 
 @pytest.mark.parametrize("certain", [True, False])
 def test_rows_outside_the_scope_are_refused(session: Session, certain: bool) -> None:
-    """Each is named, and nothing is written or deleted."""
+    """Rows outside the scope are each named, and nothing is written or deleted."""
     scope: Any = Price.fund == 0
     if not certain:
         # What the rows do not give decides.
@@ -241,7 +247,9 @@ def test_rows_outside_the_scope_are_refused(session: Session, certain: bool) -> 
 
 
 def test_a_row_that_another_scope_has_is_refused(session: Session) -> None:
-    """The unique key finds it there, and it stays as it is."""
+    """A row whose unique key exists in another scope is refused, and the existing row stays
+    unchanged.
+    """
     rows = [{"id": n, "name": "z"} for n in (2, 50)]
     with pytest.raises(InvalidRowsError, match="is a row of the table outside the scope") as caught:
         bulk_sync(session, Counted, rows, key="id", scope=Counted.change > 5)
@@ -250,7 +258,7 @@ def test_a_row_that_another_scope_has_is_refused(session: Session) -> None:
 
 
 def test_bad_rows_are_named_and_nothing_is_written(session: Session) -> None:
-    """Duplicates, rows without a key, and columns that there are not."""
+    """Duplicates, rows without a key, and unknown columns are named, and nothing is written."""
     key, scope = ["fund", "day"], Price.fund == 0
     for rows, problem in (
         (rows_of(0, [1, 2, 1]), "is the same row as row 0"),
@@ -264,7 +272,7 @@ def test_bad_rows_are_named_and_nothing_is_written(session: Session) -> None:
 
 
 def test_what_is_asked_wrongly(session: Session) -> None:
-    """An error names the argument."""
+    """If an argument of bulk_sync is wrong, the error names it."""
     row = {"id": 1, "name": "b"}
     with pytest.raises(ConfigurationError, match="key=.*names no unique index"):
         bulk_sync(session, Counted, [row], key="name", scope=true())
@@ -277,7 +285,9 @@ def test_what_is_asked_wrongly(session: Session) -> None:
 
 
 def test_update_says_what_is_compared(session: Session) -> None:
-    """Other attributes are for new rows; with () none is overwritten."""
+    """``update`` names the attributes that are compared and overwritten; others are for new rows
+    only, and with () none is overwritten.
+    """
     rows = rows_of(0, [0, 3, 300], weight=1.0)
     scope, key = Price.fund == 0, ["fund", "day"]
     done = bulk_sync(session, Price, rows, key=key, scope=scope, update="note", dry_run=True)
@@ -286,7 +296,7 @@ def test_update_says_what_is_compared(session: Session) -> None:
 
 
 def test_streams(session: Session) -> None:
-    """A stream is staged chunk by chunk."""
+    """bulk_sync stages a stream chunk by chunk."""
     sent: list[int] = []
     rows = ({"id": n, "name": "s"} for n in range(5, 30))
     done = bulk_sync(
@@ -297,7 +307,9 @@ def test_streams(session: Session) -> None:
 
 
 def test_what_is_sent(session: Session, way: str) -> None:
-    """What is as it is given costs one statement; nothing is sent for what there is not to do."""
+    """If all rows are unchanged, bulk_sync takes one statement, and sends none for work that there
+    is not.
+    """
     rows = [{"id": n, "name": "a"} for n in range(1, 10)]
     bulk_sync(session, Counted, rows, key="id", scope=true())
     with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
@@ -312,7 +324,7 @@ def test_what_is_sent(session: Session, way: str) -> None:
 @EACH
 @pytest.mark.parametrize("listener", [mask, comment])
 def test_whoever_listens_is_heard(twin_urls: tuple[str, str], driver: str, listener: Any) -> None:
-    """Where a listener may change a statement, each row goes as one with its values."""
+    """If a listener may change a statement, each row has a statement of its own with its values."""
 
     def trial(side: Side) -> Any:
         side.execute("INSERT INTO person SELECT n, 'person', 'p' || n FROM generate_series(1, 9) n")
@@ -333,7 +345,7 @@ def test_whoever_listens_is_heard(twin_urls: tuple[str, str], driver: str, liste
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "AUTOCOMMIT"])
 def test_in_every_transaction(session: Session, engine: Engine, level: str) -> None:
-    """A sync works in each kind of transaction."""
+    """bulk_sync works in each kind of transaction."""
     other = engine.execution_options(isolation_level=level)
     with Session(other) as there:
         there.execute(text("SELECT 1"))

@@ -1,4 +1,4 @@
-"""bulk_update: beside a loop over objects of plain SQLAlchemy, and what is refused."""
+"""bulk_update: compared with a loop over objects of plain SQLAlchemy, and its errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def price_rows() -> list[dict[str, Any]]:
 def test_rows_become_what_objects_write(
     twin_urls: tuple[str, str], driver: str, left_out: tuple[str, ...]
 ) -> None:
-    """Every kind of value, each onupdate, and the rows that are missing, as a loop over objects."""
+    """bulk_update has the results of a loop over objects, with every kind of value, each onupdate,
+    and missing rows.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(PRICES)
@@ -86,7 +88,9 @@ def test_rows_become_what_objects_write(
 
 @EACH
 def test_classes_of_several_tables(twin_urls: tuple[str, str], driver: str) -> None:
-    """Each table that changes is updated, with its onupdate, and found by a key of either."""
+    """For a class of several tables each changed table is updated, with its onupdate, and rows are
+    found by a key of either.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(
@@ -124,7 +128,9 @@ def test_classes_of_several_tables(twin_urls: tuple[str, str], driver: str) -> N
 def test_versions_composite_keys_and_classes_of_one_table(
     twin_urls: tuple[str, str], driver: str
 ) -> None:
-    """A version is counted up; a key of several columns finds its row; another class is missing."""
+    """A version is counted up; a key of several columns finds its row; a row of another class is
+    missing.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(
@@ -169,14 +175,16 @@ def session(engine: Engine) -> Any:
 
 
 def test_a_python_onupdate_is_called_for_each_row(session: Session) -> None:
-    """As in a flush of objects, each row has its own value."""
+    """A Python onupdate gives each row a value of its own, as in a flush of objects."""
     bulk_update(session, Counted, [{"id": n, "name": "b"} for n in range(1, 6)])
     changes = session.scalars(select(Counted.change).where(Counted.name == "b")).all()
     assert len(set(changes)) == 5
 
 
 def test_versions_that_rows_give_are_compared(session: Session) -> None:
-    """A row with another version than the table's refuses them all, and names it."""
+    """If a row gives another version than the table's, all rows are refused, and the error names
+    it.
+    """
     rows = [{"id": n, "name": "b", "version": n} for n in (1, 2, 3)]
     assert bulk_update(session, Counted, rows).updated == 3
     stale = [{"id": 4, "name": "c", "version": 4}, {"id": 1, "name": "c", "version": 1}]
@@ -187,7 +195,9 @@ def test_versions_that_rows_give_are_compared(session: Session) -> None:
 
 
 def test_where_and_columns(session: Session) -> None:
-    """``where`` sees the row that is there and the given one; ``columns`` says what is set."""
+    """``where`` can use the existing row and the given one; ``columns`` names the attributes to
+    set.
+    """
     rows = [{"fund": n, "day": MAY, "value": n, "note": "x"} for n in range(5)]
     given = pg_insert(Price).excluded
     done = bulk_update(
@@ -206,8 +216,8 @@ def test_where_and_columns(session: Session) -> None:
 
 
 def test_keys_and_objects_come_back(session: Session) -> None:
-    """Ids and objects are aligned with the rows, with None for one that is missing; objects of the
-    session are expired but for what was changed in them.
+    """Ids and objects are aligned with the rows, with None for a missing one; objects of the
+    session are expired, except for unflushed changes.
     """
     ids = dict(session.execute(select(Price.fund, Price.id)).all())
     seen = session.scalars(select(Price).where(Price.fund == 3)).one()
@@ -229,7 +239,7 @@ def test_keys_and_objects_come_back(session: Session) -> None:
 
 
 def test_a_primary_key_can_be_changed(session: Session) -> None:
-    """Where ``columns`` names it; the new one comes back."""
+    """bulk_update changes a primary key that ``columns`` names, and returns the new one."""
     rows = [{"fund": n, "day": MAY, "id": 1000 + n} for n in (4, 2)]
     done = bulk_update(session, Price, rows, key=["fund", "day"], columns=["id"], returning="ids")
     assert list(done.ids) == [1004, 1002]
@@ -252,7 +262,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_bad_rows_are_named_and_nothing_is_written(session: Session, why: str) -> None:
-    """Whatever is wrong, each row that is wrong is listed."""
+    """Each wrong row is listed, whatever is wrong with it, and nothing is written."""
     rows, options, problem = REFUSED[why]
     with pytest.raises(InvalidRowsError, match=problem) as caught:
         bulk_update(session, Counted, rows, **options)
@@ -261,7 +271,7 @@ def test_bad_rows_are_named_and_nothing_is_written(session: Session, why: str) -
 
 
 def test_what_is_asked_wrongly(session: Session) -> None:
-    """An error names what is wrong with the arguments."""
+    """If arguments of bulk_update are wrong, the error says what is wrong."""
     row = {"id": 1, "name": "b"}
     with pytest.raises(ConfigurationError, match="has no column nmae; did you mean 'name'"):
         bulk_update(session, Counted, [row], columns=["nmae"])
@@ -281,7 +291,7 @@ def test_what_is_asked_wrongly(session: Session) -> None:
 
 
 def test_streams_and_progress(session: Session) -> None:
-    """A stream is staged chunk by chunk, and a wrong row in it is named by its place."""
+    """A stream is staged chunk by chunk, and a wrong row in it is named by its position."""
     sent: list[int] = []
     rows = ({"id": n % 9 + 1 if n < 9 else 100 + n, "name": "s"} for n in range(25))
     done = bulk_update(session, Counted, rows, chunk_rows=10, progress=sent.append)
@@ -294,7 +304,9 @@ def test_streams_and_progress(session: Session) -> None:
 
 
 def test_what_is_sent(session: Session, way: str) -> None:
-    """Few rows are one statement; more go by COPY into a temporary table, and one UPDATE."""
+    """Few rows are updated by one statement; many go by COPY into a temporary table, and one
+    UPDATE.
+    """
     bulk_update(session, Counted, [{"id": 1, "name": "b"}])
     for rows in (2, 200, 201, 2000):
         given = [{"id": n, "name": "b"} for n in range(rows)]

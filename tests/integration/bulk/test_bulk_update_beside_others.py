@@ -1,4 +1,4 @@
-"""bulk_update where listeners, rules, triggers and views look at what is updated."""
+"""bulk_update with listeners, rules, triggers and views."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def see_parameters(engine: Any) -> None:
 def test_whoever_listens_is_heard(
     twin_urls: tuple[str, str], driver: str, listener: Callable[[Any], None]
 ) -> None:
-    """Where a listener may change an UPDATE, each row goes as one with its values as parameters."""
+    """If a listener may change an UPDATE, each row has an UPDATE of its own with its values as
+    parameters.
+    """
 
     def trial(side: Side) -> Any:
         side.execute(
@@ -84,7 +86,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_tables_of_the_less_usual_kinds(twin_urls: tuple[str, str], other: str) -> None:
-    """Rules, triggers and views have the effect that they have with objects."""
+    """Rules, triggers and views have the same effect as when objects are updated."""
 
     def trial(side: Side) -> Any:
         side.execute(COUNTED)
@@ -105,7 +107,7 @@ def test_tables_of_the_less_usual_kinds(twin_urls: tuple[str, str], other: str) 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "AUTOCOMMIT"])
 def test_in_every_transaction(engine: Engine, level: str) -> None:
-    """An update works in each kind of transaction."""
+    """bulk_update works in each kind of transaction."""
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text(COUNTED))

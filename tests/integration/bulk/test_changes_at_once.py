@@ -55,7 +55,7 @@ TOGETHER: dict[str, tuple[Callable[..., None], ...]] = {
 
 @pytest.mark.parametrize("together", TOGETHER)
 def test_the_same_rows_in_any_order(engine: Engine, together: str) -> None:
-    """They wait for each other, and none is ended for a dead-lock."""
+    """Concurrent calls for the same rows wait for each other and do not deadlock."""
     seed = random.randrange(10**6)
     print("seed", seed)
     Base.metadata.create_all(engine)
@@ -78,7 +78,9 @@ def test_the_same_rows_in_any_order(engine: Engine, together: str) -> None:
 
 
 def test_a_row_that_is_changed_meanwhile(engine: Engine) -> None:
-    """What another transaction did to it before is kept where the rows do not give it."""
+    """The changes of another transaction to a row are kept in attributes that the given
+    rows omit.
+    """
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(

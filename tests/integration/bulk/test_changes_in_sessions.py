@@ -29,7 +29,7 @@ def tables(engine: Engine) -> Engine:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_asynchronous_sessions(tables: Engine, driver: str) -> None:
-    """In aio the functions are awaited, and rows and keys may be awaited too."""
+    """In aio the functions are awaited, and rows and keys may come from asynchronous iterables."""
 
     async def numbers() -> AsyncIterator[int]:
         for number in (1, 2, 3, 44):
@@ -54,7 +54,7 @@ def test_asynchronous_sessions(tables: Engine, driver: str) -> None:
 
 
 def test_a_registered_scoped_session(tables: Engine) -> None:
-    """Both kinds of registration work beside these functions."""
+    """The bulk functions work with both kinds of registration."""
     session = scoped_session(sessionmaker(tables))
     register(session)
     assert bulk_update(session, Counted, [{"id": 1, "name": "b"}]).updated == 1
@@ -66,7 +66,9 @@ def test_a_registered_scoped_session(tables: Engine) -> None:
 
 
 def test_a_two_phase_session_is_refused(tables: Engine) -> None:
-    """A transaction that is to be prepared may have no temporary table."""
+    """A two-phase session is refused, because a prepared transaction may have no
+    temporary table.
+    """
     with Session(tables, twophase=True) as session:
         for call in (
             lambda: bulk_update(session, Counted, [{"id": 1, "name": "b"}]),
@@ -101,7 +103,7 @@ def test_partitions(engine: Engine) -> None:
 
 
 def test_row_security_hides_rows(tables: Engine) -> None:
-    """What a policy hides from the role is missing, and stays."""
+    """Rows that a policy hides from the role count as missing, and stay."""
     with Session(tables) as session:
         session.execute(text("CREATE ROLE sees_some"))
         for statement in (
@@ -127,7 +129,7 @@ def test_row_security_hides_rows(tables: Engine) -> None:
 
 
 def test_a_view_can_be_deleted_from_by_its_key(tables: Engine) -> None:
-    """There is nothing to lock of a view, and its rows go all the same."""
+    """Rows of a view can be deleted, although a view cannot be locked."""
     with tables.begin() as connection:
         connection.execute(text("ALTER TABLE counted RENAME TO counted_rows"))
         connection.execute(text("CREATE VIEW counted AS SELECT * FROM counted_rows WHERE id < 5"))

@@ -1,4 +1,4 @@
-"""bulk_upsert of few rows: one statement, and the same rows as by way of a temporary table."""
+"""bulk_upsert of few rows: one statement, and the same rows as through a temporary table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Colour(enum.Enum):
 
 
 class Plain(Base):
-    """Columns of the types that arrays hold."""
+    """Columns of types that arrays can contain."""
 
     __tablename__ = "plain"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -66,7 +66,7 @@ class Rounded(Base):
 
 
 class Document(Base):
-    """Columns that no array of plain values holds."""
+    """Columns of types that no array of plain values can contain."""
 
     __tablename__ = "document"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -84,7 +84,7 @@ class Vector(Base):
 
 
 class Query(Base):
-    """The column names of ``Vector``, and other types."""
+    """The column names of ``Vector``, with other types."""
 
     __tablename__ = "query"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -92,7 +92,7 @@ class Query(Base):
 
 
 class Sorted(Base):
-    """A key with an order of its own."""
+    """A key with a collation of its own."""
 
     __tablename__ = "sorted"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -166,7 +166,9 @@ TRIPS = {"psycopg": (3, 7), "psycopg2": (4, 8), "asyncpg": (4, 9)}
 
 
 def test_round_trips(engine: Engine, driver: str) -> None:
-    """Few rows take one statement after the lock; many take a table, a COPY, and its end."""
+    """Few rows take one statement after the lock; many take a temporary table, a COPY, and a final
+    statement.
+    """
     Base.metadata.create_all(engine)
     with round_trips(engine.url) as wire, running(wire.url, driver) as run:
 
@@ -187,7 +189,9 @@ def test_round_trips(engine: Engine, driver: str) -> None:
 
 
 def test_the_log_tells_how_rows_were_sent(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """Rows that arrays brought, and rows that COPY brought, were written by one statement."""
+    """The log names the writer of rows sent as arrays, and of rows sent by COPY; one statement
+    wrote each.
+    """
     Base.metadata.create_all(engine)
     caplog.set_level("DEBUG", "sqla_seqreserve")
     with Session(engine) as session:
@@ -198,7 +202,9 @@ def test_the_log_tells_how_rows_were_sent(engine: Engine, caplog: pytest.LogCapt
 
 
 def test_values_of_plain_types(run: Run) -> None:
-    """What is stored and what comes back is what was given, NULLs and rounded numbers too."""
+    """The stored and the returned values are the given ones, including NULLs and
+    rounded numbers.
+    """
     token = uuid.uuid4()
     full = {
         "code": "a'b\\",
@@ -223,7 +229,9 @@ def test_values_of_plain_types(run: Run) -> None:
 
 
 def test_a_key_is_compared_as_it_is_stored(run: Run) -> None:
-    """Values that the column's type makes one are one row: found when there, refused twice."""
+    """Values that the column's type makes equal are one row: found if it exists, refused if given
+    twice.
+    """
 
     def scenario(session: Session) -> None:
         first = bulk_upsert(
@@ -256,7 +264,9 @@ def test_no_text_is_cut(run: Run) -> None:
 
 
 def test_other_types_are_staged(run: Run) -> None:
-    """Documents, arrays and spans go by a temporary table, whatever the driver's COPY takes."""
+    """Documents, arrays and ranges go through a temporary table, whatever the driver's COPY
+    supports.
+    """
     row = {
         "code": 1,
         "body": {"a": [1, None]},
@@ -275,7 +285,9 @@ def test_other_types_are_staged(run: Run) -> None:
 
 
 def test_a_collation_of_its_own_is_staged(run: Run) -> None:
-    """What is equal, and what is locked first, is the column's to say; an array has none."""
+    """A key with a collation of its own goes through a temporary table, because an array has no
+    collation.
+    """
 
     def scenario(session: Session) -> None:
         with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
@@ -286,7 +298,9 @@ def test_a_collation_of_its_own_is_staged(run: Run) -> None:
 
 
 def test_temporary_tables_of_several_classes(run: Run) -> None:
-    """What a driver keeps of one class's temporary table is not used for that of another."""
+    """Statements that a driver caches for one class's temporary table are not used for that of
+    another.
+    """
     for _ in range(3):
         for model, value in ((Vector, "'a'"), (Query, "'b'")):
             rows = [{"id": number, "value": value} for number in range(3)]
@@ -295,7 +309,7 @@ def test_temporary_tables_of_several_classes(run: Run) -> None:
 
 
 def test_an_index_that_is_made_anew(engine: Engine, run: Run) -> None:
-    """What was remembered of an index is not used once another has its name."""
+    """Remembered facts of an index are not used when another index has its name."""
 
     def upsert(page: int, number: int) -> Any:
         return run(

@@ -1,4 +1,4 @@
-"""Rows of frames, and what stands for a missing value in them."""
+"""Rows of pandas frames, and the values in them that mean a missing value."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ FRAME = pd.DataFrame({"number": range(40), "amount": [n * 10 for n in range(40)]
     ],
 )
 def test_the_index_of_a_frame(on_driver: Any, function: str, frame: Any) -> None:
-    """An index that the class does not have is left out; one that it has is a column."""
+    """An index of a frame is ignored unless the class has an attribute of its name; then it is a
+    column.
+    """
     is_index = "number" in frame.index.names
     kept = frame.index.get_level_values("number") if is_index else frame.number
     expected = [(n, n * 10) for n in sorted(kept)]
@@ -97,7 +99,7 @@ def test_the_index_of_a_frame(on_driver: Any, function: str, frame: Any) -> None
 
 
 def test_a_column_that_is_no_index(on_driver: Any) -> None:
-    """A column that the class does not have is refused, once, with the number of its rows."""
+    """A column that the class does not have is refused once, with the number of its rows."""
 
     def scenario(session: Session) -> None:
         with pytest.raises(InvalidRowsError) as refused:
@@ -116,7 +118,7 @@ def test_a_column_that_is_no_index(on_driver: Any) -> None:
 @pytest.mark.parametrize("function", ["insert", "upsert"])
 @pytest.mark.parametrize("count", [3, 300])
 def test_gaps_in_columns(on_driver: Any, driver: str, function: str, count: int) -> None:
-    """NaN and NaT are NULL, and a float column of whole numbers is one of integers for COPY."""
+    """NaN and NaT become NULL, and COPY writes a float column of whole numbers as integers."""
     numbers, gaps = list(range(count)), [n % 3 == 1 for n in range(count)]
     moment = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
     amounts = [NAN if gap else float(n) for n, gap in enumerate(gaps)]
@@ -146,7 +148,7 @@ def test_gaps_in_columns(on_driver: Any, driver: str, function: str, count: int)
 
 @pytest.mark.parametrize("function", ["insert", "upsert"])
 def test_a_float_column_of_a_frame_goes_by_copy(on_driver: Any, function: str) -> None:
-    """What pandas makes of whole numbers with gaps needs no INSERT that casts it."""
+    """Whole numbers with gaps, which pandas stores as floats, go by COPY without a cast."""
     frame = FRAME.assign(amount=[NAN, *map(float, range(39))])
     frame = pd.concat([frame.assign(number=frame.number + 40 * n) for n in range(10)])
 
@@ -161,7 +163,7 @@ def test_a_float_column_of_a_frame_goes_by_copy(on_driver: Any, function: str) -
 
 
 def test_gaps_in_a_float_column(on_driver: Any) -> None:
-    """pandas' gaps are NULL; a list says NaN, and a column of floats holds it."""
+    """Gaps of a pandas column become NULL; NaN of a list is stored as NaN in a float column."""
 
     def scenario(session: Session) -> None:
         gap = pd.Series([NAN, 1.5])
@@ -176,7 +178,9 @@ def test_gaps_in_a_float_column(on_driver: Any) -> None:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("function", ["insert", "upsert"])
 def test_rows_without_a_value_of_the_column(on_driver: Any, driver: str, function: str) -> None:
-    """Such a value in a row of its own is refused with the row named, before an id is taken."""
+    """A missing-value marker in a mapping is refused before an id is taken, and the error names the
+    row.
+    """
     values = [("amount", NAN), ("amount", float("inf")), ("amount", pd.NA), ("amount", NUMBER)]
     values += [("at", pd.NaT), ("local", pd.NaT), ("day", pd.NaT)]
 

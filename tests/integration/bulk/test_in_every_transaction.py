@@ -1,4 +1,4 @@
-"""bulk_insert under the roles and in the transactions that stock SQLAlchemy inserts in."""
+"""bulk_insert with the roles and in the transactions in which plain SQLAlchemy can insert."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def role(tables: Engine) -> Iterator[str]:
     ],
 )
 def test_whoever_may_insert_in_stock_may_here(tables: Engine, role: str, grant: str) -> None:
-    """No right on the sequence, or on the whole table: INSERT writes, and the keys come back."""
+    """A role without a privilege on the sequence, or on the whole table, inserts by INSERT, which
+    returns the keys.
+    """
     with Session(tables) as session:
         session.execute(text(f"GRANT {grant} TO {role}"))
         session.execute(text(f"SET LOCAL ROLE {role}"))
@@ -52,7 +54,9 @@ def test_whoever_may_insert_in_stock_may_here(tables: Engine, role: str, grant: 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 @pytest.mark.parametrize("begun", [False, True], ids=["first", "begun"])
 def test_every_isolation_level(tables: Engine, level: str, begun: bool) -> None:
-    """COPY only where what is known of the table can be compared; ids are right either way."""
+    """COPY is used only where the facts of the table can be compared; the ids are right in any
+    case.
+    """
     engine = tables.execution_options(isolation_level=level)
     with Session(engine) as session:
         bulk_insert(session, ByAlways, [{"tag": "warm"}])
@@ -68,7 +72,7 @@ def test_every_isolation_level(tables: Engine, level: str, begun: bool) -> None:
 
 
 def test_autocommit(tables: Engine) -> None:
-    """Without a transaction no lock can be held, so INSERT writes."""
+    """Without a transaction no lock can be held, so rows go by INSERT."""
     with Session(tables.execution_options(isolation_level="AUTOCOMMIT")) as session:
         with record_statements(tables) as sent:
             ids = bulk_insert(session, ByIdentity, [{"tag": "a"}, {"tag": "b"}], chunk_rows=1)
@@ -79,7 +83,9 @@ def test_autocommit(tables: Engine) -> None:
 
 @pytest.mark.parametrize("stars", [2.0, "4"])
 def test_always_identity_and_a_value_that_copy_refuses(tables: Engine, stars: Any) -> None:
-    """GENERATED ALWAYS numbers the rows that go by INSERT; their keys come back."""
+    """Rows that go by INSERT into a GENERATED ALWAYS identity are numbered by it, and their keys
+    are returned.
+    """
     with Session(tables) as session:
         rows: list[dict[str, Any]] = [{"tag": f"t{n}"} for n in range(10)]
         rows[4]["stars"] = stars
@@ -89,7 +95,9 @@ def test_always_identity_and_a_value_that_copy_refuses(tables: Engine, stars: An
 
 
 def test_keys_that_rows_give_are_compared_with_the_table_too(tables: Engine) -> None:
-    """A column altered since the last call: the new type decides, though no id is asked for."""
+    """A column that was altered since the last call is written with its new type, even if no id is
+    reserved.
+    """
     with Session(tables) as session, session.begin():
         bulk_insert(session, Natural, [{"code": "a", "tag": "a", "stars": 7}])
     with tables.begin() as connection:

@@ -1,4 +1,4 @@
-"""bulk_insert gives back the keys that the rows have, whatever the key, on every driver."""
+"""bulk_insert returns the keys that the rows have, whatever the kind of key, on every driver."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows_of(model: type[Any], mixed: bool) -> list[dict[str, Any]]:
 
 
 def stored_tags(session: Session, model: type[Any]) -> dict[Any, str]:
-    """The rows as the database has them, by their key."""
+    """The stored rows, by their key."""
     key = inspect(model).primary_key
     columns = [inspect(model).get_property_by_column(column).class_attribute for column in key]
     rows = session.execute(select(*columns, model.tag)).all()
@@ -50,7 +50,7 @@ def stored_tags(session: Session, model: type[Any]) -> dict[Any, str]:
 @pytest.mark.parametrize("mixed", [False, True], ids=["plain", "expressions"])
 @pytest.mark.parametrize("returning", ["ids", "objects", None])
 def test_every_kind(on_driver: OnDriver[None], driver: str, returning: Any, mixed: bool) -> None:
-    """Each row is stored once, and what comes back has the key of its own row."""
+    """Each row is stored once, and the returned keys are those of their rows."""
 
     def scenario(session: Session) -> None:
         for model in KINDS:
@@ -82,7 +82,9 @@ def test_every_kind(on_driver: OnDriver[None], driver: str, returning: Any, mixe
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_random_rows_keep_their_own_keys(on_driver: OnDriver[None], driver: str) -> None:
-    """Whichever rows give which of their keys, in whatever order and chunks, ids are aligned."""
+    """Returned ids are aligned with the rows, whichever rows give which of their keys, in any order
+    and chunks.
+    """
     seed = random.randrange(1_000_000)
     print("seed", seed)
     chance = random.Random(seed)
@@ -143,7 +145,9 @@ def _own_keys(model: type[Any], number: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_discarded_row_is_never_told_as_written(on_driver: OnDriver[None], driver: str) -> None:
-    """A trigger that discards rows: the count is of what is stored, and ids are refused."""
+    """If a trigger discards rows, the count is that of the stored ones, and returning ids is
+    refused.
+    """
     rows = [{"tag": f"t{number}"} for number in range(ROWS)]
 
     def count(session: Session) -> None:
@@ -160,7 +164,9 @@ def test_a_discarded_row_is_never_told_as_written(on_driver: OnDriver[None], dri
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_key_that_nothing_fills_is_refused(on_driver: OnDriver[None], driver: str) -> None:
-    """Rows without a key of a class that has nothing to reserve: all named, nothing written."""
+    """If nothing can fill the key of a class, rows without one are all named, and nothing is
+    written.
+    """
 
     def scenario(session: Session) -> None:
         with pytest.raises(InvalidRowsError) as refused:
@@ -182,7 +188,7 @@ def test_a_key_that_nothing_fills_is_refused(on_driver: OnDriver[None], driver: 
 def test_nothing_is_half_written_on_an_error_before_the_server(
     engine: Engine, on_driver: Any
 ) -> None:
-    """A value that its type refuses beside rows that COPY took leaves none of them."""
+    """If a type refuses a value, none of the rows is stored, even those that COPY had written."""
     rows: list[dict[str, Any]] = [{"tag": f"t{number}"} for number in range(ROWS)]
     rows[20]["stars"] = "no number"
     with Session(engine) as session:

@@ -1,4 +1,4 @@
-"""`returning="objects"`: what the ORM would have loaded, aligned with the rows."""
+"""``returning="objects"``: the objects that the ORM would load, aligned with the rows."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def documents(codes: Any) -> list[dict[str, Any]]:
 
 
 async def on(engine: Engine, driver: str, function: Any) -> None:
-    """Run a function of a session on a driver."""
+    """Run a function with a session on a driver."""
     Base.metadata.create_all(engine)
     url = engine.url.set(drivername=f"postgresql+{driver}")
     if driver != "asyncpg":
@@ -116,7 +116,9 @@ def written(session: Session, function: str, codes: Any) -> list[Document]:
 async def test_objects_are_as_loaded(
     engine: Engine, driver: str, function: str, count: int
 ) -> None:
-    """Changes within a mutable value are saved, and those who wait for a load have been called."""
+    """Returned objects are like loaded ones: changes within a mutable value are saved, and load
+    events were called.
+    """
 
     def scenario(session: Session) -> None:
         made = written(session, function, range(count))
@@ -144,7 +146,7 @@ async def test_objects_are_as_loaded(
 
 @pytest.mark.parametrize("function", ["insert", "upsert"])
 async def test_a_rollback_takes_new_objects(engine: Engine, function: str) -> None:
-    """What was handed out is transient again, as what was flushed is."""
+    """After a rollback returned objects are transient again, like flushed ones."""
 
     def scenario(session: Session) -> None:
         made = written(session, function, range(3))
@@ -156,7 +158,9 @@ async def test_a_rollback_takes_new_objects(engine: Engine, function: str) -> No
 
 
 async def test_an_object_that_the_session_holds_is_the_one(engine: Engine) -> None:
-    """A row with a key that an object has, whose own row was deleted beside it, is that object."""
+    """If the session has an object with a row's key, whose own row was deleted elsewhere, that
+    object is returned.
+    """
 
     def scenario(session: Session) -> None:
         [old] = bulk_insert(session, Document, documents([1]), returning="objects")
@@ -172,7 +176,7 @@ async def test_an_object_that_the_session_holds_is_the_one(engine: Engine) -> No
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_rows_that_the_application_hides(engine: Engine, driver: str) -> None:
-    """Criteria that the application adds to each SELECT leave no object out of an upsert's."""
+    """Criteria that the application adds to each SELECT exclude no object of an upsert."""
 
     def hide(state: Any) -> None:
         if state.is_select and not state.is_column_load:
@@ -205,7 +209,7 @@ async def test_rows_that_the_application_hides(engine: Engine, driver: str) -> N
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_rows_of_a_sibling_class(engine: Engine, driver: str) -> None:
-    """A row that is of another class of the table comes back as an object of that."""
+    """A row of another class of the same table is returned as an object of that class."""
 
     def scenario(session: Session) -> None:
         bulk_insert(session, Dog, [{"code": 2, "bark": "wuff"}])
@@ -219,7 +223,9 @@ async def test_rows_of_a_sibling_class(engine: Engine, driver: str) -> None:
 
 
 async def test_rows_that_name_their_class(engine: Engine) -> None:
-    """A row that gives the discriminator of a subclass comes back as an object of that."""
+    """A row that gives the discriminator of a subclass is returned as an object of that
+    subclass.
+    """
 
     def scenario(session: Session) -> None:
         rows = [{"code": 1}, {"code": 2, "kind": "cat"}, {"code": 3, "kind": "dog"}]

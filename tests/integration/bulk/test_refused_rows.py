@@ -1,4 +1,4 @@
-"""What an error says of many rows that cannot be written: all are counted, and it stays short."""
+"""The error for many rows that cannot be written: it counts all of them, and stays short."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def refused(write: Write, session: Session, rows: Any) -> InvalidRowsError:
 
 @EACH
 def test_rows_of_each_problem_are_counted_together(session: Session, write: Write) -> None:
-    """The number of rows is that of all that are wrong, for whatever reason; a line sums up each
-    problem, the commonest first.
-    """
+    """The error counts all wrong rows, and sums up each problem in a line, the commonest first."""
     good = [{"number": n, "level": 1, "amount": 1} for n in range(10)]
     rows = [
         *good,
@@ -100,7 +98,9 @@ def test_rows_of_each_problem_are_counted_together(session: Session, write: Writ
 
 
 def test_a_name_that_is_nearly_right(session: Session) -> None:
-    """What was probably meant is said: the attribute of the column, the key of the relationship."""
+    """The error says what was probably meant: the attribute of the column, or the key of the
+    relationship.
+    """
     row = {"number": 1, "level": 1, "amount_cm": 1, "station": 1, "altitude": 1, 5: 1}
     error = refused(WAYS["insert"], session, [row])
     assert {problem.attribute: problem.problem for problem in error.problems} == {
@@ -118,7 +118,9 @@ def test_a_name_that_is_nearly_right(session: Session) -> None:
 
 @pytest.mark.parametrize("name", ["upsert", "update"])
 def test_rows_that_give_other_attributes_than_the_first(session: Session, name: str) -> None:
-    """They are counted with those that lack a value, each row once."""
+    """Rows with other attributes than the first one are counted with those that lack a value, each
+    row once.
+    """
     rows: list[dict[str, Any]] = [{"number": n, "level": 1, "amount": 1} for n in range(6)]
     del rows[2]["amount"]
     rows[3]["station_id"] = None
@@ -143,7 +145,9 @@ def test_rows_that_give_other_attributes_than_the_first(session: Session, name: 
 
 @pytest.mark.parametrize("name", ["upsert", "update", "sync"])
 def test_rows_for_the_same_row_are_summed_up(session: Session, name: str) -> None:
-    """Each is a problem that names its twin, and the message has one line for all of them."""
+    """Each duplicate is a problem that names its twin, and the message has one line for all of
+    them.
+    """
     rows = [{"number": n % 1500, "level": 1} for n in range(3000)]
     error = refused(WAYS[name], session, rows)
     assert "1500 of 3000 rows" in str(error)
@@ -155,7 +159,7 @@ def test_rows_for_the_same_row_are_summed_up(session: Session, name: str) -> Non
 
 
 def test_many_kinds_of_problems(session: Session) -> None:
-    """Those that fewest rows have are counted in one line."""
+    """The least common kinds of problems are counted in one line."""
     rows = [{"number": n, "level": 1, f"{'long' * 100} {n % 50}": 1} for n in range(3000)]
     error = refused(WAYS["insert"], session, rows)
     assert "3000 of 3000 rows" in str(error)
@@ -164,7 +168,9 @@ def test_many_kinds_of_problems(session: Session) -> None:
 
 
 def test_a_later_part_of_a_stream(session: Session) -> None:
-    """The message says which rows were looked at, and not that nothing was reserved."""
+    """For a later chunk of a stream the message says which rows were checked, and does not claim
+    that nothing was reserved.
+    """
     rows = ({"number": n, "level": None if n == 21 else 1} for n in range(30))
     with pytest.raises(InvalidRowsError) as caught:
         bulk_insert(session, Reading, rows, chunk_rows=10)
@@ -174,7 +180,7 @@ def test_a_later_part_of_a_stream(session: Session) -> None:
 
 
 def test_keys_that_are_no_tuples(session: Session) -> None:
-    """What is given for the key of several columns is summed up, too."""
+    """Wrong values for a key of several columns are summed up, too."""
     error = refused(
         lambda session, keys: bulk_delete(session, Pair, keys), session, list(range(3000))
     )

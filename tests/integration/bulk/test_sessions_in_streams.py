@@ -1,4 +1,4 @@
-"""What a stream of rows, or `progress`, does with the session that its rows are written in."""
+"""A stream of rows, or ``progress``, uses the session into which its rows are written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tables(engine: Engine) -> Engine:
 
 
 def agree(session: Session) -> None:
-    """The session's objects are the rows of the table, one for one."""
+    """The session's objects and the rows of the table are the same."""
     session.flush()
     kept = [item for item in session if isinstance(item, Parent)]
     assert all(inspect(item).persistent for item in kept)
@@ -55,7 +55,9 @@ def agree(session: Session) -> None:
 def test_what_the_stream_flushes_goes_with_its_rows(
     on_driver: Any, driver: str, bad: dict[str, Any]
 ) -> None:
-    """Where a later row is refused, the session's objects and the rows of the table agree."""
+    """If a later row is refused, objects that the stream flushed are undone with its rows, in the
+    session and in the table.
+    """
 
     def scenario(session: Session) -> None:
         before = [Parent(name=f"before {n}") for n in range(10)]
@@ -94,7 +96,9 @@ def test_what_the_stream_flushes_goes_with_its_rows(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_what_the_stream_flushes_stays(on_driver: Any, driver: str) -> None:
-    """Where all rows are written, so is what was flushed, and a rollback takes it all."""
+    """If all rows are written, objects that the stream flushed are, too, and a rollback undoes
+    everything.
+    """
 
     def scenario(session: Session) -> None:
         made: list[Parent] = []
@@ -119,7 +123,7 @@ def test_what_the_stream_flushes_stays(on_driver: Any, driver: str) -> None:
 
 
 def test_nothing_is_flushed_or_fired_for_the_savepoint(tables: Engine) -> None:
-    """A stream flushes nothing first, expires nothing, and calls nobody who waits for a commit."""
+    """A stream's savepoint flushes nothing, expires nothing, and fires no commit event."""
     from sqlalchemy import event
 
     with Session(tables) as session:
@@ -152,7 +156,7 @@ def test_nothing_is_flushed_or_fired_for_the_savepoint(tables: Engine) -> None:
 def test_a_stream_that_ends_the_transaction_is_refused(
     tables: Engine, driver: str, function: str, how: str
 ) -> None:
-    """The error says that the rows must leave the session's transaction as it is."""
+    """If a stream ends the session's transaction, the error says that it must not."""
 
     def rows(session: Session) -> Iterator[dict[str, Any]]:
         for n in range(5):
@@ -196,7 +200,9 @@ USES: dict[str, Callable[[Session], Any]] = {
 def test_progress_in_the_middle_of_a_copy_cannot_use_the_session(
     tables: Engine, driver: str, use: str, function: str
 ) -> None:
-    """It is refused with what to do instead; nothing hangs, and the connection lives on."""
+    """If ``progress`` uses the session during a COPY, the error says what to do instead; nothing
+    hangs, and the connection stays usable.
+    """
     asked: list[int] = []
 
     def run(session: Session) -> None:
@@ -223,7 +229,7 @@ def test_progress_in_the_middle_of_a_copy_cannot_use_the_session(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_rows_may_use_the_session(tables: Engine, driver: str) -> None:
-    """A generator is asked for rows between COPYs, so it may query, flush and insert."""
+    """A generator is only asked for rows between COPYs, so it may query, flush and insert."""
 
     def run(session: Session) -> None:
         def rows() -> Iterator[dict[str, Any]]:
@@ -245,7 +251,7 @@ def test_rows_may_use_the_session(tables: Engine, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_progress_of_the_awaited_functions(tables: Engine, driver: str) -> None:
-    """In aio too a callback that uses the session in the middle of a COPY is refused."""
+    """In aio, too, ``progress`` may not use the session during a COPY."""
 
     async def run() -> None:
         engine = create_async_engine(make_url(tables.url).set(drivername=f"postgresql+{driver}"))
@@ -265,7 +271,7 @@ def test_progress_of_the_awaited_functions(tables: Engine, driver: str) -> None:
 
 
 def in_a_session(engine: Engine, driver: str, run: Callable[[Session], Any]) -> None:
-    """Run a function of a session that may end its transaction."""
+    """Run a function with a session whose transaction it may end."""
     from sqlalchemy import create_engine
 
     url = make_url(engine.url).set(drivername=f"postgresql+{driver}")

@@ -51,7 +51,9 @@ def stored(session: Session) -> int:
 
 
 def test_ids_are_reserved_chunk_by_chunk(session: Session) -> None:
-    """One reservation and one COPY a chunk, within one savepoint; ids are aligned all along."""
+    """A stream takes one reservation and one COPY per chunk, within one savepoint, and its ids are
+    aligned with the rows.
+    """
     bulk_insert(session, Line, [{"name": "first"}])
     with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
         ids = bulk_insert(session, Line, lines(250), chunk_rows=100)
@@ -62,7 +64,9 @@ def test_ids_are_reserved_chunk_by_chunk(session: Session) -> None:
 
 
 def test_a_bad_row_is_named_by_its_place_in_the_stream(session: Session) -> None:
-    """And nothing of the stream stays, though the transaction goes on."""
+    """A wrong row is named by its position in the stream; no row of the stream stays, and the
+    transaction goes on.
+    """
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from lines(230)
@@ -75,7 +79,7 @@ def test_a_bad_row_is_named_by_its_place_in_the_stream(session: Session) -> None
 
 
 def test_a_row_that_the_database_refuses_is_named_too(session: Session) -> None:
-    """The note on the error counts over the whole stream."""
+    """The note on the database's error gives the position in the whole stream."""
     rows = [*lines(230), {"name": "n3", "amount": 1}]
     with pytest.raises(IntegrityError) as refused:
         bulk_insert(session, Line, rows, chunk_rows=100)
@@ -83,7 +87,7 @@ def test_a_row_that_the_database_refuses_is_named_too(session: Session) -> None:
 
 
 def test_what_the_stream_raises_leaves_nothing(session: Session) -> None:
-    """An error of the iterable's own undoes the chunks before it."""
+    """If the iterable raises an error, the chunks before it are undone."""
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from lines(150)
@@ -96,7 +100,7 @@ def test_what_the_stream_raises_leaves_nothing(session: Session) -> None:
 
 @pytest.mark.parametrize("returning", ["ids", "objects", None])
 def test_columns(session: Session, returning: Any) -> None:
-    """A mapping of columns needs no dictionary a row."""
+    """A mapping of columns is written without a dictionary per row."""
     columns = {"name": ["a", "b", "c"], "amount": (1, None, 3)}
     found: Any = bulk_insert(session, Line, columns, returning=returning)
     by_name = {line.name: line for line in session.scalars(select(Line))}
@@ -110,7 +114,7 @@ def test_columns(session: Session, returning: Any) -> None:
 
 
 def test_columns_of_one_length(session: Session) -> None:
-    """The shorter column is named; what is no column is too."""
+    """A column that is shorter than others, or is no column, is refused by its name."""
     with pytest.raises(InvalidRowsError, match="row 1, amount: has no value: 1 of 2"):
         bulk_insert(session, Line, {"name": ["a", "b"], "amount": [1]})
     with pytest.raises(ConfigurationError, match="Column 'name' must be a sequence"):
@@ -129,7 +133,7 @@ def test_arrow_tables(session: Session, library: str) -> None:
 
 @pytest.mark.parametrize("rows", [5, "text", None])
 def test_what_holds_no_rows_is_refused(session: Session, rows: Any) -> None:
-    """The error says what rows may be."""
+    """If the argument contains no rows, the error says what rows may be."""
     with pytest.raises(ConfigurationError, match="rows must be an iterable of mappings"):
         bulk_insert(session, Line, rows)
     with pytest.raises(ConfigurationError, match="chunk_rows must be an int of 1 or more"):
@@ -138,7 +142,7 @@ def test_what_holds_no_rows_is_refused(session: Session, rows: Any) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_asynchronous_iterables(engine: Engine, driver: str) -> None:
-    """In aio the rows may be awaited, by insert and by upsert."""
+    """In aio the rows may come from an asynchronous iterable, for insert and for upsert."""
     Base.metadata.create_all(engine)
 
     async def rows() -> AsyncIterator[dict[str, Any]]:

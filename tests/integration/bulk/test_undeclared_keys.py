@@ -1,5 +1,5 @@
-"""bulk_insert of a class whose key has a part that the database fills in, which the model does not
-say.
+"""bulk_insert of a class whose key has a part that the database fills, though the model does not
+declare that.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Sensed(Base):
 def test_the_database_fills_in_what_the_model_does_not_declare(
     database_url: str, driver: str, model: Any, returning: Any, count: int
 ) -> None:
-    """Rows that lack this part of their key are stored as add_all() stores them, and each is given
-    its own key.
+    """Rows that lack such a part of their key are stored as by add_all(), and each gets its own
+    key.
     """
     engine = create_engine(database_url.replace("postgresql+psycopg:", f"postgresql+{driver}:"))
     assert engine.driver == driver

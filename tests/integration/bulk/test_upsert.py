@@ -1,4 +1,4 @@
-"""bulk_upsert: what is inserted, updated and left alone; what is refused; what comes back."""
+"""bulk_upsert: rows inserted, updated and unchanged; errors; and results."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ def last_id(session: Session) -> Any:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("returning", ["ids", "objects", None])
 def test_counts_and_keys(tables: Engine, on_driver: Any, driver: str, returning: Any) -> None:
-    """New rows are inserted and the others updated; keys and objects are aligned with the rows."""
+    """New rows are inserted and existing ones updated; keys and objects are aligned
+    with the rows.
+    """
 
     def scenario(session: Session) -> None:
         there = bulk_insert(session, Price, prices(range(10)))
@@ -158,7 +160,9 @@ def test_counts_and_keys(tables: Engine, on_driver: Any, driver: str, returning:
 
 
 def test_rows_that_are_there_take_no_id(session: Session) -> None:
-    """The sequence moves by the number of new rows, in the order of the rows."""
+    """Existing rows take no id: the sequence moves by the number of new rows, in the order of the
+    rows.
+    """
     bulk_insert(session, Price, prices(range(100)))
     before = last_id(session)
     bulk_upsert(session, Price, prices(range(100)), conflict="price_of_day")
@@ -171,7 +175,7 @@ def test_rows_that_are_there_take_no_id(session: Session) -> None:
 
 
 def test_what_is_sent(session: Session, way: str) -> None:
-    """Many rows by COPY into a temporary table, and one INSERT, however many; few by one INSERT."""
+    """Many rows go by COPY into a temporary table and one INSERT; few go by one INSERT."""
     bulk_upsert(session, Price, prices(range(3)), conflict=["fund", "day"])
     for rows in (2, 200, 201, 5000):
         with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
@@ -185,7 +189,9 @@ def test_what_is_sent(session: Session, way: str) -> None:
 
 @pytest.mark.parametrize("update", [(), ["value"], ["note"], None])
 def test_update_names_what_is_overwritten(session: Session, update: Any) -> None:
-    """None: all that the rows give; (): nothing, and the rows are unchanged."""
+    """``update`` names the attributes to overwrite; None: all that the rows give; (): none, and
+    existing rows are unchanged.
+    """
     bulk_insert(session, Price, prices([1], note="old"))
     rows = prices([1, 2], note="new")
     rows[0]["value"] = 99
@@ -201,7 +207,9 @@ def test_update_names_what_is_overwritten(session: Session, update: Any) -> None
 
 
 def test_where_decides_which_rows_are_updated(session: Session) -> None:
-    """As on_conflict_do_update(): the class is the row that is there, excluded the given one."""
+    """In ``where`` the class is the existing row, and excluded the given one, as in
+    on_conflict_do_update().
+    """
     bulk_insert(session, Price, prices([1, 2, 3]))
     rows = prices([1, 2, 3])
     rows[1]["value"] = 5
@@ -220,7 +228,9 @@ def test_where_decides_which_rows_are_updated(session: Session) -> None:
 
 
 def test_duplicates_are_named_before_anything_is_written(session: Session) -> None:
-    """Two rows for one row of the table: both numbers, counted over the whole stream."""
+    """Two rows for one row of the table are refused with both positions, counted over the whole
+    stream.
+    """
     rows = [*prices(range(50)), *prices([7]), *prices(range(50, 60)), *prices([7, 55])]
     with pytest.raises(InvalidRowsError) as refused:
         bulk_upsert(session, Price, iter(rows), conflict=["fund", "day"], chunk_rows=20)
@@ -235,7 +245,7 @@ def test_duplicates_are_named_before_anything_is_written(session: Session) -> No
 
 
 def test_expression_index(session: Session) -> None:
-    """An index of an expression is named; what it makes equal is one row."""
+    """``conflict`` may name an index of an expression; values that it makes equal are one row."""
     bulk_insert(session, Account, [{"email": "Ann@x", "balance": 1}])
     rows = [{"email": "ann@X", "balance": 5}, {"email": "bob@x", "balance": 6}]
     done = bulk_upsert(session, Account, rows, conflict="account_email", returning="ids")
@@ -247,7 +257,9 @@ def test_expression_index(session: Session) -> None:
 
 
 def test_partial_index(session: Session) -> None:
-    """A partial index tells of the rows that it holds; others, and NULLs, are always new."""
+    """A partial index decides only about the rows that it contains; other rows, and NULLs, are
+    always new.
+    """
     bulk_insert(session, Account, [{"email": "a", "slot": 1, "balance": 1}])
     rows = [
         {"email": "b", "slot": 1, "active": True, "balance": 2},
@@ -265,7 +277,7 @@ def test_partial_index(session: Session) -> None:
 
 
 def test_index_of_a_computed_column(session: Session) -> None:
-    """A column that the database computes may tell rows apart too."""
+    """A unique column that the database computes may identify rows, too."""
     bulk_insert(session, Account, [{"email": "a", "balance": 4}])
     done = bulk_upsert(
         session, Account, [{"email": "b", "balance": 4}], conflict=["doubled"], returning="ids"
@@ -275,7 +287,9 @@ def test_index_of_a_computed_column(session: Session) -> None:
 
 
 def test_natural_composite_and_server_keys(session: Session) -> None:
-    """Keys that no sequence numbers; a version counts on; NULLs are never the same."""
+    """bulk_upsert works with keys that no sequence numbers; a version is counted up; NULLs are
+    never equal.
+    """
     for _ in range(2):
         tags = bulk_upsert(
             session, Tag, [{"name": n, "uses": 1} for n in "ab"], conflict=["name"], returning="ids"
@@ -301,7 +315,7 @@ def test_natural_composite_and_server_keys(session: Session) -> None:
 
 @pytest.mark.parametrize("returning", ["ids", None])
 def test_partitioned_table(session: Session, returning: Any) -> None:
-    """The counts and keys are right where a row goes into a partition."""
+    """In a partitioned table the counts and keys are right."""
     bulk_insert(session, Share, [{"region": "eu", "code": 1, "value": 1}])
     rows = [{"region": "us", "code": 1, "value": 2}, {"region": "eu", "code": 1, "value": 3}]
     done = bulk_upsert(session, Share, rows, conflict=["region", "code"], returning=returning)
@@ -310,7 +324,7 @@ def test_partitioned_table(session: Session, returning: Any) -> None:
 
 
 def test_updated_objects_are_expired(session: Session) -> None:
-    """What the session holds of an updated row is loaded again; unflushed changes stay."""
+    """An object of the session whose row was updated is loaded again; unflushed changes stay."""
     one, two = bulk_insert(session, Price, prices([1, 2]), returning="objects")
     assert (one.value, two.value) == (10, 20)
     two.note = "mine"
@@ -332,7 +346,7 @@ def test_values_that_copy_does_not_take(session: Session) -> None:
 
 
 def test_columns_and_streams(session: Session) -> None:
-    """Rows by column, and a stream in chunks, are one upsert."""
+    """Rows given as columns, and a stream in chunks, are one upsert."""
     columns = {"fund": [1, 2, 3], "day": [MAY] * 3, "value": [1, 2, 3]}
     assert bulk_upsert(session, Price, columns, conflict=["fund", "day"]).inserted == 3
     seen: list[int] = []
@@ -360,14 +374,16 @@ def test_columns_and_streams(session: Session) -> None:
 def test_what_cannot_be_told_is_refused(
     session: Session, rows: Any, conflict: Any, update: Any, message: str
 ) -> None:
-    """Each mistake has its message, and nothing is written."""
+    """Each wrong argument or row has a message of its own, and nothing is written."""
     with pytest.raises(ConfigurationError, match=message):
         bulk_upsert(session, Price, rows, conflict=conflict, update=update)
     assert session.scalar(select(func.count()).select_from(Price)) == 0
 
 
 def test_rows_must_give_the_same(session: Session) -> None:
-    """What would an attribute be that one row gives and another does not: each is named."""
+    """If one row gives an attribute and another does not, each is named, because its value would be
+    unclear.
+    """
     with pytest.raises(InvalidRowsError) as refused:
         bulk_upsert(
             session, Price, [*prices([1]), *prices([2], note="x")], conflict=["fund", "day"]

@@ -1,4 +1,4 @@
-"""bulk_upsert against a dictionary that does the same, over random batches."""
+"""bulk_upsert compared with a dictionary that does the same, with random batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stock(Base):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_batches(engine: Engine, seed: int) -> None:
-    """Rows, counts, ids and refusals are those of a dictionary."""
+    """Rows, counts, ids and errors of random upserts are those of a dictionary."""
     print("seed", seed)
     chance = random.Random(seed)
     Base.metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""bulk_upsert: indexes and tables that could be taken for something else."""
+"""bulk_upsert with indexes and tables that could be mistaken for others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Names(DeclarativeBase):
 
 
 def a_class(name: str, **options: Any) -> Any:
-    """A class whose table has this name."""
+    """Make a class whose table has this name."""
     return type(
         name,
         (Names,),
@@ -66,7 +66,7 @@ PARTED = a_class("numbered_parts", postgresql_partition_by="RANGE (id)")
 
 @pytest.fixture(params=DRIVERS)
 def run(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Callable[..., Any]]:
-    """Runs a function of a session on a driver."""
+    """Runs a function with a session on a driver."""
     url = engine.url.set(drivername=f"postgresql+{request.param}")
 
     async def awaited(function: Callable[[Session], Any]) -> Any:
@@ -88,7 +88,7 @@ def run(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Callable[...
 
 
 def test_names_within_our_statements(engine: Engine, run: Any) -> None:
-    """A table may be called as anything within a statement of ours might be."""
+    """A table may have any name that is used within our statements."""
     Names.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE known_parts PARTITION OF numbered_parts DEFAULT"))
@@ -107,7 +107,9 @@ def test_names_within_our_statements(engine: Engine, run: Any) -> None:
 
 
 def test_without_overlaps(engine: Engine, run: Any) -> None:
-    """A constraint WITHOUT OVERLAPS is refused before anything is written, as DEFERRABLE is."""
+    """A constraint WITHOUT OVERLAPS, like a DEFERRABLE one, is refused before anything
+    is written.
+    """
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         version: Any = connection.dialect.server_version_info
@@ -130,7 +132,7 @@ def test_without_overlaps(engine: Engine, run: Any) -> None:
 def test_an_index_with_a_collation_of_its_own(
     engine: Engine, run: Any, is_expression: bool
 ) -> None:
-    """Rows are told apart as the index does it, and not as the column would."""
+    """Rows are distinguished by the index's collation, not by the column's."""
     Base.metadata.create_all(engine)
     element = "(code || '')" if is_expression else "code"
     with engine.begin() as connection:

@@ -72,8 +72,8 @@ MEANWHILE = {
 def test_a_row_that_was_there(
     engine: Engine, way: str, meanwhile: str, conflict: str, update: Any, returning: Any
 ) -> None:
-    """The row is found, then another transaction that holds it ends: what becomes of ours is what
-    the table then says, and not an error about the key.
+    """If another transaction changes a row that was found, the upsert waits, and then does what the
+    table requires, without a duplicate key error.
     """
     rows = [{"hall": 1, "number": 1, "guest": "ANN"}, {"hall": 1, "number": 2, "guest": "Cid"}]
 
@@ -116,7 +116,9 @@ def test_a_row_that_was_there(
 
 
 def test_upserts_of_the_same_rows_wait_in_one_order(engine: Engine) -> None:
-    """Processes that store the same rows in different orders never dead-lock; no row is twice."""
+    """Processes that upsert the same rows in different orders never deadlock, and store no row
+    twice.
+    """
     seed = random.randrange(10**6)
     print("seed", seed)
     many_upserters.Base.metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""bulk_upsert of classes that count the versions of their rows."""
+"""bulk_upsert of classes with version counters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stored(session: Session) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_version_that_is_given_is_written(on_driver: Any, driver: str) -> None:
-    """In new rows and in those that were there, as plain INSERT .. ON CONFLICT does."""
+    """A given version is written to new and existing rows, as by plain INSERT .. ON CONFLICT."""
 
     def plain(session: Session, rows: list[dict[str, Any]]) -> None:
         new = pg_insert(Counted.__table__)  # type: ignore[arg-type]  # a Table
@@ -77,7 +77,7 @@ def test_a_version_that_is_given_is_written(on_driver: Any, driver: str) -> None
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_version_that_is_not_to_be_overwritten_is_counted(on_driver: Any, driver: str) -> None:
-    """What `update` leaves out goes on from what the row has."""
+    """If ``update`` omits the version, the row's version is counted up."""
 
     def scenario(session: Session) -> None:
         rows = [{"code": 1, "value": 1, "version": 7}]

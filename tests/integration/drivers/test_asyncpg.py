@@ -65,7 +65,7 @@ async def stored(engine: AsyncEngine) -> list[int]:
 async def test_an_altered_type_is_written_as_it_is_now(
     engine: AsyncEngine, type_: str, elsewhere: bool
 ) -> None:
-    """After ALTER TYPE the rows are those that INSERT writes, whoever altered the column."""
+    """After ALTER TYPE, by any session, COPY writes the rows that INSERT writes."""
     assert await save(engine, 1, 2) == "copy"
     alter = text(f"ALTER TABLE item ALTER size TYPE {type_}")
     ddl = create_async_engine(engine.url) if elsewhere else engine
@@ -78,7 +78,9 @@ async def test_an_altered_type_is_written_as_it_is_now(
 
 
 async def test_a_type_that_was_altered_and_rolled_back(engine: AsyncEngine) -> None:
-    """What was prepared inside a transaction that altered the table does not outlive it."""
+    """Statements prepared in a transaction that altered the table are not used after
+    its rollback.
+    """
     assert await save(engine, 1) == "copy"
     async with AsyncSession(engine) as session:
         register(session, copy_min_rows=1)
@@ -91,7 +93,7 @@ async def test_a_type_that_was_altered_and_rolled_back(engine: AsyncEngine) -> N
 
 
 async def test_another_table_of_the_name(engine: AsyncEngine) -> None:
-    """Where search_path leads elsewhere, the columns are looked at there."""
+    """If search_path leads to another table, COPY uses the columns of that table."""
     assert await save(engine, 1) == "copy"
     async with engine.begin() as connection:
         await connection.execute(text("CREATE SCHEMA other"))
@@ -111,8 +113,8 @@ async def test_another_table_of_the_name(engine: AsyncEngine) -> None:
 
 
 async def test_a_codec_that_is_set_later(engine: AsyncEngine) -> None:
-    """A codec of the user's for a column's type counts from the next COPY on; one of text, which
-    COPY cannot use, leaves the rows to INSERT, with the reason.
+    """A codec that the user sets for a column's type is used from the next COPY on; if it is a text
+    codec, which COPY cannot use, INSERT writes the rows, and the report says why.
     """
     assert await save(engine, 1) == "copy"
     async with engine.connect() as connection:
@@ -143,7 +145,7 @@ async def test_a_codec_that_is_set_later(engine: AsyncEngine) -> None:
 
 
 async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
-    """In the steady state the COPY is all that is sent for its rows."""
+    """Once the columns are known, only the COPY is sent for its rows."""
     await save(engine, 1)
     async with AsyncSession(engine) as session:
         register(session, copy_min_rows=1)
@@ -157,7 +159,7 @@ async def test_the_columns_are_looked_at_once(engine: AsyncEngine) -> None:
 
 
 async def test_insert_on_the_table_is_privilege_enough(engine: AsyncEngine) -> None:
-    """Looking at the columns needs no SELECT, as the COPY needs none."""
+    """COPY, and looking at the columns, needs no SELECT privilege."""
     role = of_this_run("only_insert")
     async with engine.begin() as connection:
         await connection.execute(text(f"CREATE ROLE {role}"))
@@ -201,7 +203,7 @@ async def test_other_tasks_run_during_a_long_copy(engine: AsyncEngine) -> None:
 
 
 async def test_progress_that_raises_stops_the_copy(engine: AsyncEngine) -> None:
-    """What the caller's own function raises arrives as it is, and nothing is written."""
+    """An error of the caller's progress function is raised unchanged, and nothing is written."""
 
     def refuse(_: int) -> None:
         raise ValueError("enough")
@@ -219,7 +221,9 @@ async def test_progress_that_raises_stops_the_copy(engine: AsyncEngine) -> None:
 
 
 async def test_a_copy_on_a_closed_connection(engine: AsyncEngine) -> None:
-    """The error is a lost connection, as for any statement, and the session goes on."""
+    """A COPY on a closed connection raises the error of a lost connection, and the
+    session goes on.
+    """
     async with AsyncSession(engine) as session:
         register(session, copy_min_rows=1)
         await session.execute(text("SELECT 1"))
@@ -237,7 +241,9 @@ async def test_a_copy_on_a_closed_connection(engine: AsyncEngine) -> None:
 
 
 async def test_what_asyncpg_knows_of_the_connection(engine: AsyncEngine) -> None:
-    """Whether the next statement begins a transaction, and settings that the server reports."""
+    """asyncpg's connection shows whether the next statement begins a transaction, and the settings
+    that the server reports.
+    """
     driver = driver_of(engine.dialect)
     assert driver is not None
     async with engine.connect() as connection:
@@ -253,7 +259,7 @@ async def test_what_asyncpg_knows_of_the_connection(engine: AsyncEngine) -> None
 
 
 def test_asyncpg_has_the_names() -> None:
-    """A release that moves a private name that COPY leans on fails here."""
+    """asyncpg has every private name that COPY uses; this fails for a release that moves one."""
     assert "_protocol" in asyncpg.Connection.__slots__
     from asyncpg.prepared_stmt import PreparedStatement
     from asyncpg.protocol.protocol import BaseProtocol
@@ -285,8 +291,8 @@ class Word(Words):
 async def test_only_a_codec_of_the_users_keeps_a_type_of_an_extension_from_copy(
     engine: AsyncEngine, codec: str | None
 ) -> None:
-    """A codec that asyncpg has set by itself, at the first parameter of a type that it does not
-    know, is none that the application has set.
+    """A codec that asyncpg sets by itself, for the first parameter of an unknown type, does not
+    count as one of the application.
     """
     async with engine.begin() as connection:
         await connection.execute(text("CREATE EXTENSION citext"))

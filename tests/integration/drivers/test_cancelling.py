@@ -1,4 +1,6 @@
-"""A COPY that is given up while the server works on it, beside an INSERT on the same driver."""
+"""A COPY that is cancelled while the server works on it, compared with an INSERT on the same
+driver.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def items() -> list[Item]:
 async def give_up(
     engine: AsyncEngine, watcher: Engine, how: str, settings: dict[str, Any] | None
 ) -> Any:
-    """Save, be interrupted, and save again in the same session; what came of it."""
+    """Save, be interrupted, and save again in the same session; return the results."""
     found: list[Any] = []
     statements: list[str] = []
     async with AsyncSession(engine) as session:
@@ -103,7 +105,9 @@ async def give_up(
 async def test_a_task_that_is_cancelled_in_mid_copy(
     database_url: str, watcher: Engine, driver: str, how: str
 ) -> None:
-    """The exception is stock's, nothing hangs, and the session saves again."""
+    """A task that is cancelled during a COPY raises plain SQLAlchemy's exception, nothing hangs,
+    and the session saves again.
+    """
     url = make_url(database_url).set(drivername=f"postgresql+{driver}")
     outcomes = []
     for settings in (None, {"copy_min_rows": 1}):

@@ -1,5 +1,5 @@
-"""What is promised beside the flush holds on each driver: drift, kept ids, health and repair, a URL
-of several hosts; and what a COPY takes on the wire.
+"""Features beside the flush work on each driver: drift, kept ids, health and repair, a URL of
+several hosts; and the round trips of a COPY.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Item(Base):
 
 
 def save(side: Side) -> list[int]:
-    """Save the rows of the side's way in a transaction of their own, and return their ids."""
+    """Save the rows in the side's way in a transaction of their own, and return their ids."""
 
     def saving(session: Session) -> list[int]:
         keys = side.write(session, Item, [{"name": f"n{i}"} for i in range(side.way.rows)])
@@ -47,7 +47,9 @@ def save(side: Side) -> list[int]:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("on_drift", ["warn", "raise", "repair"])
 def test_drift(twin_urls: tuple[str, str], driver: str, on_drift: str) -> None:
-    """The first save of an engine warns of a sequence behind its table, refuses or mends it."""
+    """The first save of an engine warns of a sequence behind its table, refuses to write, or
+    repairs it.
+    """
     way = Way(on_drift, {"on_drift": on_drift, "copy_min_rows": 1}, rows=2)
     with prepared(twin_urls[1], way, Base, IMPORT, registered=True, driver=driver) as side:
         if on_drift == "warn":
@@ -66,7 +68,7 @@ def test_drift(twin_urls: tuple[str, str], driver: str, on_drift: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_health_and_repair(twin_urls: tuple[str, str], driver: str) -> None:
-    """A session of any driver finds the gap, and mends it."""
+    """A session of any driver detects the gap, and repairs it."""
     way = Way("copy", {"copy_min_rows": 1}, rows=2)
     with prepared(twin_urls[1], way, Base, IMPORT, registered=True, driver=driver) as side:
 
@@ -85,8 +87,8 @@ def test_health_and_repair(twin_urls: tuple[str, str], driver: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_ids_kept_ahead(twin_urls: tuple[str, str], driver: str) -> None:
-    """One reservation serves the saves that follow, until a repair makes kept ids invalid; asyncpg,
-    which could not compare their table without a round trip of its own, keeps none.
+    """One reservation supplies the following saves until a repair invalidates the kept ids;
+    asyncpg, which needs a round trip to compare a table, keeps none.
     """
     way = Way("prefetch", {"prefetch": 10, "reserve": "always"}, rows=2)
     with prepared(twin_urls[1], way, Base, (), registered=True, driver=driver) as side:
@@ -109,8 +111,8 @@ def test_ids_kept_ahead(twin_urls: tuple[str, str], driver: str) -> None:
 
 @pytest.mark.parametrize(("driver", "expected"), [("psycopg", 4), ("psycopg2", 5), ("asyncpg", 4)])
 def test_a_copy_on_the_wire(twin_urls: tuple[str, str], driver: str, expected: int) -> None:
-    """With BEGIN, reservation and COMMIT: psycopg lets BEGIN travel along, psycopg and psycopg2
-    wait for the server's "go on", and asyncpg for neither of its COPY's two halves.
+    """The round trips of a COPY with BEGIN, reservation and COMMIT: on psycopg BEGIN travels along,
+    psycopg and psycopg2 wait for the server's "go on", asyncpg does neither.
     """
     way = Way("copy", {"copy_min_rows": 1}, rows=300)
     with (
@@ -138,7 +140,7 @@ def test_a_copy_on_the_wire(twin_urls: tuple[str, str], driver: str, expected: i
 def test_a_connection_detached_from_the_pool(
     twin_urls: tuple[str, str], driver: str, settings: dict[str, Any]
 ) -> None:
-    """The pool knows nothing of it any more; what is saved on it is written as on any other."""
+    """A connection that was detached from the pool writes like any other."""
     way = Way("detached", settings, rows=3)
     with prepared(twin_urls[1], way, Base, (), registered=True, driver=driver) as side:
 
@@ -154,7 +156,7 @@ def test_a_connection_detached_from_the_pool(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_url_of_several_hosts(postgres_server: EmbeddedServer, driver: str) -> None:
-    """The first host of the URL that answers is saved to, and COPY takes the rows."""
+    """With a URL of several hosts rows are saved by COPY to the first one that answers."""
     name = of_this_run(f"hosts_{driver}")
     url = make_url(postgres_server.create_database(name))
     engine = create_engine(url)

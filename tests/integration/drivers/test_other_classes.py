@@ -1,5 +1,5 @@
-"""Connections and cursors that are not of the driver's own classes: proxies, as agents put them,
-subclasses, and psycopg's cursors that bind on the client's side.
+"""Connections and cursors that are not of the driver's own classes: agents' proxies, subclasses,
+and psycopg's cursors that bind on the client.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ WAYS = ["cursor_factory", "proxies", "proxies without COPY", "subclass"]
 def test_what_stands_in_the_drivers_place_executes_each_statement(
     tables: Engine, database_url: str, driver: str, way: str
 ) -> None:
-    """A class of cursors that is not the driver's sees the same INSERTs of few rows as below plain
-    SQLAlchemy, and the rows are the same.
+    """A foreign class of cursors executes the same INSERTs of few rows as with plain SQLAlchemy,
+    and the rows are the same.
     """
     url = make_url(database_url).set(drivername=f"postgresql+{driver}")
     found = []
@@ -90,7 +90,9 @@ def test_what_stands_in_the_drivers_place_executes_each_statement(
 def test_every_setting_works_below_other_classes(
     tables: Engine, database_url: str, driver: str, way: str, settings: dict[str, Any]
 ) -> None:
-    """Keys reserved ahead, COPY from one row up, ids on their own and rows without objects."""
+    """With foreign classes all features work: keys reserved first, COPY from one row, ids alone,
+    and rows without objects.
+    """
     url = make_url(database_url).set(drivername=f"postgresql+{driver}")
     engine = create_engine(url, **sync_ways(driver, database_url, [])[way])
     reports: list[FlushReport] = []
@@ -114,7 +116,7 @@ def test_every_setting_works_below_other_classes(
 def test_few_rows_take_no_more_round_trips(
     tables: Engine, database_url: str, driver: str, way: str
 ) -> None:
-    """Below another class few rows take at most the round trips that plain SQLAlchemy takes."""
+    """With a foreign class few rows take at most the round trips of plain SQLAlchemy."""
     taken: list[list[int]] = []
     with round_trips(database_url) as wire:
         counted = wire.url
@@ -140,7 +142,7 @@ def test_few_rows_take_no_more_round_trips(
 def test_methods_in_place_of_psycopgs_execute_each_statement(
     tables: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrapper around the method of psycopg's class sees every INSERT too."""
+    """A wrapper around a method of psycopg's class sees every INSERT, too."""
     seen: list[str] = []
     engine = create_engine(make_url(database_url))
     with Session(engine) as session:
@@ -168,7 +170,7 @@ def test_methods_in_place_of_psycopgs_execute_each_statement(
 
 
 def test_a_pool_may_hold_connections_of_several_classes(tables: Engine, database_url: str) -> None:
-    """Each connection of an engine is used by what it is, not by what another one was."""
+    """Each connection of an engine is used by its own class, not by that of another connection."""
     seen: list[str] = []
     classes = iter([lambda below, _: below, ProxiedConnection] * 2)
     engine = create_engine(
@@ -199,7 +201,7 @@ CLIENT_ROWS: list[dict[str, Any]] = [
 def test_cursors_that_bind_by_themselves(
     tables: Engine, database_url: str, rows: int, is_async: bool
 ) -> None:
-    """Below psycopg's ClientCursor values are what SQLAlchemy's INSERT makes of them, and nothing
+    """With psycopg's ClientCursor values are those of SQLAlchemy's INSERT, and nothing
     is prepared.
     """
     found, prepared = [], []
@@ -247,7 +249,7 @@ def test_cursors_that_bind_by_themselves(
 
 
 def test_explain_names_what_keeps_rows_from_copy(tables: Engine, database_url: str) -> None:
-    """explain() says which class stands in the driver's place, and what helps."""
+    """explain() names the class that replaces the driver's own, and what helps."""
     url = make_url(database_url)
     wayside = sync_ways("psycopg", database_url, [])["proxies without COPY"]
     for arguments, reason in (

@@ -1,5 +1,5 @@
-"""psycopg2 behind the seam for drivers: locks with a query behind them, what it knows of the
-connection, and when it cannot COPY.
+"""The driver module for psycopg2: locks with a query behind them, the state of the connection, and
+cases without COPY.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def is_idle(cursor: Any) -> bool:
 def test_a_lock_is_held_with_the_query_behind_it(
     engine: Engine, driver: Driver, opened: bool
 ) -> None:
-    """The rows are the query's, and the lock lasts as long as the transaction."""
+    """A lock and a query in one message return the query's rows, and the lock lasts as long as the
+    transaction.
+    """
     with cursor_of(engine) as cursor:
         if opened:
             cursor.execute("SELECT 1")
@@ -83,7 +85,9 @@ def test_a_lock_is_held_with_the_query_behind_it(
 def test_a_refused_lock_leaves_the_transaction_as_it_was(
     engine: Engine, driver: Driver, role: str, opened: bool, by_role: bool, lock: str
 ) -> None:
-    """What was done before stays, and a transaction that the lock had opened is closed."""
+    """After a refused lock earlier changes stay, and a transaction that the lock had opened is
+    closed.
+    """
     with engine.begin() as owner:
         owner.exec_driver_sql(f"GRANT USAGE ON SCHEMA public TO {role}")
         owner.exec_driver_sql(f"GRANT SELECT, INSERT (id) ON item TO {role}")
@@ -102,8 +106,8 @@ def test_a_refused_lock_leaves_the_transaction_as_it_was(
 def test_an_error_of_the_query_is_not_taken_for_the_locks(
     engine: Engine, driver: Driver, state: str
 ) -> None:
-    """The query behind a granted lock may fail with one of the lock's SQLSTATEs: it is raised, and
-    the transaction has failed as after any error.
+    """If the query behind a granted lock fails, even with one of the lock's SQLSTATEs, the error is
+    raised and the transaction has failed.
     """
     with cursor_of(engine) as cursor:
         raw = cursor.connection
@@ -124,13 +128,15 @@ def test_an_error_of_the_query_is_not_taken_for_the_locks(
 
 
 def test_an_error_without_a_lock_is_the_querys(engine: Engine, driver: Driver) -> None:
-    """Where no lock was asked for, none was refused."""
+    """If no lock was requested, an error is always that of the query."""
     with cursor_of(engine) as cursor, pytest.raises(psycopg2.errors.UndefinedTable):
         driver.query(cursor, None, "SELECT * FROM absent", {})
 
 
 def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -> None:
-    """Whether the next statement begins a transaction, and settings that the server reports."""
+    """psycopg2's connection shows whether the next statement begins a transaction, and the settings
+    that the server reports.
+    """
     with engine.connect() as connection:
         fairy: Any = connection.connection
         assert driver.transaction_status(fairy) == "idle"
@@ -146,8 +152,8 @@ def test_what_psycopg2_knows_of_the_connection(engine: Engine, driver: Driver) -
 
 
 def test_no_copy_with_a_wait_callback(engine: Engine, driver: Driver) -> None:
-    """psycogreen and its like set a callback for the process, under which psycopg2 copies nothing:
-    the driver says so before SQLAlchemy is asked.
+    """With a wait callback, as psycogreen sets, psycopg2 cannot COPY, and the driver module says so
+    before a COPY is tried.
     """
     with engine.connect() as connection:
         assert driver.refuses_copy(connection.connection) is None

@@ -1,5 +1,5 @@
-"""Several statements in one message on psycopg2: what comes back, the place of an error, and how
-many rows each of them matched.
+"""Several statements in one message on psycopg2: the returned values, the position of an error, and
+the row count of each statement.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def named(*names: tuple[int, str | None]) -> list[dict[str, Any]]:
 
 
 def test_inserts_travel_together_up_to_one_that_returns(engine: Engine, driver: Driver) -> None:
-    """psycopg2 hands on the rows of a message's last statement: so each that returns ends one."""
+    """A statement that returns values ends a message, because psycopg2 returns only the rows of the
+    last statement.
+    """
     returning = f"{INSERT} RETURNING id, by_default"
     inserts = [
         InsertMessage(INSERT, named((1, "it's"), (2, None)), returns=False),
@@ -124,7 +126,9 @@ def test_an_error_tells_its_place_where_the_server_does(
     inserts: list[tuple[str, list[dict[str, Any]]]],
     place: tuple[int, int, bool],
 ) -> None:
-    """A place is certain where an offset, or the table of a constraint, leaves one statement."""
+    """The position of an error is certain if an offset, or the table of a constraint, fits one
+    statement only.
+    """
     messages = [InsertMessage(statement, rows, returns=False) for statement, rows in inserts]
     with engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
@@ -137,8 +141,8 @@ def test_an_error_tells_its_place_where_the_server_does(
 
 
 def test_a_comment_behind_a_statement_reaches_no_further(engine: Engine, driver: Driver) -> None:
-    """Up to the end of its line, and the next statement is on another; the place of an error is
-    found as before.
+    """A comment behind a statement ends with its line and does not affect the next statement, and
+    the position of an error is still found.
     """
     tagged = f"{INSERT} -- from the shop"
     inserts = [InsertMessage(tagged, named((n, "a"), (n + 1, "b")), returns=False) for n in (1, 3)]
@@ -156,8 +160,8 @@ def test_a_comment_behind_a_statement_reaches_no_further(engine: Engine, driver:
 
 
 def test_a_value_that_cannot_be_adapted_ends_the_message(engine: Engine, driver: Driver) -> None:
-    """The error is psycopg2's own, with its place; what stands before it is executed, and nothing
-    is sent where nothing does.
+    """A value that psycopg2 cannot adapt raises its own error with the position; the statements
+    before it are executed, if there are any.
     """
     bad = InsertMessage(INSERT, [{"id": 2, "name": object()}], returns=False)
     inserts = [InsertMessage(INSERT, named((1, "a"), (3, "b")), returns=False), bad]
@@ -182,14 +186,16 @@ def changes(table: str, *names: tuple[int, str]) -> InsertMessage:
 
 
 def sent_and_counted(driver: Driver, connection: Any, *messages: InsertMessage) -> Any:
-    """How many messages were sent, and how many rows each statement is said to have matched."""
+    """The number of messages sent, and the row count reported for each statement."""
     statements = Statements(connection.connection)
     counts = [back.count for back in driver.send(connection.connection, messages)]
     return len(statements.sent), counts
 
 
 def test_rows_that_are_matched_are_counted_in_one_message(engine: Engine, driver: Driver) -> None:
-    """Of several UPDATEs, too, with a comment behind them; and what returns ends the message."""
+    """The rows that several UPDATEs match are counted within one message, also with a comment
+    behind them; a statement that returns values ends it.
+    """
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO item SELECT i, 'a' FROM generate_series(1, 4) i")
         commented = InsertMessage(
@@ -203,8 +209,8 @@ def test_rows_that_are_matched_are_counted_in_one_message(engine: Engine, driver
 
 
 def test_rows_that_are_missing_are_counted_one_by_one(engine: Engine, driver: Driver) -> None:
-    """The message is undone then, and each statement's count is its own; the next message is one
-    again.
+    """If a row is missing, the message is undone and each statement is sent by itself with its own
+    count; the next flush uses one message again.
     """
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a')")
@@ -217,7 +223,9 @@ def test_rows_that_are_missing_are_counted_one_by_one(engine: Engine, driver: Dr
 
 
 def test_an_error_of_counted_statements_has_its_place(engine: Engine, driver: Driver) -> None:
-    """Whichever it was, also what returns behind them, and what was counted before is known."""
+    """An error of any counted statement, also of one that returns values, has its position, and the
+    earlier counts are known.
+    """
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a'), (2, 'b')")
         connection.commit()
@@ -236,8 +244,8 @@ def test_an_error_of_counted_statements_has_its_place(engine: Engine, driver: Dr
 
 @pytest.mark.parametrize("table", ["plain_view", "noted"])
 def test_what_a_rule_writes_is_sent_by_itself(engine: Engine, driver: Driver, table: str) -> None:
-    """Rows that come back of a rule need not be those that are counted: its UPDATE is sent by
-    itself, from the second time on at once.
+    """An UPDATE of a table with a rule is sent by itself, from the second time on at once, because
+    a rule's rows are not those to be counted.
     """
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO item VALUES (1, 'a'), (2, 'b')")

@@ -53,8 +53,8 @@ def connected(wire: Wire, **settings: Any) -> psycopg.Connection[Any]:
 
 @pytest.mark.parametrize("threshold", [None, 0, 2, 5])
 def test_begin_travels_along(wire: Wire, threshold: int | None) -> None:
-    """One round trip begins the transaction and runs the statement, whether it is prepared or
-    not, and the cursor is psycopg's own afterwards.
+    """One round trip begins the transaction and executes the statement, prepared or not, and the
+    cursor is psycopg's own afterwards.
     """
     with connected(wire, prepare_threshold=threshold) as connection:
         for number in range(8):
@@ -78,7 +78,9 @@ def test_begin_travels_along(wire: Wire, threshold: int | None) -> None:
 
 
 def test_the_settings_of_the_transaction_travel_too(wire: Wire) -> None:
-    """Isolation level and access mode are those that psycopg would begin with."""
+    """A BEGIN that travels along has the isolation level and access mode that psycopg's own would
+    have.
+    """
     with connected(wire) as connection:
         connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
         connection.read_only = True
@@ -93,7 +95,7 @@ def test_the_settings_of_the_transaction_travel_too(wire: Wire) -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_nothing_begins_in_autocommit_nor_twice(wire: Wire, begun: bool) -> None:
-    """In autocommit and in a transaction a cursor executes as it always does."""
+    """In autocommit, or in an open transaction, a cursor executes as usual, without a BEGIN."""
     with connected(wire, autocommit=not begun) as connection:
         cursor = connection.cursor()
         if begun:
@@ -106,8 +108,8 @@ def test_nothing_begins_in_autocommit_nor_twice(wire: Wire, begun: bool) -> None
 
 
 def test_a_commit_stays_with_its_statement(wire: Wire) -> None:
-    """Of a statement that was never executed, for it was cancelled when another one held the
-    connection, no other statement has the COMMIT.
+    """If a statement with a COMMIT was cancelled before it was executed, no other statement gets
+    that COMMIT.
     """
     with connected(wire) as connection:
         commit = CommitAlong()
@@ -120,7 +122,7 @@ def test_a_commit_stays_with_its_statement(wire: Wire) -> None:
 
 
 def test_a_cursor_that_binds_by_itself_is_left_alone(wire: Wire) -> None:
-    """Client-side binding sends in its own way, BEGIN before it."""
+    """A cursor that binds on the client sends its BEGIN first, as usual."""
     with connected(wire, cursor_factory=psycopg.ClientCursor) as connection:
         cursor = connection.cursor()
         travel_along(cursor)
@@ -130,7 +132,9 @@ def test_a_cursor_that_binds_by_itself_is_left_alone(wire: Wire) -> None:
 
 
 def test_a_refused_statement_leaves_a_failed_transaction(wire: Wire) -> None:
-    """The error is psycopg's, and the transaction has to be rolled back, as ever."""
+    """A refused statement raises psycopg's error, and the transaction must be rolled back, as
+    usual.
+    """
     with connected(wire) as connection:
         cursor = connection.cursor()
         travel_along(cursor)
@@ -145,7 +149,7 @@ def test_a_refused_statement_leaves_a_failed_transaction(wire: Wire) -> None:
 
 
 def test_a_lost_connection_is_told_as_ever(wire: Wire, engine: Engine) -> None:
-    """A server that has gone away is a disconnect to SQLAlchemy, and the pool starts anew."""
+    """A lost server is a disconnect for SQLAlchemy, and the pool starts again."""
     ours = create_engine(wire.url)
     factory = sessionmaker(ours)
     register(factory)
@@ -167,8 +171,8 @@ def test_a_lost_connection_is_told_as_ever(wire: Wire, engine: Engine) -> None:
 
 @pytest.mark.usefixtures("commits_pay")
 def test_few_rows_are_sqlalchemys_own_statements(wire: Wire) -> None:
-    """What is executed, with its parameters, is what stock executes; BEGIN travels along, and
-    COMMIT too, once the table was looked at.
+    """The statements and parameters of few rows are plain SQLAlchemy's; BEGIN travels along, and
+    COMMIT too once the table was looked at.
     """
     told: dict[bool, list[Any]] = {}
     for registered in (False, True):
@@ -200,7 +204,7 @@ def test_few_rows_are_sqlalchemys_own_statements(wire: Wire) -> None:
 
 
 def test_a_refused_object_is_named(wire: Wire) -> None:
-    """Also where SQLAlchemy writes: the object whose values the error shows is noted on it."""
+    """An error has a note with the object whose values it shows, even if SQLAlchemy writes."""
     engine = create_engine(wire.url)
     with Session(engine) as session:
         register(session)
@@ -224,7 +228,9 @@ def test_a_refused_object_is_named(wire: Wire) -> None:
 )
 @pytest.mark.usefixtures("commits_pay")
 def test_a_script_may_come_first(wire: Wire, script: str, expected: int) -> None:
-    """Several statements in one text cannot travel with BEGIN, and go as psycopg sends them."""
+    """Several statements in one text are sent as psycopg sends them, because BEGIN cannot travel
+    with them.
+    """
     engine = create_engine(wire.url)
     with Session(engine) as session:
         register(session)
@@ -238,7 +244,7 @@ def test_a_script_may_come_first(wire: Wire, script: str, expected: int) -> None
 
 @pytest.mark.usefixtures("commits_pay")
 def test_async_sessions_begin_and_commit_along_too(wire: Wire) -> None:
-    """The same single round trip on psycopg's asynchronous connection."""
+    """On psycopg's asynchronous connection BEGIN and COMMIT travel along, too: one round trip."""
 
     async def save() -> int:
         engine = create_async_engine(wire.url.set(drivername="postgresql+psycopg_async"))
@@ -276,7 +282,7 @@ def test_what_is_sent_often_is_prepared(wire: Wire) -> None:
 
 
 def test_prepared_statements_survive_rollbacks(wire: Wire) -> None:
-    """psycopg forgets its statements at a rollback, and ours with them."""
+    """After a rollback, at which psycopg forgets its prepared statements, ours still work."""
     engine = create_engine(wire.url)
     factory = sessionmaker(engine)
     register(factory, reserve="always")

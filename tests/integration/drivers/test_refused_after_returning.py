@@ -1,4 +1,4 @@
-"""An INSERT that is refused after others brought values back: the database's error, as ever."""
+"""An INSERT is refused after others have returned values: the error is the database's, as usual."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Base(DeclarativeBase):
 
 
 class Order(Base):
-    """What its table makes comes back with each INSERT that does not give it."""
+    """Values that its table computes are returned by each INSERT that does not give them."""
 
     __tablename__ = "order"
     __table_args__ = (CheckConstraint("amount > 0"),)
@@ -31,7 +31,7 @@ class Order(Base):
 
 
 class Stranger:
-    """Nothing that a driver can write."""
+    """A value that no driver can write."""
 
 
 REFUSED: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""COPY's text format beside psycopg2's own literals, and in what pieces it is sent."""
+"""COPY's text format compared with psycopg2's literals, and the pieces in which it is sent."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def copy(cursor: Any, statement: str, rows: CopyRows) -> int:
     ("type_", "values"), [pytest.param(*case, id=f"{n} {case[0]}") for n, case in enumerate(VALUES)]
 )
 def test_the_text_is_read_as_the_literal_is(engine: Engine, type_: str, values: list[Any]) -> None:
-    """Whatever psycopg2 writes into an INSERT, COPY writes the same row, NULL among them."""
+    """COPY's text stores the same row as psycopg2's literal in an INSERT, NULL included."""
     with engine.connect() as connection:
         cursor: Any = connection.connection.cursor()
         cursor.execute("SET TimeZone = 'Europe/Berlin'; SET extra_float_digits = 3")
@@ -139,7 +139,7 @@ def test_the_text_is_read_as_the_literal_is(engine: Engine, type_: str, values: 
 
 
 def test_rows_travel_in_pieces_of_bounded_size() -> None:
-    """A large copy is never in memory as a whole, however long its rows are."""
+    """A large COPY is never in memory as a whole, however long its rows are."""
     rows = CopyRows(["a"], [["x" * 100_000] * 500], [25], binary=False)
     seen: list[int] = []
     rows.progress = seen.append
@@ -172,7 +172,9 @@ def test_any_string_comes_back(engine: Engine) -> None:
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SJIS", "BIG5", "GBK"])
 def test_the_connections_encoding_is_kept(engine: Engine, encoding: str) -> None:
-    """The text is in the encoding of the connection, some of which use the backslash's byte."""
+    """COPY's text is in the connection's encoding, even if that uses the backslash's byte in
+    characters.
+    """
     value = {"LATIN1": "é\\\t", "WIN1252": "€\\", "SJIS": "表\\\tソ", "BIG5": "功\\", "GBK": "乗\\"}
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
@@ -193,8 +195,8 @@ def test_the_connections_encoding_is_kept(engine: Engine, encoding: str) -> None
 def test_what_cannot_be_written_raises_as_the_literal_does(
     engine: Engine, encoding: str, value: str
 ) -> None:
-    """NUL and characters that the encoding has not raise what psycopg2 raises for them; the
-    transaction is given up and the connection lives on.
+    """NUL, and characters that the encoding lacks, raise psycopg2's errors; the transaction fails
+    and the connection stays usable.
     """
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
@@ -221,5 +223,7 @@ def test_what_cannot_be_written_raises_as_the_literal_does(
 
 
 def test_the_module_needs_no_driver() -> None:
-    """What psycopg2 adds of its own is in its file alone."""
+    """The formats of the text module contain no type of psycopg2; those are in a module of their
+    own.
+    """
     assert not any(type_.__module__.startswith(psycopg2.__name__) for type_ in FORMATS)

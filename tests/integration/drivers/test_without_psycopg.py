@@ -63,7 +63,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])
 def test_one_driver_is_enough(database_url: str, driver: str) -> None:
-    """Rows are copied, and sequences looked at, without psycopg and libpq's other users."""
+    """COPY and health checks work without psycopg and other libraries that use libpq."""
     url = make_url(database_url).set(drivername=f"postgresql+{driver}")
     absent = {"psycopg", "psycopg_binary", "psycopg_c", "asyncpg", "psycopg2"} - {driver}
     code = BLOCKED.format(absent=absent) + SAVE.format(url=url.render_as_string(False))
@@ -72,7 +72,7 @@ def test_one_driver_is_enough(database_url: str, driver: str) -> None:
 
 
 def test_importing_needs_no_driver() -> None:
-    """The package, its command line apart, imports where no driver is installed."""
+    """The package, except for its command line, can be imported without any driver."""
     absent = {"psycopg", "psycopg_binary", "psycopg_c", "asyncpg", "psycopg2"}
     code = BLOCKED.format(absent=absent) + "import sqla_seqreserve, sqla_seqreserve.health\n"
     done = run(code)

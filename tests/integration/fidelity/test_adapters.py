@@ -1,4 +1,4 @@
-"""What the user registered with the driver decides in COPY as it does in INSERT."""
+"""Dumpers and adapters that the user registered with the driver are used in COPY as in INSERT."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_a_dumper_of_the_connection_decides(twins: Twins) -> None:
 
 
 def test_a_batch_that_copy_refuses_holds_what_was_computed(twins: Twins) -> None:
-    """A default is called once a row, and its result is in the batch, whoever writes it."""
+    """A default is called once per row, and its value is written, whether COPY or INSERT writes the
+    row.
+    """
     _calls.clear()
     with twins.ours.begin() as connection:
         connection.exec_driver_sql("DROP SCHEMA public CASCADE")
@@ -108,7 +110,9 @@ def test_a_batch_that_copy_refuses_holds_what_was_computed(twins: Twins) -> None
 
 
 def test_a_name_that_is_never_quoted_leads_where_stock_goes(twins: Twins) -> None:
-    """Rows of a table whose name is folded do not land in one whose name is not."""
+    """Rows of a table whose unquoted name PostgreSQL folds are not written into a table with the
+    quoted name.
+    """
 
     def scenario(session: Session) -> None:
         session.add_all([Folded(name=f"f{i}") for i in range(9)])

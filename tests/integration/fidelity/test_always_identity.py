@@ -1,5 +1,5 @@
-"""GENERATED ALWAYS refuses a key that INSERT gives it: whatever saves in stock saves with us, and
-under the key that its row has.
+"""GENERATED ALWAYS refuses keys that an INSERT gives: what plain SQLAlchemy can save, a registered
+session can, and objects have the keys of their rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Kind(str, enum.Enum):  # noqa: UP042  # what many applications have, and n
 
 
 class Word(str):
-    """A str by another name."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class Unbatched(Base):
 
 
 class Child(Always):
-    """Its key comes down from the table that it inherits from."""
+    """Its key comes from the table that it inherits from."""
 
     __tablename__ = "child"
     id: Mapped[int] = mapped_column(ForeignKey("always.id"), primary_key=True)
@@ -52,7 +52,7 @@ class Child(Always):
 
 
 class Branch(Base):
-    """It refers to its own table, so that its objects are written together."""
+    """Refers to its own table, so that its objects are written together."""
 
     __tablename__ = "branch"
     __mapper_args__: ClassVar[Any] = {"polymorphic_on": "sort", "polymorphic_identity": "branch"}
@@ -80,7 +80,7 @@ class Toy(Always):
 
 
 def saving(model: type[Any], value: Any = "n", **session: Any) -> Any:
-    """A trial that writes rows, some with this value, and looks for each under its key."""
+    """A trial that writes rows, some with this value, and finds each by its key."""
 
     def trial(side: Side) -> Any:
         rows: list[dict[str, Any]] = [
@@ -122,14 +122,16 @@ SAVINGS = [
 def test_saves_as_in_stock(
     twin_urls: tuple[str, str], model: type[Any], way: Way, driver: str
 ) -> None:
-    """On every driver and in every way of writing the rows go in, and keys lead to them."""
+    """On every driver and in every way of writing the rows are stored, and each object's key leads
+    to its row.
+    """
     both(twin_urls, Base, saving(model), way=way, driver=driver)
 
 
 @pytest.mark.parametrize("way", WAYS[:6], ids=str)
 @pytest.mark.parametrize("model", [Always, Child])
 def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: Way) -> None:
-    """A two-phase session, which SQLAlchemy writes by itself, is refused no key."""
+    """In a two-phase session, which SQLAlchemy writes by itself, no key is refused."""
     both(twin_urls, Base, saving(model, twophase=True), way=way)
 
 
@@ -140,7 +142,7 @@ def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: 
 def test_trees_with_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], settings: dict[str, Any], where: str, value: Any, driver: str
 ) -> None:
-    """Children refer to their parents, also where the table numbers some of these by itself."""
+    """Children refer to their parents, even if the table numbers some of these by itself."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -205,7 +207,7 @@ def test_rows_of_a_subclass_that_copy_does_not_write(
 def test_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], value: Any, way: Way, driver: str
 ) -> None:
-    """Rows that go another way than COPY for what they hold are numbered by their table."""
+    """Rows with values that COPY cannot write are numbered by their table."""
     both(twin_urls, Base, saving(Always, value), way=way, driver=driver)
 
 
@@ -215,7 +217,9 @@ def test_a_value_that_copy_may_refuse(
 def test_mappings_with_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], value: Any, rows: int, driver: str
 ) -> None:
-    """bulk_insert writes them too, expressions included, which stock takes a row at a time."""
+    """bulk_insert writes such rows, too, and SQL expressions, which plain SQLAlchemy accepts one
+    row at a time.
+    """
 
     def trial(side: Side) -> Any:
         # Into one VALUES psycopg2 writes 7 beside 'n1', which PostgreSQL refuses, in stock as well.
@@ -245,7 +249,7 @@ def test_mappings_with_a_value_that_copy_may_refuse(
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_key_of_the_users_own(twin_urls: tuple[str, str], way: Way) -> None:
-    """A key that the user set is refused in stock, and so it is with us."""
+    """A key that the user set is refused as in plain SQLAlchemy."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:

@@ -1,5 +1,5 @@
-"""A default, and what a type makes of a value, is asked for once a row, also where COPY refuses the
-result and the row goes by INSERT.
+"""A default is called, and a type processes a value, once per row, even if COPY refuses the result
+and the row goes by INSERT.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ asked: Counter[str] = Counter()
 
 
 class Moment(dt.datetime):
-    """A time that only the driver knows how to write."""
+    """A time that only the driver can write."""
 
 
 class Noted(TypeDecorator[dt.datetime]):
@@ -33,7 +33,7 @@ class Noted(TypeDecorator[dt.datetime]):
 
 
 class Named(TypeDecorator[uuid.UUID]):
-    """A key that is another in the database than in Python."""
+    """A key whose value in the database differs from that in Python."""
 
     impl = String
     cache_ok = True
@@ -99,7 +99,7 @@ FILLED = "ALTER TABLE native ALTER filled SET DEFAULT 7"
 
 
 def listen(side: Side, listener: str) -> None:
-    """Have somebody listen who keeps statements from being sent otherwise than SQLAlchemy does."""
+    """Add a listener that makes SQLAlchemy send all statements itself."""
     target = getattr(side.engine, "sync_engine", side.engine)
     if listener == "cursor":
         event.listen(target, "before_cursor_execute", lambda *_: None)
@@ -117,7 +117,9 @@ def listen(side: Side, listener: str) -> None:
 def test_no_default_and_no_type_is_asked_twice(
     twin_urls: tuple[str, str], way: Way, model: type[Any], listener: str, driver: str
 ) -> None:
-    """As often as in stock, whoever listens and whatever comes back."""
+    """Defaults and types are called as often as in plain SQLAlchemy, with any listener and any
+    returned values.
+    """
 
     def trial(side: Side) -> Any:
         listen(side, listener)

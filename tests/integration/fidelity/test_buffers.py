@@ -53,8 +53,8 @@ BUFFERS: dict[str, Callable[[], Any]] = {
 def test_a_buffer_is_stored_or_refused_as_by_insert(
     twin_urls: tuple[str, str], driver: str, way: Way
 ) -> None:
-    """Each kind of buffer ends as in plain SQLAlchemy, alone and among others, and what is refused
-    leaves the session and its connection good for the next flush.
+    """Each kind of buffer is stored or refused as in plain SQLAlchemy, alone and among others, and
+    after an error session and connection can be used for the next flush.
     """
 
     def trial(side: Side) -> dict[str, Any]:

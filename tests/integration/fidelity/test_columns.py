@@ -225,8 +225,8 @@ def test_goes_by_copy_and_nothing_differs(
 
 
 def test_a_default_with_a_context_beside_rows_that_give_its_column(twins: Twins) -> None:
-    """Where rows give different columns, a default that takes a context may look at those before:
-    SQLAlchemy writes them, statement after statement.
+    """If rows give different columns, SQLAlchemy writes those with a default that takes a context,
+    one statement after the other, because it may look at the rows before.
     """
     [(name, writer, reason)] = written(twins.compare(Base, defaults_of_python))
     assert (name, writer) == ("Defaulted", "orm")
@@ -234,7 +234,7 @@ def test_a_default_with_a_context_beside_rows_that_give_its_column(twins: Twins)
 
 
 def test_a_before_insert_listener_may_set_values(twins: Twins) -> None:
-    """What before_insert sets is written, and a key set there stays."""
+    """Values that before_insert sets are written, and a key set there stays."""
 
     def number(_mapper: Any, _connection: Any, target: Vertex) -> None:
         target.long_text = f"set for {target.name}"

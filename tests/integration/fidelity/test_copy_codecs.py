@@ -1,4 +1,6 @@
-"""Codecs of an application: what they make is what COPY sends, what they refuse INSERT writes."""
+"""Codecs of an application: COPY sends the values that they make, and INSERT writes those that they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ DRIVERS = pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], i
 
 
 class Shifted(TypeDecorator[int]):
-    """A number that INSERT adds a thousand to, in SQL."""
+    """A number to which INSERT adds a thousand, in SQL."""
 
     impl = Integer
     cache_ok = True
@@ -32,7 +34,7 @@ class Shifted(TypeDecorator[int]):
 
 
 class Unchanged(TypeDecorator[str]):
-    """A type that could wrap its values in SQL, and does not."""
+    """A type with a bind_expression that returns its argument unchanged."""
 
     impl = CHAR
     cache_ok = True
@@ -101,7 +103,7 @@ def test_a_codec_writes_what_insert_stores(twins: Twins, codec: ShiftedCodec) ->
 def test_a_codec_goes_as_text_beside_a_column_without_binary_format(
     twins: Twins, codec: ShiftedCodec
 ) -> None:
-    """All columns of a COPY have one format; a codec that has not that one leaves it to INSERT."""
+    """A COPY has one format for all columns; a codec without it leaves the rows to INSERT."""
     stock = Side(twins.stock, ITEM, None, as_text=True)
     ours = Side(twins.ours, ITEM, {"copy_min_rows": 1}, as_text=True)
     with stock.session, ours.session:
@@ -113,7 +115,9 @@ def test_a_codec_goes_as_text_beside_a_column_without_binary_format(
 
 @DRIVERS
 def test_what_a_codec_refuses_is_written_by_insert(twins: Twins, codec: ShiftedCodec) -> None:
-    """One value that is refused has its rows written by SQLAlchemy, with the codec's own reason."""
+    """If a codec refuses a value, SQLAlchemy writes the rows, and the report contains the codec's
+    reason.
+    """
     stock, ours = Side(twins.stock, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
     with stock.session, ours.session:
         expected, _ = stock.flush([1, -5])
@@ -124,7 +128,9 @@ def test_what_a_codec_refuses_is_written_by_insert(twins: Twins, codec: ShiftedC
 
 @pytest.mark.parametrize("made", [[b"1"], ["1", "2"], "12"], ids=repr)
 def test_a_codec_that_makes_something_else_is_not_believed(twins: Twins, made: Any) -> None:
-    """Values of another number, or of another type, than the format asks for are never sent."""
+    """If a codec returns another number of values, or values of a wrong type, they are
+    never sent.
+    """
 
     class Careless(ShiftedCodec):
         def binary(self, column: CopyColumn) -> Encode | None:
@@ -143,7 +149,7 @@ def test_a_codec_that_makes_something_else_is_not_believed(twins: Twins, made: A
 
 
 def test_a_codec_is_noticed_and_forgotten(twins: Twins) -> None:
-    """A codec that comes or goes changes how the next flush writes a class."""
+    """After a codec is registered or removed the next flush of a class uses the change."""
     ours = Side(twins.ours, ITEM, {"copy_min_rows": 1})
     with ours.session:
         _, before = ours.flush([1, 2])
@@ -174,7 +180,7 @@ def test_a_codec_of_an_entry_point_is_found(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A package's codec is loaded from its entry point; one that is broken is logged, no more."""
+    """A package's codec is loaded from its entry point; one that fails to load is only logged."""
     (tmp_path / "shifting.py").write_text(MODULE)
     metadata = tmp_path / "shifting-1.0.dist-info"
     metadata.mkdir()
@@ -210,7 +216,7 @@ class Codec:
 
 @pytest.mark.parametrize("given", [ShiftedCodec, object(), None], ids=["class", "object", "none"])
 def test_only_a_codec_is_registered(given: Any) -> None:
-    """A class in a codec's place, or what has not its methods, is refused at once."""
+    """register_codec() refuses a class, or an object without a codec's methods."""
     assert isinstance(ShiftedCodec("text"), CopyCodec)
     with pytest.raises(TypeError, match="expected an object with the methods of CopyCodec"):
         register_codec(given)

@@ -83,7 +83,7 @@ def test_a_chain_is_one_statement(engine: Engine, settings: dict[str, int], turn
 
 
 def test_a_tree_is_numbered_as_in_stock(engine: Engine) -> None:
-    """Ids follow generation by generation, and then the order of add()."""
+    """The ids of a tree follow its generations, and within one the order of add()."""
 
     def names(*, ours: bool) -> list[str]:
         with Session(engine) as session:
@@ -103,7 +103,7 @@ def test_a_tree_is_numbered_as_in_stock(engine: Engine) -> None:
 
 
 def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engine) -> None:
-    """SQLAlchemy's exception, and nothing is written."""
+    """An object that is its own ancestor raises SQLAlchemy's exception, and nothing is written."""
     for ours in (False, True):
         with Session(engine) as session:
             if ours:
@@ -118,7 +118,9 @@ def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engin
 
 
 def test_a_tree_below_what_is_there(engine: Engine) -> None:
-    """New objects below persistent ones, and persistent ones moved below new ones, as in stock."""
+    """New objects below persistent ones, and persistent ones moved below new ones, are saved as in
+    plain SQLAlchemy.
+    """
     with Session(engine) as session:
         register(session)
         old = chain(3)
@@ -136,7 +138,9 @@ def test_a_tree_below_what_is_there(engine: Engine) -> None:
 
 
 def test_two_classes_that_point_at_each_other(engine: Engine) -> None:
-    """One statement a table where the foreign keys are checked at the end of the transaction."""
+    """Two classes that refer to each other take one statement per table if the foreign keys are
+    deferred.
+    """
     with Session(engine) as session:
         register(session)
         lefts = [Left() for _ in range(30)]

@@ -1,4 +1,4 @@
-"""Defaults that tell of the order of rows, or of what a row is given: the same values as plain
+"""Defaults that depend on the order of rows, or on a row's other values, have the values that plain
 SQLAlchemy writes.
 """
 
@@ -83,7 +83,7 @@ class Summed(Base):
 
 
 class Turn(Base):
-    """Two defaults that take turns at one counter."""
+    """Two defaults that use one counter in turns."""
 
     __tablename__ = "turn"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -178,7 +178,7 @@ def test_a_default_that_looks_at_another_table(
 def test_rows_that_give_the_same_columns_go_by_copy(
     twin_urls: tuple[str, str], model: type[Any]
 ) -> None:
-    """None of this keeps rows from COPY that all give the same columns."""
+    """Such defaults do not keep rows from COPY that all give the same columns."""
 
     def trial(side: Side) -> Any:
         side.run(lambda session: (side.write(session, model, alike(20)), session.commit()))

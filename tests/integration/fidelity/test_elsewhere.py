@@ -1,4 +1,6 @@
-"""What COPY must not write is written as stock does, and FlushReport and explain() say why."""
+"""Rows that COPY must not write are written as by plain SQLAlchemy, and FlushReport and explain()
+say why.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ REASONS = [
 def test_the_class_goes_elsewhere_and_says_why(
     twins: Twins, model: type[Any], ddl: tuple[str, ...], reason: str
 ) -> None:
-    """Nothing differs from stock; the report of each flush and explain() name the reason."""
+    """All results are plain SQLAlchemy's; the report of each flush and explain() name
+    the reason.
+    """
     outcome = twins.compare(Base, nine_of(model), ddl=ddl)
     assert written(outcome) == {(model.__name__, "orm", reason)}
     factory = sessionmaker(twins.ours)
@@ -117,7 +121,7 @@ def test_the_class_goes_elsewhere_and_says_why(
 
 
 def test_a_default_that_is_an_sql_expression(twins: Twins) -> None:
-    """Rows that need the expression go by INSERT, those that bring a value by COPY."""
+    """Rows that need the default's SQL expression go by INSERT, rows that give a value by COPY."""
 
     def scenario(session: Session) -> Any:
         items = [ByExpression(name=f"n{i}" if i % 2 else None) for i in range(20)]
@@ -132,7 +136,7 @@ def test_a_default_that_is_an_sql_expression(twins: Twins) -> None:
 
 
 def test_a_sql_expression_as_value(twins: Twins) -> None:
-    """The reason names the attribute."""
+    """If a value is an SQL expression, the reason names the attribute."""
 
     def scenario(session: Session) -> None:
         session.add_all([Plain(name=func.upper(f"n{i}")) for i in range(9)])
@@ -144,7 +148,7 @@ def test_a_sql_expression_as_value(twins: Twins) -> None:
 # SQLAlchemy 2.1 deprecates the argument.
 @pytest.mark.filterwarnings("ignore:.*objects:DeprecationWarning")
 def test_flush_of_certain_objects(twins: Twins) -> None:
-    """flush(objects) writes those alone, as stock."""
+    """flush(objects) writes only those objects, as in plain SQLAlchemy."""
 
     def scenario(session: Session) -> int:
         items = [Plain(name=f"n{i}") for i in range(12)]
@@ -268,7 +272,7 @@ def test_drivers_without_copy_reserve_and_insert(
 
 
 async def test_async_sessions_go_by_copy(twins: Twins) -> None:
-    """psycopg's async driver takes the COPY."""
+    """On psycopg's async driver rows go by COPY."""
     make_tables(twins.ours.url, Base.metadata)
     reports: list[FlushReport] = []
     engine = create_async_engine(twins.ours.url)
@@ -298,7 +302,7 @@ BEFORE_TRIGGER = {
 
 
 def test_a_before_trigger_may_change_values(twins: Twins) -> None:
-    """Where a trigger may change a row, SQLAlchemy writes it, whatever was asked for."""
+    """If a trigger may change a row, SQLAlchemy writes it, whatever the settings."""
     ddl = (
         """CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$""",
@@ -338,7 +342,7 @@ def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, A
 
 
 def test_a_before_trigger_that_changes_keys(twins: Twins) -> None:
-    """The objects hold the keys that the trigger made, as in stock."""
+    """Objects have the keys that a trigger made, as in plain SQLAlchemy."""
     ddl = (
         """CREATE FUNCTION renumber() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$""",

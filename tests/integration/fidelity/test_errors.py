@@ -1,4 +1,6 @@
-"""What the database refuses: the error, the session afterwards and the note, beside stock."""
+"""Errors of the database: the exception, the session afterwards and the note, compared with plain
+SQLAlchemy.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,7 @@ REFUSED = [
 
 
 def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
-    """A scenario that fails in its second flush, and looks at everything that is left."""
+    """A scenario whose second flush fails, and that compares everything afterwards."""
 
     def scenario(session: Session) -> Any:
         kept = [Group(name="kept"), Group(name="too")]
@@ -144,7 +146,9 @@ def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
 def test_error_and_session_are_those_of_stock(
     twins: Twins, change: Spoil, noted: bool, outer: bool
 ) -> None:
-    """Class, driver's class and SQLSTATE are stock's, and so is the session; a note names it."""
+    """The exception's class, the driver's class, the SQLSTATE and the session are plain
+    SQLAlchemy's; a note names the object.
+    """
     scenario = after_a_refusal(change, outer)
     # A rolled back reservation leaves a gap in the ids.
     twins.compare(Base, scenario, keys={"id"})
@@ -156,7 +160,9 @@ def test_error_and_session_are_those_of_stock(
 @pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 @pytest.mark.parametrize("name", ["a\0b", "lone \ud800"], ids=["NUL", "lone surrogate"])
 def test_characters_that_cannot_be_written(twins: Twins, name: str) -> None:
-    """They are refused by the driver or the server, whichever does so in stock."""
+    """Characters that cannot be written are refused by the driver or the server, by the same one as
+    in plain SQLAlchemy.
+    """
     twins.compare(Base, after_a_refusal(spoil(name=name), outer=False), keys={"id"})
 
 
@@ -251,7 +257,9 @@ def test_a_statement_timeout(twins: Twins) -> None:
 
 @pytest.mark.parametrize("twins", ["psycopg", "psycopg2"], indirect=True)
 def test_a_deadlock(twins: Twins) -> None:
-    """Of two sessions that wait for each other's rows one gets the error that stock gives it."""
+    """If two sessions wait for each other's rows, one gets the same error as in plain
+    SQLAlchemy.
+    """
 
     def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
         found = []
@@ -357,7 +365,9 @@ def test_a_listener_that_raises_after_the_copy(twins: Twins) -> None:
 @EACH_DRIVER
 @pytest.mark.parametrize("rows", [1, 12, 2000])
 def test_the_note_names_the_object(twins: Twins, rows: int) -> None:
-    """The position is that in the batch, in the order of add(), with class and key."""
+    """The note gives the refused object's position in the batch, in the order of add(), with class
+    and key.
+    """
     factory = prepared(twins.ours, {"copy_min_rows": 1})
     with factory() as session:
         members = [Member(name=f"m{i}") for i in range(rows)]

@@ -47,7 +47,7 @@ def fresh(engine: Engine, copy: bool) -> sessionmaker[Session]:
 
 
 def test_attribute_events_are_those_of_stock(twins: Twins) -> None:
-    """Setting a reserved key fires no attribute event, as stock's setting of it fires none."""
+    """Setting a reserved key fires no attribute event, as in plain SQLAlchemy."""
 
     def scenario(session: Session) -> list[Any]:
         seen: list[Any] = []

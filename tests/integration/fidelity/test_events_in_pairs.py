@@ -173,7 +173,7 @@ def test_no_statement_begins_within_another(
 def test_a_refused_statement_is_the_last_that_begins(
     twin_urls: tuple[str, str], driver: str, refused: str
 ) -> None:
-    """Statements behind the refused one were not executed, and nobody hears of them."""
+    """Statements behind a refused one are not executed, and fire no events."""
 
     def trial(side: Side) -> Any:
         side.execute(
@@ -210,7 +210,9 @@ def test_a_refused_statement_is_the_last_that_begins(
 def test_a_listener_that_raises_fails_the_flush(
     twin_urls: tuple[str, str], driver: str, table: str, when: str
 ) -> None:
-    """What a listener raises of any statement is raised by the flush, and nothing is committed."""
+    """If a listener raises an error for any statement, the flush raises it, and nothing is
+    committed.
+    """
 
     class NotAllowedError(Exception):
         pass

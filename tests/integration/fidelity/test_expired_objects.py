@@ -98,12 +98,16 @@ REPAIRS = {
 def test_an_expired_object_that_is_added_again(
     twin_urls: tuple[str, str], way: Way, others: int, repair: str
 ) -> None:
-    """It is refused or written as in plain SQLAlchemy, whatever was done to it meanwhile."""
+    """An object that a savepoint's rollback expired and that is added again is refused or written
+    as in plain SQLAlchemy.
+    """
     both(twin_urls, Base, adding(REPAIRS[repair], others), way=way)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("way", SETTINGS[:3], ids=str)
 def test_on_every_driver(twin_urls: tuple[str, str], way: Way, driver: str) -> None:
-    """So it is on every driver."""
+    """On every driver an expired object that is added again is refused or written as in plain
+    SQLAlchemy.
+    """
     both(twin_urls, Base, adding(REPAIRS["as it is"], 20), way=way, driver=driver)

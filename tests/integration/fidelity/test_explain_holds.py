@@ -1,4 +1,4 @@
-"""``explain()`` tells what the next flush does: it is compared with what that flush reports."""
+"""``explain()`` says what the next flush does: compared with the report of that flush."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ CHANGES: dict[str, tuple[type[Any], Sequence[str]]] = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.usefixtures("role")
 def test_the_next_flush_is_told(twin_urls: tuple[str, str], change: str, warm: bool) -> None:
-    """What explain() says after a change is what the next flush does, from facts read anew."""
+    """After a change explain() says what the next flush does, because it reads the facts again."""
     model, statements = CHANGES[change]
 
     def trial(side: Side) -> Any:
@@ -126,7 +126,7 @@ def test_the_next_flush_is_told(twin_urls: tuple[str, str], change: str, warm: b
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_an_async_engine_or_connection(twin_urls: tuple[str, str], driver: str) -> None:
-    """aio.explain() takes what an asynchronous application has."""
+    """aio.explain() takes an asynchronous engine or connection."""
     both(twin_urls, Base, lambda side: None)
     url = twin_urls[1].replace("+psycopg", f"+{driver}")
     engine = create_async_engine(url)

@@ -272,7 +272,7 @@ def compare(engine: Engine, model: type[Any], rows: int, settings: dict[str, Any
 
 
 def judge(told: Explanation, rows: int, found: Any) -> None:
-    """Whether a flush did what was told of it."""
+    """Whether a flush did what explain() said of it."""
     if found is None:
         assert told.path == "orm", told
         return
@@ -293,7 +293,7 @@ def judge(told: Explanation, rows: int, found: Any) -> None:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_the_flush_that_follows_is_told(zoo: Engine, settings: dict[str, Any]) -> None:
-    """Each class is written as it was told, many rows and one."""
+    """Each class is written as explain() said, with many rows and with one."""
     engine = as_role(zoo)
     for model in ZOO:
         for rows in (1, ROWS):
@@ -318,7 +318,7 @@ def test_the_flush_that_follows_is_told(zoo: Engine, settings: dict[str, Any]) -
 
 @pytest.mark.parametrize("options", BINDS, ids=str)
 def test_binds_of_every_isolation_are_told(zoo: Engine, options: dict[str, Any]) -> None:
-    """An engine in autocommit or with old snapshots is written to as was told."""
+    """On engines in autocommit or with old snapshots explain() says what a flush does."""
     engine = as_role(zoo, **options)
     [plain] = [
         one for one in [compare(engine, model, ROWS, {}) for model in ZOO] if one.model is Plain
@@ -329,7 +329,9 @@ def test_binds_of_every_isolation_are_told(zoo: Engine, options: dict[str, Any])
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
 def test_an_open_transaction_is_told(zoo: Engine, level: str) -> None:
-    """A connection that has read already is explained as it is."""
+    """For a connection that has read already explain() says what a flush in its
+    transaction does.
+    """
     engine = as_role(zoo, isolation_level=level)
     with engine.connect() as connection:
         connection.execute(text("SELECT count(*) FROM plain"))
@@ -341,7 +343,7 @@ def test_an_open_transaction_is_told(zoo: Engine, level: str) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg2"])
 def test_another_driver_is_told(zoo: Engine, driver: str) -> None:
-    """What another driver lacks, or can do, is told of it."""
+    """On another driver explain() says what a flush on that driver does."""
     engine = create_engine(zoo.url.set(drivername=f"postgresql+{driver}", username=ROLE))
     for model in ZOO:
         compare(engine, model, ROWS, {})
@@ -350,7 +352,7 @@ def test_another_driver_is_told(zoo: Engine, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_an_asynchronous_engine_is_told(zoo: Engine, driver: str) -> None:
-    """aio.explain() tells of an AsyncEngine what its sessions do."""
+    """For an AsyncEngine aio.explain() says what a flush of its sessions does."""
     engine = create_async_engine(zoo.url.set(drivername=f"postgresql+{driver}"))
     for one in await aio.explain(register(Session()), engine, [Plain, Stamped]):
         async with AsyncSession(engine) as session:
@@ -363,7 +365,7 @@ async def test_an_asynchronous_engine_is_told(zoo: Engine, driver: str) -> None:
 
 
 def test_sessions_that_sqlalchemy_saves_are_told(zoo: Engine) -> None:
-    """A registered session in two phases says so."""
+    """For a two-phase session explain() says that SQLAlchemy writes."""
     session = Session(zoo, twophase=True)
     [told] = register(session).explain(zoo, [Plain])
     assert (told.path, told.reason) == ("orm", "the session is two-phase")

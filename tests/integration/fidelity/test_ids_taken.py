@@ -139,7 +139,7 @@ def test_tables_of_a_hierarchy_that_were_made_anew(side: Side, anew: list[str]) 
 
 @pytest.mark.parametrize("altered", ["number", "vehicle", "badge"])
 def test_one_of_several_tables_was_altered(side: Side, altered: str) -> None:
-    """Where one table of a flush has been altered, no other class loses ids by it."""
+    """If one table of a flush has been altered, no other class loses ids."""
     save(side, Number, Vehicle, Badge)
     side.execute(f"ALTER TABLE {altered} ADD more int")
     assert save(side, Number, Vehicle, Badge)[:2] == [[3, 4], [3, 4]]
@@ -148,7 +148,9 @@ def test_one_of_several_tables_was_altered(side: Side, altered: str) -> None:
 
 
 def test_the_key_of_one_of_several_tables_was_altered(side: Side) -> None:
-    """The same where the keys alone are reserved, and so only the key's column is compared."""
+    """If only keys are reserved, and one key's column has been altered, no other class
+    loses ids.
+    """
     side.way = Way("reserve", {"mode": "reserve"})
     save(side, Number, Vehicle)
     side.execute("ALTER TABLE number ALTER id TYPE bigint")
@@ -162,7 +164,7 @@ def test_the_key_of_one_of_several_tables_was_altered(side: Side) -> None:
 def test_values_that_copy_does_not_take(
     side: Side, settings: dict[str, Any], values: str, rows: int
 ) -> None:
-    """Whatever kinds of values objects hold, a save takes one id for each."""
+    """Whatever values objects have, a save takes one id for each object."""
     side.way = Way("settings", settings)
 
     def saving(session: Session) -> list[int]:
@@ -184,7 +186,7 @@ def test_values_that_copy_does_not_take(
 
 @pytest.mark.parametrize("values", VALUES)
 def test_mappings_with_values_that_copy_does_not_take(side: Side, values: str) -> None:
-    """The same for bulk_insert, with rows and with columns."""
+    """Whatever values the rows or columns of bulk_insert have, it takes one id for each row."""
     rows = [{"name": str(n), **VALUES[values]} for n in range(20)]
 
     def writing(session: Session) -> list[int]:
@@ -202,7 +204,9 @@ def test_mappings_with_values_that_copy_does_not_take(side: Side, values: str) -
 
 
 def test_one_value_among_many_that_copy_does_not_take(side: Side) -> None:
-    """Where one of many objects holds such a value, ids are lost once and never again."""
+    """If one of many objects has a value that COPY cannot write, ids are lost once and
+    never again.
+    """
 
     def saving(session: Session) -> list[int]:
         items = [Valued(name=str(n), number=n) for n in range(300)]

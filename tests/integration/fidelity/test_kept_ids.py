@@ -84,7 +84,9 @@ def test_a_repair_makes_kept_ids_invalid(
 
 
 def test_a_repair_that_is_rolled_back_harms_nothing(twin_urls: tuple[str, str]) -> None:
-    """setval outlives a rollback, so kept ids are as invalid as after a commit."""
+    """After a repair that is rolled back kept ids are discarded as after a commit, because setval
+    is not undone.
+    """
 
     def trial(side: Side) -> Any:
         before = save(side)
@@ -101,7 +103,7 @@ def test_a_repair_that_is_rolled_back_harms_nothing(twin_urls: tuple[str, str]) 
 
 
 def test_kept_ids_were_kept(twin_urls: tuple[str, str]) -> None:
-    """The way that these tests write keeps ids at all: a second save asks for none."""
+    """These tests do keep ids ahead: a second save takes none from the sequence."""
 
     def trial(side: Side) -> Any:
         save(side)
@@ -127,7 +129,9 @@ RESTARTS = (
 def test_a_sequence_that_was_restarted(
     twin_urls: tuple[str, str], way: Way, driver: str, restart: str, inside: bool
 ) -> None:
-    """Ids that were kept before a restart are thrown away, so that nobody gets them twice."""
+    """Ids that were kept before a restart of the sequence are discarded, so that no id is used
+    twice.
+    """
 
     def trial(side: Side) -> Any:
         before = save(side)
@@ -151,7 +155,7 @@ def test_a_sequence_that_was_restarted(
 
 @pytest.mark.parametrize("way", [KEEPING, KEEPING_AND_COPYING], ids=str)
 def test_a_restart_that_is_rolled_back(twin_urls: tuple[str, str], way: Way) -> None:
-    """What was restarted, and counts on as before, gives no id twice either."""
+    """After a restart that is rolled back no id is used twice."""
 
     def trial(side: Side) -> Any:
         before = save(side)
@@ -190,7 +194,7 @@ class Pair(Base):
 def test_one_of_two_sequences_that_was_restarted(
     twin_urls: tuple[str, str], way: Way, restarted: str
 ) -> None:
-    """Each sequence of a key is looked at."""
+    """If a key has two sequences, a restart of either is noticed."""
 
     def trial(side: Side) -> Any:
         def saving(session: Session) -> None:
@@ -208,7 +212,7 @@ def test_one_of_two_sequences_that_was_restarted(
 @pytest.mark.usefixtures("role")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_restart_beside_row_security(twin_urls: tuple[str, str], driver: str) -> None:
-    """So it is where COPY was chosen and cannot write the table."""
+    """A restart is noticed, too, if COPY was chosen and row-level security prevents it."""
 
     def trial(side: Side) -> Any:
         before = save(side), save(side)

@@ -137,7 +137,9 @@ def altered_between(
 def test_a_table_that_was_altered(
     twin_urls: tuple[str, str], way: Way, change: str, opened: bool, driver: str
 ) -> None:
-    """Rows have the keys that their objects have, on every driver, and what went before stays."""
+    """After another session alters a table, rows have the keys of their objects, on every driver,
+    and earlier rows stay.
+    """
     trial = altered_between(library, "author", change, opened=opened)
     both(twin_urls, Base, trial, way=way, driver=driver)
 
@@ -149,7 +151,9 @@ def test_a_table_that_was_altered(
 def test_objects_of_every_shape(
     twin_urls: tuple[str, str], way: Way, change: str, table: str, shape: str
 ) -> None:
-    """So it is for one object, for several classes and for trees, whatever was altered."""
+    """After another session alters a table, one object, several classes and trees are saved with
+    the keys of their rows.
+    """
     both(twin_urls, Base, altered_between(SHAPES[shape], table, change), way=way)
 
 
@@ -215,14 +219,16 @@ def refused(session: Session) -> Any:
 @pytest.mark.parametrize("act", [changing, within_a_savepoint, refused])
 @pytest.mark.parametrize("way", WAYS[:2], ids=str)
 def test_beside_other_work(twin_urls: tuple[str, str], way: Way, act: Any, driver: str) -> None:
-    """So it is beside changes and deletions, within savepoints and after a refusal."""
+    """After another session alters a table, flushes with changes and deletions, in savepoints and
+    after an error save as plain SQLAlchemy.
+    """
     both(twin_urls, Base, lambda side: saved_beside(side, act), way=way, driver=driver)
 
 
 @pytest.mark.parametrize("name", ["before_insert", "after_insert", "before_update"])
 @pytest.mark.parametrize("way", WAYS[:2], ids=str)
 def test_mapper_events_fire_once(twin_urls: tuple[str, str], way: Way, name: str) -> None:
-    """A listener hears of each object once, whatever the database was found to be meanwhile."""
+    """Mapper events fire once for each object, even if the flush starts again."""
 
     def trial(side: Side) -> Any:
         heard: list[str] = []
@@ -245,7 +251,9 @@ def test_mapper_events_fire_once(twin_urls: tuple[str, str], way: Way, name: str
 def test_engine_events_come_in_pairs(
     twin_urls: tuple[str, str], way: Way, replaces: bool, driver: str
 ) -> None:
-    """Whoever listens to the engine hears the end of every statement whose beginning it heard."""
+    """Each statement whose beginning is reported to engine listeners is also reported
+    at its end.
+    """
 
     def trial(side: Side) -> Any:
         unended: list[str] = []

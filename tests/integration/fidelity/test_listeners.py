@@ -1,5 +1,5 @@
-"""Whoever can see, change, replace or refuse a statement, beside stock SQLAlchemy: each way of
-writing rows goes where they can.
+"""Listeners that can see, change, replace or refuse a statement, compared with plain SQLAlchemy:
+each way of writing lets them do so.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def save(side: Side) -> Any:
 def test_whoever_changes_or_refuses_a_statement_is_heeded(
     twin_urls: tuple[str, str], way: Way, listener: Callable[[Any], None], driver: str
 ) -> None:
-    """Whatever an engine's listener makes of an INSERT is stored, on each way and driver."""
+    """What an engine's listener makes of an INSERT is stored, in each way and on each driver."""
 
     def trial(side: Side) -> Any:
         listener(target_of(side))
@@ -139,7 +139,7 @@ def test_children_of_a_message_are_not_commented_out(
 def test_who_listens_to_after_execute_sees_every_row(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """The INSERTs that after_execute is told of hold all rows that were written."""
+    """The INSERTs that after_execute gets contain all rows that were written."""
 
     def trial(side: Side) -> Any:
         seen: list[int] = []
@@ -160,7 +160,7 @@ def test_who_listens_to_after_execute_sees_every_row(
 def test_ids_are_reserved_whoever_listens(
     twin_urls: tuple[str, str], listener: Callable[[Any], None], driver: str
 ) -> None:
-    """reserve_ids() and assign_ids() bring ids also where somebody else executes statements."""
+    """reserve_ids() and assign_ids() return ids, even if a listener executes statements itself."""
 
     def trial(side: Side) -> Any:
         if not side.registered:
@@ -195,8 +195,8 @@ def test_ids_are_reserved_whoever_listens(
 def test_a_listener_counts_wherever_it_is_registered_and_while_it_is(
     engine: Engine, target: str, name: str
 ) -> None:
-    """On an engine, one with options of its own, a connection, or a class of them; and no longer
-    than it is registered.
+    """A listener is noticed on an engine, on one with options of its own, on a connection and on a
+    class of them, as long as it is registered.
     """
     Base.metadata.create_all(engine)
     told: list[str] = []
@@ -231,7 +231,7 @@ def test_a_listener_counts_wherever_it_is_registered_and_while_it_is(
 
 
 def test_explain_and_report_name_who_stands_in_the_way(engine: Engine) -> None:
-    """The reason is the same in explain(), in the report of few rows and in that of many."""
+    """explain() and the reports of few and of many rows name the same listener as the reason."""
     Base.metadata.create_all(engine)
     mask(engine)
     told = []
@@ -248,7 +248,7 @@ def test_explain_and_report_name_who_stands_in_the_way(engine: Engine) -> None:
 
 
 def test_who_only_listens_leaves_copy_as_it_is(engine: Engine) -> None:
-    """A before_cursor_execute listener that returns nothing costs no COPY."""
+    """A before_cursor_execute listener that returns nothing does not prevent COPY."""
     Base.metadata.create_all(engine)
     seen: list[str] = []
     event.listen(
@@ -262,7 +262,9 @@ def test_who_only_listens_leaves_copy_as_it_is(engine: Engine) -> None:
 
 
 def test_an_observer_that_adds_comments_leaves_copy_as_it_is(engine: Engine) -> None:
-    """OpenTelemetry's listener is registered as one that may change statements, and does not."""
+    """OpenTelemetry's listener, though registered as one that may change statements, does not
+    prevent COPY.
+    """
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.sqlalchemy")
     sdk = pytest.importorskip("opentelemetry.sdk.trace")
     Base.metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""What we keep of classes, factories, engines and statements goes when they go, or has a bound."""
+"""Memory for classes, factories, engines and statements is freed with them, or is bounded."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def freed(reference: weakref.ref[Any], engine: Engine) -> bool:
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_mapped_class_is_freed(engine: Engine, way: Way) -> None:
-    """A class that nobody refers to any more goes, as it does in stock, while its engine lives."""
+    """A mapped class without references is freed, as in plain SQLAlchemy, while its
+    engine lives.
+    """
     assert freed(use(engine, way, registered=False), engine)
     assert freed(use(engine, way, registered=True), engine)
 
@@ -112,7 +114,7 @@ def session_of(engine: Engine) -> Any:
 def test_a_target_and_its_engine_are_freed(
     database_url: str, make: Callable[[Engine], Any], registered: bool
 ) -> None:
-    """A registered factory, class or session goes with its engine when nobody refers to them."""
+    """A registered factory, class or session without references is freed with its engine."""
     mappers, metadata = registry(), MetaData()
     cls = mapped("lasting", mappers, metadata)
 

@@ -89,6 +89,6 @@ def test_numbers_of_several_types_are_stored_as_by_insert(
 def test_whole_numbers_in_a_float_column_go_by_copy(
     numbers: Engine, column: str, kind: str
 ) -> None:
-    """On each driver, by themselves and beside floats."""
+    """Whole numbers in a float column go by COPY on each driver, alone and beside floats."""
     _, writers = stored(numbers, column, VALUES[kind], ours=True)
     assert writers == {"copy"}

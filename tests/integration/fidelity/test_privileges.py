@@ -1,4 +1,6 @@
-"""Least privilege: a role that may save in stock may with us, and what it may not stays refused."""
+"""Least privilege: a role that may save with plain SQLAlchemy may do so in a registered session,
+and anything else stays refused.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,7 @@ SELECTION = ["whole table", "columns, note and key", "select of the sequence"]
 def test_an_identity_needs_no_right_on_its_sequence(
     twin_urls: tuple[str, str], grant: str, way: Way
 ) -> None:
-    """PostgreSQL asks INSERT for none on an identity's sequence, so neither do we."""
+    """An identity needs no privilege on its sequence, as with PostgreSQL's own INSERT."""
     ddl = grants_on("identified")[grant]
     both(twin_urls, Base, saving(Identified, warm=True), way=way, ddl=ddl)
 
@@ -134,7 +136,7 @@ def test_an_identity_needs_no_right_on_its_sequence(
 @pytest.mark.parametrize("way", [FEW, COPY, RESERVE, MAPPINGS], ids=str)
 @pytest.mark.parametrize("grant", SELECTION)
 def test_an_engine_that_knows_nothing_yet(twin_urls: tuple[str, str], grant: str, way: Way) -> None:
-    """It makes no difference whether another role has used the engine before."""
+    """A role may save the same, whether or not another role has used the engine before."""
     ddl = grants_on("identified")[grant]
     both(twin_urls, Base, saving(Identified, warm=False), way=way, ddl=ddl)
 
@@ -142,7 +144,7 @@ def test_an_engine_that_knows_nothing_yet(twin_urls: tuple[str, str], grant: str
 @pytest.mark.parametrize("way", [FEW, COPY, RESERVE, MAPPINGS], ids=str)
 @pytest.mark.parametrize("grant", SELECTION)
 def test_always_identity(twin_urls: tuple[str, str], grant: str, way: Way) -> None:
-    """GENERATED ALWAYS, which only COPY can be given keys for, needs no other right either."""
+    """GENERATED ALWAYS, for which only COPY can give keys, needs no other privilege, either."""
     both(twin_urls, Base, saving(Always, warm=True), way=way, ddl=grants_on("always")[grant])
 
 
@@ -152,7 +154,7 @@ def test_always_identity(twin_urls: tuple[str, str], grant: str, way: Way) -> No
 def test_another_sequence_is_refused_as_in_stock(
     twin_urls: tuple[str, str], model: type[Any], grant: str, way: Way
 ) -> None:
-    """Where stock's INSERT needs a right on the sequence, its lack is said with stock's error."""
+    """If plain SQLAlchemy's INSERT lacks a privilege on the sequence, the error is the same."""
     ddl = grants_on(model.__tablename__)[grant]
     both(twin_urls, Base, saving(model, warm=True), way=way, ddl=ddl)
 
@@ -160,7 +162,9 @@ def test_another_sequence_is_refused_as_in_stock(
 @pytest.mark.parametrize("way", [COPY, MAPPINGS], ids=str)
 @pytest.mark.parametrize("grant", GRANTS)
 def test_rows_that_give_their_keys(twin_urls: tuple[str, str], grant: str, way: Way) -> None:
-    """Rows that bring a key need no sequence, and what else they need is what stock needs."""
+    """Rows that give their keys need no privilege on a sequence, and otherwise those of plain
+    SQLAlchemy.
+    """
     ddl = grants_on("identified")[grant]
     both(twin_urls, Base, saving(Identified, warm=False, keys=True), way=way, ddl=ddl)
 
@@ -169,13 +173,13 @@ def test_rows_that_give_their_keys(twin_urls: tuple[str, str], grant: str, way: 
 @pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
 @pytest.mark.parametrize("grant", ["whole table", "columns, note and key"])
 def test_other_drivers(twin_urls: tuple[str, str], grant: str, way: Way, driver: str) -> None:
-    """The same holds whatever the driver."""
+    """Privileges have the same effect on every driver."""
     ddl = grants_on("identified")[grant]
     both(twin_urls, Base, saving(Identified, warm=True), way=way, ddl=ddl, driver=driver)
 
 
 def test_explain_says_which_right_lacks(twin_urls: tuple[str, str]) -> None:
-    """Where no id is reserved because the role may not, explain() names the privilege."""
+    """If no id is reserved because the role lacks a privilege, explain() names it."""
 
     def trial(side: Side) -> Any:
         def ask(session: Session) -> Any:

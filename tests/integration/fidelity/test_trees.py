@@ -68,7 +68,7 @@ def test_a_child_that_is_added_first(
 @pytest.mark.parametrize("way", SETTINGS[1:3], ids=str)
 @pytest.mark.parametrize("keys", [False, True], ids=["numbered", "own keys"])
 def test_on_every_driver(twin_urls: tuple[str, str], way: Way, keys: bool, driver: str) -> None:
-    """So it is on every driver."""
+    """On every driver a child that is added before its parent is saved after it."""
     both(twin_urls, Base, planting(Node, keys=keys), way=way, driver=driver)
 
 
@@ -79,14 +79,18 @@ def test_on_every_driver(twin_urls: tuple[str, str], way: Way, keys: bool, drive
 def test_in_a_two_phase_session(
     twin_urls: tuple[str, str], model: type[Any], way: Way, keys: bool, driver: str
 ) -> None:
-    """So it is in a two-phase session, whose objects SQLAlchemy saves."""
+    """In a two-phase session, which SQLAlchemy saves, a child that is added first is saved after
+    its parent.
+    """
     both(twin_urls, Base, planting(model, keys=keys, twophase=True), way=way, driver=driver)
 
 
 @pytest.mark.parametrize("way", SETTINGS[:3], ids=str)
 @pytest.mark.parametrize("keys", [False, True], ids=["numbered", "own keys"])
 def test_many_in_a_two_phase_session(twin_urls: tuple[str, str], way: Way, keys: bool) -> None:
-    """So it is with more rows than SQLAlchemy puts into one statement."""
+    """In a two-phase session a child is saved after its parent, also with more rows than fit into
+    one statement.
+    """
     trial = planting(Node, keys=keys, levels=10, wide=2, twophase=True)
     both(twin_urls, Base, trial, way=way)
 
@@ -97,7 +101,7 @@ def test_many_in_a_two_phase_session(twin_urls: tuple[str, str], way: Way, keys:
 def test_in_a_flush_of_certain_objects(
     twin_urls: tuple[str, str], model: type[Any], way: Way, keys: bool
 ) -> None:
-    """So it is where flush(objects) names them."""
+    """In flush(objects) a child that is added first is saved after its parent."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -122,7 +126,7 @@ def test_in_a_flush_of_certain_objects(
 @pytest.mark.parametrize("way", SETTINGS[:3], ids=str)
 @pytest.mark.parametrize("keys", [False, True], ids=["numbered", "own keys"])
 def test_in_a_sharded_session(twin_urls: tuple[str, str], way: Way, keys: bool) -> None:
-    """So it is in a session that picks a database for each object."""
+    """In a sharded session a child that is added first is saved after its parent."""
 
     def trial(side: Side) -> Any:
         with ShardedSession(

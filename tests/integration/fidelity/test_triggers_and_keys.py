@@ -136,7 +136,9 @@ def test_a_before_trigger_is_never_passed_over(
 def test_a_before_trigger_on_other_drivers(
     twin_urls: tuple[str, str], function: str, way: Way, driver: str
 ) -> None:
-    """The same holds whatever the driver."""
+    """On every driver each key leads to its row under a BEFORE trigger, or the flush fails as in
+    plain SQLAlchemy.
+    """
     ddl = trigger(function, "plain")
     trial = saving(Plain, "plain", discards="discard" in function)
     both(twin_urls, Base, trial, way=way, ddl=ddl, driver=driver)
@@ -144,7 +146,9 @@ def test_a_before_trigger_on_other_drivers(
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_trigger_enabled_later_is_noticed(twin_urls: tuple[str, str], way: Way) -> None:
-    """What was known of a table without triggers does not outlive the first of them."""
+    """A trigger that is enabled later is noticed, because the remembered facts of the table are
+    compared.
+    """
     both(
         twin_urls,
         Base,
@@ -156,13 +160,13 @@ def test_a_trigger_enabled_later_is_noticed(twin_urls: tuple[str, str], way: Way
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_an_after_trigger_that_moves_the_row(twin_urls: tuple[str, str], way: Way) -> None:
-    """A trigger that changes the key of a row that stands is not noticed in stock, nor by us."""
+    """An AFTER trigger that changes a row's key is not noticed, as in plain SQLAlchemy."""
     both(twin_urls, Base, saving(Plain, "plain"), way=way, ddl=trigger("shift", "plain", "AFTER"))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_row_that_changes_its_partition(twin_urls: tuple[str, str], way: Way) -> None:
-    """A trigger on the partitioned table itself that sends the row to another leaf."""
+    """If a trigger sends a row to another partition, the results are plain SQLAlchemy's."""
     function = """CREATE FUNCTION far() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.id := NEW.id + 1000000; RETURN NEW; END $$"""
     both(
@@ -176,7 +180,9 @@ def test_a_row_that_changes_its_partition(twin_urls: tuple[str, str], way: Way) 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_rule_that_inserts_elsewhere(twin_urls: tuple[str, str], way: Way) -> None:
-    """A rule in place of the INSERT decides in every way of writing, as in stock."""
+    """A rule that replaces the INSERT is applied in every way of writing, as in plain
+    SQLAlchemy.
+    """
     both(
         twin_urls,
         Base,

@@ -1,4 +1,4 @@
-"""What becomes of a value on its way: who converts it, how often, and into which table it goes."""
+"""The conversion of a value: who converts it, how often, and into which table it goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Counted(TypeDecorator[str]):
 
 
 class Word(str):
-    """A str by another name."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -91,7 +91,9 @@ class EndOfTime(DateDumper):
 def test_a_default_and_a_type_are_asked_as_often_as_in_stock(
     twin_urls: tuple[str, str], value: Any, way: Way
 ) -> None:
-    """Values that COPY then does not take are not made a second time."""
+    """Defaults and types are called as often as in plain SQLAlchemy, even if COPY cannot write
+    their results.
+    """
 
     def trial(side: Side) -> Any:
         def saving(session: Session) -> Any:
@@ -107,7 +109,7 @@ def test_a_default_and_a_type_are_asked_as_often_as_in_stock(
 
 @pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
 def test_a_dumper_that_the_user_registered_decides(twin_urls: tuple[str, str], way: Way) -> None:
-    """What the user registered with psycopg for a type is used whichever way the rows go."""
+    """A dumper that the user registered with psycopg is used whichever way the rows go."""
 
     def trial(side: Side) -> Any:
         @event.listens_for(side.engine, "connect")

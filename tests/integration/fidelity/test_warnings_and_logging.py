@@ -125,13 +125,15 @@ PREPARATIONS = [
 def test_warnings_point_where_stock_points(
     twin_urls: tuple[str, str], prepare: Prepare, way: Way, flush: str
 ) -> None:
-    """Category, text, file and line of every warning are stock's: the application's line."""
+    """Each warning has plain SQLAlchemy's category, text, file and line, which is the
+    application's.
+    """
     both(twin_urls, Base, warning(prepare, flush), way=way)
 
 
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg_async", "asyncpg"])
 def test_warnings_on_other_drivers(twin_urls: tuple[str, str], driver: str) -> None:
-    """The same holds whatever the driver, and in a greenlet."""
+    """On every driver, and in a greenlet, warnings point to the application's line."""
     both(twin_urls, Base, warning(a_member_outside, "flush"), way=FEW, driver=driver)
 
 
@@ -214,7 +216,9 @@ def do_everything(side: Side) -> None:
 def test_the_root_loggers_level_is_not_ours(
     twin_urls: tuple[str, str], root_at_info: list[logging.LogRecord], way: Way, level: int
 ) -> None:
-    """With the root logger at INFO or DEBUG, a healthy application hears what stock says."""
+    """With the root logger at INFO or DEBUG a healthy application gets only plain SQLAlchemy's log
+    lines.
+    """
     logging.getLogger().setLevel(level)
 
     def trial(side: Side) -> Any:
@@ -231,8 +235,8 @@ def test_the_root_loggers_level_is_not_ours(
 def test_the_packages_level_is_the_applications(
     twin_urls: tuple[str, str], root_at_info: list[logging.LogRecord], name: str
 ) -> None:
-    """The application that sets the level of our logger, or of one below it, hears what it asks
-    for, whatever the root's level.
+    """If the application sets the level of our logger, or of one below it, it gets those log lines,
+    whatever the root's level.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)

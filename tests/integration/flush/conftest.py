@@ -1,4 +1,4 @@
-"""An engine on a database that has the shop's tables, and nothing in them."""
+"""An engine on a database that has the shop's tables, all empty."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shop_url(postgres_server: EmbeddedServer) -> Iterator[str]:
 
 @pytest.fixture
 def shop(shop_url: str) -> Iterator[Engine]:
-    """An engine that knows nothing yet, on empty tables that count from one."""
+    """An engine without remembered facts, on empty tables whose sequences start at one."""
     engine = create_engine(shop_url)
     empty(engine)
     yield engine

@@ -11,7 +11,9 @@ from sqla_seqreserve import FlushReport, register
 
 
 def test_callbacks_can_be_removed(shop: Engine) -> None:
-    """on_flush returns what removes the callback, which may be called twice; others stay."""
+    """on_flush() returns a function that removes the callback and may be called twice; other
+    callbacks stay.
+    """
     with Session(shop) as session:
         registration = register(session)
         first: list[FlushReport] = []
@@ -28,7 +30,9 @@ def test_callbacks_can_be_removed(shop: Engine) -> None:
 
 
 def test_the_same_callback_may_stand_twice(shop: Engine) -> None:
-    """Each on_flush() counts on its own; removing one of two leaves the other."""
+    """A callback that was added twice is called twice, and removing one of the two leaves the
+    other.
+    """
     with Session(shop) as session:
         registration, reports = register(session), list[FlushReport]()
         remove = registration.on_flush(reports.append)
@@ -41,8 +45,8 @@ def test_the_same_callback_may_stand_twice(shop: Engine) -> None:
 
 
 def test_a_callback_sees_persistent_objects(shop: Engine) -> None:
-    """The callback runs inside flush(), when the objects have their rows; what it raises fails
-    it.
+    """A callback runs within flush(), when the objects have their rows; if it raises an error, the
+    flush fails.
     """
     with Session(shop) as session:
         registration = register(session, copy_min_rows=1)
@@ -66,7 +70,9 @@ def test_a_callback_sees_persistent_objects(shop: Engine) -> None:
 
 
 def test_the_same_callback_may_be_added_twice(shop: Engine) -> None:
-    """Each on_flush() has its own removal, and callbacks are called in the order of on_flush()."""
+    """Each on_flush() returns its own removal, and callbacks are called in the order in which they
+    were added.
+    """
     called: list[str] = []
 
     def first(_: FlushReport) -> None:

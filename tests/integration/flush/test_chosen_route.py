@@ -1,4 +1,4 @@
-"""Which way a flush takes, seen from outside: keys in listeners, and round trips on the wire."""
+"""The route of a flush, seen from outside: keys in listeners, and round trips on the wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqla_seqreserve.testing import round_trips
 
 
 def test_a_listener_before_the_insert_sees_the_key(shop: Engine) -> None:
-    """Where somebody looks at an object before its INSERT, its key is there, by default."""
+    """A ``before_insert`` listener sees the object's key, with the default settings."""
     seen: list[int | None] = []
 
     def look(_mapper: Any, _connection: Any, tag: Tag) -> None:
@@ -42,7 +42,7 @@ def test_a_listener_before_the_insert_sees_the_key(shop: Engine) -> None:
 def test_keys_are_reserved_where_that_is_asked_for(
     shop: Engine, settings: dict[str, Any], reserved: int
 ) -> None:
-    """One object of one class reserves nothing, unless told to."""
+    """One object of one class reserves its key only with reserve="always" or mode="reserve"."""
     with Session(shop) as session:
         reports: list[FlushReport] = []
         register(session, **settings).on_flush(reports.append)
@@ -109,8 +109,8 @@ def three_colours() -> list[Any]:
 @pytest.mark.usefixtures("commits_pay")
 @pytest.mark.parametrize(("objects", "expected"), [(one_class, 1), (three_colours, 2)])
 def test_psycopg_waits_for_one_or_two(shop: Engine, objects: Any, expected: int) -> None:
-    """BEGIN, INSERT and COMMIT are one message; or BEGIN with the keys is, and then every INSERT
-    with the COMMIT.
+    """On psycopg BEGIN, INSERT and COMMIT are one message for one class; several classes take one
+    message of BEGIN and keys, and a second of every INSERT and the COMMIT.
     """
     Colours.metadata.create_all(shop)
     assert waits(shop.url, "psycopg", objects, ours=True) == expected
@@ -118,14 +118,14 @@ def test_psycopg_waits_for_one_or_two(shop: Engine, objects: Any, expected: int)
 
 @pytest.mark.parametrize("objects", [one_class, three_classes])
 def test_psycopg2_waits_no_more_often_than_stock(shop: Engine, objects: Any) -> None:
-    """Registering costs no round trip."""
+    """On psycopg2 registering a session costs no round trip."""
     ours = waits(shop.url, "psycopg2", objects, ours=True)
     assert ours <= waits(shop.url, "psycopg2", objects, ours=False)
 
 
 @pytest.mark.parametrize("objects", [one_class, three_classes])
 async def test_asyncpg_waits_no_more_often_than_stock(shop: Engine, objects: Any) -> None:
-    """Registering costs no round trip."""
+    """On asyncpg registering a session costs no round trip."""
     found = []
     for ours in (True, False):
         with round_trips(shop.url, round_trip_time=0.002) as wire:

@@ -54,7 +54,9 @@ def wire(engine: Engine, database_url: str) -> Iterator[Wire]:
 
 
 def counted(wire: Wire, act: Callable[[Session], object], settings: dict[str, Any] | None) -> Any:
-    """The fourth time of an act on an engine, each in a session of its own; ``None``: plain."""
+    """The round trips of an act when it runs the fourth time on an engine, each time in a new
+    session; ``None``: plain SQLAlchemy.
+    """
     engine = create_engine(wire.url)
     for time in (1, 2, 3, 4):
         with Session(engine) as session:
@@ -126,9 +128,7 @@ def deleting(session: Session) -> None:
 def test_a_save_takes_so_many_round_trips(
     wire: Wire, act: Any, settings: dict[str, Any], plain: int, expected: int
 ) -> None:
-    """COMMIT takes no round trip of its own where it may travel along, and one where it may not or
-    should not.
-    """
+    """COMMIT takes no round trip of its own where it may travel along, and one everywhere else."""
     stock = counted(wire, act, None)
     assert stock.round_trips == plain, stock
     ours = counted(wire, act, settings)
@@ -136,8 +136,8 @@ def test_a_save_takes_so_many_round_trips(
 
 
 def test_what_a_table_is_compared_by_goes_with_its_facts(wire: Wire, engine: Engine) -> None:
-    """It is made once for all saves; a table that was altered is compared by what it is then, and
-    the COMMIT of its saves travels again.
+    """The comparison of a table is made once for all saves; after an ALTER TABLE it is made again,
+    and the COMMIT then travels along as before.
     """
     ours = create_engine(wire.url)
     known = database_of(ours.dialect).tables
@@ -172,7 +172,9 @@ def test_what_a_table_is_compared_by_goes_with_its_facts(wire: Wire, engine: Eng
 def test_a_save_leaves_what_plain_sqlalchemy_leaves(
     twin_urls: tuple[str, str], driver: str, way: str, shape: str
 ) -> None:
-    """With nobody in between the COMMIT travels, and objects, session and rows are as ever."""
+    """If no listener can act in between, the COMMIT travels along, and objects, session and rows
+    are those of plain SQLAlchemy.
+    """
     run = trial(SHAPES[shape])
     committed = travelled(twin_urls, WAYS[way], run, driver)
     # Near the server a family's INSERTs may go one after the other.
@@ -209,16 +211,16 @@ def in_block(session: Session) -> None:
 def test_a_transaction_ends_as_ever(
     twin_urls: tuple[str, str], way: str, shape: str, before: Any, commit: Any
 ) -> None:
-    """Transactions that were begun before, savepoints, blocks, and a flush alone, after which
-    nothing is committed.
+    """In a transaction that was begun before, a savepoint, a ``with`` block or a flush alone, all
+    ends as in plain SQLAlchemy.
     """
     run = trial(SHAPES[shape], before=before, commit=commit)
     travelled(twin_urls, WAYS[way], run)
 
 
 def test_explain_says_whether_the_commit_travels(engine: Engine) -> None:
-    """It does, or the reason is named: the setting, the driver, a listener of the session or of the
-    engine.
+    """explain() says that the COMMIT travels along, or names the setting, the driver or the
+    listener that prevents it.
     """
     Base.metadata.create_all(engine)
     factory = sessionmaker(engine)
@@ -249,7 +251,7 @@ def test_explain_says_whether_the_commit_travels(engine: Engine) -> None:
 
 
 def test_commit_is_along_or_apart(engine: Engine) -> None:
-    """Another word is refused when it is registered."""
+    """register() refuses a setting ``commit`` other than "along" and "apart"."""
     with pytest.raises(ConfigurationError, match="commit"):
         register(sessionmaker(engine), commit="with")  # type: ignore[arg-type]  # refused
 
@@ -257,7 +259,9 @@ def test_commit_is_along_or_apart(engine: Engine) -> None:
 def test_a_callback_that_fails_after_the_commit_is_logged(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The rows are there, so that the flush cannot fail any more."""
+    """An error of a callback after the COMMIT is logged and not raised, because the rows are
+    committed.
+    """
     Base.metadata.create_all(engine)
 
     def fail(_report: FlushReport) -> None:

@@ -1,5 +1,5 @@
-"""A connection that is lost while a message with its COMMIT is on its way: cut at every byte, and
-ended by the server. What was saved is there whole or not at all, and what was said of it is true.
+"""A connection is lost during a message with its COMMIT: cut at every byte, or ended by the server;
+the save is stored whole or not at all, and the error raised is true.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def cutter(engine: Engine, database_url: str) -> Iterator[Cutter]:
 
 
 def said_of(error: DBAPIError) -> str:
-    """What somebody who catches the error may conclude."""
+    """The conclusion that a caller may draw from the error."""
     unknown = any("not known whether" in note for note in getattr(error, "__notes__", ()))
     assert error.connection_invalidated
     # As of a COMMIT that is lost, which no statement is to blame for.
@@ -61,7 +61,7 @@ def said_of(error: DBAPIError) -> str:
 
 
 class Judge:
-    """Knows what is there of each number."""
+    """Knows which rows of each number are stored."""
 
     def __init__(self, engine: Engine, models: Any) -> None:
         self._engine = engine
@@ -163,8 +163,8 @@ def test_a_message_cut_at_any_byte_is_whole_or_absent(
 def test_changes_cut_at_any_byte_are_whole_or_absent(
     cutter: Cutter, engine: Engine, direction: Direction
 ) -> None:
-    """The same of a changed object beside a new one, and one that is deleted: the rows are counted
-    before the COMMIT.
+    """Changed and deleted objects beside a new one, cut at any byte, are stored whole or not at
+    all: the rows are counted before the COMMIT.
     """
     with Session(engine) as session:
         session.add_all([Apple(number=-1), Pear(number=-1)])
@@ -180,7 +180,9 @@ def test_changes_cut_at_any_byte_are_whole_or_absent(
 
 
 def test_an_async_message_cut_anywhere_is_whole_or_absent(cutter: Cutter, engine: Engine) -> None:
-    """The same of psycopg's asynchronous connections."""
+    """A message of psycopg's asynchronous connections that is cut at any byte is stored whole or
+    not at all.
+    """
     judge = Judge(engine, TWO)
 
     async def run() -> None:

@@ -1,5 +1,5 @@
-"""Whoever listens between a flush and its COMMIT may act as in plain SQLAlchemy, also where the
-COMMIT would travel along.
+"""A listener between a flush and its COMMIT may act as in plain SQLAlchemy, even where the COMMIT
+would otherwise travel along.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("commits_pay")
 
 
 def session_listener(name: str, act: str) -> Callable[[Session, list[Any], list[Any]], Any]:
-    """What listens to an event of the session: takes notes, and acts."""
+    """A listener to an event of the session, which takes notes and acts."""
 
     def prepare(session: Session, objects: list[Any], heard: list[Any]) -> Any:
         done = False
@@ -69,13 +69,13 @@ SESSION_EVENTS = [
 def test_a_listener_of_the_session_acts_as_ever(
     twin_urls: tuple[str, str], way: str, shape: str, name: str, act: str
 ) -> None:
-    """Whoever hears of a session between its flush and the COMMIT may still refuse, or write."""
+    """A listener to the session between its flush and the COMMIT may still refuse, or write."""
     run = trial(SHAPES[shape], session_listener(name, act))
     travelled(twin_urls, WAYS[way], run)
 
 
 def engine_listener(name: str, act: str) -> Callable[[Session, list[Any], list[Any]], Any]:
-    """What listens to an event of the session's connections, likewise."""
+    """A listener to an event of the session's connections, which takes notes and acts."""
 
     def prepare(session: Session, objects: list[Any], heard: list[Any]) -> Any:
         engine, count = session.get_bind(), 0
@@ -117,13 +117,13 @@ def engine_listener(name: str, act: str) -> Callable[[Session, list[Any], list[A
 def test_a_listener_of_the_engine_acts_as_ever(
     twin_urls: tuple[str, str], way: str, shape: str, name: str, act: str
 ) -> None:
-    """Whoever hears of a statement, or of the COMMIT, may still refuse it, and hears of it once."""
+    """A listener to a statement, or to the COMMIT, may still refuse it, and is called once."""
     run = trial(SHAPES[shape], engine_listener(name, act))
     travelled(twin_urls, WAYS[way], run)
 
 
 def of_mapper(name: str, act: str) -> Callable[[Session, list[Any], list[Any]], Any]:
-    """What listens to an event of a mapper or of its objects, likewise."""
+    """A listener to an event of a mapper or of its objects, which takes notes and acts."""
 
     def prepare(session: Session, objects: list[Any], heard: list[Any]) -> Any:
         def listener(*args: Any) -> None:
@@ -158,6 +158,6 @@ def of_mapper(name: str, act: str) -> Callable[[Session, list[Any], list[Any]], 
 def test_a_listener_of_a_class_acts_as_ever(
     twin_urls: tuple[str, str], way: str, shape: str, name: str, act: str
 ) -> None:
-    """Whoever hears of an object that is inserted may still refuse it, or write beside it."""
+    """A listener to an inserted object may still refuse it, or write beside it."""
     run = trial(SHAPES[shape], of_mapper(name, act))
     travelled(twin_urls, WAYS[way], run)

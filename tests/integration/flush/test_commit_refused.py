@@ -1,6 +1,4 @@
-"""What the database refuses of a save whose COMMIT travels along, and how it says so, compared with
-plain SQLAlchemy.
-"""
+"""Errors of the database for a save whose COMMIT travels along, compared with plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -47,8 +45,8 @@ REFUSALS = {
 def test_what_the_database_refuses_is_refused_as_ever(
     twin_urls: tuple[str, str], driver: str, way: str, shape: str, change: str
 ) -> None:
-    """An error comes from where it comes in plain SQLAlchemy, and nothing of the save is there;
-    what was altered since it was looked at is noticed in the message itself.
+    """An error comes from the same call as in plain SQLAlchemy, and nothing of the save is stored;
+    the message itself notices a table that was altered meanwhile.
     """
     saves = trial(SHAPES[shape], between=REFUSALS[change])
 
@@ -75,7 +73,9 @@ def test_what_the_database_refuses_is_refused_as_ever(
 def test_a_default_that_nobody_can_read_is_refused_as_ever(
     twin_urls: tuple[str, str], change: str
 ) -> None:
-    """What comes back of a row is looked at before the COMMIT where it may be refused."""
+    """If a value that an INSERT returns may be refused by SQLAlchemy, it is read before the
+    COMMIT.
+    """
     run = trial(dated, between=(change,))
 
     def counted_too(side: Side) -> Any:
@@ -93,8 +93,8 @@ def numbered(number: int) -> Callable[[], list[Any]]:
 def test_a_deferred_constraint_is_heard_of_from_commit(
     twin_urls: tuple[str, str], driver: str, way: str
 ) -> None:
-    """The error is that of the COMMIT, of no statement, when the objects are persistent already;
-    the session goes on after a rollback, and the connection after it.
+    """The error of a deferred constraint is that of the COMMIT, without a statement, when the
+    objects are persistent already; after a rollback session and connection go on.
     """
 
     def run(side: Side) -> Any:
@@ -125,7 +125,9 @@ class Leaf(Pages):
 
 
 class Numbered(Pages):
-    """SQLAlchemy sends one INSERT a row, for it cannot tell which key belongs to which."""
+    """SQLAlchemy sends one INSERT per row, because it cannot assign the returned keys to
+    the rows.
+    """
 
     __tablename__ = "numbered"
     id: Mapped[int] = mapped_column(
@@ -148,8 +150,8 @@ def paged(engine: Engine) -> Iterator[Engine]:
 def test_rows_that_go_in_pages_are_committed_together(
     engine: Engine, paged: Engine, model: type[Any], rows: int, refused: bool
 ) -> None:
-    """SQLAlchemy may send the rows of one INSERT in pages, or one by one: the COMMIT is behind the
-    last of them, and where one is refused none is there.
+    """If SQLAlchemy sends the rows of one INSERT in pages, or one by one, the COMMIT follows the
+    last of them, and if one is refused, none is stored.
     """
     Pages.metadata.create_all(engine)
     sessions = sessionmaker(paged)

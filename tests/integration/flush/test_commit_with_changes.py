@@ -57,7 +57,7 @@ class Tag(Base):
 
 
 class Page(Base):
-    """Counts its versions."""
+    """Has a version counter."""
 
     __tablename__ = "page"
     __table_args__: ClassVar[Any] = {"schema": "public"}
@@ -246,8 +246,8 @@ def trial(
 def test_changes_are_committed_or_refused_as_ever(
     twin_urls: tuple[str, str], driver: str, act: str, before: str
 ) -> None:
-    """What a statement matches is counted before the COMMIT; where that is not what was expected
-    all is undone, and sent as SQLAlchemy sends it.
+    """The rows that a statement matches are counted before the COMMIT; if their number is not the
+    expected one, all is undone, and sent as SQLAlchemy sends it.
     """
     run = trial(ACTS[act], BEFORE[before])
     committed: list[bool] = []
@@ -264,7 +264,7 @@ def test_changes_are_committed_or_refused_as_ever(
 
 
 def listener(target: Any, name: str, act: str) -> Callable[[Session, list[str]], Any]:
-    """What listens to an event of the session, of its engine or of a class."""
+    """A listener to an event of the session, of its engine or of a class."""
 
     def watch(session: Session, heard: list[str]) -> Callable[[], None]:
         owner = session if target is Session else session.get_bind() if target is None else target
@@ -301,8 +301,8 @@ LISTENERS = [
 def test_listeners_act_as_ever(
     twin_urls: tuple[str, str], act: str, does: str, target: Any, name: str
 ) -> None:
-    """Whoever hears of a changed or deleted object, of its statement, or of the COMMIT may still
-    refuse it, or write beside it, and hears of it once.
+    """A listener to a changed or deleted object, to its statement or to the COMMIT may still refuse
+    it, or write beside it, and is called once.
     """
     if name == "after_commit" or (
         does == "execute" and (target is None or name in {"refresh_flush", "expire"})

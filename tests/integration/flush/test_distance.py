@@ -1,4 +1,4 @@
-"""What a flush takes for the distance to the server, where statements wait for locks."""
+"""The distance to the server that a flush assumes, where statements wait for locks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCKED = 0.2
 
 @contextmanager
 def table_locked(engine: Engine) -> Iterator[None]:
-    """No other connection can insert into the table for a while, from now on."""
+    """No other connection can insert into the table for a while."""
     with engine.connect() as connection:
         connection.execute(text("LOCK TABLE tag IN SHARE MODE"))
         release = threading.Timer(LOCKED, connection.rollback)
@@ -84,7 +84,9 @@ async def run(shop: Engine, driver: str, writes: list[Write | None]) -> list[Flu
 async def test_a_wait_for_a_lock_is_no_distance(
     shop: Engine, driver: str, begun: bool, waits: int
 ) -> None:
-    """Small flushes that waited for a lock, the very first ones too, leave many rows to COPY."""
+    """Small flushes that wait for a lock, even the first ones, do not raise the distance: many rows
+    still go by COPY.
+    """
     waiting: list[Write | None] = [None, lambda session: save(session, 1, begun)] * waits
     many: list[Write | None] = [lambda session: save(session, 2_000, begun)] * 3
     reports = await run(shop, driver, [*waiting, *many])
@@ -93,7 +95,9 @@ async def test_a_wait_for_a_lock_is_no_distance(
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "psycopg2", "asyncpg"])
 async def test_a_wait_of_keys_is_no_distance(shop: Engine, driver: str) -> None:
-    """Neither does the lock that a reservation waits for count."""
+    """A reservation that waits for a lock does not raise the distance: many rows still go
+    by COPY.
+    """
     many: list[Write | None] = [lambda session: save(session, 2_000, False)] * 3
     reports = await run(shop, driver, [None, *many, None, *many])
     assert [report.entries[0].writer for report in reports] == ["copy"] * 6
@@ -102,8 +106,8 @@ async def test_a_wait_of_keys_is_no_distance(shop: Engine, driver: str) -> None:
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_a_far_server_is_noticed(shop: Engine, driver: str, begun: bool) -> None:
-    """After some flushes of one object 20 ms away, COPY is left to more rows than it pays for near
-    by.
+    """After some flushes of one object to a server 20 ms away, COPY needs more rows than on a near
+    one.
     """
     with round_trips(shop.url, round_trip_time=0.02) as wire:
         engine = create_engine(wire.url.set(drivername=f"postgresql+{driver}"))
@@ -119,7 +123,9 @@ def test_a_far_server_is_noticed(shop: Engine, driver: str, begun: bool) -> None
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_to_measure_takes_no_round_trip(shop: Engine, driver: str) -> None:
-    """Each flush of one object takes as many as SQLAlchemy alone, or fewer, measured or not."""
+    """A flush of one object takes no more round trips than plain SQLAlchemy, even if it measures
+    the distance.
+    """
     with round_trips(shop.url) as wire:
         engine = create_engine(wire.url.set(drivername=f"postgresql+{driver}"))
         with Session(engine) as session:

@@ -60,7 +60,9 @@ def explained(shop: Engine, model: type[Any], **settings: Any) -> Explanation:
 def test_each_class_says_path_sequence_and_reason(
     shop: Engine, model: type[Any], settings: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    """Where a class is not written by COPY, there is a reason."""
+    """explain() gives each class a path and a sequence, and a reason if it is not written
+    by COPY.
+    """
     found = explained(shop, model, **settings)
     assert (found.path, found.sequence, found.reason) == expected
     assert found.model is model
@@ -83,7 +85,7 @@ def test_each_class_says_path_sequence_and_reason(
 def test_it_names_the_reason_that_a_flush_reports(
     shop: Engine, hindrances: set[str], expected: str
 ) -> None:
-    """Where several things stand in the way of COPY, explain() and the flush name the same one."""
+    """If several things prevent COPY, explain() and the flush name the same one."""
     if "listener" in hindrances:
         event.listen(shop, "before_execute", lambda *_: None)
     factory = sessionmaker(shop, twophase="two-phase" in hindrances)
@@ -108,7 +110,9 @@ def test_it_names_the_reason_that_a_flush_reports(
 
 
 def test_a_natural_key_is_copied_without_ids(shop: Engine) -> None:
-    """A class that nothing numbers goes by COPY all the same, and says that no id is reserved."""
+    """A class whose keys nothing numbers still goes by COPY, and explain() says that no id is
+    reserved.
+    """
     with shop.connect() as connection:
         connection.execute(text("CREATE TEMP TABLE country (code varchar(2) PRIMARY KEY)"))
         [found] = register(Session()).explain(connection, [Country])
@@ -125,7 +129,9 @@ def test_a_natural_key_is_copied_without_ids(shop: Engine) -> None:
 
 
 def test_without_classes_every_enrolled_one_is_explained(shop: Engine) -> None:
-    """The classes of a base, or all that the process has mapped, in the order of their names."""
+    """Without classes explain() lists those of the enrolled base, or all mapped ones, ordered by
+    name.
+    """
     found = register(Session(), classes=[Base]).explain(shop)
     assert [item.model for item in found] == [Customer, Order, Tag]
     every = [item.model for item in register(Session()).explain(shop)]
@@ -133,7 +139,9 @@ def test_without_classes_every_enrolled_one_is_explained(shop: Engine) -> None:
 
 
 def test_it_is_a_sequence_and_a_table(shop: Engine) -> None:
-    """The result prints as an aligned table, a line a class, with reason and remedy below."""
+    """The result of explain() prints as an aligned table: one line per class, with reason and
+    remedy below.
+    """
     found = register(Session(), copy_min_rows=500).explain(shop, [Tag, Nowhere])
     assert (len(found), found[0].model, [item.model for item in found[1:]]) == (2, Tag, [Nowhere])
     assert str(found).splitlines() == [
@@ -152,7 +160,9 @@ class AClassWithAnExtraordinarilyLongNameForItsTable(OtherBase):
 
 
 def test_no_word_is_cut_at_80_columns(engine: Engine) -> None:
-    """No line is longer than 80 columns, and each name, reason and remedy is whole."""
+    """No line that explain() prints is longer than 80 columns, and each name, reason and remedy is
+    whole.
+    """
     OtherBase.metadata.create_all(engine)
     model = AClassWithAnExtraordinarilyLongNameForItsTable
     printed = register(Session()).explain(engine, [model, Nowhere])
@@ -164,7 +174,9 @@ def test_no_word_is_cut_at_80_columns(engine: Engine) -> None:
 
 
 def test_facts_are_read_anew_and_kept_where_they_hold(shop: Engine) -> None:
-    """What somebody else changed is told at once; what nobody changed costs no kept id."""
+    """explain() notices at once what another session changed; if nothing changed, it costs no kept
+    id.
+    """
     factory = sessionmaker(shop)
     registration = register(factory, prefetch=20)
     with shop.begin() as connection:
@@ -193,7 +205,9 @@ def test_facts_are_read_anew_and_kept_where_they_hold(shop: Engine) -> None:
 
 
 def test_no_transaction_is_left(shop: Engine) -> None:
-    """A connection without a transaction has none afterwards; one that has goes on with it."""
+    """explain() leaves no transaction on a connection that had none, and goes on in one that is
+    open.
+    """
     with shop.connect() as connection:
         register(Session()).explain(connection, [Tag])
         assert not connection.in_transaction()
@@ -205,7 +219,9 @@ def test_no_transaction_is_left(shop: Engine) -> None:
 
 @pytest.mark.parametrize("wrong", ["async engine", "session", "URL"])
 def test_what_is_no_bind_is_refused(shop: Engine, wrong: str) -> None:
-    """The error says what was expected, and names the twin for asynchronous applications."""
+    """If explain() gets no engine or connection, the error says what was expected, and names the
+    twin for asynchronous applications.
+    """
     binds = {
         "async engine": create_async_engine(shop.url),
         "session": Session(shop),
@@ -232,7 +248,7 @@ def test_it_only_reads(shop: Engine) -> None:
 
 
 def test_another_database_is_said_by_name() -> None:
-    """On SQLite every class is SQLAlchemy's, for that reason."""
+    """On SQLite explain() leaves every class to SQLAlchemy, and the reason names SQLite."""
     engine = create_engine("sqlite://")
     [found] = register(Session()).explain(engine, [Tag])
     engine.dispose()
@@ -240,13 +256,13 @@ def test_another_database_is_said_by_name() -> None:
 
 
 def test_an_unmapped_class_is_refused(shop: Engine) -> None:
-    """What is not mapped cannot be explained."""
+    """explain() refuses a class that is not mapped."""
     with pytest.raises(UnmappedClassError, match="int is not a mapped class"):
         register(Session()).explain(shop, [int])
 
 
 class Made(OtherBase):
-    """The model makes its keys."""
+    """A class whose model makes its keys."""
 
     __tablename__ = "made"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -267,7 +283,9 @@ class Stamped(OtherBase):
 
 
 def test_a_key_that_the_model_makes_has_no_why(engine: Engine) -> None:
-    """Where nothing is wrong, nothing is said: no id is reserved, for none is needed."""
+    """If the model makes the keys, explain() gives no reason why no id is reserved, because none is
+    needed.
+    """
     OtherBase.metadata.create_all(engine)
     found = explained(engine, Made)
     assert (found.path, found.sequence, found.reason, found.remedy) == ("copy", None, None, None)
@@ -308,8 +326,8 @@ def test_it_says_from_how_many_rows_changes_travel_together(
     many: bool,
     reason: str | None,
 ) -> None:
-    """Where changed or deleted objects go one by one there is a reason, with its remedy; it names
-    the statement if it concerns one of the two.
+    """If changed or deleted objects go one by one, explain() gives the reason with its remedy, and
+    names the statement if it concerns one of the two.
     """
     Base.metadata.create_all(engine)
     for cls in (Nowhere, Versioned, Stamped):
@@ -325,7 +343,9 @@ def test_it_says_from_how_many_rows_changes_travel_together(
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 async def test_what_it_says_of_changes_is_what_a_flush_does(shop: Engine, driver: str) -> None:
-    """So many changed, or deleted, objects travel together, and one fewer does not."""
+    """The number ``many_from`` of changed, or deleted, objects travels together, and one fewer does
+    not.
+    """
     url = shop.url.set(drivername=f"postgresql+{driver}")
     reports: list[FlushReport] = []
 
@@ -374,7 +394,9 @@ async def test_what_it_says_of_changes_is_what_a_flush_does(shop: Engine, driver
 
 
 def test_a_distance_that_was_not_measured_is_not_said(shop: Engine) -> None:
-    """Before the first flush it is "not measured yet"; then it is what was measured."""
+    """Before the first flush explain() prints the round trip as "not measured yet", then the
+    measured one.
+    """
     factory = sessionmaker(shop)
     registration = register(factory)
     [before] = found = registration.explain(shop, [Tag])

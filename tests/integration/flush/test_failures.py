@@ -293,7 +293,9 @@ def with_deferred_constraint(shop: Engine) -> Iterator[Engine]:
 def test_what_is_left_is_what_stock_leaves(
     with_deferred_constraint: Engine, scenario: Scenario
 ) -> None:
-    """Session, objects, histories, exceptions and rows are those of a session without us."""
+    """After a rollback or an error, session, objects, histories, exceptions and rows are those of
+    plain SQLAlchemy.
+    """
     accounts = []
     for settings in [None, *WAYS]:
         with with_deferred_constraint.begin() as connection:
@@ -331,7 +333,9 @@ def assert_same(ours: Any, stock: Any, where: Any) -> None:
 
 @pytest.mark.parametrize("position", [0, 17, 29])
 def test_the_error_names_the_object(shop: Engine, position: int) -> None:
-    """The exception carries a note with the refused object's place, class and reserved key."""
+    """The exception of a refused row has a note with the object's position, class and
+    reserved key.
+    """
     with Session(shop) as session:
         session.add(Customer(email="taken"))
         session.commit()

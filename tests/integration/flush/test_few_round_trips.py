@@ -1,4 +1,4 @@
-"""The round trips of small saves that the guide on drivers tells of, counted on the wire."""
+"""The round trips of small saves that the guide on drivers lists, counted on the wire."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def counted(wire: Wire, driver: str, models: Any, settings: dict[str, Any]) -> A
 def test_a_small_save_takes_what_the_readme_says(
     wire: Wire, driver: str, models: Any, settings: dict[str, Any], expected: int
 ) -> None:
-    """Never more than stock's unless keys are asked for first, and fewer where the driver can."""
+    """A small save takes the round trips that the guide lists: no more than plain SQLAlchemy's
+    unless keys are asked for first.
+    """
     count = counted(wire, driver, models, settings)
     assert count.round_trips == expected, count
 
@@ -126,8 +128,8 @@ def test_near_the_server_a_commit_travels_where_nothing_is_to_be_compared_for_it
     settings: dict[str, Any],
     expected: int,
 ) -> None:
-    """To lock and compare a table takes the server longer than a near round trip does; keys that
-    were reserved, or are at hand, have been compared.
+    """Near the server the COMMIT travels along only if all keys are reserved or kept: locking and
+    comparing a table would take longer than a round trip.
     """
     monkeypatch.setattr(distance, "_COMPARED", math.inf)
     count = counted(wire, "psycopg", models, settings)
@@ -137,8 +139,8 @@ def test_near_the_server_a_commit_travels_where_nothing_is_to_be_compared_for_it
 def test_near_the_server_a_begin_is_sent_by_itself(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """psycopg sends a BEGIN in less time than it takes us to put it into the message of another
-    statement, and so it does unless its time is to be taken.
+    """Near the server psycopg sends the BEGIN by itself, because that is faster than putting it
+    into a message; only a measurement puts it there.
     """
     monkeypatch.setattr(distance, "_BEGUN", math.inf)
     reports: list[FlushReport] = []

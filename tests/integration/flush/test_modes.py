@@ -1,4 +1,4 @@
-"""The three modes write the same rows; what differs is the statements, which are counted here."""
+"""The three modes write the same rows; only the statements differ, which are counted here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def entries(report: FlushReport) -> dict[type[Any], FlushEntry]:
 
 
 def rows(engine: Engine) -> dict[str, list[Any]]:
-    """Everything in the shop but the times of creation."""
+    """All rows of the shop, without their times of creation."""
     with engine.connect() as connection:
         return {
             table.name: connection.execute(
@@ -40,7 +40,7 @@ def rows(engine: Engine) -> dict[str, list[Any]]:
 
 
 def attributes(item: object) -> dict[str, Any]:
-    """What an object holds without asking the database."""
+    """The values of an object that need no query."""
     state = inspect(item)
     return {
         key: value
@@ -144,8 +144,8 @@ def test_the_catalogue_is_read_once(shop: Engine) -> None:
 @pytest.mark.parametrize("count", [1, 7, 5_000])
 @pytest.mark.parametrize("reserve", ["auto", "always"])
 def test_the_measured_default_divides(shop: Engine, count: int, reserve: Reserve) -> None:
-    """Few rows go through one INSERT that numbers them, unless keys were asked for first; many go
-    through COPY, for which they are reserved.
+    """Few rows go by one INSERT that numbers them, unless keys are asked for first; many go by
+    COPY, with reserved keys.
     """
     with Session(shop) as session:
         registration, reports = registered(session, reserve=reserve)
@@ -189,7 +189,7 @@ def test_a_mode_holds_from_the_next_flush_on(shop: Engine) -> None:
 
 
 def test_ids_follow_the_order_of_add(shop: Engine) -> None:
-    """Neither the order of construction nor of the values decides, but that of add()."""
+    """Ids follow the order of add(), not the order of construction or of the values."""
     for settings in ({"copy_min_rows": 1}, {"mode": "reserve"}, {}):
         with Session(shop) as session:
             register(session, **settings)  # type: ignore[arg-type]  # settings
@@ -205,7 +205,9 @@ def test_ids_follow_the_order_of_add(shop: Engine) -> None:
     "settings", [{"copy_min_rows": 1}, {"mode": "reserve"}, {"reserve": "always"}, {}]
 )
 def test_keys_that_are_set_stay(shop: Engine, settings: dict[str, Any]) -> None:
-    """An object whose key the user set keeps it, among others that get theirs, and costs no id."""
+    """An object whose key the user set keeps it, even beside objects that get theirs, and costs no
+    id.
+    """
     with Session(shop) as session:
         _, reports = registered(session, **settings)
         tags = [Tag(id=9_000 + n if n % 3 == 0 else None, word=str(n)) for n in range(15)]
@@ -228,9 +230,7 @@ def test_keys_that_are_set_stay(shop: Engine, settings: dict[str, Any]) -> None:
     "settings", [{"copy_min_rows": 1}, {"mode": "reserve"}, {"reserve": "always"}, {}]
 )
 def test_orphans_reserve_nothing(shop: Engine, settings: dict[str, Any]) -> None:
-    """A pending object that lost its parent is not inserted, and takes no value from the
-    sequence.
-    """
+    """A pending object that lost its parent is not inserted, and takes no id from the sequence."""
     with Session(shop) as session:
         _, reports = registered(session, **settings)
         parent = Customer(email="a")
@@ -246,7 +246,9 @@ def test_orphans_reserve_nothing(shop: Engine, settings: dict[str, Any]) -> None
 
 
 def test_a_flush_without_inserts_sends_nothing_more(shop: Engine) -> None:
-    """Updates and deletes alone reserve nothing; the report has them, and an empty flush none."""
+    """A flush of only updates and deletes reserves nothing but is reported; an empty flush is not
+    reported.
+    """
     with Session(shop) as session:
         _, reports = registered(session, copy_min_rows=1)
         tags = [Tag(word=str(number)) for number in range(3)]
@@ -269,7 +271,9 @@ def test_a_flush_without_inserts_sends_nothing_more(shop: Engine) -> None:
 
 
 def test_only_enrolled_classes_are_ours(shop: Engine) -> None:
-    """classes= takes classes and bases, subclasses included; the others are SQLAlchemy's."""
+    """The setting ``classes`` takes classes and bases, with their subclasses; SQLAlchemy writes all
+    others.
+    """
     for classes, ours in [
         ([Customer], {Customer}),
         ([Customer, Order], {Customer, Order}),
@@ -291,8 +295,8 @@ def test_only_enrolled_classes_are_ours(shop: Engine) -> None:
 
 
 def test_a_reason_is_the_same_each_time(shop: Engine) -> None:
-    """Reports of few rows can be added up, under a trigger too, of which explain() says that COPY
-    never writes them.
+    """Equal flushes of few rows report the same reason, so that their reports can be added up, also
+    if a trigger prevents COPY.
     """
     with shop.begin() as connection:
         connection.execute(
@@ -318,8 +322,8 @@ def test_a_reason_is_the_same_each_time(shop: Engine) -> None:
 
 
 def test_what_is_set_during_a_flush_holds_from_the_next_one_on(shop: Engine) -> None:
-    """A flush goes by the settings that it began with: mode, callbacks and all that register() sets
-    anew.
+    """A flush uses the settings with which it began; what register() sets meanwhile takes effect in
+    the next one.
     """
     with Session(shop) as session:
         registration, reports = registered(session, copy_min_rows=1)

@@ -56,7 +56,9 @@ def save(engine: Engine, *words: str, prefetch: int = 10, **settings: Any) -> tu
 
 
 def test_the_next_flushes_ask_for_no_ids(target: Engine) -> None:
-    """One reservation serves until what is kept no longer suffices, and tops it up."""
+    """One reservation supplies several flushes; when the kept ids no longer suffice, the next one
+    refills them.
+    """
     found = [save(target, "a") for _ in range(12)]
     assert [asked for _, asked in found] == [1] + [0] * 10 + [1]
     ids = [number for numbers, _ in found for number in numbers]
@@ -65,7 +67,7 @@ def test_the_next_flushes_ask_for_no_ids(target: Engine) -> None:
 
 
 def test_ids_follow_the_order_of_add_across_what_is_kept(target: Engine) -> None:
-    """A flush that takes what is kept and more gives the kept ids first."""
+    """A flush that needs more ids than are kept assigns the kept ones first."""
     save(target, "a", prefetch=3)
     ids, asked = save(target, *"abcde", prefetch=3)
     assert asked == 1
@@ -77,7 +79,7 @@ def test_ids_follow_the_order_of_add_across_what_is_kept(target: Engine) -> None
 
 
 def test_copy_takes_what_is_kept_and_looks_at_the_table(target: Engine) -> None:
-    """Rows that COPY will write cost a reservation, for the table is compared in it; kept ids go
+    """Rows that COPY writes need a reservation, because it compares the table; kept ids are used
     first and none is lost.
     """
     [first], _ = save(target, "a", prefetch=5)
@@ -91,7 +93,7 @@ def test_copy_takes_what_is_kept_and_looks_at_the_table(target: Engine) -> None:
 
 
 def test_one_statement_is_numbered_by_the_server(target: Engine) -> None:
-    """Where one INSERT brings all keys back, nothing is kept, for nothing would be gained by it."""
+    """If one INSERT returns all keys, no ids are kept ahead, because that would gain nothing."""
     assert [save(target, "a", reserve="auto")[1] for _ in range(3)] == [0, 0, 0]
 
 
@@ -104,13 +106,13 @@ def test_none_are_kept_by_default(target: Engine) -> None:
 
 
 def test_a_server_that_keeps_search_path_to_itself(shop: Engine) -> None:
-    """Where the server does not report search_path, nothing is kept for a table without schema."""
+    """If the server does not report search_path, no ids are kept for a table without a schema."""
     expected = [1, 0, 0] if reports_search_path(shop) else [1, 1, 1]
     assert [save(shop, "a")[1] for _ in range(3)] == expected
 
 
 def test_another_search_path_has_ids_of_its_own(shop: Engine) -> None:
-    """A connection that is led to another schema uses that schema's sequence."""
+    """After a change of search_path a connection uses the other schema's sequence."""
     if not reports_search_path(shop):
         pytest.skip("this server does not report search_path: PostgreSQL 18 is the first")
     with shop.begin() as connection:
@@ -138,7 +140,9 @@ def test_another_search_path_has_ids_of_its_own(shop: Engine) -> None:
 
 
 def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: EmbeddedServer) -> None:
-    """One factory on two databases keeps their ids apart: they are with the connection."""
+    """One factory on two databases keeps their ids apart, because ids are kept with the
+    connection.
+    """
     url = postgres_server.create_database(of_this_run("second_shop"))
     second = create_engine(url)
     Base.metadata.create_all(second)
@@ -164,7 +168,7 @@ def test_another_database_has_ids_of_its_own(shop: Engine, postgres_server: Embe
 
 
 def test_a_key_that_was_altered_is_looked_at_when_ids_are_fetched(target: Engine) -> None:
-    """What is kept is dropped with what was known of its key."""
+    """Kept ids are discarded together with the remembered facts of their key."""
     save(target, "a", prefetch=3)
     with target.begin() as connection:
         connection.execute(text("ALTER TABLE public.tag ALTER id TYPE bigint"))
@@ -179,7 +183,7 @@ def test_a_key_that_was_altered_is_looked_at_when_ids_are_fetched(target: Engine
 
 
 def test_a_class_of_each_kind_in_one_flush(target: Engine) -> None:
-    """What one class has enough of is not asked for with what another lacks."""
+    """If a flush lacks ids for one class, it does not fetch ids for another that has enough."""
     with Session(target) as session:
         register(session, prefetch=4, reserve="always")
         session.add(Tag(word="a"))
@@ -197,8 +201,8 @@ def test_a_class_of_each_kind_in_one_flush(target: Engine) -> None:
 
 
 def test_threads_share_no_id(shop: Engine) -> None:
-    """Sessions of many threads on one factory, plain INSERTs beside them: no id twice, every row
-    there.
+    """Sessions of many threads on one factory, beside plain INSERTs, get no id twice and lose no
+    row.
     """
     engine = create_engine(shop.url, pool_size=8)
     maker = sessionmaker(engine)
@@ -239,7 +243,7 @@ def test_threads_share_no_id(shop: Engine) -> None:
 
 
 async def test_async_keeps_ids_too(shop: Engine) -> None:
-    """The async driver's connections keep ids as the others do."""
+    """Connections of the async driver keep ids like the others."""
     engine = create_async_engine(
         shop.url, execution_options={"schema_translate_map": {None: "public"}}
     )
@@ -258,7 +262,7 @@ async def test_async_keeps_ids_too(shop: Engine) -> None:
 
 
 def test_a_flush_that_fails_loses_its_ids_only(target: Engine) -> None:
-    """What is still kept stays good after a rollback."""
+    """After a rollback the ids that are still kept can be used."""
     save(target, "a")
     with Session(target) as session:
         register(session, prefetch=10, reserve="always")
@@ -275,14 +279,14 @@ def test_a_flush_that_fails_loses_its_ids_only(target: Engine) -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 2.5, "3", True, None])
 def test_a_number_that_is_none_is_refused(wrong: Any) -> None:
-    """The error says what was expected and what was found."""
+    """A wrong value of prefetch is refused with what was expected and what was found."""
     with pytest.raises(ConfigurationError, match="prefetch must be an int of 0 or more, found"):
         register(Session(), prefetch=wrong)
 
 
 def test_a_duplicate_key_throws_kept_ids_away(target: Engine) -> None:
-    """A repair in another process is not known here until a kept id is refused; after that no
-    other kept id is tried.
+    """A repair in another process is noticed only when a kept id is refused; then all kept ids are
+    discarded.
     """
     save(target, "a", prefetch=20)
     with target.begin() as connection:
@@ -301,7 +305,7 @@ def test_a_duplicate_key_throws_kept_ids_away(target: Engine) -> None:
 def test_an_engine_says_once_that_nothing_is_kept(
     shop: Engine, caplog: pytest.LogCaptureFixture, rounds: int
 ) -> None:
-    """Where the server keeps search_path to itself, one WARNING an engine names the remedy."""
+    """If the server does not report search_path, one WARNING per engine names the remedy."""
     for _ in range(rounds):
         save(shop, "a")
     told = [record for record in caplog.records if record.name == "sqla_seqreserve.prefetch"]

@@ -48,7 +48,7 @@ def count_round_trips(session: Session) -> Iterator[list[str]]:
 
 
 def warm(engine: Engine) -> None:
-    """Have the catalogue read."""
+    """Make the engine read the catalogue."""
     with Session(engine) as session:
         register(session, copy_min_rows=1)
         session.add_all([Tag(word="a"), Customer(email="a", orders=[Order(number=1)])])
@@ -56,8 +56,8 @@ def warm(engine: Engine) -> None:
 
 
 def test_begin_comes_with_the_first_message(shop: Engine) -> None:
-    """A flush that opens its transaction waits once less than stock, or as often where keys are
-    reserved first: BEGIN travels along.
+    """A flush that opens its transaction waits once less than plain SQLAlchemy, or as often if keys
+    are reserved first, because BEGIN travels along.
     """
     warm(shop)
     trips = []
@@ -73,7 +73,9 @@ def test_begin_comes_with_the_first_message(shop: Engine) -> None:
 
 
 def test_copy_waits_as_often_for_any_number_of_rows(shop: Engine) -> None:
-    """BEGIN with the reservation, and COPY, after which the server is ready once."""
+    """A flush by COPY waits twice, for BEGIN with the reservation and for COPY, with any number of
+    rows.
+    """
     warm(shop)
     for rows in (10, 3_000):
         with Session(shop) as session, count_round_trips(session) as ready:
@@ -85,8 +87,8 @@ def test_copy_waits_as_often_for_any_number_of_rows(shop: Engine) -> None:
 
 @pytest.mark.parametrize(("settings", "expected"), [({}, 1), ({"reserve": "always"}, 2)])
 def test_an_open_transaction(shop: Engine, settings: dict[str, Any], expected: int) -> None:
-    """Where something was asked before, one INSERT is one round trip, as in stock; keys that are
-    asked for first are one more.
+    """In an open transaction one INSERT is one round trip, as in plain SQLAlchemy; keys that are
+    asked for first take one more.
     """
     warm(shop)
     with Session(shop) as session:
@@ -113,8 +115,8 @@ def test_an_open_transaction(shop: Engine, settings: dict[str, Any], expected: i
 def test_the_transaction_is_the_one_that_was_asked_for(
     shop: Engine, options: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
-    """Isolation level and deferrability of the connection are those of the BEGIN that is sent, with
-    a reservation or with an INSERT.
+    """A BEGIN that travels along, with a reservation or with an INSERT, has the connection's
+    isolation level and deferrability.
     """
     warm(shop)
     asked = text(
@@ -136,7 +138,9 @@ def test_the_transaction_is_the_one_that_was_asked_for(
 
 @pytest.mark.parametrize("reserve", get_args(Reserve))
 def test_a_read_only_transaction_stays_one(shop: Engine, reserve: Reserve) -> None:
-    """The refusal is SQLAlchemy's exception with the statement, and the session can go on."""
+    """In a READ ONLY transaction a flush raises SQLAlchemy's exception with the statement, and the
+    session can go on.
+    """
     warm(shop)
     readers = shop.execution_options(postgresql_readonly=True)
     with Session(readers) as session:
@@ -160,7 +164,7 @@ def test_autocommit_begins_nothing(shop: Engine) -> None:
 
 
 def test_a_rollback_follows_a_failed_reservation(shop: Engine) -> None:
-    """The transaction that came with a reservation that fails is rolled back as any other."""
+    """If a reservation fails, the transaction that began with it is rolled back like any other."""
     warm(shop)
     with shop.begin() as connection:
         connection.execute(text("ALTER SEQUENCE tag_id_seq MAXVALUE 3 RESTART 1"))
@@ -178,7 +182,9 @@ def test_a_rollback_follows_a_failed_reservation(shop: Engine) -> None:
 
 
 def test_events_see_the_reservation_as_a_statement(shop: Engine) -> None:
-    """before_ and after_cursor_execute fire with the SELECT and its parameters, BEGIN or not."""
+    """before_cursor_execute and after_cursor_execute fire for the reservation's SELECT with its
+    parameters, with or without BEGIN.
+    """
     warm(shop)
     seen: list[tuple[str, str, Any]] = []
     events = {
@@ -237,7 +243,7 @@ def test_a_name_of_any_letters_is_bound(database_url: str) -> None:
 
 
 async def test_async_opens_the_transaction_too(shop: Engine) -> None:
-    """The async driver sends BEGIN with the reservation, and keeps its isolation level."""
+    """The async driver sends BEGIN with the reservation, with the connection's isolation level."""
     warm(shop)
     engine = create_async_engine(shop.url, isolation_level="SERIALIZABLE")
     reports: list[FlushReport] = []

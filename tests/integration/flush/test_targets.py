@@ -144,7 +144,7 @@ def test_the_most_specific_decides(shop: Engine, order: tuple[int, ...]) -> None
 
 
 def test_a_registered_session_can_be_collected() -> None:
-    """Registering a session for a request does not keep it for ever."""
+    """A registered session can be garbage-collected."""
     session = Session()
     register(session)
     reference = weakref.ref(session)
@@ -154,7 +154,7 @@ def test_a_registered_session_can_be_collected() -> None:
 
 
 def test_a_registered_session_stays_registered() -> None:
-    """The registration lives as long as its target, whoever else remembers it."""
+    """A registration lives as long as its target, even if nothing else refers to it."""
     session = Session()
     reference = weakref.ref(register(session, mode="reserve"))
     gc.collect()
@@ -165,23 +165,23 @@ def test_a_registered_session_stays_registered() -> None:
 
 @pytest.mark.parametrize("target", [None, 1, "session", Base, Order, object(), lambda: Session()])
 def test_other_targets_are_refused(target: object) -> None:
-    """What is no session, session class or factory is refused with what was expected."""
+    """register() refuses a target that is no session, session class or factory, and says what was
+    expected.
+    """
     with pytest.raises(ConfigurationError, match="expected a Session or AsyncSession"):
         register(target)
 
 
 @pytest.mark.parametrize("copy_min_rows", [0, -1, True, 1.5, "8"])
 def test_copy_min_rows_is_checked(copy_min_rows: Any) -> None:
-    """The smallest group is an int of one or more."""
+    """copy_min_rows must be an int of one or more."""
     with pytest.raises(ConfigurationError, match="copy_min_rows must be an int of 1 or more"):
         register(Session(), copy_min_rows=copy_min_rows)
 
 
 @pytest.mark.parametrize("mode", ["BULK", "on", "", None, True])
 def test_mode_is_checked(mode: Any) -> None:
-    """A mode that does not exist is refused by register() and by assignment, naming those that
-    do.
-    """
+    """register() and an assignment refuse an unknown mode, and name the modes that exist."""
     session = Session()
     with pytest.raises(ConfigurationError, match="'bulk', 'reserve', 'off'"):
         register(session, mode=mode)
@@ -192,7 +192,7 @@ def test_mode_is_checked(mode: Any) -> None:
 
 
 def test_classes_are_checked() -> None:
-    """What is enrolled is a class."""
+    """Only classes can be enrolled."""
     with pytest.raises(ConfigurationError, match="mapped classes or declarative bases"):
         register(Session(), classes=["Customer"])  # type: ignore[list-item]  # what the test is about
     with pytest.raises(ConfigurationError, match="mapped classes or declarative bases"):

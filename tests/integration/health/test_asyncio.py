@@ -12,7 +12,9 @@ from sqla_seqreserve.portfolio.models import Base, HoldingActivityLog
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_the_twins_check_and_repair(production_url: str, driver: str) -> None:
-    """A session and a connection of either driver see the import's gaps, and mend them."""
+    """Awaited check and repair detect and repair the import's gaps, with a session and a connection
+    of either driver.
+    """
     engine = create_async_engine(production_url.replace("+psycopg", f"+{driver}"))
     try:
         async with AsyncSession(engine) as session:

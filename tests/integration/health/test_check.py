@@ -1,4 +1,4 @@
-"""What a check finds, on tables made in every way that PostgreSQL gives a column a sequence."""
+"""The findings of a check, for every way in which PostgreSQL gives a column a sequence."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_each_way_to_generate_ids_is_followed(connection: Connection, way: str) 
 def test_is_called_decides_about_the_last_id(
     connection: Connection, setup: str, next_value: int, gap: int
 ) -> None:
-    """The value handed out next counts, not last_value: a never-called sequence hands last_value
-    out.
+    """A check compares the next value, not last_value: a sequence that was never called hands
+    last_value out.
     """
     run(connection, "CREATE SEQUENCE s", "CREATE TABLE t (id int DEFAULT nextval('s'))")
     run(connection, "INSERT INTO t VALUES (10)", setup)
@@ -95,7 +95,7 @@ def test_the_increment_gives_the_direction(
 
 
 def test_a_table_without_rows_is_healthy(connection: Connection) -> None:
-    """No row and no value drawn is a healthy start."""
+    """A sequence without a value taken and a table without rows are healthy."""
     run(connection, "CREATE TABLE t (id serial PRIMARY KEY)")
     entry = check_one(connection, serial("t"))
     assert (entry.is_healthy, entry.table_max_id, entry.next_value) == (True, None, 1)
@@ -103,7 +103,7 @@ def test_a_table_without_rows_is_healthy(connection: Connection) -> None:
 
 
 def test_a_gap_ahead_is_healthy(connection: Connection) -> None:
-    """What reservations, rollbacks and crashes skip is no damage."""
+    """Ids skipped by reservations, rollbacks and crashes are no fault."""
     run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t DEFAULT VALUES")
     run(connection, "SELECT setval('t_id_seq', 33)")
     assert check_one(connection, serial("t")).status == "OK"
@@ -111,14 +111,14 @@ def test_a_gap_ahead_is_healthy(connection: Connection) -> None:
 
 @pytest.mark.parametrize(("top", "severity"), [(11, "MEDIUM"), (10, "LOW"), (101, "HIGH")])
 def test_severity_grows_with_the_gap(connection: Connection, top: int, severity: str) -> None:
-    """LOW up to 10 ids behind, MEDIUM up to 100, HIGH above."""
+    """The severity is LOW up to 10 ids behind, MEDIUM up to 100, HIGH above."""
     run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     assert check_one(connection, serial("t")).severity == severity
 
 
 def test_tables_that_share_a_sequence_are_judged_together(connection: Connection) -> None:
-    """A sequence behind one of its tables is behind for each of them, also for those not asked
-    about.
+    """A sequence behind one of its tables is behind for all of them, also for tables that are not
+    checked.
     """
     run(connection, "CREATE SEQUENCE s")
     run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('s'))" for t in ("a", "b")))
@@ -147,7 +147,7 @@ def test_partitions_and_inheriting_tables_count_with_their_parent(connection: Co
 
 
 def test_the_column_limits_the_sequence(connection: Connection) -> None:
-    """A bigint sequence over an int4 column is used up where the column is."""
+    """A bigint sequence of an int4 column is exhausted at the end of the column's type."""
     run(connection, "CREATE SEQUENCE s", "CREATE TABLE t (id int DEFAULT nextval('s'))")
     run(connection, f"SELECT setval('s', {int(0.9 * 2**31)})")
     entry = check_one(connection, serial("t"))
@@ -162,7 +162,7 @@ def test_the_column_limits_the_sequence(connection: Connection) -> None:
 
 
 def test_a_sequence_at_its_end_is_not_healthy(connection: Connection) -> None:
-    """A sequence without a value left lets the next INSERT fail, and says so."""
+    """A sequence without a value left is reported, because the next INSERT fails."""
     run(connection, "CREATE SEQUENCE s MAXVALUE 5", "CREATE TABLE t (id int DEFAULT nextval('s'))")
     run(connection, "INSERT INTO t SELECT FROM generate_series(1, 5)")
     entry = check_one(connection, serial("t"))
@@ -172,7 +172,9 @@ def test_a_sequence_at_its_end_is_not_healthy(connection: Connection) -> None:
 
 
 def test_ids_out_of_the_sequences_reach_do_not_count(connection: Connection) -> None:
-    """An id beyond MAXVALUE (MINVALUE, downwards) is never handed out, so it is in nobody's way."""
+    """Ids beyond MAXVALUE (MINVALUE, downwards) do not count, because the sequence never hands them
+    out.
+    """
     run(
         connection,
         "CREATE SEQUENCE up MAXVALUE 1000",
@@ -187,7 +189,9 @@ def test_ids_out_of_the_sequences_reach_do_not_count(connection: Connection) -> 
 
 
 def test_a_sequence_remade_during_the_check_is_found_again(engine: Engine) -> None:
-    """DROP and CREATE between two of its queries: the check looks again, at what is there now."""
+    """If a sequence is dropped and created between two queries of the check, the check looks again
+    and reports the new one.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)")
     remade = []
@@ -206,7 +210,7 @@ def test_a_sequence_remade_during_the_check_is_found_again(engine: Engine) -> No
 
 
 def test_a_sequence_dropped_during_the_check_is_missing(engine: Engine) -> None:
-    """What is gone for good is said to be missing."""
+    """A sequence that is dropped during the check is reported as missing."""
     table = Table("t", MetaData(), Column("id", Integer, Sequence("s"), primary_key=True))
     with engine.begin() as connection:
         run(connection, "CREATE SEQUENCE s", "CREATE TABLE t (id int)")
@@ -223,7 +227,9 @@ def test_a_sequence_dropped_during_the_check_is_missing(engine: Engine) -> None:
 
 
 def test_lack_of_privilege_is_said(engine: Engine, database_url: str) -> None:
-    """What the role may not read is UNREADABLE, and the rest of the report is complete."""
+    """Sequences that the role may not read are UNREADABLE, and the rest of the report
+    is complete.
+    """
     role = f"reader_{engine.url.database}"
     with engine.begin() as connection:
         run(

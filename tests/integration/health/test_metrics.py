@@ -10,7 +10,9 @@ from sqla_seqreserve.metrics import HealthMetrics
 
 
 def test_a_report_becomes_gauges(engine: Engine) -> None:
-    """Health, gap and share of each sequence are exposed; what is gone from the report goes too."""
+    """Health, gap and share of each sequence are exposed, and removed when a report no longer
+    contains it.
+    """
     registry = CollectorRegistry()
     metrics = HealthMetrics(registry)
     labels = {

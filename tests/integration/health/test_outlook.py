@@ -1,4 +1,4 @@
-"""When a sequence ends, from what earlier checks saw, and who is warned."""
+"""The forecast of a sequence's end, from earlier checks, and its warnings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def ago(days: float, left: int, gap: int = 0) -> Seen:
     ids=["half a day", "the week", "the day", "a burst", "no id taken", "no check", "too old"],
 )
 def test_the_rate_is_that_of_the_day_or_the_week(seen: list[Seen], a_day: float | None) -> None:
-    """The faster of both rates counts; less than an hour counts as an hour."""
+    """The forecast uses the faster of the day's and the week's rate; less than an hour counts as an
+    hour.
+    """
     entry = outlook(report(left=1_000), *seen)
     if a_day is None:
         assert (entry.ids_a_day, entry.ends_at) == (None, None)
@@ -73,7 +75,9 @@ def test_the_rate_is_that_of_the_day_or_the_week(seen: list[Seen], a_day: float 
 
 
 def test_an_import_and_a_wider_type_are_no_rate() -> None:
-    """What was seen before a sequence was behind, or before it got more room, is left out."""
+    """Values from before a sequence was behind, or before its type was widened, do not count for
+    the rate.
+    """
     imported = outlook(report(left=1_000), ago(1, 9_000), ago(0.5, 1_050, gap=7_000))
     assert imported.ids_a_day == pytest.approx(100)
     widened = outlook(report(left=1_000), ago(1, 10), ago(0.5, 1_050))
@@ -95,7 +99,7 @@ def test_an_import_and_a_wider_type_are_no_rate() -> None:
 def test_a_share_used_and_days_left_are_limits(
     used: float, days: float, limits: Limits | None, near: bool
 ) -> None:
-    """A sequence near its end is a warning of severity HIGH, from either limit on."""
+    """A sequence beyond either limit, of used share or days left, is a warning of severity HIGH."""
     entry = outlook(
         report(left=1_000, used=used), ago(1, 1_000 + round(1_000 / days)), limits=limits
     )
@@ -108,7 +112,9 @@ def test_a_share_used_and_days_left_are_limits(
 
 
 def test_an_alert_of_the_end_does_not_flap() -> None:
-    """It begins at the limit, and ends when the last id is a quarter further away than that."""
+    """The alert of an end begins at the limit, and ends only when the last id is a quarter further
+    away.
+    """
     watcher = Watcher()
     told = []
     for days in (31, 29, 31, 36, 39):
@@ -133,7 +139,7 @@ def test_history_outlives_the_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("increment", [1, -1, 10, -7])
 def test_ids_left_are_those_that_insert(engine: Engine, increment: int) -> None:
-    """As many INSERTs succeed as ids are said to be left, with any step; then none is left."""
+    """As many INSERTs succeed as ids are reported as left, with any step; then none is left."""
     bound = "MAXVALUE 100" if increment > 0 else "MINVALUE -100"
     with engine.begin() as connection:
         for statement in (
@@ -152,7 +158,7 @@ def test_ids_left_are_those_that_insert(engine: Engine, increment: int) -> None:
 
 
 def test_a_sequence_that_cycles_has_no_end(engine: Engine) -> None:
-    """CYCLE is a warning of its own, and nothing is counted."""
+    """A sequence with CYCLE gets a warning of its own, and no forecast."""
     with engine.begin() as connection:
         connection.execute(text("CREATE SEQUENCE s MAXVALUE 10 CYCLE"))
         connection.execute(text("SELECT setval('s', 9)"))
@@ -161,7 +167,9 @@ def test_a_sequence_that_cycles_has_no_end(engine: Engine) -> None:
 
 
 def test_ids_and_seconds_left_are_metrics() -> None:
-    """Both are exposed where they are known, under labels that name database and schema."""
+    """The ids and the seconds left are exposed if they are known, with labels for database and
+    schema.
+    """
     registry = CollectorRegistry()
     metrics = HealthMetrics(registry)
     labels = {"database": "", "schema": "", "table": "t", "column": "id", "sequence": "s"}

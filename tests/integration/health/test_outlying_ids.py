@@ -47,7 +47,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 
 def incident(connection: Connection) -> None:
-    """The newest rows of a table whose ids were used up; all older rows are gone."""
+    """The newest rows of a table whose ids were used up; all older rows were deleted."""
     run(
         connection,
         "CREATE TABLE t (id serial PRIMARY KEY, n int)",
@@ -62,7 +62,9 @@ def repair_one(connection: Connection, **options: Any) -> RepairResult:
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_ids_far_ahead_are_not_jumped_over(connection: Connection, dry_run: bool) -> None:
-    """The sequence stays, in a dry run too, and the result names the ids and what would be left."""
+    """A sequence far below a few ids near the end stays, also in a dry run, and the result names
+    the ids and how many would be left.
+    """
     incident(connection)
     result = repair_one(connection, dry_run=dry_run)
     assert (result.action, result.new_value, result.gap_fixed) == ("NOT_REPAIRABLE", 1, 0)
@@ -76,7 +78,7 @@ def test_ids_far_ahead_are_not_jumped_over(connection: Connection, dry_run: bool
 
 
 def test_who_asks_for_it_jumps_over_them(connection: Connection) -> None:
-    """allow_exhaustion=True moves the sequence as any other, and a dry run of it says so."""
+    """allow_exhaustion=True moves such a sequence like any other, and its dry run says so."""
     incident(connection)
     dry = repair_one(connection, dry_run=True, allow_exhaustion=True)
     assert (dry.action, dry.new_value) == ("WOULD_REPAIR", 2147483640)
@@ -85,7 +87,7 @@ def test_who_asks_for_it_jumps_over_them(connection: Connection) -> None:
 
 
 def test_a_check_says_what_a_repair_would_leave(connection: Connection) -> None:
-    """The remedy of a sequence that a repair may use up begins with a look at the dry run."""
+    """If a repair may use up a sequence, the check's remedy begins with a dry run."""
     incident(connection)
     (entry,) = check_sequences(connection, serial()).sequences
     (finding,) = [f for f in entry.findings if f.code == "BEHIND"]
@@ -94,7 +96,9 @@ def test_a_check_says_what_a_repair_would_leave(connection: Connection) -> None:
 
 
 def test_the_ids_before_them_are_said(connection: Connection) -> None:
-    """Where other ids are ahead of the sequence too, the reason has the setval that passes them."""
+    """If other ids are also ahead of the sequence, the reason contains the setval that moves it
+    beyond those.
+    """
     incident(connection)
     run(connection, "INSERT INTO t SELECT generate_series(1, 500)")
     result = repair_one(connection)
@@ -119,7 +123,7 @@ def test_the_ids_before_them_are_said(connection: Connection) -> None:
     ],
 )
 def test_a_table_that_is_full_is_repaired(connection: Connection, ids: str, new_value: int) -> None:
-    """Ids that follow each other up to the largest are no outliers, however few are left."""
+    """Consecutive ids up to the largest are no outliers, however few are left."""
     run(connection, "CREATE TABLE t (id smallserial)", f"INSERT INTO t SELECT {ids}")
     result = repair_one(connection)
     assert (result.action, result.new_value) == ("REPAIRED", new_value)
@@ -138,7 +142,7 @@ def test_a_table_that_is_full_is_repaired(connection: Connection, ids: str, new_
 def test_the_end_is_the_sequence_s_or_the_column_s(
     connection: Connection, sequence: str, ids: str, expected: tuple[int, int, int]
 ) -> None:
-    """A smaller type, a bound, a step and counting downwards are reckoned with."""
+    """Outliers are found with a smaller type, a bound, a step, and in a descending sequence."""
     run(
         connection,
         f"CREATE SEQUENCE t_id_seq {sequence}",
@@ -151,7 +155,7 @@ def test_the_end_is_the_sequence_s_or_the_column_s(
 
 
 def test_the_ids_of_all_tables_of_a_sequence_count(connection: Connection) -> None:
-    """The stretch without ids is looked for over every table that the sequence fills."""
+    """The range without ids is looked for in all tables that the sequence fills."""
     incident(connection)
     run(
         connection,
@@ -164,7 +168,7 @@ def test_the_ids_of_all_tables_of_a_sequence_count(connection: Connection) -> No
 
 
 def test_an_ordinary_repair_does_not_look_for_them(engine: Engine) -> None:
-    """Where a move leaves more than it passes over, no statement is sent for it."""
+    """If a move leaves more ids than it skips, no statement looks for outliers."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (1000000000)")
         with record_statements(engine) as statements:
@@ -173,9 +177,7 @@ def test_an_ordinary_repair_does_not_look_for_them(engine: Engine) -> None:
 
 
 def test_ids_imported_before_the_move_are_not_jumped_over(engine: Engine) -> None:
-    """What is far ahead when the sequence is about to be moved counts, and not what was at the
-    check.
-    """
+    """The ids far ahead are looked for right before the move, not at the check."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t VALUES (20)")
     done: list[str] = []
@@ -197,7 +199,9 @@ def test_ids_imported_before_the_move_are_not_jumped_over(engine: Engine) -> Non
 
 @pytest.mark.parametrize("top", [2147483640, INT4])
 def test_a_flush_goes_on_before_ids_far_ahead(engine: Engine, top: int) -> None:
-    """on_drift='repair' warns once an engine, leaves the sequence, and saves as plain does."""
+    """on_drift='repair' warns once per engine, leaves such a sequence, and the flush saves like
+    plain SQLAlchemy.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial PRIMARY KEY, n int)")
         run(connection, f"INSERT INTO t VALUES ({top})")
@@ -222,8 +226,8 @@ def test_a_flush_goes_on_before_ids_far_ahead(engine: Engine, top: int) -> None:
 
 
 def test_ids_before_them_refuse_the_flush(engine: Engine) -> None:
-    """A sequence that would soon meet other ids is not left as it is in silence: the flush is
-    refused, and plain SQLAlchemy's collides.
+    """If such a sequence would soon reach other ids, the flush is refused; plain SQLAlchemy's
+    collides.
     """
     with engine.begin() as connection:
         incident(connection)
@@ -242,7 +246,7 @@ def test_ids_before_them_refuse_the_flush(engine: Engine) -> None:
 
 
 def test_psycopg2_finds_them_too(engine: Engine, database_url: str) -> None:
-    """The look at the ids binds its numbers alike on each driver."""
+    """The search for outliers works on every driver."""
     with engine.begin() as connection:
         incident(connection)
         run(connection, "INSERT INTO t VALUES (5)")
@@ -258,7 +262,7 @@ def test_psycopg2_finds_them_too(engine: Engine, database_url: str) -> None:
 async def test_the_async_twin_has_the_option(
     engine: Engine, database_url: str, driver: str
 ) -> None:
-    """aio.repair_sequences refuses and moves alike, and an async flush goes on."""
+    """aio.repair_sequences refuses and moves in the same way, and an async flush goes on."""
     with engine.begin() as connection:
         incident(connection)
     bind = create_async_engine(database_url.replace("+psycopg", f"+{driver}"))

@@ -1,4 +1,4 @@
-"""Every model of the portfolio answers for its own sequence."""
+"""Every model of the portfolio checks and repairs its own sequence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ MODELS = sorted((mapper.class_ for mapper in Base.registry.mappers), key=lambda 
 
 
 def test_there_is_a_model_for_each_table() -> None:
-    """The tests below leave no table out."""
+    """These tests cover every table."""
     assert {model.__tablename__ for model in MODELS} == set(Base.metadata.tables)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_checks_and_repairs_its_sequence(model: Any, production_engine: Engine) -> None:
-    """After the import each model finds its own gap, tells what it would do, and mends it."""
+    """After the import each model detects its own gap, says what a repair would do, and
+    repairs it.
+    """
     table = model.__tablename__
     ids = IMPORTED.get(table)
     gap = ids.last if ids else 0
@@ -38,6 +40,6 @@ def test_a_model_checks_and_repairs_its_sequence(model: Any, production_engine: 
 
 
 def test_a_migrated_portfolio_is_healthy(portfolio_engine: Engine) -> None:
-    """What the migrations make gives no model a reason for a repair or a warning."""
+    """After the migrations no model needs a repair or has a warning."""
     with Session(portfolio_engine) as session:
         assert {model.sequence_health(session).status for model in MODELS} == {"OK"}

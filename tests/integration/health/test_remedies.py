@@ -1,4 +1,4 @@
-"""Every remedy, followed against the state that it is for: it helps, and harms nothing."""
+"""Every remedy, applied to the state that it is for, helps and does no harm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 @dataclass(frozen=True)
 class Case:
-    """How a finding comes about: statements, and what the model says of the column."""
+    """How a finding arises: statements, and the model's settings of the column."""
 
     code: FindingCode
     setup: tuple[str, ...]
@@ -158,7 +158,7 @@ def found_in(entry: SequenceHealth, code: str) -> list[Finding]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_statements_of_a_remedy_help(connection: Connection, name: str) -> None:
-    """Pasted as they are, whatever the names, they end the finding, and an INSERT works."""
+    """The statements of a remedy, pasted unchanged, end the finding, and an INSERT works."""
     case = CASES[name]
     run(connection, *case.setup)
     (finding,) = found_in(look(connection, case), case.code)
@@ -171,7 +171,7 @@ def test_the_statements_of_a_remedy_help(connection: Connection, name: str) -> N
 
 
 def test_every_finding_is_tested_or_says_why_not() -> None:
-    """A new kind of finding joins the cases above, or those that have no statement."""
+    """Each kind of finding is one of the cases above, or one of those without a statement."""
     assert {case.code for case in CASES.values()} | set(PROSE) == set(get_args(FindingCode))
 
 
@@ -189,7 +189,7 @@ def test_every_finding_is_tested_or_says_why_not() -> None:
 def test_what_would_harm_is_not_advised(
     connection: Connection, setup: tuple[str, ...], model: Sequence, code: FindingCode
 ) -> None:
-    """Where the database's setting is the safe one, the model is to change."""
+    """If the database's setting is the safe one, the remedy changes the model."""
     case = Case(code, (*setup, OWNED), model)
     run(connection, *case.setup)
     (finding,) = found_in(look(connection, case), code)
@@ -197,7 +197,9 @@ def test_what_would_harm_is_not_advised(
 
 
 def test_a_shared_sequence_is_given_no_owner(connection: Connection) -> None:
-    """TRUNCATE .. RESTART IDENTITY of an owner would set it back under the other table."""
+    """A shared sequence is not given an owner, because TRUNCATE .. RESTART IDENTITY of one table
+    would set it back for the other.
+    """
     run(
         connection,
         "CREATE SEQUENCE s",
@@ -208,7 +210,7 @@ def test_a_shared_sequence_is_given_no_owner(connection: Connection) -> None:
 
 
 def test_an_owner_that_postgresql_refuses_is_no_statement(connection: Connection) -> None:
-    """A sequence of another schema cannot be owned by the column."""
+    """A sequence of another schema gets no OWNED BY statement, because PostgreSQL refuses it."""
     run(
         connection,
         'CREATE SEQUENCE "Sales EU".s',
@@ -220,7 +222,7 @@ def test_an_owner_that_postgresql_refuses_is_no_statement(connection: Connection
 
 
 def test_a_shared_sequence_counts_once(connection: Connection) -> None:
-    """Two tables on one sequence are two entries, and one sequence in every sum."""
+    """Two tables with one sequence are two entries, but one sequence in every sum."""
     run(
         connection,
         "CREATE SEQUENCE s",
@@ -236,7 +238,9 @@ def test_a_shared_sequence_counts_once(connection: Connection) -> None:
 
 
 def test_a_default_is_not_pointed_at_a_sequence_that_is_behind(connection: Connection) -> None:
-    """It would hand out ids twice, so the repair comes first."""
+    """A default is only set to a sequence after its repair, because one that is behind would hand
+    out ids twice.
+    """
     case = CASES["default elsewhere"]
     run(connection, *case.setup, f"INSERT INTO {TABLE} VALUES (50)")
     entry = look(connection, case)

@@ -36,7 +36,9 @@ def repair_one(connection: Connection, source: Any = None, **options: Any) -> Re
 def test_a_sequence_is_moved_right_beyond_its_table(
     connection: Connection, top: int, kind: str
 ) -> None:
-    """Near or far, the next id is the largest plus one; a second repair does nothing."""
+    """A repair, near or far, makes the next id the largest plus one; a second repair
+    does nothing.
+    """
     run(connection, f"CREATE TABLE t (id {kind} PRIMARY KEY)")
     run(connection, f"INSERT INTO t (id) OVERRIDING SYSTEM VALUE VALUES ({top})")
     result = repair_one(connection, serial())
@@ -55,7 +57,7 @@ def test_a_sequence_is_moved_right_beyond_its_table(
 def test_any_increment_is_followed(
     connection: Connection, increment: int, edge: int, following: int, offset: int
 ) -> None:
-    """The sequence stops at its own first step beyond, downwards too, near or far."""
+    """With any increment, downwards too, a sequence stops at its own first step beyond the ids."""
     away = offset if increment > 0 else -offset
     run(
         connection,
@@ -69,7 +71,7 @@ def test_any_increment_is_followed(
 
 @pytest.mark.parametrize("top", [20, FAR])
 def test_headroom_leaves_values_out(connection: Connection, top: int) -> None:
-    """Headroom moves a sequence that is behind further on, and leaves a healthy one alone."""
+    """Headroom moves a sequence that is behind further, and leaves a healthy one alone."""
     run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     assert repair_one(connection, serial(), headroom=30).new_value == top + 30
     assert repair_one(connection, serial(), headroom=90).action == "HEALTHY"
@@ -77,7 +79,7 @@ def test_headroom_leaves_values_out(connection: Connection, top: int) -> None:
 
 
 def test_a_dry_run_says_what_would_be_done_and_takes_no_lock(engine: Engine) -> None:
-    """WOULD_REPAIR carries the values; a writer in the way does not matter."""
+    """A dry run reports WOULD_REPAIR with the values, and does not wait for a writer."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as writer, engine.connect() as connection:
@@ -90,7 +92,7 @@ def test_a_dry_run_says_what_would_be_done_and_takes_no_lock(engine: Engine) -> 
 
 
 def test_a_shared_sequence_is_moved_beyond_all_its_tables(connection: Connection) -> None:
-    """Also beyond the tables that were not asked about."""
+    """A shared sequence is moved beyond all its tables, also those that are not in the source."""
     run(connection, "CREATE SEQUENCE s")
     run(connection, *(f"CREATE TABLE {t} (id int DEFAULT nextval('s'))" for t in ("a", "b", "c")))
     run(connection, "INSERT INTO a VALUES (7)", "INSERT INTO b VALUES (500)")
@@ -104,7 +106,7 @@ def test_a_shared_sequence_is_moved_beyond_all_its_tables(connection: Connection
 
 @pytest.mark.parametrize("top", [20, FAR])
 def test_a_repair_outlives_a_rollback(engine: Engine, top: int) -> None:
-    """Sequences are not transactional: rolled back, the caller leaves a gap and nothing behind."""
+    """A rollback does not undo a repair: the sequence is not behind again."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)")
     with engine.connect() as connection:
@@ -117,7 +119,9 @@ def test_a_repair_outlives_a_rollback(engine: Engine, top: int) -> None:
 
 @pytest.mark.parametrize("top", [20, FAR])
 def test_no_lock_outlives_the_repair(engine: Engine, top: int) -> None:
-    """Before the caller commits, others insert and reserve; the lock timeout is as it was."""
+    """Before the caller commits, others can insert and reserve, and the lock timeout is the old
+    one.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     with engine.connect() as connection, engine.connect() as other:
@@ -130,7 +134,7 @@ def test_no_lock_outlives_the_repair(engine: Engine, top: int) -> None:
 
 
 def test_a_lock_timeout_leaves_the_transaction_usable(engine: Engine) -> None:
-    """A writer in the way is a LockTimeoutError that names the table; then the repair can be
+    """If a writer blocks the repair, a LockTimeoutError names the table, and the repair can be
     repeated.
     """
     with engine.begin() as connection:
@@ -150,7 +154,9 @@ def test_a_lock_timeout_leaves_the_transaction_usable(engine: Engine) -> None:
 
 
 def test_a_reserver_that_keeps_its_transaction_open_is_waited_for(engine: Engine) -> None:
-    """While the sequence moves nextval is kept out, so whoever called it must end first."""
+    """A repair waits for a transaction that called nextval, because it blocks nextval while it
+    moves the sequence.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect() as reserver, engine.connect() as connection:
@@ -163,7 +169,7 @@ def test_a_reserver_that_keeps_its_transaction_open_is_waited_for(engine: Engine
 
 @pytest.mark.parametrize("top", [2**31 - 1, 2**31 - 20])
 def test_what_does_not_fit_is_not_repairable(connection: Connection, top: int) -> None:
-    """Without room beyond the largest id nothing is moved, and the reason is given."""
+    """If there is no room beyond the largest id, nothing is moved, and the result says why."""
     run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     before = standing(connection, "t_id_seq")
     result = repair_one(connection, serial(), headroom=30)
@@ -194,7 +200,7 @@ def test_the_report_counts_moves_and_gathers_refusals(connection: Connection) ->
 
 
 def test_a_repair_is_counted_for_ids_kept_ahead(connection: Connection) -> None:
-    """Whoever keeps ids learns that a sequence was moved, and only then."""
+    """Engines that keep ids ahead notice a repair that moved the sequence, and no other."""
     run(connection, "CREATE TABLE t (id serial)")
     before = moves()
     repair_sequences(connection, serial())
@@ -242,7 +248,7 @@ def test_lack_of_privilege_is_said_and_the_rest_repaired(engine: Engine) -> None
 
 
 def test_a_missing_sequence_is_not_repairable(connection: Connection) -> None:
-    """A repair creates nothing: it says what is missing."""
+    """A repair creates nothing: a missing sequence is reported."""
     table = Table("t", MetaData(), Column("id", Integer, primary_key=True, autoincrement=True))
     run(connection, "CREATE TABLE t (id int)")
     result = repair_one(connection, table)
@@ -251,7 +257,9 @@ def test_a_missing_sequence_is_not_repairable(connection: Connection) -> None:
 
 
 def test_the_session_forgets_values_that_it_fetched_in_advance(connection: Connection) -> None:
-    """With CACHE, what the repairing session still held from before is not handed out."""
+    """With CACHE the values that the repairing session had cached are not handed out after the
+    repair.
+    """
     run(
         connection,
         "CREATE SEQUENCE s CACHE 50",
@@ -265,7 +273,9 @@ def test_the_session_forgets_values_that_it_fetched_in_advance(connection: Conne
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"])
 def test_a_transaction_that_cannot_see_new_ids_is_refused(engine: Engine, isolation: str) -> None:
-    """An old snapshot shows an old maximum, and without a transaction no lock is kept."""
+    """A repair is refused with an old snapshot, which shows an old maximum, and in autocommit,
+    which keeps no lock.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")
     with engine.connect().execution_options(isolation_level=isolation) as connection:
@@ -280,13 +290,15 @@ def test_a_transaction_that_cannot_see_new_ids_is_refused(engine: Engine, isolat
     "options", [{"headroom": -1}, {"headroom": True}, {"lock_timeout": 0}, {"headroom": 1.5}]
 )
 def test_unusable_options_are_refused(connection: Connection, options: dict[str, Any]) -> None:
-    """Options are checked before anything is read."""
+    """Wrong options are refused before anything is read."""
     with pytest.raises(ConfigurationError, match="expected"):
         repair_sequences(connection, None, **options)
 
 
 def test_a_healthy_source_costs_the_check_alone(connection: Connection) -> None:
-    """Four queries and a savepoint, no table lock; one table behind costs 21 statements more."""
+    """A repair of healthy sequences takes four queries, a savepoint and no table lock; a table
+    behind takes 21 statements more.
+    """
     run(connection, "CREATE TABLE t (id serial)", "CREATE TABLE u (id serial)")
     statements: list[str] = []
     event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
@@ -329,8 +341,8 @@ def test_each_repair_is_logged(connection: Connection, caplog: pytest.LogCapture
 
 
 def test_the_incident(engine: Engine) -> None:
-    """Imported with explicit ids: found with the right gap, 643 inserts go well, the repair mends
-    it.
+    """After an import with explicit ids the check finds the right gap, 643 inserts succeed, and the
+    repair fixes the sequence.
     """
     logs = Table("holding_activity_log", MetaData(), Column("id", Integer, primary_key=True))
     with engine.begin() as connection:
@@ -357,7 +369,9 @@ def test_the_incident(engine: Engine) -> None:
 
 @pytest.mark.parametrize("top", [20, FAR])
 def test_a_check_in_an_open_transaction_is_in_nobodys_way(engine: Engine, top: int) -> None:
-    """Having looked at a sequence keeps no lock on it, so that others can repair it."""
+    """A check keeps no lock on a sequence, so others can repair it while its
+    transaction is open.
+    """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", f"INSERT INTO t VALUES ({top})")
     with engine.connect() as looker, engine.connect() as connection:
@@ -369,8 +383,8 @@ def test_a_check_in_an_open_transaction_is_in_nobodys_way(engine: Engine, top: i
 
 
 def test_two_repairs_take_turns(engine: Engine) -> None:
-    """A second repair waits for nothing that the first has already done, and says what it waits
-    for.
+    """A second repair does not wait for what the first has done, and if it must wait, the timeout
+    names the other repair.
     """
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial)", "INSERT INTO t VALUES (20)")

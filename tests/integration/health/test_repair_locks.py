@@ -27,7 +27,7 @@ def drift(engine: Engine) -> None:
 
 
 def repair_with(engine: Engine, moment: Callable[[str], bool], act: Callable[[], None]) -> int:
-    """Repair, call ``act`` before each statement that is the moment; return how many were."""
+    """Repair, call ``act`` before each matching statement, and return the number of these."""
     times = 0
 
     def before(*args: Any) -> None:
@@ -62,7 +62,9 @@ def refused(engine: Engine, statement: str) -> Callable[[], None]:
     ],
 )
 def test_nobody_draws_between_the_reading_and_the_move(engine: Engine, statement: str) -> None:
-    """Were a block drawn right before the setval, the sequence would move back into it."""
+    """No session can take a block of ids right before the setval, which would move the sequence
+    back into it.
+    """
     assert repair_with(engine, lambda sql: "setval(" in sql, refused(engine, statement)) == 1
 
 
@@ -70,7 +72,7 @@ def test_nobody_draws_between_the_reading_and_the_move(engine: Engine, statement
     "statement", ["INSERT INTO t VALUES (500)", "UPDATE t SET id = 500", "DELETE FROM t"]
 )
 def test_nobody_writes_while_the_maximum_is_confirmed(engine: Engine, statement: str) -> None:
-    """Under the table's lock the maximum is read: an id imported right before would be missed."""
+    """The maximum is read under the table's lock, so no id imported right before is missed."""
     locked = False
 
     def moment(sql: str) -> bool:
@@ -82,7 +84,9 @@ def test_nobody_writes_while_the_maximum_is_confirmed(engine: Engine, statement:
 
 
 def test_an_import_between_the_move_and_the_confirmation_is_caught(engine: Engine) -> None:
-    """The table is looked at once more under its lock, and the sequence moved again."""
+    """After the move the table is checked again under its lock, and the sequence moved again if
+    needed.
+    """
     imported: list[int] = []
 
     def act() -> None:
@@ -97,7 +101,7 @@ def test_an_import_between_the_move_and_the_confirmation_is_caught(engine: Engin
 
 
 def test_what_others_drew_before_the_move_is_kept(engine: Engine) -> None:
-    """A sequence that went past the maximum before the lock was granted is left where it is."""
+    """A sequence that passed the maximum before the lock was granted is not moved."""
 
     def act() -> None:
         with engine.begin() as other:
@@ -109,7 +113,7 @@ def test_what_others_drew_before_the_move_is_kept(engine: Engine) -> None:
 
 
 def test_a_timeout_after_the_move_says_that_it_was_moved(engine: Engine) -> None:
-    """setval is not undone, so an error about the table's lock says where the sequence stands."""
+    """A lock timeout after the move says where the sequence is, because setval is not undone."""
     with engine.connect() as other, engine.begin() as connection:
         other.execute(text("LOCK TABLE t IN ROW EXCLUSIVE MODE"))
         with pytest.raises(LockTimeoutError, match="t_id_seq was moved to 20 and stays") as told:
@@ -120,7 +124,7 @@ def test_a_timeout_after_the_move_says_that_it_was_moved(engine: Engine) -> None
 
 
 def test_a_timeout_before_the_move_says_that_it_was_not_moved(engine: Engine) -> None:
-    """An error about the sequence's lock says that nothing has happened to it."""
+    """A timeout of the sequence's lock says that the sequence was not moved."""
     with engine.connect() as other, engine.begin() as connection:
         other.execute(text("SELECT nextval('t_id_seq')"))
         with pytest.raises(LockTimeoutError, match="t_id_seq was not moved"):

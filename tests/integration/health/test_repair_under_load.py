@@ -1,4 +1,4 @@
-"""Repairs in a loop beside writers that insert, reserve and import: nothing collides, nothing moves
+"""Repairs in a loop while writers insert, reserve and import: no id collides, no sequence moves
 back.
 """
 
@@ -36,7 +36,7 @@ close = Table("close", metadata, Column("id", Integer, primary_key=True))
 
 @dataclass
 class Load:
-    """What the writers saw: every id drawn or inserted, in each writer's order, and every error."""
+    """The writers' records: every id taken or inserted, in each writer's order, and every error."""
 
     url: str
     ids: dict[str, list[list[int]]] = field(
@@ -75,7 +75,7 @@ def load(engine: Engine) -> Load:
 
 
 def inserter(load: Load, name: str) -> Callable[[Connection], None]:
-    """Insert through the column default, a few rows a transaction."""
+    """Insert through the column default, a few rows per transaction."""
     seen: list[int] = []
     load.ids[name].append(seen)
     insert = text(f"INSERT INTO {name} DEFAULT VALUES RETURNING id")
@@ -152,8 +152,8 @@ def repairer(load: Load, *, seed: int) -> Callable[[Connection], None]:
 
 
 def test_repairs_under_load_collide_with_nobody(engine: Engine, load: Load) -> None:
-    """Eight writers, three importers, two repairers: no duplicate, no step back, no error but
-    timeouts.
+    """Eight writers, three importers and two repairers cause no duplicate, no step back, and no
+    errors but timeouts.
     """
     seed = random.randrange(10**6)
     print(f"seed {seed}")

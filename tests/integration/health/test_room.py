@@ -1,4 +1,4 @@
-"""What is to be done about a sequence that runs out: the remedy names what ends first."""
+"""The remedies for a sequence that runs out: each names the limit that is reached first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ ENDS = {
 def test_a_sequence_that_ends_before_its_column_is_altered(
     connection: Connection, way: str
 ) -> None:
-    """The remedy is an ALTER SEQUENCE, for the last tenth and for the end, and it helps."""
+    """For a sequence that ends before its column the remedy is an ALTER SEQUENCE, near the end and
+    at it, and it helps.
+    """
     type_name, settings, last, change = ENDS[way]
     run(
         connection,
@@ -131,7 +133,7 @@ def test_an_identity_is_widened_with_its_sequence(connection: Connection) -> Non
 
 
 def test_nothing_is_wider_than_bigint(connection: Connection) -> None:
-    """At the end of bigint no type is advised."""
+    """At the end of bigint the remedy names no wider type."""
     run(connection, "CREATE TABLE t (id bigserial)", f"SELECT setval('t_id_seq', {2**63 - 1})")
     end = finding_of(connection, "EXHAUSTED")
     assert end is not None

@@ -1,4 +1,4 @@
-"""What a check may be asked about: a base, a registry, metadata, tables, classes, a database."""
+"""The sources of a check: a base, a registry, metadata, tables, classes, a database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sqla_seqreserve.health import SequenceHealthMixin, check_sequences
 
 
 def test_schemas_narrow_a_check_of_the_database(connection: Connection) -> None:
-    """A whole database is every schema but the system's, or those that are named."""
+    """A check of a database covers every schema except the system's, or only the named ones."""
     run(
         connection,
         "CREATE TABLE a (id serial)",
@@ -77,7 +77,7 @@ class Label(SequenceHealthMixin, Base):
 
 @pytest.mark.parametrize("source", [Base, Base.registry, Base.metadata, Manager, [Person, Intern]])
 def test_every_kind_of_source_is_understood(engine: Engine, source: Any) -> None:
-    """Base, registry, MetaData and classes, inheriting ones too, name each sequence once."""
+    """A base, registry, MetaData or classes, also inheriting ones, give each sequence once."""
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         session.add(Manager(kind="manager"))
@@ -114,7 +114,7 @@ def test_each_class_is_checked_where_its_session_keeps_it(engine: Engine) -> Non
 
 
 async def test_an_async_session_checks_and_repairs(database_url: str) -> None:
-    """Everything works inside run_sync."""
+    """Check and repair work inside run_sync."""
     engine = create_async_engine(database_url)
     async with AsyncSession(engine) as session:
         await session.run_sync(lambda s: Base.metadata.create_all(s.connection()))
@@ -129,7 +129,7 @@ async def test_an_async_session_checks_and_repairs(database_url: str) -> None:
 
 
 def test_a_source_that_is_none_is_refused(connection: Connection) -> None:
-    """Unmapped classes, other objects and misplaced schemas are clear errors."""
+    """Unmapped classes, other objects and misplaced schemas raise clear errors."""
     with pytest.raises(UnmappedClassError, match="int"):
         check_sequences(connection, int)
     with pytest.raises(UnmappedClassError, match="expected a declarative base"):
@@ -141,7 +141,7 @@ def test_a_source_that_is_none_is_refused(connection: Connection) -> None:
 
 
 def test_a_check_is_logged_once(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
-    """One structured line a check: INFO when healthy, WARNING when not."""
+    """Each check logs one structured line: INFO when healthy, WARNING when not."""
     run(connection, "CREATE TABLE t (id serial)")
     with caplog.at_level("INFO", "sqla_seqreserve"):
         check_sequences(connection, serial("t"))

@@ -64,7 +64,9 @@ def findings(entry: SequenceHealth) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("excused", [False, True])
 def test_a_sequence_that_no_subscription_carries(subscriber: Engine, excused: bool) -> None:
-    """The row of the table alone: the sequence stays where it was, and nothing more is asked."""
+    """If a subscription contains only the table, its sequence is NOT_REPLICATED, and nothing more
+    is queried.
+    """
     with subscriber.connect() as connection, record_statements(subscriber) as statements:
         entry = check(connection, subscriber=excused)
     assert entry.gap == (0 if excused else 15)
@@ -76,7 +78,9 @@ def test_a_sequence_that_no_subscription_carries(subscriber: Engine, excused: bo
 
 @pytest.mark.parametrize("excused", [False, True])
 def test_a_sequence_that_is_synchronised(subscriber: Engine, excused: bool) -> None:
-    """The remedy has the order of a take-over: to refresh last would set the sequence back."""
+    """The remedy for a replicated sequence has the order of a take-over: a refresh at the end would
+    set it back.
+    """
     with subscriber.begin() as connection:
         lay(connection, "t_id_seq", "r")
         entry = check(connection, subscriber=excused)
@@ -104,7 +108,9 @@ def test_a_sequence_that_is_synchronised(subscriber: Engine, excused: bool) -> N
 
 @pytest.mark.parametrize("excused", [False, True])
 def test_a_sequence_that_is_not_synchronised(subscriber: Engine, excused: bool) -> None:
-    """It is a finding of its own, whatever the gap, with what has to be made equal."""
+    """A sequence that is not synchronised has a finding of its own, whatever the gap, with the
+    settings to be made equal.
+    """
     with subscriber.begin() as connection:
         lay(connection, "t_id_seq", "i")
         entry = check(connection, subscriber=excused)
@@ -117,7 +123,7 @@ def test_a_sequence_that_is_not_synchronised(subscriber: Engine, excused: bool) 
 
 
 def test_rows_of_this_server_are_looked_for_where_commits_are_tracked(subscriber: Engine) -> None:
-    """Without track_commit_timestamp nothing tells whose a row is, and nothing is asked of it."""
+    """Without track_commit_timestamp the origin of rows is unknown, and is not queried."""
     with subscriber.connect() as connection, record_statements(subscriber) as statements:
         assert check(connection, subscriber=True).gap == 0
     assert not any("commit_timestamp_origin" in statement.sql for statement in statements)

@@ -1,4 +1,4 @@
-"""Checks by a role with few rights, and of models of views."""
+"""Checks by a role with few privileges, and of models of views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqla_seqreserve.health import SequenceHealth, check_sequences, repair_seque
 
 @pytest.fixture
 def reader(engine: Engine) -> Iterator[str]:
-    """A role that may read table t and, of its sequence, has USAGE alone."""
+    """A role with SELECT on table t and only USAGE on its sequence."""
     role = f"user_{engine.url.database}"
     with engine.begin() as connection:
         run(
@@ -37,7 +37,7 @@ def entry_as(engine: Engine, role: str) -> SequenceHealth:
 
 
 def test_usage_of_a_sequence_shows_where_it_stands(engine: Engine, reader: str) -> None:
-    """What an application needs to insert is enough to check, once a value was handed out."""
+    """The privileges that an INSERT needs are enough for a check, once a value was handed out."""
     with engine.begin() as connection:
         run(connection, "INSERT INTO t DEFAULT VALUES")
     entry = entry_as(engine, reader)
@@ -49,8 +49,8 @@ def test_usage_of_a_sequence_shows_where_it_stands(engine: Engine, reader: str) 
 
 
 def test_usage_of_a_sequence_does_not_show_where_it_begins(engine: Engine, reader: str) -> None:
-    """Nothing is claimed of a sequence that has handed out nothing, for setval may have moved
-    it.
+    """With USAGE alone nothing is said about a sequence that has handed out no value, because
+    setval may have moved it.
     """
     with engine.begin() as connection:
         run(connection, "SELECT setval('t_id_seq', 700, false)")
@@ -61,7 +61,7 @@ def test_usage_of_a_sequence_does_not_show_where_it_begins(engine: Engine, reade
 
 
 def test_usage_of_a_sequence_repairs_nothing(engine: Engine, reader: str) -> None:
-    """A repair says that the role may not, and the transaction goes on."""
+    """With USAGE alone a repair is reported as not permitted, and the transaction goes on."""
     with engine.begin() as connection:
         run(connection, "INSERT INTO t DEFAULT VALUES", "INSERT INTO t VALUES (9)")
     with engine.begin() as connection:
@@ -73,8 +73,8 @@ def test_usage_of_a_sequence_repairs_nothing(engine: Engine, reader: str) -> Non
 
 
 def test_a_check_by_usage_locks_as_nextval_does(engine: Engine, reader: str) -> None:
-    """PostgreSQL keeps the lock of the function that shows the value until the transaction ends, a
-    savepoint or not: writers are not kept waiting, DDL is.
+    """A check with USAGE keeps a lock on the sequence until the transaction ends, which blocks DDL
+    but no writer.
     """
     with engine.begin() as connection:
         run(connection, "INSERT INTO t DEFAULT VALUES")
@@ -113,7 +113,7 @@ class ByMissing(Views):
 
 
 def test_a_view_needs_no_sequence(engine: Engine) -> None:
-    """A model of a view hears of a sequence only if it names one that is not there."""
+    """A model of a view is reported only if it names a sequence that does not exist."""
     with engine.begin() as connection:
         run(connection, "CREATE TABLE t (id serial PRIMARY KEY)", "INSERT INTO t DEFAULT VALUES")
         for name in Views.metadata.tables:
@@ -132,8 +132,8 @@ def test_a_view_needs_no_sequence(engine: Engine) -> None:
 
 
 def test_one_grant_for_all_that_a_role_lacks(engine: Engine) -> None:
-    """The report has one GRANT for all tables and sequences, and one for schemas; run as it is by
-    their owner, all can be read.
+    """The report has one GRANT for all tables and sequences, and one for schemas; executed by their
+    owner, they make all readable.
     """
     role = f"Odd {engine.url.database}"
     with engine.begin() as connection:

@@ -1,5 +1,5 @@
-"""Threads that change, delete and link the same rows beside each other: no deadlock that plain
-SQLAlchemy has not, and no lost update.
+"""Threads that change, delete and link the same rows at the same time: no deadlock that plain
+SQLAlchemy does not have, and no lost update.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Knot(Base):
 
 
 class Turn(Base):
-    """It counts its versions."""
+    """Has a version counter."""
 
     __tablename__ = "turn"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -105,7 +105,7 @@ def turned(session: Session, chance: random.Random) -> int:
 
 
 def tied(session: Session, chance: random.Random) -> int:
-    """Links of one row, made and cut."""
+    """Links of one row, added and removed."""
     # Not FOR UPDATE: a link's foreign key waits for that, with plain in a circle too.
     lock = {"key_share": True}
     knot = session.get(Knot, chance.randint(1, ROWS), with_for_update=lock)
@@ -118,7 +118,9 @@ def tied(session: Session, chance: random.Random) -> int:
 @pytest.mark.parametrize("driver", SYNC_DRIVERS)
 @pytest.mark.parametrize("act", [counted, added, turned, tied], ids=lambda act: act.__name__)
 def test_beside_each_other(database_url: str, driver: str, act: Act) -> None:
-    """Registered and plain threads lose no count, and meet only the errors that plain has."""
+    """Registered and plain threads together lose no count, and raise only errors that plain
+    SQLAlchemy raises.
+    """
     engine = create_engine(make_url(database_url).set(drivername=f"postgresql+{driver}"))
     Base.metadata.create_all(engine)
     with Session(engine) as session:

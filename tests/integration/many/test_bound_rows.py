@@ -1,5 +1,5 @@
-"""Many rows are bound to a statement as SQLAlchemy binds them: the same parameters under the same
-names in the same order, for every driver, and refused in the same words.
+"""Many rows are bound to a statement as SQLAlchemy binds them, for every driver: the same
+parameters, names and order, and the same errors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COUNT = 12
 
 
 class Shouted(TypeDecorator[str]):
-    """A type whose bind processor counts how often it is asked, and refuses a word."""
+    """A type whose bind processor counts its calls, and refuses a word."""
 
     impl = String
     cache_ok = True
@@ -57,7 +57,7 @@ class Base(DeclarativeBase):
 
 
 class Note(Base):
-    """Values of which some are processed, and a default of Python's."""
+    """Values of which some are processed, and a Python default."""
 
     __tablename__ = "place"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -68,7 +68,7 @@ class Note(Base):
 
 
 class Stamped(Base):
-    """Defaults of Python's, which SQLAlchemy calls for each row."""
+    """Python defaults, which SQLAlchemy calls for each row."""
 
     __tablename__ = "stamped"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -232,8 +232,8 @@ CASES: dict[str, Callable[[Session], Any]] = {
 def test_parameters_are_bound_as_by_sqlalchemy(
     twin_urls: tuple[str, str], driver: str, case: str
 ) -> None:
-    """What listeners and the driver are given of each row is what SQLAlchemy gives them; a value is
-    processed, and a default called, once and in the same order.
+    """Listeners and the driver get the parameters of each row that SQLAlchemy gives them; a value
+    is processed, and a default called, once and in the same order.
     """
 
     def act(session: Session) -> Any:
@@ -267,7 +267,9 @@ def test_parameters_are_bound_as_by_sqlalchemy(
 
 @EVERY
 def test_schemas_are_translated(twin_urls: tuple[str, str], driver: str) -> None:
-    """The statement of many rows goes to the schema that the connection names for the table's."""
+    """A statement of many rows goes to the schema into which the connection translates
+    the table's.
+    """
     elsewhere = Table(
         "place", MetaData(schema="nowhere"), Column("id", Integer, primary_key=True),
         Column("price", Numeric),

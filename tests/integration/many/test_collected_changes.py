@@ -1,5 +1,5 @@
-"""What is sent of changed and deleted objects is what SQLAlchemy collects of them, whatever an
-object holds besides new values of its columns.
+"""The statements for changed and deleted objects are those that SQLAlchemy collects, whatever an
+object contains besides new values of its columns.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ CHANGES |= {
 def test_what_is_sent_of_changed_objects(
     twin_urls: tuple[str, str], driver: str, change: str, way: Way
 ) -> None:
-    """The rows, the objects and what is raised are SQLAlchemy's."""
+    """Rows, objects and errors of many changed objects are SQLAlchemy's."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, CHANGES[change], TABLES)

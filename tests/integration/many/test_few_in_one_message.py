@@ -1,5 +1,5 @@
-"""Changed and deleted objects, link rows and new objects of one flush travel in one message, and
-leave what SQLAlchemy leaves that sends one statement after the other.
+"""Changed, deleted and new objects and link rows of one flush travel in one message, with the same
+results as SQLAlchemy, which sends one statement after the other.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ STAMP = (
 
 @EVERY
 def test_changed_deleted_linked(twin_urls: tuple[str, str], driver: str) -> None:
-    """Objects changed in different columns, deleted ones and link rows of one flush are written as
-    one after the other, and so they are heard of.
+    """Objects changed in different columns, deleted objects and link rows that travel in one
+    message are written, and reported to listeners, as one after the other.
     """
 
     def act(session: Session) -> list[Any]:
@@ -61,7 +61,7 @@ def test_changed_deleted_linked(twin_urls: tuple[str, str], driver: str) -> None
 
 @EVERY
 def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
-    """What an UPDATE computes comes back, or is loaded again, as it would be."""
+    """A value that an UPDATE computes comes back, or is loaded again, as with plain SQLAlchemy."""
 
     def act(session: Session) -> list[Any]:
         eager = saved(session, Eager(number=1), Eager(number=2), Tag(), Item(number=1))
@@ -83,7 +83,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_versions_that_differ(twin_urls: tuple[str, str], driver: str) -> None:
-    """Objects with different versions count on, each from its own."""
+    """Objects with different versions are counted up, each from its own version."""
 
     def act(session: Session) -> list[Any]:
         found = saved(session, *(Counted(name=f"n{i}") for i in range(3)))
@@ -103,7 +103,9 @@ def test_versions_that_differ(twin_urls: tuple[str, str], driver: str) -> None:
 
 @pytest.mark.parametrize("rows", [3, 60])
 def test_many_versions_that_differ(twin_urls: tuple[str, str], rows: int) -> None:
-    """So do those that one statement writes together."""
+    """Many objects with different versions that one statement writes are counted up, each from its
+    own version.
+    """
 
     def act(session: Session) -> list[Any]:
         found = saved(session, *(Counted(name=f"n{i}") for i in range(rows)))
@@ -132,8 +134,8 @@ def test_many_versions_that_differ(twin_urls: tuple[str, str], rows: int) -> Non
 
 @EVERY
 def test_parents_and_children(twin_urls: tuple[str, str], driver: str) -> None:
-    """Rows that refer to each other are written in an order in which they may: new parents before
-    those that move to them, children deleted before their parents.
+    """Rows that refer to each other are written in a valid order: new parents before the children
+    that move to them, children deleted before their parents.
     """
 
     def act(session: Session) -> list[Any]:
@@ -156,7 +158,7 @@ def test_parents_and_children(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_inherited(twin_urls: tuple[str, str], driver: str) -> None:
-    """Objects of two tables are changed, deleted and inserted in both."""
+    """Objects with rows in two tables are changed, deleted and inserted in both."""
 
     def act(session: Session) -> list[Any]:
         birds = saved(session, *(Bird(name=f"b{i}", wings=2) for i in range(3)), Animal(name="a"))
@@ -172,7 +174,9 @@ def test_inherited(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_circles(twin_urls: tuple[str, str], driver: str) -> None:
-    """Objects that refer to their own class, also after both are written."""
+    """Objects that refer to their own class, also with post_update, are written as by plain
+    SQLAlchemy.
+    """
 
     def act(session: Session) -> list[Any]:
         nodes = saved(session, *(Node(name=f"n{i}") for i in range(4)))
@@ -187,8 +191,8 @@ def test_circles(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_listeners_of_objects(twin_urls: tuple[str, str], driver: str) -> None:
-    """Who listens before and after an object is written sees what is written by then, in the
-    objects and in the database.
+    """A listener before or after an object's write sees, in objects and database, what is written
+    by then.
     """
     seen: list[Any] = []
     names = ("before_insert", "after_insert", "before_update", "after_update")

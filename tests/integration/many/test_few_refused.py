@@ -1,5 +1,5 @@
-"""Of the statements of one message one is refused, or its row is gone: the flush fails as it does
-where plain SQLAlchemy sends one after the other.
+"""If one of the statements of a message is refused, or its row is gone, the flush fails as with
+plain SQLAlchemy, which sends one after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("far")
 
 
 class Strange:
-    """What no driver takes for a value."""
+    """A value that no driver accepts."""
 
     def __repr__(self) -> str:
         return "strange"
@@ -34,8 +34,8 @@ def lose(session: Session, statement: str) -> None:
 def test_a_stale_row(
     twin_urls: tuple[str, str], driver: str, cls: type[Any], deleted: bool
 ) -> None:
-    """Where a row is gone the flush fails, or warns, with plain's words, and listeners have heard
-    of no statement behind it.
+    """If a row is gone, the flush fails or warns with plain SQLAlchemy's text, and listeners saw no
+    later statement.
     """
 
     def act(session: Session) -> list[Any]:
@@ -55,7 +55,7 @@ def test_a_stale_row(
 
 @EVERY
 def test_a_stale_link(twin_urls: tuple[str, str], driver: str) -> None:
-    """A link row that is gone fails the flush with plain's words."""
+    """If a link row is gone, the flush fails with plain SQLAlchemy's text."""
 
     def act(session: Session) -> list[Any]:
         tags = saved(session, Tag(), Tag())
@@ -72,8 +72,8 @@ def test_a_stale_link(twin_urls: tuple[str, str], driver: str) -> None:
 @EVERY
 @pytest.mark.parametrize("which", ["unique", "check", "unknown", "foreign key"])
 def test_a_refused_statement(twin_urls: tuple[str, str], driver: str, which: str) -> None:
-    """Where the database, or the driver, refuses one of several statements the error is plain's for
-    it, and the objects are left as plain leaves them.
+    """If the database or the driver refuses one of several statements, its error and the objects'
+    states are plain SQLAlchemy's.
     """
 
     def act(session: Session) -> list[Any]:

@@ -28,7 +28,7 @@ def wire(engine: Engine, database_url: str) -> Any:
 
 
 def mixed(session: Session) -> None:
-    """Five changed objects, two new ones of another class and two tagged removed."""
+    """Five changed objects, two new ones of another class and two tags removed."""
     tags = [Tag(), Tag()]
     items = [Item(number=i, tags=list(tags)) for i in range(5)]
     session.add_all(items)
@@ -41,7 +41,7 @@ def mixed(session: Session) -> None:
 
 
 def differing(session: Session) -> None:
-    """Three objects of a class of which other columns are changed, one of another class deleted."""
+    """Three objects of a class with different columns changed, and one of another class deleted."""
     items = [Item(number=i) for i in range(3)]
     tag = Tag()
     session.add_all([*items, tag])
@@ -53,7 +53,7 @@ def differing(session: Session) -> None:
 
 
 def relinked(session: Session) -> None:
-    """One object that has other tagged than before."""
+    """One object that gets other tags."""
     tags = [Tag(), Tag(), Tag()]
     item = Item(number=1, tags=tags[:2])
     session.add_all([item, *tags])
@@ -63,7 +63,7 @@ def relinked(session: Session) -> None:
 
 
 def brought_back(session: Session) -> None:
-    """Objects of which the database computes values that come back, versions among them."""
+    """Objects with values that the database computes and returns, versions among them."""
     found = [*(Eager(number=i) for i in range(3)), *(Versioned(name="a") for _ in range(3)), Tag()]
     session.add_all(found)
     session.flush()
@@ -108,21 +108,21 @@ def counted(wire: Wire, driver: str, prepare: Callable[[Session], None], registe
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
 @pytest.mark.parametrize(("prepare", "plain"), [(mixed, 3), (differing, 4), (relinked, 3)])
 def test_one_round_trip(wire: Wire, driver: str, prepare: Any, plain: int) -> None:
-    """What SQLAlchemy sends one after the other is one round trip on psycopg."""
+    """The statements that SQLAlchemy sends one after the other take one round trip on psycopg."""
     found = [counted(wire, driver, prepare, registered) for registered in (False, True)]
     assert found == [plain, 1]
 
 
 def test_values_that_come_back(wire: Wire) -> None:
-    """A message ends with a class whose objects SQLAlchemy looks at once their values are there."""
+    """A message ends with a class whose returned values SQLAlchemy reads at once."""
     found = [counted(wire, "psycopg", brought_back, registered) for registered in (False, True)]
     assert found == [7, 2]
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [(mixed, 2), (differing, 1), (relinked, 1)])
 def test_psycopg2_far_from_the_server(database_url: str, prepare: Any, expected: int) -> None:
-    """On psycopg2 a message ends where keys come back, the new objects' here; where the server is
-    near the statements go one by one, for comparing what they match costs more.
+    """On psycopg2 a message ends where keys are returned, here those of new objects; near the
+    server the statements go one by one, because checking the matched rows would cost more.
     """
     with round_trips(database_url, round_trip_time=0.001) as wire:
         engine = create_engine(wire.url)
@@ -132,7 +132,9 @@ def test_psycopg2_far_from_the_server(database_url: str, prepare: Any, expected:
 
 
 def test_a_transaction_takes_few_savepoints(database_url: str) -> None:
-    """With more than 64 of them a transaction would slow other sessions down."""
+    """After 32 messages with a savepoint in one transaction the statements go one by one, because
+    more than 64 savepoints would slow down other sessions.
+    """
     with round_trips(database_url, round_trip_time=0.001) as wire:
         engine = create_engine(wire.url.set(drivername="postgresql+psycopg2"))
         Base.metadata.create_all(engine)
@@ -151,6 +153,6 @@ def test_a_transaction_takes_few_savepoints(database_url: str) -> None:
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
 @pytest.mark.parametrize("prepare", [mixed, differing, relinked, brought_back])
 def test_never_more_round_trips(wire: Wire, driver: str, prepare: Any) -> None:
-    """Where statements go one by one they take no more round trips than plain."""
+    """Statements that are sent one by one take no more round trips than with plain SQLAlchemy."""
     plain, ours = (counted(wire, driver, prepare, registered) for registered in (False, True))
     assert ours <= plain

@@ -1,5 +1,5 @@
-"""Changed objects each of which gives other columns: as many statements as there are kinds of them,
-where nobody sees in which order rows are changed.
+"""Changed objects that set different columns take one statement for each set of columns, if nothing
+can observe the order in which rows are changed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Named(_Columns, Base):
 
 
 class Counted(_Columns, Base):
-    """Counts its versions."""
+    """Has a version counter."""
 
     __tablename__ = "counted"
     version: Mapped[int] = mapped_column()
@@ -60,7 +60,7 @@ class Counted(_Columns, Base):
 
 
 class Placed(_Columns, Base):
-    """Whose changes are numbered by the database."""
+    """The database numbers its changes."""
 
     __tablename__ = "placed"
     place: Mapped[int | None] = mapped_column(
@@ -80,7 +80,7 @@ TRIGGER = (
 
 @pytest.fixture(autouse=True)
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it costs is no question."""
+    """Make sorting always worth its cost."""
     monkeypatch.setattr(kinds, "_FIXED", 0.0)
     monkeypatch.setattr(kinds, "_STATEMENT", 1e6)
 
@@ -112,7 +112,9 @@ def change(item: Any, values: random.Random) -> None:
 def test_every_row_is_what_plain_sqlalchemy_writes(
     twin_urls: tuple[str, str], driver: str, way: Way, ddl: tuple[str, ...]
 ) -> None:
-    """Rows, objects and versions; and what a trigger heard is in its order."""
+    """Rows, objects and versions of changed objects are plain SQLAlchemy's, and a trigger sees the
+    rows in its order.
+    """
     drawn = seed()
 
     def act(session: Session) -> Any:
@@ -205,7 +207,7 @@ def test_a_row_that_is_gone_is_missed(
 
 
 def alternating(model: type[Any], *keys: str) -> Callable[[Session], object]:
-    """Change one column of every other object, another of those between."""
+    """Change one column of every other object, another column of the rest."""
 
     def act(session: Session) -> None:
         for item in session.scalars(select(model).order_by(model.id)):
@@ -234,7 +236,9 @@ def test_as_many_statements_as_kinds(
     ddl: tuple[str, ...],
     expected: int,
 ) -> None:
-    """Unless a trigger looks at each row, or one row may have to make room for another."""
+    """Changed objects take one UPDATE per set of columns, unless a trigger looks at each row, or a
+    column of a unique index is set.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         fill(session)
@@ -248,7 +252,9 @@ def test_as_many_statements_as_kinds(
 def test_what_comes_in_between_is_seen(
     engine: Engine, database_url: str, ddl: tuple[str, ...]
 ) -> None:
-    """What was known of the table is compared under its lock."""
+    """The remembered facts of the table are compared under its lock, so a trigger or index made
+    meanwhile is noticed.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         fill(session)
@@ -282,7 +288,9 @@ def test_what_comes_in_between_is_seen(
 def test_two_flushes_of_the_same_objects_wait_for_each_other(
     engine: Engine, database_url: str
 ) -> None:
-    """And in no circle, whichever columns each changes first: every change of both is there."""
+    """Two flushes of the same objects do not deadlock, whichever columns each changes first, and
+    every change of both is stored.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         fill(session)

@@ -1,5 +1,5 @@
 """Statements for many rows of a session (changed and deleted objects, link rows, bulk statements)
-leave what SQLAlchemy leaves that executes them row by row.
+have the same results as in SQLAlchemy, which executes them row by row.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def things(session: Session, count: int = MANY) -> list[Thing]:
 
 
 def loaded(session: Session) -> list[Thing]:
-    """New things, saved and loaded again, with what they are linked to."""
+    """New things, saved and loaded again, with their links."""
     things(session)
     return again(session)
 
 
 def again(session: Session) -> list[Thing]:
-    """All things, loaded with what they are linked to by two queries: of each alone it takes two
+    """All things, loaded with their links by two queries; loading each by itself takes two queries
     for each.
     """
     return list(
@@ -78,7 +78,7 @@ def again(session: Session) -> list[Thing]:
 def compared(
     urls: tuple[str, str], way: Way, driver: str, act: Callable[[Session], Any], *ddl: str
 ) -> Any:
-    """What the act returns and leaves on both sides, the same."""
+    """The act's result and rows, which must be the same on both sides."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, act, [table.name for table in Base.metadata.sorted_tables])
@@ -113,7 +113,7 @@ def test_changed_objects(twin_urls: tuple[str, str], driver: str, way: Way) -> N
 @EVERY
 @WAYS
 def test_gone(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Where rows are gone the flush fails, or warns, with the words and counts of plain."""
+    """If rows are gone, the flush fails or warns with plain SQLAlchemy's text and counts."""
 
     def change(session: Session) -> None:
         found = loaded(session)
@@ -137,8 +137,8 @@ def test_gone(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
 @EVERY
 @WAYS
 def test_versions(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Objects that count their versions count on, and a row that somebody else changed fails the
-    flush as a stale one.
+    """Objects with a version counter are counted up, and a row that another session changed fails
+    the flush as stale.
     """
 
     def act(stale: bool, delete_them: bool = False) -> Callable[[Session], Any]:
@@ -170,7 +170,7 @@ def test_versions(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
 @EVERY
 @WAYS
 def test_inherited(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Objects of two tables are changed and deleted in both."""
+    """Objects with rows in two tables are changed and deleted in both."""
 
     def act(session: Session) -> None:
         birds = [Bird(name=f"b{i}", wings=2) for i in range(MANY)]
@@ -189,7 +189,9 @@ def test_inherited(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
 @EVERY
 @WAYS
 def test_links(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Link rows come and go; where one is gone already plain's error says how many."""
+    """Link rows are added and removed; if one is gone already, plain SQLAlchemy's error says how
+    many.
+    """
 
     def act(lose: bool) -> Callable[[Session], Any]:
         def acting(session: Session) -> Any:
@@ -213,7 +215,7 @@ def test_links(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
 @EVERY
 @WAYS
 def test_keys(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Rows are found by keys of several columns, and keys change."""
+    """Rows are found by keys of several columns, and keys can be changed."""
 
     def act(session: Session) -> None:
         pairs = [Pair(a=i, b=f"k{i}", value="v") for i in range(MANY)]
@@ -232,7 +234,9 @@ def test_keys(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
 @EVERY
 @WAYS
 def test_bulk_statements(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Statements that a session executes with many rows, and the legacy bulk methods."""
+    """Statements that a session executes with many rows, and the legacy bulk methods, have plain
+    SQLAlchemy's results.
+    """
 
     def act(session: Session) -> Any:
         session.execute(insert(Thing), [{"number": i, "name": f"n{i}"} for i in range(MANY)])
@@ -275,7 +279,7 @@ WATCHED = (
 
 @EVERY
 def test_statement_triggers_and_rules(twin_urls: tuple[str, str], driver: str) -> None:
-    """A trigger of the statement is called, and a rule applied, as often as in plain."""
+    """A statement trigger is called, and a rule applied, as often as with plain SQLAlchemy."""
 
     def act(session: Session) -> Any:
         pairs = [Pair(a=i, b=f"k{i}", value="v") for i in range(10)]
@@ -299,8 +303,8 @@ def test_statement_triggers_and_rules(twin_urls: tuple[str, str], driver: str) -
 
 @EVERY
 def test_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
-    """What was known of a table is compared: a trigger made since is called once a row, and a type
-    changed since takes what plain gives it.
+    """The remembered facts of a table are compared: a new trigger is called once per row, and an
+    altered type gets the values that plain SQLAlchemy sends.
     """
 
     def act(session: Session) -> Any:
@@ -324,7 +328,9 @@ def test_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_refused(twin_urls: tuple[str, str], driver: str) -> None:
-    """A row that the server refuses fails the flush with plain's error, and nothing is kept."""
+    """If the server refuses a row, the flush fails with plain SQLAlchemy's error, and no row is
+    stored.
+    """
 
     def act(value: Any) -> Callable[[Session], Any]:
         def acting(session: Session) -> None:
@@ -340,7 +346,7 @@ def test_refused(twin_urls: tuple[str, str], driver: str) -> None:
 
 
 def test_psycopg_async(twin_urls: tuple[str, str]) -> None:
-    """An asynchronous psycopg sends them as the synchronous one does."""
+    """Asynchronous psycopg sends changed objects like synchronous psycopg."""
     assert "psycopg_async" in ASYNC_DRIVERS
 
     def act(session: Session) -> None:

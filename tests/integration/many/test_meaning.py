@@ -1,5 +1,5 @@
-"""One statement over many rows means what one statement a row means: where it might not, SQLAlchemy
-writes. Each test runs plain SQLAlchemy beside a registered session.
+"""One statement for many rows has the same meaning as one statement per row; where it might not,
+SQLAlchemy writes. Each test compares plain SQLAlchemy with a registered session.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ UNIQUE = {
 @EVERY
 @pytest.mark.parametrize("unique", UNIQUE.values(), ids=UNIQUE)
 def test_values_that_pass_each_other(twin_urls: tuple[str, str], driver: str, unique: str) -> None:
-    """Unique values that are swapped or shifted are refused, or not, as row by row."""
+    """Unique values that are swapped or shifted are refused, or not, as with one UPDATE per row."""
     compared(twin_urls, driver, moved(lambda position: 7 - position), unique)
     compared(twin_urls, driver, moved(lambda position: position + 1), unique)
     compared(twin_urls, driver, moved(lambda position: position - 1), unique)
@@ -56,7 +56,7 @@ def test_values_that_pass_each_other(twin_urls: tuple[str, str], driver: str, un
 
 @EVERY
 def test_a_unique_index_made_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
-    """A unique index that is made after the table was looked at counts too."""
+    """A unique index that is made after the table was looked at is noticed."""
 
     def act(session: Session) -> None:
         places = filled(session)
@@ -77,7 +77,7 @@ def test_a_unique_index_made_meanwhile(twin_urls: tuple[str, str], driver: str) 
 def test_triggers_that_look_at_other_rows(
     twin_urls: tuple[str, str], driver: str, when: str
 ) -> None:
-    """A row trigger finds other rows as it would find them between single UPDATEs."""
+    """A row trigger sees other rows as it would between single UPDATEs."""
 
     def act(session: Session) -> None:
         places = filled(session)
@@ -96,7 +96,7 @@ def test_triggers_that_look_at_other_rows(
 
 @EVERY
 def test_a_trigger_of_deletes(twin_urls: tuple[str, str], driver: str) -> None:
-    """A row trigger on DELETE finds the rows that are left as between single DELETEs."""
+    """A row trigger on DELETE sees the remaining rows as between single DELETEs."""
 
     def act(session: Session) -> None:
         for place in filled(session):
@@ -117,7 +117,7 @@ def test_a_trigger_of_deletes(twin_urls: tuple[str, str], driver: str) -> None:
 
 @EVERY
 def test_a_trigger_of_inserts(twin_urls: tuple[str, str], driver: str) -> None:
-    """A row trigger on INSERT finds the rows so far as between single INSERTs."""
+    """A row trigger on INSERT sees the earlier rows as between single INSERTs."""
 
     def act(session: Session) -> None:
         session.execute(insert(Place), [{"id": i, "position": i} for i in range(1, 7)])
@@ -147,7 +147,7 @@ REFERENCES = {
 def test_rows_that_refer_to_each_other(
     twin_urls: tuple[str, str], driver: str, reference: str, down: bool
 ) -> None:
-    """Rows of one table that refer to each other come and go as one by one."""
+    """Rows of one table that refer to each other are inserted and deleted as one by one."""
 
     def act(session: Session) -> Any:
         step = -1 if down else 1
@@ -247,7 +247,7 @@ MEANT: dict[str, tuple[Any, list[dict[str, Any]]]] = {
 def test_statements_that_see_each_other(
     twin_urls: tuple[str, str], driver: str, meant: str
 ) -> None:
-    """A statement that finds what its own rows before have written finds it."""
+    """A statement that queries what its earlier rows have written sees their changes."""
     statement, rows = MEANT[meant]
 
     def act(session: Session) -> Any:
@@ -261,7 +261,9 @@ def test_statements_that_see_each_other(
 
 @EVERY
 def test_keys_that_a_cast_makes_equal(twin_urls: tuple[str, str], driver: str) -> None:
-    """Two keys that their cast rounds to one are for one row, which the last of them leaves."""
+    """If a cast rounds two keys to one, both are for the same row, and the last of them decides its
+    values.
+    """
 
     def act(session: Session) -> None:
         session.execute(insert(Priced), [{"price": Decimal(1), "value": 0}])

@@ -103,7 +103,7 @@ def update_rows(session: Session) -> None:
 
 
 def refused_rows(session: Session) -> None:
-    """The transaction that a refused statement began is rolled back as any other."""
+    """Roll back the transaction that began with a statement that is refused."""
     with pytest.raises(DBAPIError, match="not_negative"):
         session.execute(update(Apple), [{"id": key, "number": -key} for key in range(1, 51)])
     session.rollback()
@@ -137,7 +137,7 @@ def test_round_trips(wire: Wire, driver: str, act: Any, plain: int, ours: int) -
 
 
 def test_what_a_listener_changes_goes_row_by_row(engine: Engine) -> None:
-    """A listener that returns another statement, or other parameters, is heeded for each row."""
+    """If a listener returns another statement, or other parameters, these are used for each row."""
     Base.metadata.create_all(engine)
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
@@ -158,7 +158,7 @@ def test_what_a_listener_changes_goes_row_by_row(engine: Engine) -> None:
 
 
 def locked_before(engine: Engine, setting: str) -> list[int]:
-    """The keys that a flush of all rows has locked by the time that it waits for one of them."""
+    """The keys that a flush of all rows has locked when it waits for one of them."""
     with Session(engine) as other, engine.connect() as looking:
         other.execute(text("SELECT FROM apple WHERE id = 980 FOR UPDATE"))
         with ThreadPoolExecutor() as pool:
@@ -185,8 +185,8 @@ def change_all(engine: Engine, setting: str) -> None:
 
 @pytest.mark.parametrize("setting", ["enable_nestloop", "enable_mergejoin", "enable_hashjoin"])
 def test_rows_are_locked_in_the_order_of_their_keys(engine: Engine, setting: str) -> None:
-    """Whatever order the planner joins in: when a flush waits for a row, it has locked those with
-    lower keys and no other, as row by row.
+    """When a flush waits for a row, it has locked those with lower keys and no other, as row by
+    row, whatever join the planner chooses.
     """
     Base.metadata.create_all(engine)
     with Session(engine) as session:

@@ -37,7 +37,7 @@ def books(session: Session, count: int) -> list[Book]:
 
 
 def checked(session: Session, count: int) -> Book:
-    """The check of a column refuses it."""
+    """A check of a column refuses the change."""
     found = books(session, count)
     for book in found:
         book.pages += 1
@@ -46,7 +46,7 @@ def checked(session: Session, count: int) -> Book:
 
 
 def without_parent(session: Session, count: int) -> Book:
-    """A foreign key refuses it."""
+    """A foreign key refuses the change."""
     found = books(session, count)
     for book in found:
         book.shelf_id = 1
@@ -55,7 +55,7 @@ def without_parent(session: Session, count: int) -> Book:
 
 
 def doubled(session: Session, count: int) -> Book:
-    """A unique column refuses it."""
+    """A unique column refuses the change."""
     found = books(session, count)
     for book in found:
         book.isbn += 1_000
@@ -64,7 +64,7 @@ def doubled(session: Session, count: int) -> Book:
 
 
 def still_used(session: Session, count: int) -> Shelf:
-    """A deleted object is what others refer to."""
+    """The deletion of an object to which others refer is refused."""
     book = session.get(Book, MANY)
     assert book is not None
     book.shelf_id = count // 2 + 1
@@ -91,7 +91,9 @@ def side(request: Any, engine: Engine, database_url: str) -> Any:
 @pytest.mark.parametrize("count", [1, 3, MANY - 1])
 @pytest.mark.parametrize("act", [checked, without_parent, doubled, still_used])
 def test_the_note_names_the_object(side: Side, act: Callable[..., Any], count: int) -> None:
-    """By its class and key, of which a check's error has nothing but the values of the row."""
+    """A note on the error names the refused object by class and key, although a check's error has
+    only the row's values.
+    """
 
     def refused(session: Session) -> tuple[list[str], Any]:
         at_fault = act(session, count)
@@ -108,7 +110,7 @@ def test_the_note_names_the_object(side: Side, act: Callable[..., Any], count: i
 
 
 def test_beside_new_objects(engine: Engine) -> None:
-    """A change that travels in the message of the INSERTs is named as well."""
+    """The note also names a change that travels in the message of the INSERTs."""
     Base.metadata.create_all(engine)
     side = Side(engine.url, Way("ours"), registered=True)
 

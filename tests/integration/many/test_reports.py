@@ -1,4 +1,4 @@
-"""What a FlushReport says of changed and deleted objects, and of link rows."""
+"""The entries of a FlushReport for changed and deleted objects, and for link rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from sqla_seqreserve.testing import round_trips
 
 @DRIVERS
 def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str) -> None:
-    """Changed and deleted objects, and added and removed links, are written as one statement."""
+    """The report says that changed and deleted objects, and added and removed links, were written
+    as one statement.
+    """
     if driver == "psycopg2" and not IN_ORDER:
         pytest.skip("the pages of SQLAlchemy before 2.0.10 are its own")
     _, updated, linked, unlinked, deleted = run(tables.url, driver, everything(MANY))
@@ -50,7 +52,9 @@ def test_many_rows_say_that_they_travelled_together(tables: Engine, driver: str)
 
 @DRIVERS
 def test_an_object_of_several_tables_is_counted_once(tables: Engine, driver: str) -> None:
-    """Joined inheritance: one entry a class, whichever of its tables an object has changes in."""
+    """With joined inheritance a report has one entry per class, whichever of its tables an object
+    has changes in.
+    """
 
     def act(session: Session) -> None:
         birds, animals = saved(session, Bird, MANY), saved(session, Animal, MANY)
@@ -105,13 +109,15 @@ def test_one_flush_reports_all_kinds(tables: Engine, driver: str) -> None:
 
 @DRIVERS
 def test_versions_compared_together(tables: Engine, driver: str) -> None:
-    """Changed objects that count their versions are one entry, though SQLAlchemy sends each."""
+    """Changed objects with a version counter are one entry, though SQLAlchemy sends
+    each by itself.
+    """
     report = run(tables.url, driver, lambda session: change(session, Counted), copy_min_rows=1)[-1]
     assert lines(report) == {("Counted", "update", 20, "copy", None)}
 
 
 def test_a_flush_that_writes_nothing_is_not_reported(tables: Engine) -> None:
-    """An object that was touched and is as before has no UPDATE, and no report."""
+    """A flush of an object that was set to its old values sends no UPDATE, and is not reported."""
 
     def act(session: Session) -> None:
         [node] = saved(session, Node, 1)
@@ -125,7 +131,7 @@ def test_a_flush_that_writes_nothing_is_not_reported(tables: Engine) -> None:
 
 
 def test_a_statement_of_the_applications_own_is_not_the_flushs(tables: Engine) -> None:
-    """What a listener executes within the flush is no entry."""
+    """A statement that a listener executes within the flush is no entry of its report."""
 
     @event.listens_for(Node, "before_update")
     def note(_mapper: Any, connection: Any, _node: Any) -> None:
@@ -140,7 +146,7 @@ def test_a_statement_of_the_applications_own_is_not_the_flushs(tables: Engine) -
 
 
 def test_an_object_that_changes_its_key(tables: Engine) -> None:
-    """It is counted with the class that it is of, by the key that it had."""
+    """An object that changes its key is counted once, under its class."""
 
     def act(session: Session) -> None:
         [animal], [bird] = saved(session, Animal, 1), saved(session, Bird, 1)
@@ -153,7 +159,7 @@ def test_an_object_that_changes_its_key(tables: Engine) -> None:
 
 
 def test_it_prints_as_a_table(tables: Engine) -> None:
-    """A line an entry, the numbers under each other, and what they add up to."""
+    """A report prints one line per entry, with aligned numbers and their sums."""
     _, updated, *_ = run(tables.url, "psycopg", everything(MANY))
     head, line, total = str(updated).splitlines()
     assert head == "class  kind    rows  reserved  writer  seconds  reason"
@@ -167,8 +173,8 @@ def test_it_prints_as_a_table(tables: Engine) -> None:
 def test_round_trips_are_those_on_the_wire(
     tables: Engine, driver: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A report's ``messages`` are the round trips of its flush, by the third time on an engine,
-    BEGIN included where it travels by itself.
+    """From the third flush of an engine on, a report's ``messages`` are the round trips on the
+    wire, with the BEGIN if it travels by itself.
     """
     # Whatever the distance is found to be meanwhile.
     monkeypatch.setattr("sqla_seqreserve._drivers.psycopg2._Psycopg2.gathers_from", 0.0)
@@ -219,7 +225,9 @@ def metrics() -> Iterator[CollectorRegistry]:
 def test_metrics_and_log_have_the_kind(
     tables: Engine, metrics: CollectorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The label and the field ``kind``; link rows by the name of their table."""
+    """Metrics have a label, and log records a field, ``kind``; link rows are named by
+    their table.
+    """
     caplog.set_level(logging.DEBUG, "sqla_seqreserve")
     run(tables.url, "psycopg", everything(MANY))
     expected = [
@@ -243,7 +251,7 @@ def test_metrics_and_log_have_the_kind(
 def test_when_nobody_asks_nothing_is_listened_to(
     tables: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flush that nobody is told of makes no listener, whatever it writes."""
+    """A flush without an observer adds no listener, whatever it writes."""
     from sqla_seqreserve._flush import change_counts
 
     made: list[Any] = []

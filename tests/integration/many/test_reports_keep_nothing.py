@@ -1,4 +1,4 @@
-"""Who is told of flushes keeps no session for that."""
+"""Reporting a flush keeps no reference to its session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Item(Base):
 
 
 def test_a_connection_opened_in_a_flush_keeps_no_session(database_url: str) -> None:
-    """asyncio keeps the context of the flush that opened a connection; the session is not in it."""
+    """asyncio keeps the context of the flush that opened a connection, but this context does not
+    contain the session.
+    """
     reports: list[FlushReport] = []
 
     async def run() -> bool:

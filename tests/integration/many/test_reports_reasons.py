@@ -1,4 +1,4 @@
-"""Why, as a FlushReport says, changes, deletions and link rows were not written together."""
+"""The reasons in a FlushReport why changes, deletions and link rows were not written together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ASKED = "few rows: fewer than copy_min_rows"
 @DRIVERS
 @pytest.mark.parametrize("count", [1, FEW])
 def test_few_rows_say_so(tables: Engine, driver: str, count: int) -> None:
-    """What is few is no fallback: the writer is "insert", as of few new objects."""
+    """Few changed rows are no fallback: the writer is "insert", as for few new objects."""
     asked = run(tables.url, driver, everything(count), copy_min_rows=10)[1:]
     kinds = ["update", "link", "unlink", "delete"]
     for report, kind in zip(asked, kinds, strict=True):
@@ -36,7 +36,9 @@ def test_few_rows_say_so(tables: Engine, driver: str, count: int) -> None:
 
 @DRIVERS
 def test_a_reason_why_rows_go_one_by_one(tables: Engine, driver: str) -> None:
-    """Where SQLAlchemy sends a statement a row, the report says why, as a fallback."""
+    """If SQLAlchemy sends one statement per row, the report says why, and counts it as
+    a fallback.
+    """
     act = partial(change, model=Stamped, rows=101)
     report = run(tables.url, driver, act, copy_min_rows=1)[-1]
     reason = "values of the database come back with each row"
@@ -63,7 +65,7 @@ def test_a_reason_why_rows_go_one_by_one(tables: Engine, driver: str) -> None:
 
 
 def test_values_come_back_in_a_message(tables: Engine) -> None:
-    """Up to 100 objects whose values come back are one round trip on psycopg."""
+    """Up to 100 objects whose values come back take one round trip on psycopg."""
     report = run(tables.url, "psycopg", partial(change, model=Stamped, rows=100))[-1]
     assert lines(report) == {("Stamped", "update", 100, "insert", "few rows of their kind")}
     assert report.messages == 1
@@ -71,7 +73,7 @@ def test_values_come_back_in_a_message(tables: Engine) -> None:
 
 @DRIVERS
 def test_a_reason_of_the_table(tables: Engine, driver: str) -> None:
-    """What write_many() says of a table stands in the report, in its words."""
+    """The report contains the reason that write_many() gives for a table, with the same text."""
     with tables.begin() as connection:
         connection.execute(
             text(
@@ -90,7 +92,9 @@ def test_a_reason_of_the_table(tables: Engine, driver: str) -> None:
 @DRIVERS
 @pytest.mark.parametrize("mode", ["reserve", "off"])
 def test_the_mode_is_a_reason(tables: Engine, driver: str, mode: str) -> None:
-    """A registration that may write nothing itself still reports, and says so."""
+    """A registration whose mode writes nothing itself still reports, with the mode as
+    the reason.
+    """
     reports = run(tables.url, driver, everything(FEW), mode=mode)[1:]
     assert [(line[1], line[2:]) for report in reports for line in lines(report)] == [
         (kind, (FEW, "orm", f"mode is {mode}")) for kind in ("update", "link", "unlink", "delete")

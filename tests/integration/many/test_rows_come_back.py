@@ -1,4 +1,4 @@
-"""INSERTs of many rows that SQLAlchemy sends in pages of ``VALUES``: where values come back, and
+"""INSERTs of many rows that SQLAlchemy sends in pages of ``VALUES``: those that return values, and
 all of them on psycopg2.
 """
 
@@ -82,7 +82,7 @@ class Token(Base):
 
 
 class Marked(Base):
-    """A trigger fills a column."""
+    """A trigger fills one of its columns."""
 
     __tablename__ = "marked"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -151,7 +151,7 @@ def many(start: int = 0) -> list[dict[str, Any]]:
 
 
 def compared(urls: tuple[str, str], driver: str, way: Way, act: Act, *ddl: str) -> Any:
-    """What the act returns and leaves, the same on both sides."""
+    """The act's result and rows, which must be the same on both sides."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, act, ["part", "tree", "marked", "(SELECT number FROM token)"])
@@ -263,7 +263,7 @@ ACTS: Mapping[str, Act] = {
 @WAYS
 @pytest.mark.parametrize("name", ACTS)
 def test_what_comes_back(twin_urls: tuple[str, str], driver: str, way: Way, name: str) -> None:
-    """The rows that come back, and those that are stored, are plain SQLAlchemy's in its order."""
+    """The returned and the stored rows are plain SQLAlchemy's, in its order."""
 
     def act(session: Session) -> Any:
         found = ACTS[name](session)
@@ -275,7 +275,7 @@ def test_what_comes_back(twin_urls: tuple[str, str], driver: str, way: Way, name
 
 @EVERY
 def test_a_refused_row(twin_urls: tuple[str, str], driver: str) -> None:
-    """A row that the server refuses fails with plain SQLAlchemy's error, and none is stored."""
+    """If the server refuses a row, the error is plain SQLAlchemy's, and no row is stored."""
 
     def act(session: Session) -> Any:
         statement = insert(Part).returning(Part.id)
@@ -320,7 +320,9 @@ def test_a_refused_row_of_copy(twin_urls: tuple[str, str], driver: str, problem:
 
 @EVERY
 def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
-    """What was known of the table is compared, and where it changed the pages are sent."""
+    """The remembered facts of the table are compared; if they have changed, SQLAlchemy sends its
+    pages.
+    """
 
     def act(session: Session) -> Any:
         statement = insert(Part).returning(Part.number, Part.id)
@@ -351,7 +353,7 @@ def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: s
 def test_round_trips(
     engine: Engine, database_url: str, driver: str, statement: Any, plain: int, ours: int
 ) -> None:
-    """All rows travel at once: with what comes back in one round trip, by COPY in three."""
+    """All rows travel at once: in one round trip if values are returned, in three by COPY."""
     Base.metadata.create_all(engine)
     found = []
     with round_trips(database_url) as wire:
@@ -374,8 +376,8 @@ def test_round_trips(
 
 @pytest.mark.parametrize("driver", SYNC_DRIVERS)
 def test_listeners_hear_of_a_pair(engine: Engine, database_url: str, driver: str) -> None:
-    """Who listens is told before and after, of the statement with the parameters of every row; who
-    returns another statement is heeded on each page.
+    """Listeners are called before and after the statement, with the parameters of every row; a
+    statement that one returns is used for each page.
     """
     Base.metadata.create_all(engine)
     beside = create_engine(engine.url.set(drivername=f"postgresql+{driver}"))

@@ -1,5 +1,5 @@
-"""``insert(M)`` with rows of which some have no value for a column: one statement where NULL says
-the same, and as many as plain SQLAlchemy's where it does not.
+"""``insert(M)`` with rows of which some have no value for a column: one statement if NULL means the
+same, otherwise as many as plain SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def test_one_statement_where_null_says_the_same(
     ddl: tuple[str, ...],
     expected: int,
 ) -> None:
-    """Rows that are NULL here and there are one INSERT, unless somebody fills the column in, or
-    counts statements.
+    """Rows with NULL in some columns are one INSERT, unless a default fills the column, or a
+    trigger counts statements.
     """
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
@@ -90,7 +90,9 @@ def test_a_default_that_looks_at_the_rows_before_sees_them(
 
 
 def test_a_default_that_comes_in_between_is_seen(engine: Engine, database_url: str) -> None:
-    """What was known of the table is compared under the lock that INSERT takes."""
+    """The remembered facts of the table are compared under the lock that INSERT takes, so a new
+    default is noticed.
+    """
     Base.metadata.create_all(engine)
     ours = create_engine(database_url)
     sessions = sessionmaker(ours)
@@ -129,7 +131,9 @@ def test_sessions_that_are_not_registered_are_left_alone(engine: Engine) -> None
 def test_the_table_that_is_looked_at_is_the_one_that_is_written(
     twin_urls: tuple[str, str], by_clause: bool
 ) -> None:
-    """SQLAlchemy inserts rows by the connection of the class, whatever the statement says."""
+    """The facts are those of the table that is written: SQLAlchemy inserts rows on the connection
+    of the class, whatever the statement says.
+    """
     written, other = (create_engine(url) for url in twin_urls)
 
     class Routed(Session):

@@ -1,5 +1,5 @@
-"""``insert(M)`` with rows of which some have no value for a column, beside plain SQLAlchemy: what
-is written, and what comes back.
+"""``insert(M)`` with rows of which some have no value for a column, compared with plain SQLAlchemy:
+the stored and the returned rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TABLES = ("sheet", "kind")
 
 
 def rows(drawn: int, count: int = 150) -> list[dict[str, Any]]:
-    """Rows each of which gives some columns, leaves others out and has NULL for others."""
+    """Rows that each give some columns, omit others, and have NULL for others."""
     values = random.Random(drawn)
     keys = ("word", "renamed", "declared", "made", "filled", "document", "sparse", "shouted")
 
@@ -84,8 +84,8 @@ def test_every_row_is_what_plain_sqlalchemy_writes(
     returns: bool,
     ddl: tuple[str, ...],
 ) -> None:
-    """Defaults of the model and of the database fill what a row does not give, JSON's null and a
-    type's own None are what they were, and rows keep their order.
+    """Defaults of model and database fill the values that a row omits, JSON's null and a type's own
+    None are unchanged, and rows keep their order.
     """
 
     drawn = seed()
@@ -121,8 +121,8 @@ def act_of_each_kind(session: Session) -> None:
 def test_what_a_row_does_not_give_is_not_given_by_a_detour(
     twin_urls: tuple[str, str], driver: str
 ) -> None:
-    """By an attribute of several columns, by the type that a database has instead, or to a default
-    that looks.
+    """A value that a row omits stays omitted with composite attributes, with type variants of the
+    database, and with defaults that look at the row.
     """
     compared(twin_urls, driver, act_of_each_kind, tables=("spanning", "varying", "looking"))
 

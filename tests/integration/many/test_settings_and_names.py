@@ -1,5 +1,5 @@
-"""Statements for many rows mean the same under every setting of the session, its role, its schemas
-and its driver, and for tables of any name.
+"""Statements for many rows have the same meaning under every setting of the session, with every
+role, schema and driver, and for tables of any name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sqlalchemy.util import await_only
 
 @EVERY
 def test_nothing_in_a_column_of_arrays(twin_urls: tuple[str, str], driver: str) -> None:
-    """NULL is written to arrays, for all rows and for some."""
+    """NULL is written to array columns, for all rows and for some."""
 
     def act(session: Session) -> None:
         places = filled(session)
@@ -44,7 +44,7 @@ def test_nothing_in_a_column_of_arrays(twin_urls: tuple[str, str], driver: str) 
 @EVERY
 @pytest.mark.parametrize("style", ["postgres", "sql_standard", "iso_8601", "postgres_verbose"])
 def test_interval_styles(twin_urls: tuple[str, str], driver: str, style: str) -> None:
-    """A negative interval is read as the driver's own is, whatever the session's IntervalStyle."""
+    """A negative interval is stored like the driver's own, whatever the session's IntervalStyle."""
 
     def act(session: Session) -> None:
         places = filled(session)
@@ -69,7 +69,7 @@ def test_interval_styles(twin_urls: tuple[str, str], driver: str, style: str) ->
     ],
 )
 def test_rights(twin_urls: tuple[str, str], driver: str, rights: str) -> None:
-    """Who may change and delete rows one by one may change and delete many."""
+    """A role that may change and delete rows one by one may change and delete many."""
 
     def act(session: Session) -> Any:
         for i, place in enumerate(filled(session)):
@@ -105,7 +105,9 @@ def test_rights(twin_urls: tuple[str, str], driver: str, rights: str) -> None:
 
 @EVERY
 def test_a_schema_of_the_statement(twin_urls: tuple[str, str], driver: str) -> None:
-    """A statement with a ``schema_translate_map`` of its own is for the table that this names."""
+    """A statement with a ``schema_translate_map`` of its own writes the table that the
+    map names.
+    """
 
     def act(session: Session) -> None:
         filled(session)
@@ -134,7 +136,7 @@ def test_a_schema_of_the_statement(twin_urls: tuple[str, str], driver: str) -> N
 
 @EVERY
 def test_tables_that_inherit(twin_urls: tuple[str, str], driver: str) -> None:
-    """Rows of tables that inherit are changed with their triggers, as one by one."""
+    """Rows of tables that inherit from another are changed, with their triggers, as one by one."""
 
     def act(session: Session) -> None:
         filled(session)
@@ -197,7 +199,7 @@ def test_odd_names(twin_urls: tuple[str, str], driver: str, name: str) -> None:
 
 
 def test_codecs_of_asyncpg_users(twin_urls: tuple[str, str]) -> None:
-    """What the user had asyncpg encode otherwise is encoded so in statements for many rows."""
+    """An encoder that the user has set on asyncpg is also used in statements for many rows."""
 
     def act(session: Session) -> None:
         driver: Any = session.connection().connection.driver_connection
@@ -222,7 +224,9 @@ def test_codecs_of_asyncpg_users(twin_urls: tuple[str, str]) -> None:
 
 
 def test_dumpers_of_psycopg_users(twin_urls: tuple[str, str]) -> None:
-    """What the user had psycopg write otherwise is written so in statements for many rows."""
+    """A dumper that the user has registered with psycopg is also used in statements for
+    many rows.
+    """
     from psycopg.types.string import StrDumper
 
     class Loud(StrDumper):
@@ -240,8 +244,8 @@ def test_dumpers_of_psycopg_users(twin_urls: tuple[str, str]) -> None:
 
 
 def test_within_a_pipeline_of_the_user(twin_urls: tuple[str, str]) -> None:
-    """Within psycopg's pipeline mode a list is inserted, and the rows of an UPDATE are not known,
-    as in plain.
+    """Within psycopg's pipeline mode a list is inserted, and the row count of an UPDATE is unknown,
+    as with plain SQLAlchemy.
     """
 
     def inserts(session: Session) -> None:

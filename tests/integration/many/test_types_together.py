@@ -1,4 +1,4 @@
-"""Changed objects travel together whatever the usual type of the column that was set."""
+"""Changed objects travel together with every usual type of the column that was set."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Item(Base):
 @pytest.mark.skipif(not IN_ORDER, reason="before 2.0.10 SQLAlchemy gives some other parameters")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_each_type(twin_urls: tuple[str, str], driver: str) -> None:
-    """The rows are plain SQLAlchemy's, and one statement wrote those of each flush."""
+    """The rows are plain SQLAlchemy's, and one statement wrote the rows of each flush."""
     types = TYPES if driver == "asyncpg" else TYPES | OF_LIBPQ
 
     def act(session: Session) -> Any:
@@ -150,7 +150,7 @@ class Noted(Base):
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_signs_of_floats_in_lists(twin_urls: tuple[str, str], driver: str) -> None:
-    """A list of floats holds what plain SQLAlchemy's does: on psycopg2 nothing is below zero."""
+    """A list of floats is stored as by plain SQLAlchemy, including the sign of zero."""
 
     def act(session: Session) -> Any:
         session.add_all(Noted(id=number, weights=[0.5, -0.0, -1e300]) for number in range(4))
@@ -171,7 +171,7 @@ def test_signs_of_floats_in_lists(twin_urls: tuple[str, str], driver: str) -> No
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
 def test_json_of_the_connections_own(twin_urls: tuple[str, str], driver: str) -> None:
-    """The function that a connection makes JSON with is called, and its error is raised."""
+    """The function with which a connection makes JSON is called, and its error is raised."""
     psycopg_json = pytest.importorskip("psycopg.types.json")
 
     def dumps(value: Any) -> str:

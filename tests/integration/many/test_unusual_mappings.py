@@ -1,5 +1,5 @@
-"""Many changed and deleted objects of unusual mappings: what becomes of rows and objects is what
-SQLAlchemy makes of them.
+"""Many changed and deleted objects of unusual mappings: rows and objects end up as with plain
+SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Item(Base):
 
 
 class Animal(Base):
-    """A class that counts its versions, with rows in one table and in two."""
+    """A class with a version counter, with rows in one table and in two."""
 
     __tablename__ = "animal"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -88,7 +88,7 @@ class Dog(Animal):
 
 
 class Both(Base):
-    """Rows of two tables that are joined, the key of both under one attribute."""
+    """Rows of two joined tables, whose keys are one attribute."""
 
     _left = Table(
         "left_half", Base.metadata, Column("id", Integer, primary_key=True), Column("a", Integer)
@@ -218,7 +218,7 @@ ACTS: dict[str, Callable[[Session], Any]] = {
     "way", [Way("by cost"), Way("from one row", {"copy_min_rows": 1})], ids=str
 )
 def test_unusual_mappings(twin_urls: tuple[str, str], driver: str, act: str, way: Way) -> None:
-    """The rows, the objects, their keys and what is raised or warned of are SQLAlchemy's."""
+    """With unusual mappings the rows, objects, keys, errors and warnings are SQLAlchemy's."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, ACTS[act], TABLES)

@@ -1,5 +1,5 @@
-"""Many changed and deleted objects of classes whose mappers were told something: what becomes of
-rows and objects is what SQLAlchemy makes of them.
+"""Many changed and deleted objects of mappers with unusual options: rows and objects end up as with
+plain SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ LINKS = Table(
 
 
 class Node(Base):
-    """A tree whose deletions the server carries out, with links across."""
+    """A tree whose deletions the server cascades, with links across."""
 
     __tablename__ = "node"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -112,7 +112,7 @@ class Node(Base):
 
 
 class Part(Base):
-    """A part of a key may be unknown, and nobody asks whether rows were there."""
+    """A part of the key may be NULL, and the matched rows are not checked."""
 
     __tablename__ = "part"
     a: Mapped[int] = mapped_column(primary_key=True)
@@ -231,8 +231,8 @@ def gone(change: Callable[[Session, Any], object]) -> Act:
 
 
 def some_only(session: Session) -> Any:
-    """Of the changed objects only some are flushed, some are taken out of the session, and nobody
-    holds the rest.
+    """Only some of the changed objects are flushed, some are expunged from the session, and the
+    rest is not referenced.
     """
     found = made(session, Shape)
     for shape in found:
@@ -267,7 +267,7 @@ def before_flush(session: Session) -> Any:
 
 
 def turned_back(session: Session) -> Any:
-    """Objects are marked to be deleted, and added again; others are changed back."""
+    """Objects are marked for deletion and added again; others are changed back."""
     found = made(session, Shape)
     for shape in found:
         shape.value = 4
@@ -308,7 +308,7 @@ ACTS: dict[str, Act] = {
     "way", [Way("by cost"), Way("from one row", {"copy_min_rows": 1})], ids=str
 )
 def test_unusual_options(twin_urls: tuple[str, str], driver: str, act: str, way: Way) -> None:
-    """The rows, the objects and what is raised or warned of are SQLAlchemy's."""
+    """With unusual mapper options the rows, objects, errors and warnings are SQLAlchemy's."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, ACTS[act], TABLES)

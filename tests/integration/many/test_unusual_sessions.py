@@ -1,5 +1,5 @@
-"""Many changed and deleted objects in unusual sessions, which listen, undo, switch keys or were
-given objects of others: what becomes of rows and objects is what SQLAlchemy makes of them.
+"""Many changed and deleted objects in unusual sessions, which listen, roll back, switch keys or use
+objects of others: rows and objects end up as with plain SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Base(DeclarativeBase):
 
 
 class Owner(Base):
-    """What others refer to by a key that changes."""
+    """Others refer to it by a key that changes."""
 
     __tablename__ = "owner"
     name: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -105,7 +105,7 @@ def swapped(session: Session) -> Any:
 
 
 def listening(name: str, listen: Callable[[Session, Any], object]) -> Act:
-    """Objects are changed while a listener of the mapper's does something to each."""
+    """Objects are changed while a listener of the mapper does something to each."""
 
     def act(session: Session) -> Any:
         found = owners(session)
@@ -228,7 +228,7 @@ ACTS: dict[str, Callable[[Session], Any]] = {
     "way", [Way("by cost"), Way("from one row", {"copy_min_rows": 1})], ids=str
 )
 def test_unusual_sessions(twin_urls: tuple[str, str], driver: str, act: str, way: Way) -> None:
-    """The rows, the objects, their keys and what is raised or warned of are SQLAlchemy's."""
+    """In unusual sessions the rows, objects, keys, errors and warnings are SQLAlchemy's."""
 
     def trial(side: Side) -> Any:
         return told_and_left(side, ACTS[act], TABLES)
