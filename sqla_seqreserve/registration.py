@@ -106,7 +106,7 @@ def register(
         be READ COMMITTED, and a :class:`.SequenceDriftError` if that fails.
     :param commit: ``"along"``: on psycopg the COMMIT travels with the last message of the flush
         that ``session.commit()`` began, if nothing can come between them: no listener could act
-        there, and no result of the flush could be refused; on a server less than 0.4 ms away, only
+        there, and no result of the flush could be refused; on a server less than 0.35 ms away, only
         if nothing has to be compared before it. ``commit()`` still raises an error of the COMMIT.
         If the connection is lost meanwhile, a note on the error says that it is not known whether
         the transaction was committed. ``"apart"``: the COMMIT is sent by itself.

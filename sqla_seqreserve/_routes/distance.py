@@ -31,14 +31,14 @@ waited.
 """
 
 _BEGUN: Final = 120.0
-"""From how many microseconds the round trip of a BEGIN costs more than to put it into the message
-of another statement, which psycopg's cursor does not do by itself. Between two processes that share
-a core it takes 75 to 90, on two cores of the same machine 140 to 170.
+"""The distance, in microseconds, from which a BEGIN by itself costs more than to put it into the
+message of another statement, which psycopg's cursor does not do by itself. Between two processes
+that share a core the distance is 75 to 90, on two cores of the same machine 140 to 170.
 """
 
 _COMPARED: Final = 400.0
 _COUNTED: Final = 5.0
-"""The round trip, in microseconds, from which a COMMIT by itself costs more than the server's
+"""The distance, in microseconds, from which a COMMIT by itself costs more than the server's
 comparison before it, and what each counted row adds. Measured after a pause, as between the
 requests of an application: in a loop the comparison costs less.
 """
