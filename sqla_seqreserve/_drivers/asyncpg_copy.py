@@ -54,12 +54,25 @@ async def copy_in(cursor: Any, connection: Any, statement: str, rows: CopyRows) 
             status = await send(statement, None, None, records.given(), columns._state, None)
         else:
             status = await send(statement, records.lines(), None, None, None, None)
+    except _internal_error() as error:
+        if str(error).startswith("cannot switch to state"):
+            # The server has ended the session. asyncpg would wait for this COPY's answer for ever,
+            # and refuse the ROLLBACK because of it.
+            connection.terminate()
+        raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         if records.failure is not None:
             raise
         # asyncpg raises the same error for an argument that it cannot encode.
         raise _data_error()(f"invalid input for COPY: {error}") from error
     return int(status.rpartition(" ")[2])
+
+
+def _internal_error() -> type[Exception]:
+    from asyncpg.exceptions import InternalClientError
+
+    error: type[Exception] = InternalClientError
+    return error
 
 
 def _data_error() -> type[Exception]:

@@ -216,6 +216,10 @@ class SaveSome(SaveUpdateState):
         recs.difference_update(mine)
         _save(self.mapper, [self.state, *(rec.state for rec in mine)], uow)
 
+    def __repr__(self) -> str:
+        # CircularDependencyError shows it.
+        return super().__repr__().replace(SaveSome.__name__, SaveUpdateState.__name__, 1)
+
 
 def _save(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None:
     """Save objects with the steps of SQLAlchemy's ``save_obj``, and :func:`insert_records` in

@@ -112,6 +112,10 @@ class ProcessState(SQLAlchemyProcessState):
         uow.seqreserve.drain()
         super().execute_aggregate(uow, recs)
 
+    def __repr__(self) -> str:
+        # CircularDependencyError shows it.
+        return super().__repr__().replace(ProcessState.__name__, SQLAlchemyProcessState.__name__, 1)
+
 
 class PostUpdateAll(SQLAlchemyPostUpdateAll):
     """Writes foreign keys (``post_update``) after the rows that they refer to are written."""

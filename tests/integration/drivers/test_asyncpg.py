@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -10,8 +11,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 import pytest_asyncio
+import sqlalchemy
 from fixtures.run_names import of_this_run
-from sqlalchemy import BigInteger, Integer, exc, make_url, text
+from sqlalchemy import BigInteger, Integer, event, exc, make_url, text
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -313,3 +315,37 @@ async def test_only_a_codec_of_the_users_keeps_a_type_of_an_extension_from_copy(
             await session.commit()
         writers += [entry.writer for report in reports for entry in report.entries]
     assert writers == ["orm" if codec else "copy"] * 2
+
+
+@pytest.mark.skipif(
+    sqlalchemy.__version__ == "2.0.8", reason="it does not translate every error of asyncpg's"
+)
+async def test_a_session_that_the_server_has_ended_before_a_copy_is_refused_as_in_stock(
+    engine: AsyncEngine,
+) -> None:
+    """The error says that the connection is invalid, and the next session has another connection,
+    even if asyncpg has read the server's last message and not yet the end of the connection.
+    """
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0"
+    last_message = b"E" + struct.pack("!i", len(fields) + 4) + fields
+    refusals = []
+
+    def end(_connection: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith(("COPY", "INSERT")):
+            cursor._connection._protocol.data_received(last_message)
+
+    await save(engine, 1)
+    for registered in (False, True):
+        async with AsyncSession(engine) as session:
+            if registered:
+                register(session, copy_min_rows=1)
+            session.add_all([Item(size=2), Item(size=3)])
+            event.listen(engine.sync_engine, "before_cursor_execute", end)
+            with pytest.raises(exc.DBAPIError) as refused:
+                await session.flush()
+            event.remove(engine.sync_engine, "before_cursor_execute", end)
+        error = refused.value
+        refusals.append((type(error), type(error.orig), error.connection_invalidated))
+        await save(engine, 4)
+    assert refusals[0] == refusals[1]
+    assert await stored(engine) == [1, 4, 4]

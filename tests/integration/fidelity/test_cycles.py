@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -115,6 +116,28 @@ def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engin
                 session.flush()
             session.rollback()
             assert session.scalars(select(Node)).all() == []
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_the_refusal_of_a_circle_names_the_steps_as_stock_does(
+    engine: Engine, *, is_stored: bool
+) -> None:
+    """The message names the steps of the circle by the names of SQLAlchemy's classes."""
+
+    def steps(*, ours: bool) -> list[str]:
+        with Session(engine) as session:
+            if ours:
+                register(session)
+            node = Node(name="a")
+            session.add(node)
+            if is_stored:
+                session.flush()
+            node.parent = node
+            with pytest.raises(CircularDependencyError) as refused:
+                session.flush()
+        return sorted(re.findall(r"\w+(?=\()", str(refused.value)))
+
+    assert steps(ours=True) == steps(ours=False)
 
 
 def test_a_tree_below_what_is_there(engine: Engine) -> None:
