@@ -82,6 +82,21 @@ def hands_on_keys(mapper: Mapper[Any], table: Table) -> bool:
     )
 
 
+def fills_another_table(mapper: Mapper[Any], table: Table) -> bool:
+    """Whether a default of ``table`` sets an attribute that also stands for a column of another
+    table of the mapper, whose row gets the same value.
+    """
+    if len(mapper.tables) == 1:
+        return False
+    others = [columns for other, columns in mapper._propkey_to_col.items() if other is not table]
+    return any(
+        not column.primary_key
+        and (column.default is not None or column.server_default is not None)
+        and any(key in columns for columns in others)
+        for key, column in mapper._propkey_to_col[table].items()
+    )
+
+
 def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     """The function that turns what the driver returns into the attribute's value; ``None``: as
     it is.

@@ -31,6 +31,7 @@ from .._sqlalchemy.changes import (
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.made_values import MadeValues
 from .._sqlalchemy.mapping import (
+    fills_another_table,
     hands_on_keys,
     key_columns,
     prefers_eager_defaults,
@@ -201,7 +202,8 @@ class StatementQueue:
                 spent += seconds
         self._batches.append(_Batch(len(self._queue), waiting, spent, written))
         waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
-        if not waits or not self._queue or hands_on_keys(mapper, table):
+        hands_on = hands_on_keys(mapper, table) or fills_another_table(mapper, table)
+        if not waits or not self._queue or hands_on:
             self.drain()
         else:
             if needs_keys:
