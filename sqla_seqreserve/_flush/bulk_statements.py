@@ -108,7 +108,7 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
         driver = driver_on(context.root_connection)
         if driver is None:
             return False
-        from .._writers.executemany import fewest_together
+        from .._writers.many_costs import fewest_together
 
         found = fewest_together(driver, distance.round_trip)
         fewest = distance.keep(_FEWEST, inf if found is None else found)

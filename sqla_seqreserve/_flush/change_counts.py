@@ -34,7 +34,7 @@ from .._sqlalchemy.executed import (
 )
 from .._sqlalchemy.mapping import tables_in_order
 from .._sqlalchemy.session import is_sharded
-from .._writers.executemany import COPIED_FROM
+from .._writers.many_costs import COPIED_FROM
 from ..reports import Kind, Writer
 from .report import ReportBuilder
 from .settings import Settings

@@ -26,7 +26,8 @@ from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
 from .._sqlalchemy.statements import Kind
-from .._writers.executemany import fewest_together, table_reason
+from .._writers.executemany import table_reason
+from .._writers.many_costs import fewest_together
 from ..reports import Writer
 from .commit_along import commit_hindrance
 from .routing import (

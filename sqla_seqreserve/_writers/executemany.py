@@ -16,14 +16,14 @@ executes row by row.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection
 
 from .. import _reasons as why
 from .._audit import state_of
-from .._database import database_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._ids import catalogue
@@ -31,7 +31,6 @@ from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._ids.table_names import table_name
 from .._reasons import Reason
-from .._routes import WORK
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, codec_for, value_table
 from .._rows.copy_values import for_copy
@@ -41,6 +40,7 @@ from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
 from .copy import copy_statement, no_copy_reason
+from .many_costs import COPIED_FROM, copy_pays, pays
 from .many_sql import (
     FAILED_COMPARISON,
     UNDO,
@@ -50,18 +50,6 @@ from .many_sql import (
     rewriting_of,
 )
 from .returned_keys import ReturnedKeys, may_be_taken, returned_keys
-
-_FIXED: Final = 650.0
-"""Microseconds that such a statement takes beside its rows, most of them for planning."""
-
-_ARRAY_ROW: Final = 16.5
-"""Microseconds that a row costs that travels in arrays and is locked first."""
-
-COPIED_FROM: Final = 200
-"""From this many new rows on, COPY is faster than arrays near the server."""
-
-_SPARED_BY_COPY: Final = 3.0
-"""Microseconds by which a new row costs less in COPY than in arrays."""
 
 _STORED: Final[Mapping[str, str]] = {"numeric": "NUMERIC", "text": "TEXT", "varchar": "TEXT"}
 """The type that a value has for a column of these types if SQLAlchemy does not cast it: an untyped
@@ -118,43 +106,80 @@ def write_many(
         if catalogue.is_in_doubt(connection, facts, rows):
             catalogue.forget(connection, [name])
         return reason
-    copied: CopyRows | None = None
-    keys: ReturnedKeys | None = None
-    if rewriting.is_row and _copy_pays(driver, rows, connection, fewest):
-        if rewriting.returning:
-            keys = returned_keys(rewriting.returning, rewriting.many.table, facts)
-        if keys is not None or not rewriting.returning:
-            copied = _copy_rows(connection, rewriting, parameters, facts)
-    arrays: Mapping[str | int, ArrayText] | Reason = {}
-    if copied is None and rewriting.returning and not _arrays_return(driver, context):
-        return why.IN_PAGES
-    if copied is None:
-        arrays = _arrays(connection, rewriting, parameters, facts, driver)
-    if isinstance(arrays, Reason):
-        return arrays
+    prepared = _prepare(context, driver, rewriting, parameters, facts, fewest)
+    if isinstance(prepared, Reason):
+        return prepared
     failure = context.dialect.loaded_dbapi.Error
     try:
-        if copied is None:
-            driver.script(
-                cursor, [*comparison(facts, kind), many_statement(rewriting, arrays, facts)]
-            )
-        elif keys is None:
-            driver.script(cursor, comparison(facts, kind))
-            driver.copy(cursor, copy_statement(facts.name, copied), copied)
-        else:
-            taken = keys.take(connection, driver, cursor, comparison(facts, kind), rows)
-            copied = keys.added(copied, taken)
-            beside = connection.connection.cursor()
-            try:
-                driver.copy(beside, copy_statement(facts.name, copied), copied)
-            finally:
-                beside.close()
+        return _send(connection, driver, cursor, rewriting, facts, prepared)
     except failure as error:
         if not was_compared(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
         return why.ALTERED
-    return 1 if copied is None else 1 + driver.copy_round_trips
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """Rows that COPY writes. ``keys``: how their keys are taken first, if these come back."""
+
+    rows: CopyRows
+    keys: ReturnedKeys | None
+
+
+_Arrays: TypeAlias = Mapping[str | int, ArrayText]
+"""An array of values for each placeholder."""
+
+
+def _prepare(
+    context: Any,
+    driver: Driver,
+    rewriting: Rewriting,
+    parameters: Sequence[Any],
+    facts: TableFacts,
+    fewest: int | None,
+) -> _Copied | _Arrays | Reason:
+    """Prepare the rows for COPY, or as arrays; or return why neither is possible."""
+    connection = context.root_connection
+    if rewriting.is_row and copy_pays(driver, len(parameters), connection, fewest):
+        keys = None
+        if rewriting.returning:
+            keys = returned_keys(rewriting.returning, rewriting.many.table, facts)
+        if keys is not None or not rewriting.returning:
+            copied = _copy_rows(connection, rewriting, parameters, facts)
+            if copied is not None:
+                return _Copied(copied, keys)
+    if rewriting.returning and not _arrays_return(driver, context):
+        return why.IN_PAGES
+    return _arrays(connection, rewriting, parameters, facts, driver)
+
+
+def _send(
+    connection: Connection,
+    driver: Driver,
+    cursor: Any,
+    rewriting: Rewriting,
+    facts: TableFacts,
+    prepared: _Copied | _Arrays,
+) -> int:
+    """Compare the facts of the table, and write the rows. Return the number of round trips."""
+    compared = comparison(facts, rewriting.many.kind)
+    if not isinstance(prepared, _Copied):
+        driver.script(cursor, [*compared, many_statement(rewriting, prepared, facts)])
+        return 1
+    rows, keys = prepared.rows, prepared.keys
+    if keys is None:
+        driver.script(cursor, compared)
+        driver.copy(cursor, copy_statement(facts.name, rows), rows)
+    else:
+        rows = keys.added(rows, keys.take(connection, driver, cursor, compared, len(rows)))
+        # The result of the INSERT is read from the first cursor.
+        beside = connection.connection.cursor()
+        try:
+            driver.copy(beside, copy_statement(facts.name, rows), rows)
+        finally:
+            beside.close()
+    return 1 + driver.copy_round_trips
 
 
 def _copy_rows(
@@ -191,37 +216,6 @@ def _copy_rows(
     return CopyRows(names, columns, oids, binary, facts=facts)
 
 
-def pays(
-    driver: Driver,
-    rows: int,
-    connection: Connection,
-    fewest: int | None,
-    *,
-    gathered: bool = False,
-) -> bool:
-    """Whether this many rows are written as one statement.
-
-    :param fewest: the smallest number of rows written this way; ``None``: from when it costs less.
-    :param gathered: the alternative is a message of several statements.
-    """
-    if fewest is not None:
-        return rows >= fewest
-    round_trip = database_of(connection.dialect).distance.round_trip
-    return _costs_less(driver, rows, round_trip, gathered=gathered)
-
-
-def _copy_pays(driver: Driver, rows: int, connection: Connection, fewest: int | None) -> bool:
-    """Whether COPY writes this many new rows for less than arrays, which take one round trip.
-
-    :param fewest: as in :func:`pays`.
-    """
-    if fewest is not None:
-        return True
-    round_trip = database_of(connection.dialect).distance.round_trip
-    further = driver.copy_round_trips * max(round_trip - WORK, 0.0)
-    return rows >= COPIED_FROM and rows * _SPARED_BY_COPY > further
-
-
 def pays_whole(context: Any, fewest: int | None) -> bool:
     """Whether the rows of an INSERT that SQLAlchemy would divide into pages are written at once, as
     far as can be decided before anything is known of the table.
@@ -247,23 +241,6 @@ def _arrays_return(driver: Driver, context: Any) -> bool:
     rows only of a statement that it executes itself.
     """
     return driver.scripts_return and not context.dialect.is_async
-
-
-def _costs_less(driver: Driver, rows: int, round_trip: float, *, gathered: bool = False) -> bool:
-    spared = driver.work.executed_row - _ARRAY_ROW
-    trips = 0
-    if driver.executes_each:
-        trips = -1 if gathered else rows - 1
-    # The server's work in a round trip is already counted in the work of a row.
-    return rows > 1 and trips * max(round_trip - WORK, 0.0) + rows * spared > _FIXED
-
-
-def fewest_together(driver: Driver, round_trip: float) -> int | None:
-    """From how many rows one statement for all costs less than one for each row; ``None``: never.
-
-    :param round_trip: the round trip to the server, in microseconds.
-    """
-    return next((rows for rows in range(2, 1_000) if _costs_less(driver, rows, round_trip)), None)
 
 
 def may_compare(connection: Connection, driver: Driver) -> bool:
@@ -316,7 +293,7 @@ def _arrays(
     parameters: Sequence[Any],
     facts: TableFacts,
     driver: Driver,
-) -> Mapping[str | int, ArrayText] | Reason:
+) -> _Arrays | Reason:
     """An array of values for each placeholder; or why there is none."""
     arrays = {}
     values_of: dict[str | int, Sequence[Any]] = {}

@@ -308,7 +308,7 @@ class StatementQueue:
         if rows == 1:
             return True
         # Imported here so that starting an application does not pay for it.
-        from .executemany import pays
+        from .many_costs import pays
 
         return not pays(driver, rows, self._connection, self._fewest, gathered=True)
 
