@@ -144,7 +144,8 @@ def _prepare(
     if rewriting.is_row and copy_pays(driver, len(parameters), connection, fewest):
         keys = None
         if rewriting.returning:
-            keys = returned_keys(rewriting.returning, rewriting.many.table, facts)
+            given = rewriting.columns.values()
+            keys = returned_keys(rewriting.returning, rewriting.many.table, facts, given)
         if keys is not None or not rewriting.returning:
             copied = _copy_rows(connection, rewriting, parameters, facts)
             if copied is not None:

@@ -9,7 +9,7 @@ together with these keys, on another cursor.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -85,18 +85,22 @@ def may_be_taken(returned: Sequence[Any]) -> bool:
     return all(getattr(column, "primary_key", False) for column in returned)
 
 
-def returned_keys(returning: str, table: Table, facts: TableFacts) -> ReturnedKeys | None:
-    """Return the key that is all that an INSERT returns; ``None``: it returns other values too, or
-    only the INSERT itself can number the rows.
+def returned_keys(
+    returning: str, table: Table, facts: TableFacts, given: Container[str]
+) -> ReturnedKeys | None:
+    """Return the key that is all that an INSERT returns; ``None``: it returns other values too, the
+    rows give the key, or only the INSERT itself can number them.
 
     :param returning: the text of its RETURNING, and what precedes that.
+    :param given: the columns that the rows give.
     """
     listed = returning.rpartition("RETURNING ")[2]
     if not _ITEMS.fullmatch(listed):
         return None
     found = _EACH.findall(listed)
     [name, *others] = {_bare(column) for column, _ in found}
-    if others or name not in {stored_name(column.name) for column in table.primary_key}:
+    keys = {stored_name(column.name) for column in table.primary_key}
+    if others or name in given or name not in keys:
         return None
     column = facts.columns.get(name)
     # A partition that is attached meanwhile may have a trigger, which sees the key.

@@ -246,6 +246,15 @@ def act_other_keys(session: Session) -> Any:
     return session.scalars(statement, rows).all(), sorted(down), sorted(kept)
 
 
+def act_given_keys(session: Session) -> Any:
+    rows = [{"id": 5000 - i, "number": i} for i in range(250)]
+    found = session.scalars(insert(Part).returning(Part.id, **IN_ORDER), rows).all()
+    unsorted = session.scalars(
+        insert(Part).returning(Part.id), [{**row, "id": row["id"] + 1000} for row in rows]
+    )
+    return found, sorted(unsorted)
+
+
 def act_mapped_keys(session: Session) -> Any:
     parts = [Part(number=i) for i in range(250)]
     session.bulk_save_objects(parts, return_defaults=True)
