@@ -57,6 +57,13 @@ def _returned(session: Session, model: Any, values: list[Any]) -> Any:
     return [repr(tuple(row)) for row in session.execute(statement, rows)]
 
 
+def _numbered(session: Session, model: Any, values: list[Any]) -> Any:
+    name = model.__table__.name
+    session.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), 1000)"))
+    rows = [{"value": value} for _ in range(1 + 40 // len(values)) for value in values]
+    return sorted(session.scalars(insert(model).returning(model.id), rows))
+
+
 def _updated_by(session: Session, model: Any, values: list[Any]) -> Any:
     table = model.__table__
     _inserts(session, model, values)
@@ -84,6 +91,7 @@ ACTS: Final = {
     "updates": _updates,
     "inserts": _inserts,
     "returned": _returned,
+    "numbered": _numbered,
     "updated by": _updated_by,
     "deleted by": _deleted_by,
 }
@@ -105,7 +113,7 @@ class ManyHarness(Harness):
             for engine in self._engines:
                 with engine.begin() as connection:
                     connection.exec_driver_sql(
-                        f"CREATE TABLE {name} (id integer PRIMARY KEY, value {case.column},"
+                        f"CREATE TABLE {name} (id serial PRIMARY KEY, value {case.column},"
                         f" note integer DEFAULT 0)"
                     )
             table = Table(
