@@ -341,6 +341,7 @@ def test_it_says_from_how_many_rows_changes_travel_together(
     assert (found.many_remedy is None) == (reason is None)
 
 
+@pytest.mark.usefixtures("distance_held")
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 async def test_what_it_says_of_changes_is_what_a_flush_does(shop: Engine, driver: str) -> None:
     """The number ``many_from`` of changed, or deleted, objects travels together, and one fewer does
@@ -386,9 +387,7 @@ async def test_what_it_says_of_changes_is_what_a_flush_does(shop: Engine, driver
         return told.many_from, writers()
 
     fewest, found = await written(None)
-    if driver != "psycopg2":
-        # A near server is nearer than what is assumed, which is of no concern to other drivers.
-        assert found == ["copy", "copy"]
+    assert found == ["copy", "copy"]
     _, found = await written(fewest - 1)
     assert found == ["insert", "insert"]
 
