@@ -118,7 +118,7 @@ def run_on_driver(
     """
     listen(connection.dialect)
     # The connection may ask for a server-side cursor, which cannot do everything.
-    options = {_OPTION: job, "stream_results": False}
+    options = {_OPTION: job, "stream_results": False, "yield_per": None}
     if isinstance(statement, str):
         connection.exec_driver_sql(statement, dict(parameters), execution_options=options)
     else:

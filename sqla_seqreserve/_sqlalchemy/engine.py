@@ -74,7 +74,8 @@ def _isolation_level(connection: Connection) -> str | None:
 
 def sends_as_it_is(connection: Connection) -> bool:
     """Whether no listener or dialect can replace a statement, or send it in another way."""
-    if connection.get_execution_options().get("stream_results"):
+    options = connection.get_execution_options()
+    if options.get("stream_results") or options.get("yield_per"):
         return False
     return interference_on(connection) is None
 

@@ -88,6 +88,9 @@ def write_many(
         return elsewhere
     if statement is not context.statement or parameters is not context.parameters:
         return why.STATEMENT_CHANGED
+    if context._is_server_side:
+        # asyncpg streams the result; on other drivers, the server refuses the cursor.
+        return why.NOT_PLAIN
     rewriting = rewriting_of(context, statement)
     if rewriting is None or (rewriting.returning and not is_whole):
         return why.NOT_PLAIN

@@ -327,6 +327,39 @@ def test_a_refused_row_of_copy(twin_urls: tuple[str, str], driver: str, problem:
     assert found is not None
 
 
+@pytest.mark.parametrize("option", ["stream_results", "yield_per"])
+@EVERY
+@WAYS
+def test_a_streamed_result(twin_urls: tuple[str, str], driver: str, way: Way, option: str) -> None:
+    """With an option that streams the result, the keys, or the error of a driver that cannot stream
+    them, are plain SQLAlchemy's.
+    """
+
+    def act(session: Session) -> Any:
+        given = [{"number": i} for i in range(250)]
+        statement = insert(Part).returning(Part.id).execution_options(**{option: 10})
+        return sorted(session.scalars(statement, given))
+
+    compared(twin_urls, driver, way, act)
+
+
+@pytest.mark.parametrize("option", ["stream_results", "yield_per"])
+@WAYS
+def test_objects_on_a_streaming_connection(
+    twin_urls: tuple[str, str], way: Way, option: str
+) -> None:
+    """On a connection of asyncpg that streams results, many objects are saved."""
+
+    def act(session: Session) -> Any:
+        session.connection(execution_options={option: 10})
+        parts = [Part(number=i) for i in range(250)]
+        session.add_all(parts)
+        session.flush()
+        return [part.id for part in parts]
+
+    assert compared(twin_urls, "asyncpg", way, act)[0] == list(range(1, 251))
+
+
 @EVERY
 def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
     """The remembered facts of the table are compared; if they have changed, SQLAlchemy sends its
