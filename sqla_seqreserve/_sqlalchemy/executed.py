@@ -54,6 +54,11 @@ def returns_rows(context: Any) -> bool:
     return bool(context.compiled.effective_returning)
 
 
+def streams(context: Any) -> bool:
+    """Whether the result is to be read through a cursor of the server."""
+    return bool(context._is_server_side)
+
+
 def returns_each_update(mapper: Mapper[Any]) -> bool:
     """Whether SQLAlchemy sends one UPDATE per object, because values that the database computes
     must come back with it.

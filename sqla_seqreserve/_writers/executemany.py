@@ -36,6 +36,7 @@ from .._rows.codecs import Codec, codec_for, value_table
 from .._rows.copy_values import for_copy
 from .._rows.model_types import Refusal
 from .._sqlalchemy.engine import sees_the_present
+from .._sqlalchemy.executed import streams
 from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
@@ -88,7 +89,7 @@ def write_many(
         return elsewhere
     if statement is not context.statement or parameters is not context.parameters:
         return why.STATEMENT_CHANGED
-    if context._is_server_side:
+    if streams(context):
         # asyncpg streams the result; on other drivers, the server refuses the cursor.
         return why.NOT_PLAIN
     rewriting = rewriting_of(context, statement)
