@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import attributes
 from sqlalchemy.orm.interfaces import MANYTOONE
 
 from .._sqlalchemy.mapping import tables_in_order
@@ -51,7 +51,7 @@ class Cycle:
             for state in action._elements(self._uow):
                 for related in copying.related_to(state):
                     if related is not None:
-                        other = instance_state(related)
+                        other = attributes.instance_state(related)
                         yield (other, state) if many_to_one else (state, other)
 
     def _count_generations(self) -> dict[State, int] | None:

@@ -151,6 +151,11 @@ class ReservingUnitOfWork(UOWTransaction):
                 note_change(error, self)
             self.seqreserve.failed(error)
             raise
+        finally:
+            # They refer to this unit of work, and would keep its objects in the session until the
+            # garbage collector runs.
+            self.seqreserve.queues.clear()
+            self.seqreserve.taken_out = None
 
     def _execute(self) -> None:
         try:

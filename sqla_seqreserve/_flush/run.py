@@ -71,7 +71,7 @@ class FlushRun:
         self._written: list[Sequence[State]] = []
         self._whole: list[Sequence[State]] = []
         self._refused_state: State | None = None
-        self._queues: dict[Connection, StatementQueue] = {}
+        self.queues: dict[Connection, StatementQueue] = {}
         self.saves_at_once = False
         """Whether a circle may be taken out of the flush's order once all its keys are known."""
         self._interference: tuple[Connection, Reason | None] | None = None
@@ -244,7 +244,7 @@ class FlushRun:
 
     def queue(self, connection: Connection, uow: Any) -> StatementQueue:
         """The queue of the statements that wait to be sent on a connection."""
-        queue = self._queues.get(connection)
+        queue = self.queues.get(connection)
         if queue is None:
             # Imported here so that starting an application does not pay for it.
             from .._writers.statement_queue import StatementQueue
@@ -259,30 +259,30 @@ class FlushRun:
                 self.settings.copy_min_rows,
             )
             queue.gathers = self.gathers
-            self._queues[connection] = queue
+            self.queues[connection] = queue
         return queue
 
     def drain(self) -> None:
         """Send the waiting statements, before anything else is sent or read."""
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             queue.drain()
 
     def finish(self, uow: Any) -> None:
         """Send the waiting statements, the last of the flush. The COMMIT travels with them if
         nothing can come between.
         """
-        waiting = [queue for queue in self._queues.values() if queue.waits()]
+        waiting = [queue for queue in self.queues.values() if queue.waits()]
         if len(waiting) == 1 and self.settings.mode == "bulk":
             connection = connection_to_commit(uow, self.settings)
-            if isinstance(connection, Connection) and connection in self._queues:
-                queue = self._queues[connection]
+            if isinstance(connection, Connection) and connection in self.queues:
+                queue = self.queues[connection]
                 queue.drain(commits=True)
                 self.report.committed = queue.committed
         self.drain()
 
     def send_waiting(self) -> None:
         """Send the waiting statements and do nothing else, because the flush has failed."""
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             if queue.waits():
                 queue.drain()
 
@@ -290,7 +290,7 @@ class FlushRun:
         """Send the waiting statements if objects of these classes get their keys from them; without
         classes: if any object gets a value from them.
         """
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             for mapper in mappers or (None,):
                 queue.settle(mapper)
 
@@ -298,7 +298,7 @@ class FlushRun:
         """Send the waiting statements if kept keys are compared in the same message, because the
         flush may begin again after that.
         """
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             if queue.compares:
                 queue.drain()
 

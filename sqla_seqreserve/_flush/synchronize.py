@@ -15,8 +15,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import Mapper, attributes
 from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.collections import collection_adapter
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
@@ -294,7 +293,7 @@ def _copy_from_one(copying: Copying, state: State, uow: Any) -> bool:
     related = row[key]
     if related is None:
         return key not in state.committed_state or copying.clear(state, row)
-    source = instance_state(related)
+    source = attributes.instance_state(related)
     return source in uow.states and copying.accepts(source) and copying.copy(source, state, row)
 
 
@@ -312,7 +311,7 @@ def _copy_to_many(copying: Copying, state: State, uow: Any) -> bool:
     for related in _members(copying.processor.prop.uselist, row[key]):
         if related is None:
             return False
-        target = instance_state(related)
+        target = attributes.instance_state(related)
         if (
             target.key is not None
             or uow.states.get(target) != (False, False)

@@ -8,8 +8,7 @@ from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import Session, SessionTransaction, attributes
 
 
 def transaction_of(session: Session) -> SessionTransaction | None:
@@ -100,7 +99,7 @@ def _restore(
         if state in dirty:
             state._expire(state.dict, identity_map._modified)
     for item in waiting:
-        if instance_state(item) in inserted:
+        if attributes.instance_state(item) in inserted:
             session.add(item)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
-from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm import Mapper, Session, base
 from sqlalchemy.orm.base import NEVER_SET, NO_VALUE
 from sqlalchemy.orm.state import InstanceState
 
@@ -234,8 +233,8 @@ def instances_of(
                 instances.append(instance)
                 continue
         instance = manager.new_instance()
-        state = instance_state(instance)
-        instance_dict(instance).update(held)
+        state = base.instance_state(instance)
+        base.instance_dict(instance).update(held)
         state.key = key
         state.session_id = hash_key
         state._instance_dict = reference
