@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from types import NoneType
 from typing import Any, Final, TypeAlias
@@ -18,6 +18,11 @@ Check: TypeAlias = Callable[[Sequence[Any]], bool]
 """Whether the column accepts every value (None excluded) as it is."""
 
 _zone: Final = operator.attrgetter("tzinfo")
+
+
+def _zones(values: Sequence[Any]) -> Collection[dt.tzinfo | None]:
+    """The time zones of the values. Some classes of zones, such as dateutil's, have no hash."""
+    return {id(zone): zone for zone in map(_zone, values)}.values()
 
 
 def exact_types(values: Iterable[Any]) -> set[type]:
@@ -61,7 +66,7 @@ def unwrapped_bytes(values: Sequence[Any], wrapper: type, attribute: str) -> Seq
 
 def is_naive(values: Sequence[Any]) -> bool:
     """Whether none has a time zone."""
-    return set(map(_zone, values)) <= {None}
+    return all(zone is None for zone in _zones(values))
 
 
 def has_offset(values: Sequence[dt.datetime]) -> bool:
@@ -80,8 +85,8 @@ def has_steady_offset(values: Sequence[dt.time]) -> bool:
 
 
 def _has_offset(values: Sequence[Any], known: tuple[type, ...]) -> bool:
-    zones = set(map(_zone, values))
-    if None in zones:
+    zones = _zones(values)
+    if any(zone is None for zone in zones):
         return False
     if all(type(zone) in known for zone in zones):
         # A zone of the time zone database has whole seconds; a fixed offset may have fractions.
