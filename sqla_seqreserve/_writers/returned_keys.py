@@ -9,7 +9,7 @@ together with these keys, on another cursor.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,9 +26,6 @@ _NAME: Final = r'(?:"(?:[^"]|"")+"|\w+)'
 _ITEM: Final = rf"(?:{_NAME}\.)+({_NAME})(?: AS ({_NAME}))?"
 _ITEMS: Final = re.compile(rf"{_ITEM}(?:, {_ITEM})*")
 _EACH: Final = re.compile(_ITEM)
-
-_ROWS: Final = "\0"
-"""Stands for the number of rows; no name has this character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +46,23 @@ class ReturnedKeys:
         :param before: statements that precede the query.
         """
         if not connection.dialect.is_async:
-            driver.script(cursor, [*before, self._query(str(rows))])
+            driver.script(cursor, [*before, self._query(str(rows), self.names)])
             keys = [row[0] for row in cursor.fetchall()]
             cursor.scroll(0, mode="absolute")
             return keys
         # SQLAlchemy's asynchronous cursor has the rows only of a statement that it executes itself.
         driver.script(cursor, before)
-        head, tail = map(escaped, self._query(_ROWS).split(_ROWS))
-        query = text(f"{head}:rows{tail}").bindparams(bindparam("rows", type_=BigInteger))
+        query = text(self._query(":rows", map(escaped, self.names)))
+        query = query.bindparams(bindparam("rows", type_=BigInteger))
         cursor.execute(*bound_query(connection.dialect, query, {"rows": rows}))
         return [row[0] for row in adapted_rows(cursor)]
 
-    def _query(self, rows: str) -> str:
+    def _query(self, rows: str, names: Iterable[str]) -> str:
         """The query of the keys. A key that the column cannot hold is refused as by INSERT."""
         sequence = self.column.sequence
         assert sequence is not None
         return (
-            f"SELECT {', '.join(f'taken.id AS {name}' for name in self.names)} FROM "  # noqa: S608  # names of SQLAlchemy's statement, and numbers
+            f"SELECT {', '.join(f'taken.id AS {name}' for name in names)} FROM "  # noqa: S608  # names of SQLAlchemy's statement, and numbers
             f"(SELECT CAST(nextval(CAST({sequence.oid} AS regclass)) AS {self.column.type_text}) "
             f"AS id FROM generate_series(1, {rows})) AS taken"
         )
