@@ -202,8 +202,12 @@ class StatementQueue:
                 spent += seconds
         self._batches.append(_Batch(len(self._queue), waiting, spent, written))
         waits = not needs_keys or (self.gathers and len(mapper.tables) == 1)
-        hands_on = hands_on_keys(mapper, table) or fills_another_table(mapper, table)
-        if not waits or not self._queue or hands_on:
+        if (
+            not waits
+            or not self._queue
+            or hands_on_keys(mapper, table)
+            or fills_another_table(mapper, table)
+        ):
             self.drain()
         else:
             if needs_keys:
