@@ -75,6 +75,31 @@ def emit_insert_statements(
     _emit_insert_statements(base_mapper, uow, owner, table, commands, execution_options=options)
 
 
+def emit_insert_of_rows(
+    mapper: Mapper[Any],
+    table: Table,
+    commands: Iterator[tuple[Any, ...]],
+    statement: Insert,
+    options: Any,
+) -> Any:
+    """Execute an application's ``insert()`` for rows of a class, as SQLAlchemy does; return its
+    result. Nothing is kept of the rows.
+
+    :param options: the execution options.
+    """
+    base_mapper = mapper.base_mapper
+    return _emit_insert_statements(
+        base_mapper,
+        None,
+        base_mapper._sorted_tables.get(table, mapper),
+        table,
+        commands,
+        bookkeeping=False,
+        use_orm_insert_stmt=statement,
+        execution_options=options,
+    )
+
+
 class _Result:
     """The part of a result that ``_postfetch`` uses."""
 

@@ -17,12 +17,12 @@ from typing import Any, Final, Protocol, TypeAlias
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.sql.base import CompileState as _CompileState
 
 from .changes import has_version
 from .collector import collector_paused
-from .persistence import IN_ORDER
+from .mapping import tables_in_order, writes_to
+from .persistence import IN_ORDER, emit_insert_of_rows
 
 Rows: TypeAlias = Sequence[dict[str, Any]]
 
@@ -51,8 +51,6 @@ _FEWEST_UNIFORM: Final = 20
 """For fewer rows, collecting them quickly saves nothing."""
 
 _Execute: TypeAlias = Callable[..., Any]
-
-_emit_insert_statements: _Execute = _persistence._emit_insert_statements
 
 
 def make_rows_alike(alike: Alike, is_ours: Callable[[Connection], bool]) -> None:
@@ -110,10 +108,12 @@ class _AskingInsert:
 
         def run(rows: list[Any], options: Any) -> Any:
             given = execution_options.union({_OPTIONS: options})
-            commands = _uniform_commands(session, options, rows)
-            if commands is None:
+            table = _only_table(session, options, rows)
+            commands = None if table is None else _uniform_commands(session, options, table, rows)
+            if table is None or commands is None:
                 return execute(session, statement, rows, given, bind_arguments, conn)
-            result = _emit(options._subject_mapper, statement, commands, given)
+            mapper = options._subject_mapper
+            result = emit_insert_of_rows(mapper, table, commands, statement, given)
             if not statement._returning:
                 return result
             returning: _Execute = cls._return_orm_returning  # type: ignore[attr-defined]  # of the other base
@@ -138,27 +138,34 @@ class _AskingInsert:
         return run(params, options)
 
 
-def _uniform_commands(
-    session: Session, options: Any, rows: list[Any]
-) -> Iterator[tuple[Any, ...]] | None:
-    """Collect the rows of an INSERT as SQLAlchemy's ``_bulk_insert`` and
-    ``_collect_insert_commands`` do, but faster: they are mapped to one table and give the same
-    columns, so there is nothing to find out for each of them. Return ``None`` for other rows.
+def _only_table(session: Session, options: Any, rows: list[Any]) -> Table | None:
+    """Return the table that the rows are mapped to, if it is one and SQLAlchemy would do nothing
+    with the rows but insert them.
     """
     mapper: Mapper[Any] = options._subject_mapper
-    tables = _tables_of(mapper)
     if (
         not IN_ORDER
         or len(rows) < _FEWEST_UNIFORM
-        or len(tables) != 1
         or session.connection_callable is not None
         or getattr(options, "_populate_existing", False)
         or options._return_defaults
-        or has_version(mapper, tables[0][0])
         or set(map(type, rows)) != {dict}
     ):
         return None
-    [(table, _)] = tables
+    tables = [table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)]
+    if len(tables) != 1 or has_version(mapper, tables[0]):
+        return None
+    return tables[0]
+
+
+def _uniform_commands(
+    session: Session, options: Any, table: Table, rows: list[Any]
+) -> Iterator[tuple[Any, ...]] | None:
+    """Collect the rows of an INSERT as SQLAlchemy's ``_bulk_insert`` and
+    ``_collect_insert_commands`` do, but faster: all give the same columns, so there is nothing to
+    find out for each of them. Return ``None`` for other rows.
+    """
+    mapper: Mapper[Any] = options._subject_mapper
     columns = mapper._propkey_to_col[table]
     given = rows[0].keys()
     if not given or not given <= columns.keys() or not all(map(given.__eq__, map(dict.keys, rows))):
@@ -181,29 +188,6 @@ def _uniform_commands(
     return (
         (None, row, each, mapper, connection, no_expressions, True, True)
         for row, each in zip(rows, parameters, strict=True)
-    )
-
-
-def _tables_of(mapper: Mapper[Any]) -> list[tuple[Any, Mapper[Any]]]:
-    """The tables that have a row of each object, each with the mapper that stands for it."""
-    tables = mapper.base_mapper._sorted_tables.items()
-    return [(table, owner) for table, owner in tables if table in mapper._pks_by_table]
-
-
-def _emit(
-    mapper: Mapper[Any], statement: Any, commands: Iterator[tuple[Any, ...]], options: Any
-) -> Any:
-    """Execute the statement for the collected rows of a class of one table."""
-    [(table, owner)] = _tables_of(mapper)
-    return _emit_insert_statements(
-        mapper.base_mapper,
-        None,
-        owner,
-        table,
-        commands,
-        bookkeeping=False,
-        use_orm_insert_stmt=statement,
-        execution_options=options,
     )
 
 
