@@ -31,7 +31,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from . import _reasons as why
-from ._drivers.execution import ask_for_rows_alike
+from ._drivers.execution import execute_rows_quickly
 from ._flush.bulk_statements import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, OnDrift, Reserve, Settings
@@ -265,7 +265,7 @@ class Registration:
             follow(connection, self._writer)
 
     def _listen(self) -> None:
-        ask_for_rows_alike()
+        execute_rows_quickly()
         event.listen(self._session_target(), "before_flush", self._before_flush)
         event.listen(self._session_target(), "after_begin", self._after_begin)
 

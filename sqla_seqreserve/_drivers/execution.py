@@ -26,7 +26,9 @@ from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
-from .._sqlalchemy.rows_of_insert import Rows, make_rows_alike
+from .._sqlalchemy.rows_of_insert import make_rows_alike
+from .._sqlalchemy.rows_of_update import collect_updates_quickly
+from .._sqlalchemy.statement_classes import Rows
 from . import CommitAlong, TransactionStatus, driver_on
 
 _OPTION: Final = "sqla_seqreserve_job"
@@ -259,9 +261,12 @@ def _do_executemany(
     return None
 
 
-def ask_for_rows_alike() -> None:
-    """Let SQLAlchemy call a connection's :meth:`WriteMany.alike` for the rows of an INSERT."""
+def execute_rows_quickly() -> None:
+    """Let SQLAlchemy call a connection's :meth:`WriteMany.alike` for the rows of an INSERT, and
+    collect uniform rows of an INSERT or UPDATE without a look at each.
+    """
     make_rows_alike(_alike, _is_written)
+    collect_updates_quickly(_is_written)
 
 
 def _is_written(connection: Connection) -> bool:

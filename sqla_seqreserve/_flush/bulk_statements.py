@@ -17,7 +17,7 @@ from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
 from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
-from .._sqlalchemy.rows_of_insert import Rows
+from .._sqlalchemy.statement_classes import Rows
 from .settings import Settings
 
 

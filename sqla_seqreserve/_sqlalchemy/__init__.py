@@ -12,16 +12,16 @@ What is used, and why no public name would do:
     it.
 ``SaveUpdateAll``, ``SaveUpdateState``, and ``PostSortRec.__new__``
     The actions that insert and update. An action asked for a second time is looked up in
-    ``postsort_actions`` by its class and arguments, so a subclass registered there under the stock
-    key is executed in place of the stock action.
+    ``postsort_actions`` by its class and arguments, so a subclass registered there under
+    SQLAlchemy's key is executed in place of its own action.
 ``DeleteAll``, ``PostUpdateAll``, ``ManyToManyDP._run_crud`` and the steps of a DELETE
     Deleted objects and link rows travel with the other statements of a flush (``changes``).
 ``persistence``
     ``save_obj`` and the steps that it is made of. We run the same steps in the same order and
     replace the one that collects and sends the INSERT.
-``CompileState.plugins``, and the class for ORM INSERTs in it
-    The rows of ``insert(M)`` are made alike before SQLAlchemy makes statements of them
-    (``pages``).
+``CompileState.plugins``, and the classes for ORM INSERTs and UPDATEs in it
+    The rows of ``insert(M)`` are made alike before SQLAlchemy makes statements of them, and those
+    of ``insert(M)`` and ``update(M)`` are collected faster (``statement_classes``).
 ``sync``
     Copies a key from a table to the one that inherits from it.
 Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)

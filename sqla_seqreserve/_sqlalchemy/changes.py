@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Delete, Insert, Table, Update, and_, bindparam
+from sqlalchemy.engine.result import null_result as _null_result
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm import persistence as _persistence
 from sqlalchemy.orm.exc import StaleDataError
@@ -92,6 +93,25 @@ def emit_update_statements(
             _postfetch(found, uow, table, state, row, result, given, expressions, True, None)
     if counts or connection.dialect.supports_sane_multi_rowcount:
         check_updated(table, len(commands), result.rowcount)
+
+
+def emit_update_of_rows(
+    mapper: Mapper[Any], table: Table, commands: Iterator[tuple[Any, ...]], statement: Update
+) -> Any:
+    """Execute an application's ``update()`` for rows of a class, as SQLAlchemy does; return its
+    result.
+    """
+    base_mapper = mapper.base_mapper
+    _emit_update_statements(
+        base_mapper,
+        None,
+        base_mapper._sorted_tables[table],
+        table,
+        commands,
+        bookkeeping=False,
+        use_orm_update_stmt=statement,
+    )
+    return _null_result()
 
 
 def update_kind(command: tuple[Any, ...]) -> tuple[Any, ...]:

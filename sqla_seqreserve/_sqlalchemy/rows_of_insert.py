@@ -1,30 +1,24 @@
 """Executes ``session.execute(insert(M), rows)`` with fewer statements and less work for each row.
 
-The rows may be given the same columns before statements are made of them. SQLAlchemy executes an
-ORM statement by a class from a registry of its own, by plugin and kind of statement. Our class is
-registered in front of it, and only handles the rows of a plain INSERT. The public
-``do_orm_execute`` would also work, but a session with a listener to it takes another 10 us for each
-SELECT. Read in 2.0.8 to 2.1.9.
+The rows may be given the same columns before statements are made of them. Read in 2.0.8 to 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from types import NoneType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.sql.base import CompileState as _CompileState
 
 from .changes import has_version
 from .collector import collector_paused
 from .mapping import tables_in_order, writes_to
 from .persistence import IN_ORDER, emit_insert_of_rows
-
-Rows: TypeAlias = Sequence[dict[str, Any]]
+from .statement_classes import Execute, Rows, are_uniform, put_before
 
 
 class Alike(Protocol):
@@ -43,14 +37,8 @@ class Alike(Protocol):
     ) -> Rows | None: ...
 
 
-_INSERT: Final = ("orm", "insert")
 _OPTIONS: Final = "_sa_orm_insert_options"
 _TRANSLATE: Final = "schema_translate_map"
-
-_FEWEST_UNIFORM: Final = 20
-"""For fewer rows, collecting them quickly saves nothing."""
-
-_Execute: TypeAlias = Callable[..., Any]
 
 
 def make_rows_alike(alike: Alike, is_ours: Callable[[Connection], bool]) -> None:
@@ -58,10 +46,7 @@ def make_rows_alike(alike: Alike, is_ours: Callable[[Connection], bool]) -> None
 
     :param is_ours: whether a statement is executed on a connection of ours.
     """
-    plain: Any = _CompileState.plugins[_INSERT]
-    if not issubclass(plain, _AskingInsert):
-        asking: Any = type(plain.__name__, (_AskingInsert, plain), {"__module__": plain.__module__})
-        _CompileState.plugins[_INSERT] = asking
+    put_before("insert", _AskingInsert)
     _AskingInsert.alike = staticmethod(alike)
     _AskingInsert.is_ours = staticmethod(is_ours)
 
@@ -82,7 +67,7 @@ class _AskingInsert:
         bind_arguments: Any,
         conn: Connection,
     ) -> Any:
-        execute: _Execute = super().orm_execute_statement  # type: ignore[misc]  # of the other base
+        execute: Execute = super().orm_execute_statement  # type: ignore[misc]  # of the other base
         if type(params) is not list or not cls.is_ours(conn):
             return execute(session, statement, params, execution_options, bind_arguments, conn)
         with collector_paused(len(params)):
@@ -93,7 +78,7 @@ class _AskingInsert:
     @classmethod
     def execute_many(
         cls,
-        execute: _Execute,
+        execute: Execute,
         session: Session,
         statement: Any,
         params: list[Any],
@@ -116,7 +101,7 @@ class _AskingInsert:
             result = emit_insert_of_rows(mapper, table, commands, statement, given)
             if not statement._returning:
                 return result
-            returning: _Execute = cls._return_orm_returning  # type: ignore[attr-defined]  # of the other base
+            returning: Execute = cls._return_orm_returning  # type: ignore[attr-defined]  # of the other base
             return returning(session, statement, rows, given, bind_arguments, result)
 
         if (
@@ -145,11 +130,10 @@ def _only_table(session: Session, options: Any, rows: list[Any]) -> Table | None
     mapper: Mapper[Any] = options._subject_mapper
     if (
         not IN_ORDER
-        or len(rows) < _FEWEST_UNIFORM
+        or not are_uniform(rows)
         or session.connection_callable is not None
         or getattr(options, "_populate_existing", False)
         or options._return_defaults
-        or set(map(type, rows)) != {dict}
     ):
         return None
     tables = [table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)]
@@ -168,7 +152,7 @@ def _uniform_commands(
     mapper: Mapper[Any] = options._subject_mapper
     columns = mapper._propkey_to_col[table]
     given = rows[0].keys()
-    if not given or not given <= columns.keys() or not all(map(given.__eq__, map(dict.keys, rows))):
+    if not given or not given <= columns.keys():
         return None
     if not options._render_nulls:
         written = mapper._insert_cols_evaluating_none[table]

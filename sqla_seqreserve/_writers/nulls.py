@@ -34,8 +34,8 @@ from .._sqlalchemy.mapping import (
     of_dialect,
     renders_none,
 )
-from .._sqlalchemy.rows_of_insert import Rows
 from .._sqlalchemy.session import connection_of_rows
+from .._sqlalchemy.statement_classes import Rows
 from .executemany import runs, table_reason
 
 _SAMPLE: Final = 128

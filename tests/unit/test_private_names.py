@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     insert,
+    update,
 )
 from sqlalchemy.dialects.postgresql.asyncpg import (
     AsyncAdapt_asyncpg_connection,
@@ -114,6 +115,7 @@ OWNERS = {
     "engine": CONNECTION.engine,
     "dialect": CONNECTION.dialect,
     "statement": insert(parents),
+    "update": update(parents),
     "context_class": CONNECTION.dialect.execution_ctx_cls,
     "context": CONNECTION.execute(insert(parents).values(id=1)).context,
     "_sql_util": sql_util,
@@ -182,6 +184,8 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (Session, "_remove_newly_deleted"),
         (CompileState, "plugins"),
         (CompileState.plugins["orm", "insert"], "orm_execute_statement"),
+        (CompileState.plugins["orm", "update"], "orm_execute_statement"),
+        (CompileState.plugins["orm", "update"], "orm_setup_cursor_result"),
         (SaveUpdateAll, "execute"),
         (SaveUpdateAll, "per_state_flush_actions"),
         (SaveUpdateState, "execute_aggregate"),
