@@ -8,20 +8,16 @@ from typing import Any
 
 import pytest
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, told_and_left
+from fixtures.uniform import MANY, Located, Point
 from sqlalchemy import JSON, func, insert
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
-    Composite,
     DeclarativeBase,
     Mapped,
     Session,
-    composite,
-    declared_attr,
     mapped_column,
 )
-from sqlalchemy.types import TypeDecorator, Unicode
 
-MANY = 40
 EVERY = pytest.mark.parametrize("driver", [*SYNC_DRIVERS, *ASYNC_DRIVERS])
 
 
@@ -29,33 +25,10 @@ class Base(DeclarativeBase):
     pass
 
 
-class Shouted(TypeDecorator[str]):
-    impl = Unicode
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> str | None:  # SQLAlchemy's
-        return value if value is None else value.upper()
-
-
-class Point:
-    def __init__(self, x: int, y: int) -> None:
-        self.x, self.y = x, y
-
-    def __composite_values__(self) -> tuple[int, int]:
-        return self.x, self.y
-
-
-class Columns:
+class Columns(Located):
     id: Mapped[int] = mapped_column(primary_key=True)
-    word: Mapped[str | None] = mapped_column("Word of", Shouted, key="w", server_default="none")
     count: Mapped[int | None] = mapped_column(default=7)
     document: Mapped[Any] = mapped_column(JSON, nullable=True)
-    x: Mapped[int | None]
-    y: Mapped[int | None]
-
-    @declared_attr
-    def at(cls) -> Composite[Point]:  # noqa: N805  # SQLAlchemy's
-        return composite(Point, "x", "y")
 
     @hybrid_property
     def halved(self) -> int:

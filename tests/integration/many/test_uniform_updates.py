@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, told_and_left
+from fixtures.uniform import MANY, Located, Point
 from sqlalchemy import event, func, insert, inspect, select, update
 from sqlalchemy.orm import (
-    Composite,
     DeclarativeBase,
     Mapped,
     Session,
-    composite,
-    declared_attr,
     mapped_column,
 )
-from sqlalchemy.types import TypeDecorator, Unicode
 
-MANY = 40
 EVERY = pytest.mark.parametrize("driver", [*SYNC_DRIVERS, *ASYNC_DRIVERS])
 
 
@@ -28,33 +24,10 @@ class Base(DeclarativeBase):
     pass
 
 
-class Shouted(TypeDecorator[str]):
-    impl = Unicode
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> str | None:  # SQLAlchemy's
-        return value if value is None else value.upper()
-
-
-class Point:
-    def __init__(self, x: int, y: int) -> None:
-        self.x, self.y = x, y
-
-    def __composite_values__(self) -> tuple[int, int]:
-        return self.x, self.y
-
-
-class Columns:
+class Columns(Located):
     number: Mapped[int] = mapped_column("Number of", primary_key=True, key="n")
-    word: Mapped[str | None] = mapped_column("Word of", Shouted, key="w", server_default="none")
     count: Mapped[int | None] = mapped_column(onupdate=7)
     seen: Mapped[int | None] = mapped_column(onupdate=func.length("three"))
-    x: Mapped[int | None]
-    y: Mapped[int | None]
-
-    @declared_attr
-    def at(cls) -> Composite[Point]:  # noqa: N805  # SQLAlchemy's
-        return composite(Point, "x", "y")
 
 
 class Plain(Columns, Base):
