@@ -14,11 +14,8 @@ from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper, Session
 
-from .changes import has_version
-from .collector import collector_paused
-from .mapping import tables_in_order, writes_to
 from .persistence import IN_ORDER, emit_insert_of_rows
-from .statement_classes import Execute, Rows, are_uniform, put_before
+from .statement_classes import Execute, OfRows, Rows, are_uniform, only_table, put_before
 
 
 class Alike(Protocol):
@@ -46,34 +43,14 @@ def make_rows_alike(alike: Alike, is_ours: Callable[[Connection], bool]) -> None
 
     :param is_ours: whether a statement is executed on a connection of ours.
     """
-    put_before("insert", _AskingInsert)
     _AskingInsert.alike = staticmethod(alike)
-    _AskingInsert.is_ours = staticmethod(is_ours)
+    put_before("insert", _AskingInsert, is_ours)
 
 
-class _AskingInsert:
-    """A base class that is put before SQLAlchemy's own class."""
+class _AskingInsert(OfRows):
+    """Executes an INSERT of a mapped class."""
 
     alike: Alike
-    is_ours: Callable[[Connection], bool]
-
-    @classmethod
-    def orm_execute_statement(
-        cls,
-        session: Session,
-        statement: Any,
-        params: Any,
-        execution_options: Any,
-        bind_arguments: Any,
-        conn: Connection,
-    ) -> Any:
-        execute: Execute = super().orm_execute_statement  # type: ignore[misc]  # of the other base
-        if type(params) is not list or not cls.is_ours(conn):
-            return execute(session, statement, params, execution_options, bind_arguments, conn)
-        with collector_paused(len(params)):
-            return cls.execute_many(
-                execute, session, statement, params, execution_options, bind_arguments, conn
-            )
 
     @classmethod
     def execute_many(
@@ -86,14 +63,13 @@ class _AskingInsert:
         bind_arguments: Any,
         conn: Connection,
     ) -> Any:
-        """Execute a statement for a list of rows on a connection of ours."""
         options = execution_options.get(_OPTIONS)
         if options is None or not _is_plain(statement, options):
             return execute(session, statement, params, execution_options, bind_arguments, conn)
 
         def run(rows: list[Any], options: Any) -> Any:
             given = execution_options.union({_OPTIONS: options})
-            table = _only_table(session, options, rows)
+            table = _table_of(session, options, rows)
             commands = None if table is None else _uniform_commands(session, options, table, rows)
             if table is None or commands is None:
                 return execute(session, statement, rows, given, bind_arguments, conn)
@@ -123,11 +99,10 @@ class _AskingInsert:
         return run(params, options)
 
 
-def _only_table(session: Session, options: Any, rows: list[Any]) -> Table | None:
+def _table_of(session: Session, options: Any, rows: list[Any]) -> Table | None:
     """Return the table that the rows are mapped to, if it is one and SQLAlchemy would do nothing
     with the rows but insert them.
     """
-    mapper: Mapper[Any] = options._subject_mapper
     if (
         not IN_ORDER
         or not are_uniform(rows)
@@ -136,10 +111,7 @@ def _only_table(session: Session, options: Any, rows: list[Any]) -> Table | None
         or options._return_defaults
     ):
         return None
-    tables = [table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)]
-    if len(tables) != 1 or has_version(mapper, tables[0]):
-        return None
-    return tables[0]
+    return only_table(options._subject_mapper)
 
 
 def _uniform_commands(

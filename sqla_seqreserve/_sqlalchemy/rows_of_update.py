@@ -14,9 +14,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
 
 from .changes import emit_update_of_rows
-from .collector import collector_paused
-from .mapping import tables_in_order, writes_to
-from .statement_classes import Execute, Rows, are_uniform, put_before
+from .statement_classes import Execute, OfRows, Rows, are_uniform, only_table, put_before
 
 _OPTIONS: Final = "_sa_orm_update_options"
 
@@ -26,42 +24,36 @@ def collect_updates_quickly(is_ours: Callable[[Connection], bool]) -> None:
 
     :param is_ours: whether a statement is executed on a connection of ours.
     """
-    put_before("update", _QuickUpdate)
-    _QuickUpdate.is_ours = staticmethod(is_ours)
+    put_before("update", _QuickUpdate, is_ours)
 
 
-class _QuickUpdate:
-    """A base class that is put before SQLAlchemy's own class."""
-
-    is_ours: Callable[[Connection], bool]
+class _QuickUpdate(OfRows):
+    """Executes an UPDATE of a mapped class."""
 
     @classmethod
-    def orm_execute_statement(
+    def execute_many(
         cls,
+        execute: Execute,
         session: Session,
         statement: Any,
-        params: Any,
+        params: list[Any],
         execution_options: Any,
         bind_arguments: Any,
         conn: Connection,
     ) -> Any:
-        execute: Execute = super().orm_execute_statement  # type: ignore[misc]  # of the other base
-        if type(params) is not list or not cls.is_ours(conn):
+        options = execution_options.get(_OPTIONS)
+        table = _table_of(session, statement, options, params)
+        commands = None if table is None else _uniform_commands(session, options, table, params)
+        if table is None or commands is None:
             return execute(session, statement, params, execution_options, bind_arguments, conn)
-        with collector_paused(len(params)):
-            options = execution_options.get(_OPTIONS)
-            table = _only_table(session, statement, options, params)
-            commands = None if table is None else _uniform_commands(session, options, table, params)
-            if table is None or commands is None:
-                return execute(session, statement, params, execution_options, bind_arguments, conn)
-            mapper = options._subject_mapper
-            result = emit_update_of_rows(mapper, table, commands, statement)
-            held = _rows_of_held_objects(session, mapper, params)
-            synchronize: Execute = cls.orm_setup_cursor_result  # type: ignore[attr-defined]  # of the other base
-            return synchronize(session, statement, held, execution_options, bind_arguments, result)
+        mapper = options._subject_mapper
+        result = emit_update_of_rows(mapper, table, commands, statement)
+        held = _rows_of_held_objects(session, mapper, params)
+        synchronize: Execute = cls.orm_setup_cursor_result  # type: ignore[attr-defined]  # of the other base
+        return synchronize(session, statement, held, execution_options, bind_arguments, result)
 
 
-def _only_table(session: Session, update: Any, options: Any, rows: Rows) -> Table | None:
+def _table_of(session: Session, update: Any, options: Any, rows: Rows) -> Table | None:
     """Return the table that the rows are mapped to, if it is one, the UPDATE has nothing but what
     its rows give, and these are uniform.
     """
@@ -78,11 +70,7 @@ def _only_table(session: Session, update: Any, options: Any, rows: Rows) -> Tabl
         or not are_uniform(rows)
     ):
         return None
-    mapper: Mapper[Any] = options._subject_mapper
-    tables = [table for table, _ in tables_in_order(mapper.base_mapper) if writes_to(mapper, table)]
-    if len(tables) != 1 or mapper.version_id_col is not None:
-        return None
-    return tables[0]
+    return only_table(options._subject_mapper)
 
 
 def _uniform_commands(
@@ -125,13 +113,10 @@ def _are_keys(values: Iterator[Any]) -> bool:
 
 def _rows_of_held_objects(session: Session, mapper: Mapper[Any], rows: Rows) -> Rows:
     """Return the rows whose objects the session may hold, for SQLAlchemy to change these, too."""
-    names = [each.key for each in mapper._identity_key_props]
     of_class = mapper._identity_class
-    keys = list(session.identity_map.keys())  # others may leave it meanwhile
-    held = {key[1] for key in keys if key[0] is of_class}
-    if len(names) == 1:
-        (name,) = names
-        alone = {key for (key,) in held}
-        return [row for row in rows if row[name] in alone]
-    key_of = itemgetter(*names)
-    return [row for row in rows if key_of(row) in held]
+    identities = list(session.identity_map.keys())  # others may leave it meanwhile
+    held = {identity[1] for identity in identities if identity[0] is of_class}
+    keys = zip(
+        *(map(itemgetter(each.key), rows) for each in mapper._identity_key_props), strict=True
+    )
+    return [row for row, key in zip(rows, keys, strict=True) if key in held]
