@@ -47,7 +47,6 @@ from .errors import ConfigurationError
 from .reports import FlushReport
 
 if TYPE_CHECKING:
-    from ._flush.drift import DriftGuard
     from ._flush.explain import Explanation
 
 __all__ = ["Mode", "Registration", "register"]
@@ -294,7 +293,7 @@ class Registration:
             prefetch=ahead,
             commit=commit,
             classes=enrolled,
-            drift_guard=_drift_guard(on_drift, enrolled),
+            on_drift=on_drift,
         )
 
     def _set(self, **changes: Any) -> None:
@@ -318,15 +317,6 @@ def _known(key: Any) -> Registration | None:
     except TypeError:  # no weak reference to it, so it is none of the targets
         return None
     return found() if found is not None else None
-
-
-def _drift_guard(on_drift: OnDrift, classes: tuple[type[Any], ...] | None) -> DriftGuard | None:
-    if on_drift == "ignore":
-        return None
-    # It is not needed otherwise.
-    from ._flush.drift import DriftGuard
-
-    return DriftGuard(on_drift, classes)
 
 
 def _checked_int(name: str, value: object, least: int, otherwise: str = "") -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import ColumnElement, Connection, literal_column, text
 from sqlalchemy.orm import Mapper
 
-from .._database import database_of
+from .._database import known_of
 from .._ids.reservation_statement import IndexFacts
 from .._mistakes import check_attributes
 from ..errors import ConfigurationError
@@ -101,6 +101,10 @@ _MOST_KNOWN: Final = 256
 _Conflict: TypeAlias = str | tuple[str, ...]
 
 
+class _Arbiters(dict[tuple[Mapper[Any], str, _Conflict], Arbiter]):
+    """The unique index that an upsert uses, by class, table and the way it was given."""
+
+
 def _conflict_key(conflict: str | Iterable[str]) -> _Conflict:
     return conflict if isinstance(conflict, str) else tuple(conflict)
 
@@ -111,8 +115,7 @@ def known_arbiter(
     """Return what :func:`find_arbiter` found for the same arguments before. The caller must let the
     database compare the arbiter's facts.
     """
-    known = database_of(connection.dialect).arbiters
-    return known.get((mapper, table, _conflict_key(conflict)))
+    return known_of(connection.dialect, _Arbiters).get((mapper, table, _conflict_key(conflict)))
 
 
 def find_arbiter(
@@ -157,7 +160,7 @@ def find_arbiter(
             row.collated,
             IndexFacts(table, row.oid, row.definition),
         )
-        known = database_of(connection.dialect).arbiters
+        known = known_of(connection.dialect, _Arbiters)
         if len(known) >= _MOST_KNOWN:
             known.clear()
         known[mapper, table, _conflict_key(conflict)] = arbiter

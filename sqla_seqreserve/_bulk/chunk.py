@@ -14,7 +14,8 @@ from .._flush.report import ReportBuilder
 from .._flush.routing import fewest_of
 from .._ids.keys import generated_key
 from .._reasons import Reason
-from .._rows.division import Batch, Division, divide, values_of
+from .._rows.batches import Batch, Division
+from .._rows.division import divide, values_of
 from .._rows.plan import InsertPlan
 from .._rows.refusals import cast_reason, note_refusal, refusal_of
 from .._rows.table import ColumnRows

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper
 
-from .._rows.division import Batch, is_plain, values_of
+from .._rows.batches import Batch
+from .._rows.division import is_plain, values_of
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.mapping import key_columns, polymorphic_attribute
 from .class_tables import ClassTables

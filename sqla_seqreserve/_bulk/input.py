@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._rows.table import ColumnRows
 from .._sqlalchemy.savepoint import transaction_of
-from ..copy_codecs._codec import has_codec
+from ..copy_codecs._choice import has_codec
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
 

@@ -19,7 +19,8 @@ from sqlalchemy.types import UserDefinedType
 
 from .._ids.catalogue import ColumnFacts
 from .._reasons import Reason
-from .._rows.division import Division, divide
+from .._rows.batches import Division
+from .._rows.division import divide
 from .._rows.plan import InsertPlan
 from .._writers.copy import no_copy_reason, refused_types
 from ..reports import Writer

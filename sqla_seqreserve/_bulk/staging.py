@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from .._drivers import CopyRows
 from .._ids.table_names import quoted
-from .._rows.division import Division, divide, is_plain, values_of
+from .._rows.batches import Division
+from .._rows.division import divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._rows.python_defaults import DefaultContext
 from .._sqlalchemy.engine import autocommits

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Dialect
 
-from .._database import database_of
+from .._database import known_of
 from .._sqlalchemy.engine import sees_the_present
 from .driver import (
     CommitAlong,
@@ -58,28 +58,35 @@ _FILES: Final = {
 }
 
 
+class _Below:
+    """The driver as it was found below the last connection of an engine that was examined."""
+
+    driver: Driver | None = None
+    is_known = False
+
+
 def driver_of(dialect: Dialect) -> Driver | None:
     """The driver below ``dialect``, as it was found below the last connection that was examined;
     ``None``: it has no file here.
     """
-    database = database_of(dialect)
-    if not database.driver_is_known:
+    below = known_of(dialect, _Below)
+    if not below.is_known:
         if dialect.name == "postgresql" and dialect.driver in _FILES:
             file = import_module(f".{_FILES[dialect.driver]}", __name__)
-            database.driver = file.make_driver(dialect)
-        database.driver_is_known = True
-    return database.driver
+            below.driver = file.make_driver(dialect)
+        below.is_known = True
+    return below.driver
 
 
 def driver_on(connection: Connection) -> Driver | None:
     """The driver below ``connection``. The class of the connection, or of its cursors, may be an
     agent's or the application's. Code that sends a statement, or chooses a way, must call this.
     """
-    database = database_of(connection.dialect)
-    driver = database.driver if database.driver_is_known else driver_of(connection.dialect)
+    below = known_of(connection.dialect, _Below)
+    driver = below.driver if below.is_known else driver_of(connection.dialect)
     if driver is None:
         return None
-    database.driver = found = driver.on(connection.connection)
+    below.driver = found = driver.on(connection.connection)
     return found
 
 

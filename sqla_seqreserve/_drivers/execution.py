@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.orm import Mapper, Session
 
-from .._database import database_of
+from .._database import known_of
 from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
@@ -191,18 +191,23 @@ def _tell_next(connection: Connection, took: Took, whole: bool, commits: Commits
         connection.__dict__[_BEGINNING] = took, whole, commits
 
 
+class _Heard:
+    """Whether an engine's dialect calls our listeners before it sends a statement."""
+
+    is_heard = False
+
+
 def listen(dialect: Dialect) -> None:
     """Register our listeners on the dialect, once."""
-    database = database_of(dialect)
-    if not database.listens:
+    if not (heard := known_of(dialect, _Heard)).is_heard:
         with _lock:
-            if not database.listens:
+            if not heard.is_heard:
                 OURS.update((_do_execute, _do_executemany))
                 event.listen(dialect, "do_execute", _do_execute)
                 event.listen(dialect, "do_executemany", _do_executemany)
                 hand_over_pages(dialect, _takes_whole)
                 bind_quickly(dialect)
-                database.listens = True
+                heard.is_heard = True
 
 
 @contextmanager

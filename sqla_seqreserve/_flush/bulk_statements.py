@@ -9,10 +9,11 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers import driver_of, driver_on
 from .._drivers.execution import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
+from .._routes import Distance
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
 from .._sqlalchemy.pages import FEWEST, Whole
@@ -29,7 +30,7 @@ def follow(connection: Connection, writer: ManyWriter) -> None:
     driver = driver_of(connection.dialect)
     if driver is None:
         return
-    distance = database_of(connection.dialect).distance
+    distance = known_of(connection.dialect, Distance)
     is_due = distance.is_due()
     if is_due or distance.begin_pays():
         driver = driver_on(connection) or driver
@@ -102,7 +103,7 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
     """Whether this number of rows is known to cost less one by one. The check must be cheap: it
     runs for each statement, and most statements have few rows.
     """
-    distance = database_of(context.dialect).distance
+    distance = known_of(context.dialect, Distance)
     fewest: float | None = distance.chosen.get(_FEWEST)
     if fewest is None:
         driver = driver_on(context.root_connection)

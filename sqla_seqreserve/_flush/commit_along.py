@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import (
     CommitAlong,
     Driver,
@@ -25,6 +25,7 @@ from .._ids.fetch import comparison_of_table
 from .._ids.keys import lacks_key
 from .._ids.table_names import table_name
 from .._reasons import Reason
+from .._routes import Distance
 from .._sqlalchemy.committing import (
     acts_after_insert,
     committing_connection,
@@ -140,7 +141,7 @@ class OnlyInsert:
         ):
             return None
         found = cls(uow, connection, table, len(states))
-        is_known = found._name in database_of(connection.dialect).tables
+        is_known = catalogue.cached(connection, found._name) is not None
         # An INSERT that returns a key needs the table's facts for the comparison.
         may = is_known or not lacks_key(mapper, states) or look_at(connection, found._name)
         return found if may else None
@@ -164,9 +165,9 @@ class OnlyInsert:
             return None
         first = None
         if compiled.effective_returning:
-            database = database_of(self.connection.dialect)
-            facts, is_present = database.tables.get(self._name), status == "idle"
-            if facts is None or not database.distance.commit_pays():
+            facts, is_present = catalogue.cached(self.connection, self._name), status == "idle"
+            distance = known_of(self.connection.dialect, Distance)
+            if facts is None or not distance.commit_pays():
                 return None
             if not can_compare(self.connection, is_present=is_present):
                 return None

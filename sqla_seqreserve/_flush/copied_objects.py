@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from .._rows.division import Batch
+from .._rows.batches import Batch
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import returns_every_column
 from .._sqlalchemy.persistence import synchronize_inherited_keys

@@ -29,10 +29,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
-from .._database import database_of
+from .._database import known_of
 from .._sqlalchemy.mapping import all_mappers
 from ..errors import SeqReserveError, SequenceDriftError, SequenceDriftWarning
-from .settings import OnDrift
+from .settings import OnDrift, Settings
 
 if TYPE_CHECKING:
     from ..health.check import Examined
@@ -42,12 +42,21 @@ _Key: TypeAlias = tuple["DriftGuard", frozenset[tuple[Any, Any]]]
 _settling = Lock()
 
 
+class _Settled(set[_Key]):
+    """The checks of an engine's database that need not be repeated."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftGuard:
     """What one registration does about drift. Equal guards do not check an engine twice."""
 
     on_drift: OnDrift
     classes: tuple[type[Any], ...] | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> DriftGuard:
+        """Return the guard that a registration asks for."""
+        return cls(settings.on_drift, settings.classes)
 
     def examine(self, session: Session, connections: Iterable[Connection]) -> None:
         """Check the enrolled classes on those connections whose engine was not yet checked.
@@ -58,7 +67,7 @@ class DriftGuard:
         for connection in connections:
             translate = connection.get_execution_options().get("schema_translate_map") or {}
             key = (self, frozenset(translate.items()))
-            if key not in database_of(connection.dialect).without_drift:
+            if key not in known_of(connection.dialect, _Settled):
                 self._examine(session, connection, key)
 
     def _examine(self, session: Session, connection: Connection, key: _Key) -> None:
@@ -81,7 +90,7 @@ class DriftGuard:
         if drifted and self.on_drift == "repair":
             kept = _repair(connection, drifted)
         with _settling:
-            settled = database_of(connection.dialect).without_drift
+            settled = known_of(connection.dialect, _Settled)
             first = key not in settled
             settled.add(key)
         if drifted and self.on_drift == "warn" and first:

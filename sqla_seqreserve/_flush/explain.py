@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.keys import KeySequence, generated_key, resolve
@@ -22,6 +22,7 @@ from .._ids.reserve import hindrance
 from .._ids.server import server_of
 from .._ids.table_names import table_name
 from .._reasons import Reason
+from .._routes import Distance
 from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
@@ -211,7 +212,7 @@ def explain(
         sources = resolve(connection, mappers)
         if begun:
             state = transaction_status(connection)
-        distance = database_of(connection.dialect).distance
+        distance = known_of(connection.dialect, Distance)
         found = [
             _explain_one(connection, mapper, sources[mapper], settings, state, session_reason)
             for mapper in mappers
@@ -337,7 +338,7 @@ def _explain_many(
     if None in reasons.values():
         assert driver is not None
         if fewest is None:
-            fewest = fewest_together(driver, database_of(connection.dialect).distance.round_trip)
+            fewest = fewest_together(driver, known_of(connection.dialect, Distance).round_trip)
         else:
             # A single row always has its own statement.
             fewest = max(fewest, 2)

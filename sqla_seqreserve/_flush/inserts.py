@@ -24,7 +24,8 @@ from .. import _reasons as why
 from .._drivers import driver_on
 from .._reasons import Reason
 from .._rows import refusals
-from .._rows.division import Batch, Division, divide, runs_in_order
+from .._rows.batches import Batch, Division
+from .._rows.division import divide, runs_in_order
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.refusals import cast_reason
 from .._sqlalchemy.made_values import MadeValues

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import driver_on, drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -24,7 +24,7 @@ from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import ask_server
 from .._ids.table_names import table_name
 from .._reasons import Reason
-from .._routes import Pending, Route
+from .._routes import Distance, Pending, Route
 from .._rows.plan import insert_plan
 from .._rows.refusals import cast_reason, refusal_of
 from .._sqlalchemy.mapping import watches_insert
@@ -128,12 +128,12 @@ class Reserving:
         route = chosen_route(
             tuple(weighed),
             driver,
-            database_of(connection.dialect).distance,
+            known_of(connection.dialect, Distance),
             begun=state == "open",
             wishes=wishes,
         )
         if not route.reserve and not route.copies and driver is not None:
-            distance = database_of(connection.dialect).distance
+            distance = known_of(connection.dialect, Distance)
             plain = Passthrough(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:

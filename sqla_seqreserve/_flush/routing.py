@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Driver, driver_of, driver_on
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -93,7 +93,7 @@ def stay_out(
         (len(states), len(mapper.tables), lacks_key(mapper, states))
         for mapper, states in pending.items()
     ]
-    distance = database_of(dialect).distance
+    distance = known_of(dialect, Distance)
     keeps = bool(settings.prefetch)
     # The only INSERT returns a key, so the table is compared before the COMMIT.
     compares = len(weighed) == 1 and weighed[0][1:] == (1, True)
@@ -135,7 +135,7 @@ def is_alone(uow: Any, settings: Settings) -> bool:
         return True
     # The COMMIT can travel with an INSERT that returns a key if the server is far enough to pay for
     # the comparison; with an INSERT of a known key it always can.
-    if database_of(dialect).distance.commit_pays():
+    if known_of(dialect, Distance).commit_pays():
         return not is_new and not may_gather(uow, settings, NONE)
     return not is_new or lacks_key(mapper, (state,))
 
@@ -172,7 +172,7 @@ def may_gather(
     driver = driver_of(dialect) if dialect is not None else None
     if dialect is None or driver is None:
         return False
-    distance = database_of(dialect).distance
+    distance = known_of(dialect, Distance)
     if is_one or (not driver.executes_each and _is_of_one_kind(uow)):
         # It is one statement anyway; only the COMMIT could travel with it.
         return distance.commit_pays() and expects_commit(uow, settings, driver)
@@ -359,7 +359,7 @@ def copy_from(
     assert driver is not None
     found = copy_crossover(
         driver,
-        database_of(connection.dialect).distance.round_trip,
+        known_of(connection.dialect, Distance).round_trip,
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,

@@ -120,8 +120,10 @@ class FlushRun:
                 connection = self.connection_for(uow, mapper.base_mapper)
                 if connection in by_connection or self._server(connection).reason is None:
                     by_connection.setdefault(connection, {})[mapper] = states
-        if self.settings.drift_guard is not None:
-            self.settings.drift_guard.examine(uow.session, by_connection)
+        if self.settings.on_drift != "ignore":
+            from .drift import DriftGuard  # not needed otherwise
+
+            DriftGuard.of(self.settings).examine(uow.session, by_connection)
         may_restart = cycle is None and self._may_restart(uow, every)
         for connection, pending in by_connection.items():
             ours = {m for m in pending if self._way_of_hierarchy(uow, m.base_mapper) is None}

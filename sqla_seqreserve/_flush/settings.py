@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy.orm import Mapper
 
 from .._reasons import MODE_OFF, MODE_RESERVE, Reason
 from ..reports import FlushReport
-
-if TYPE_CHECKING:
-    from .drift import DriftGuard
 
 Commit: TypeAlias = Literal["along", "apart"]
 """Whether the COMMIT may travel with the last message of the flush that ``commit()`` began."""
@@ -41,7 +38,7 @@ class Settings:
     prefetch: int = 0
     commit: Commit = "along"
     classes: tuple[type[Any], ...] | None = None
-    drift_guard: DriftGuard | None = None
+    on_drift: OnDrift = "ignore"
     callbacks: tuple[Callable[[FlushReport], object], ...] = ()
     rank: tuple[int, int] = (0, 0)
     is_plain: bool = field(init=False)
@@ -54,7 +51,7 @@ class Settings:
             self.mode == "bulk"
             and self.reserve == "auto"
             and self.copy_min_rows is None
-            and self.drift_guard is None
+            and self.on_drift == "ignore"
         )
         object.__setattr__(self, "is_plain", is_plain)
         reasons = {"off": MODE_OFF, "reserve": MODE_RESERVE}

@@ -1,7 +1,7 @@
 """The facts of PostgreSQL's catalogue about a table, read once per database and compared again at
 every use.
 
-A :class:`TableFacts` is cached with its engine's database (``_database``), under the table's name
+A :class:`TableFacts` is cached with its engine (``_database``), under the table's name
 as the connection writes it. Names resolve through ``search_path``, tables are altered while an
 application runs, and an engine may even connect to several databases. So code that uses cached
 facts sends :attr:`TableFacts.fingerprint` along and lets the database compare it: facts that are no
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, text
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers.execution import query_unheard
 from .._reasons import Reason
 from .server import IS_DISTRIBUTED
@@ -216,6 +216,21 @@ _SEQUENCE = text(
     """
 )
 
+
+@dataclass(slots=True, eq=False)
+class Tables:
+    """The facts of the tables of one engine's database, and of the sequences that models name, by
+    their names as SQL.
+
+    :param passed: how many rows were written into a table without COPY since its facts were last
+        doubted.
+    """
+
+    facts: dict[TableName, TableFacts] = field(default_factory=dict)
+    sequences: dict[str, SequenceFacts] = field(default_factory=dict)
+    passed: dict[TableName, int] = field(default_factory=dict)
+
+
 _DOUBTED_AFTER: Final = 20_000
 """For this many rows, SQLAlchemy sends twenty statements, which take half a second."""
 
@@ -228,7 +243,7 @@ def table_facts(
 
     :param unheard: whether to hide the query from the engine's listeners.
     """
-    known = database_of(connection.dialect).tables
+    known = known_of(connection.dialect, Tables).facts
     wanted = list(dict.fromkeys(names))
     missing = [name for name in wanted if name not in known]
     if missing:
@@ -240,7 +255,7 @@ def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
     """Whether to check if these facts are still true, because they keep this many more rows from
     reserved keys or from COPY: once for each :data:`_DOUBTED_AFTER` rows written without these.
     """
-    passed = database_of(connection.dialect).rows_passed
+    passed = known_of(connection.dialect, Tables).passed
     passed[facts.name] = passed.get(facts.name, 0) + rows
     if passed[facts.name] <= _DOUBTED_AFTER:
         return False
@@ -248,26 +263,31 @@ def is_in_doubt(connection: Connection, facts: TableFacts, rows: int) -> bool:
     return True
 
 
+def cached(connection: Connection, name: TableName) -> TableFacts | None:
+    """Return the cached facts of this table, ``None`` if none are cached; nothing is read."""
+    return known_of(connection.dialect, Tables).facts.get(name)
+
+
 def cached_facts(connection: Connection, names: Iterable[TableName]) -> list[TableFacts]:
     """Return the cached facts of these tables; nothing is read."""
-    known = database_of(connection.dialect).tables
+    known = known_of(connection.dialect, Tables).facts
     return [known[name] for name in names if name in known]
 
 
 def forget(connection: Connection, names: Iterable[TableName]) -> None:
     """Discard the facts of these tables, so that their next use reads them again."""
-    database = database_of(connection.dialect)
-    forgotten = [database.tables.pop(name, None) for name in names]
+    tables = known_of(connection.dialect, Tables)
+    forgotten = [tables.facts.pop(name, None) for name in names]
     if forgotten:
         # A new dictionary, since another thread may be reading from the old one.
-        database.sequences = {}
+        tables.sequences = {}
 
 
 def distrust(connection: Connection, facts: TableFacts, column: str, problem: Reason) -> None:
     """Record that a default gave unusable values: it is not evaluated again while these facts are
     true.
     """
-    known = database_of(connection.dialect).tables
+    known = known_of(connection.dialect, Tables).facts
     found = facts.columns[column]
     if known.get(facts.name) is facts and found.default is not None:
         refused = replace(found, default=replace(found.default, problem=problem))
@@ -278,7 +298,7 @@ def renew(connection: Connection, names: Iterable[TableName]) -> None:
     """Read the facts of these tables now, in one query. Facts that are still true stay the same
     object, because kept ids and plans refer to it.
     """
-    known = database_of(connection.dialect).tables
+    known = known_of(connection.dialect, Tables).facts
     wanted = list(dict.fromkeys(names))
     before = {name: known[name] for name in wanted if name in known}
     forget(connection, wanted)
@@ -289,7 +309,7 @@ def renew(connection: Connection, names: Iterable[TableName]) -> None:
 
 def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
     """Return the sequence of this name (as SQL), ``None`` if the database has none."""
-    known = database_of(connection.dialect).sequences
+    known = known_of(connection.dialect, Tables).sequences
     if name not in known:
         row = connection.execute(_SEQUENCE, {"name": name}).one_or_none()
         if row is None:

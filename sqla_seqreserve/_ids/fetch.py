@@ -28,12 +28,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from .. import _audit as audit
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Comparison, LockRefusedError
 from .._reasons import Reason
 from ..errors import SequenceExhaustedError
@@ -123,6 +123,10 @@ def take_ids(
     return Reservation(found, not altered)
 
 
+class _Texts(dict[TextClause, str]):
+    """The text of each comparison that precedes INSERTs, as an engine's driver takes it."""
+
+
 def comparison_of(
     connection: Connection,
     kept: Sequence[KeySequence],
@@ -138,7 +142,7 @@ def comparison_of(
     """
     statement = ReservationStatement(connection, (), {}, (), kept, numbered=numbered)
     query = comparison(statement.branches, is_present)
-    texts = database_of(connection.dialect).comparisons
+    texts = known_of(connection.dialect, _Texts)
     sent = texts.get(query)
     if sent is None:
         if len(texts) >= _MOST_TEXTS:

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._reasons import Reason
 from .._sqlalchemy.mapping import kept_with, result_processor
 from ..errors import SequenceExhaustedError, SequenceNotFoundError, UnmappedClassError
@@ -222,6 +222,10 @@ def _is_integer(type_: TypeEngine[Any]) -> bool:
     return isinstance(getattr(type_, "impl_instance", type_), Integer)
 
 
+class _Outgrown(set[tuple[int, int]]):
+    """Sequences by oid, each with the largest value of the model's type, which its ids exceed."""
+
+
 def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
     """Whether ids (ascending or descending if from a sequence) exceed the key's type in the model,
     but not the column's type. INSERT casts a key that it is given to the model's type, and one that
@@ -235,8 +239,7 @@ def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) 
     if not source.model_maximum < largest <= source.maximum:
         return False
     if source.sequence is not None:
-        outgrown = database_of(connection.dialect).outgrown
-        outgrown.add((source.sequence.oid, source.model_maximum))
+        known_of(connection.dialect, _Outgrown).add((source.sequence.oid, source.model_maximum))
     return True
 
 
@@ -333,7 +336,7 @@ def _resolve_one(
         and sequence is not None
         and (
             sequence.minimum > model_maximum
-            or (sequence.oid, model_maximum) in database_of(connection.dialect).outgrown
+            or (sequence.oid, model_maximum) in known_of(connection.dialect, _Outgrown)
         )
     ):
         return KeySequence(

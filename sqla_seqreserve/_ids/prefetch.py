@@ -36,7 +36,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from .._audit import sqlstate
-from .._database import database_of
+from .._database import is_first_time
 from .._drivers import driver_of
 from . import catalogue
 from .keys import KeySequence
@@ -143,13 +143,10 @@ def _warn(connection: Connection, source: KeySequence) -> None:
     """Log once per engine that no ids are kept, and what would help. There is no other sign of it,
     because everything works.
     """
-    warned = database_of(connection.dialect).warned
-    if _WARNING in warned:
-        return
-    warned.add(_WARNING)
-    log.warning(
-        "prefetch keeps no ids for %s on this engine: its table or sequence has no schema, and the "
-        "server does not report search_path (PostgreSQL 18 does, a pooler may not). Name the "
-        "schema, in MetaData(schema=...), __table_args__ or schema_translate_map",
-        source.key.mapper.class_.__name__,
-    )
+    if is_first_time(connection.dialect, _WARNING):
+        log.warning(
+            "prefetch keeps no ids for %s on this engine: its table or sequence has no schema, and "
+            "the server does not report search_path (PostgreSQL 18 does, a pooler may not). Name "
+            "the schema, in MetaData(schema=...), __table_args__ or schema_translate_map",
+            source.key.mapper.class_.__name__,
+        )

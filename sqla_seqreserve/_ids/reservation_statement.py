@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Driver, LockRefusedError, Row, driver_on, transaction_status
 from .._drivers.execution import run_on_driver
+from .._routes import Distance
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import execution_elsewhere
 from .catalogue import TableFacts
@@ -220,7 +221,7 @@ def _query(
 ) -> list[Row]:
     rows: list[Row] = []
     refused: LockRefusedError | None = None
-    distance = database_of(connection.dialect).distance
+    distance = known_of(connection.dialect, Distance)
 
     def query(cursor: Any, sql: str, bound: Any) -> None:
         nonlocal refused

@@ -20,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 from sqlalchemy import Connection, Dialect, text
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import driver_of
 from .._reasons import Reason
 
@@ -90,6 +90,16 @@ class Server:
         return None
 
 
+@dataclass(slots=True, eq=False)
+class _Found:
+    """The kind of an engine's server after it was asked; and until then, judged by what its
+    connections report.
+    """
+
+    asked: Server | None = None
+    taken_for: Server | None = None
+
+
 def server_of(connection: Connection) -> Server:
     """Return the server behind a connection, as far as it is known. A server that reports what only
     PostgreSQL 14 and newer reports is recognized without a query; any other needs one query for
@@ -98,14 +108,14 @@ def server_of(connection: Connection) -> Server:
     The cache holds what the servers behind one engine's URL have in common, and not the differences
     between a coordinator and its workers.
     """
-    database = database_of(connection.dialect)
-    known = database.server or database.server_taken_for
+    found = known_of(connection.dialect, _Found)
+    known = found.asked or found.taken_for
     if known is not None:
         return known
     driver = driver_of(connection.dialect)
     if driver is not None and driver.setting(connection.connection, "in_hot_standby") is not None:
         said = driver.setting(connection.connection, "server_version") or ""
-        known = database.server_taken_for = server_called(said, citus=False)
+        known = found.taken_for = server_called(said, citus=False)
         return known
     return ask_server(connection)
 
@@ -115,15 +125,15 @@ def ask_server(connection: Connection) -> Server:
     ids are not reserved, this is logged once.
     """
     dialect = connection.dialect
-    database = database_of(dialect)
-    known = database.server
+    found = known_of(dialect, _Found)
+    known = found.asked
     if known is None:
         if dialect.name == "postgresql":
             row = connection.execute(_SERVER).one()
             known = server_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
         else:
             known = Server("other", dialect.name, has_xmin=False)
-        database.server = known
+        found.asked = known
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known
@@ -131,7 +141,7 @@ def ask_server(connection: Connection) -> Server:
 
 def server_kind(dialect: Dialect) -> Kind | None:
     """Return the kind of server behind an engine, ``None`` if it is not known yet (no I/O)."""
-    known = database_of(dialect).server
+    known = known_of(dialect, _Found).asked
     return None if known is None else known.kind
 
 

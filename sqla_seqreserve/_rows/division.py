@@ -10,7 +10,7 @@ the reason. No row is changed, and no I/O happens here except in defaults.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -20,6 +20,7 @@ from sqlalchemy.sql import ClauseElement
 
 from .. import _reasons as why
 from .._reasons import Reason
+from .batches import Batch, Division
 from .copy_values import ColumnTypes, for_copy
 from .encoded import ReadyMade
 from .plan import Absent, ColumnPlan, InsertPlan
@@ -28,51 +29,6 @@ from .table import ColumnRows
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Rows with the same set of columns: positions in the input, and for each column its name, type
-    oid and values.
-
-    :param given: the values with defaults filled in; the writer does not compute defaults again.
-    :param values: the same values after bind processors, which are not called again either.
-    :param copy_values: the same in the form that COPY accepts, in ``binary`` format or not.
-    :param copy_reason: why COPY cannot write these rows; ``None``: it can.
-    :param casts: whether an INSERT with known keys cannot write them either, because it may cast
-        their values differently from one that numbers the rows.
-    """
-
-    positions: Sequence[int]
-    plans: list[ColumnPlan]
-    columns: list[str]
-    oids: list[int]
-    given: list[Sequence[Any]]
-    values: list[Sequence[Any]]
-    copy_values: list[Sequence[Any]]
-    copy_reason: Reason | None
-    binary: bool
-    defaults: dict[str, FilledValues]
-    omitted: list[Column[Any]]
-    casts: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Division:
-    """The rows of one class, divided into batches and the rows that SQLAlchemy must write
-    (positions by reason). If rows must keep their order, the rows of a batch are consecutive.
-    """
-
-    batches: list[Batch] = field(default_factory=list)
-    elsewhere: dict[Reason, list[int]] = field(default_factory=dict)
-
-    def by_insert(self) -> dict[int, Reason]:
-        """Return the positions of the rows that COPY does not write, each with the reason."""
-        parts = [
-            *self.elsewhere.items(),
-            *((each.copy_reason, each.positions) for each in self.batches),
-        ]
-        return {position: reason for reason, found in parts if reason for position in found}
 
 
 def runs_in_order(parts: Sequence[Sequence[int]]) -> list[tuple[int, Sequence[int]]]:

@@ -7,18 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect
 
 from .. import _reasons as why
 from .._reasons import Reason
 from ..copy_codecs._codec import Encoding
+from .batches import Batch
 from .codecs import BYTES, Codec, ValueTable, value_table
 from .plan import ColumnPlan
-
-if TYPE_CHECKING:
-    from .division import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from .._sqlalchemy.mapping import (
     prefers_eager_defaults,
     server_default_columns,
 )
-from ..copy_codecs._codec import CopyColumn, Encoding, encoding_of, generation
+from ..copy_codecs._choice import encoding_of, generation
+from ..copy_codecs._codec import CopyColumn, Encoding
 from .codecs import Codec, codec_for, is_uniform, value_table
 from .model_types import Refusal
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uuid
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import known_of
 from .._drivers import drop_snapshot, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._ids.table_names import TableName, stored_name, table_name
 from .._reasons import Reason
+from .._routes import Distance
 from .._sqlalchemy.committing import acts_after_insert
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.listeners import refusal_between
@@ -60,7 +61,7 @@ def compared_for_commit(
     counted = [entry for entry in queued if entry.is_counted]
     if counted and not _may_be_counted(connection, counted):
         return why.COUNTED
-    distance = database_of(connection.dialect).distance
+    distance = known_of(connection.dialect, Distance)
     if not distance.commit_pays() and any(entry.statement.returning for entry in queued):
         return why.NEAR
     reason = refusal_between(connection, several=len(queued) > 1)
@@ -74,7 +75,7 @@ def compared_for_commit(
         if not entry.statement.returning:
             continue
         name = table_name(connection, table)
-        if name not in database_of(connection.dialect).tables:
+        if catalogue.cached(connection, name) is None:
             look_at(connection, name)
         for facts in catalogue.cached_facts(connection, [name]):
             compared = compared_by(connection, entry.statement.returning, facts)
@@ -88,34 +89,46 @@ def compared_for_commit(
     return list(found.values())
 
 
+class _Met(set[TableName]):
+    """Tables whose facts were unknown when a COMMIT might have travelled with an INSERT into
+    them.
+    """
+
+
+class Uncounted(set[TableName]):
+    """Tables for which the server cannot check in a message of several statements how many rows an
+    UPDATE or DELETE matches.
+    """
+
+
 def look_at(connection: Connection, name: TableName) -> bool:
     """Read the facts of a table that is not known yet; return whether it is known now. The first
     call for a table reads nothing, because that would cost more than it saves.
     """
-    database = database_of(connection.dialect)
-    if name not in database.met:
-        database.met.add(name)
+    met = known_of(connection.dialect, _Met)
+    if name not in met:
+        met.add(name)
         return False
     was_idle = transaction_status(connection) == "idle"
     # Listeners do not see this query: they see only the statements that SQLAlchemy would send.
     catalogue.table_facts(connection, [name], unheard=True)
     if was_idle:
         drop_snapshot(connection)
-    return name in database.tables
+    return catalogue.cached(connection, name) is not None
 
 
 def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -> bool:
     """Whether the server can check how many rows these statements match, and whether that costs
     less than a separate round trip for the COMMIT.
     """
-    server, database = server_of(connection), database_of(connection.dialect)
+    server, uncounted = server_of(connection), known_of(connection.dialect, Uncounted)
     rows = sum(len(parameters) for entry in queued for _, parameters in entry.statement.messages())
     return (
         server.reason is None
         and server.kind != "citus"
-        and database.distance.commit_pays(rows)
+        and known_of(connection.dialect, Distance).commit_pays(rows)
         and not any(
-            entry.statement.returning or table_name(connection, entry.table) in database.uncounted
+            entry.statement.returning or table_name(connection, entry.table) in uncounted
             for entry in queued
         )
     )

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm.exc import FlushError
 
 from .. import _reasons as why
-from .._database import database_of
+from .._database import is_first_time
 from .._drivers import CopyRows, driver_of, driver_on
 from .._drivers.execution import run_on_driver
 from .._ids.table_names import quoted
 from .._reasons import Reason
-from .._rows.division import Batch
+from .._rows.batches import Batch
 from .._rows.plan import InsertPlan
 
 log = logging.getLogger("sqla_seqreserve")
@@ -43,12 +43,9 @@ def warn_of_driver(dialect: Dialect) -> None:
     """
     if dialect.name != "postgresql" or driver_of(dialect) is not None:
         return
-    warned = database_of(dialect).warned
-    if _WARNING in warned:
-        return
-    warned.add(_WARNING)
-    reason = why.no_fast_path(dialect.driver)
-    log.warning("nothing is gained by register() on this engine: %s", reason)
+    if is_first_time(dialect, _WARNING):
+        reason = why.no_fast_path(dialect.driver)
+        log.warning("nothing is gained by register() on this engine: %s", reason)
 
 
 def refused_types(connection: Connection, plan: InsertPlan) -> Reason | None:

@@ -18,14 +18,14 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.functions import current_timestamp, now
 
 from .._audit import state_of
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Driver
 from .._drivers.execution import run_on_driver
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._ids.table_names import quoted, table_name
-from .._routes import WORK
+from .._routes import WORK, Distance
 from .._sqlalchemy.changes import (
     has_version,
     key_parameters,
@@ -98,7 +98,7 @@ def in_kinds(
 
 
 def _pays(connection: Connection, spared: int, *, gathers: bool) -> bool:
-    round_trip = database_of(connection.dialect).distance.round_trip
+    round_trip = known_of(connection.dialect, Distance).round_trip
     each = _STATEMENT + (0.0 if gathers else max(round_trip - WORK, 0.0))
     return spared * each > round_trip + _FIXED
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Driver
-from .._routes import WORK
+from .._routes import WORK, Distance
 
 _FIXED: Final = 650.0
 """Microseconds that such a statement takes beside its rows, most of them for planning."""
@@ -38,7 +38,7 @@ def pays(
     """
     if fewest is not None:
         return rows >= fewest
-    round_trip = database_of(connection.dialect).distance.round_trip
+    round_trip = known_of(connection.dialect, Distance).round_trip
     return _costs_less(driver, rows, round_trip, gathered=gathered)
 
 
@@ -49,7 +49,7 @@ def copy_pays(driver: Driver, rows: int, connection: Connection, fewest: int | N
     """
     if fewest is not None:
         return True
-    round_trip = database_of(connection.dialect).distance.round_trip
+    round_trip = known_of(connection.dialect, Distance).round_trip
     further = driver.copy_round_trips * max(round_trip - WORK, 0.0)
     return rows >= COPIED_FROM and rows * _SPARED_BY_COPY > further
 

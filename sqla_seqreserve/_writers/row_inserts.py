@@ -16,7 +16,7 @@ from sqlalchemy import Connection, CursorResult, Insert, Table, insert
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
-from .._rows.division import Batch
+from .._rows.batches import Batch
 from .._sqlalchemy.made_values import MadeValues, compiled_cache
 from .._sqlalchemy.mapping import declares_value, inherits_key, key_columns
 from .._sqlalchemy.persistence import IN_ORDER, collect_insert_commands

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers import (
     CommitRefusedError,
     Driver,
@@ -31,9 +31,10 @@ from .._ids.keys import KeySequence
 from .._ids.server import server_of
 from .._ids.table_names import table_name
 from .._reasons import Reason
+from .._routes import Distance
 from .._sqlalchemy.engine import raise_lost_commit
 from .._sqlalchemy.unit_of_work import State
-from .commit_in_message import UNKNOWN, Numbered, compared_for_commit
+from .commit_in_message import UNKNOWN, Numbered, Uncounted, compared_for_commit
 from .queued import QueuedStatement
 
 Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
@@ -178,8 +179,8 @@ class MessageSender:
                 for message, back in zip(messages, returned, strict=True)
                 if message.counts
             ):
-                database = database_of(self._connection.dialect)
-                database.uncounted.update({message.counts for message in messages} - {""})
+                uncounted = known_of(self._connection.dialect, Uncounted)
+                uncounted.update({message.counts for message in messages} - {""})
             return returned
         except OutdatedError:
             catalogue.forget(self._connection, [facts.name for facts, _ in numbered])
@@ -203,7 +204,7 @@ class MessageSender:
         sends rows on to other nodes.
         """
         if rows <= _FEW and server_of(self._connection).kind != "citus":
-            database_of(self._connection.dialect).distance.note_bound(seconds, round_trips)
+            known_of(self._connection.dialect, Distance).note_bound(seconds, round_trips)
 
     def _refused(self, entry: QueuedStatement, message: InsertMessage, error: MessageError) -> None:
         states = list(entry.states)

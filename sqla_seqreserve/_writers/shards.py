@@ -19,7 +19,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from .._audit import sqlstate
-from .._database import database_of
+from .._database import known_of
+from .._routes import Distance
 
 _OF_ROWS: Final = ("XX000", "22", "23")
 """Beginnings of SQLSTATEs that are about the rows: the first for shards on other nodes, the others
@@ -58,7 +59,7 @@ def shard_by_shard(connection: Connection, *, distributed: bool) -> Iterator[Non
         started = time.perf_counter()
         connection.execute(_SEQUENTIAL)
         # Of all statements sent here, only this one goes to no other node, so it is timed.
-        database_of(connection.dialect).distance.note(time.perf_counter() - started)
+        known_of(connection.dialect, Distance).note(time.perf_counter() - started)
         yield
         connection.execute(_AS_BEFORE)
     except DBAPIError as error:

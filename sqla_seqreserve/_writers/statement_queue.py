@@ -18,9 +18,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
-from .._database import database_of
+from .._database import known_of
 from .._drivers import Driver
 from .._ids.keys import KeySequence
+from .._routes import Distance
 from .._sqlalchemy.changes import (
     LinkKind,
     emit_delete_statements,
@@ -303,7 +304,7 @@ class StatementQueue:
         driver = self._driver
         if (
             driver is None
-            or database_of(self._connection.dialect).distance.rounded < driver.gathers_from
+            or known_of(self._connection.dialect, Distance).rounded < driver.gathers_from
             or driver.transaction_status(self._connection.connection) == "autocommit"
             or not sends_as_it_is(self._connection)
             or not self._sender.may_count()

@@ -30,6 +30,7 @@ package, and are asked last.
 
 from __future__ import annotations
 
-from ._codec import CopyCodec, CopyColumn, Encode, register_codec
+from ._choice import register_codec
+from ._codec import CopyCodec, CopyColumn, Encode
 
 __all__ = ["CopyCodec", "CopyColumn", "Encode", "register_codec"]

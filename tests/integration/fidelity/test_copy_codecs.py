@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from sqla_seqreserve import CopyCodec, bulk_insert, bulk_upsert, register
-from sqla_seqreserve.copy_codecs import CopyColumn, Encode, _codec, register_codec
+from sqla_seqreserve.copy_codecs import CopyColumn, Encode, _choice, register_codec
 from sqla_seqreserve.testing import record_statements
 
 DRIVERS = pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
@@ -189,13 +189,13 @@ def test_a_codec_of_an_entry_point_is_found(
         "[sqla_seqreserve.copy_codecs]\nbroken = shifting:missing\nshifted = shifting:Codec\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    _codec._installed.cache_clear()
+    _choice._installed.cache_clear()
     try:
         ours = Side(twins.ours, ITEM, {"copy_min_rows": 1})
         with ours.session:
             stored, writers = ours.flush([1, 2])
     finally:
-        _codec._installed.cache_clear()
+        _choice._installed.cache_clear()
     assert writers == {"copy"}
     assert stored[2] == ["1001", "1002"]
     assert [record.getMessage() for record in caplog.records] == [

@@ -38,7 +38,8 @@ from sqlalchemy.orm import (
 )
 
 from sqla_seqreserve import FlushReport, register
-from sqla_seqreserve._database import database_of
+from sqla_seqreserve._database import known_of
+from sqla_seqreserve._ids.catalogue import Tables
 from sqla_seqreserve.errors import ConfigurationError
 from sqla_seqreserve.testing import Wire, round_trips
 
@@ -140,7 +141,7 @@ def test_what_a_table_is_compared_by_goes_with_its_facts(wire: Wire, engine: Eng
     and the COMMIT then travels along as before.
     """
     ours = create_engine(wire.url)
-    known = database_of(ours.dialect).tables
+    known = known_of(ours.dialect, Tables).facts
 
     def comparison() -> object:
         return known["public.note"].comparisons["id", True]
