@@ -26,7 +26,7 @@ from .._reasons import IN_PAGES, Reason
 from .._sqlalchemy.contexts import bind_quickly
 from .._sqlalchemy.listeners import OURS, statements_stay
 from .._sqlalchemy.pages import Whole, hand_over_pages
-from .._sqlalchemy.rows_of_insert import make_rows_alike
+from .._sqlalchemy.rows_of_insert import Alike, make_rows_alike
 from .._sqlalchemy.rows_of_update import collect_updates_quickly
 from .._sqlalchemy.statement_classes import Rows
 from . import CommitAlong, TransactionStatus, driver_on
@@ -64,16 +64,9 @@ class WriteMany(Protocol):
     def takes_whole(self, context: Any) -> bool:
         """Whether it may execute an INSERT at once that SQLAlchemy would send in pages."""
 
-    def alike(
-        self,
-        session: Session,
-        connection: Connection,
-        mapper: Mapper[Any],
-        rows: Rows,
-        *,
-        returns: bool,
-    ) -> Rows | None:
-        """The rows of an INSERT, changed so that they are one statement; ``None``: unchanged."""
+    @property
+    def alike(self) -> Alike:
+        """Returns the rows of an INSERT, changed so that they are one statement."""
 
 
 class Listener(Protocol):

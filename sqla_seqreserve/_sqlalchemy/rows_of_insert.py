@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper, Session
 
 from .persistence import IN_ORDER, emit_insert_of_rows
-from .statement_classes import Execute, OfRows, Rows, are_uniform, only_table, put_before
+from .statement_classes import Call, Execute, OfRows, Rows, are_uniform, only_table, put_before
 
 
 class Alike(Protocol):
@@ -53,32 +53,24 @@ class _AskingInsert(OfRows):
     alike: Alike
 
     @classmethod
-    def execute_many(
-        cls,
-        execute: Execute,
-        session: Session,
-        statement: Any,
-        params: list[Any],
-        execution_options: Any,
-        bind_arguments: Any,
-        conn: Connection,
-    ) -> Any:
+    def execute_many(cls, execute: Execute, call: Call) -> Any:
+        session, statement, given, execution_options, bind_arguments, connection = call
         options = execution_options.get(_OPTIONS)
         if options is None or not _is_plain(statement, options):
-            return execute(session, statement, params, execution_options, bind_arguments, conn)
+            return execute(*call)
 
-        def run(rows: list[Any], options: Any) -> Any:
-            given = execution_options.union({_OPTIONS: options})
+        def run(rows: Rows, options: Any) -> Any:
+            with_options = execution_options.union({_OPTIONS: options})
             table = _table_of(session, options, rows)
             commands = None if table is None else _uniform_commands(session, options, table, rows)
             if table is None or commands is None:
-                return execute(session, statement, rows, given, bind_arguments, conn)
+                return execute(session, statement, rows, with_options, bind_arguments, connection)
             mapper = options._subject_mapper
-            result = emit_insert_of_rows(mapper, table, commands, statement, given)
+            result = emit_insert_of_rows(mapper, table, commands, statement, with_options)
             if not statement._returning:
                 return result
             returning: Execute = cls._return_orm_returning  # type: ignore[attr-defined]  # of the other base
-            return returning(session, statement, rows, given, bind_arguments, result)
+            return returning(session, statement, rows, with_options, bind_arguments, result)
 
         if (
             not options._render_nulls
@@ -87,7 +79,7 @@ class _AskingInsert(OfRows):
             and _TRANSLATE not in statement.get_execution_options()
         ):
             returns = bool(statement._returning)
-            rows = cls.alike(session, conn, options._subject_mapper, params, returns=returns)
+            rows = cls.alike(session, connection, options._subject_mapper, given, returns=returns)
             if rows is not None:
                 try:
                     return run(list(rows), options + {"_render_nulls": True})
@@ -96,10 +88,10 @@ class _AskingInsert(OfRows):
                         raise
                 # A type refused a value, and nothing was sent. The rows before it must still be
                 # written.
-        return run(params, options)
+        return run(given, options)
 
 
-def _table_of(session: Session, options: Any, rows: list[Any]) -> Table | None:
+def _table_of(session: Session, options: Any, rows: Rows) -> Table | None:
     """Return the table that the rows are mapped to, if it is one and SQLAlchemy would do nothing
     with the rows but insert them.
     """
@@ -115,7 +107,7 @@ def _table_of(session: Session, options: Any, rows: list[Any]) -> Table | None:
 
 
 def _uniform_commands(
-    session: Session, options: Any, table: Table, rows: list[Any]
+    session: Session, options: Any, table: Table, rows: Rows
 ) -> Iterator[tuple[Any, ...]] | None:
     """Collect the rows of an INSERT as SQLAlchemy's ``_bulk_insert`` and
     ``_collect_insert_commands`` do, but faster: all give the same columns, so there is nothing to

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
 
 from .changes import emit_update_of_rows
-from .statement_classes import Execute, OfRows, Rows, are_uniform, only_table, put_before
+from .statement_classes import Call, Execute, OfRows, Rows, are_uniform, only_table, put_before
 
 _OPTIONS: Final = "_sa_orm_update_options"
 
@@ -31,24 +31,16 @@ class _QuickUpdate(OfRows):
     """Executes an UPDATE of a mapped class."""
 
     @classmethod
-    def execute_many(
-        cls,
-        execute: Execute,
-        session: Session,
-        statement: Any,
-        params: list[Any],
-        execution_options: Any,
-        bind_arguments: Any,
-        conn: Connection,
-    ) -> Any:
+    def execute_many(cls, execute: Execute, call: Call) -> Any:
+        session, statement, rows, execution_options, bind_arguments, _ = call
         options = execution_options.get(_OPTIONS)
-        table = _table_of(session, statement, options, params)
-        commands = None if table is None else _uniform_commands(session, options, table, params)
+        table = _table_of(session, statement, options, rows)
+        commands = None if table is None else _uniform_commands(session, options, table, rows)
         if table is None or commands is None:
-            return execute(session, statement, params, execution_options, bind_arguments, conn)
+            return execute(*call)
         mapper = options._subject_mapper
         result = emit_update_of_rows(mapper, table, commands, statement)
-        held = _rows_of_held_objects(session, mapper, params)
+        held = _rows_of_held_objects(session, mapper, rows)
         synchronize: Execute = cls.orm_setup_cursor_result  # type: ignore[attr-defined]  # of the other base
         return synchronize(session, statement, held, execution_options, bind_arguments, result)
 

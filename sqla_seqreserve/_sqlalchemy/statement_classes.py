@@ -9,7 +9,7 @@ SELECT. Read in 2.0.8 to 2.1.9.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper, Session
@@ -24,6 +24,17 @@ Execute: TypeAlias = Callable[..., Any]
 
 _FEWEST: Final = 20
 """For fewer rows, collecting them quickly saves nothing."""
+
+
+class Call(NamedTuple):
+    """A call of SQLAlchemy's ``orm_execute_statement()`` for a list of rows."""
+
+    session: Session
+    statement: Any
+    rows: Rows
+    execution_options: Any
+    bind_arguments: Any
+    connection: Connection
 
 
 class OfRows:
@@ -47,21 +58,11 @@ class OfRows:
         if type(params) is not list or not cls.is_ours(conn):
             return execute(session, statement, params, execution_options, bind_arguments, conn)
         with collector_paused(len(params)):
-            return cls.execute_many(
-                execute, session, statement, params, execution_options, bind_arguments, conn
-            )
+            call = Call(session, statement, params, execution_options, bind_arguments, conn)
+            return cls.execute_many(execute, call)
 
     @classmethod
-    def execute_many(
-        cls,
-        execute: Execute,
-        session: Session,
-        statement: Any,
-        params: list[Any],
-        execution_options: Any,
-        bind_arguments: Any,
-        conn: Connection,
-    ) -> Any:
+    def execute_many(cls, execute: Execute, call: Call) -> Any:
         """Execute a statement for a list of rows.
 
         :param execute: executes it as SQLAlchemy does.
