@@ -4,138 +4,39 @@ all of them on psycopg2.
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from fixtures.sides import ASYNC_DRIVERS, SYNC_DRIVERS, Side, Way, both, refusal, told_and_left
-from sqlalchemy import (
-    CheckConstraint,
-    Computed,
-    Engine,
-    FetchedValue,
-    ForeignKey,
-    Identity,
-    Numeric,
-    SmallInteger,
-    bindparam,
-    create_engine,
-    event,
-    func,
-    insert,
-    literal,
-    select,
-    text,
+from fixtures.parts import (
+    DDL,
+    EVERY,
+    MANY,
+    MARKING,
+    WAYS,
+    Act,
+    Apart,
+    Down,
+    Marked,
+    Part,
+    Quoted,
+    Small,
+    Token,
+    Tree,
+    compared,
 )
+from fixtures.sides import Way, refusal
+from sqlalchemy import bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
-from sqla_seqreserve import register
 from sqla_seqreserve._sqlalchemy.persistence import IN_ORDER
-from sqla_seqreserve.testing import round_trips
 
 pytestmark = pytest.mark.skipif(
     not IN_ORDER, reason="the pages of SQLAlchemy before 2.0.10 are in no certain order"
 )
-
-DRIVERS = (*SYNC_DRIVERS, *ASYNC_DRIVERS)
-MANY = 60
-EVERY = pytest.mark.parametrize("driver", DRIVERS)
-WAYS = pytest.mark.parametrize(
-    "way", [Way("from one row", {"copy_min_rows": 1}), Way("default settings")], ids=str
-)
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Part(Base):
-    __tablename__ = "part"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int | None]
-    name: Mapped[str | None] = mapped_column(unique=True)
-    price: Mapped[Decimal | None] = mapped_column(Numeric(9, 2))
-    made: Mapped[str] = mapped_column(server_default="here")
-    twice: Mapped[int | None] = mapped_column(Computed("number * 2"))
-    filled: Mapped[int | None] = mapped_column(default=lambda: 7)
-
-
-class Tree(Base):
-    """Rows that refer to each other."""
-
-    __tablename__ = "tree"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("tree.id"))
-
-
-class Token(Base):
-    """A key that Python makes."""
-
-    __tablename__ = "token"
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
-    number: Mapped[int]
-
-
-class Marked(Base):
-    """A trigger fills one of its columns."""
-
-    __tablename__ = "marked"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    number: Mapped[int]
-    mark: Mapped[str | None] = mapped_column(server_default=FetchedValue())
-
-
-class Quoted(Base):
-    """Names that need quotes, and a key that the server always gives."""
-
-    __tablename__ = "a table"
-    id: Mapped[int] = mapped_column("The Id", Identity(always=True), primary_key=True)
-    number: Mapped[int] = mapped_column("a number")
-
-
-class Down(Base):
-    """Keys that decrease."""
-
-    __tablename__ = "down"
-    id: Mapped[int] = mapped_column(Identity(start=-1, increment=-1), primary_key=True)
-    number: Mapped[int] = mapped_column("a number")
-
-
-class Apart(Base):
-    """A table in partitions."""
-
-    __tablename__ = "apart"
-    __table_args__: Any = {"postgresql_partition_by": "LIST (part)"}
-    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    part: Mapped[int] = mapped_column(primary_key=True)
-
-
-class Small(Base):
-    """A key that soon has no value left."""
-
-    __tablename__ = "small"
-    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    number: Mapped[int] = mapped_column(CheckConstraint("number <> 249"))
-
-
-DDL = (
-    "CREATE TABLE apart_0 PARTITION OF apart FOR VALUES IN (0)",
-    "CREATE TABLE apart_1 PARTITION OF apart FOR VALUES IN (1)",
-    "ALTER SEQUENCE small_id_seq AS bigint",
-)
-
-MARKING = (
-    """CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN NEW.mark := 'm' || NEW.number; RETURN NEW; END $$""",
-    "CREATE TRIGGER mark BEFORE INSERT ON marked FOR EACH ROW EXECUTE FUNCTION mark()",
-)
-
-Act = Callable[[Session], Any]
 
 
 def rows(count: int = MANY) -> list[dict[str, Any]]:
@@ -148,15 +49,6 @@ def rows(count: int = MANY) -> list[dict[str, Any]]:
 def many(start: int = 0) -> list[dict[str, Any]]:
     """Rows for COPY."""
     return [{"number": i, "name": f"n{start + i}", "price": Decimal(i) / 8} for i in range(250)]
-
-
-def compared(urls: tuple[str, str], driver: str, way: Way, act: Act, *ddl: str) -> Any:
-    """The act's result and rows, which must be the same on both sides."""
-
-    def trial(side: Side) -> Any:
-        return told_and_left(side, act, ["part", "tree", "marked", "(SELECT number FROM token)"])
-
-    return both(urls, Base, trial, way=way, driver=driver, ddl=ddl)
 
 
 def act_keys(session: Session) -> Any:
@@ -327,39 +219,6 @@ def test_a_refused_row_of_copy(twin_urls: tuple[str, str], driver: str, problem:
     assert found is not None
 
 
-@pytest.mark.parametrize("option", ["stream_results", "yield_per"])
-@EVERY
-@WAYS
-def test_a_streamed_result(twin_urls: tuple[str, str], driver: str, way: Way, option: str) -> None:
-    """With an option that streams the result, the keys, or the error of a driver that cannot stream
-    them, are plain SQLAlchemy's.
-    """
-
-    def act(session: Session) -> Any:
-        given = [{"number": i} for i in range(250)]
-        statement = insert(Part).returning(Part.id).execution_options(**{option: 10})
-        return sorted(session.scalars(statement, given))
-
-    compared(twin_urls, driver, way, act)
-
-
-@pytest.mark.parametrize("option", ["stream_results", "yield_per"])
-@WAYS
-def test_objects_on_a_streaming_connection(
-    twin_urls: tuple[str, str], way: Way, option: str
-) -> None:
-    """On a connection of asyncpg that streams results, many objects are saved."""
-
-    def act(session: Session) -> Any:
-        session.connection(execution_options={option: 10})
-        parts = [Part(number=i) for i in range(250)]
-        session.add_all(parts)
-        session.flush()
-        return [part.id for part in parts]
-
-    assert compared(twin_urls, "asyncpg", way, act)[0] == list(range(1, 251))
-
-
 @EVERY
 def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: str) -> None:
     """The remembered facts of the table are compared; if they have changed, SQLAlchemy sends its
@@ -379,77 +238,3 @@ def test_a_type_that_was_altered_meanwhile(twin_urls: tuple[str, str], driver: s
         return found
 
     compared(twin_urls, driver, Way("default settings"), act)
-
-
-@pytest.mark.parametrize(
-    ("driver", "statement", "plain", "ours"),
-    [
-        # Of 5,000 rows in an open transaction. Pages hold 1,000 rows.
-        ("psycopg", insert(Part).returning(Part.id), 5, 3),
-        ("psycopg", insert(Part).returning(Part.number, **IN_ORDER), 5, 1),
-        ("psycopg2", insert(Part).returning(Part.id, **IN_ORDER), 5, 3),
-        ("psycopg2", insert(Part).returning(Part, **IN_ORDER), 5, 1),
-        ("psycopg2", insert(Part), 5, 3),
-    ],
-)
-def test_round_trips(
-    engine: Engine, database_url: str, driver: str, statement: Any, plain: int, ours: int
-) -> None:
-    """All rows travel at once: in one round trip if values are returned, in three by COPY."""
-    Base.metadata.create_all(engine)
-    found = []
-    with round_trips(database_url) as wire:
-        for registered in (False, True):
-            beside = create_engine(wire.url.set(drivername=f"postgresql+{driver}"))
-            for time in (1, 2):
-                with Session(beside) as session:
-                    if registered:
-                        register(session)
-                    session.execute(text("SELECT 1"))
-                    # The first is not counted, which takes 20 ms a message.
-                    with contextlib.nullcontext() if time < 2 else wire.counting() as count:
-                        session.execute(statement, [{"price": Decimal(i)} for i in range(5_000)])
-                    session.rollback()
-            assert count is not None
-            found.append(count.round_trips)
-            beside.dispose()
-    assert found == [plain, ours]
-
-
-@pytest.mark.parametrize("driver", SYNC_DRIVERS)
-def test_listeners_hear_of_a_pair(engine: Engine, database_url: str, driver: str) -> None:
-    """Listeners are called before and after the statement, with the parameters of every row; a
-    statement that one returns is used for each page.
-    """
-    Base.metadata.create_all(engine)
-    beside = create_engine(engine.url.set(drivername=f"postgresql+{driver}"))
-    heard: list[tuple[str, int]] = []
-
-    @event.listens_for(beside, "before_cursor_execute")
-    def before(*arguments: Any) -> None:
-        if arguments[2].startswith("INSERT"):
-            heard.append(("before", len(arguments[3])))
-
-    @event.listens_for(beside, "after_cursor_execute")
-    def after(*arguments: Any) -> None:
-        if arguments[2].startswith("INSERT"):
-            heard.append(("after", len(arguments[3])))
-
-    def insert_many() -> list[int | None]:
-        with Session(beside) as session:
-            register(session)
-            given = [{"number": i} for i in range(MANY)]
-            return list(session.scalars(insert(Part).returning(Part.number), given))
-
-    assert insert_many() == list(range(MANY))
-    assert heard == [("before", MANY), ("after", MANY)]
-
-    @event.listens_for(beside, "before_cursor_execute", retval=True)
-    def negative(*arguments: Any) -> Any:
-        parameters = arguments[3]
-        if arguments[2].startswith("INSERT"):
-            parameters = dict.fromkeys(parameters, -1)
-        return arguments[2], parameters
-
-    assert set(insert_many()) == {-1}
-    beside.dispose()
