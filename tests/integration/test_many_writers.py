@@ -1,4 +1,4 @@
-"""Twenty processes on one sequence: no id is given twice, whoever takes it and however."""
+"""Twenty processes that take ids of one sequence in two ways: no id is given twice."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def test_no_id_is_given_twice(engine: Engine) -> None:
             number for process in processes[-4:] for block in process for number in block
         }
         assert connection.scalar(text("SELECT nextval('event_id_seq')")) > max(ids)
-    # Had the processes worked one after the other, nothing would have been shown.
+    # The test shows something only if the processes worked at the same time.
     turns = sorted((block[0], number) for number, own in enumerate(processes) for block in own)
     assert sum(a[1] != b[1] for a, b in itertools.pairwise(turns)) > 10 * len(processes)

@@ -1,4 +1,4 @@
-"""The activity of the library as Prometheus metrics."""
+"""Prometheus metrics of the library's activity."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def value(registry: CollectorRegistry) -> Iterator[Value]:
 
 
 def test_flushes_are_counted(session: Session, value: Value) -> None:
-    """Flushes count ids, rows by writer, fallbacks by reason, and their time."""
+    """Flushes count ids, rows by writer, fallbacks by reason, and seconds."""
     session.add_all([*measured(20), Measured(body=func.upper("x"))])
     session.flush()
     session.add_all(measured(3, start=50))
@@ -82,7 +82,7 @@ def test_what_happens_outside_of_flushes_is_counted(session: Session, value: Val
 
 
 def test_errors_are_counted(session: Session, value: Value, registry: CollectorRegistry) -> None:
-    """Errors are counted by the class of the exception, without any values of rows."""
+    """Errors are counted by the class of the exception, and no metric contains a row's value."""
     with pytest.raises(InvalidCountError):
         reserve_ids(session, Measured, -1)
     session.add_all(measured(20) + measured(1))
@@ -98,7 +98,7 @@ def test_errors_are_counted(session: Session, value: Value, registry: CollectorR
 
 
 def test_close_ends_the_counting(session: Session, registry: CollectorRegistry) -> None:
-    """After close() the registry is as before, and other metrics may use the same names."""
+    """After close() the registry is empty again, and other metrics can use the same names."""
     first = LibraryMetrics(registry)
     first.close()
     assert generate_latest(registry) == b""

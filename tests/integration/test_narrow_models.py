@@ -1,5 +1,5 @@
-"""A model that says Integer over a bigint column whose ids are beyond 2**31: stock leaves the key
-to the column's default and works.
+"""A model that declares Integer for a bigint column whose ids are beyond 2**31. Plain SQLAlchemy
+leaves the key to the column's default, and works.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Item(Base):
 
 @pytest.fixture
 def narrow(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Sequences that have counted past 2**31; or, as on a worker of Citus, that begin there."""
+    """Tables whose sequences start beyond 2**31; optionally they have that minimum too, as on a
+    worker of Citus.
+    """
     bounds = f"MINVALUE {FIRST}" if getattr(request, "param", False) else ""
     with engine.begin() as connection:
         for table, more in (("narrow", "name text"), ("item", "narrow_id bigint")):
@@ -59,7 +61,7 @@ both = pytest.mark.parametrize("narrow", [False, True], indirect=True, ids=["cou
 @pytest.mark.parametrize("reserve", ["auto", "always"])
 @pytest.mark.parametrize("rows", [1, 3, 300])
 def test_a_flush_writes_them(narrow: Engine, rows: int, reserve: str) -> None:
-    """Parents and children are saved, with their keys as the database has them, however many."""
+    """Parents and children are saved, few or many, and their keys are those of the database."""
     reports: list[FlushReport] = []
     with Session(narrow) as session:
         register(session, reserve=reserve).on_flush(reports.append)
@@ -72,7 +74,7 @@ def test_a_flush_writes_them(narrow: Engine, rows: int, reserve: str) -> None:
 
 @both
 def test_ids_are_not_taken_in_vain(narrow: Engine) -> None:
-    """Once ids are known not to fit the model's type, no flush takes ids that it cannot use."""
+    """Once ids are known not to fit the model's type, a flush reserves no ids."""
     with Session(narrow) as session:
         register(session, reserve="always")
         session.add_all(Narrow() for _ in range(100))
@@ -87,8 +89,8 @@ def test_ids_are_not_taken_in_vain(narrow: Engine) -> None:
 
 @both
 def test_bulk_insert_writes_them(narrow: Engine) -> None:
-    """The database numbers the rows, and their keys come back; reserve_ids() and assign_ids() hand
-    out what the column holds.
+    """bulk_insert lets the database number the rows and returns their keys; reserve_ids and
+    assign_ids give ids of the column's range.
     """
     with Session(narrow) as session:
         ids = bulk_insert(session, Narrow, [{"name": str(n)} for n in range(200)])
@@ -104,7 +106,7 @@ def test_bulk_insert_writes_them(narrow: Engine) -> None:
 
 @both
 def test_explain_says_what_to_do(narrow: Engine) -> None:
-    """For a model that is too narrow explain() names the sequence, and the type to declare."""
+    """If the model's type is too narrow, explain() names the sequence and the type to declare."""
     with Session(narrow) as session:
         registration = register(session, reserve="always")
         session.add_all(Narrow() for _ in range(100))

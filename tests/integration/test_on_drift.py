@@ -1,4 +1,6 @@
-"""``register(..., on_drift=...)`` on the database of the incident: imported, and never resynced."""
+"""``register(..., on_drift=...)`` on the database of the incident: rows were imported, and the
+sequences were not moved.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ from sqla_seqreserve.portfolio.models import Base, HoldingActivityLog, Portfolio
 from sqla_seqreserve.testing import record_statements
 
 CHECK = 6
-"""The statements of a check: four queries, the last inside a savepoint."""
+"""The number of statements of a check: four queries, the last inside a savepoint."""
 
 
 class Elsewhere(DeclarativeBase):
-    """Models whose tables no database has."""
+    """Models whose tables the portfolio's database does not have."""
 
 
 class Nowhere(Elsewhere):
@@ -51,8 +53,8 @@ def gap(engine: Engine) -> int:
 def test_raise_refuses_before_anything_is_written(
     production_engine: Engine, classes: list[type] | None
 ) -> None:
-    """on_drift="raise" sends only the check, and the error names sequence, table, gap
-    and remedy.
+    """on_drift="raise" sends only the check, and the error names the sequence, the table, the gap
+    and the remedy.
     """
     factory = factory_of(production_engine, classes=classes, on_drift="raise")
     before = rows(production_engine)
@@ -68,7 +70,7 @@ def test_raise_refuses_before_anything_is_written(
         ) in message
         assert "repair_sequences()" in message
         assert ("portfolio_funds_id_seq" in message) == (classes != [HoldingActivityLog])
-        # And one that asks the engine what it is, at its first flush.
+        # The first flush of an engine sends one more, which asks what server it is.
         assert len(statements) == CHECK + 1
         assert item.id is None
         with pytest.raises(PendingRollbackError):
@@ -79,7 +81,9 @@ def test_raise_refuses_before_anything_is_written(
 
 
 def test_raise_asks_again_until_it_is_repaired(production_engine: Engine) -> None:
-    """With on_drift="raise" flushes are refused until a repair; after it no flush checks again."""
+    """With on_drift="raise" flushes are refused until a repair; after that flushes send no
+    check.
+    """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="raise")
     for _ in range(2):
         with pytest.raises(SequenceDriftError):
@@ -95,8 +99,8 @@ def test_raise_asks_again_until_it_is_repaired(production_engine: Engine) -> Non
 def test_warn_warns_once_an_engine_and_the_incident_takes_its_course(
     production_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """on_drift="warn" gives one warning and one log line per engine; 643 inserts succeed, the 644th
-    collides.
+    """on_drift="warn" gives one warning and one log record per engine; 643 inserts succeed, and the
+    644th collides.
     """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="warn")
     with (
@@ -104,7 +108,7 @@ def test_warn_warns_once_an_engine_and_the_incident_takes_its_course(
         pytest.warns(SequenceDriftWarning, match="2248 ids behind"),
     ):
         assert save(factory, 643) == list(range(1, 644))
-    # Here a second warning would be the error.
+    # A second warning would raise an error here.
     with caplog.at_level(logging.WARNING, "sqla_seqreserve"), pytest.raises(IntegrityError):
         save(factory)
     (record,) = caplog.records
@@ -112,8 +116,8 @@ def test_warn_warns_once_an_engine_and_the_incident_takes_its_course(
 
 
 def test_repair_mends_in_the_session_s_transaction(production_engine: Engine) -> None:
-    """on_drift="repair" moves every enrolled sequence beyond its table, and the objects get ids
-    beyond it.
+    """on_drift="repair" moves the sequences of all enrolled classes beyond their tables, and new
+    objects get ids beyond them.
     """
     factory = factory_of(production_engine, on_drift="repair")
     assert save(factory, 3) == [2249, 2250, 2251]
@@ -148,7 +152,7 @@ def test_a_repair_outlives_the_transaction_that_made_it(production_engine: Engin
 
 
 def test_ignore_asks_nothing(production_engine: Engine) -> None:
-    """on_drift="ignore", the default, sends no more statements and leaves the sequence."""
+    """on_drift="ignore", the default, sends no check and does not move the sequence."""
     factory = factory_of(production_engine)
     with record_statements(production_engine) as statements:
         assert save(factory) == [1]
@@ -158,7 +162,7 @@ def test_ignore_asks_nothing(production_engine: Engine) -> None:
 
 @pytest.mark.parametrize("on_drift", ["warn", "raise", "repair"])
 def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> None:
-    """On a healthy engine only the first flush takes the check's statements."""
+    """On a healthy engine only the first flush sends the check's statements."""
 
     def counts(setting: str) -> list[int]:
         engine = create_engine(portfolio_url)
@@ -167,12 +171,12 @@ def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> No
         for _ in range(3):
             with record_statements(engine) as statements, factory.begin() as session:
                 session.add(PortfolioIrrValue(date=datetime.now(UTC).date(), irr_result=1))
-                # Refused for its portfolio, and only after the check.
+                # Refused because it has no portfolio, but only after the check.
                 with pytest.raises(IntegrityError):
                     session.flush()
                 session.rollback()
             found.append(len(statements))
-        # Other sessions of the same engine, registered alike, know already.
+        # Other sessions of the same engine with the same setting do not check again.
         with record_statements(engine) as statements, Session(engine) as session:
             register(session, on_drift=setting)
             session.add(PortfolioIrrValue(date=datetime.now(UTC).date(), irr_result=1))
@@ -183,7 +187,7 @@ def test_a_healthy_engine_is_asked_once(portfolio_url: str, on_drift: str) -> No
         return found
 
     first, *later = counts("ignore")
-    # One more: which engine it is, which a flush of one object need not know.
+    # One more: the question what server it is, which a flush of one object otherwise does not ask.
     assert counts(on_drift) == [first + CHECK + 1, *later]
 
 
@@ -202,13 +206,13 @@ def test_registering_asks_nothing(production_engine: Engine) -> None:
 
 
 def test_the_mode_off_asks_nothing(production_engine: Engine) -> None:
-    """With mode "off" nothing is checked."""
+    """With mode "off" on_drift sends no check."""
     factory = factory_of(production_engine, mode="off", on_drift="raise")
     assert save(factory) == [1]
 
 
 def test_classes_without_a_table_are_passed_over(production_engine: Engine) -> None:
-    """Models whose tables are in another database do not fail the check."""
+    """The check skips classes whose tables are not in the database."""
     factory = factory_of(
         production_engine, classes=[Elsewhere, PortfolioIrrValue, Base], on_drift="repair"
     )
@@ -281,7 +285,7 @@ def test_a_repair_that_is_not_possible_is_said(production_engine: Engine, isolat
 
 @pytest.fixture
 def blocker(production_engine: Engine) -> Iterator[None]:
-    """Another session that keeps writers of the table, and a repair, waiting."""
+    """Another session, whose lock makes a repair and writers of the table wait."""
     with production_engine.connect() as connection:
         connection.execute(text("LOCK TABLE holding_activity_log IN SHARE ROW EXCLUSIVE MODE"))
         yield
@@ -313,7 +317,7 @@ def test_what_cannot_be_repaired_is_said(production_engine: Engine) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 async def test_async_sessions_are_guarded_too(production_url: str, driver: str) -> None:
-    """raise, warn and repair work on an asynchronous engine of either driver."""
+    """on_drift="raise", "warn" and "repair" work on asynchronous engines of psycopg and asyncpg."""
     engine = create_async_engine(production_url.replace("+psycopg", f"+{driver}"))
     factory = async_sessionmaker(engine)
     try:
@@ -338,7 +342,7 @@ async def test_async_sessions_are_guarded_too(production_url: str, driver: str) 
 
 
 def test_registering_again_changes_the_setting(production_engine: Engine) -> None:
-    """Registering again with another on_drift checks at the next first use; the default switches
+    """Registering again with another on_drift applies it to the next flush; the default switches
     the check off.
     """
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="raise")

@@ -1,4 +1,4 @@
-"""``on_drift`` if two threads flush on an engine for the first time at once."""
+"""``on_drift`` if two threads flush at the same time, and each flush is the engine's first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqla_seqreserve.portfolio.models import Base
 
 
 def at_once(engine: Engine, work: Callable[[], list[int]]) -> list[list[int]]:
-    """Run the work in two threads that both are in their check before either goes on with it."""
+    """Run the work in two threads; neither goes on with its check before both have begun it."""
     barrier, local = threading.Barrier(2, timeout=PATIENCE), threading.local()
 
     def before_cursor_execute(*_: Any) -> None:

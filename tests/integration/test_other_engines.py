@@ -1,7 +1,8 @@
-"""Servers that are not PostgreSQL: sessions work as without register(), and say why.
+"""Servers that are not PostgreSQL: sessions work as without register(), and the reports name the
+server.
 
-None of them runs here. What they answer to the questions that we ask is had from a PostgreSQL whose
-``search_path`` leads to another ``version()``, and from a dialect of another name.
+None of these servers runs here. PostgreSQL answers in their place: either ``search_path`` leads to
+another ``version()``, or the dialect has another name.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Note(Base):
 
 
 class CockroachDialect(PGDialect_psycopg):
-    """Of the name that CockroachDB's own dialect has."""
+    """A dialect with the name of CockroachDB's own."""
 
     name = "cockroachdb"
     supports_statement_cache = True
@@ -52,7 +53,7 @@ registry.register("cockroachdb.psycopg", __name__, "CockroachDialect")
 
 @pytest.fixture(params=["YugabyteDB", "cockroachdb"])
 def other(request: pytest.FixtureRequest, engine: Engine, database_url: str) -> Iterator[Engine]:
-    """An engine that looks like another."""
+    """An engine whose server seems to be a YugabyteDB or a CockroachDB."""
     Base.metadata.create_all(engine)
     url: URL = make_url(database_url)
     if request.param == "cockroachdb":
@@ -82,8 +83,9 @@ def save(session: Session) -> None:
 def test_a_session_writes_as_stock_does(
     other: Engine, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The statements are those of an unregistered session, once a flush had to know the engine; the
-    reports and one warning say why. Few objects are left to SQLAlchemy on any engine.
+    """After a first flush of many objects the statements are those of an unregistered session, and
+    the reports and one log record name the server; few objects are left to SQLAlchemy on any
+    server.
     """
     with Session(other) as session, record_statements(other) as stock:
         save(session)
@@ -114,7 +116,9 @@ def other_name(engine: Engine) -> str:
 
 
 def test_what_needs_ids_refuses_with_the_reason(other: Engine) -> None:
-    """explain() tells of it; reserve_ids() and bulk_insert() refuse, and the session goes on."""
+    """explain() names the server; reserve_ids() and bulk_insert() raise an error with its name, and
+    the session can still be used.
+    """
     with Session(other) as session:
         registration = register(session)
         session.add_all(Note() for _ in range(300))

@@ -1,4 +1,6 @@
-"""Mapped partitions: PostgreSQL 17 and newer number them by their topmost parent's identity."""
+"""Mapped partitions, which PostgreSQL 17 and newer number by the identity of their topmost
+parent.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Parent(Base):
 
 
 class Born(Base):
-    """A partition that was made as one."""
+    """A partition that was created as one."""
 
     __tablename__ = "born"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -42,7 +44,7 @@ class Born(Base):
 
 
 class Attached(Base):
-    """A partition that was a table with a sequence of its own."""
+    """A partition that was first a table with a sequence of its own."""
 
     __tablename__ = "attached"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -94,7 +96,9 @@ def saved(factory: sessionmaker[Session], model: Callable[..., object], count: i
 def test_a_partition_is_numbered_as_the_server_numbers_it(
     partitioned: Engine, model: Callable[..., object], count: int
 ) -> None:
-    """Keys come from the topmost parent's identity, as those of plain SQLAlchemy do."""
+    """Keys of a partition's rows come from the topmost parent's identity, as in plain
+    SQLAlchemy.
+    """
     plain, ours = sessionmaker(partitioned), sessionmaker(partitioned)
     register(ours)
     first = saved(plain, model, count)
@@ -111,7 +115,7 @@ def test_a_partition_is_numbered_as_the_server_numbers_it(
 def test_ids_of_a_partition_are_those_of_its_parent(
     partitioned: Engine, database_url: str, driver: str
 ) -> None:
-    """reserve_ids takes values of the sequence that INSERT would take them from."""
+    """reserve_ids takes a partition's ids from the sequence that INSERT would use."""
     engine = create_engine(database_url.replace("+psycopg", f"+{driver}"))
     with Session(engine) as session:
         assert list(reserve_ids(session, Attached, 3)) == [21, 22, 23]
@@ -123,7 +127,7 @@ def test_ids_of_a_partition_are_those_of_its_parent(
 async def test_an_async_session_numbers_a_partition_alike(
     partitioned: Engine, database_url: str
 ) -> None:
-    """asyncpg takes the keys from the topmost parent's identity too."""
+    """On asyncpg too, keys of a partition's rows come from the topmost parent's identity."""
     engine = create_async_engine(database_url.replace("+psycopg", "+asyncpg"))
     factory = async_sessionmaker(engine)
     register(factory)
@@ -138,7 +142,7 @@ async def test_an_async_session_numbers_a_partition_alike(
 
 
 def test_many_rows_of_a_partition_go_by_copy(partitioned: Engine) -> None:
-    """explain() names the parent's sequence and has no remedy to give, and COPY writes the rows."""
+    """explain() names the parent's sequence for a partition, and COPY writes many rows."""
     factory = sessionmaker(partitioned)
     registration = register(factory)
     (explained,) = registration.explain(partitioned, [Attached])
@@ -149,7 +153,9 @@ def test_many_rows_of_a_partition_go_by_copy(partitioned: Engine) -> None:
 
 
 def test_a_partition_that_leaves_is_numbered_anew(partitioned: Engine) -> None:
-    """DETACH takes the identity away, and what was cached of the partition with it."""
+    """After DETACH the partition has lost the parent's identity, and a flush takes ids from its own
+    default.
+    """
     factory = sessionmaker(partitioned)
     register(factory)
     saved(factory, Attached, 300)
@@ -166,7 +172,9 @@ def found(connection: Connection, source: object) -> dict[str | None, SequenceHe
 
 @pytest.mark.parametrize("source", [Base, [Born], [Attached], None])
 def test_healthy_partitions_are_healthy(partitioned: Engine, source: object) -> None:
-    """A partition is judged by the sequence that numbers it; the one from before fills nothing."""
+    """A partition is checked against the sequence that numbers it; its former sequence is reported
+    as unused.
+    """
     with partitioned.connect() as connection:
         entries = found(connection, source)
     assert (entries["parent_id_seq"].is_healthy, entries["parent_id_seq"].gap) == (True, 0)
@@ -179,7 +187,9 @@ def test_healthy_partitions_are_healthy(partitioned: Engine, source: object) -> 
 
 
 def test_a_partition_behind_is_repaired_with_its_parent(partitioned: Engine) -> None:
-    """The identity of the topmost parent is moved beyond the rows of every partition."""
+    """A repair of a partition moves the topmost parent's identity beyond the rows of every
+    partition.
+    """
     with partitioned.begin() as connection:
         connection.execute(text("SELECT setval('parent_id_seq', 1)"))
         assert found(connection, [Attached])["parent_id_seq"].gap == 19
@@ -189,7 +199,9 @@ def test_a_partition_behind_is_repaired_with_its_parent(partitioned: Engine) -> 
 
 
 def test_partitions_of_partitions_follow_the_catalogue(engine: Engine) -> None:
-    """A partition below one that is attached later keeps its own default, and is numbered by it."""
+    """A partition of a partition that is attached later keeps its own default, and is numbered by
+    it.
+    """
     with engine.begin() as connection:
         if connection.scalar(text("SHOW server_version_num")) < "170000":
             pytest.skip("partitions have identities of their own before PostgreSQL 17")
@@ -212,7 +224,7 @@ def test_partitions_of_partitions_follow_the_catalogue(engine: Engine) -> None:
         assert min(our_ids) == max(plain_ids) + 1
     with engine.connect() as connection:
         entries = found(connection, [Attached, Born])
-        # The parent's numbers will meet those that the partition gave itself.
+        # The parent's sequence will reach ids that the partition took from its own.
         assert {name: e.status for name, e in entries.items()} == {
             "own_s": "OK",
             "parent_id_seq": "NEEDS_REPAIR",
@@ -220,8 +232,8 @@ def test_partitions_of_partitions_follow_the_catalogue(engine: Engine) -> None:
 
 
 def test_a_sequence_of_the_model_that_numbers_no_row_is_said(partitioned: Engine) -> None:
-    """A model that names the partition's former sequence hears what numbers the column, and no
-    remedy that PostgreSQL refuses.
+    """If a model names the partition's former sequence, the check says which sequence numbers the
+    column, and suggests no remedy that PostgreSQL refuses.
     """
 
     class Other(DeclarativeBase):
@@ -242,7 +254,9 @@ def test_a_sequence_of_the_model_that_numbers_no_row_is_said(partitioned: Engine
 
 @pytest.mark.parametrize("count", [3, 2_000])
 def test_bulk_functions_number_a_partition_alike(partitioned: Engine, count: int) -> None:
-    """bulk_insert and bulk_upsert take the parent's numbers, for few rows and for many."""
+    """bulk_insert and bulk_upsert take a partition's ids from its parent's sequence, for few rows
+    and for many.
+    """
     with Session(partitioned) as session:
         ids = bulk_insert(session, Attached, [{"part": 2}] * count)
         assert min(ids) > 20

@@ -46,7 +46,8 @@ class Visit(Base):
     number: Mapped[int]
 
 
-#: What each driver needs in transaction mode below PgBouncer 1.21, as the guide on poolers says.
+# The settings that each driver needs in transaction mode before PgBouncer 1.21; the guide on
+# poolers lists them.
 SETTINGS: dict[str, dict[str, Any]] = {
     "psycopg": {"connect_args": {"prepare_threshold": None}},
     "psycopg2": {},
@@ -59,7 +60,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Each of two engines then saves often enough for psycopg to prepare its statements.
+# So many that each of two engines saves often enough for psycopg to prepare its statements.
 TURNS = 14
 
 Work = Callable[[Session], Any]
@@ -74,13 +75,13 @@ def database(engine: Engine, database_url: str, pgbouncer: PgBouncer) -> Iterato
 
 @pytest.fixture(params=SETTINGS)
 def through(request: pytest.FixtureRequest, pgbouncer: PgBouncer, database: str) -> Iterator[_Door]:
-    """Two engines on the database through PgBouncer, whose work alternates."""
+    """Two engines on the database through PgBouncer, used in turn."""
     with _Door(pgbouncer.url(database, request.param), SETTINGS[request.param]) as door:
         yield door
 
 
 class _Door:
-    """Does work in new sessions, registered or not, on two engines in turn."""
+    """Executes work in new sessions, registered or not, on two engines in turn."""
 
     def __init__(self, url: Any, settings: dict[str, Any]) -> None:
         self._asynchronous = url.get_driver_name() == "asyncpg"
@@ -100,7 +101,9 @@ class _Door:
         self._runner.close()
 
     def do(self, work: Work, **options: Any) -> Any:
-        """What the work returns; with options it is ours, registered so."""
+        """Execute the work and return its result; with options the session is registered
+        with them.
+        """
         self._engines.reverse()
         if self._asynchronous:
             return self._runner.run(self._do(work, options))
@@ -117,7 +120,7 @@ class _Door:
 
 
 def save(turn: int) -> Work:
-    """Saves of every shape: one row, a few of several tables, many, and a flush that goes on."""
+    """Save one row, a few of several tables, and many, in several flushes."""
 
     def work(session: Session) -> None:
         session.add(Visit(number=turn))
@@ -130,7 +133,7 @@ def save(turn: int) -> Work:
         session.add_all([Visit(number=number) for number in range(1200)])
         session.commit()
         assert customer.orders[3].customer_id == customer.id
-        # psycopg forgets at a rollback what it has prepared, or would have.
+        # At a rollback psycopg forgets which statements it has prepared or would prepare next.
         session.commit()
 
     return work
@@ -156,7 +159,7 @@ def empty(session: Session) -> None:
     "options", [{"mode": "bulk"}, {"copy_min_rows": 1}, {"mode": "reserve"}, {"prefetch": 50}]
 )
 def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) -> None:
-    """Save after save, each on another of PgBouncer's connections, the rows are plain
+    """Through PgBouncer, with each save on another of its connections, the rows are plain
     SQLAlchemy's.
     """
     for turn in range(TURNS):
@@ -170,8 +173,8 @@ def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) 
 
 
 def test_errors_are_those_of_stock(through: _Door) -> None:
-    """A refused row raises plain SQLAlchemy's error, and its connection can be used by the next
-    client.
+    """Through PgBouncer a refused row raises plain SQLAlchemy's error, and the next client can use
+    the connection.
     """
 
     def twice(session: Session) -> Any:
@@ -188,7 +191,9 @@ def test_errors_are_those_of_stock(through: _Door) -> None:
 
 
 def test_ids_are_reserved_through_it(through: _Door) -> None:
-    """Reservations and bulk inserts on changing connections never hand out an id twice."""
+    """Through PgBouncer, on changing connections, reservations and bulk inserts never give an id
+    twice.
+    """
 
     def work(session: Session) -> list[int]:
         ids = [*reserve_ids(session, Visit, 7)]
@@ -203,7 +208,7 @@ def test_ids_are_reserved_through_it(through: _Door) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_the_settings_are_needed(pgbouncer: PgBouncer, database: str, driver: str) -> None:
-    """Without the guide's settings plain SQLAlchemy fails behind PgBouncer, too."""
+    """Without the guide's settings plain SQLAlchemy fails through PgBouncer older than 1.21."""
     if pgbouncer.version >= (1, 21):
         pytest.skip("PgBouncer 1.21 and newer knows prepared statements")
     with _Door(pgbouncer.url(database, driver), {}) as door, pytest.raises(DBAPIError) as caught:
@@ -213,7 +218,7 @@ def test_the_settings_are_needed(pgbouncer: PgBouncer, database: str, driver: st
 
 
 def test_it_takes_turns(pgbouncer: PgBouncer, database: str) -> None:
-    """In these tests a client's transactions do run on several connections."""
+    """In these tests PgBouncer runs a client's transactions on three connections."""
     engine = create_engine(
         pgbouncer.url(database, "psycopg"), poolclass=NullPool, **SETTINGS["psycopg"]
     )

@@ -1,4 +1,4 @@
-"""The factories make objects that a session can save, and leave saving them to the session."""
+"""The portfolio's factories make objects that a session can save, and do not save them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALL = [getattr(factories, name) for name in factories.__all__ if name.endswith("
 
 @pytest.fixture(autouse=True)
 def seed() -> Iterator[None]:
-    """The same values in every run, whatever ran before."""
+    """Makes the factories' values the same in every run, in any order of the tests."""
     print(f"factory.random seed: {SEED}")
     before = get_random_state()
     reseed_random(SEED)
@@ -40,14 +40,14 @@ def seed() -> Iterator[None]:
 
 
 def test_every_model_has_a_factory() -> None:
-    """No model is left out, and none has two."""
+    """Each model of the portfolio has exactly one factory."""
     models = sorted(factory._meta.model.__name__ for factory in ALL)
     assert models == sorted(mapper.class_.__name__ for mapper in Base.registry.mappers)
 
 
 @pytest.mark.parametrize("factory", ALL)
 def test_created_objects_can_be_saved(factory: Any, portfolio_engine: Engine) -> None:
-    """A batch of every factory, with the parents it made, passes every constraint."""
+    """A batch of each factory, with the parents that it made, can be saved."""
     with Session(portfolio_engine) as session, factories.use_session(session):
         created = factory.create_batch(3)
         assert all(instance in session.new for instance in created)
@@ -57,7 +57,7 @@ def test_created_objects_can_be_saved(factory: Any, portfolio_engine: Engine) ->
 
 @pytest.mark.parametrize("factory", ALL)
 def test_creating_neither_flushes_nor_commits(factory: Any, portfolio_engine: Engine) -> None:
-    """Nothing is sent to the database before the session is told to."""
+    """Factories only add objects to the session: no statement is sent, and nothing is committed."""
     with Session(portfolio_engine) as session, factories.use_session(session):
         event.listen(session, "before_commit", lambda _: pytest.fail("committed"))
         with record_statements(portfolio_engine) as statements:
@@ -72,7 +72,7 @@ def test_building_needs_no_session(factory: Any) -> None:
 
 
 def test_creating_needs_a_session(portfolio_engine: Engine) -> None:
-    """Outside use_session, and after it, create says what to do."""
+    """Outside a use_session block, create raises an error that names use_session."""
     with Session(portfolio_engine) as session, factories.use_session(session):
         pass
     with pytest.raises(ConfigurationError, match="use_session"):
@@ -80,7 +80,7 @@ def test_creating_needs_a_session(portfolio_engine: Engine) -> None:
 
 
 def test_nested_sessions_do_not_mix(portfolio_engine: Engine) -> None:
-    """The innermost use_session counts, and the outer one again after it."""
+    """Objects are added to the session of the innermost use_session block."""
     outer, inner = Session(portfolio_engine), Session(portfolio_engine)
     with outer, inner, factories.use_session(outer):
         with factories.use_session(inner):
@@ -89,7 +89,7 @@ def test_nested_sessions_do_not_mix(portfolio_engine: Engine) -> None:
 
 
 def test_the_seed_decides_the_values() -> None:
-    """The same seed gives the same values, another one others."""
+    """The same seed gives the same values, and another seed gives others."""
 
     def values(seed: int) -> tuple[Any, ...]:
         reseed_random(seed)
@@ -107,7 +107,9 @@ def test_the_seed_decides_the_values() -> None:
 
 
 def test_values_are_plausible() -> None:
-    """Amounts are positive and in cents, types known, times midnight UTC, ISINs right."""
+    """Amounts are positive and in cents, activity types are known, times are midnight UTC, and
+    ISINs are valid.
+    """
     for activity in factories.HoldingActivityLogFactory.build_batch(50):
         assert activity.amount > 0
         assert activity.amount.as_tuple().exponent == -2
@@ -118,7 +120,9 @@ def test_values_are_plausible() -> None:
 
 
 def test_a_known_isin_passes_the_same_check() -> None:
-    """The check that the ISINs above pass is that of ISO 6166, as a published one shows."""
+    """The check of ISINs in these tests accepts a published ISIN, and refuses it with a wrong
+    digit.
+    """
     assert _luhn_sum("US0378331005") % 10 == 0
     assert _luhn_sum("US0378331006") % 10 != 0
 
@@ -131,7 +135,7 @@ def test_a_known_isin_passes_the_same_check() -> None:
     ],
 )
 def test_a_rate_belongs_to_its_valuation(factory: Any, parent: str, valuation: str) -> None:
-    """A rate of return and its valuation are of the same date and of the same parent."""
+    """A rate of return and its valuation have the same date and the same parent."""
     rate = factory.build()
     valued = getattr(rate, valuation)
     of = valued.portfolio_fund if parent == "fund" else valued.portfolio
@@ -141,7 +145,7 @@ def test_a_rate_belongs_to_its_valuation(factory: Any, parent: str, valuation: s
 
 
 def test_a_batch_can_share_its_parent(portfolio_engine: Engine) -> None:
-    """A parent that is given is used, and the dates of its valuations differ."""
+    """A batch uses a parent that is given, and the dates of its valuations differ."""
     with Session(portfolio_engine) as session, factories.use_session(session):
         fund = factories.PortfolioFundFactory()
         factories.PortfolioFundValuationFactory.create_batch(24, portfolio_fund=fund)
@@ -153,7 +157,7 @@ def test_a_batch_can_share_its_parent(portfolio_engine: Engine) -> None:
 
 
 def test_a_registered_session_saves_them_in_bulk(portfolio_engine: Engine) -> None:
-    """One flush writes a whole batch and its parents by COPY, each class at once."""
+    """A registered session writes a batch and its parents by COPY in one flush."""
     with Session(portfolio_engine) as session, factories.use_session(session):
         reports: list[FlushReport] = []
         register(session, copy_min_rows=1).on_flush(reports.append)

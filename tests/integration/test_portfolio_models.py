@@ -1,4 +1,4 @@
-"""The portfolio's models at work: defaults on both sides, and what a deletion takes with it."""
+"""The portfolio's models in use: their defaults in Python and in the database, and deletions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ DAY = dt.date(2024, 5, 1)
 
 
 def test_plain_sql_gets_key_and_timestamps(portfolio_engine: Engine) -> None:
-    """An INSERT that names only what a row must say gets the rest from the database."""
+    """An INSERT that gives only the name gets key, status and times from the database's
+    defaults.
+    """
     with portfolio_engine.begin() as connection:
         row = connection.execute(
             text("INSERT INTO portfolios (portfolio_name) VALUES ('Plain') RETURNING *")
@@ -36,7 +38,7 @@ def test_plain_sql_gets_key_and_timestamps(portfolio_engine: Engine) -> None:
 
 
 def test_a_flush_reads_back_nothing_but_the_key(portfolio_engine: Engine) -> None:
-    """The timestamps of a new object are known without a query."""
+    """The status and the timestamps of a new object are known without a query."""
     with Session(portfolio_engine) as session:
         portfolio = Portfolio(portfolio_name="Known")
         session.add(portfolio)
@@ -48,7 +50,7 @@ def test_a_flush_reads_back_nothing_but_the_key(portfolio_engine: Engine) -> Non
 
 
 def test_an_update_moves_updated_at(portfolio_engine: Engine) -> None:
-    """The time of the last change follows the change; that of the creation stays."""
+    """An UPDATE moves updated_at, and created_at stays."""
     with Session(portfolio_engine, expire_on_commit=False) as session:
         activity = _activity(session)
         created, updated = activity.created_at, activity.updated_at
@@ -60,7 +62,9 @@ def test_an_update_moves_updated_at(portfolio_engine: Engine) -> None:
 
 
 def test_a_fund_with_activities_is_not_deleted(portfolio_engine: Engine) -> None:
-    """The database refuses to delete a parent, and the session does not touch the children."""
+    """The database refuses to delete a fund with activities, and the session sends no statement for
+    its activities.
+    """
     with Session(portfolio_engine) as session:
         fund = _activity(session).portfolio_fund
         session.delete(fund)
@@ -73,7 +77,7 @@ def test_a_fund_with_activities_is_not_deleted(portfolio_engine: Engine) -> None
 def test_a_rate_of_return_outlives_its_valuation(
     portfolio_engine: Engine, through_the_session: bool
 ) -> None:
-    """Deleting a valuation keeps its rate of return, which loses the reference."""
+    """If a valuation is deleted, its rate of return stays and loses the reference to it."""
     with Session(portfolio_engine) as session:
         fund = _activity(session).portfolio_fund
         valuation = PortfolioFundValuation(

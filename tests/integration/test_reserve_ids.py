@@ -1,6 +1,4 @@
-"""reserve_ids and assign_ids: how many statements they send, and which ids come back in which
-order.
-"""
+"""reserve_ids and assign_ids: the number of their statements, and the ids and their order."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 def test_ids_come_in_nextval_order(session: Session) -> None:
-    """The ids of one reservation are as many as asked for, distinct, ascending ints."""
+    """A reservation gives as many ids as were asked for: distinct and ascending ints."""
     ids = reserve_ids(session, Order, 500)
     assert isinstance(ids, ReservedIds)
     assert len(ids) == len(set(ids)) == 500
@@ -75,7 +73,9 @@ def test_ids_come_in_nextval_order(session: Session) -> None:
 
 
 def test_the_next_ids_are_beyond(session: Session, engine: Engine) -> None:
-    """No later reserver and no plain INSERT gets an id that was reserved, used or not."""
+    """An id that was reserved, used or not, is given neither to a later reservation nor to a plain
+    INSERT.
+    """
     taken = set(reserve_ids(session, Order, 10))
     taken |= set(reserve_ids(session, Order, 10))
     session.rollback()
@@ -86,7 +86,7 @@ def test_the_next_ids_are_beyond(session: Session, engine: Engine) -> None:
 
 
 def test_one_class_costs_one_round_trip(session: Session, engine: Engine) -> None:
-    """The catalogue is read at the first use in a database; from then on there is one statement."""
+    """The first reservation in a database reads the catalogue; later ones take one statement."""
     with record_statements(engine) as first:
         reserve_ids(session, Order, 5)
     assert len(first) == 2
@@ -98,7 +98,9 @@ def test_one_class_costs_one_round_trip(session: Session, engine: Engine) -> Non
 
 
 def test_several_classes_cost_one_round_trip(session: Session, engine: Engine) -> None:
-    """However many classes, one statement; every class gets its own ids, in the order asked for."""
+    """One statement reserves ids for several classes; each class gets its own, in the order of the
+    request.
+    """
     reserve_ids(session, {Order: 1, Item: 1, Step: 1})
     with record_statements(engine) as statements:
         ids = reserve_ids(session, {Step: 3, Order: 50, Item: 20})
@@ -110,7 +112,7 @@ def test_several_classes_cost_one_round_trip(session: Session, engine: Engine) -
 
 
 def test_no_ids_ask_nothing(session: Session, engine: Engine) -> None:
-    """A count of zero gets an empty reservation, and takes no value from the sequence."""
+    """A reservation of no ids sends no statement and takes no value from the sequence."""
     reserve_ids(session, {Order: 1, Item: 1})
     nothing = ReservedIds()
     with record_statements(engine) as statements:
@@ -122,7 +124,7 @@ def test_no_ids_ask_nothing(session: Session, engine: Engine) -> None:
 
 
 def test_every_kind_of_session_reserves(session: Session, engine: Engine) -> None:
-    """A Session, a scoped_session and a Connection all do."""
+    """reserve_ids takes a Session, a scoped_session and a Connection."""
     scoped = scoped_session(sessionmaker(engine))
     with engine.connect() as connection:
         ids = [
@@ -141,7 +143,9 @@ def test_every_kind_of_session_reserves(session: Session, engine: Engine) -> Non
 def test_a_class_without_a_sequence_is_refused(
     session: Session, model: type[Base], reason: str
 ) -> None:
-    """A key that nothing generates has no ids to reserve, and nothing is taken for the others."""
+    """If a class has no generated key, reserve_ids raises an error, and takes no ids for other
+    classes either.
+    """
     with pytest.raises(SequenceNotFoundError, match=f"{model.__name__}: {reason}"):
         reserve_ids(session, model, 1)
     before = session.scalar(text("SELECT last_value FROM orders_id_seq"))
@@ -151,8 +155,8 @@ def test_a_class_without_a_sequence_is_refused(
 
 
 def test_a_missing_table_is_refused(engine: Engine) -> None:
-    """A database without the table, or without the sequence, gets an error that says so; once
-    they are there, the same engine finds them.
+    """If the table or the sequence is missing, the error says which; once it exists, the same
+    engine finds it.
     """
     with Session(engine) as session:
         with pytest.raises(SequenceNotFoundError, match="Order: the database has no such table"):
@@ -168,7 +172,7 @@ def test_a_missing_table_is_refused(engine: Engine) -> None:
 
 
 def test_a_closed_connection_is_refused(session: Session, engine: Engine) -> None:
-    """SQLAlchemy's own error tells that the connection is closed."""
+    """With a closed connection reserve_ids raises SQLAlchemy's own error."""
     reserve_ids(session, Order, 1)
     connection = engine.connect()
     connection.close()
@@ -177,7 +181,7 @@ def test_a_closed_connection_is_refused(session: Session, engine: Engine) -> Non
 
 
 def test_the_library_does_not_commit(session: Session, engine: Engine) -> None:
-    """Reserving leaves the caller's transaction open, and his changes uncommitted."""
+    """reserve_ids leaves the caller's transaction open and the caller's changes uncommitted."""
     session.execute(text("INSERT INTO orders (title) VALUES ('mine')"))
     reserve_ids(session, Order, 5)
     assert session.in_transaction()
@@ -189,8 +193,8 @@ def test_the_library_does_not_commit(session: Session, engine: Engine) -> None:
 
 
 def test_objects_get_their_keys_before_any_flush(session: Session, engine: Engine) -> None:
-    """Objects of several classes, transient or pending, are numbered in one round trip and in their
-    order; the flush inserts them under these keys.
+    """assign_ids numbers objects of several classes, transient or pending, in one round trip and in
+    the given order; the flush inserts them with these keys.
     """
     reserve_ids(session, {Order: 1, Item: 1})
     orders = [Order(title=str(number)) for number in range(3)]
@@ -211,7 +215,7 @@ def test_objects_get_their_keys_before_any_flush(session: Session, engine: Engin
 
 
 def test_keys_that_are_set_stay(session: Session, engine: Engine) -> None:
-    """A key that the user gave is his, and costs no id."""
+    """assign_ids keeps a key that the user set, and takes no id for it."""
     reserve_ids(session, Order, 1)
     mine, none = Order(id=7_000), Order(id=None)
     assign_ids(session, [mine, none])
@@ -223,7 +227,9 @@ def test_keys_that_are_set_stay(session: Session, engine: Engine) -> None:
 
 
 def test_an_object_with_a_row_is_refused(session: Session) -> None:
-    """A persistent or detached object has its key; the error names it, and nothing is assigned."""
+    """assign_ids refuses an object that has a row, persistent or detached: the error names it, and
+    no object gets a key.
+    """
     order = Order()
     session.add(order)
     session.flush()
@@ -237,8 +243,8 @@ def test_an_object_with_a_row_is_refused(session: Session) -> None:
 
 
 def test_an_object_without_a_generated_key_is_refused(session: Session) -> None:
-    """A class that nothing numbers is refused if one of its objects needs a key, and the others
-    get none.
+    """assign_ids refuses an object of a class whose key is not generated, and no object
+    gets a key.
     """
     fresh = Order()
     with pytest.raises(SequenceNotFoundError, match="Country"):

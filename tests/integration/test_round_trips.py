@@ -1,4 +1,4 @@
-"""Round trips counted on the wire, on every driver."""
+"""Round trips, counted on the network connection, on every driver."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def make(models: int, rows: int) -> list[Any]:
 
 @pytest.fixture
 def wire(engine: Engine, database_url: str) -> Iterator[Wire]:
-    """A relay to a database with the tables."""
+    """A relay to a database that has the tables."""
     Base.metadata.create_all(engine)
     with round_trips(database_url) as wire:
         yield wire
 
 
-# Models, rows of each, round trips: BEGIN, an INSERT for each 1,000 rows of a class, COMMIT.
+# Models, rows of each, round trips: BEGIN, one INSERT for every 1,000 rows of a class, COMMIT.
 SAVES = [(1, 1, 3), (1, 10, 3), (3, 1, 5), (1, 5000, 7)]
 
 
@@ -71,7 +71,9 @@ SAVES = [(1, 1, 3), (1, 10, 3), (3, 1, 5), (1, 5000, 7)]
 def test_a_save_of_stock_sqlalchemy(
     wire: Wire, driver: str, models: int, rows: int, expected: int
 ) -> None:
-    """Once a connection is warm, stock takes a round trip for each statement of its own."""
+    """Once a connection has been used, plain SQLAlchemy takes a round trip for each of its
+    statements.
+    """
     engine = create_engine(wire.url.set(drivername=driver))
     with Session(engine) as session:
         session.add_all(make(models, 2))
@@ -91,8 +93,8 @@ def test_a_save_of_stock_sqlalchemy(
 async def test_an_asynchronous_save_of_stock_sqlalchemy(
     wire: Wire, driver: str, models: int, rows: int, expected: int
 ) -> None:
-    """On asynchronous drivers plain SQLAlchemy takes a round trip per statement, once all is
-    prepared.
+    """On asynchronous drivers plain SQLAlchemy takes a round trip per statement, once all
+    statements are prepared.
     """
     engine = create_async_engine(wire.url.set(drivername=driver))
     for _ in range(2):
@@ -110,7 +112,7 @@ async def test_an_asynchronous_save_of_stock_sqlalchemy(
 
 
 def test_the_count_agrees_with_libpqs_own_trace(wire: Wire, tmp_path: Path) -> None:
-    """The messages and the turns that libpq traces are those that are counted."""
+    """The messages and round trips that the relay counts are those that libpq traces."""
     if not hasattr(pq.PGconn, "trace") or pq.version() < 140000:
         pytest.skip("this libpq does not trace in a form that can be read")
     file = tmp_path / "trace"
@@ -163,7 +165,9 @@ def test_what_is_sent_without_waiting_is_one_round_trip(wire: Wire) -> None:
 
 
 def test_copy_waits_twice(wire: Wire) -> None:
-    """COPY waits for the server to go on, then for its end; its data is one message here."""
+    """COPY takes two round trips: one until the server is ready for the data, one until the end of
+    its data, which is counted as one message.
+    """
     with (
         psycopg.connect(_conninfo(wire), autocommit=True) as connection,
         wire.counting() as count,
@@ -179,7 +183,9 @@ def test_copy_waits_twice(wire: Wire) -> None:
 
 
 def test_a_count_holds_what_its_block_sent(wire: Wire) -> None:
-    """Counts may follow and hold each other; the wire keeps all, and a finished count its own."""
+    """A count contains what its block sent, and counts can follow or contain each other; the wire
+    keeps all messages.
+    """
     engine = create_engine(wire.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         with wire.counting() as outer:
@@ -203,7 +209,9 @@ def test_a_count_holds_what_its_block_sent(wire: Wire) -> None:
 
 @pytest.mark.parametrize("driver", SYNC)
 def test_a_new_connection_shows(wire: Wire, driver: str) -> None:
-    """What sets a connection up is counted if it is opened in the block, and said to be one."""
+    """If a connection is opened in the block, its messages are counted, and the count says that it
+    was opened.
+    """
     engine = create_engine(wire.url.set(drivername=driver))
     with wire.counting() as count, engine.connect():
         pass
@@ -216,7 +224,9 @@ def test_a_new_connection_shows(wire: Wire, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", SYNC)
 def test_an_error_arrives_as_without_the_wire(wire: Wire, driver: str) -> None:
-    """An error passes the relay unchanged."""
+    """An error of the server passes the relay unchanged, and the connection can be used
+    afterwards.
+    """
     engine = create_engine(wire.url.set(drivername=driver))
     with engine.connect() as connection:
         with wire.counting() as count, pytest.raises(DBAPIError, match="division by zero"):
@@ -229,7 +239,7 @@ def test_an_error_arrives_as_without_the_wire(wire: Wire, driver: str) -> None:
 
 
 def test_many_connections_at_once(wire: Wire) -> None:
-    """Each connection is counted by itself, and large results come through whole."""
+    """Each of many connections is counted, and large results arrive complete."""
     statement = "SELECT repeat('x', 100) FROM generate_series(1, 10000)"
     rows: list[int] = []
 
@@ -262,7 +272,7 @@ def test_a_far_server_answers_no_sooner_than_it_can(engine: Engine, database_url
 
 
 def test_nothing_stays_behind(database_url: str) -> None:
-    """At the end of the block open connections are closed, and no thread remains."""
+    """At the end of the block open connections are closed, and no thread is left."""
     threads = active_count()
     with round_trips(database_url) as wire:
         connection = psycopg.connect(_conninfo(wire))
@@ -283,14 +293,16 @@ def test_nothing_stays_behind(database_url: str) -> None:
     ],
 )
 def test_a_url_that_leads_nowhere_is_refused(url: str, reason: str) -> None:
-    """The message names the URL, without its password."""
+    """If a URL is wrong, the error says so, and does not show the password."""
     with pytest.raises(ConfigurationError, match=reason) as caught, round_trips(url):
         pass
     assert "secret" not in str(caught.value)
 
 
 async def test_the_relay_leaves_the_event_loop_alone(wire: Wire) -> None:
-    """Several asynchronous connections wait at once, although answers are held."""
+    """Several asynchronous connections can wait at the same time while the relay delays the
+    answers.
+    """
     engine = create_async_engine(wire.url.set(drivername="postgresql+asyncpg"))
 
     async def one() -> int:

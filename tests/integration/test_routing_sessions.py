@@ -1,4 +1,4 @@
-"""Sessions with more than one database: replicas for reads, shards, and what may only be read."""
+"""Sessions with more than one database: replicas for reads, shards, and read-only databases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Note(Base):
 
 @pytest.fixture
 def replica(engine: Engine, clone_database: Callable[[str], str]) -> Iterator[Engine]:
-    """A second database with the same tables, which refuses to be written to as a standby does."""
+    """A second database with the same tables, which is read-only like a standby."""
     Base.metadata.create_all(engine)
     engine.dispose()
     url = clone_database(engine.url.render_as_string(hide_password=False))
@@ -70,7 +70,7 @@ def test_ids_come_from_where_rows_are_inserted(session: Session, engine: Engine)
 def test_a_repair_goes_to_the_primary_and_a_check_where_reads_go(
     session: Session, engine: Engine
 ) -> None:
-    """A repair uses the primary, though a check reads from the replica."""
+    """A repair uses the primary database, though a check reads from the replica."""
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO note (id) VALUES (50)"))
     assert check_sequences(session, Base).healthy
@@ -96,7 +96,9 @@ CALLS: dict[str, Callable[[Session], Any]] = {
 def test_a_database_that_may_only_be_read_is_one_short_error(
     replica: Engine, engine: Engine, call: str
 ) -> None:
-    """It names the call and the database, says what to do, and shows no SQL."""
+    """If the database is read-only, the error is one line that names the call and the database,
+    says what to do, and shows no SQL.
+    """
     with create_engine(replica.url, poolclass=NullPool).begin() as connection:
         connection.execute(text("INSERT INTO note (id) VALUES (50)"))
     with Session(replica) as session, pytest.raises(ReadOnlyError) as caught:
@@ -119,7 +121,9 @@ SHARDED: dict[str, Callable[[Session], Any]] = {
 def test_a_session_that_picks_a_shard_for_each_object_is_refused(
     engine: Engine, replica: Engine, call: str
 ) -> None:
-    """No database is the right one for all rows: the error says so, and nothing is asked."""
+    """In a session that picks a shard for each object the calls are refused with a reason, before
+    any shard is picked.
+    """
     asked: list[Any] = []
 
     def choose(*arguments: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves on a server when it is killed stops no later one."""
+"""Databases and roles that a killed run left on a server do not disturb later runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ NAMES = text(
 def test_databases_and_roles_of_dead_runs_go_and_others_stay(
     postgres_server: EmbeddedServer,
 ) -> None:
-    """Dropped is what bears the token of a run without a lock; a living run's names stay."""
+    """A run drops databases and roles with the token of a run that holds no lock any more; those of
+    a living run stay.
+    """
     dead, living = secrets.randbelow(2**31), secrets.randbelow(2**31)
     engine = create_engine(postgres_server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     names = {run: f"seqrun_{run:08x}_a %s" for run in (dead, living)}
@@ -36,13 +38,15 @@ def test_databases_and_roles_of_dead_runs_go_and_others_stay(
         found = set(connection.scalars(NAMES))
         assert names[living] in found
         assert names[dead] not in found
-        # The server has ended the connection once its lock is gone.
+        # The server ends the connection after its lock is gone.
         other.execute(text("SELECT pg_advisory_unlock_all()"))
         drop_what_dead_runs_left(connection)
         assert not set(connection.scalars(NAMES)) & set(names.values())
 
 
 def test_names_hold_the_token_of_the_run() -> None:
-    """Two names of a run begin alike, and with what a later run looks for."""
+    """All names of a run begin with the same token, and with the prefix that later runs
+    look for.
+    """
     assert of_this_run("a").startswith("seqrun_")
     assert of_this_run("a")[:-1] == of_this_run("b")[:-1]

@@ -1,4 +1,6 @@
-"""Where names lead: schemas, search_path, schema_translate_map, and names that need quoting."""
+"""How names are resolved: schemas, search_path, schema_translate_map, and names that need
+quoting.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ class Base(DeclarativeBase):
 
 
 class Local(Base):
-    """In whatever schema search_path or the translate map says."""
+    """A table in the schema that search_path or the translate map gives."""
 
     __tablename__ = "local"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -23,14 +25,14 @@ class Local(Base):
 
 
 class Declared(Base):
-    """Like Local, with a sequence that goes by an unqualified name."""
+    """Like Local, with a sequence whose name has no schema."""
 
     __tablename__ = "declared"
     id: Mapped[int] = mapped_column(Sequence("declared_seq"), primary_key=True)
 
 
 class Remote(Base):
-    """In a schema of its own, its sequence in another one."""
+    """A table in a schema of its own, with a sequence in another schema."""
 
     __tablename__ = "remote"
     __table_args__ = {"schema": "Far Away"}  # declarative's own name
@@ -43,13 +45,13 @@ class Percent(Base):
     share: Mapped[int | None] = mapped_column("share %")
 
 
-# Each schema numbers its own way, so that every id tells which sequence it came from.
+# The sequences start at different numbers, so that every id shows which sequence it came from.
 SCHEMAS = {"alpha": 1_000, "beta": 2_000}
 
 
 @pytest.fixture
 def schemas(engine: Engine) -> Engine:
-    """The same two tables in two schemas, their sequences far apart; nothing in public."""
+    """The same two tables in two schemas, with sequences that start far apart; public has none."""
     with engine.begin() as connection:
         for schema, start in SCHEMAS.items():
             connection.execute(text(f"CREATE SCHEMA {schema}"))
@@ -74,7 +76,7 @@ def written(engine: Engine, table: str) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("model", [Local, Declared])
 def test_search_path_may_change_on_one_engine(schemas: Engine, model: type[Base]) -> None:
-    """The ids and rows of a transaction follow its search_path, however often it changes: what was
+    """The ids and rows of a transaction follow its search_path, whenever it changes; what was
     looked up for one schema is not used for another.
     """
     taken: list[int] = []
@@ -99,7 +101,9 @@ def test_search_path_may_change_on_one_engine(schemas: Engine, model: type[Base]
 
 @pytest.mark.parametrize("model", [Local, Declared])
 def test_schema_translate_map_is_applied(schemas: Engine, model: type[Base]) -> None:
-    """Sessions on engines that translate schemas reserve and write each in theirs, side by side."""
+    """Sessions on engines with different schema_translate_maps reserve and write in their own
+    schemas, in turn.
+    """
     sessions = {
         schema: Session(schemas.execution_options(schema_translate_map={None: schema}))
         for schema in SCHEMAS
@@ -123,7 +127,7 @@ def test_schema_translate_map_is_applied(schemas: Engine, model: type[Base]) -> 
 
 
 def test_a_second_use_of_a_schema_costs_one_round_trip(schemas: Engine) -> None:
-    """What was looked up is kept for each translated name."""
+    """What was looked up for a translated schema is kept, so the next use takes one statement."""
     engines = [schemas.execution_options(schema_translate_map={None: schema}) for schema in SCHEMAS]
     for _ in range(2):
         with record_statements(schemas) as statements:
@@ -134,7 +138,9 @@ def test_a_second_use_of_a_schema_costs_one_round_trip(schemas: Engine) -> None:
 
 
 def test_a_table_and_its_sequence_have_schemas(engine: Engine) -> None:
-    """A table in a schema that needs quoting, its sequence in a second one."""
+    """A flush and reserve_ids work on a table whose schema needs quoting and whose sequence is in
+    another schema.
+    """
     with engine.begin() as connection:
         connection.execute(text('CREATE SCHEMA "Far Away"'))
         connection.execute(text("CREATE SCHEMA counters"))
@@ -149,7 +155,7 @@ def test_a_table_and_its_sequence_have_schemas(engine: Engine) -> None:
 
 
 def test_percent_signs_are_only_characters(engine: Engine) -> None:
-    """A name with a percent sign is found, reserved for, and written by COPY as by INSERT."""
+    """Names with a percent sign work in reservations, by COPY and by INSERT."""
     Base.metadata.create_all(engine, [Percent.__table__])
     for copy_min_rows in (1, 1_000):
         with Session(engine) as session:

@@ -1,4 +1,6 @@
-"""Sequences that count backwards, in steps, or run out: of values, or of their column's type."""
+"""Sequences that count backwards or in steps, or that run out of values or exceed their column's
+type.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ def test_a_column_that_is_too_narrow_is_refused(
     fits: int,
     column: str,
 ) -> None:
-    """Ids past the column's type are refused before any row is written, with the type's bounds."""
+    """Ids beyond the column's type are refused before any row is written, and the error gives the
+    type's bounds.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         register(session, copy_min_rows=1)
@@ -121,7 +125,9 @@ def test_a_sequence_that_runs_out_is_refused(
     model: type[Base],
     fits: int,
 ) -> None:
-    """The error names the class, the sequence and its bounds, and keeps PostgreSQL's error."""
+    """If a sequence runs out, the error names the class and the sequence, and PostgreSQL's error is
+    its cause.
+    """
     Base.metadata.create_all(engine)
     sequence = model.__table__.c.id.default.name
     with Session(engine) as session:
@@ -136,7 +142,9 @@ def test_a_sequence_that_runs_out_is_refused(
 
 @pytest.mark.parametrize("narrow_first", [True, False])
 def test_a_shared_sequence_is_checked_for_every_column(engine: Engine, narrow_first: bool) -> None:
-    """Of two tables on one sequence, the one of the narrower type decides for its own rows."""
+    """If two tables share a sequence, an id is refused only if it is beyond the type of its own
+    table's key.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         register(session, copy_min_rows=1)
@@ -153,7 +161,7 @@ def test_a_shared_sequence_is_checked_for_every_column(engine: Engine, narrow_fi
 
 
 def test_the_last_value_is_used(engine: Engine) -> None:
-    """A sequence and a column are filled to the last value that they hold."""
+    """reserve_ids gives the last value of a sequence and the last that a column's type can hold."""
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         assert list(reserve_ids(session, Short, 5)) == [1, 2, 3, 4, 5]
@@ -163,7 +171,9 @@ def test_the_last_value_is_used(engine: Engine) -> None:
 
 @pytest.mark.parametrize(("model", "step"), [(Down, 1), (Step, 10)])
 def test_a_negative_increment_counts_down(engine: Engine, model: type[Base], step: int) -> None:
-    """Ids descend, in the order of add(), and no later reservation gets one of them."""
+    """With a negative increment ids descend in the order of add(), and a later reservation gets
+    other ids.
+    """
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         register(session, copy_min_rows=1)
@@ -176,7 +186,9 @@ def test_a_negative_increment_counts_down(engine: Engine, model: type[Base], ste
 
 
 def test_a_failed_reservation_leaves_the_session_usable(engine: Engine) -> None:
-    """After a rollback the objects are transient, without a key, and a wider column takes them."""
+    """After a failed reservation and a rollback the objects have no key, and can be saved once the
+    column is wider.
+    """
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE short ALTER id TYPE smallint"))

@@ -1,4 +1,4 @@
-"""Which sequence numbers a class: every way of saying it in a model and in a database."""
+"""Which sequence numbers a class, for every way to declare it in a model and in a database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
 
 
 class Number:
-    """A key of a type of its own."""
+    """A key whose values are of an application's class."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -106,7 +106,7 @@ class ByDefaultOfUnowned(Base):
 
 
 class ByFetchedDefault(Base):
-    """The database has a default that the model only knows the existence of."""
+    """The database has a default; the model only says that there is one."""
 
     __tablename__ = "by_fetched_default"
     id: Mapped[int] = mapped_column(server_default=FetchedValue(), primary_key=True)
@@ -149,7 +149,7 @@ class Animal(Base):
 
 
 class Dog(Animal):
-    """Joined-table inheritance, the key under another name."""
+    """Joined-table inheritance with a key of another name."""
 
     __tablename__ = "dog"
     dog_id: Mapped[int] = mapped_column(ForeignKey(Animal.id), primary_key=True)
@@ -210,7 +210,7 @@ def tables(postgres_server: EmbeddedServer) -> Iterator[Engine]:
 
 @pytest.fixture
 def session(tables: Engine) -> Iterator[Session]:
-    """A session on the tables, and nothing in them."""
+    """A session on the tables, which are empty."""
     with tables.begin() as connection:
         for table in reversed(Base.metadata.sorted_tables):
             connection.execute(delete(table))
@@ -219,8 +219,8 @@ def session(tables: Engine) -> Iterator[Session]:
 
 
 def test_every_class_finds_its_sequence(session: Session, tables: Engine) -> None:
-    """Ids come from the sequence that the column's default takes them from; explain names it, and
-    several of them cost no more than the reading of the catalogue.
+    """Ids come from the sequence that the column's default uses, and explain() names it, in each
+    kind of model.
     """
     found = register(session).explain(tables, SEQUENCES)
     assert {item.model: item.sequence for item in found} == SEQUENCES
@@ -240,8 +240,8 @@ def test_every_class_finds_its_sequence(session: Session, tables: Engine) -> Non
 def test_every_class_is_flushed_with_reserved_keys(
     session: Session, tables: Engine, model: type[Base], copy_min_rows: int
 ) -> None:
-    """The key reaches the object, the row and the tables that inherit it, in the order of add();
-    then plain INSERTs through the column's default go on beyond.
+    """The reserved key is in the object, in its row and in the rows of inherited tables, in the
+    order of add(); ids of later plain INSERTs are larger.
     """
     reports: list[FlushReport] = []
     register(session, reserve="always", copy_min_rows=copy_min_rows).on_flush(reports.append)
@@ -275,7 +275,9 @@ def test_every_class_is_flushed_with_reserved_keys(
 
 
 def test_a_decorated_key_is_of_its_type(session: Session) -> None:
-    """A key of a TypeDecorator is what the type makes of a value read from the database."""
+    """The key of a column with a TypeDecorator is the value that the type makes of the
+    database's.
+    """
     register(session, copy_min_rows=1)
     item = ByDecoratedType()
     session.add(item)
@@ -285,7 +287,7 @@ def test_a_decorated_key_is_of_its_type(session: Session) -> None:
 
 
 def test_half_a_composite_key_is_completed(session: Session) -> None:
-    """The part of the key that the user gives stays, the generated part is reserved."""
+    """In a composite key the part that the user sets stays, and the generated part is reserved."""
     register(session, copy_min_rows=1)
     items = [CompositeKey(tenant=tenant) for tenant in (3, 1, 2)]
     items.append(CompositeKey(tenant=9, id=5_000))
@@ -297,7 +299,7 @@ def test_half_a_composite_key_is_completed(session: Session) -> None:
 
 
 def test_families_share_one_sequence_in_the_order_of_add(session: Session) -> None:
-    """Objects of the classes of one hierarchy are numbered as they were added, whatever the
+    """Objects of the classes of one hierarchy are numbered in the order of add(), whatever their
     class.
     """
     register(session, copy_min_rows=1)
@@ -333,7 +335,9 @@ class Right(SharedBase):
 
 
 def test_tables_may_share_a_sequence(engine: Engine) -> None:
-    """Two tables on one sequence never get the same id, from reserve_ids or from a flush."""
+    """Two tables that share a sequence never get the same id, by reserve_ids, a flush or an
+    INSERT.
+    """
     SharedBase.metadata.create_all(engine)
     with Session(engine) as session:
         register(session, copy_min_rows=1)
@@ -347,7 +351,9 @@ def test_tables_may_share_a_sequence(engine: Engine) -> None:
 
 
 def test_a_key_with_an_identity_of_the_database_alone(engine: Engine) -> None:
-    """A model that says nothing of how its key is generated works on the production's identity."""
+    """If only the database declares the key an identity, and the model says nothing, a flush takes
+    ids from it.
+    """
 
     class OwnBase(DeclarativeBase):
         pass

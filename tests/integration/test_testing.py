@@ -1,4 +1,4 @@
-"""The pytest fixtures and the recorder that the package offers to its users."""
+"""The pytest fixtures and the statement recorder that the package offers to its users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqla_seqreserve.testing import record_statements
 
 
 def test_the_engine_is_on_an_empty_database(engine: Engine, postgres_url: str) -> None:
-    """A test's database holds no table and is not the server's administrative one."""
+    """The database of a test contains no table, and is not the server's administrative one."""
     with engine.connect() as connection:
         tables = connection.scalar(
             text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
@@ -28,7 +28,7 @@ def test_the_engine_is_on_an_empty_database(engine: Engine, postgres_url: str) -
 def test_a_clone_holds_what_its_template_holds(
     engine: Engine, clone_database: Callable[[str], str]
 ) -> None:
-    """A clone starts with the template's rows and shares none with it afterwards."""
+    """A clone has the rows of its template, and later changes in one do not appear in the other."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t AS SELECT 1 AS n"))
     engine.dispose()
@@ -40,8 +40,8 @@ def test_a_clone_holds_what_its_template_holds(
 
 
 def test_a_database_goes_although_it_is_in_use(postgres_server: EmbeddedServer) -> None:
-    """A database can be dropped while connections are open, with any name, and if it does not
-    exist.
+    """A database with any name can be dropped while connections to it are open, and dropping one
+    that does not exist is no error.
     """
     name = of_this_run('odd "name": 100%s')
     engine = create_engine(postgres_server.create_database(name))
@@ -69,7 +69,7 @@ def test_the_recorder_tells_what_was_sent(engine: Engine) -> None:
 
 
 async def test_the_recorder_takes_an_asynchronous_engine(database_url: str) -> None:
-    """An AsyncEngine is recorded like an Engine."""
+    """The statements of an AsyncEngine are recorded like those of an Engine."""
     engine = create_async_engine(database_url)
     async with engine.connect() as connection:
         with record_statements(engine) as statements:

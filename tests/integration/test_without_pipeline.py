@@ -1,5 +1,5 @@
-"""What the guide on poolers says of pipeline mode: psycopg's own executemany() uses it, and
-psycopg2 has none.
+"""The statements of the guide on poolers about pipeline mode: psycopg's executemany() uses it, and
+psycopg2 never does.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def insert_and_update(session: Session) -> None:
 
 
 def pipelined(count: RoundTripCount) -> list[int]:
-    """How many statements were executed in each round trip that executed more than one."""
+    """The number of statements in each round trip that executed more than one."""
     executed = Counter(
         (message.connection, message.round_trip)
         for message in count.messages
@@ -63,7 +63,7 @@ def pipelined(count: RoundTripCount) -> list[int]:
 
 
 def test_psycopg_updates_in_pipeline_mode_without_us(wire: Wire) -> None:
-    """Plain SQLAlchemy's UPDATE of several objects is sent in pipeline mode by psycopg itself."""
+    """psycopg itself sends plain SQLAlchemy's UPDATE of several objects in pipeline mode."""
     with wire.counting() as count:
         engine = create_engine(wire.url.set(drivername="postgresql+psycopg"))
         with Session(engine) as session:
@@ -78,7 +78,9 @@ def test_psycopg_updates_in_pipeline_mode_without_us(wire: Wire) -> None:
     ids=str,
 )
 def test_psycopg2_never_uses_pipeline_mode(wire: Wire, settings: dict[str, Any]) -> None:
-    """On psycopg2 the result of each message is awaited, with any registration."""
+    """On psycopg2 each message is sent after the result of the one before, with any settings of
+    register().
+    """
     with wire.counting() as count:
         engine = create_engine(wire.url.set(drivername="postgresql+psycopg2"))
         with Session(engine) as session:
