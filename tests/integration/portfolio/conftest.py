@@ -1,4 +1,6 @@
-"""A registered session on the portfolio's tables, holdings to work with, and threads."""
+"""A registered session on the portfolio's tables, holdings to work with, and a function that runs
+work in threads.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +29,7 @@ def holding(session: Session) -> Holding:
 
 @pytest.fixture
 def in_threads() -> Callable[[Callable[[], object], int], None]:
-    """A function that runs another in many threads at once, and raises what any of them raised."""
+    """A function that runs another in many threads at once, and raises their first error."""
 
     def run(work: Callable[[], object], threads: int) -> None:
         with ThreadPoolExecutor(threads) as pool:

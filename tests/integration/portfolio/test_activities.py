@@ -1,4 +1,6 @@
-"""Saving activities: validation first, then all at once; and rates that cost no activity."""
+"""Saving activities: rows are validated first, then saved together, and an error of the rates loses
+no activity.
+"""
 
 import logging
 from collections.abc import Callable
@@ -29,12 +31,14 @@ def next_id(session: Session) -> int:
 
 
 def test_empty_input(session: Session) -> None:
-    """Nothing to save is an empty list."""
+    """save_activities returns an empty list if there are no rows."""
     assert save_activities(session, []) == []
 
 
 def test_saved_objects_come_back_in_order(holding: Holding) -> None:
-    """The result is the objects, persistent, in the order of the rows, their ids too."""
+    """save_activities returns persistent objects in the order of the rows, and their ids ascend in
+    that order.
+    """
     rows = [holding.logged(n % 2, "Investment", "2024-05-17", n) for n in range(50)]
     saved = save_activities(holding.session, rows)
     assert [activity.amount for activity in saved] == [Decimal(n) for n in range(50)]
@@ -59,7 +63,9 @@ def test_saved_objects_come_back_in_order(holding: Holding) -> None:
     ],
 )
 def test_moments(holding: Holding, given: object, moment: datetime) -> None:
-    """A date or month becomes its midnight in UTC; a datetime with a time zone stays the moment."""
+    """A date or a month is stored as its midnight in UTC; a datetime with a time zone is stored as
+    the same moment.
+    """
     row = {**holding.logged(0, "Investment", "2024-01-01", 1), "activity_timestamp": given}
     [activity] = save_activities(holding.session, [row])
     holding.session.expire_all()
@@ -67,7 +73,9 @@ def test_moments(holding: Holding, given: object, moment: datetime) -> None:
 
 
 def test_month_in_place_of_a_timestamp(holding: Holding) -> None:
-    """A row may give its month, and means the month's first midnight in UTC."""
+    """A row that gives a month instead of a timestamp is stored as the month's first midnight in
+    UTC.
+    """
     row = {**holding.logged(0, "Investment", "2024-01-01", 1), "month": "2024-05"}
     del row["activity_timestamp"]
     [activity] = save_activities(holding.session, [row])
@@ -75,7 +83,9 @@ def test_month_in_place_of_a_timestamp(holding: Holding) -> None:
 
 
 def test_amounts_are_stored_at_two_places(holding: Holding) -> None:
-    """Amounts come as numbers or text, are rounded as the column does, or are None."""
+    """An amount may be a number, text or None, and is rounded to two places as the column
+    rounds.
+    """
     given = [2500, "99.95", 0.1, Decimal("0.125"), " 7 ", None, "", "1e3", 0]
     rows = [holding.logged(0, "Investment", "2024-01-01", amount) for amount in given]  # type: ignore[arg-type]  # of all kinds, on purpose
     saved = save_activities(holding.session, rows)
@@ -127,7 +137,7 @@ BAD = [
 def test_bad_rows_are_named(
     holding: Holding, change: dict[str, object], attribute: str, problem: str
 ) -> None:
-    """A bad row is named with its position, its attribute and what is wrong with it."""
+    """The error gives a bad row's position and attribute, and says what is wrong."""
     good = holding.logged(0, "Investment", "2024-01-01", 1)
     with pytest.raises(InvalidRowsError) as caught:
         save_activities(holding.session, [good, {**good, **change}, good])
@@ -137,7 +147,7 @@ def test_bad_rows_are_named(
 
 
 def test_every_bad_row_is_named_and_nothing_is_reserved(holding: Holding) -> None:
-    """All problems of all rows are listed at once; no row is written and no id taken."""
+    """The error lists all problems of all rows; no row is written and no id is taken."""
     before = next_id(holding.session)
     good = holding.logged(0, "Investment", "2024-01-01", 1)
     rows = [good, *({**good, **change} for change, _, _ in BAD)]
@@ -159,7 +169,7 @@ def test_every_bad_row_is_named_and_nothing_is_reserved(holding: Holding) -> Non
 
 
 def test_new_objects_are_rows_too(holding: Holding) -> None:
-    """Objects of the model are checked like rows, and are themselves what is saved."""
+    """New objects of the model are checked like rows, and the same objects are saved."""
     activity = HoldingActivityLog(
         product=holding.product,
         portfolio_fund=holding.funds[0],
@@ -173,7 +183,7 @@ def test_new_objects_are_rows_too(holding: Holding) -> None:
 
 
 def test_rates_are_recalculated_from_the_earliest_date(holding: Holding) -> None:
-    """The recalculation begins at the earliest activity, not at the latest."""
+    """Rates are recalculated from the date of the earliest activity, in any order of the rows."""
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10200), ("2024-03-31", 10300))
     saved = save_activities(
         holding.session,
@@ -189,7 +199,9 @@ def test_rates_are_recalculated_from_the_earliest_date(holding: Holding) -> None
 
 
 def test_each_portfolio_from_its_own_earliest_date(session: Session) -> None:
-    """An early activity of one portfolio does not recalculate another's past."""
+    """Each portfolio is recalculated from its own earliest activity, not from that of another
+    portfolio.
+    """
     one, other = make_holding(session, 1), make_holding(session, 1)
     for holding in (one, other):
         holding.valued(0, ("2024-01-31", 100), ("2024-02-29", 100))
@@ -205,7 +217,7 @@ def test_each_portfolio_from_its_own_earliest_date(session: Session) -> None:
 
 
 def test_recalculation_can_be_skipped(holding: Holding) -> None:
-    """Skipped, no rate is stored, and the result says so."""
+    """With skip_irr_calculation no rate is stored, and the result's irr is None."""
     holding.valued(0, ("2024-01-31", 10100))
     row = holding.logged(0, "Investment", "2024-01-15", 10000)
     saved = save_activities(holding.session, [row], skip_irr_calculation=True)
@@ -214,7 +226,7 @@ def test_recalculation_can_be_skipped(holding: Holding) -> None:
 
 
 def test_flows_without_a_rate_do_not_lose_the_activities(holding: Holding) -> None:
-    """A rate that cannot be given is reported beside the activities that were saved."""
+    """If flows have no rate, the activities are saved, and the result reports the date."""
     holding.valued(0, ("2024-01-31", 0))
     rows = [
         holding.logged(0, "Investment", "2023-12-15", 10),
@@ -230,7 +242,9 @@ def test_flows_without_a_rate_do_not_lose_the_activities(holding: Holding) -> No
 def test_failed_recalculation_never_loses_the_activities(
     holding: Holding, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A database that refuses the rates keeps the activities; that is logged and reported."""
+    """If the database refuses the rates, the activities are saved, and the error is logged and
+    reported.
+    """
     holding.valued(0, ("2024-01-31", 10100))
     holding.session.execute(
         text("ALTER TABLE portfolio_fund_irr_values ADD CONSTRAINT none CHECK (irr_result < 0)")
@@ -249,7 +263,7 @@ def test_failed_recalculation_never_loses_the_activities(
 
 
 def test_nothing_is_committed(holding: Holding) -> None:
-    """The caller commits, or rolls everything back."""
+    """save_activities does not commit: the caller's rollback undoes it."""
     holding.session.commit()
     holding.valued(0, ("2024-01-31", 10100))
     save_activities(holding.session, [holding.logged(0, "Investment", "2024-01-15", 10000)])
@@ -259,8 +273,8 @@ def test_nothing_is_committed(holding: Holding) -> None:
 
 
 def test_statements_do_not_grow_with_rows(portfolio_engine: Engine, holding: Holding) -> None:
-    """Ten activities and a thousand take the same statements."""
-    # However few the rows: an INSERT of several is one statement a row.
+    """Saving a thousand activities takes the same statements as saving ten."""
+    # Few rows go by COPY too: an INSERT of several rows would be one statement per row.
     register(holding.session, reserve="always", copy_min_rows=1)
     holding.valued(0, ("2024-01-31", 10100))
 
@@ -275,7 +289,9 @@ def test_statements_do_not_grow_with_rows(portfolio_engine: Engine, holding: Hol
 
 
 def test_simultaneous_bulk_saves(portfolio_engine: Engine, in_threads: Callable[..., None]) -> None:
-    """Twelve simultaneous bulk saves into one portfolio, with rates: no conflict, no loss."""
+    """Twelve threads save into one portfolio at once, with rates: all succeed, and all rows are
+    stored.
+    """
     with Session(portfolio_engine) as session:
         holding = make_holding(session, 3)
         for position in range(3):
@@ -291,5 +307,5 @@ def test_simultaneous_bulk_saves(portfolio_engine: Engine, in_threads: Callable[
 
         in_threads(work, 12)
         assert stored(session) == 720
-        # 240 in, 1000 out a month and two months later.
+        # 240 invested, worth 1000 at the end of the month and of the next.
         assert holding.fund_irrs()[0, "2024-01-31"] == "3800.00"

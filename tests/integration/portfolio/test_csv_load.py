@@ -1,4 +1,4 @@
-"""Loading activities from CSV: all or nothing, resumed by running it again, in bounded memory."""
+"""Loading activities from CSV: all lines or none, resumed by another run, in bounded memory."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ def test_lines_are_saved_in_order(holding: Holding) -> None:
 
 
 def test_month_column(holding: Holding) -> None:
-    """A file may have months in place of moments, and its columns in any order."""
+    """A file may give months instead of timestamps, and its columns may be in any order."""
     file = csv_of(
         f"5,2024-05,Investment,{holding.funds[0].id},{holding.product.id}",
         header="amount, month,activity_type,portfolio_fund_id,product_id",
@@ -96,7 +96,7 @@ PROBLEMS = [
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
 def test_nothing_is_written_unless_all_are_good(holding: Holding, chunk_rows: int) -> None:
-    """All bad lines are listed by number, whatever chunk they are in, and nothing is written."""
+    """All bad lines are reported with their numbers, in any chunk, and nothing is written."""
     found: list[RowProblem] = []
     with pytest.raises(InvalidRowsError, match="Nothing was loaded: 4 of 7 lines") as caught:
         load_activities(
@@ -108,7 +108,9 @@ def test_nothing_is_written_unless_all_are_good(holding: Holding, chunk_rows: in
 
 
 def test_bad_lines_are_left_out_and_come_back_corrected(holding: Holding) -> None:
-    """With ``skip_bad`` the good lines are loaded; the rejects, corrected, load as they are."""
+    """With ``skip_bad`` the good lines are loaded, and the file of rejects can be loaded as it is
+    once its rows are corrected.
+    """
     rejects = io.StringIO(newline="")
     report = load_activities(holding.session, bad_file(holding), skip_bad=True, rejects=rejects)
     assert (report.lines, report.saved, report.rejected) == (7, 3, 4)
@@ -140,7 +142,7 @@ def test_bad_lines_are_left_out_and_come_back_corrected(holding: Holding) -> Non
 
 
 def test_running_it_again_loads_nothing(holding: Holding) -> None:
-    """What is in the table already is not loaded twice, an empty amount included."""
+    """If the same lines are loaded again, none is saved twice, also with an empty amount."""
     lines = [
         line(holding, "Investment", "2024-01-15", "10000"),
         line(holding, "Investment", "2024-01-15T01:00:00+01:00", "10000", fund=1),
@@ -153,7 +155,7 @@ def test_running_it_again_loads_nothing(holding: Holding) -> None:
 
 
 def test_equal_lines_are_counted(holding: Holding) -> None:
-    """Two equal payments on a day are two: a line is present as often as the table holds it."""
+    """Equal lines are counted: of three, one is saved if the table has two."""
     twice = line(holding, "Investment", "2024-01-15", "50")
     assert load_activities(holding.session, csv_of(twice, twice)).saved == 2
     report = load_activities(holding.session, csv_of(twice, twice, twice))
@@ -167,7 +169,9 @@ class BreakdownError(Exception):
 
 
 def test_load_that_was_broken_off_is_resumed(portfolio_engine: Engine) -> None:
-    """Chunks that were committed stay; running it again loads the rest, and recalculates it all."""
+    """If a load breaks off, the committed chunks stay; another run loads the rest and recalculates
+    the rates.
+    """
     with portfolio_engine.connect() as connection, Session(bind=connection) as session:
         register(session, reserve="always")
         holding = make_holding(session, 1)
@@ -197,7 +201,7 @@ def test_load_that_was_broken_off_is_resumed(portfolio_engine: Engine) -> None:
 
 
 def test_committing_needs_one_connection(portfolio_engine: Engine) -> None:
-    """A session that may change its connection between commits is refused."""
+    """Committing between chunks is refused for a session that is not bound to one connection."""
     with (
         Session(portfolio_engine) as session,
         pytest.raises(ConfigurationError, match="Session\\(bind=connection\\)"),
@@ -215,14 +219,16 @@ def test_committing_needs_one_connection(portfolio_engine: Engine) -> None:
     ],
 )
 def test_header_is_checked(session: Session, header: str, complaint: str) -> None:
-    """A header that cannot be used is refused, with all that is wrong with it."""
+    """A wrong header is refused, and the error says what is wrong with its columns."""
     with pytest.raises(ConfigurationError, match=complaint):
         load_activities(session, csv_of(header=header))
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_the_header_says_what_stands_between_fields(holding: Holding, delimiter: str) -> None:
-    """Semicolons, tabs and bars are read like commas, and a decimal comma is named as such."""
+    """Semicolons, tabs and bars between fields are read like commas, and an amount with a decimal
+    comma is refused with that reason.
+    """
     rows = [
         HEADER,
         line(holding, "Investment", "2024-01-15", "10"),
@@ -240,7 +246,9 @@ def test_the_header_says_what_stands_between_fields(holding: Holding, delimiter:
 
 @pytest.mark.parametrize("mark", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;;;"])
 def test_excels_line_about_the_separator_is_no_header(holding: Holding, mark: str) -> None:
-    """A line ``sep=;`` before the header is taken at its word, and the lines keep their numbers."""
+    """A line ``sep=;`` before the header sets the separator, and the numbers of later lines include
+    it.
+    """
     good = line(holding, "Investment", "2024-01-15", "10").replace(",", ";")
     bad = line(holding, "Fee", "yesterday", "1").replace(",", ";")
     found: list[RowProblem] = []
@@ -255,7 +263,9 @@ def test_excels_line_about_the_separator_is_no_header(holding: Holding, mark: st
 
 
 def test_what_a_sheet_adds_is_left_out(holding: Holding) -> None:
-    """Names in capitals or with spaces are known; empty columns and lines at its end are none."""
+    """Column names may have capitals or spaces, and empty columns and empty lines at the file's end
+    are ignored.
+    """
     good = line(holding, "Investment", "2024-01-15", "10")
     file = csv_of(
         f"{good},,",
@@ -267,7 +277,7 @@ def test_what_a_sheet_adds_is_left_out(holding: Holding) -> None:
         header=f"{HEADER.title().replace('_', ' ')},,",
     )
     report = load_activities(holding.session, file, skip_bad=True)
-    # One of the last is no line of commas.
+    # The last line does not consist of commas alone, so it is rejected.
     assert (report.lines, report.saved, report.rejected) == (4, 3, 1)
 
 
@@ -276,13 +286,15 @@ def test_what_a_sheet_adds_is_left_out(holding: Holding) -> None:
     [("PK\x03\x04\x14\x00", "a workbook"), ("p\x00r\x00o\x00d\x00", "UTF-16")],
 )
 def test_what_is_no_csv_is_named(session: Session, begin: str, what: str) -> None:
-    """A workbook, and UTF-16 without its mark, are named, with what helps."""
+    """A workbook, or UTF-16 without a byte order mark, is refused, and the error names it and says
+    to save as "CSV UTF-8".
+    """
     with pytest.raises(ConfigurationError, match=rf"{what}.*CSV UTF-8"):
         load_activities(session, csv_of(header=begin))
 
 
 def test_unreadable_csv_is_a_bad_line(holding: Holding) -> None:
-    """What cannot be read as CSV is a bad line, and the next is read again."""
+    """A line that cannot be read as CSV is a bad line, and the next line is read."""
     file = csv_of(
         line(holding, "x" * 200_000, "2024-01-15", "1"),
         line(holding, "Investment", "2024-01-15", "2"),
@@ -292,7 +304,9 @@ def test_unreadable_csv_is_a_bad_line(holding: Holding) -> None:
 
 
 def test_progress_is_told(holding: Holding) -> None:
-    """Progress counts the lines checked, then the rows saved, up to a total."""
+    """The progress callback gets the number of lines checked, then the number of rows saved and
+    their total.
+    """
     told: list[tuple[str, int, int | None]] = []
     load_activities(
         holding.session,
@@ -311,7 +325,7 @@ def test_progress_is_told(holding: Holding) -> None:
 
 
 def test_rates_can_be_skipped(holding: Holding) -> None:
-    """With the recalculation skipped no rate is stored."""
+    """With skip_irr_calculation no rate is stored."""
     holding.valued(0, ("2024-01-31", 10100))
     file = csv_of(line(holding, "Investment", "2024-01-15", "10000"))
     assert load_activities(holding.session, file, skip_irr_calculation=True).irr is None
@@ -319,7 +333,7 @@ def test_rates_can_be_skipped(holding: Holding) -> None:
 
 
 def test_temporary_table_is_gone(holding: Holding) -> None:
-    """A load leaves no temporary table behind, good or bad."""
+    """After a load, successful or refused, its temporary table is dropped."""
     load_activities(holding.session, csv_of(line(holding, "Investment", "2024-01-15", "1")))
     with pytest.raises(InvalidRowsError):
         load_activities(holding.session, csv_of(line(holding, "", "2024-01-15", "1")))
@@ -328,8 +342,8 @@ def test_temporary_table_is_gone(holding: Holding) -> None:
 
 
 def test_statements_grow_with_chunks_only(portfolio_engine: Engine, holding: Holding) -> None:
-    """A chunk takes the same statements, whatever its rows."""
-    # However few the rows: an INSERT of several is one statement a row.
+    """A chunk of 1,000 rows takes as many statements as a chunk of 10."""
+    # Few rows go by COPY too: an INSERT of several rows would be one statement per row.
     register(holding.session, reserve="always", copy_min_rows=1)
 
     def sent(rows: int, chunk_rows: int) -> int:
@@ -344,7 +358,9 @@ def test_statements_grow_with_chunks_only(portfolio_engine: Engine, holding: Hol
 
 
 def test_memory_is_bounded(portfolio_engine: Engine) -> None:
-    """Ten times the lines take no more memory, bad lines and equal ones included."""
+    """Loading ten times the lines takes less than 1.5 times the memory, also with bad and equal
+    lines.
+    """
     with portfolio_engine.connect() as connection, Session(bind=connection) as session:
         register(session, reserve="always")
         holding = make_holding(session, 1)

@@ -1,4 +1,4 @@
-"""The command that loads activities from CSV, run as its users run it."""
+"""The command that loads activities from CSV, through its command line."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def invoke(url: str, *arguments: object) -> tuple[int, str, str]:
 
 @pytest.fixture
 def committed(portfolio_engine: Engine) -> Holding:
-    """A portfolio with one valued fund, committed."""
+    """A portfolio with one fund that has a valuation, committed."""
     with Session(portfolio_engine) as session:
         holding = make_holding(session, 1)
         holding.valued(0, ("2024-01-31", 10100))
@@ -56,7 +56,7 @@ def count(engine: Engine) -> int:
 def test_load_and_load_again(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """A file is loaded and committed, its rates too; run again, nothing is loaded twice."""
+    """The command loads a file and commits it with its rates; run again, it loads nothing twice."""
     file = write(
         tmp_path / "activities.csv",
         committed,
@@ -76,7 +76,9 @@ def test_load_and_load_again(
 def test_bad_lines(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """Bad lines are listed by number and nothing is loaded, until they are skipped."""
+    """The command lists bad lines with their numbers and loads nothing; with --skip-bad it loads
+    the others and writes the rejects.
+    """
     file = write(
         tmp_path / "activities.csv",
         committed,
@@ -109,7 +111,9 @@ def test_bad_lines(
 def test_the_mark_of_a_file_says_how_it_is_written(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path, encoding: str
 ) -> None:
-    """UTF-16, which Excel calls Unicode Text, is read by its mark, and named where it has none."""
+    """UTF-16, which Excel calls Unicode Text, is read if it has a byte order mark, and refused with
+    its name if not.
+    """
     file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,9000")
     held = file.read_text().replace("Investment", "Gebühr").replace(",", "\t")
     file.write_text(held, encoding=encoding)
@@ -127,7 +131,9 @@ def test_the_mark_of_a_file_says_how_it_is_written(
 def test_a_file_that_goes_on_in_another_encoding(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """A file that begins as UTF-16 and is cut or glued ends in one line, and nothing is loaded."""
+    """If a file begins as UTF-16 and contains bytes that are not, the command prints one line, and
+    loads nothing.
+    """
     file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,9000")
     file.write_bytes(file.read_text().encode("utf-16") + b"\xd8")
     code, out, err = invoke(portfolio_url, file)
@@ -139,7 +145,9 @@ def test_a_file_that_goes_on_in_another_encoding(
 def test_rejects_must_not_be_the_file(
     committed: Holding, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """The rejects never overwrite the file that is loaded, and are only for skipped lines."""
+    """The rejects cannot be written into the file that is loaded, and --rejects needs
+    --skip-bad.
+    """
     file = write(tmp_path / "activities.csv", committed, "Investment,2024-01-15,1")
     before = file.read_bytes()
     assert invoke(portfolio_url, file, "--skip-bad", "--rejects", file)[0] == 2
@@ -148,7 +156,9 @@ def test_rejects_must_not_be_the_file(
 
 
 def test_header_and_database_errors(portfolio_url: str, tmp_path: Path) -> None:
-    """A file or a database that cannot be used ends in one line, without a traceback."""
+    """If the file or the database cannot be used, the command prints one line without a
+    traceback.
+    """
     file = tmp_path / "activities.csv"
     file.write_text("a,b\n")
     code, _, err = invoke(portfolio_url, file)
@@ -160,7 +170,7 @@ def test_header_and_database_errors(portfolio_url: str, tmp_path: Path) -> None:
 
 
 def test_other_commands_do_not_need_the_portfolio() -> None:
-    """Importing the command imports no portfolio, nor what it needs."""
+    """Importing the load command imports neither the portfolio nor scipy."""
     program = (
         "import sys, sqla_seqreserve.cli.load; "
         "print([name for name in sys.modules if 'scipy' in name or 'portfolio' in name])"
@@ -174,7 +184,7 @@ def test_other_commands_do_not_need_the_portfolio() -> None:
 def test_only_so_many_bad_lines_are_listed(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """However many lines are bad, the first are listed and the others counted."""
+    """The command lists the first bad lines, up to --list-bad, and counts the others."""
     file = write(tmp_path / "activities.csv", committed, *["Investment,2024-01-15,x"] * 50)
     code, _, err = invoke(portfolio_url, file, "--list-bad", 3)
     assert code == 1
@@ -197,7 +207,9 @@ def test_an_open_quote_ends_the_load(
     tmp_path: Path,
     option: list[str],
 ) -> None:
-    """A quote left open would swallow lines, so the load ends there, whatever is to be skipped."""
+    """A quote that is not closed ends the load, with --skip-bad too, because it would swallow
+    lines.
+    """
     rows = ["Investment,2024-01-15,1"] * 6000
     file = write(tmp_path / "activities.csv", committed, rows[0], '"Investment,2024-01-15,1', *rows)
     code, _, err = invoke(portfolio_url, file, *option)
@@ -210,7 +222,9 @@ def test_an_open_quote_ends_the_load(
 def test_a_type_that_counts_nowhere_is_refused(
     committed: Holding, portfolio_engine: Engine, portfolio_url: str, tmp_path: Path
 ) -> None:
-    """A misspelt type would silently be left out of the rates; it is loaded only if told so."""
+    """A misspelt activity type is refused, because the rates would ignore it; --unknown-types loads
+    it.
+    """
     file = write(
         tmp_path / "activities.csv",
         committed,
@@ -230,7 +244,7 @@ def test_a_type_that_counts_nowhere_is_refused(
 def test_load_on_any_driver(
     driver: str, committed: Holding, portfolio_engine: Engine, tmp_path: Path
 ) -> None:
-    """The application's own URL is good, synchronous or not."""
+    """The command takes a URL of psycopg2 or asyncpg."""
     file = write(tmp_path / "activities.csv", committed, *["Investment,2024-01-15,9000"] * 30)
     url = portfolio_engine.url.set(drivername=f"postgresql+{driver}")
     code, out, err = invoke(url.render_as_string(hide_password=False), file, "--chunk-rows", 20)

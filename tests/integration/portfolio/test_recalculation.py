@@ -1,4 +1,4 @@
-"""Recalculation: what is stored, from when on, and with how many statements."""
+"""Recalculation of rates: which are stored, from which date on, and with how many statements."""
 
 import logging
 from collections.abc import Callable
@@ -27,7 +27,9 @@ def run(holding: Holding, since: str = "2000-01-01") -> RecalculationReport:
 
 
 def test_worked_example(holding: Holding) -> None:
-    """10000 in, worth 10100 on a date of the next month: the closing flow is a month later."""
+    """10000 invested and worth 10100 give a rate of 12.00 at the end of the same month, and of 5.99
+    at the end of the next: the closing flow is a month later.
+    """
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
     run(holding)
@@ -35,7 +37,9 @@ def test_worked_example(holding: Holding) -> None:
 
 
 def test_activities_count_up_to_the_end_of_the_day(holding: Holding) -> None:
-    """An activity in the date's last second counts, one at the next midnight in UTC does not."""
+    """An activity in the last second of the date counts, and one at the next midnight in UTC does
+    not.
+    """
     holding.log(0, "Investment", "2024-01-31T23:59:59+00:00", 1000)
     holding.log(0, "Investment", "2024-02-01T00:30:00+02:00", 9000)
     holding.log(0, "Withdrawal", "2024-02-01T00:00:00+00:00", 500)
@@ -46,7 +50,7 @@ def test_activities_count_up_to_the_end_of_the_day(holding: Holding) -> None:
 
 @pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
 def test_days_are_those_of_utc(holding: Holding, zone: str) -> None:
-    """The database session's time zone moves no activity into another month."""
+    """The time zone of the database session moves no activity into another month."""
     holding.session.connection().exec_driver_sql(f"SET TIME ZONE '{zone}'")
     holding.log(0, "Investment", "2024-01-01T00:00:00+00:00", 5000)
     holding.log(0, "Investment", "2024-01-31T23:59:00+00:00", 5000)
@@ -56,7 +60,7 @@ def test_days_are_those_of_utc(holding: Holding, zone: str) -> None:
 
 
 def test_newest_valuation_on_or_before_the_date(holding: Holding) -> None:
-    """On another fund's valuation date, a fund closes with its newest valuation by then."""
+    """On the valuation date of another fund a fund's rate uses its newest valuation by then."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
@@ -77,7 +81,7 @@ def test_newest_valuation_on_or_before_the_date(holding: Holding) -> None:
 
 
 def test_fund_without_a_valuation_by_then_has_no_rate(holding: Holding) -> None:
-    """Before its first valuation a fund has no rate, whatever was invested."""
+    """A fund has no rate before its first valuation."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
@@ -88,7 +92,7 @@ def test_fund_without_a_valuation_by_then_has_no_rate(holding: Holding) -> None:
 
 
 def test_zero_valuation_closes_with_nothing(holding: Holding) -> None:
-    """A fund that was sold is worth zero, and its rate is that of its own flows."""
+    """A fund that was sold has the value zero, and its rate comes from its own flows."""
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(0, "Withdrawal", "2024-02-15", 10100)
     holding.valued(0, ("2024-06-30", 0))
@@ -97,7 +101,7 @@ def test_zero_valuation_closes_with_nothing(holding: Holding) -> None:
 
 
 def test_no_activity_is_a_rate_of_zero(holding: Holding) -> None:
-    """A valuation alone, nothing having happened by then, is a rate of 0.0."""
+    """If a fund has a valuation and no activity by then, its rate is 0.0."""
     holding.log(0, "Investment", "2024-02-01", 10000)
     holding.valued(0, ("2024-01-31", 100))
     run(holding)
@@ -105,7 +109,7 @@ def test_no_activity_is_a_rate_of_zero(holding: Holding) -> None:
 
 
 def test_flows_that_cancel_out_are_a_rate_of_zero(holding: Holding) -> None:
-    """Flows that net to less than a cent in each month are a rate of 0.0."""
+    """If the flows of each month cancel out to less than a cent, the rate is 0.0."""
     holding.log(0, "Investment", "2024-01-01", "10.10")
     holding.log(0, "Withdrawal", "2024-01-20", "10.10")
     holding.log(0, "Investment", "2024-01-20", None)
@@ -130,7 +134,9 @@ def test_unknown_type_counts_for_nothing_and_is_logged(
 
 
 def test_portfolio_rate_is_of_the_pooled_flows(holding: Holding) -> None:
-    """The portfolio's rate is one rate over all flows together, never an average."""
+    """A portfolio's rate is calculated from the flows of all its funds together, not as an
+    average.
+    """
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(1, "Investment", "2024-01-15", 90000)
     holding.valued(0, ("2024-01-31", 11000))
@@ -145,7 +151,7 @@ def test_portfolio_rate_is_of_the_pooled_flows(holding: Holding) -> None:
 
 
 def test_portfolio_needs_every_active_fund_valued_on_the_date(holding: Holding) -> None:
-    """Without a valuation of each active fund on the date, it has no portfolio value or rate."""
+    """A date on which an active fund has no valuation gives the portfolio no value and no rate."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
@@ -156,7 +162,7 @@ def test_portfolio_needs_every_active_fund_valued_on_the_date(holding: Holding) 
 
 
 def test_inactive_fund_is_not_waited_for_and_still_pooled(holding: Holding) -> None:
-    """A closed fund needs no valuation on the date; its flows and last value still count."""
+    """A closed fund needs no valuation on the date, and its flows and last value count."""
     holding.funds[1].status = "inactive"
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(1, "Investment", "2024-01-15", 10000)
@@ -182,7 +188,7 @@ def test_fund_without_a_valuation_is_left_out_of_the_pool(holding: Holding) -> N
 
 
 def test_portfolio_without_an_active_fund_has_no_rate(holding: Holding) -> None:
-    """Where no fund is active, no date is complete."""
+    """A portfolio without an active fund has no rate."""
     for fund in holding.funds:
         fund.status = "inactive"
     holding.log(0, "Investment", "2024-01-15", 10000)
@@ -193,7 +199,7 @@ def test_portfolio_without_an_active_fund_has_no_rate(holding: Holding) -> None:
 
 
 def test_change_reaches_every_fund_and_later_date_only(holding: Holding) -> None:
-    """From the changed date on, all funds are recalculated; what is before it is left alone."""
+    """From the changed date on, the rates of all funds are recalculated, and earlier rates stay."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100), ("2024-02-29", 10100), ("2024-03-31", 10100))
@@ -220,7 +226,7 @@ def test_change_reaches_every_fund_and_later_date_only(holding: Holding) -> None
 
 
 def test_what_is_right_already_is_not_written(holding: Holding) -> None:
-    """A second recalculation works out the same, and writes nothing."""
+    """A second recalculation finds the same rates and writes nothing."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100))
@@ -231,7 +237,7 @@ def test_what_is_right_already_is_not_written(holding: Holding) -> None:
 
 
 def test_incomplete_date_loses_its_portfolio_rate(holding: Holding) -> None:
-    """When a fund's valuation goes, the portfolio's rate of that date is deleted."""
+    """If a fund's valuation is deleted, the portfolio's rate and value of that date are deleted."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100))
@@ -253,7 +259,9 @@ def test_incomplete_date_loses_its_portfolio_rate(holding: Holding) -> None:
 def test_rate_that_cannot_be_given_is_reported_and_not_stored(
     holding: Holding, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure names fund and date, is logged, and leaves no old rate behind."""
+    """A rate that cannot be calculated is logged with its fund and date, and the old rate is
+    deleted.
+    """
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(1, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100))
@@ -276,7 +284,7 @@ def test_rate_that_cannot_be_given_is_reported_and_not_stored(
 
 
 def test_portfolio_that_is_not_named_is_left_alone(session: Session) -> None:
-    """Only the portfolios that changed are recalculated."""
+    """Only the portfolios that are named are recalculated."""
     one, other = make_holding(session), make_holding(session)
     for holding in (one, other):
         holding.log(0, "Investment", "2024-01-15", 10000)
@@ -287,7 +295,7 @@ def test_portfolio_that_is_not_named_is_left_alone(session: Session) -> None:
 
 
 def test_each_portfolio_from_its_own_date(session: Session) -> None:
-    """Portfolios recalculated together each begin at their own change."""
+    """Portfolios that are recalculated together each start at their own date."""
     one, other = make_holding(session, 1), make_holding(session, 1)
     for holding in (one, other):
         holding.log(0, "Investment", "2024-01-15", 10000)
@@ -300,17 +308,17 @@ def test_each_portfolio_from_its_own_date(session: Session) -> None:
 
 
 def test_nothing_to_recalculate(session: Session) -> None:
-    """No change, and a portfolio without funds, are recalculated to nothing."""
+    """Without changes, or for a portfolio without funds, nothing is recalculated."""
     assert recalculate(session, {}) == RecalculationReport()
     empty = make_holding(session, 0)
     assert run(empty) == RecalculationReport()
 
 
 def statements(engine: Engine, portfolios: int, funds: int, dates: int) -> list[str]:
-    """Recalculate so much on one connection, and return the statements that it took."""
+    """Recalculate so many rates on one connection, and return the statements."""
     days = [date(2014 + month // 12, month % 12 + 1, 28) for month in range(dates)]
     with Session(engine) as session:
-        # However few the rows: an INSERT of several is one statement a row.
+        # Few rows go by COPY too: an INSERT of several rows would be one statement per row.
         register(session, reserve="always", copy_min_rows=1)
         holdings = [make_holding(session, funds) for _ in range(portfolios)]
         for holding in holdings:
@@ -319,7 +327,8 @@ def statements(engine: Engine, portfolios: int, funds: int, dates: int) -> list[
                 holding.log(position, "Withdrawal", "2014-03-01", 10)
                 holding.valued(position, *((day.isoformat(), 1100) for day in days))
         changes = {holding.portfolio.id: date(2014, 1, 1) for holding in holdings}
-        # Half of the rates are there already and wrong, one is of no date: updates and deletes too.
+        # Half of the rates exist with wrong values, and one is of a date without a valuation, so
+        # that updates and deletes are needed.
         half = [day for day in days if day.year % 2]
         session.add_all(
             PortfolioFundIrrValue(fund_id=holding.funds[0].id, date=day, irr_result=-1)
@@ -336,13 +345,15 @@ def statements(engine: Engine, portfolios: int, funds: int, dates: int) -> list[
 
 
 def test_statements_do_not_grow(portfolio_engine: Engine) -> None:
-    """As many statements for one fund as for many funds, dates and portfolios, of each kind."""
+    """Recalculating many funds, dates and portfolios takes as many statements of each kind as one
+    fund.
+    """
 
     def kinds(sent: list[str]) -> dict[str, int]:
         words = [statement.split(None, 1)[0] for statement in sent]
         return {word: words.count(word) for word in sorted(set(words))}
 
-    # What the catalogue says is read once per engine.
+    # The catalogue is read once per engine.
     statements(portfolio_engine, portfolios=1, funds=1, dates=30)
     small = statements(portfolio_engine, portfolios=1, funds=1, dates=30)
     large = statements(portfolio_engine, portfolios=3, funds=12, dates=60)
@@ -351,7 +362,7 @@ def test_statements_do_not_grow(portfolio_engine: Engine) -> None:
 
 
 def test_unflushed_changes_are_seen(holding: Holding) -> None:
-    """What is pending in a session without autoflush is recalculated too."""
+    """In a session without autoflush pending objects are recalculated too."""
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.session.autoflush = False
     holding.session.add(
@@ -366,7 +377,9 @@ def test_unflushed_changes_are_seen(holding: Holding) -> None:
 def test_concurrent_recalculations_take_turns(
     portfolio_engine: Engine, in_threads: Callable[..., None]
 ) -> None:
-    """Eight sessions that recalculate the same portfolio at once all succeed, and agree."""
+    """Eight sessions that recalculate the same portfolio at once all succeed, and the rates are
+    right.
+    """
     with Session(portfolio_engine) as session:
         holding = make_holding(session, 3)
         for position in range(3):
@@ -387,7 +400,9 @@ def test_concurrent_recalculations_take_turns(
 
 
 def test_inactive_status_is_read_fresh(holding: Holding) -> None:
-    """The status that counts is the database's, not what this session read before."""
+    """A recalculation reads a fund's status from the database, not from objects that the session
+    has loaded.
+    """
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100))
     holding.session.execute(

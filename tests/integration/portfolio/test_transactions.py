@@ -1,4 +1,4 @@
-"""Edits of the grid: three phases, all or nothing, the same through either path."""
+"""Edits of the grid: three phases, saved all or none, with the same result in each mode."""
 
 from datetime import UTC, date
 from random import Random
@@ -87,7 +87,9 @@ def test_new_changed_deleted_and_valued(holding: Holding) -> None:
 
 
 def test_edit_of_an_existing_row_is_never_inserted(holding: Holding) -> None:
-    """An edit with an original edits it, though it claims to be new, and though saved twice."""
+    """An edit with an original activity updates it, also if it says that it is new, and if it is
+    saved twice.
+    """
     row = holding.log(0, "Investment", "2024-01-15", 1)
     edit = TransactionEdit(fund(holding), "2024-01", "Withdrawal", "2", True, row.id)
     assert save(holding, edit).success
@@ -96,7 +98,9 @@ def test_edit_of_an_existing_row_is_never_inserted(holding: Holding) -> None:
 
 
 def test_edit_may_move_an_activity(holding: Holding) -> None:
-    """An activity that moves to another month and fund is recalculated where it was, too."""
+    """If an edit moves an activity to another month and fund, rates are recalculated in both
+    places.
+    """
     row = holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(0, "Investment", "2024-01-16", 5000)
     holding.valued(0, ("2024-01-31", 15150), ("2024-03-31", 5000))
@@ -105,7 +109,7 @@ def test_edit_may_move_an_activity(holding: Holding) -> None:
         holding, TransactionEdit(fund(holding, 1), "2024-03", "Investment", "10000", False, row.id)
     ).success
     assert activities(holding)[0] == (1, "Investment", "2024-03-01", "10000.00")
-    # The loss of the first month counts again from 2024-01-31 on.
+    # The first fund is recalculated without the moved activity from 2024-01-31 on.
     assert holding.fund_irrs() == {
         (0, "2024-01-31"): "2436.00",
         (0, "2024-03-31"): "0.00",
@@ -114,7 +118,7 @@ def test_edit_may_move_an_activity(holding: Holding) -> None:
 
 
 def test_deletion_recalculates_from_its_own_date(holding: Holding) -> None:
-    """A deletion alone, without a value, recalculates from the date of what it deleted."""
+    """A deletion without other edits recalculates from the date of the deleted activity."""
     holding.log(0, "Investment", "2024-01-10", 10000)
     extra = holding.log(0, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100))
@@ -127,7 +131,9 @@ def test_deletion_recalculates_from_its_own_date(holding: Holding) -> None:
 
 
 def test_valuation_is_upserted_and_deleted(holding: Holding) -> None:
-    """A valuation is inserted, then updated, then deleted; with it go the rates of its date."""
+    """A valuation is inserted, then updated, then deleted, and the rates of its date are deleted
+    with it.
+    """
     holding.log(0, "Investment", "2024-01-10", 10000)
     edit = TransactionEdit(fund(holding), "2024-02", "Current Value", "10100", is_new=True)
     assert save(holding, edit).success
@@ -143,14 +149,14 @@ def test_valuation_is_upserted_and_deleted(holding: Holding) -> None:
 
 
 def test_added_and_deleted_before_it_was_saved(holding: Holding) -> None:
-    """A new row that was deleted again in the grid is nothing to do."""
+    """An edit that is both new and deleted does nothing."""
     edit = TransactionEdit(fund(holding), "2024-02", "Investment", "", is_new=True, to_delete=True)
     assert save(holding, edit) == TransactionResult(success=True)
     assert save(holding) == TransactionResult(success=True)
 
 
 def test_edits_may_be_mappings(holding: Holding) -> None:
-    """Edits come as mappings, too, as JSON has them."""
+    """Edits may be mappings, as JSON gives them."""
     edit = {
         "fund_id": fund(holding),
         "month": "2024-01",
@@ -165,7 +171,7 @@ def test_edits_may_be_mappings(holding: Holding) -> None:
 
 
 def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
-    """Every error of every edit is listed at once, and the good edits are not saved either."""
+    """The result lists every error of every edit, and no edit is saved."""
     row = holding.log(0, "Investment", "2024-01-15", 1)
     other = make_holding(holding.session, 1)
     foreign = other.log(0, "Investment", "2024-01-15", 1)
@@ -216,7 +222,9 @@ def test_unknown_product(holding: Holding) -> None:
 
 
 def test_error_of_the_database_undoes_all_three_phases(holding: Holding) -> None:
-    """What the database refuses in the last phase takes the first two with it, and says why."""
+    """If the database refuses the rates, the activities and valuations are undone too, and the
+    result gives the error.
+    """
     holding.session.execute(
         text("ALTER TABLE portfolio_fund_irr_values ADD CONSTRAINT none CHECK (irr_result < 0)")
     )
@@ -232,7 +240,7 @@ def test_error_of_the_database_undoes_all_three_phases(holding: Holding) -> None
     assert 'violates check constraint "none"' in error
     assert "INSERT" not in error
     assert snapshot(holding.session) == before
-    # The caller's transaction goes on.
+    # The caller's transaction can be used afterwards.
     holding.session.commit()
     assert snapshot(holding.session) == before
 
@@ -252,8 +260,8 @@ def test_flows_without_a_rate_are_no_error(holding: Holding) -> None:
 
 
 def test_one_recalculation_for_all_edits(portfolio_engine: Engine, holding: Holding) -> None:
-    """Many edits take the same statements as few: one recalculation a portfolio, from its first."""
-    # However few the rows: an INSERT of several is one statement a row.
+    """Many edits take the same statements as few: one recalculation per portfolio."""
+    # Few rows go by COPY too: an INSERT of several rows would be one statement per row.
     register(holding.session, reserve="always", copy_min_rows=1)
 
     def sent(count: int) -> list[str]:
@@ -277,7 +285,7 @@ def test_one_recalculation_for_all_edits(portfolio_engine: Engine, holding: Hold
 
 
 def snapshot(session: Session) -> dict[str, list[dict[str, object]]]:
-    """Return every row of every table, but for the times of writing."""
+    """All rows of all tables, without the times at which they were written."""
     return {
         table.name: [
             {name: value for name, value in row._mapping.items() if not name.endswith("ed_at")}
@@ -288,7 +296,7 @@ def snapshot(session: Session) -> dict[str, list[dict[str, object]]]:
 
 
 def random_edits(random: Random, holding: Holding, originals: list[int]) -> list[TransactionEdit]:
-    """Draw edits of all kinds; each original and each valuation once."""
+    """Draw edits of all kinds; each original and each valuation is used once."""
     types = ["Investment", "Withdrawal", "RegularInvestment", "FundSwitchOut"]
     cells = [(position, month) for position in range(3) for month in range(1, 13)]
 
@@ -322,7 +330,7 @@ def random_edits(random: Random, holding: Holding, originals: list[int]) -> list
 def test_off_and_bulk_leave_identical_databases(
     two_portfolio_engines: tuple[Engine, Engine], seed: int
 ) -> None:
-    """The same edits leave the same rows, ids included, with ``mode="off"`` and ``"bulk"``."""
+    """The same edits leave the same rows and ids with ``mode="off"`` and with ``mode="bulk"``."""
     print(f"seed {seed}")
     databases, writers = [], []
     for engine, mode in zip(two_portfolio_engines, ("off", "bulk"), strict=True):
