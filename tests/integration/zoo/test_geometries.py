@@ -1,4 +1,4 @@
-"""GeoAlchemy2's columns: COPY leaves what plain SQLAlchemy leaves, on each driver."""
+"""GeoAlchemy2's columns: what COPY stores is what plain SQLAlchemy stores, on each driver."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SHAPES = [
     HEX,
 ]
 
-# No index: it is not what is compared, and would be named after the table in both.
+# Without an index: it is not compared, and its name would come from the table on both sides.
 CASES = [
     case("geometry point", Geometry("POINT", 4326, spatial_index=False), POINTS),
     case("geometry", Geometry(spatial_index=False), [*SHAPES, *POINTS]),
@@ -78,7 +78,9 @@ def _extension(twin_urls: tuple[str, str]) -> None:
 @pytest.mark.parametrize("item", CASES)
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 def test_a_geometry_is_what_plain_sqlalchemy_stores(twins: Twins, driver: str, item: Case) -> None:
-    """Rows, attributes and errors are those of plain SQLAlchemy, whatever it is given as."""
+    """Rows, attributes and errors of a geometry are those of plain SQLAlchemy, in whatever form it
+    is given.
+    """
     found = differences_on(twins, driver, item)
     assert not found, "\n".join(found)
 
@@ -86,7 +88,9 @@ def test_a_geometry_is_what_plain_sqlalchemy_stores(twins: Twins, driver: str, i
 @pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 @pytest.mark.parametrize("given", ["SRID=4326;POINT(1 2)", WKTElement("POINT(1 2)", srid=4326)])
 def test_geometries_go_by_copy(twins: Twins, given: Any) -> None:
-    """Text and elements are parsed by the column's type as by the function around them."""
+    """Geometries given as text or as elements go by COPY, though an INSERT wraps them in a
+    function.
+    """
     item = Case("point", Geometry("POINT", 4326, spatial_index=False), ())
     ours = Side(twins.ours, item, {"copy_min_rows": 1})
     with ours.session:
@@ -96,7 +100,9 @@ def test_geometries_go_by_copy(twins: Twins, given: Any) -> None:
 
 
 def test_a_type_that_says_its_srid_twice_is_left_to_insert(twins: Twins) -> None:
-    """A type that derives from Geometry and wraps values otherwise is not taken for one."""
+    """A subclass of Geometry with an SQL expression of its own goes by INSERT, with plain
+    SQLAlchemy's result.
+    """
 
     class Own(Geometry):
         cache_ok = True
@@ -117,7 +123,9 @@ def test_a_type_that_says_its_srid_twice_is_left_to_insert(twins: Twins) -> None
 
 @pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 def test_shapes_of_shapely_go_by_copy(twins: Twins) -> None:
-    """What from_shape() makes of a shape of shapely is what plain SQLAlchemy stores of it."""
+    """Shapes of shapely that from_shape() converts go by COPY, and are stored as by plain
+    SQLAlchemy.
+    """
     shapely = pytest.importorskip("shapely")
     from geoalchemy2.shape import from_shape
 

@@ -1,5 +1,5 @@
-"""Kinds of column that people use, of the server, of SQLAlchemy and of packages: what is stored is
-what plain SQLAlchemy stores, on each driver, and a row takes one id.
+"""Columns of types that applications use, of the server, of SQLAlchemy and of packages: the stored
+values are plain SQLAlchemy's on each driver, and a row takes one id.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ ENCODED_BY_ASYNCPG = frozenset(
         *("path", "polygon", "circle", "pg_lsn", "xid8", "txid_snapshot"),
     }
 )
-"""Of these plain SQLAlchemy saves several objects at once, but fails with one: asyncpg encodes the
-parameter of an INSERT of one row by itself, and takes no text for it. COPY writes one, too.
+"""Kinds of which plain SQLAlchemy on asyncpg saves several objects at once, but not one: asyncpg
+encodes the parameter of an INSERT of one row itself, and accepts no text for it. COPY writes one
+row, too.
 """
 
 ROWS = 12
 
 pytestmark = [
     pytest.mark.zoo,
-    # Packages of others, and what their types say of themselves.
+    # The packages of others may give warnings of their own types.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
 ]
 
 
 @pytest.fixture(scope="module")
 def zoo(twin_urls: tuple[str, str]) -> Zoo:
-    """The tables of all kinds, which are made once."""
+    """The tables of all kinds, created once."""
     return made(twin_urls, KINDS)
 
 
@@ -47,9 +48,9 @@ def pair(zoo: Zoo, request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 @pytest.mark.parametrize("item", KINDS, ids=lambda item: item.name)
 def test_a_column_is_what_plain_sqlalchemy_stores(pair: Pair, item: Kind) -> None:
-    """Rows, attributes and errors of a kind of column are those of plain SQLAlchemy, by COPY and
-    with the default settings, and a row takes one id: none is reserved for a row that the database
-    numbers again.
+    """Rows, attributes and errors of each kind of column are those of plain SQLAlchemy, by COPY and
+    with the default settings. A row takes one id: none is reserved for a row that the database
+    numbers itself.
     """
     model = pair.zoo.model_of(item)
     alone = pair.driver != "asyncpg" or item.name not in ENCODED_BY_ASYNCPG
@@ -83,7 +84,9 @@ def test_a_column_is_what_plain_sqlalchemy_stores(pair: Pair, item: Kind) -> Non
 
 
 def test_the_packages_are_there() -> None:
-    """The extra [zoo] brings all that the kinds are of; one that is missing would go unseen."""
+    """The packages of the extra [zoo] are installed, because kinds of a missing package would not
+    be tested.
+    """
     modules = ["numpy", "pandas", "pendulum", "sqlalchemy_utils", "sqlalchemy_json", "sqlmodel"]
     modules += ["advanced_alchemy.types", "pgvector.sqlalchemy", "geoalchemy2", "shapely"]
     modules += ["furl", "arrow", "babel", "colour", "passlib", "phonenumbers", "cryptography"]

@@ -1,4 +1,4 @@
-"""pgvector's columns: binary COPY leaves what plain SQLAlchemy leaves, on each driver."""
+"""pgvector's columns: what binary COPY stores is what plain SQLAlchemy stores, on each driver."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pgvector import sqlalchemy as types  # noqa: E402  # as above
 
 NAN, INFINITY = float("nan"), float("inf")
 TIE = 1 + 2**-24
-"""A double half way between two floats of four bytes."""
+"""A double halfway between two four-byte floats."""
 
 NUMBERS: list[Any] = [
     [1.0, 2.0, 3.0],
@@ -96,12 +96,14 @@ def _extension(twin_urls: tuple[str, str]) -> None:
     need_extension(twin_urls, "vector")
 
 
-# numpy says so of 1e39, to SQLAlchemy's INSERT as to ours.
+# numpy warns of 1e39 in SQLAlchemy's INSERT and in this package's COPY.
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("item", CASES)
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 def test_a_vector_is_what_plain_sqlalchemy_stores(twins: Twins, driver: str, item: Case) -> None:
-    """Rows, attributes and errors are those of plain SQLAlchemy, whatever a vector is given as."""
+    """Rows, attributes and errors of a vector are those of plain SQLAlchemy, in whatever form it is
+    given.
+    """
     found = differences_on(twins, driver, item)
     assert not found, "\n".join(found)
 
@@ -111,11 +113,13 @@ def test_a_vector_is_what_plain_sqlalchemy_stores(twins: Twins, driver: str, ite
 def test_random_vectors_are_rounded_as_the_server_does(
     twins: Twins, driver: str, name: str
 ) -> None:
-    """A thousand vectors of numbers of every size are stored as plain SQLAlchemy stores them."""
+    """A thousand vectors of random numbers of every size are stored as plain SQLAlchemy stores
+    them.
+    """
     drawn = seed()
     print(f"seed {drawn}")
     numbers = random.Random(drawn)
-    # The largest half is 65,504, a little less than 2 to the 16th.
+    # The largest half-precision number is 65,504, a little less than 2**16.
     largest = 120 if name == "VECTOR" else 14
 
     def number() -> float:
@@ -172,7 +176,7 @@ def items(engine: Engine, **settings: Any) -> Iterator[Session]:
 
 @pytest.fixture
 def session(twins: Twins) -> Iterator[Session]:
-    """A session whose rows go by COPY from one on."""
+    """A session that writes even one row by COPY."""
     with items(twins.ours, copy_min_rows=1) as session:
         yield session
 
@@ -183,7 +187,7 @@ def stored(session: Session) -> list[str]:
 
 @pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 def test_vectors_go_by_binary_copy(twins: Twins) -> None:
-    """No number of a vector becomes text on its way to the server."""
+    """Vectors are sent by binary COPY."""
     with items(twins.ours, copy_min_rows=1) as session:
         with record_statements(twins.ours) as statements:
             session.add_all([Item(code=n, embedding=[n, 1, 2, 0.1]) for n in range(20)])
@@ -218,21 +222,23 @@ def _arrow(values: list[list[float] | None]) -> Any:
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_bulk_insert_takes_vectors_as_columns(session: Session, rows: str) -> None:
-    """Lists, a two-dimensional array and an Arrow column of lists are stored alike."""
+    """bulk_insert stores lists, a two-dimensional array and an Arrow column of lists alike."""
     ids = bulk_insert(session, Item, ROWS[rows]())
     assert len(ids) == 2
     assert stored(session) == ["[1,2,3,4]", "[5,6,7,0.1]"]
 
 
 def test_bulk_insert_takes_arrow_columns_with_gaps(session: Session) -> None:
-    """A row without a vector is NULL, and those behind it keep their own."""
+    """In an Arrow column a missing vector is stored as NULL, and the rows after it keep their own
+    vectors.
+    """
     bulk_insert(session, Item, _arrow([[1, 2, 3, 4], None, [5, 6, 7, 8]]))
     assert stored(session) == ["[1,2,3,4]", None, "[5,6,7,8]"]
 
 
 @pytest.mark.parametrize("count", [2, 300])
 def test_bulk_upsert_takes_vectors(session: Session, count: int) -> None:
-    """New vectors are inserted and others overwritten, few as many."""
+    """bulk_upsert inserts new vectors and overwrites others, for few rows and for many."""
     bulk_insert(session, Item, [{"code": n, "embedding": [0, 0, 0, n]} for n in range(count // 2)])
     rows = {"code": range(count), "embedding": np.arange(count * 4).reshape(-1, 4) / 8}
     result = bulk_upsert(session, Item, rows, conflict=["code"])
@@ -244,7 +250,7 @@ def test_bulk_upsert_takes_vectors(session: Session, count: int) -> None:
 
 
 def registered(engine: Engine) -> None:
-    """Have pgvector's own adapters on each connection of an engine."""
+    """Register pgvector's own adapters on each connection of an engine."""
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, record: Any) -> None:
@@ -270,7 +276,9 @@ def registered(engine: Engine) -> None:
 )
 @pytest.mark.parametrize("count", [2, 50])
 def test_registered_vectors_are_saved(twins: Twins, settings: dict[str, Any], count: int) -> None:
-    """Where pgvector is registered with the driver, saving several objects works as without us."""
+    """If pgvector is registered with the driver, several objects are saved with their vectors, and
+    each row takes one id.
+    """
     registered(twins.ours)
     with items(twins.ours, **settings) as session:
         session.add_all([Item(code=n, embedding=[n, 1, 2, 0.1]) for n in range(count)])

@@ -1,4 +1,4 @@
-"""pgvector's columns where numpy cannot be imported."""
+"""pgvector's columns if numpy cannot be imported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def saved(way: str, url: str) -> Any:
 
 
 def test_vectors_are_encoded_without_numpy(twin_urls: tuple[str, str]) -> None:
-    """Without numpy vectors go by COPY too, and are those of plain SQLAlchemy and of numpy."""
+    """Without numpy vectors go by COPY too, and are stored as by plain SQLAlchemy and as with
+    numpy.
+    """
     need_extension(twin_urls, "vector")
     plain, _ = saved("plain", twin_urls[1])
     for way in ("with numpy", "without numpy"):
