@@ -1,4 +1,4 @@
-"""What a database's catalogue says about the schema, for comparison."""
+"""A description of a database's schema from its catalogue, for comparison."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ _QUERIES = {
 
 @pytest.fixture
 def read_catalogue() -> Callable[[str], Catalogue]:
-    """A function from a URL to its database's sequences, columns, constraints and indexes."""
+    """A function that reads the sequences, columns, constraints and indexes of the database of a
+    URL.
+    """
 
     def read(url: str) -> Catalogue:
         with create_engine(url, poolclass=NullPool).connect() as connection:

@@ -1,4 +1,4 @@
-"""pytest-alembic's built-in tests, on the portfolio's migrations."""
+"""pytest-alembic's built-in tests on the portfolio's migrations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqla_seqreserve.portfolio.schema import migration_config
 
 @pytest.fixture
 def alembic_engine(engine: Engine) -> Engine:
-    """The database that pytest-alembic migrates: an empty one for each test."""
+    """The database that pytest-alembic migrates, which is empty for each test."""
     return engine
 
 

@@ -1,4 +1,4 @@
-"""The migrations go up and down, on a URL, on a connection of the caller's, and as a script."""
+"""Upgrades and downgrades by a URL, by a connection of the caller's, and as a script."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ READ = Callable[[str], dict[str, list[tuple[Any, ...]]]]
 
 @pytest.fixture
 def oddly_named_url(postgres_server: EmbeddedServer) -> Iterator[str]:
-    """A URL whose database and password hold the characters that URLs and Config escape."""
+    """A URL whose database and password contain characters that URLs and Config escape."""
     name = of_this_run("50% of 100%(here)s @ home")
     url = make_url(postgres_server.create_database(name))
     if url.password is None:
-        # The server trusts its socket; the password is there to be carried along.
+        # The server trusts its socket; the password only has to survive in the URL.
         url = url.set(password="p%40@/%(x)s")
     try:
         yield url.render_as_string(hide_password=False)
@@ -39,7 +39,7 @@ def oddly_named_url(postgres_server: EmbeddedServer) -> Iterator[str]:
 
 
 def test_up_down_up(database_url: str, read_catalogue: READ) -> None:
-    """A downgrade to base leaves nothing behind, and a second upgrade makes the same schema."""
+    """A downgrade to base leaves nothing, and a second upgrade makes the same schema."""
     upgrade(database_url)
     first = read_catalogue(database_url)
     assert first["sequences"]
@@ -50,7 +50,7 @@ def test_up_down_up(database_url: str, read_catalogue: READ) -> None:
 
 
 def test_each_revision_goes_back_to_the_one_before(database_url: str, read_catalogue: READ) -> None:
-    """Every single downgrade restores the catalogue that its upgrade found."""
+    """The downgrade of each revision restores the catalogue from before its upgrade."""
     config = migration_config(database_url)
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     for revision in reversed(revisions):
@@ -66,13 +66,15 @@ def test_each_revision_goes_back_to_the_one_before(database_url: str, read_catal
 
 
 def test_the_url_may_hold_any_character(oddly_named_url: str) -> None:
-    """Percent signs in a URL reach the database as they are."""
+    """Percent signs in a URL arrive at the database unchanged."""
     upgrade(oddly_named_url)
     command.check(migration_config(oddly_named_url))
 
 
 def test_a_connection_in_a_transaction_is_left_to_the_caller(engine: Engine) -> None:
-    """On a connection nothing is committed, whether a transaction was begun before or not."""
+    """On a connection of the caller's upgrade() commits nothing, whether or not a transaction was
+    begun.
+    """
     for begin in (True, False):
         with engine.connect() as connection:
             if begin:
@@ -84,7 +86,7 @@ def test_a_connection_in_a_transaction_is_left_to_the_caller(engine: Engine) -> 
 
 
 def test_a_revision_can_be_named(engine: Engine) -> None:
-    """An upgrade stops at the revision that was asked for."""
+    """An upgrade stops at the revision that is given."""
     with engine.connect() as connection:
         upgrade(connection, "0001")
         assert inspect(connection).has_table("portfolios")
@@ -94,7 +96,7 @@ def test_a_revision_can_be_named(engine: Engine) -> None:
 def test_the_offline_script_makes_the_same_schema(
     engine: Engine, database_url: str, portfolio_url: str, read_catalogue: READ
 ) -> None:
-    """What ``--sql`` prints, run by hand, leaves the database that the upgrade leaves."""
+    """The script that ``--sql`` prints makes the same database as the upgrade."""
     config = migration_config()
     config.output_buffer = io.StringIO()
     command.upgrade(config, "head", sql=True)
@@ -104,7 +106,7 @@ def test_the_offline_script_makes_the_same_schema(
 
 
 def _alembic(*arguments: str, **environment: str) -> str:
-    """Run Alembic's command line on the scripts that the package finds; return what it printed."""
+    """Run Alembic's command line on the package's migrations, and return its output."""
     program = (
         "import sys; from alembic.config import CommandLine, Config;"
         "from sqla_seqreserve.portfolio.schema import migration_config;"
@@ -127,7 +129,9 @@ def _alembic(*arguments: str, **environment: str) -> str:
 def test_the_command_line_takes_the_url_of_the_environment(
     database_url: str, portfolio_url: str, read_catalogue: READ
 ) -> None:
-    """Without a URL in its configuration, Alembic migrates what ``SQLA_SEQRESERVE_URL`` names."""
+    """If its configuration has no URL, Alembic migrates the database that ``SQLA_SEQRESERVE_URL``
+    names.
+    """
     printed = _alembic("upgrade", "head", **{URL_VARIABLE: database_url})
     assert "Running upgrade  -> 0001" in printed
     assert read_catalogue(database_url) == read_catalogue(portfolio_url)
@@ -136,11 +140,13 @@ def test_the_command_line_takes_the_url_of_the_environment(
 def test_the_command_line_falls_back_to_a_server_that_keeps_its_data(
     postgres_server: EmbeddedServer,
 ) -> None:
-    """Without any URL, an embedded server is migrated whose data the next command finds again."""
+    """Without any URL Alembic migrates an embedded server, and the next command finds the same
+    data.
+    """
     if not postgres_server.started:
         pytest.skip(f"{URL_VARIABLE} names the only server that is sure to be here")
     with contextlib.ExitStack() as stack:
-        # Not pytest's own folder, which the server's user may not enter when this runs as root.
+        # Not pytest's own folder: as root the tests run the server as a user that may not enter it.
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cache.chmod(0o755)
         assert "Running upgrade 0002 -> 0003" in _alembic(

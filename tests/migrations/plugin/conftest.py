@@ -1,4 +1,4 @@
-"""Alembic environments in temporary folders, a migrator without files, and a picture of a
+"""Alembic environments in temporary folders, a migrator without files, and a description of a
 database's catalogue.
 """
 
@@ -64,7 +64,7 @@ def downgrade():
 
 
 class Project:
-    """An Alembic environment of its own, driven as the command line drives it."""
+    """An Alembic environment of its own, used through Alembic's commands."""
 
     def __init__(self, folder: Path, engine: sa.Engine, **options: Any) -> None:
         (folder / "versions").mkdir(parents=True)
@@ -79,7 +79,7 @@ class Project:
         self._revisions = 0
 
     def generate(self, metadata: sa.MetaData | list[sa.MetaData]) -> str:
-        """Write the migration to the metadata; return its source."""
+        """Write the migration to the metadata, and return its source."""
         self.config.attributes["metadata"] = metadata
         self._revisions += 1
         script = command.revision(
@@ -98,7 +98,7 @@ class Project:
         return self.buffer.getvalue()
 
     def check(self, metadata: sa.MetaData | list[sa.MetaData]) -> None:
-        """``alembic check``: raises if autogenerate has anything to say."""
+        """``alembic check``: raises an error if autogenerate finds a difference."""
         self.config.attributes["metadata"] = metadata
         command.check(self.config)
 
@@ -113,7 +113,7 @@ def project(tmp_path: Path, engine: sa.Engine) -> Callable[..., Project]:
 
 
 class Migrator:
-    """Autogenerate and the operations on one connection, through the rendered Python, without
+    """Runs autogenerate and the operations on one connection, through the rendered Python, without
     files.
     """
 
@@ -125,7 +125,7 @@ class Migrator:
         return MigrationContext.configure(self.connection, opts=dict(self.options))
 
     def generate(self, metadata: sa.MetaData) -> tuple[str, str]:
-        """The bodies of ``upgrade()`` and ``downgrade()`` that lead to the metadata."""
+        """The bodies of ``upgrade()`` and ``downgrade()`` for the metadata."""
         context = self.context()
         context.opts["target_metadata"] = metadata
         script = produce_migrations(context, metadata)
@@ -148,7 +148,7 @@ class Migrator:
 
 @pytest.fixture(scope="session")
 def shared_engine(postgres_url: str) -> Iterator[sa.Engine]:
-    """A database for all tests that roll back what they do."""
+    """A database for all tests that roll back their changes."""
     name = f"plugin_{uuid.uuid4().hex}"
     server = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
@@ -169,7 +169,7 @@ def connection(shared_engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def picture(connection: sa.Connection) -> dict[str, list[Any]]:
-    """Everything of the catalogue that a migration may change, in an order of its own."""
+    """Everything in the catalogue that a migration may change, in a fixed order."""
     queries = {
         "sequences": """
             SELECT c.oid::regclass::text, s.seqtypid::regtype::text, seqstart, seqincrement, seqmin,

@@ -1,4 +1,4 @@
-"""A round trip through autogenerate, for any Alembic: ``python smoke.py URL``."""
+"""A round trip through autogenerate, for any version of Alembic: ``python smoke.py URL``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqla_seqreserve.alembic_plugin  # noqa: F401 - registers the plugin
 
 
 def metadata(*, named: bool) -> sa.MetaData:
-    """A table whose key is SERIAL, or draws from a named sequence."""
+    """A table whose key is SERIAL, or gets its values from a named sequence."""
     made = sa.MetaData()
     if named:
         numbers = sa.Sequence("numbers", metadata=made, increment=2)

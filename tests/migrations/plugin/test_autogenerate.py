@@ -1,4 +1,4 @@
-"""What autogenerate says about sequences, and above all what it does not say."""
+"""The differences that autogenerate finds in sequences, and those that it must not report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import sqla_seqreserve.alembic_plugin
 
 
 def lines(source: str) -> list[str]:
-    """The calls of a rendered body, one a line."""
+    """The operations of a rendered body, one per line."""
     return [line for line in source.replace("\n    ", " ").splitlines() if line[:3] == "op."]
 
 
 def plain(**options: Any) -> sa.MetaData:
-    """A table ``t`` whose key is SERIAL, or what the options say."""
+    """A table ``t`` whose key is SERIAL, or as the options say."""
     metadata = sa.MetaData()
     default = options.pop("default", ())
     sa.Table("t", metadata, sa.Column("id", sa.BigInteger, *default, primary_key=True, **options))
@@ -26,7 +26,9 @@ def plain(**options: Any) -> sa.MetaData:
 
 
 def test_a_new_sequence_stands_around_its_table(migrator) -> None:
-    """CREATE SEQUENCE comes before the table that needs it, OWNED BY after it; down is reversed."""
+    """Autogenerate writes CREATE SEQUENCE before the table that uses it and OWNED BY after it; the
+    downgrade is in reverse order.
+    """
     up, down = migrator().generate(numbered(schema="other", increment=2))
     assert [line.split("(")[0] for line in lines(up)] == [
         "op.create_sequence",
@@ -43,7 +45,9 @@ def test_a_new_sequence_stands_around_its_table(migrator) -> None:
 
 
 def test_a_sequence_without_server_default_does_not_turn_serial(migrator, connection) -> None:
-    """A key with nothing but a Sequence is a plain column, with no second sequence beside it."""
+    """A key that has only a Sequence becomes a plain column, and no second sequence is created for
+    it.
+    """
     migrations = migrator()
     migrations.run(migrations.generate(numbered(on_server=False))[0])
     assert sa.inspect(connection).get_sequence_names() == ["numbers"]
@@ -60,7 +64,9 @@ def test_a_sequence_without_server_default_does_not_turn_serial(migrator, connec
 def test_nothing_to_say_after_a_migration_by_hand(
     migrator, connection, on_server, on_client, default, owned, schema, compare_server_default
 ) -> None:
-    """A sequence that another migration made, owned or not, with its default or not, is no diff."""
+    """A sequence from a migration by hand is no difference, owned or not, with its default
+    or not.
+    """
     dot = f"{schema}." if schema else ""
     connection.execute(sa.text(f"CREATE SEQUENCE {dot}numbers"))
     value = f"DEFAULT nextval('{dot}numbers')" if default else ""
@@ -85,7 +91,7 @@ def test_nothing_to_say_after_a_migration_by_hand(
 def test_nothing_to_say_after_upgrade(
     migrator, connection, metadata, compare_server_default
 ) -> None:
-    """SERIAL, Identity and a default spelled out as text are no diff right after the upgrade."""
+    """SERIAL, Identity and a default given as text are no difference right after the upgrade."""
     connection.execute(sa.text("CREATE SEQUENCE others"))
     migrations = migrator(compare_server_default=compare_server_default)
     migrations.run(migrations.generate(metadata)[0])
@@ -93,7 +99,9 @@ def test_nothing_to_say_after_upgrade(
 
 
 def test_what_others_made_is_never_dropped(migrator, connection) -> None:
-    """SERIAL's, identities', extensions', other projects' and unknown sequences stay."""
+    """Autogenerate drops no sequence of SERIAL, identities, extensions or other projects, and no
+    unknown sequence.
+    """
     connection.execute(
         sa.text(
             "CREATE TABLE t (id bigserial PRIMARY KEY, n serial,"
@@ -113,7 +121,9 @@ def test_what_others_made_is_never_dropped(migrator, connection) -> None:
 
 
 def test_what_the_migrations_made_is_dropped(migrator) -> None:
-    """What these migrations made goes when nothing declares it and nothing draws from it."""
+    """A sequence that these migrations created is dropped if no model declares it and no column
+    uses it.
+    """
     metadata = sa.MetaData()
     sa.Sequence("numbers", metadata=metadata, start=5, cache=2, cycle=True)
     migrations = migrator()
@@ -124,14 +134,16 @@ def test_what_the_migrations_made_is_dropped(migrator) -> None:
 
 
 def test_what_a_column_still_draws_from_is_not_dropped(migrator, connection) -> None:
-    """A model that forgets its Sequence leaves a column that works as SERIAL does."""
+    """If a model no longer declares its Sequence, but the column uses it, the sequence is not
+    dropped.
+    """
     migrations = migrator()
     migrations.run(migrations.generate(numbered())[0])
     assert migrations.diffs(plain()) == []
 
 
 def test_changed_options_and_owner(migrator, connection) -> None:
-    """What differs is altered, and only that; the way back restores it."""
+    """Only the options and owner that differ are altered, and the downgrade restores them."""
     connection.execute(
         sa.text(
             "CREATE TABLE t (id bigserial PRIMARY KEY); CREATE TABLE other_owner (n int);"
@@ -155,7 +167,9 @@ def test_changed_options_and_owner(migrator, connection) -> None:
 
 
 def test_a_sequence_may_turn_around(migrator, connection) -> None:
-    """A declared change of direction restarts the sequence inside its new bounds, and back."""
+    """If a model changes the direction of a sequence, the upgrade restarts it within its new
+    bounds, and the downgrade restores it.
+    """
     up, down = sa.MetaData(), sa.MetaData()
     sa.Sequence("numbers", metadata=up)
     sa.Sequence("numbers", metadata=down, increment=-2)
@@ -173,7 +187,7 @@ def test_a_sequence_may_turn_around(migrator, connection) -> None:
 
 @pytest.mark.parametrize("owner", [None, "t.id", "Column"])
 def test_the_owner_may_be_declared(migrator, connection, owner) -> None:
-    """Sequence.info["owned_by"] decides who owns the sequence, or that nobody does."""
+    """Sequence.info["owned_by"] sets the owner of the sequence, or that it has none."""
     metadata = numbered()
     column = metadata.tables["t"].c.id
     column.default.info["owned_by"] = column if owner == "Column" else owner
@@ -195,7 +209,9 @@ def test_the_owner_may_be_declared(migrator, connection, owner) -> None:
 def test_a_generated_column_is_adopted(
     migrator, connection, before, created, compare_server_default
 ) -> None:
-    """SERIAL and IDENTITY become the declared sequence, and the next value follows the last."""
+    """If a SERIAL or IDENTITY column gets a declared sequence, the next value follows the last,
+    after the upgrade and after the downgrade.
+    """
     connection.execute(sa.text(f"CREATE TABLE t (id {created} PRIMARY KEY)"))
     draw = sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")
     assert [connection.scalar(draw) for _ in range(3)] == [1, 2, 3]
@@ -210,7 +226,7 @@ def test_a_generated_column_is_adopted(
 
 
 def test_a_bare_column_gets_a_sequence_beyond_its_rows(migrator, connection) -> None:
-    """A new default on a table with rows does not start at values that are taken."""
+    """A new sequence for a column of a table with rows starts after the largest value."""
     connection.execute(sa.text("CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (70)"))
     migrations = migrator()
     migrations.run(migrations.generate(numbered())[0])
@@ -218,7 +234,7 @@ def test_a_bare_column_gets_a_sequence_beyond_its_rows(migrator, connection) -> 
 
 
 def test_comparing_uses_up_no_values(migrator, connection) -> None:
-    """Comparing two different nextval() defaults calls neither of them."""
+    """Comparing two different nextval() defaults takes no value from either sequence."""
     connection.execute(
         sa.text(
             "CREATE SEQUENCE old; CREATE SEQUENCE numbers;"
@@ -236,7 +252,9 @@ def test_comparing_uses_up_no_values(migrator, connection) -> None:
 
 @pytest.mark.parametrize("answer", [True, False, None])
 def test_the_users_comparison_is_asked_first(migrator, connection, answer) -> None:
-    """A compare_server_default that decides holds; one that returns None leaves it to us."""
+    """If the user's compare_server_default returns a result, it is used; if it returns None, this
+    package compares.
+    """
     connection.execute(
         sa.text("CREATE SEQUENCE numbers; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT 5)")
     )
@@ -258,7 +276,9 @@ def test_the_users_comparison_is_asked_first(migrator, connection, answer) -> No
     ids=["name", "object", "table"],
 )
 def test_filters_exclude_sequences(migrator, connection, option, function) -> None:
-    """include_name and include_object see sequences; those of excluded tables go with them."""
+    """include_name and include_object can exclude sequences; a sequence of an excluded table is
+    excluded too.
+    """
     connection.execute(
         sa.text(
             "CREATE SEQUENCE gone; COMMENT ON SEQUENCE gone"
@@ -270,7 +290,7 @@ def test_filters_exclude_sequences(migrator, connection, option, function) -> No
 
 
 def test_schemas_that_are_not_looked_at_are_left_alone(migrator, connection) -> None:
-    """Without include_schemas only declared sequences of other schemas take part."""
+    """Without include_schemas only declared sequences of other schemas are compared."""
     connection.execute(
         sa.text(
             "CREATE SEQUENCE other.numbers; CREATE SEQUENCE other.gone;"
@@ -285,7 +305,9 @@ def test_schemas_that_are_not_looked_at_are_left_alone(migrator, connection) -> 
 
 
 def test_a_plugin_under_two_names_speaks_once(migrator) -> None:
-    """Whoever also registers the module by hand gets no operation twice."""
+    """If the module is also registered as a plugin by hand, autogenerate writes no
+    operation twice.
+    """
     plugins.Plugin.setup_plugin_from_module(
         sqla_seqreserve.alembic_plugin, "alembic.autogenerate.twice"
     )

@@ -1,4 +1,6 @@
-"""Autogenerate over random pairs of metadata: up, nothing left to do, down, as before, up again."""
+"""Autogenerate between random pairs of metadata: upgrade, no difference left, downgrade, the
+catalogue as before, upgrade again.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ others = st.tuples(
 
 @dataclass
 class Model:
-    """A description of a metadata that Hypothesis can shrink and print."""
+    """A description of a metadata, which Hypothesis can shrink and print."""
 
     tables: dict[tuple[str, str | None], tuple[Any, Any, type]]
     options: dict[tuple[str, str | None], dict[str, Any]] = field(default_factory=dict)
@@ -66,11 +68,11 @@ class Model:
         for (table, table_schema), (source, other, type_) in self.tables.items():
             kind, name, schema = source
             # SQLAlchemy reflects the default of a table outside the default schema as if its
-            # sequence were
-            # in the table's schema, and Alembic then fails to find it: not a case to be had.
+            # sequence were in the table's schema, and Alembic then does not find it. So a table and
+            # its sequence have the same schema here.
             schema = table_schema or schema
             if name == "<own>":
-                # What SERIAL and IDENTITY call theirs.
+                # The name that SERIAL and IDENTITY give their sequence.
                 name, schema = f"{table}_id_seq", table_schema
             key: dict[str, Any] = {"primary_key": True}
             default: list[Any] = []
@@ -113,7 +115,7 @@ models = st.builds(
 )
 
 
-# Alembic says so of the alter_column() that it renders itself for a column that becomes an
+# Alembic gives this warning for the alter_column() that it renders for a column that becomes an
 # identity.
 @pytest.mark.filterwarnings("ignore:autoincrement and existing_autoincrement")
 @given(before=models, after=models)
@@ -127,8 +129,8 @@ models = st.builds(
 def test_every_change_goes_there_and_back(
     before: Model, after: Model, connection, migrator, take_picture
 ) -> None:
-    """For any two metadata: upgrade, nothing left, downgrade to what was, upgrade to the same
-    again.
+    """For any two metadata an upgrade leaves no difference, a downgrade restores the catalogue, and
+    a second upgrade gives the same catalogue as the first.
     """
     migrations = migrator()
     outer = connection.begin_nested()
@@ -158,7 +160,9 @@ def test_every_change_goes_there_and_back(
 
 
 def fill(connection: sa.Connection, model: Model) -> None:
-    """Three rows through every key that the database generates; a value handed out twice fails."""
+    """Insert three rows for every key that the database generates; a value that is given twice
+    fails.
+    """
     for (name, schema), (source, _, _) in model.tables.items():
         if source[0] in ("identity", "identity always", "server", "both", "spelled"):
             table = sa.table(name, sa.column("note"), schema=schema)

@@ -1,4 +1,4 @@
-"""The operations for Citus where the database is none."""
+"""The operations for Citus on a database without Citus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import sqla_seqreserve.alembic_plugin  # noqa: F401 - registers the operations
 
 
 def test_they_do_nothing_on_plain_postgresql(engine: Engine) -> None:
-    """One set of migrations serves both: the table stays as it is."""
+    """On plain PostgreSQL the operations for Citus leave the table as it is, so that one set of
+    migrations serves both.
+    """
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (id serial PRIMARY KEY, v text)"))
         connection.execute(text("INSERT INTO t (v) VALUES ('x')"))
@@ -26,7 +28,9 @@ def test_they_do_nothing_on_plain_postgresql(engine: Engine) -> None:
 
 
 def test_offline_they_decide_inside_the_server() -> None:
-    """``--sql`` writes a block that asks for Citus, with every name quoted."""
+    """``--sql`` writes a block that checks on the server whether Citus is installed, with every
+    name quoted.
+    """
     out = io.StringIO()
     context = MigrationContext.configure(
         dialect_name="postgresql", opts={"as_sql": True, "output_buffer": out}

@@ -1,4 +1,6 @@
-"""Autogenerate in environments: the file that it writes, several MetaData, databases, asyncio."""
+"""Autogenerate in several environments: the file that it writes, several MetaData, several
+databases, asyncio.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 
 def test_check_and_the_written_migration(project, engine) -> None:
-    """The file that autogenerate writes runs, also as a script, and `alembic check` agrees."""
+    """The file that autogenerate writes runs, also as a script, and ``alembic check`` then finds no
+    difference.
+    """
     alembic = project(version_table="own_version")
     metadata = numbered()
     with pytest.raises(CommandError, match="New upgrade operations detected"):
@@ -30,7 +34,7 @@ def test_check_and_the_written_migration(project, engine) -> None:
 
 
 def test_several_metadata(project) -> None:
-    """A list of MetaData is one declaration."""
+    """A list of MetaData is compared like one MetaData."""
     second = sa.MetaData()
     sa.Sequence("apart", metadata=second)
     alembic = project()
@@ -91,7 +95,7 @@ def downgrade_two():
 
 
 def test_several_databases(project, engine) -> None:
-    """Each database of a multi-database environment is compared with its own metadata."""
+    """In an environment with several databases each is compared with its own metadata."""
     alembic = project()
     (alembic.folder / "env.py").write_text(MULTI_ENV)
     (alembic.folder / "script.py.mako").write_text(MULTI_MAKO)
@@ -143,7 +147,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_async_environment(project, engine, driver) -> None:
-    """An async env.py, on psycopg and on asyncpg, compares and migrates as a sync one does."""
+    """An asynchronous env.py on psycopg or asyncpg compares and migrates like a synchronous one."""
     if driver == "asyncpg":
         pytest.importorskip("asyncpg")
     alembic = project()
