@@ -1,4 +1,6 @@
-"""Tests on real clusters; without one a single line of the report says so."""
+"""Tests on real clusters. If the environment names no Citus cluster, the files of its tests are not
+collected.
+"""
 
 from __future__ import annotations
 

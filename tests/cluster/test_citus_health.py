@@ -1,4 +1,4 @@
-"""Health and repair on a real Citus cluster: each node within its own numbers."""
+"""Health and repair on a real Citus cluster: each node has a window of ids for its own sequence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(engine: Engine, cluster: Cluster) -> HealthReport:
 
 
 def write(engine: Engine, rows: int, table: str = "t") -> list[int]:
-    """Insert by the column's default, as any program would."""
+    """Insert rows that get their ids from the column's default, as other programs do."""
     with engine.begin() as connection:
         return [
             connection.scalar(text(f"INSERT INTO {table} (k) VALUES (:k) RETURNING id"), {"k": k})
@@ -38,7 +38,7 @@ def table(request: pytest.FixtureRequest, citus: Cluster) -> str:
 
 
 def test_no_node_is_called_behind_for_what_others_wrote(citus: Cluster, table: str) -> None:
-    """With rows from every node, every node finds its own sequence healthy."""
+    """If every node has written rows, the check finds the sequence of every node healthy."""
     ids = [i for engine in citus.engines for i in write(engine, 5)]
     assert len(set(ids)) == 5 * len(citus.engines)
     for engine in citus.engines:
@@ -50,7 +50,9 @@ def test_no_node_is_called_behind_for_what_others_wrote(citus: Cluster, table: s
 
 
 def test_a_gap_is_found_and_mended_within_each_node(citus: Cluster, table: str) -> None:
-    """Ids imported into a node's window are its gap alone; no id comes twice."""
+    """Ids that were imported into a node's window are a gap on that node alone; after its repair no
+    node gives an id twice.
+    """
     ids = [i for engine in citus.engines for i in write(engine, 3)]
     for group, engine in zip(citus.groups, citus.engines, strict=True):
         top = (group << 48) + 500
@@ -75,7 +77,9 @@ def test_a_gap_is_found_and_mended_within_each_node(citus: Cluster, table: str) 
 
 
 def test_a_sequence_in_another_nodes_window_is_exhausted(citus: Cluster, table: str) -> None:
-    """What an earlier repair may have done is said, with the way back; no repair touches it."""
+    """If a sequence is set into the window of another node, the check reports it as exhausted with
+    a remedy, and a repair does not move it.
+    """
     citus.run("INSERT INTO t (id, k) VALUES (41, 1)", f"SELECT setval('t_id_seq', {(1 << 48) + 9})")
     (entry,) = check(citus.coordinator, citus).sequences
     assert (entry.status, entry.next_value, entry.gap) == ("EXHAUSTED", None, 0)
@@ -88,7 +92,9 @@ def test_a_sequence_in_another_nodes_window_is_exhausted(citus: Cluster, table: 
 
 
 def test_a_table_of_one_node_keeps_all_numbers(citus: Cluster) -> None:
-    """A table that Citus does not manage is judged as on plain PostgreSQL, on any node."""
+    """A table that Citus does not manage is checked and repaired as on plain PostgreSQL, on every
+    node.
+    """
     top = 1 << 50
     for engine in citus.engines:
         with engine.begin() as connection:
@@ -108,7 +114,7 @@ def test_a_table_of_one_node_keeps_all_numbers(citus: Cluster) -> None:
 
 
 def test_a_reference_table_is_shared_too(citus: Cluster) -> None:
-    """A reference table's sequence has a window on each node as well."""
+    """The sequence of a reference table has a window on each node too, and is healthy on each."""
     citus.run(
         "CREATE TABLE r (id bigserial PRIMARY KEY, k int)", "SELECT create_reference_table('r')"
     )
@@ -118,7 +124,9 @@ def test_a_reference_table_is_shared_too(citus: Cluster) -> None:
 
 
 def test_a_small_sequence_says_on_workers_what_to_do(citus: Cluster) -> None:
-    """Citus hands out values of an int4 sequence on the coordinator only: a warning, no repair."""
+    """Citus gives values of an int4 sequence on the coordinator only: on workers the check gives a
+    warning with a remedy, and a repair does nothing.
+    """
     citus.run(
         "CREATE TABLE t (id serial, k int, PRIMARY KEY (k, id))",
         "SELECT create_distributed_table('t', 'k')",
@@ -136,7 +144,7 @@ def test_a_small_sequence_says_on_workers_what_to_do(citus: Cluster) -> None:
 
 
 def test_the_start_that_citus_gives_a_worker_is_no_finding(citus: Cluster) -> None:
-    """A model that declares START 1 is not told that a worker starts elsewhere."""
+    """If a model declares START 1, another start that Citus sets on a worker is no finding."""
     citus.run(
         "CREATE SEQUENCE s",
         "CREATE TABLE t (id bigint DEFAULT nextval('s'), k int, PRIMARY KEY (k, id))",

@@ -1,4 +1,6 @@
-"""The operations of migrations on a real Citus cluster: they work, or say beforehand what does."""
+"""The operations of migrations on a real Citus cluster: they succeed, or are refused beforehand
+with the way that works.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def tables(citus: Cluster) -> Cluster:
 
 
 def test_tables_are_distributed_and_brought_back(tables: Cluster) -> None:
-    """Reference and distributed tables, colocated, any name; undistribute_table is the way back."""
+    """Tables with any name become reference or distributed tables, also colocated, and
+    undistribute_table reverses it.
+    """
     assert kinds(tables) == {"a": "reference", '"B b"': "distributed", "c": "distributed"}
     with tables.coordinator.connect() as connection:
         colocated = connection.execute(
@@ -68,7 +72,9 @@ def test_tables_are_distributed_and_brought_back(tables: Cluster) -> None:
 
 
 def test_resync_moves_the_coordinators_sequence(tables: Cluster) -> None:
-    """op.resync_sequence works on a distributed table, within the coordinator's own numbers."""
+    """op.resync_sequence on a distributed table moves the coordinator's sequence within its own
+    window.
+    """
     with tables.workers[0].begin() as connection:
         connection.execute(text("INSERT INTO c (k) VALUES (1)"))
     tables.run("INSERT INTO c VALUES (70, 1)")
@@ -93,7 +99,9 @@ REFUSED: dict[str, Callable[[Any], None]] = {
 def test_what_citus_cannot_do_is_refused_before_anything_is_done(
     tables: Cluster, name: str
 ) -> None:
-    """The error says why and what to do instead, and the transaction goes on."""
+    """An operation that Citus cannot do is refused with the reason and another way, and the
+    transaction can be used.
+    """
     with tables.coordinator.begin() as connection:
         op = Operations(MigrationContext.configure(connection))
         with pytest.raises(CommandError, match=rf"^{name.split()[0]}\(.*undistribute_table"):
@@ -102,7 +110,9 @@ def test_what_citus_cannot_do_is_refused_before_anything_is_done(
 
 
 def test_a_sequence_of_no_distributed_table_is_altered_as_ever(tables: Cluster) -> None:
-    """A local sequence on a Citus cluster is as free as on plain PostgreSQL."""
+    """A sequence of no distributed table can be created and altered on a Citus cluster as on plain
+    PostgreSQL.
+    """
 
     def work(op: Any) -> None:
         op.create_sequence("free")

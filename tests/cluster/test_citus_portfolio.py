@@ -43,7 +43,9 @@ def fund(session: Session) -> PortfolioFund:
 
 
 def test_activities_and_rates_are_saved_and_read_from_every_node(portfolio: Cluster) -> None:
-    """What one node saves the others read, and every node's sequences stay healthy."""
+    """Rows that one node saves can be read on the others, and the sequences of every node stay
+    healthy.
+    """
     for number, engine in enumerate(portfolio.engines, 1):
         make = sessionmaker(engine)
         register(make)
@@ -77,7 +79,7 @@ def test_activities_and_rates_are_saved_and_read_from_every_node(portfolio: Clus
 
 
 def test_constraints_hold_across_the_cluster(portfolio: Cluster) -> None:
-    """A rate of one fund and day twice is an IntegrityError, as ever."""
+    """Two rates of one fund and day are refused with an IntegrityError."""
     with Session(portfolio.coordinator) as session:
         owner = fund(session).id
         session.add_all(
@@ -89,7 +91,9 @@ def test_constraints_hold_across_the_cluster(portfolio: Cluster) -> None:
 
 
 def test_the_way_back_leaves_the_tables_as_they_were(portfolio: Cluster) -> None:
-    """Downgrading with the option brings the rows to the coordinator, their keys as before."""
+    """A downgrade with the option brings the rows back to the coordinator, and new rows can be
+    saved.
+    """
     config = migration_config()
     with portfolio.coordinator.begin() as connection:
         config.attributes |= {"connection": connection, "citus": "distribute"}

@@ -1,4 +1,4 @@
-"""A repair on a real Citus cluster: its locks on every node, and what it does to a transaction."""
+"""A repair on a real Citus cluster: its locks on every node, and its effects on the transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def table(citus: Cluster) -> str:
 
 
 def leave_behind(cluster: Cluster, number: int, by: int = 30) -> Engine:
-    """Import ids into the window of one node, through it."""
+    """Import ids into the window of one node, through that node."""
     group, engine = cluster.groups[number], cluster.engines[number]
     first = (group << 48) + 1
     with engine.begin() as connection:
@@ -40,14 +40,17 @@ def leave_behind(cluster: Cluster, number: int, by: int = 30) -> Engine:
 def test_a_writer_on_any_node_makes_the_repair_give_up_in_time(
     citus: Cluster, table: str, number: int, writer: int
 ) -> None:
-    """Whichever node holds the lock, it is a LockTimeoutError, and the transaction goes on."""
+    """If a writer on any node blocks a repair, it raises LockTimeoutError, the transaction's
+    settings are as before, and it can repair and write.
+    """
     engine = leave_behind(citus, number)
     with citus.engines[writer].connect() as other, engine.connect() as connection:
         other.execute(text("INSERT INTO t (id, k) VALUES (-1, 3)"))
         with pytest.raises(LockTimeoutError, match=r"t: expected a lock within 0.3 s"):
             repair_sequences(connection, None, schemas=[citus.schema], lock_timeout=0.3)
         other.rollback()
-        # What was set for the lock is as it was; the same transaction may repair, and write.
+        # The settings that were changed for the lock are as before; the same transaction can
+        # repair, and write.
         for setting in ("lock_timeout", "citus.propagate_set_commands"):
             assert connection.scalar(text(f"SHOW {setting}")) in ("0", "none")
         assert connection.scalar(text("SHOW citus.enable_ddl_propagation")) == "on"
@@ -62,7 +65,9 @@ def test_a_writer_on_any_node_makes_the_repair_give_up_in_time(
 def test_a_transaction_may_write_anything_after_a_check_and_a_repair(
     citus: Cluster, table: str, number: int
 ) -> None:
-    """Reading the shards in parallel would forbid the transaction to write to reference tables."""
+    """After a check and a repair the transaction can write to reference tables, which Citus would
+    forbid if they read the shards in parallel.
+    """
     engine = leave_behind(citus, number)
     with engine.begin() as connection:
         report = check_sequences(connection, None, schemas=[citus.schema])
@@ -74,7 +79,7 @@ def test_a_transaction_may_write_anything_after_a_check_and_a_repair(
 
 
 def test_no_lock_of_a_repair_stays_on_any_node(citus: Cluster, table: str) -> None:
-    """Before the repair's transaction ends, every node writes on."""
+    """Before the repair's transaction ends, every node can write."""
     engine = leave_behind(citus, 1)
     with ExitStack() as stack:
         connection = stack.enter_context(engine.connect())

@@ -1,4 +1,4 @@
-"""Writers, importers and repairs on every node of a real Citus cluster at once."""
+"""Writers, imports and repairs on every node of a real Citus cluster at the same time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SEED = 20261124
 
 
 def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluster) -> None:
-    """Two writers a node, an importer and a repairer going round: ids are distinct, no false alarm
-    is left.
+    """While each node has two writers, an importer and a repairer, all ids are distinct, and at the
+    end every sequence is healthy.
     """
     print("seed", SEED)
     citus.run(
-        # Nothing but the sequence keeps id unique here: the key is (k, id).
+        # Only the sequence keeps the ids distinct here, because the key is (k, id).
         "CREATE TABLE entry (id bigserial, k bigint NOT NULL, PRIMARY KEY (k, id))",
         "SELECT create_distributed_table('entry', 'k')",
     )
@@ -56,8 +56,8 @@ def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluste
         return done
 
     def drift(engine: Engine, seed: int) -> list[int]:
-        # An import: what it writes the sequence has yet to reach. It stays far ahead of where
-        # the sequence may be moved meanwhile, or a writer could be handed one of its ids first.
+        # An import of ids that the sequence has not reached. They stay far ahead of where a repair
+        # may move the sequence meanwhile; otherwise a writer could get one of them first.
         chance, taken = random.Random(seed), list[int]()
         while time.monotonic() < end:
             with engine.begin() as connection:
@@ -85,7 +85,8 @@ def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluste
     assert len(taken) == len(set(taken))
     for engine in citus.engines:
         with engine.begin() as connection:
-            # A machine so busy that no repair got its lock beside the writers is no failure.
+            # On a very busy machine no repair may have got its lock beside the writers; that is no
+            # failure.
             moved += len(repair_sequences(connection, Entry).moves)
             assert check_sequences(connection, Entry).healthy
     assert moved
@@ -96,8 +97,9 @@ def test_no_id_comes_twice_while_all_nodes_write_import_and_repair(citus: Cluste
 
 
 def test_no_id_comes_twice_in_six_processes(citus: Cluster) -> None:
-    """Two processes a node save in every way while each node's sequence is pushed behind by an
-    import and repaired, over and over: each id once, each row there, no false alarm left.
+    """While two processes per node save in every way, and each node's sequence falls behind by
+    imports and is repaired, all ids are distinct, all rows are stored, and at the end every
+    sequence is healthy.
     """
     print("seed", SEED)
     citus.run(
@@ -141,7 +143,8 @@ def test_no_id_comes_twice_in_six_processes(citus: Cluster) -> None:
     assert len(taken) == len(set(taken))
     for engine in citus.engines:
         with engine.begin() as connection:
-            # A machine so busy that no repair got its lock beside the writers is no failure.
+            # On a very busy machine no repair may have got its lock beside the writers; that is no
+            # failure.
             moves += len(repair_sequences(connection, Entry).moves)
             assert check_sequences(connection, Entry).healthy
     assert moves

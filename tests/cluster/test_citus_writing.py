@@ -1,4 +1,4 @@
-"""Flushes and bulk inserts on a real Citus cluster, beside stock SQLAlchemy."""
+"""Flushes and bulk inserts on a real Citus cluster, compared with plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def rows(count: int = 120, bad: dict[str, Any] | None = None) -> list[dict[str, 
 
 
 def refusal(engine: Engine, write: Callable[[Session], object], ours: bool) -> tuple[Any, ...]:
-    """What becomes of it, and of the session."""
+    """The error of a refused write, as class, SQLSTATE and statement; the session goes on
+    after it.
+    """
     with Session(engine) as session:
         if ours:
             register(session, copy_min_rows=1)
@@ -99,7 +101,7 @@ def refusal(engine: Engine, write: Callable[[Session], object], ours: bool) -> t
 @pytest.mark.parametrize("bad", BAD)
 def test_a_refusal_is_what_stock_raises(entries: Cluster, nodes: list[Engine], bad: str) -> None:
     """Class, SQLSTATE and statement of the error are those of SQLAlchemy's INSERT, and the session
-    goes on after its savepoint.
+    can be used after a rollback.
     """
     for engine in nodes:
 
@@ -115,7 +117,7 @@ def test_a_refusal_is_what_stock_raises(entries: Cluster, nodes: list[Engine], b
 
 @pytest.mark.parametrize("bad", ["CHECK", "FOREIGN KEY", "UNIQUE"])
 def test_bulk_insert_refuses_so_too(entries: Cluster, nodes: list[Engine], bad: str) -> None:
-    """bulk_insert() raises the IntegrityError of an INSERT, and writes nothing."""
+    """bulk_insert raises the IntegrityError of an INSERT, and writes nothing."""
     for engine in nodes:
 
         def write(session: Session) -> None:
@@ -128,8 +130,8 @@ def test_bulk_insert_refuses_so_too(entries: Cluster, nodes: list[Engine], bad: 
 
 
 def test_a_reference_table_may_be_written_after(nodes: list[Engine]) -> None:
-    """COPY, with server defaults read back, forbids the transaction nothing, and leaves no setting
-    changed.
+    """After COPY, and after server defaults were read back, the transaction can write to a
+    reference table, and its settings are as before.
     """
     for engine in nodes:
         with Session(engine) as session:
@@ -153,8 +155,9 @@ def test_a_reference_table_may_be_written_after(nodes: list[Engine]) -> None:
 
 
 def test_the_way_follows_the_number_of_rows(entries: Cluster) -> None:
-    """One row goes as stock's, a few with keys reserved, for one INSERT of them would open a
-    connection a shard, and many by COPY; explain() says from where and why, of this table alone.
+    """One row of a distributed table is written as by plain SQLAlchemy, a few with reserved keys,
+    because one INSERT of them would open a connection per shard, and many by COPY; explain() gives
+    the number and the reason.
     """
     for engine in entries.engines[:2]:
         with Session(engine) as session:
@@ -174,7 +177,9 @@ def test_the_way_follows_the_number_of_rows(entries: Cluster) -> None:
 
 
 def test_a_table_that_is_distributed_meanwhile(citus: Cluster) -> None:
-    """What was known of a plain table no longer holds once it is distributed, and is read again."""
+    """After a table is distributed, the facts that were read about the plain table are read
+    again.
+    """
     citus.run(
         "CREATE TABLE owner (id bigserial PRIMARY KEY, name text NOT NULL)",
         "CREATE TABLE entry (id bigserial PRIMARY KEY, owner_id bigint NOT NULL,"
@@ -198,8 +203,8 @@ def test_a_table_that_is_distributed_meanwhile(citus: Cluster) -> None:
 
 
 def test_few_rows_in_bulk_go_by_insert(entries: Cluster) -> None:
-    """bulk_insert() of a few rows sends them to their shards, of many it goes by COPY; objects and
-    ids are right either way.
+    """bulk_insert sends a few rows to their shards by INSERT and many by COPY, and returns the
+    right objects and ids in both cases.
     """
     for engine in entries.engines:
         with Session(engine) as session:
@@ -214,7 +219,7 @@ def test_few_rows_in_bulk_go_by_insert(entries: Cluster) -> None:
 
 
 def test_upsert(entries: Cluster) -> None:
-    """bulk_upsert() into a distributed table inserts and updates."""
+    """bulk_upsert inserts and updates rows of a distributed table."""
     for engine in entries.engines:
         with Session(engine) as session:
             ids = list(bulk_insert(session, Entry, rows(20)))
@@ -237,8 +242,8 @@ class Reading(Base):
 def test_upsert_by_a_composite_key(
     citus: Cluster, count: int, returning: Any, update_columns: Any
 ) -> None:
-    """Rows of a key of two columns are inserted and updated, whatever is asked for of them, few or
-    many.
+    """bulk_upsert inserts and updates rows of a distributed table with a composite key, few or
+    many, whatever it returns.
     """
     citus.run(
         "CREATE TABLE reading (k bigint, id bigserial, value int NOT NULL, PRIMARY KEY (k, id))",
@@ -274,7 +279,7 @@ def test_upsert_by_a_composite_key(
 
 
 def test_a_small_sequence_on_a_worker(citus: Cluster) -> None:
-    """It hands out nothing there: the error says so, and what to do."""
+    """A sequence that gives no values on a worker raises an error there, which says what to do."""
     citus.run(
         "CREATE TABLE owner (id serial PRIMARY KEY, name text NOT NULL)",
         "SELECT create_reference_table('owner')",
@@ -292,7 +297,7 @@ def test_a_small_sequence_on_a_worker(citus: Cluster) -> None:
 
 
 def test_a_local_table_on_a_worker(citus: Cluster) -> None:
-    """A table of the coordinator alone is missing on a worker, and the error says why."""
+    """A table that is on the coordinator alone is missing on a worker, and the error says why."""
     citus.run("CREATE TABLE owner (id serial PRIMARY KEY, name text NOT NULL)")
     with (
         Session(citus.workers[0]) as session,

@@ -1,4 +1,4 @@
-"""The cluster that the environment names, if it names one."""
+"""The Citus cluster that the environment names, if it names one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Note(Base):
 
 @pytest.fixture
 def servers(replication: Replication) -> Iterator[Replication]:
-    """Twenty rows on the primary, replicated both ways."""
+    """Twenty rows on the primary, replicated to the standby and to the subscriber."""
     for engine in (replication.primary, replication.subscriber):
         Base.metadata.create_all(engine)
     with replication.subscriber.execution_options(isolation_level="AUTOCOMMIT").connect() as c:
@@ -41,7 +41,9 @@ def servers(replication: Replication) -> Iterator[Replication]:
 def test_a_standby_is_as_healthy_as_its_primary_and_hands_out_nothing(
     servers: Replication,
 ) -> None:
-    """It may be checked; reserving on it, or repairing it, is one line that calls it a standby."""
+    """A standby can be checked; a reservation or a repair on it raises an error of one line that
+    calls it a standby.
+    """
     with Session(servers.standby) as session:
         assert check_sequences(session, Base).healthy
         with pytest.raises(ReadOnlyError, match=r"reserve_ids\(\) for Note .* is a standby\. "):
@@ -50,14 +52,17 @@ def test_a_standby_is_as_healthy_as_its_primary_and_hands_out_nothing(
         connection.execute(text("INSERT INTO note VALUES (99)"))
     servers.wait()
     with Session(servers.standby) as session:
-        # The log runs up to 32 values ahead of nextval, and so does a sequence on a standby.
+        # A sequence on a standby may be up to 32 values ahead, because nextval logs that many in
+        # advance.
         assert repair_sequences(session, Base, dry_run=True).moves["note_id_seq"] >= 99 - 20 - 32
         with pytest.raises(ReadOnlyError, match="repairing note_id_seq needs to write"):
             repair_sequences(session, Base)
 
 
 def test_a_subscriber_is_behind_because_sequences_are_not_replicated(servers: Replication) -> None:
-    """It is said to be so, with the moment for a repair; told of it, the check accepts it."""
+    """On a subscriber the check reports sequences behind, and when to repair them; with
+    subscriber=True it accepts them.
+    """
     with Session(servers.subscriber) as session:
         (entry,) = check_sequences(session, Base).sequences
         assert (entry.status, entry.gap) == ("NEEDS_REPAIR", 20)
@@ -69,7 +74,7 @@ def test_a_subscriber_is_behind_because_sequences_are_not_replicated(servers: Re
         assert [f.code for f in entry.findings] == ["NOT_REPLICATED"]
         assert "20 ids behind, as expected" in entry.findings[0].message
 
-        # Switching over.
+        # The subscriber takes over.
         assert repair_sequences(session, Base).moves == {"note_id_seq": 20}
         session.add(Note())
         session.commit()
@@ -77,7 +82,9 @@ def test_a_subscriber_is_behind_because_sequences_are_not_replicated(servers: Re
 
 
 def test_subscriber_excuses_no_table_of_its_own(servers: Replication) -> None:
-    """A table that no subscription fills is behind for its own reasons, also on a subscriber."""
+    """With subscriber=True a table that no subscription fills is reported if its sequence is
+    behind.
+    """
     with servers.subscriber.begin() as connection:
         connection.execute(text("CREATE TABLE own (id serial PRIMARY KEY)"))
         connection.execute(text("INSERT INTO own VALUES (5)"))
@@ -96,7 +103,9 @@ UNLOGGED = (
 
 
 def test_what_is_unlogged_cannot_be_read_on_a_standby(servers: Replication) -> None:
-    """Unlogged tables, children and sequences are an entry each, and the rest is checked."""
+    """On a standby unlogged tables, children and sequences are reported as UNREADABLE, and the
+    others are checked.
+    """
     with servers.primary.begin() as connection:
         for statement in UNLOGGED:
             connection.execute(text(statement))
@@ -114,17 +123,17 @@ def test_what_is_unlogged_cannot_be_read_on_a_standby(servers: Replication) -> N
         }
         findings = [f for e in report.sequences for f in e.findings if f.code == "UNREADABLE"]
         assert all("UNLOGGED" in f.message and "primary" in f.remedy for f in findings)
-        # The transaction goes on.
+        # The transaction can still be used.
         assert connection.scalar(text("SELECT 1")) == 1
 
 
 def test_subscriber_excuses_no_row_of_this_server(servers: Replication) -> None:
-    """Where commits are tracked, ids that this server wrote itself into a table that a subscription
-    fills are a gap like any other.
+    """With subscriber=True, if commits are tracked, ids that this server itself wrote into a table
+    that a subscription fills are a gap.
     """
     with servers.subscriber.begin() as connection:
         connection.execute(text("INSERT INTO note VALUES (5000)"))
-        # Of this transaction too, which has not committed.
+        # Also ids of this transaction, which has not committed.
         assert check_sequences(connection, Base, subscriber=True).sequences[0].gap == 5000
     with servers.subscriber.begin() as connection:
         (entry,) = check_sequences(connection, Base, subscriber=True).sequences
@@ -135,7 +144,9 @@ def test_subscriber_excuses_no_row_of_this_server(servers: Replication) -> None:
 
 
 def test_the_command_takes_the_option_that_its_remedy_names(servers: Replication) -> None:
-    """health --subscriber is healthy where health alone is not, and watch knows the option too."""
+    """health --subscriber succeeds on a subscriber where health alone fails, and watch has the
+    option too.
+    """
     url = servers.subscriber.url.render_as_string(hide_password=False)
 
     def code(*arguments: str) -> int:
@@ -151,7 +162,9 @@ def test_the_command_takes_the_option_that_its_remedy_names(servers: Replication
 
 
 def test_a_shared_sequence_is_excused_for_the_replicated_table_alone(servers: Replication) -> None:
-    """A sequence that fills a table of this server's own, too, is behind that one in earnest."""
+    """With subscriber=True a sequence that also fills a table of this server's own is reported if
+    it is behind that table.
+    """
     with servers.subscriber.begin() as connection:
         connection.execute(text("CREATE TABLE own (id int DEFAULT nextval('note_id_seq'))"))
         connection.execute(text("INSERT INTO own VALUES (7)"))
@@ -161,7 +174,9 @@ def test_a_shared_sequence_is_excused_for_the_replicated_table_alone(servers: Re
 
 
 def test_a_partitioned_table_is_filled_through_its_partitions(servers: Replication) -> None:
-    """A subscription lists the partitions, and the sequence is their parent's."""
+    """With subscriber=True a partitioned table is accepted, though the subscription lists its
+    partitions and the sequence is the parent's.
+    """
     tables = (
         "CREATE TABLE parted (id bigserial, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)",
         "CREATE TABLE parted1 PARTITION OF parted FOR VALUES IN (1)",

@@ -1,7 +1,7 @@
 """The portfolio's own tests, on a schema that its migrations distributed over a Citus cluster.
 
-The files beside this one take the tests of ``tests/integration/portfolio``; the fixtures below are
-theirs, with another database.
+The files beside this one import the tests of ``tests/integration/portfolio``. The fixtures below
+are those of that folder, on another database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ collect_ignore_glob = [] if os.environ.get(VARIABLE) else ["test_*.py"]
 
 @pytest.fixture(scope="module")
 def distributed_portfolio(citus_url: URL) -> Iterator[URL]:
-    """The coordinator, with a schema that holds the portfolio's tables."""
+    """The coordinator's URL, with a schema that contains the portfolio's tables."""
     schema = f"seqreserve_{uuid.uuid4().hex[:12]}"
     # A recalculation reads many shards and then writes to reference tables, in one transaction.
     options = f"-csearch_path={schema} -ccitus.multi_shard_modify_mode=sequential"
@@ -49,13 +49,13 @@ def distributed_portfolio(citus_url: URL) -> Iterator[URL]:
 
 @pytest.fixture
 def portfolio_url(distributed_portfolio: URL) -> Iterator[str]:
-    """The URL of the distributed portfolio, empty after the test."""
+    """The URL of the distributed portfolio, which is emptied after the test."""
     yield distributed_portfolio.render_as_string(hide_password=False)
     engine = create_engine(distributed_portfolio)
     with engine.begin() as connection:
         names = ", ".join(table.name for table in Base.metadata.sorted_tables)
         connection.execute(text(f"TRUNCATE {names} CASCADE"))
-        # What one of the tests adds; each database of its own goes with it elsewhere.
+        # One of the tests adds this constraint; elsewhere it goes with the test's database.
         connection.execute(
             text("ALTER TABLE portfolio_fund_irr_values DROP CONSTRAINT IF EXISTS none")
         )
