@@ -1,4 +1,4 @@
-"""The columns that a random model may have, with the values that they may be given."""
+"""The columns that a random model may have, with values for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Shade(enum.Enum):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of column, with the values that it may be given, good ones and bad."""
+    """A kind of column, with good and bad values for it."""
 
     column: Callable[[str], Column[Any]]
     good: tuple[Any, ...] = ()

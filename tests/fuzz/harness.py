@@ -1,8 +1,9 @@
-"""Runs one batch of values through stock and through ours, and makes a difference small.
+"""Writes one batch of values by plain SQLAlchemy and by a registered session, and reduces a
+difference to few values.
 
-A case is a batch for one type over one column, on one driver, by one way of writing. What is
-compared: the rows as PostgreSQL writes them, the attributes after the flush and after they are
-loaded again; or the exception's class and SQLSTATE.
+A case is a batch for one type over one column, on one driver, in one way of writing. Compared are
+the rows as PostgreSQL's text, and the attributes after the flush and after a reload; or the
+exception's class and SQLSTATE.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ZONES: Final = ("UTC", "America/New_York")
 
 @dataclass(frozen=True)
 class Case:
-    """One batch. ``as_text``: with a column for which COPY has no binary format."""
+    """One batch. ``as_text``: the table has a column for which COPY has no binary format."""
 
     kind: Kind
     column: str
@@ -58,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Difference:
-    """A case for which stock and ours differ, as small as it could be made."""
+    """A case in which plain SQLAlchemy and this package differ, with as few values as possible."""
 
     case: Case
     where: str
@@ -71,7 +72,7 @@ class Difference:
 
 @dataclass
 class Report:
-    """What a run looked at and found."""
+    """The cases of a run, and the differences that it found."""
 
     seed: int
     cases: Counter[str] = field(default_factory=Counter)
@@ -98,7 +99,7 @@ def _listed(counts: Counter[str]) -> str:
 
 
 class Harness:
-    """Sessions of both sides on every driver, and the tables of every pair of types."""
+    """Sessions of both sides on every driver, and a table for every pair of types."""
 
     ways: Sequence[Way] = WAYS
 
@@ -114,7 +115,9 @@ class Harness:
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[Harness]:
-        """With both databases emptied, and given the types that the table of types names."""
+        """Empties both databases and creates the types that the table of types names, for the
+        block.
+        """
         for engine in self._engines:
             empty(engine.url)
             with engine.begin() as connection:
@@ -138,9 +141,9 @@ class Harness:
         moods: Sequence[str] = MOODS,
         drifted: bool = True,
     ) -> Report:
-        """Try pairs of types in an order of chance, until all were tried or the time is up.
+        """Try pairs of types in random order, until all were tried or the time is up.
 
-        :param drifted: columns of another type than the model's, too.
+        :param drifted: include columns of another type than the model's.
         """
         deadline = time.monotonic() + seconds
         pairs = [
@@ -168,7 +171,8 @@ class Harness:
                 for driver in self.drivers
                 for way in self.ways
             ]
-            # Where stock takes nothing of the kind, one driver is enough to see that we do neither.
+            # If plain SQLAlchemy refuses the kind's good values, one driver is enough to see that
+            # this package refuses them too.
             refused = mood == "good" and self.is_refused(cases[0])
             yield from cases[: len(self.ways)] if refused else cases
             if refused:
@@ -185,8 +189,8 @@ class Harness:
         self.report.seen.setdefault(group, Counter())[f"{case.way} on {case.driver}"] += 1
 
     def _stock(self, case: Case) -> dict[str, Any]:
-        """What stock makes of the batch; asked for once for objects, and for mappings with and
-        without keys.
+        """Plain SQLAlchemy's result for the batch, calculated once for objects, once for mappings
+        with keys, and once for mappings without.
         """
         way = (case.way.as_mappings, case.way.upserts)
         key = (case.driver, way, case.as_text, case.zone)
@@ -198,7 +202,7 @@ class Harness:
         return known[key]
 
     def _smallest(self, found: Difference) -> Difference:
-        """The same difference with as few values as show it."""
+        """The same difference, with as few values as possible."""
         smaller = True
         while smaller and len(found.case.values) > 1:
             smaller = False
@@ -212,7 +216,7 @@ class Harness:
         return found
 
     def compare(self, case: Case, *, count: bool = False) -> Difference | None:
-        """Write the batch on both sides; return what differs, if anything does."""
+        """Write the batch on both sides, and return a difference if there is one."""
         stock = self._stock(case)
         side = self._side(case, registered=True)
         side.reports.clear()
@@ -223,7 +227,7 @@ class Harness:
                 for entry in report.entries:
                     self.report.writers[f"{entry.writer} on {case.driver}"] += entry.rows
         if len(case.values) > 1 and "error" in stock and "error" in ours:
-            # Which of several faults is named first is not for us to choose.
+            # If several values are wrong, the two sides may report different ones first.
             return None
         for where in ("error", "sqlstate", "stored", "after", "loaded"):
             if stock.get(where) != ours.get(where):
@@ -231,11 +235,11 @@ class Harness:
         return None
 
     def writers(self, case: Case) -> set[str]:
-        """Who wrote the rows of the case that was compared last."""
+        """The writers of the rows of the case that was compared last."""
         return {writer for writer, _ in self._side(case, registered=True).writers()}
 
     def is_refused(self, case: Case) -> bool:
-        """Whether stock takes none of the batch."""
+        """Whether plain SQLAlchemy refuses the batch."""
         return "error" in self._stock(case)
 
     def _side(self, case: Case, *, registered: bool) -> Side:
@@ -246,9 +250,9 @@ class Harness:
         return self._sides[key]
 
     def _model(self, case: Case) -> type[Any]:
-        """A class of its own for the pair, with its table on both sides."""
+        """A class for the pair of types, with a table on both sides."""
         kind, column = case.kind, case.column
-        # asyncpg can send no COPY into a table with such a column.
+        # asyncpg cannot COPY into a table with such a column.
         is_bare = case.driver == "asyncpg"
         key = (kind.name, column, is_bare)
         if key not in self._models:
@@ -278,7 +282,7 @@ class Harness:
 
         def flush(session: Session) -> dict[str, Any]:
             session.execute(text(f"SET LOCAL TimeZone = '{case.zone}'"))
-            # Stock takes no expression in a bulk INSERT of mappings.
+            # Plain SQLAlchemy takes no SQL expression in a bulk INSERT of mappings.
             plain = case.way.as_mappings
             rows = [
                 {
@@ -317,13 +321,13 @@ class Harness:
 
 
 def loads(case: Case) -> bool:
-    """Whether SQLAlchemy can read the value back. Drivers give arrays of some types as text, which
-    its reading of arrays follows to the end of the stack, and the process with it.
+    """Whether the value is loaded again. Drivers return arrays of some types as text; SQLAlchemy's
+    processing of arrays recurses into the text until the stack overflows, which ends the process.
     """
     return not isinstance(case.kind.type_, ARRAY)
 
 
 def vars_set(item: Any, given: dict[str, Any]) -> None:
-    """What a declarative class's constructor does."""
+    """Set attributes, as the constructor of a declarative class does."""
     for name, value in given.items():
         setattr(item, name, value)

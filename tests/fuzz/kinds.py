@@ -1,6 +1,6 @@
 """The table of types: for each a type of the model, the columns that it may stand over, and values.
 
-A new type is one line of :data:`SCALARS`; arrays of it come by themselves.
+A new type is one line of :data:`SCALARS`; its arrays are added automatically.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _SHORT: Final = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of the model, the columns it may stand over, and what objects are given for it."""
+    """A type of the model, the columns that it may stand over, and the values for objects."""
 
     name: str
     type_: Any
@@ -71,14 +71,15 @@ class Kind:
 
     @property
     def own(self) -> str:
-        """The column that DDL of the model makes."""
+        """The column's type in the DDL of the model."""
         compiled = self.type_.compile(dialect=pg.dialect()).lower()
         return _SHORT.get(compiled, compiled)
 
     def values(self, chance: Random, mood: str, count: int) -> list[Any]:
-        """``good`` values, ``nasty`` ones, or a good batch with some nasty ones in it. In a
-        ``pair`` a value of either kind stands beside another, in ``twins`` nasty ones of one type:
-        stock refuses fewer of these, so that more is seen of them.
+        """Values of a batch: ``good`` ones, ``nasty`` ones, or ``mixed``, a good batch with some
+        nasty values. In a ``pair`` each value is good or nasty; in ``twins`` nasty values mostly
+        have one type. Plain SQLAlchemy refuses fewer of these two, so that more values are
+        compared.
         """
         share = {"good": 0.0, "nasty": 1.0, "mixed": 0.2, "pair": 0.5, "twins": 1.0}[mood]
         first = self._value(chance, nasty=chance.random() < share)
@@ -92,7 +93,7 @@ class Kind:
     def _value(self, chance: Random, *, nasty: bool) -> Any:
         if not nasty:
             return self.good(chance)
-        # What is nasty for this type, more often than what is of another.
+        # A value that is nasty for this type more often than a value of another type.
         return chance.choice(self.nasty if chance.random() < 2 / 3 else v.ANYTHING)
 
 

@@ -1,7 +1,8 @@
-"""Statements for many rows with the fuzzer's values: plain SQLAlchemy beside a registered session.
+"""Statements for many rows with the fuzzer's values: plain SQLAlchemy compared with a registered
+session.
 
-A batch is set by UPDATEs of objects, by ``update()`` and ``insert()`` with a list, comes back of
-an ``insert()``, and is the key by which rows are found, updated and deleted.
+A batch is written by UPDATEs of objects and by ``update()`` and ``insert()`` with a list, is
+returned by an ``insert()``, and is the key by which rows are found, updated and deleted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def _inserts(session: Session, model: Any, values: list[Any]) -> None:
 
 
 def _returned(session: Session, model: Any, values: list[Any]) -> Any:
-    # As text: what SQLAlchemy makes of an array that the column is not can end the process.
+    # As text: if the type is an array and the column is not, SQLAlchemy's processing of the value
+    # can end the process.
     statement = insert(model).returning(model.id, cast(model.value, Text))
     rows = [{"id": position, "value": value} for position, value in enumerate(values, 100)]
     return [repr(tuple(row)) for row in session.execute(statement, rows)]
@@ -99,7 +101,7 @@ WAYS: Final = tuple(Way(act, {"copy_min_rows": 1}) for act in ACTS)
 
 
 class ManyHarness(Harness):
-    """A harness whose ways are those of :data:`ACTS`."""
+    """A harness whose ways of writing are those of :data:`ACTS`."""
 
     ways = WAYS
 

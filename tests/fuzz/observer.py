@@ -1,6 +1,6 @@
-"""How the objects of a player, their session and their rows are, as it can be compared.
+"""Describes a player's objects, their session and their rows, so that both sides can be compared.
 
-Keys differ from side to side: of a key it is said whose it is.
+Keys differ between the sides, so a key is described by the tag of its object.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["Observer", "columns_of", "masked"]
 
 @dataclass
 class Observer:
-    """Looks at the objects that a player has made in a session."""
+    """Describes the objects that a player has made in a session."""
 
     session: Session
     models: Models
     made: list[Any]
     keys: dict[tuple[str, Any], str] = field(default_factory=dict)
-    """Whose key a value is: the class at the top and the value, with the object's tag."""
+    """The class at the top of the hierarchy and a key's value -> the tag of the key's object."""
 
     def learn(self) -> None:
-        """Remember whose keys these are."""
+        """Remember which object has which key."""
         for item in self.made:
             values = item.__dict__
             if values.get("id") is not None and values.get("tag") is not None:
@@ -35,7 +35,7 @@ class Observer:
                 self.keys.setdefault((root, values["id"]), values["tag"])
 
     def known(self, table: str, column: str, value: Any) -> Any:
-        """A value that can be compared: of a key, whose it is."""
+        """A value that can be compared: for a generated key, the tag of its object."""
         root = self.models.refers.get((table, column))
         if value is None or root is None or not self.models.is_generated(root):
             return repr(value)
@@ -46,7 +46,7 @@ class Observer:
         return self.known(column.table.name, column.name, value)
 
     def pictures(self) -> list[Any]:
-        """What each object ever made is now."""
+        """The present state of each object that was ever made."""
         self.learn()
         return [self.picture(item) for item in self.made]
 
@@ -89,7 +89,7 @@ class Observer:
         ]
 
     def rows(self) -> dict[str, list[Any]]:
-        """The rows of all tables, keys by whose they are, in the order of their keys' making."""
+        """The rows of all tables, sorted, with each generated key described by its object."""
         connection = self.session.connection()
         tables = self.models.metadata.sorted_tables
         found = {table: connection.execute(select(table)).mappings().all() for table in tables}
@@ -113,7 +113,7 @@ def columns_of(state: Any) -> dict[str, Any]:
 
 
 def masked(message: str) -> str:
-    """A warning without what differs from run to run."""
+    """A warning's text without the parts that differ from run to run."""
     message = re.sub(r"0x[0-9a-f]+", "0x", message)
     return re.sub(r"\(Background on.*", "", re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "#", message))[
         :120

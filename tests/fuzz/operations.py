@@ -14,7 +14,9 @@ __all__ = ["Operation", "draw_operations"]
 
 @dataclass(frozen=True)
 class Operation:
-    """What to do, and what to do when it fails: roll all back, or a savepoint, or nothing."""
+    """An operation, and what to do if it fails: roll back everything, or a savepoint, or
+    nothing.
+    """
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -63,7 +65,7 @@ AFTER: Final = ("rollback", "rollback", "savepoint", "savepoint", "nothing")
 
 
 def draw_operations(chance: Random, blueprint: Blueprint, count: int) -> list[Operation]:
-    """So many operations, of which some hand the database what it refuses."""
+    """Draw ``count`` operations, some with values that the database refuses."""
     names, weights = list(WEIGHTS), list(WEIGHTS.values())
     badness = chance.choice((0.0, 0.02, 0.1))
 

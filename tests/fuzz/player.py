@@ -1,4 +1,4 @@
-"""Who carries a session's operations out on one side."""
+"""Executes a session's operations on one side."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ __all__ = ["Player"]
 
 
 Unsaved = tuple[Any, dict[str, Any], dict[str, Any], set[str]]
-"""The state of an object without a row: values of its columns, what changed, what is expired."""
+"""The state of an object without a row: the values of its columns, which are changed, and which
+expired.
+"""
 
 
 @dataclass
 class Player:
-    """Carries operations out in one session; objects are known by the order of their making."""
+    """Executes operations in one session; a number selects an object, in the order in which they
+    were made.
+    """
 
     session: Session
     models: Models
@@ -36,7 +40,9 @@ class Player:
         self.observer = Observer(self.session, self.models, self.made)
 
     def play(self, operation: Operation) -> dict[str, Any]:
-        """Carry it out; return what it raised, warned of and saw, and how all objects are after."""
+        """Execute an operation; return its error, its warnings, what it saw, and the state of all
+        objects afterwards.
+        """
         raised, left = None, {}
         self.seen = None
         before = self.unsaved()
@@ -51,7 +57,7 @@ class Player:
                 try:
                     self.recover(operation.after)
                 except SQLAlchemyError as again:
-                    # An object that was deleted and made transient cannot be restored.
+                    # An object that was deleted and then made transient cannot be restored.
                     raised = f"{raised}, then {type(again).__name__}"
                     self.session.close()
                 left = self.level(before)
@@ -87,13 +93,14 @@ class Player:
         ]
 
     def level(self, before: list[Unsaved]) -> dict[str, Any]:
-        """Take away what a refused flush left on objects that have no row, and return it.
+        """Remove the values that a refused flush left on objects without a row, and return those to
+        compare.
 
-        A flush of several statements leaves it on the objects of those that came before the refused
-        one, and which these are is no promise: one statement may write what plain SQLAlchemy writes
-        with several. So this is compared of foreign keys alone: they tell of another row. NULL
-        tells of none: of an object that was its own parent, plain SQLAlchemy leaves it or not, by
-        the order of a set.
+        A flush of several statements leaves values on the objects of the statements before the
+        refused one. Which objects these are is not promised, because one statement may write what
+        plain SQLAlchemy writes with several. So only foreign keys are compared, because they refer
+        to another row. NULL refers to none, and is left out: whether plain SQLAlchemy leaves it on
+        an object that was its own parent depends on the order of a set.
         """
         self.observer.learn()
         left = {}
@@ -154,7 +161,7 @@ class Player:
             setattr(item, attribute, value)
 
     def set_all(self, name: str, attribute: str, value: Any, every: int) -> None:
-        """Of all objects of a class, or of every so many."""
+        """Set an attribute of all objects of a class, or of every ``every``-th of them."""
         for item in self.all_of(name)[::every]:
             setattr(item, attribute, value)
 
@@ -172,7 +179,9 @@ class Player:
             item.changing["more"] = number
 
     def relate(self, number: int, which: int, other: int) -> None:
-        """Set, unset, append or remove, as it comes."""
+        """Set or unset a relationship, or append or remove an object, depending on the present
+        value.
+        """
         item = self.pick(number)
         relations = sorted(inspect(item).mapper.relationships.keys()) if item is not None else []
         if not relations:
@@ -202,7 +211,7 @@ class Player:
             self.session.delete(self.pick(number))
 
     def merge(self, number: int, given: dict[str, Any]) -> None:
-        """A copy of an object, with other values."""
+        """Merge a copy of an object, with other values."""
         item = self.pick(number)
         if item is None:
             return
@@ -219,7 +228,7 @@ class Player:
         self.keep(self.session.merge(item))
 
     def same_key(self, number: int, given: dict[str, Any]) -> None:
-        """Another object with the key of one that is there."""
+        """Add another object with the key of an existing one."""
         item = self.pick(number)
         if item is not None and inspect(item).identity:
             mapper = inspect(item).mapper
@@ -279,7 +288,7 @@ class Player:
             self.keep(item)
 
     def delete_behind(self, number: int) -> None:
-        """A row goes that the session knows of."""
+        """Delete an object's row without the session's knowledge."""
         item = self.pick(number)
         if item is None or "tag" not in inspect(item).dict:
             return
@@ -314,6 +323,6 @@ class Player:
             self.savepoints.pop().rollback()
 
     def look(self) -> None:
-        """The rows as the transaction sees them, whatever is pending."""
+        """The rows as the transaction sees them, without a flush of pending objects."""
         with self.session.no_autoflush:
             self.seen = self.observer.rows()

@@ -1,9 +1,10 @@
-"""Runs one list of operations through a plain and a registered session, and makes it short.
+"""Executes one list of operations in a plain and in a registered session, and shortens a list that
+differs.
 
-What is compared after each operation: the class of what it raised, its warnings, the state of the
-session and of every object that was ever made; and at the end the rows of all tables. Keys are
-compared by whose they are. What plain SQLAlchemy does once so and once otherwise (it orders some
-things by their addresses) is no difference.
+Compared after each operation are the class of its error, its warnings, the state of the session and
+the state of every object that was ever made; and at the end the rows of all tables. Keys are
+compared by the objects that they belong to. If plain SQLAlchemy itself gives different results (it
+orders some things by their addresses), this is no difference.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ REFUSALS: Final = {
     "StatementError",
 }
 ATTEMPTS: Final = 3
-"""How often plain SQLAlchemy is asked again before a difference is believed."""
+"""How often plain SQLAlchemy runs again before a difference counts."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A list of operations over models, on a driver, with settings of both sides' session."""
+    """A list of operations over models, on a driver, with settings for the sessions of both
+    sides.
+    """
 
     seed: str
     blueprint: Blueprint
@@ -60,7 +63,9 @@ class Case:
     options: tuple[tuple[str, Any], ...]
 
     def step(self, number: int) -> str:
-        """What was done as this step; after the operations all is committed and looked at."""
+        """The operation of this step; after the given operations come a commit, a look and a
+        rollback.
+        """
         return str([*self.operations, "commit", "look", "rollback"][number])
 
     def __str__(self) -> str:
@@ -72,7 +77,7 @@ class Case:
 
 @dataclass
 class Report:
-    """What a run looked at and found."""
+    """The lists of a run, and the differences that it found."""
 
     seed: int
     cases: Counter[str] = field(default_factory=Counter)
@@ -107,7 +112,7 @@ class Report:
 
 
 class Sessions:
-    """Engines of both sides on each driver, and the models of the blueprint of the moment."""
+    """Engines of both sides on each driver, and the models of the present blueprint."""
 
     def __init__(self, urls: tuple[str, str], seed: int, drivers: Sequence[str] = DRIVERS) -> None:
         self.urls, self.seed, self.drivers = urls, seed, drivers
@@ -130,7 +135,7 @@ class Sessions:
         self._stack.close()
 
     def run(self, seconds: float) -> Report:
-        """Draw models and lists until the time is up."""
+        """Draw models and lists of operations until the time is up."""
         deadline, number = time.monotonic() + seconds, 0
         while time.monotonic() < deadline:
             self.try_blueprint(f"{self.seed}.{number}", deadline)
@@ -138,7 +143,7 @@ class Sessions:
         return self.report
 
     def try_blueprint(self, seed: str, deadline: float, only: int | None = None) -> None:
-        """Draw one set of models and some lists of operations; carry them out everywhere."""
+        """Draw one set of models and some lists of operations, and execute them on every driver."""
         blueprint = draw(Random(seed))
         prefix = f"m{seed.replace('.', '_')}"
         models = build(blueprint, prefix)
@@ -155,7 +160,7 @@ class Sessions:
             models.mappers.dispose()
 
     def try_list(self, seed: str, blueprint: Blueprint, models: Models) -> None:
-        """Draw one list of operations, and one way for each driver."""
+        """Draw one list of operations, and one way of writing for each driver."""
         chance = Random(seed)
         operations = draw_operations(chance, blueprint, chance.randint(6, 30))
         options = {
@@ -181,13 +186,14 @@ class Sessions:
     def compare(
         self, case: Case, models: Models, *, count: bool = False
     ) -> tuple[str, list[str]] | None:
-        """The kind of the first difference and its lines, if there is one."""
+        """The kind of the first difference and its lines, or None."""
         plain = self.play(case, models, registered=False)
         ours = self.play(case, models, registered=True, count=count)
         for step, (one, other) in enumerate(zip(plain, ours, strict=True)):
             place = f"after {case.step(step)}"
             if {one["raised"], other["raised"]} <= REFUSALS and one["raised"] != other["raised"]:
-                # Of several faults of one flush, which is named first is not for us to choose.
+                # If several things are wrong in one flush, the two sides may report different ones
+                # first.
                 return None
             for what in ("raised", "left", "warned", "session", "objects", "saw"):
                 if what == "left":
@@ -199,7 +205,7 @@ class Sessions:
         return None
 
     def is_undecided(self, case: Case, models: Models, _what: str) -> bool:
-        """Whether plain SQLAlchemy itself gives now this and now that."""
+        """Whether plain SQLAlchemy itself gives different results."""
         first = self.play(case, models, registered=False)
         return (
             any(self.play(case, models, registered=False) != first for _ in range(ATTEMPTS))
@@ -209,7 +215,7 @@ class Sessions:
     def smallest(
         self, case: Case, models: Models, found: tuple[str, list[str]]
     ) -> tuple[Case, tuple[str, list[str]]]:
-        """The same kind of difference with as few operations and rows as show it."""
+        """The same kind of difference, with as few operations and rows as possible."""
         deadline = time.monotonic() + 30
         smaller = True
         while smaller and time.monotonic() < deadline:
@@ -225,7 +231,7 @@ class Sessions:
     def play(
         self, case: Case, models: Models, *, registered: bool, count: bool = False
     ) -> list[dict[str, Any]]:
-        """Carry the operations out on emptied tables."""
+        """Execute the operations on emptied tables."""
         engine = self._engines[registered]
         names = ", ".join(table.name for table in models.metadata.tables.values())
         with engine.begin() as connection:
@@ -256,7 +262,7 @@ class Sessions:
 
 
 def surplus(where: str, ours: dict[str, Any], stock: dict[str, Any]) -> list[str]:
-    """What ours left on objects of a refused flush that plain SQLAlchemy did not."""
+    """Values that this package left on objects of a refused flush, and plain SQLAlchemy did not."""
     return [
         f"{where} on {tag}: {values!r} ours, {stock.get(tag, {})!r} stock"
         for tag, values in ours.items()
@@ -265,7 +271,9 @@ def surplus(where: str, ours: dict[str, Any], stock: dict[str, Any]) -> list[str
 
 
 def fewer(operations: tuple[Operation, ...]) -> list[tuple[Operation, ...]]:
-    """Shorter lists: without a half, a quarter .. one of them; then with fewer rows in one."""
+    """Shorter lists: without a half, a quarter and so on down to one operation; then with fewer
+    rows in one operation.
+    """
     shorter = []
     size = len(operations) // 2
     while size:

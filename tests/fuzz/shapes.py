@@ -1,7 +1,8 @@
-"""Random models: classes, keys, columns and relationships, described for a report to show them.
+"""Random models: classes, keys, columns and relationships, with a description for reports.
 
-A :class:`Blueprint` is drawn by chance and says everything; :func:`build` maps classes after it.
-Every class has a ``tag``, which only the one object has: rows are known by it whatever their keys.
+A :class:`Blueprint` is drawn at random and describes everything; :func:`build` maps its classes.
+Every class has a column ``tag`` with a different value for each object, so that rows are recognised
+whatever their keys.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CASCADES: Final = (
 
 @dataclass(frozen=True)
 class Shape:
-    """A class, the table of its own if it has one, and who it inherits from."""
+    """A class, whether it has a table of its own, and the class that it inherits from."""
 
     name: str
     key: str
@@ -89,7 +90,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Classes, their foreign keys, and pairs of classes with a table of links between them."""
+    """Classes, their foreign keys, and pairs of classes that a table of links connects."""
 
     shapes: tuple[Shape, ...]
     links: tuple[Link, ...]
@@ -100,22 +101,22 @@ class Blueprint:
         return "\n".join(f"    {line}" for line in [*self.shapes, *self.links, *many])
 
     def root(self, name: str) -> Shape:
-        """The class at the top of the hierarchy of this one."""
+        """The class at the top of this class's hierarchy."""
         shape = self.shape(name)
         return self.root(shape.parent) if shape.parent else shape
 
     def shape(self, name: str) -> Shape:
-        """The class of this name."""
+        """The class with this name."""
         return next(shape for shape in self.shapes if shape.name == name)
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """The columns of the class, inherited ones too."""
+        """The columns of the class, including inherited ones."""
         shape = self.shape(name)
         return (*(self.columns(shape.parent) if shape.parent else ()), *shape.columns)
 
 
 def draw(chance: Random) -> Blueprint:
-    """One to four roots, some with subclasses, with relationships between them."""
+    """Draw one to four root classes, some with subclasses, and relationships between them."""
     shapes: list[Shape] = []
     for name in "ABCD"[: chance.choice((1, 1, 2, 2, 3, 4))]:
         used = chance.sample(list(KINDS), chance.randint(0, 4))
@@ -140,7 +141,7 @@ def draw(chance: Random) -> Blueprint:
                 rest = [kind for kind in rest if kind not in more]
                 joined = key not in COMPOSITE and chance.random() < 2 / 3
                 if not joined:
-                    # A column of some rows only is nullable, whatever its kind says.
+                    # A column that only some rows have is nullable, whatever its kind says.
                     more = [kind for kind in more if kind not in {"needed", "counted"}]
                 shapes.append(
                     Shape(f"{name}{number}", key, tuple(more), parent=name, joined=joined)
@@ -175,14 +176,16 @@ def draw(chance: Random) -> Blueprint:
 
 @dataclass
 class Models:
-    """The classes of a blueprint, with what tells whose key a column's value is."""
+    """The classes of a blueprint, and for each column with a key's value the class of that key."""
 
     blueprint: Blueprint
     metadata: MetaData
     mappers: registry
     classes: dict[str, type[Any]] = field(default_factory=dict)
     refers: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Table and column, with the name of the class at the top whose key its values are."""
+    """Table and column -> the name of the class at the top of the hierarchy whose key the values
+    are.
+    """
 
     def is_generated(self, name: str) -> bool:
         return self.blueprint.root(name).key in GENERATED
@@ -219,7 +222,7 @@ def _key(kind: str, table: str, metadata: MetaData) -> list[Column[Any]]:
 
 
 def build(blueprint: Blueprint, prefix: str) -> Models:
-    """Map the classes; ``prefix`` begins the names of their tables."""
+    """Map the classes; the names of their tables begin with ``prefix``."""
     metadata = MetaData()
     models = Models(blueprint, metadata, registry(metadata=metadata))
     many = {pair: _link_table(models, prefix, pair) for pair in blueprint.many}
@@ -301,7 +304,9 @@ def build(blueprint: Blueprint, prefix: str) -> Models:
 def _foreign_key(
     models: Models, prefix: str, link: Link, table: str, attributes: dict[str, Any]
 ) -> list[ForeignKeyConstraint]:
-    """The columns of the link, on the table that its child writes to."""
+    """Add the columns of the link to the attributes of the child's class, and return the
+    constraints of its table.
+    """
     blueprint = models.blueprint
     root, child, parent = (
         blueprint.root(link.parent),
@@ -329,7 +334,7 @@ def _foreign_key(
 
 
 def _names(blueprint: Blueprint, link: Link) -> str:
-    """The columns of a link, as a relationship names those of a class that is mapped later."""
+    """The columns of a link, as a relationship names columns of a class that is mapped later."""
     composite = blueprint.root(link.parent).key in COMPOSITE
     names = [*([f"{link.name}_tenant"] if composite else []), f"{link.name}_id"]
     return f"[{', '.join(f'{link.child}.{name}' for name in names)}]"

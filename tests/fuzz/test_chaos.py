@@ -1,5 +1,5 @@
-"""Saving while types, triggers, rules, tables, roles and paths change beside it: no value is wrong,
-no row is lost, no key leads astray, nobody deadlocks.
+"""Saving while types, triggers, rules, tables, roles and search paths change: no value is wrong, no
+row is lost, no key is another row's, and nothing deadlocks.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def let_loose(url: str, side: str, seconds: float, seed: int) -> None:
 
 
 def test_a_short_chaos(database_url: str) -> None:
-    """Registered sessions come through some seconds of it unharmed."""
+    """While everything changes for some seconds, registered sessions store every row with its
+    values and its key.
+    """
     let_loose(database_url, "ours", SHORT, seed())
 
 
@@ -79,5 +81,7 @@ def test_a_short_chaos(database_url: str) -> None:
 @pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("side", ["stock", "ours"])
 def test_a_long_chaos(database_url: str, side: str) -> None:
-    """Stock shows that nothing else is to be expected, and registered sessions that it holds."""
+    """Over a longer time the same is true of registered sessions, and of plain SQLAlchemy as a
+    check of the test.
+    """
     let_loose(database_url, side, SECONDS, seed(anew=True))

@@ -1,6 +1,6 @@
-"""Every difference that was found by chance, as a batch that is looked at in each run.
+"""Every difference that fuzzing found, as a batch that each run tests.
 
-A class of differences is one line of :data:`FOUND`: the type by its name in ``fuzz.kinds``, the
+A class of differences is one line of :data:`FOUND`: the name of the type in ``fuzz.kinds``, the
 column, the values. Each is written on every driver and by every writer, also where it was right.
 """
 
@@ -24,7 +24,7 @@ MOMENT: Final = dt.datetime(1883, 5, 21, 5, 30, 42, 999_999)  # noqa: DTZ001  # 
 AWARE: Final = dt.datetime(2024, 3, 11, 2, 30, 32, 500_000, WEST)
 
 FOUND: Final = (
-    # What all of a column's values are cast to, where several rows come from one VALUES.
+    # The type to which all values of a column are cast if several rows come from one VALUES.
     ("numeric as float", "numeric", [INFINITY, 1 / 3]),
     ("float", "numeric", [0.4570710051011011, 0.1]),
     ("double", "numeric", [0.0, 0.0]),
@@ -43,7 +43,7 @@ FOUND: Final = (
     ("smallint", "text", [False, v.Rank.HIGH]),
     ("inet", "inet", [IPv4Address("10.0.0.1"), "10.0.0.2"]),
     ("cidr", "inet", [IPv6Address("::ffff:1.2.3.4"), "10.67.0.0/16"]),
-    # The type of the model, to which an INSERT with known keys casts nothing.
+    # The type of the model, to which an INSERT with known keys does not cast.
     ("smallint", "integer", [2**31 - 1, 1]),
     ("smallint", "text", [32768, 1]),
     ("bigint", "text", ["x", -32769]),
@@ -58,11 +58,11 @@ FOUND: Final = (
     ("numeric as float", "real", [-0.0, 1.5]),
     ("hstore", "text", [{"dn": None, "": "dxPu"}, {"aB": '"', "TS": None}]),
     ("macaddr", "text", ["x", "x"]),
-    # An array of what the driver has no binary format for.
+    # Arrays of a type for which the driver has no binary format.
     ("macaddr[]", "macaddr[]", [["08:00:2b:01:02:03"], []]),
-    # Blanks that a char has none of, and an array of other strings would keep.
+    # Trailing blanks, which a char ignores and an array of other strings would keep.
     ("char(3)[]", "varchar(3)[]", [["aqe", " ", ""], ["a", "b ", ""]]),
-    # An enum of another name.
+    # An enum with another name.
     ("enum", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native[]", "mood[]", [[v.Shade.RED, v.Shade.RED]]),
@@ -90,7 +90,9 @@ KEPT: Final = (
     ("bytea", "bytea", [b"a", bytearray(b"b")]),
     ("interval", "interval", [dt.timedelta(1), dt.timedelta(2)]),
 )
-"""What applications do, and what COPY writes as INSERT does in a session in UTC."""
+"""Batches that are typical of applications, and that COPY writes as INSERT does in a session in
+UTC.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def harness(twin_urls: tuple[str, str]) -> Iterator[Harness]:
 def test_what_was_found_is_right(
     harness: Harness, name: str, column: str, values: Sequence[Any]
 ) -> None:
-    """Rows, attributes and errors are stock's for each batch for which they once were not."""
+    """Rows, attributes and errors of each batch that once differed are plain SQLAlchemy's."""
     [kind] = [kind for kind in KINDS if kind.name == name]
     for driver in DRIVERS:
         for way in WAYS:
@@ -120,13 +122,15 @@ def test_what_was_found_is_right(
 def test_what_applications_do_goes_by_copy(
     harness: Harness, name: str, column: str, values: Sequence[Any]
 ) -> None:
-    """Batches as applications have them go by COPY on every driver, and are stock's."""
+    """Batches that are typical of applications go by COPY on every driver, with plain SQLAlchemy's
+    rows and attributes.
+    """
     [kind] = [kind for kind in KINDS if kind.name == name]
     [way] = [way for way in WAYS if way.name == "copy"]
     for driver in DRIVERS:
         case = Case(kind, column, values, "UTC", False, driver, way)
         difference = harness.compare(case)
         assert difference is None, str(difference)
-        # asyncpg takes no text for a number, and no time with a zone for one without.
+        # asyncpg takes no text for a number, and no time with a zone for a type without one.
         written = set() if harness.is_refused(case) else {"copy"}
         assert harness.writers(case) == written, str(case)

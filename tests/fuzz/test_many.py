@@ -1,4 +1,4 @@
-"""Every type through statements for many rows, by chance: rows, counts, errors and warnings are
+"""Random values of every type in statements for many rows: rows, counts, errors and warnings are
 those of plain SQLAlchemy, which executes row by row.
 """
 
@@ -23,28 +23,28 @@ from sqlalchemy.dialects.postgresql import Range
 SHORT: Final = 20.0
 
 FOUND: Final = (
-    # psycopg2 writes a whole number as a literal, which is an integer where it fits.
+    # psycopg2 writes a whole number as a literal, which is an integer if it fits.
     ("oid", "oid", [-(2**31), -1]),
-    # asyncpg closes a connection whose statement it cannot encode.
+    # asyncpg closes a connection if it cannot encode a statement.
     ("varchar(3)", "name", ["Meh", "\ud800"]),
     ("integer[]", "integer[]", [None, None]),
     ("numeric(6,2)", "numeric", [None, None]),
-    # asyncpg takes no text for a value of these, whatever the server would read in it.
+    # asyncpg takes no text for a value of these types, even if the server would accept it.
     ("integer", "smallint", ["1", "2"]),
     ("timestamptz", "timestamp", ["2024-01-01 10:00", "2024-01-01 10:00+05"]),
     ("interval", "interval", ["1 day", "2 days"]),
     ("int4range", "int4range", ["[1,2)", "[3,4)"]),
     ("bytea", "bytea", ["a", "b"]),
     ("collated", "text", ["a", "b"]),
-    # What drivers wrap bytes in is equal to nothing but itself.
+    # The objects in which drivers wrap bytes are equal only to themselves.
     ("bytea", "bytea", [b"", b""]),
-    # And what they wrap need not be bytes.
+    # The wrapped value need not be bytes.
     ("bytea", "text", [2.5, 2.5]),
-    # Items that the server reads have no binary form.
+    # Items that the server can read, and that have no binary form.
     ("timestamp[]", "timestamp(0)[]", [[], ["infinity"]]),
-    # psycopg2 puts the quotes of a number within those of the range.
+    # psycopg2 puts the quotes of a number inside the quotes of the range.
     ("numrange", "numrange", [Range(Decimal("NaN"), None), Range(Decimal(-1), Decimal(2))]),
-    # An offset that no text can say.
+    # An offset that text cannot express.
     (
         "timestamp",
         "timestamp",
@@ -62,14 +62,18 @@ def look(urls: tuple[str, str], seconds: float, seed: int, **settings: Any) -> N
 
 
 def test_a_short_look(twin_urls: tuple[str, str]) -> None:
-    """Values of each type over its own column are changed, found and deleted as in plain."""
+    """Values of each type in a column of that type are changed, found and deleted as by plain
+    SQLAlchemy.
+    """
     look(twin_urls, SHORT, seed(), moods=["good", "mixed"], drifted=False)
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 300)
 def test_a_long_look(twin_urls: tuple[str, str]) -> None:
-    """The same for all pairs and nasty values, again and again until the time is up."""
+    """All pairs of types and columns, with nasty values too, are changed, found and deleted as by
+    plain SQLAlchemy, until the time is up.
+    """
     look(twin_urls, SECONDS, seed(anew=True), rounds=1000)
 
 
@@ -86,7 +90,7 @@ def test_what_was_found_is_right(
     harness: ManyHarness, name: str, column: str, values: Sequence[Any]
 ) -> None:
     """Each batch that once made a difference makes none on any driver, and the connection that
-    refused it is of use.
+    refused it can be used.
     """
     [kind] = [kind for kind in KINDS if kind.name == name]
     for driver, way, zone in itertools.product(MANY_DRIVERS, WAYS, ("America/New_York", "UTC")):

@@ -1,4 +1,4 @@
-"""Random models and random operations of sessions: a registered one does what a plain one does."""
+"""Random models and random operations: a registered session gives the results of a plain one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ def look(urls: tuple[str, str], seconds: float, seed: int) -> None:
 
 
 def test_some_seconds_of_sessions(twin_urls: tuple[str, str]) -> None:
-    """After each operation objects are as with plain SQLAlchemy; at the end the rows are."""
+    """For some seconds of random operations, objects after each operation and rows at the end are
+    those of plain SQLAlchemy.
+    """
     look(twin_urls, SHORT, seed())
 
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 300)
 def test_many_sessions(twin_urls: tuple[str, str]) -> None:
-    """The same, until the time is up."""
+    """For random operations until the time is up, objects after each operation and rows at the end
+    are those of plain SQLAlchemy.
+    """
     look(twin_urls, SECONDS, seed(anew=True))

@@ -1,4 +1,6 @@
-"""Values for every kind of column: ordinary ones made by chance, and nasty ones made by hand."""
+"""Values for every kind of column: ordinary ones drawn at random, and nasty ones written by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ class Octets(bytes):
 
 
 class Nowhere(dt.tzinfo):
-    """A time zone that does not say how far it is."""
+    """A time zone that gives no offset."""
 
     def utcoffset(self, when: dt.datetime | None) -> None:
         return None
@@ -78,7 +80,7 @@ NAN: Final = float("nan")
 INFINITY: Final = float("inf")
 DAY: Final = dt.datetime(2024, 3, 10, 2, 30)  # noqa: DTZ001  # naive, in the hour that New York lacks
 
-# What no type is made for, and each is given.
+# Values of types that the column is not made for, each given to every type.
 ANYTHING: Final = (
     None,
     null(),
