@@ -1,4 +1,4 @@
-"""A role and a database as SQLAlchemy's suite wants them: see its README.unittests.rst."""
+"""A role and a database as SQLAlchemy's test suite needs them: see its README.unittests.rst."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _EXTENSIONS = ("hstore", "citext")
 def suite_database(server_url: URL, *, keep: bool = False) -> Iterator[URL]:
     """Create a role and an empty database that it owns, yield their URL, and drop both."""
     name = f"conformance_{secrets.token_hex(4)}"
-    # An ordinary role, as applications have: row-level security does not bind a superuser.
+    # An ordinary role, as applications have, because row-level security does not restrict a
+    # superuser.
     url = server_url.set(username=name, password=secrets.token_hex(16), database=name)
     server = create_engine(server_url, isolation_level="AUTOCOMMIT")
     try:
@@ -37,7 +38,7 @@ def _create(server: Engine, server_url: URL, url: URL) -> None:
     name = url.database
     with server.connect() as connection:
         connection.execute(text(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD '{url.password}'"))
-        # A lock that a lost test left behind must fail the next DROP TABLE, not stop the run.
+        # A lock that a failed test left must make the next DROP TABLE fail, and not stop the run.
         connection.execute(text(f"ALTER ROLE {name} SET lock_timeout = '30s'"))
         connection.execute(
             text(f"CREATE DATABASE {name} OWNER {name} ENCODING 'utf8' TEMPLATE template0")

@@ -1,4 +1,4 @@
-"""What one side of the conformance run recorded: the lines that the plugin wrote, read back."""
+"""The results of one side of the conformance run, read from the lines that the plugin wrote."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["RESULTS_FILE", "Results", "TestResult", "read_results"]
 
 RESULTS_FILE = "results.jsonl"
 
-# SQLAlchemy names a test class after the backend that it runs on; comparisons do without.
+# SQLAlchemy adds the backend to the name of a test class; comparisons leave it out.
 _BACKEND = re.compile(r"_postgresql\+[a-z0-9]+(_async)?_[0-9_]+(?=::|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """One test: its outcome, the seconds it took and, if it failed, the first lines of why."""
+    """One test: its outcome, its seconds and, if it failed, the first lines of the failure."""
 
     __test__ = False
 
@@ -30,9 +30,9 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One side: its tests, the rows that each writer took, and why not COPY.
+    """One side: its tests, the rows by writer, and the reasons why COPY did not write rows.
 
-    *complete* says that it came to its end.
+    *complete*: the side ran to its end.
     """
 
     tests: Mapping[str, TestResult]
@@ -46,7 +46,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read what the plugin wrote into *folder*; of a run that died, what came before."""
+    """Read the plugin's lines in *folder*; if the run died, those that it wrote before."""
     tests: dict[str, TestResult] = {}
     rows: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

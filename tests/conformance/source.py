@@ -1,4 +1,6 @@
-"""SQLAlchemy's source distribution, which holds its tests: taken through pip, kept in a cache."""
+"""SQLAlchemy's source distribution, which contains its tests: downloaded by pip, and kept in a
+cache.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +15,25 @@ __all__ = ["ConformanceError", "cache_folder", "sdist", "unpack"]
 
 
 class ConformanceError(Exception):
-    """The run could not be made, so that it says nothing about us."""
+    """The run was not possible, so it says nothing about this package."""
 
 
 def sdist(version: str) -> Path:
-    """The source distribution of SQLAlchemy *version*, downloaded unless the cache holds it."""
+    """The source distribution of SQLAlchemy *version*, from the cache or downloaded."""
     cached = cache_folder() / f"sqlalchemy-{version}.tar.gz"
     if not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
-            # Renamed when complete: two runs at once may both download, neither reads half a file.
+            # Renamed when it is complete: two runs may both download it, and neither reads a part
+            # of it.
             os.replace(_download(version, Path(folder)), cached)
     return cached
 
 
 def unpack(archive: Path, into: Path) -> Path:
-    """Unpack *archive*; return its root folder. The suite writes there, so one for each side."""
+    """Unpack *archive*, and return its root folder. The suite writes there, so each side has its
+    own.
+    """
     with tarfile.open(archive) as tar:
         tar.extractall(into, filter="data")
     roots = [path.parent.parent for path in into.glob("*/test/conftest.py")]
@@ -41,13 +46,13 @@ def unpack(archive: Path, into: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept between runs."""
+    """The folder in which downloads are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sqla-seqreserve" / "conformance"
 
 
 def _download(version: str, folder: Path) -> Path:
-    # Not --no-binary=:all:, with which pip compiles what SQLAlchemy is built with, Cython first.
+    # Not --no-binary=:all:, with which pip also compiles SQLAlchemy's build tools, Cython first.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--no-binary=sqlalchemy", f"--dest={folder}", f"sqlalchemy=={version}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

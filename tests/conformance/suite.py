@@ -20,7 +20,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 _DATABASE = "conformance"
 
-# pytest's codes for "all passed" and "some failed"; with any other it could not do its work.
+# pytest's exit codes for "all passed" and "some failed"; with any other the tests did not run.
 _RAN = (0, 1)
 
 
@@ -35,9 +35,9 @@ def run_suite(
     settings: str,
     timeout: int,
 ) -> Results:
-    """Run *paths* of the suite in *source* against *url*; the log and the results go to *folder*.
+    """Run *paths* of the suite in *source* against *url*, with the log and the results in *folder*.
 
-    *register* is ``module:function``, or None for stock SQLAlchemy.
+    *register* is ``module:function``, or None for plain SQLAlchemy.
     """
     _write_config(source / "test.cfg", url)
     command = [sys.executable, "-s", "-m", "pytest", *paths]
@@ -71,7 +71,8 @@ def run_suite(
 
 
 def _write_config(path: Path, url: URL) -> None:
-    # SQLAlchemy's plugin reads this file. A command line, password and all, is everyone's to see.
+    # SQLAlchemy's plugin reads this file. On a command line every user of the machine could see the
+    # password.
     path.touch(mode=0o600)
     escaped = url.render_as_string(hide_password=False).replace("%", "%%")
     path.write_text(f"[db]\n{_DATABASE} = {escaped}\n")
@@ -81,11 +82,11 @@ def _environment() -> dict[str, str]:
     found = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
-        # The checkout wins over an installed copy of us, as it does for ``python -m pytest``.
+        # The checkout comes before an installed copy of this package, as in ``python -m pytest``.
         "PYTHONPATH": os.pathsep.join([str(_PLUGINS), str(_ROOT), *([found] if found else [])]),
-        # Sets keep one order in both runs.
+        # Sets have the same order in both runs.
         "PYTHONHASHSEED": "0",
-        # SQLAlchemy's suite behaves differently under some plugins, pytest-xdist among them.
+        # SQLAlchemy's suite behaves differently with some plugins, such as pytest-xdist.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_ADDOPTS": "",
     }

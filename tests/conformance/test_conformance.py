@@ -1,4 +1,6 @@
-"""SQLAlchemy's own tests, with us and without: see ``python -m tests.conformance --help``."""
+"""SQLAlchemy's own tests, on plain SQLAlchemy and with this package: see ``python -m
+tests.conformance --help``.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_standin(standin: str, folder: Path) -> tuple[int, dict[str, Any]]:
-    """Run one file with a stand-in for us; return the exit code and the verdict."""
+    """Run one file with a stand-in for this package; return the exit code and the verdict."""
     summary = folder / "summary.json"
     done = run(ONE_FILE, f"--register=standins:{standin}", f"--summary={summary}")
     assert summary.is_file(), done.stdout
@@ -36,7 +38,9 @@ def run_standin(standin: str, folder: Path) -> tuple[int, dict[str, Any]]:
 
 
 def test_no_test_of_sqlalchemy_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every test of the unit of work that stock SQLAlchemy passes, it passes with us, by COPY."""
+    """Every test of the unit of work that passes on plain SQLAlchemy passes with this package by
+    COPY.
+    """
     done = run()
 
     with capsys.disabled():
@@ -45,7 +49,7 @@ def test_no_test_of_sqlalchemy_is_lost(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_run_accepts_a_faithful_registration(tmp_path: Path) -> None:
-    """A registration that loses nothing and takes rows by COPY passes."""
+    """The run succeeds with a registration that breaks no test and reports rows by COPY."""
     code, verdict = run_standin("faithful", tmp_path)
 
     assert code == 0
@@ -53,7 +57,9 @@ def test_the_run_accepts_a_faithful_registration(tmp_path: Path) -> None:
 
 
 def test_the_run_refuses_a_registration_that_falls_back(tmp_path: Path) -> None:
-    """A registration that leaves every row to SQLAlchemy fails, though it loses nothing."""
+    """The run fails with a registration that leaves every row to SQLAlchemy, though no test is
+    lost.
+    """
     code, verdict = run_standin("falls_back", tmp_path)
 
     assert code == 1
@@ -62,7 +68,7 @@ def test_the_run_refuses_a_registration_that_falls_back(tmp_path: Path) -> None:
 
 
 def test_the_run_finds_what_an_unfaithful_registration_loses(tmp_path: Path) -> None:
-    """Each test that a registration breaks is named, with the first lines of its failure."""
+    """The run reports each test that a registration breaks, with the first lines of its failure."""
     code, verdict = run_standin("unfaithful", tmp_path)
 
     assert code == 1
@@ -71,7 +77,9 @@ def test_the_run_finds_what_an_unfaithful_registration_loses(tmp_path: Path) -> 
 
 
 def test_the_run_survives_a_registration_that_kills_it(tmp_path: Path) -> None:
-    """A process that dies half-way is a failed run whose remaining tests are lost."""
+    """If a registration ends the process, the run fails, and the tests that did not run are
+    lost.
+    """
     code, verdict = run_standin("deadly", tmp_path)
 
     assert code == 1

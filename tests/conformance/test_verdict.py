@@ -26,7 +26,7 @@ def side(
 
 
 def test_a_run_that_loses_nothing_is_good() -> None:
-    """What both sides pass, and what neither passes, is no reason to fail."""
+    """Tests that pass on both sides, or fail on both, do not fail the run."""
     outcomes = {TEST: "passed", OTHER: "failed"}
 
     verdict = judge(side(outcomes), side(outcomes), {})
@@ -37,7 +37,9 @@ def test_a_run_that_loses_nothing_is_good() -> None:
 
 @pytest.mark.parametrize("outcome", ["failed", "skipped", "error"])
 def test_a_test_that_only_stock_passes_is_lost(outcome: str) -> None:
-    """A skip loses a test as much as a failure does, and the message says what was found."""
+    """A test that passes only on plain SQLAlchemy is lost if it fails or is skipped, and the
+    message says why.
+    """
     verdict = judge(side({TEST: "passed"}), side({TEST: outcome}), {})
 
     assert not verdict.ok
@@ -45,14 +47,14 @@ def test_a_test_that_only_stock_passes_is_lost(outcome: str) -> None:
 
 
 def test_a_test_that_did_not_run_is_lost() -> None:
-    """A test that is missing on our side counts as lost."""
+    """A test that did not run on this package's side is lost."""
     verdict = judge(side({TEST: "passed", OTHER: "passed"}), side({OTHER: "passed"}), {})
 
     assert verdict.lost == {TEST: "did not run"}
 
 
 def test_a_test_that_only_we_pass_is_gained() -> None:
-    """A gain is reported and fails nothing."""
+    """A test that passes only with this package is reported, and does not fail the run."""
     verdict = judge(
         side({TEST: "passed", OTHER: "failed"}), side({TEST: "passed", OTHER: "passed"}), {}
     )
@@ -62,7 +64,7 @@ def test_a_test_that_only_we_pass_is_gained() -> None:
 
 
 def test_a_run_without_a_row_by_copy_fails() -> None:
-    """A run in which everything fell back proves nothing."""
+    """A run in which COPY wrote no row fails, because it proves nothing."""
     outcomes = {TEST: "passed"}
 
     verdict = judge(side(outcomes), side(outcomes, rows={"orm": 7, "insert": 2}), {})
@@ -73,7 +75,7 @@ def test_a_run_without_a_row_by_copy_fails() -> None:
 
 @pytest.mark.parametrize(("stock", "ours"), [(False, True), (True, False)])
 def test_a_run_that_died_fails(stock: bool, ours: bool) -> None:
-    """A side that did not come to its end fails the run, even if it lost nothing up to there."""
+    """If a side did not run to its end, the run fails, also if no test was lost before."""
     outcomes = {TEST: "passed"}
 
     verdict = judge(side(outcomes, complete=stock), side(outcomes, complete=ours), {})
@@ -82,12 +84,14 @@ def test_a_run_that_died_fails(stock: bool, ours: bool) -> None:
 
 
 def test_a_run_in_which_stock_passes_nothing_fails() -> None:
-    """Where stock passes no test there is nothing to lose, so nothing is shown."""
+    """If plain SQLAlchemy passes no test, the run fails, because it proves nothing."""
     assert not judge(side({TEST: "failed"}), side({TEST: "failed"}), {}).ok
 
 
 def test_a_listed_exception_may_be_lost() -> None:
-    """A lost test that is listed is reported with its reason and fails nothing."""
+    """A lost test that is a listed exception is reported with its reason, and does not fail the
+    run.
+    """
     verdict = judge(side({TEST: "passed"}), side({TEST: "failed"}), {TEST: "an internal"})
 
     assert verdict.ok
@@ -105,7 +109,7 @@ def test_a_listed_exception_may_be_lost() -> None:
 def test_a_listed_exception_that_is_none_fails(
     stock: dict[str, str], ours: dict[str, str], found: str
 ) -> None:
-    """The list cannot rot: an exception that is not needed fails the run."""
+    """A listed exception that is not needed fails the run, so that the list stays true."""
     verdict = judge(side(stock), side(ours), {TEST: "an internal"})
 
     assert not verdict.ok
@@ -114,7 +118,7 @@ def test_a_listed_exception_that_is_none_fails(
 
 @pytest.mark.parametrize("selected", [True, False])
 def test_a_listed_exception_outside_the_run_is_left_alone(selected: bool) -> None:
-    """An exception in a file that did not run, or that -k left out, is not stale."""
+    """A listed exception in a file that did not run, or that -k left out, does not fail the run."""
     outcomes = {OTHER: "passed"}
     listed = {TEST if selected else "test/orm/test_other.py::OtherTest::test": "an internal"}
 
@@ -122,7 +126,9 @@ def test_a_listed_exception_outside_the_run_is_left_alone(selected: bool) -> Non
 
 
 def test_an_exception_may_be_for_one_line_of_sqlalchemy() -> None:
-    """An entry with ``sqlalchemy`` applies to that line only; one without applies to all."""
+    """An exception with ``sqlalchemy`` applies to that release line only, and one without
+    to all.
+    """
     text = f"""
         [[exception]]
         test = "{TEST}"
@@ -138,7 +144,7 @@ def test_an_exception_may_be_for_one_line_of_sqlalchemy() -> None:
 
 
 def test_results_do_without_the_name_of_the_backend(tmp_path: Path) -> None:
-    """SQLAlchemy names test classes after the server's version; results compare without it."""
+    """SQLAlchemy adds the server's version to test classes; results are compared without it."""
     (tmp_path / "results.jsonl").write_text(
         '{"kind": "test", "test": "test/orm/test_x.py::XTest_postgresql+psycopg_18_6::test_y[a-b]",'
         ' "outcome": "passed", "seconds": 0.2, "message": "", "rows": {"copy": 3}, "reasons": {}}\n'
@@ -156,6 +162,6 @@ def test_results_do_without_the_name_of_the_backend(tmp_path: Path) -> None:
     ("version", "listed"), [("2.0.8", True), ("2.0.27", True), ("2.0.28", False), ("2.1.0", False)]
 )
 def test_an_exception_may_end_with_a_release(version: str, listed: bool) -> None:
-    """With ``before`` an exception is meant for older releases only."""
+    """An exception with ``before`` applies to older releases only."""
     text = '[[exception]]\ntest = "t"\nreason = "r"\nbefore = "2.0.28"\n'
     assert (parse_exceptions(text, version) == {"t": "r"}) is listed

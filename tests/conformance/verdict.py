@@ -1,4 +1,6 @@
-"""The comparison: what only stock passes, and whether the run proves anything. No I/O."""
+"""The comparison: the tests that only plain SQLAlchemy passes, and whether the run proves anything.
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ __all__ = ["Verdict", "judge", "parse_exceptions", "read_exceptions"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the two sides come to."""
+    """The result of comparing both sides."""
 
     stock_passed: int
     stock_total: int
@@ -27,7 +29,7 @@ class Verdict:
     lost: Mapping[str, str]
     #: test -> the reason of its exception
     excepted: Mapping[str, str]
-    #: listed exceptions that are none -> what was found
+    #: listed exceptions that are not needed -> what was found
     stale: Mapping[str, str]
     gained: tuple[str, ...]
     rows: Mapping[str, int]
@@ -39,7 +41,7 @@ class Verdict:
         return not (self.lost or self.stale or self.problems)
 
     def lines(self) -> Iterator[str]:
-        """The summary for people."""
+        """The summary, as lines for people."""
         for test, message in sorted(self.lost.items()):
             yield f"LOST {test}"
             yield from (f"     {line}" for line in message.splitlines())
@@ -70,8 +72,8 @@ def judge(
     copies: bool = True,
     selected: bool = False,
 ) -> Verdict:
-    """Compare both sides. *copies*: our side was to write by COPY. *selected*: not every test of a
-    file ran, a listed one may be absent.
+    """Compare both sides. *copies*: this package's side had to write by COPY. *selected*: only some
+    tests of a file ran, so a listed one may be absent.
     """
     lost = {test: _why_lost(ours, test) for test in stock.passed() - ours.passed()}
     return Verdict(
@@ -128,16 +130,14 @@ def _problems(stock: Results, ours: Results, *, copies: bool) -> Iterator[str]:
 def read_exceptions(
     path: Path, version: str, driver: str = "psycopg", settings: str = "copy"
 ) -> dict[str, str]:
-    """The listed exceptions that are meant for SQLAlchemy *version* and this run: test ->
-    reason.
-    """
+    """The listed exceptions for SQLAlchemy *version* and this run: test -> reason."""
     return parse_exceptions(path.read_text(), version, driver, settings)
 
 
 def parse_exceptions(
     text: str, version: str, driver: str = "psycopg", settings: str = "copy"
 ) -> dict[str, str]:
-    """See the head of ``exceptions.toml`` for the format."""
+    """The exceptions in *text*; the head of ``exceptions.toml`` describes the format."""
     return {
         entry["test"]: entry["reason"]
         for entry in tomllib.loads(text).get("exception", [])

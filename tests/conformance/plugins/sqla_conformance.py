@@ -1,8 +1,8 @@
 """A pytest plugin for SQLAlchemy's own suite.
 
-It switches assertions on SQL text off, registers us if asked, and records every outcome. It is
-loaded before the suite's conftest, which must be the first to import ``sqlalchemy.testing``; so
-SQLAlchemy is imported in the hooks only.
+It switches off assertions on SQL text, registers this package if an option says so, and records
+every outcome. It is loaded before the suite's conftest, which must be the first to import
+``sqlalchemy.testing``; so the plugin imports SQLAlchemy in its hooks only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Recorder:
-    """Writes one JSON line a test, as soon as the test is done: a crash loses no line before it."""
+    """Writes one JSON line per test as soon as the test ends, so that a crash loses no earlier
+    line.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("w")
@@ -61,7 +63,7 @@ class Recorder:
 
         active = activate()
 
-        # Some tests clear every listener of the ORM when they are done, ours among them.
+        # Some tests clear all listeners of the ORM at their end, including this package's.
         clear = events.SessionEvents._clear
 
         def clear_and_register_again() -> None:
@@ -74,7 +76,7 @@ class Recorder:
 
     def _count(self, report: Any) -> None:
         for entry in report.entries:
-            # That COPY takes rows is judged by new objects alone.
+            # The rows of new objects alone show whether COPY writes rows.
             kind = getattr(entry, "kind", "insert")
             writer = entry.writer if kind == "insert" else f"{kind} by {entry.writer}"
             self._rows[writer] += entry.rows
@@ -115,7 +117,7 @@ class Recorder:
 
 
 def _drop_sql_assertions() -> None:
-    # Every assertion on the text and on the number of statements ends in this method.
+    # Every assertion on the text or the number of statements calls this method.
     from sqlalchemy.testing.assertsql import SQLAsserter
 
     setattr(SQLAsserter, "assert_", lambda self, *rules: None)  # noqa: B010 - typed as fixed

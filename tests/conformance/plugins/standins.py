@@ -1,4 +1,4 @@
-"""Registrations that only look like ours: the conformance run must refuse each of them."""
+"""Registrations that take this package's place in a conformance run, to test the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 
 class Standin:
-    """Listens as a registration does, and reports one row by *writer* for each flush."""
+    """Listens like a registration, and reports one row by *writer* for each flush."""
 
     def __init__(self, target: Any, writer: str) -> None:
         self._target = target
@@ -50,20 +50,20 @@ class Deadly(Standin):
 
 
 def falls_back(target: Any, *, copy_min_rows: int) -> Standin:
-    """Loses nothing, because it leaves everything to SQLAlchemy."""
+    """Breaks no test, because SQLAlchemy writes everything."""
     return Standin(target, "orm")
 
 
 def faithful(target: Any, *, copy_min_rows: int) -> Standin:
-    """Loses nothing, and says that COPY took rows."""
+    """Breaks no test, and reports rows by COPY."""
     return Standin(target, "copy")
 
 
 def unfaithful(target: Any, *, copy_min_rows: int) -> Standin:
-    """Says that COPY took rows, and fails whatever changes an object."""
+    """Reports rows by COPY, and fails every flush that changes an object."""
     return Unfaithful(target, "copy")
 
 
 def deadly(target: Any, *, copy_min_rows: int) -> Standin:
-    """Says that COPY took rows, and does not come back from an update."""
+    """Reports rows by COPY, and ends the process in the first flush that changes an object."""
     return Deadly(target, "copy")
