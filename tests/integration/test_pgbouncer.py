@@ -46,8 +46,8 @@ class Visit(Base):
     number: Mapped[int]
 
 
-# The settings that each driver needs in transaction mode before PgBouncer 1.21; the guide on
-# poolers lists them.
+#: The settings that each driver needs in transaction mode before PgBouncer 1.21; the guide on
+#: poolers lists them.
 SETTINGS: dict[str, dict[str, Any]] = {
     "psycopg": {"connect_args": {"prepare_threshold": None}},
     "psycopg2": {},
