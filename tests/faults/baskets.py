@@ -1,5 +1,5 @@
-"""What is saved while faults strike: baskets that say how many items they hold, so that a row that
-is lost, written twice or left alone shows afterwards.
+"""The data that is saved while faults strike: each basket stores the number of its items, so that a
+row that is lost, written twice or written alone shows afterwards.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Base(DeclarativeBase):
 
 
 class Basket(Base):
-    """One transaction: nothing but the rows tells of its number, so one saved twice shows."""
+    """One transaction. Its number is not unique in the database, so that a basket that was saved
+    twice shows.
+    """
 
     __tablename__ = "basket"
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -58,7 +60,7 @@ class Item(Base):
 
 @dataclass(slots=True)
 class Ledger:
-    """What the clients of one fault tried, and what they were told."""
+    """The saves that the clients of one fault tried, and their results."""
 
     attempted: int = 0
     rows: int = 0
@@ -68,7 +70,9 @@ class Ledger:
     errors: Counter[str] = field(default_factory=Counter)
 
     def note(self, error: BaseException) -> None:
-        """A transaction failed by this error; a key that was there already is no fault of ours."""
+        """Count an error that a transaction failed with; an existing key counts as a
+        duplicate too.
+        """
         origin = getattr(error, "orig", None) or error
         code = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
         self.duplicate_keys += code == "23505"
@@ -78,8 +82,8 @@ class Ledger:
 class Client:
     """Saves baskets through one driver, on one connection of a pool, as an application would.
 
-    :param chance: decides how many rows and whether they go by COPY.
-    :param settings: what ``register()`` gets.
+    :param chance: decides the number of rows and whether they go by COPY.
+    :param settings: the settings for ``register()``.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class Client:
             self._engine = create_engine(self._url, pool_size=1)
 
     def basket(self, number: int, size: int | None = None) -> Basket:
-        """A basket to save, counted as attempted."""
+        """Make a basket to save, and count it as attempted."""
         size = self._chance.choice(SIZES) if size is None else size
         self.ledger.attempted += 1
         self.ledger.rows += size + 1
@@ -108,9 +112,9 @@ class Client:
         return Basket(number=number, size=size, items=items)
 
     def save(self, number: int, size: int | None = None, first: str | None = None) -> None:
-        """Save a basket in a transaction of its own, and note that the database took it.
+        """Save a basket in a transaction of its own, and note that it was committed.
 
-        :param first: a statement to send in the transaction before.
+        :param first: a statement to send first in the transaction.
         """
         basket = self.basket(number, size)
         settings = {"copy_min_rows": self._chance.choice((None, 1))} | self._settings
@@ -126,14 +130,17 @@ class Client:
         self.ledger.saved.add(number)
 
     def try_to_save(self, number: int, size: int | None = None, first: str | None = None) -> bool:
-        """Save, and say whether it went well; what the database or the driver refused is noted."""
+        """Save a basket, and return whether it was committed; an error of the database or the
+        driver is noted.
+        """
         try:
             self.save(number, size, first)
         except (DBAPIError, OSError, asyncio.CancelledError) as error:
             self.ledger.note(error)
             if isinstance(error, DBAPIError) and error.statement is None:
-                # A COMMIT that fails before it ends its transaction leaves the connection in it,
-                # and the pool gives it out so (findings/connection-after-failed-commit.sh).
+                # A COMMIT that fails before it ends its transaction leaves the connection in the
+                # transaction, and the pool lends the connection in that state
+                # (findings/connection-after-failed-commit.sh).
                 self.reconnect()
             return False
         return True
@@ -147,7 +154,7 @@ class Client:
             await session.commit()
 
     def scalar(self, statement: str) -> Any:
-        """Ask the connection that the next save will use."""
+        """Execute a query on the connection that the next save will use."""
         if self._engine is not None:
             with self._engine.connect() as connection:
                 return connection.scalar(text(statement))
@@ -160,14 +167,14 @@ class Client:
             return await connection.scalar(text(statement))
 
     def reconnect(self) -> None:
-        """Have the next save make a connection of its own."""
+        """Close the connection, so that the next save opens another."""
         if self._engine is not None:
             self._engine.dispose()
         if self._runner is not None and self._async_engine is not None:
             self._runner.run(self._async_engine.dispose())
 
     def leave_to_the_parent(self) -> None:
-        """In a forked process: the connections are not ours to use."""
+        """In a forked process: forget the connections, which belong to the parent."""
         assert self._engine is not None
         self._engine.dispose(close=False)
 
@@ -179,7 +186,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the database holds, compared with what the clients were told."""
+    """The differences between the database and the results that the clients got."""
 
     lost: int
     duplicate: int
@@ -187,7 +194,7 @@ class Verdict:
 
 
 def judge(url: str, ledger: Ledger) -> Verdict:
-    """Wait until the clients' transactions have ended, and count what went wrong."""
+    """Wait until the clients' transactions have ended, and count the differences."""
     engine = create_engine(url)
     with Session(engine) as session:
         others = (

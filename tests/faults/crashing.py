@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own to kill, and whose processes can be kept from growing files."""
+"""A PostgreSQL server for tests that kill it, or keep its processes from growing files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ __all__ = ["CrashingServer"]
 
 
 class CrashingServer:
-    """Listens on 127.0.0.1. Without fsync: its processes are killed, and the machine goes on."""
+    """A server on 127.0.0.1. It runs without fsync, because only its processes are killed and the
+    machine goes on.
+    """
 
     def __enter__(self) -> CrashingServer:
         self._account = unprivileged_account()
@@ -43,7 +45,7 @@ class CrashingServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
-        # Segments of 1 MB: what limits the size of files must not stop the log of the server.
+        # Segments of 1 MB: a limit for the size of a table's file must not stop the server's log.
         arguments = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
         arguments += ["--wal-segsize=1", "--no-instructions", "--no-sync"]
         subprocess.run(
@@ -66,7 +68,9 @@ class CrashingServer:
         shutil.rmtree(self._folder)
 
     def start(self) -> None:
-        """Start, and return when connections are taken: after the recovery, if it was killed."""
+        """Start the server; return when it accepts connections, which is after the recovery if it
+        was killed.
+        """
         with (self._folder / "log").open("a") as log:
             self._postmaster = subprocess.Popen(
                 [
@@ -95,7 +99,7 @@ class CrashingServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """SIGKILL for every process of the server, as when a machine runs out of memory."""
+        """Send SIGKILL to every process of the server, as when a machine runs out of memory."""
         postmaster = self._postmaster.pid
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         for pid in (postmaster, *map(int, children)):
@@ -109,7 +113,7 @@ class CrashingServer:
                 time.sleep(0.005)
 
     def limit_files(self, backend: int, size: int | None) -> None:
-        """Keep a process of the server from writing files past a size, as a full disk does."""
+        """Keep a process of the server from writing files beyond a size, as a full disk does."""
         limit = "unlimited" if size is None else str(size)
         subprocess.run(
             ["prlimit", f"--pid={backend}", f"--fsize={limit}:"],

@@ -1,8 +1,8 @@
 """Clients in processes of their own: ``python forking.py {killed,forked} URL SEED TIMES``.
 
-``killed``: one client after the other, each killed by SIGKILL at some moment of a save. ``forked``:
-an application that has saved forks, and both go on saving. Prints the ledger as JSON. The processes
-are forked from this one, which has imported everything.
+``killed``: one client after the other, each killed by SIGKILL at a random moment of a save.
+``forked``: an application that has saved forks, and both processes save again. Prints the ledger as
+JSON. The processes are forked from this one, which has imported everything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from faults.baskets import DRIVERS, SIZES, Client, Ledger
 
 
 def forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
-    """Run ``work(tell)`` in a process forked from this one; its id, and what to read it from."""
+    """Run ``work(tell)`` in a process forked from this one; return its id and the pipe of its
+    lines.
+    """
     there, here = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -37,14 +39,14 @@ def forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
             with os.fdopen(here, "w", buffering=1) as stream:
                 work(lambda line: print(line, file=stream))
             code = 0
-        # Without what the parent registered to be done at its end.
+        # Without the exit handlers that the parent registered.
         os._exit(code)
     os.close(here)
     return pid, there
 
 
 def lines(pipe: int) -> Iterator[str]:
-    """What is told, line by line, until the process has ended."""
+    """The lines that the process writes until it ends."""
     with os.fdopen(pipe) as stream:
         for line in stream:
             yield line.strip()
@@ -71,7 +73,7 @@ def killed_clients(url: str, chance: random.Random, times: int) -> Ledger:
 
         pid, pipe = forked(work)
         begun = done = 0
-        # Not the first save, when there is no connection yet and nothing is known of the tables.
+        # Not the first save, before which there is no connection and no fact about the tables.
         last, moment = chance.randint(2, 4), chance.random() * 0.03
         for line in lines(pipe):
             word, what, *rest = line.split()
@@ -96,7 +98,7 @@ def killed_clients(url: str, chance: random.Random, times: int) -> Ledger:
 def forking_application(url: str, chance: random.Random, times: int) -> Ledger:
     ledger, number = Ledger(), 0
     drivers = [driver for driver in DRIVERS if driver != "asyncpg"]
-    # With ids kept ahead: a process that handed out its parent's would save them twice.
+    # With ids kept ahead: a process that used its parent's ids would save them twice.
     settings = {"reserve": "always", "prefetch": 50}
     clients = [Client(url, driver, chance, ledger, **settings) for driver in drivers]
     for turn in range(times):

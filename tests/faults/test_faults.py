@@ -1,9 +1,9 @@
-"""Faults of every kind, again and again, while baskets are saved: what a client was told is there,
-whole and once, and it goes on saving.
+"""Faults of every kind strike again and again while baskets are saved. Whatever a client got as
+saved is stored whole and once, and the client can save again.
 
-Each test counts what was attempted, lost, written twice and half-written, and prints its line of
-the table in the guide ``faults``. ``python -m pytest -m faults tests/faults -s``, or
-``tox -e faults``; ``SQLA_SEQRESERVE_FAULTS`` says how often each fault strikes (100).
+Each test counts the baskets and rows that were attempted, lost, written twice and half-written, and
+prints its line of the table in the guide ``faults``. ``python -m pytest -m faults tests/faults
+-s``, or ``tox -e faults``; ``SQLA_SEQRESERVE_FAULTS`` sets how often each fault strikes (100).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MOST_TURNS: Final = 40 * TIMES
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[CrashingServer]:
-    """A server that may be killed."""
+    """A server that the tests may kill."""
     if sys.platform != "linux":
         pytest.skip("the processes of the server are found as Linux shows them")
     with CrashingServer() as server:
@@ -49,7 +49,7 @@ def server() -> Iterator[CrashingServer]:
 
 @pytest.fixture
 def url(server: CrashingServer) -> Iterator[str]:
-    """The URL of the server, on which nothing but the tables of the baskets stands."""
+    """The URL of the server, whose database has only the empty tables of the baskets."""
     engine = create_engine(server.url)
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
@@ -59,14 +59,16 @@ def url(server: CrashingServer) -> Iterator[str]:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Seeded, and the seed printed."""
+    """A random generator whose seed is printed."""
     drawn = seed(anew=True)
     print(f"\nseed {drawn}")
     return random.Random(drawn)
 
 
 def settle(fault: str, url: str, ledger: Ledger) -> None:
-    """Print the fault's line of the table, and refuse whatever is wrong."""
+    """Print the fault's line of the table, and fail if anything is lost, duplicate or
+    half-written.
+    """
     verdict = judge(url, ledger)
     print(
         f"| {fault} | {ledger.struck} | {ledger.attempted:,} | {ledger.rows:,} | {verdict.lost} | "
@@ -78,7 +80,7 @@ def settle(fault: str, url: str, ledger: Ledger) -> None:
 
 
 def in_processes(what: str, url: str, chance: random.Random) -> Ledger:
-    """Run the program of this folder; what its clients did."""
+    """Run the program ``forking.py``, and return the ledger of its clients."""
     done = subprocess.run(
         [sys.executable, FORKING, what, url, str(chance.randrange(10**6)), str(TIMES)],
         capture_output=True,
@@ -96,8 +98,8 @@ def strike(
 ) -> Ledger:
     """Take turns with a client of each driver until the fault has struck often enough.
 
-    :param turn: gives the fault a chance to strike a save of this number, and says whether it did.
-        After it the same client saves undisturbed, and must succeed.
+    :param turn: lets the fault strike the save of this number, and returns whether it did.
+        Afterwards the same client saves undisturbed, and must succeed.
     """
     ledger = Ledger()
     clients = [Client(url, driver, chance, ledger, **settings) for driver in DRIVERS]
@@ -115,7 +117,9 @@ def strike(
 
 
 def test_the_judge_sees_what_is_wrong(url: str, chance: random.Random) -> None:
-    """A basket that is gone, one that is there twice and one that lacks an item are told apart."""
+    """The judge counts a basket that is missing, one that is stored twice and one that lacks an
+    item.
+    """
     ledger = Ledger()
     client = Client(url, "psycopg", chance, ledger)
     for number in range(4):
@@ -138,22 +142,27 @@ def test_the_judge_sees_what_is_wrong(url: str, chance: random.Random) -> None:
 
 
 def test_clients_killed(url: str, chance: random.Random) -> None:
-    """A process killed by SIGKILL in mid-save leaves its transaction whole, or nothing of it."""
+    """If a client's process is killed while it saves, its transaction is stored whole or not at
+    all.
+    """
     settle("client killed in mid-save", url, in_processes("killed", url, chance))
 
 
 def test_forks(url: str, chance: random.Random) -> None:
-    """A process that forks after it has saved shares no id with its child."""
+    """After a process that has saved forks, it and its child save under different ids."""
     settle("process forked, both save", url, in_processes("forked", url, chance))
 
 
 def test_server_killed(url: str, server: CrashingServer, chance: random.Random) -> None:
-    """What was committed before all processes of the server were killed is there afterwards."""
+    """Whatever was committed before all processes of the server were killed is stored after its
+    restart.
+    """
     ledger, number = Ledger(), 0
     clients = [Client(url, driver, chance, ledger) for driver in DRIVERS]
     while ledger.struck < TIMES:
         client = clients[ledger.struck % len(clients)]
-        # Its connection went with an earlier server: one failure, and the pool makes another.
+        # The connection ended with an earlier server: one save fails, and then the pool opens
+        # another.
         if not client.try_to_save(number, 3):
             client.save(number + 1, 3)
         killer = threading.Timer(chance.random() * 0.04, server.kill)
@@ -171,9 +180,9 @@ def test_server_killed(url: str, server: CrashingServer, chance: random.Random) 
 
 
 class Cutter:
-    """Cuts a connection at the statement that is waited for, or soon after it.
+    """Cuts a connection at a certain statement, or soon after it.
 
-    :param statement: what the statement has in it.
+    :param statement: a part of the statement's text.
     """
 
     patience = 0.0
@@ -185,7 +194,7 @@ class Cutter:
         self._seen = False
 
     def arm(self, messages: int, on_the_way_back: bool) -> None:
-        """Cut so many messages after the statement, of the client's or of the server's."""
+        """Cut after so many messages behind the statement, of the client or of the server."""
         self._left, self._on_the_way_back, self._seen = messages, on_the_way_back, False
 
     def sent(self, data: bytes) -> None:
@@ -199,7 +208,7 @@ class Cutter:
             self._count()
 
     def refused_encryption(self) -> None:
-        """Then it goes on without."""
+        """Called when encryption was refused; the client goes on without."""
 
     def _count(self) -> None:
         assert self._left is not None
@@ -215,14 +224,14 @@ class Cutter:
 def test_connection_cut(
     where: str, statement: bytes, url: str, server: CrashingServer, chance: random.Random
 ) -> None:
-    """A connection that is lost before, during or after the statement loses its transaction, no
-    more.
+    """If a connection is lost before, during or after COPY or the reservation, no more than its
+    transaction is lost.
     """
     cutter = Cutter(statement)
     with Relay(("127.0.0.1", server.port), watch=lambda: cutter) as relay:
 
         def turn(client: Client, number: int) -> bool:
-            # A statement that was prepared is not sent again by its text.
+            # A statement that is prepared would be sent without its text.
             client.reconnect()
             cutter.arm(chance.randrange(3), chance.random() < 0.5)
             struck = not client.try_to_save(number, chance.choice(SIZES[1:]))
@@ -235,7 +244,7 @@ def test_connection_cut(
 
 
 def test_statement_timeouts(url: str, chance: random.Random) -> None:
-    """A statement that the server gives up ends its transaction, wherever it was."""
+    """If a statement times out on the server, its transaction is rolled back, wherever it was."""
 
     def turn(client: Client, number: int) -> bool:
         limit = f"SET LOCAL statement_timeout = {chance.randint(1, 8)}"
@@ -245,7 +254,9 @@ def test_statement_timeouts(url: str, chance: random.Random) -> None:
 
 
 def test_lock_timeouts(url: str, chance: random.Random) -> None:
-    """A table that somebody else holds is given up, and nothing of the transaction stays."""
+    """If a save times out on a table that another session has locked, nothing of its transaction is
+    stored.
+    """
     engine = create_engine(url)
 
     def turn(client: Client, number: int) -> bool:
@@ -260,10 +271,10 @@ def test_lock_timeouts(url: str, chance: random.Random) -> None:
 
 
 def test_disk_full(url: str, server: CrashingServer, chance: random.Random) -> None:
-    """Where a table's file cannot grow any more, what it took of a transaction is not seen."""
+    """If a table's file cannot grow, no row of the transaction is stored."""
     engine = create_engine(url)
     with engine.begin() as connection:
-        # Larger than a segment of the server's log, which must not be limited.
+        # Larger than a segment of the server's log, whose writing must not be limited.
         connection.execute(text("INSERT INTO basket (number, size) VALUES (-9, 20000)"))
         connection.execute(
             text(
@@ -289,8 +300,8 @@ def test_disk_full(url: str, server: CrashingServer, chance: random.Random) -> N
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_tasks_cancelled(driver: str, url: str, chance: random.Random) -> None:
-    """A task that is cancelled at any moment leaves its transaction whole, or nothing of it, and a
-    pool that goes on.
+    """If a task is cancelled at any moment, its transaction is stored whole or not at all, and the
+    pool can be used.
     """
     ledger = Ledger()
 
