@@ -1,6 +1,7 @@
-"""What a user writes, for mypy --strict alone: nothing here is run.
+"""Code as a user writes it, for mypy --strict; none of it is run.
 
-``assert_type`` holds what a call returns. Each line with a ``type: ignore`` must be an error.
+``assert_type`` names the type that a call returns. Each line with a ``type: ignore`` must be an
+error.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def reservation(session: Session, scoped: scoped_session[Session], connection: C
     as_sequence: Sequence[int] = ids
     assert_type(len(as_sequence), int)
     assert_type(reserve_ids(session, Document, 1)[0], uuid.UUID)
-    # What a key of another name is, only the mapping tells.
+    # Only the mapping knows the type of a key with another name.
     numbers: ReservedIds[int] = reserve_ids(session, Invoice, 50)
     assert_type(numbers[0], int)
     assert_type(reserve_ids(session, Invoice, 50), ReservedIds)
@@ -94,14 +95,14 @@ def reservation(session: Session, scoped: scoped_session[Session], connection: C
 
 
 class Column:
-    """As an array of numpy is."""
+    """An array as in numpy."""
 
     def tolist(self) -> list[int]:
         return [1]
 
 
 class Columns:
-    """As a table of pyarrow is."""
+    """A table as in pyarrow."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return None

@@ -1,4 +1,4 @@
-"""The code of the guides and of the README, as a type checker in its strictest setting reads it."""
+"""The code of the guides and of the README passes a type checker in its strictest setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import sqla_seqreserve
 
 pytest.importorskip("pyright", reason="the extra [types] is not installed")
 
-# A type checker works for minutes on a machine that is busy.
+# On a busy machine a type checker works for minutes.
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
@@ -32,22 +32,22 @@ USERS_FILE = Path(__file__).with_name("as_a_user.py")
 SETTINGS: dict[str, Any] = {
     "typeCheckingMode": "strict",
     "pythonVersion": "3.11",
-    # The plugin of Alembic is imported for what it does, with a comment for ruff beside it.
+    # Alembic's plugin is imported for its effect, with a comment for ruff beside it.
     "reportUnusedImport": False,
 }
 
 OPERATION = re.compile(r"^(Type of )?\"(\w+_(sequence|table))\" is (unknown|not a known attribute)")
-"""Alembic puts operations that others bring into ``op`` when they are imported: no checker sees
-them.
+"""Operations that other packages add to Alembic's ``op`` when they are imported, which no type
+checker sees.
 """
 
 WANTS = {"flask": "flask_sqlalchemy", "litestar": "advanced_alchemy", "sqlmodel": "sqlmodel"}
-"""What a guide is about, of what only the extra [docs] brings."""
+"""Guide -> the module that it is about, which only the extra [docs] installs."""
 
 
 def write_code(page: Path, folder: Path) -> None:
-    """Write the Python of a page into a folder: one module of the blocks that are run one after the
-    other, its lines numbered as the page's; and each block that is a file.
+    """Write a page's Python into a folder: one module of the blocks that run one after the other,
+    with the page's line numbers, and each block that is a file.
     """
     shutil.copytree(SHOP, folder / "shop")
     lines: list[str] = []
@@ -67,7 +67,9 @@ def write_code(page: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What pyright finds, by page: one run for all of them, for it takes its time to start."""
+    """The errors that pyright finds, by page, from one run for all pages, because it starts
+    slowly.
+    """
     root = tmp_path_factory.mktemp("pages")
     folders = {page.stem: root / page.stem for page in PAGES}
     for page in PAGES:
@@ -94,7 +96,9 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("page", [page.stem for page in PAGES])
 def test_pyright_finds_nothing(page: str, problems: dict[str, list[str]]) -> None:
-    """Somebody who pastes an example has nothing to annotate."""
+    """pyright in strict mode finds no error in the examples of a page, so that a user can paste
+    them.
+    """
     if (module := WANTS.get(page)) is not None and find_spec(module) is None:
         pytest.skip(f"{module} is not installed: the extra [docs] brings it")
     found = problems[page]
@@ -102,5 +106,5 @@ def test_pyright_finds_nothing(page: str, problems: dict[str, list[str]]) -> Non
 
 
 def test_pyright_reads_what_a_user_writes(problems: dict[str, list[str]]) -> None:
-    """The file that mypy accepts is accepted here, too."""
+    """pyright in strict mode finds no error in the file that mypy accepts."""
     assert problems["as_a_user"] == []

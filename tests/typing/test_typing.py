@@ -1,4 +1,4 @@
-"""mypy --strict accepts what a user writes, and refuses what does not work."""
+"""mypy --strict accepts code as a user writes it, and refuses the calls that are wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("mypy", reason="the extra [types] is not installed")
 
-# A type checker works for minutes on a machine that is busy.
+# On a busy machine a type checker works for minutes.
 pytestmark = pytest.mark.timeout(900)
 
 USERS_FILE = Path(__file__).with_name("as_a_user.py")
@@ -20,12 +20,12 @@ USERS_FILE = Path(__file__).with_name("as_a_user.py")
 def test_a_users_file_is_clean_and_its_mistakes_are_found(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """The file passes as it stands; without its ignores, those lines and no others are errors."""
+    """mypy accepts the user's file; without its ignores, exactly those lines are errors."""
     bare = tmp_path / "bare.py"
     source = USERS_FILE.read_text()
     bare.write_text(re.sub(r"  # type: ignore.*", "", source))
     wrong = [n for n, line in enumerate(source.splitlines(), 1) if "# type: ignore" in line]
-    # Both files in one run, in a folder without the settings of this project, as a user's are.
+    # Both files in one run, in a folder without this project's settings, as a user's folder is.
     cache = pytestconfig.rootpath / ".mypy_cache" / "users"
     options = ["--strict", "--no-error-summary", "--cache-dir", cache]
     done = subprocess.run(
