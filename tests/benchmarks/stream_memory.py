@@ -43,10 +43,10 @@ def readings(count: int) -> Iterator[dict[str, Any]]:
 
 
 def largest() -> float:
-    """The largest resident memory of the process so far, in megabytes."""
+    """The largest resident memory of the process until now, in megabytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # getrusage() counts what the parent held before this program was started, too.
+        # getrusage() also counts the memory of the parent before it started this program.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

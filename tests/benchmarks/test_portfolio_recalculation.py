@@ -1,4 +1,4 @@
-"""Recalculating a large portfolio, beside the loop that one would write first."""
+"""Recalculating a large portfolio, compared with the loop that one would write first."""
 
 import datetime as dt
 import math
@@ -35,7 +35,7 @@ def month_ends() -> list[dt.date]:
 
 
 def fill(holding: Holding, random: Random) -> None:
-    """Log activities all over ten years, and value each fund by what was paid in, with a return."""
+    """Log activities over ten years, and value each fund by the money paid in, with a return."""
     session, funds = holding.session, [fund.id for fund in holding.funds]
     rows: list[HoldingActivityLog] = []
     for _ in range(ACTIVITIES):
@@ -47,7 +47,7 @@ def fill(holding: Holding, random: Random) -> None:
                 portfolio_fund_id=random.choice(funds),
                 activity_type=kind,
                 activity_timestamp=day,
-                # Less goes out than comes in, as in most plans.
+                # Less money goes out than comes in, as in most plans.
                 amount=random.randint(1000, 30_000 if kind == "Withdrawal" else 100_000) / 100,
             )
         )
@@ -72,7 +72,9 @@ def fill(holding: Holding, random: Random) -> None:
 
 
 def naive(session: Session, funds: list[int], on_flows: Callable[[list[float]], float]) -> Rates:
-    """Do for each fund and date what the definition says, one query after the other."""
+    """Calculate the rate of each fund and date by its definition, with one query after the
+    other.
+    """
     rates: Rates = {}
     for fund in funds:
         for day in month_ends():
@@ -122,7 +124,9 @@ def naive(session: Session, funds: list[int], on_flows: Callable[[list[float]], 
 @pytest.mark.benchmark
 @pytest.mark.timeout(1800)
 def test_whole_portfolio_beside_the_naive_loop(portfolio_engine: Engine) -> None:
-    """100 funds, 120 monthly valuations and 40,000 activities; both come to the same rates."""
+    """With 100 funds, 120 monthly valuations and 40,000 activities, recalculate() stores the rates
+    that the naive loop stores.
+    """
     seed = 1
     print(f"\nseed {seed}")
     with Session(portfolio_engine) as session:
@@ -141,7 +145,7 @@ def test_whole_portfolio_beside_the_naive_loop(portfolio_engine: Engine) -> None
         first, insert_seconds = timed()
         second, same_seconds = timed()
         assert second.stored == 0
-        # Everything is wrong by an amount, and updated.
+        # Make every rate wrong, so that it is updated.
         holding.session.execute(
             PortfolioFundIrrValue.__table__.update().values(
                 irr_result=PortfolioFundIrrValue.irr_result + 1
@@ -190,5 +194,6 @@ def test_whole_portfolio_beside_the_naive_loop(portfolio_engine: Engine) -> None
     ):
         print(f"{name:<34}{seconds:8.2f} s{naive_seconds / seconds:8.1f} x")
     assert theirs.keys() == ours.keys()
-    # Theirs is rounded from a float, ours from its shortest text: half a hundredth, and no more.
+    # The loop rounds a float, and recalculate() rounds its shortest text: they differ by half a
+    # hundredth at most.
     assert max(abs(theirs[key] - ours[key]) for key in ours) < 0.006

@@ -1,5 +1,5 @@
-"""Every way of every benchmark writes the rows that it should: only then is its speed worth a
-look. Time is measured and printed here (``-s``), never asserted.
+"""Every way of every benchmark writes the right rows; without that its speed means nothing. Time is
+measured and printed (``-s``), and never asserted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def rows(place: Place, statement: str) -> list[tuple[Any, ...]]:
 
 
 def written(place: Place, work: Work) -> list[tuple[Any, ...]]:
-    """Everything in the work's tables but keys, which only the order of is read."""
+    """All columns of the work's tables in the order of the keys, without the keys."""
     if work.name == "relationship":
         accounts = rows(place, "SELECT number, name FROM bench_account ORDER BY id")
         return accounts + rows(
@@ -73,14 +73,14 @@ def written(place: Place, work: Work) -> list[tuple[Any, ...]]:
             "SELECT i.kind, i.number, i.name, b.coupon, b.issued_at FROM bench_instrument i "
             "JOIN bench_bond b USING (id) ORDER BY id",
         )
-    # Of rows that are stored again, half were there before the others.
+    # Half of the rows that are upserted were stored before the others.
     order = "number" if work.name == "upsert" else "id"
     columns = ", ".join(PAYMENT_COLUMNS)
     return rows(place, f"SELECT {columns} FROM {work.tables[0]} ORDER BY {order}")
 
 
 def expected(work: Work) -> list[tuple[Any, ...]]:
-    """The same, from the values that the ways are given."""
+    """The rows that ``written`` must return, from the values that the ways get."""
     if work.name == "relationship":
         children = [
             (number // CHILDREN, *posting_values(number).values())
@@ -114,7 +114,9 @@ WAYS = [
 
 @pytest.mark.parametrize(("driver", "work", "way"), WAYS)
 def test_a_way_writes_the_rows(place: Place, driver: str, work: Work, way: Way) -> None:
-    """A way leaves exactly the rows that it was given, numbered in their order, on each driver."""
+    """On each driver each way writes exactly the rows that it was given, numbered in their
+    order.
+    """
     if not way.installed:
         pytest.skip(f"{way.needs} is not installed")
     place = place.on(driver)
@@ -123,7 +125,7 @@ def test_a_way_writes_the_rows(place: Place, driver: str, work: Work, way: Way) 
     way.run(place, OBJECTS)
 
     if "large" in work.name:
-        # Its process warms up with rows of its own.
+        # Its process first writes rows of its own, to warm up.
         assert written(place, work)[-OBJECTS:] == expected(work)
     else:
         assert written(place, work) == expected(work)
@@ -132,7 +134,9 @@ def test_a_way_writes_the_rows(place: Place, driver: str, work: Work, way: Way) 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_a_work_is_measured_in_each_of_its_ways(place: Place, work: Work, driver: str) -> None:
-    """A run gives every measure one sample a round from each way, and all leave the same rows."""
+    """A run gives every measure one sample per round from each way, and each way leaves the same
+    rows.
+    """
     place = place.on(driver)
     work = work.at_most(objects=200, rounds=2).with_ways(
         lambda way: way.installed and driver in way.drivers

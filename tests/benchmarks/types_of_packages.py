@@ -129,7 +129,7 @@ WORKS = (
 
 
 def lacks(engine: Engine, names: Sequence[str]) -> list[str]:
-    """The extensions that the server does not have; the others are made."""
+    """The extensions that the server does not have; the others are created."""
     missing = []
     with engine.begin() as connection:
         for name in names:
