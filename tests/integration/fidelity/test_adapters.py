@@ -19,7 +19,7 @@ from sqla_seqreserve._rows.plan import insert_plan
 
 
 class InfinityDumper(DateDumper):
-    """The last day is infinity, as psycopg's documentation has it."""
+    """Writes the last day as infinity, as in psycopg's documentation."""
 
     def dump(self, obj: Any) -> Any:
         return b"infinity" if obj == dt.date.max else super().dump(obj)
@@ -40,7 +40,7 @@ _calls: list[int] = []
 
 def _counted() -> Any:
     _calls.append(1)
-    # COPY refuses a number for a text, and INSERT has the server cast it.
+    # COPY refuses a number for a text, and with INSERT the server casts it.
     return 7
 
 

@@ -71,7 +71,9 @@ class Twig(Branch):
 
 
 class Toy(Always):
-    """Some of its rows go by INSERT: those that give a column with a default of the server's."""
+    """Some of its rows go by INSERT: those that give a value for the column with a server
+    default.
+    """
 
     __tablename__ = "toy"
     id: Mapped[int] = mapped_column(ForeignKey("always.id"), primary_key=True)
@@ -112,7 +114,7 @@ SAVINGS = [
     (model, way)
     for model in (Always, Unbatched, Child)
     for way in WAYS
-    # A bulk INSERT of two tables returns no keys in stock.
+    # Plain SQLAlchemy's bulk INSERT into two tables returns no keys.
     if not (model is Child and way.as_mappings)
 ]
 
@@ -131,7 +133,7 @@ def test_saves_as_in_stock(
 @pytest.mark.parametrize("way", WAYS[:6], ids=str)
 @pytest.mark.parametrize("model", [Always, Child])
 def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: Way) -> None:
-    """In a two-phase session, which SQLAlchemy writes by itself, no key is refused."""
+    """In a two-phase session, which SQLAlchemy writes itself, no key is refused."""
     both(twin_urls, Base, saving(model, twophase=True), way=way)
 
 
@@ -142,7 +144,7 @@ def test_a_two_phase_session(twin_urls: tuple[str, str], model: type[Any], way: 
 def test_trees_with_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], settings: dict[str, Any], where: str, value: Any, driver: str
 ) -> None:
-    """Children refer to their parents, even if the table numbers some of these by itself."""
+    """Children refer to their parents, even if the table itself numbers some of them."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -181,7 +183,9 @@ def test_trees_with_a_value_that_copy_may_refuse(
 def test_rows_of_a_subclass_that_copy_does_not_write(
     twin_urls: tuple[str, str], settings: dict[str, Any], rows: int, driver: str
 ) -> None:
-    """A subclass's row that goes by INSERT has the key with which COPY wrote that of the base."""
+    """If COPY writes a row of the base class, the subclass's row that goes by INSERT has the same
+    key.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -207,7 +211,7 @@ def test_rows_of_a_subclass_that_copy_does_not_write(
 def test_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], value: Any, way: Way, driver: str
 ) -> None:
-    """Rows with values that COPY cannot write are numbered by their table."""
+    """Rows with values that COPY cannot write get their keys from the table."""
     both(twin_urls, Base, saving(Always, value), way=way, driver=driver)
 
 
@@ -217,12 +221,13 @@ def test_a_value_that_copy_may_refuse(
 def test_mappings_with_a_value_that_copy_may_refuse(
     twin_urls: tuple[str, str], value: Any, rows: int, driver: str
 ) -> None:
-    """bulk_insert writes such rows, too, and SQL expressions, which plain SQLAlchemy accepts one
-    row at a time.
+    """bulk_insert writes rows with values that COPY may refuse, and SQL expressions, which plain
+    SQLAlchemy accepts one row at a time.
     """
 
     def trial(side: Side) -> Any:
-        # Into one VALUES psycopg2 writes 7 beside 'n1', which PostgreSQL refuses, in stock as well.
+        # psycopg2 writes 7 and 'n1' into one VALUES, which PostgreSQL refuses, in plain SQLAlchemy
+        # too.
         often = 1 if isinstance(value, int) else 3
         given = [{"name": value if i % often == 0 else f"n{i}"} for i in range(rows)]
 

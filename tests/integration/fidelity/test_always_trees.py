@@ -1,4 +1,4 @@
-"""Small trees whose key is ``GENERATED ALWAYS``, with values that INSERT casts."""
+"""Small trees with a ``GENERATED ALWAYS`` key, and with values that INSERT casts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ CHAINS: list[list[Any]] = [
 def test_children_refer_to_their_parents(
     twin_urls: tuple[str, str], way: Way, driver: str, classes: tuple[type[Any], type[Any]]
 ) -> None:
-    """Whatever rows of a chain COPY leaves to INSERT, each refers to the one above it."""
+    """Whichever rows of a chain go by INSERT because COPY refuses them, each refers to its
+    parent.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session, numbers: list[Any], *, upwards: bool) -> Any:

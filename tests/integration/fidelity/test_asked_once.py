@@ -33,7 +33,7 @@ class Noted(TypeDecorator[dt.datetime]):
 
 
 class Named(TypeDecorator[uuid.UUID]):
-    """A key whose value in the database differs from that in Python."""
+    """A key whose database value differs from its Python value."""
 
     impl = String
     cache_ok = True
@@ -76,7 +76,7 @@ class Numbered(Base):
 
 
 class Eager(Base):
-    """What the database fills in is brought back, so that rows are told apart by their key."""
+    """Values that the database fills in are returned, so that rows are matched by their key."""
 
     __tablename__ = "eager"
     __mapper_args__ = {"eager_defaults": True}  # declarative's own name
@@ -149,7 +149,7 @@ def test_no_default_and_no_type_is_asked_twice(
 
         written = side.run(save)
         assert "copy" not in {writer for writer, _ in side.writers()}
-        # A key that was reserved for a row that COPY refuses leaves a gap.
+        # If COPY refuses a row, the key that was reserved for it leaves a gap.
         columns = [c.name for c in model.__table__.c if model is not Numbered or c.name != "id"]
         return written, side.rows(
             f"SELECT {', '.join(columns)} FROM {model.__tablename__} ORDER BY length(name)"

@@ -1,4 +1,4 @@
-"""An attribute that stands for a column of the parent's table and one of the child's."""
+"""An attribute for a column of the parent's table and one of the child's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session, column_property, declarative_base
 
 @pytest.mark.parametrize("way", WAYS[:5], ids=str)
 def test_a_default_of_both_columns_is_made_once(twin_urls: tuple[str, str], way: Way) -> None:
-    """Both columns hold the value that the parent's default made."""
+    """If an attribute has a column in two tables, both get the value that the parent's default
+    made.
+    """
     numbers = count()
     base: Any = declarative_base()
 

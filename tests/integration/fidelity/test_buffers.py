@@ -1,4 +1,4 @@
-"""Objects with a buffer over ``bytea``: the row, or the error, of plain SQLAlchemy."""
+"""Objects with a buffer for a ``bytea`` column: the row, or the error, is plain SQLAlchemy's."""
 
 from __future__ import annotations
 

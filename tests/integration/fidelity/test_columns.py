@@ -1,4 +1,4 @@
-"""Attributes of every kind and defaults of Python, through COPY as through plain SQLAlchemy."""
+"""Attributes of every kind and defaults of Python, by COPY compared with plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ BY_COPY: list[tuple[Any, Scenario, tuple[type[Any], ...]]] = [
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, base: Any, scenario: Scenario, models: tuple[type[Any], ...]
 ) -> None:
-    """Rows, objects and events are those of plain SQLAlchemy; every new object went by COPY."""
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
     assert written(twins.compare(base, scenario)) == by_copy(*models)
 
 

@@ -44,7 +44,7 @@ class Unchanged(TypeDecorator[str]):
 
 
 class ShiftedCodec:
-    """Adds the thousand itself; a negative number it refuses."""
+    """Adds the thousand in Python, and refuses negative numbers."""
 
     def __init__(self, *formats: str) -> None:
         self.formats = formats
@@ -69,7 +69,7 @@ class ShiftedCodec:
 
 @pytest.fixture(params=[("binary",), ("text",), ("binary", "text")], ids="+".join)
 def codec(request: pytest.FixtureRequest) -> Iterator[ShiftedCodec]:
-    """A registered codec with these formats."""
+    """A registered codec that has these formats."""
     codec = ShiftedCodec(*request.param)
     remove = register_codec(codec)
     try:
@@ -83,7 +83,9 @@ ITEM = Case("shifted", Shifted(), ())
 
 @DRIVERS
 def test_a_codec_writes_what_insert_stores(twins: Twins, codec: ShiftedCodec) -> None:
-    """Rows go by COPY, binary where the codec has that format, and hold what INSERT stores."""
+    """Rows with a codec go by COPY, binary if the codec has that format, and INSERT would store the
+    same.
+    """
     stock, ours = Side(twins.stock, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
     with stock.session, ours.session:
         expected, _ = stock.flush([1, None, 2**20])
@@ -223,7 +225,7 @@ def test_only_a_codec_is_registered(given: Any) -> None:
 
 
 def test_a_type_that_wraps_nothing_goes_by_copy(twins: Twins) -> None:
-    """A ``bind_expression`` that returns what it is given is no reason against COPY."""
+    """If a ``bind_expression`` returns its argument unchanged, rows go by COPY."""
     item = Case("unchanged", Unchanged(3), ())
     stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
     with stock.session, ours.session:
@@ -249,7 +251,9 @@ class Measure(Base):
 @DRIVERS
 @pytest.mark.parametrize("count", [3, 300])
 def test_bulk_functions_ask_codecs(twins: Twins, codec: ShiftedCodec, count: int) -> None:
-    """bulk_insert and bulk_upsert store what INSERT stores, defaults too, few rows or many."""
+    """bulk_insert and bulk_upsert with a codec store what INSERT stores, defaults too, for few rows
+    and many.
+    """
     Base.metadata.drop_all(twins.ours)
     Base.metadata.create_all(twins.ours)
     with Session(twins.ours) as session:

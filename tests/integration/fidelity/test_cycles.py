@@ -1,4 +1,6 @@
-"""Graphs that refer to themselves: saved at once where their keys are known, and as in stock."""
+"""Graphs that refer to themselves: saved in few statements if their keys are known, with plain
+SQLAlchemy's results.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ def writes(statements: list[str]) -> list[str]:
 @pytest.mark.parametrize("settings", [{}, {"copy_min_rows": 1}, {"reserve": "always"}], ids=str)
 @pytest.mark.parametrize("turned", [False, True], ids=["in order", "the wrong way round"])
 def test_a_chain_is_one_statement(engine: Engine, settings: dict[str, int], turned: bool) -> None:
-    """A chain of 300 goes in one statement, whatever the order of add()."""
+    """A chain of 300 objects is written by one statement, in any order of add()."""
     with Session(engine) as session:
         register(session, **settings)  # type: ignore[arg-type]  # a mapping of settings
         nodes = chain(300)
@@ -122,7 +124,9 @@ def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engin
 def test_the_refusal_of_a_circle_names_the_steps_as_stock_does(
     engine: Engine, *, is_stored: bool
 ) -> None:
-    """The message names the steps of the circle by the names of SQLAlchemy's classes."""
+    """If an object is in a circle, the error names SQLAlchemy's own steps, as in plain
+    SQLAlchemy.
+    """
 
     def steps(*, ours: bool) -> list[str]:
         with Session(engine) as session:

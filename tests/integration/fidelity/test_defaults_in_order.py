@@ -35,7 +35,7 @@ POSITIONS = Sequence("positions", metadata=Base.metadata)
 
 
 class Step(Base):
-    """A position and an event number that the server counts, and a column that it fills."""
+    """A position and an event number that the server counts, and a column that the server fills."""
 
     __tablename__ = "step"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -59,7 +59,7 @@ class Looking(Base):
 
 
 class Part(Base):
-    """Its default looks at the rows of another table."""
+    """Its default queries the rows of another table."""
 
     __tablename__ = "part"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -68,7 +68,7 @@ class Part(Base):
 
 
 class Summed(Base):
-    """Defaults that see all that their row is given, before and after a constant one."""
+    """Defaults that get all values that their row is given, before and after a constant one."""
 
     __tablename__ = "summed"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -101,7 +101,7 @@ class Marked(Base):
 
 
 def alternating(rows: int) -> list[dict[str, Any]]:
-    """Rows of which every other gives what the server fills."""
+    """Rows, every other of which gives the column that the server fills."""
     return [{"name": str(n), **({"state": "old"} if n % 2 else {})} for n in range(rows)]
 
 
@@ -110,7 +110,7 @@ def alike(rows: int) -> list[dict[str, Any]]:
 
 
 def with_keys(rows: int) -> list[dict[str, Any]]:
-    """Rows of which the first half has keys of its own."""
+    """Rows, the first half of which give their keys."""
     return [{"name": str(n), **({"id": 1000 + n} if n < rows // 2 else {})} for n in range(rows)]
 
 
@@ -149,7 +149,7 @@ def test_defaults_of_rows(
         side.run(writing)
         found = contents(side, model)
         if way.name == "always":
-            # A key that was asked for beforehand is one that the row is given.
+            # A reserved key is a value that the row is given.
             return len(found) if model in {Looking, Summed, Marked} else found
         return found
 
@@ -161,7 +161,7 @@ def test_defaults_of_rows(
 def test_a_default_that_looks_at_another_table(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """A default that looks at a table sees the rows that the same flush has inserted into it."""
+    """A default that queries a table sees the rows that the same flush has inserted into it."""
 
     def trial(side: Side) -> Any:
         def writing(session: Session) -> None:
@@ -178,7 +178,7 @@ def test_a_default_that_looks_at_another_table(
 def test_rows_that_give_the_same_columns_go_by_copy(
     twin_urls: tuple[str, str], model: type[Any]
 ) -> None:
-    """Such defaults do not keep rows from COPY that all give the same columns."""
+    """If all rows give the same columns, such defaults do not prevent COPY."""
 
     def trial(side: Side) -> Any:
         side.run(lambda session: (side.write(session, model, alike(20)), session.commit()))
@@ -189,7 +189,7 @@ def test_rows_that_give_the_same_columns_go_by_copy(
 
 
 def test_two_objects_that_look_at_the_table(twin_urls: tuple[str, str]) -> None:
-    """Where each row needs an INSERT of its own, its default sees the row before."""
+    """If each row needs an INSERT of its own, its default sees the row before."""
 
     def trial(side: Side) -> Any:
         side.run(lambda session: (side.write(session, Looking, alternating(4)), session.commit()))

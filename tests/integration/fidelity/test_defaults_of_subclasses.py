@@ -1,4 +1,4 @@
-"""Columns that a class adds to a table that it inherits, where the database fills them."""
+"""Columns with server defaults that a class adds to the table of its parent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Circle(Shape):
 
 
 class Animal(Base):
-    """No default of the server's of its own, but its key."""
+    """Only its key has a server default."""
 
     __tablename__ = "animal"
     __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}
@@ -45,7 +45,7 @@ class Cat(Animal):
 
 
 class Plant(Base):
-    """Not even its key has one."""
+    """Not even its key has a server default."""
 
     __tablename__ = "plant"
     __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "plant"}
@@ -67,7 +67,7 @@ class Tree(Plant):
 
 
 class Ship(Base):
-    """Counts its versions."""
+    """A class with a version counter."""
 
     __tablename__ = "ship"
     id: Mapped[int] = mapped_column(Sequence("ship_numbers"), primary_key=True)
@@ -109,7 +109,9 @@ def test_what_a_subclass_adds_is_loaded_when_plain_sqlalchemy_loads_it(
     way: Way,
     classes: tuple[type[Any], type[Any]],
 ) -> None:
-    """What is loaded and what is expired after a flush is the same, and so are the rows."""
+    """After a flush the same attributes are loaded and expired as in plain SQLAlchemy, and the rows
+    are the same.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:

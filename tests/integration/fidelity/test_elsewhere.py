@@ -84,7 +84,7 @@ ALSO_RULE = (
     "CREATE TABLE seen (name text)",
     "CREATE RULE also AS ON INSERT TO plain DO ALSO INSERT INTO seen VALUES (NEW.name)",
 )
-# The key's name is told to the view's trigger by nothing else than the column's own default.
+# The view's trigger gets the key only from the column's default.
 INSTEAD = (
     "ALTER TABLE plain RENAME TO plain_base",
     "CREATE VIEW plain AS SELECT id, lower(name) AS name FROM plain_base",
@@ -167,7 +167,9 @@ def test_flush_of_certain_objects(twins: Twins) -> None:
 
 
 def test_two_phase_sessions_are_left_alone(twins: Twins) -> None:
-    """A two-phase session prepares and commits as before; its flush is stock's."""
+    """A two-phase session is saved by SQLAlchemy, and prepares and commits as without
+    register().
+    """
     reports: list[FlushReport] = []
     make_tables(twins.ours.url, Base.metadata)
     with twins.ours.connect() as connection:
@@ -190,7 +192,9 @@ def test_two_phase_sessions_are_left_alone(twins: Twins) -> None:
 
 
 def test_sharded_sessions_are_left_alone(twins: Twins) -> None:
-    """Each object goes to the shard that the session's chooser names, with a key of that shard."""
+    """In a sharded session each object is stored in the shard that the session's chooser names,
+    with a key of that shard.
+    """
     shards = {"even": twins.stock, "odd": twins.ours}
     for engine in shards.values():
         make_tables(engine.url, Base.metadata)
@@ -216,7 +220,7 @@ def test_sharded_sessions_are_left_alone(twins: Twins) -> None:
 
 
 def test_other_databases_are_left_alone(tmp_path: Any) -> None:
-    """A session bound to another database than PostgreSQL flushes as before."""
+    """A session on another database than PostgreSQL flushes as without register()."""
     engine = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
     Plain.__table__.create(engine)
     reports: list[FlushReport] = []
@@ -237,13 +241,13 @@ def test_other_databases_are_left_alone(tmp_path: Any) -> None:
 def test_drivers_without_copy_reserve_and_insert(
     twins: Twins, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The keys are reserved and the rows go by INSERT; reason and remedy are in the report, in
-    explain() and, once an engine, in a warning.
+    """On a driver without COPY keys are reserved and rows go by INSERT; reason and remedy are in
+    the report, in explain() and, once per engine, in a warning.
     """
     make_tables(twins.ours.url, Base.metadata)
     reports: list[FlushReport] = []
     url = make_url(twins.ours.url)
-    # pg8000 takes no socket's folder from a URL.
+    # pg8000 does not take the folder of a socket from a URL.
     folder, port = url.query.get("host"), url.query.get("port")
     socket = {"unix_sock": f"{folder}/.s.PGSQL.{port}"} if folder else {}
     engine = create_engine(url.set(drivername="postgresql+pg8000", query={}), connect_args=socket)
@@ -288,7 +292,9 @@ async def test_async_sessions_go_by_copy(twins: Twins) -> None:
 
 @pytest.mark.parametrize("mode", ["off", "reserve"])
 def test_modes_that_leave_the_writing_to_stock(twins: Twins, mode: str) -> None:
-    """Nothing differs from stock; "reserve" says in its report that it reserved."""
+    """In modes "off" and "reserve" rows and objects are those of plain SQLAlchemy, and "reserve"
+    reports the reserved ids.
+    """
     stock = twins.run(twins.stock, Base, nine_of(Plain), register_with=None, watched=True)
     ours = twins.run(twins.ours, Base, nine_of(Plain), register_with={"mode": mode}, watched=True)
     assert (ours.rows, ours.flushed) == (stock.rows, stock.flushed)
@@ -315,8 +321,9 @@ def test_a_before_trigger_may_change_values(twins: Twins) -> None:
 
 @pytest.mark.parametrize("settings", [{"copy_min_rows": 1}, {"reserve": "always"}, {}])
 def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, Any]) -> None:
-    """A discarded row fails the flush with FlushError, as in stock, and nothing is kept. Where we
-    write, no object keeps a key either, as some do in stock, which gives them those of other rows.
+    """If a trigger discards a row, the flush fails with FlushError, as in plain SQLAlchemy, and no
+    row is stored. If this package writes, no object keeps a key; plain SQLAlchemy gives some
+    objects the keys of other rows.
     """
     ddl = (
         """CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS

@@ -118,14 +118,14 @@ def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
                 session.scalar(select(1))
         session.rollback()
         found["members"] = [
-            # Stock splits its INSERT at a row with a key of its own, and leaves the keys of the
-            # rows before it on objects that have no row any more.
+            # Plain SQLAlchemy divides its INSERT at a row that gives its key, and leaves the keys
+            # of the rows before it on objects that have no row any more.
             (None if members[7].id else item.id, item.name, inspect(item).transient)
             for item in members
         ]
         found["pending"] = len(session.new), len(session.dirty), len(session.identity_map)
         found["kept"] = [item.name for item in kept]
-        # The session is as good as new: the same objects, put right, are saved.
+        # The session can be used: the same objects, corrected, are saved.
         for item in members:
             item.id = None  # type: ignore[assignment]  # which of them had one is compared above
         mended = members[7]
@@ -150,7 +150,7 @@ def test_error_and_session_are_those_of_stock(
     SQLAlchemy's; a note names the object.
     """
     scenario = after_a_refusal(change, outer)
-    # A rolled back reservation leaves a gap in the ids.
+    # A reservation that is rolled back leaves a gap in the ids.
     twins.compare(Base, scenario, keys={"id"})
     notes = getattr(scenario.refused, "__notes__", [])  # type: ignore[attr-defined]  # set above
     if noted:
@@ -175,7 +175,7 @@ def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Se
 
 
 def both(twins: Twins, trial: Callable[[Engine, sessionmaker[Session]], Any]) -> Any:
-    """Try the same on both sides, assert that nothing differs, and return what came of it."""
+    """Try the same on both sides, assert that nothing differs, and return the result."""
     stock = trial(twins.stock, prepared(twins.stock, None))
     ours = trial(twins.ours, prepared(twins.ours, {"copy_min_rows": 1}))
     found = differences("outcome", ours, stock)
@@ -208,7 +208,9 @@ def left_by(session: Session, members: list[Member], error: DBAPIError) -> dict[
 
 @EACH_DRIVER
 def test_a_connection_lost_in_mid_copy(twins: Twins) -> None:
-    """The error invalidates the connection as in stock, and the session goes on with another."""
+    """If the connection is lost during a COPY, the error invalidates it as in plain SQLAlchemy, and
+    the session can use another.
+    """
 
     def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
         make_sleepy(engine)
@@ -228,7 +230,7 @@ def test_a_connection_lost_in_mid_copy(twins: Twins) -> None:
 
 
 def kill_when_asleep(engine: Engine, pid: int) -> None:
-    """End the backend once it sleeps in the trigger: rows are on their way then."""
+    """End the backend while it sleeps in the trigger, in the middle of the write."""
     url = engine.url.set(drivername="postgresql+psycopg")
     killer = create_engine(url, poolclass=NullPool)
     with killer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -239,7 +241,9 @@ def kill_when_asleep(engine: Engine, pid: int) -> None:
 
 @EACH_DRIVER
 def test_a_statement_timeout(twins: Twins) -> None:
-    """The server cancels the COPY as it cancels an INSERT; the connection lives on."""
+    """If a statement times out, the server cancels the COPY like an INSERT, and the connection can
+    be used.
+    """
 
     def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
         make_sleepy(engine)
@@ -270,7 +274,8 @@ def test_a_deadlock(twins: Twins) -> None:
             first.flush()
             second.add_all([Member(name=f"b{i}", code=f"b{i}") for i in range(9)])
             second.flush()
-            # Each waits for what the other one inserted: the one with the short timeout finds out.
+            # Each waits for rows that the other inserted: the one with the short timeout detects
+            # the deadlock.
             pid = second.scalar(text("SELECT pg_backend_pid()"))
             second.add_all([Member(name=f"c{i}", code=f"a{i}") for i in range(9)])
             waiting = threading.Thread(target=swallow, args=(second.flush,))
@@ -303,7 +308,9 @@ def wait_until_blocked(engine: Engine, pid: int) -> None:
 
 @EACH_DRIVER
 def test_a_default_that_raises_before_anything_is_sent(twins: Twins) -> None:
-    """An exception of a default is wrapped as stock wraps it, and keys are taken back."""
+    """If a default raises an exception, it is wrapped as in plain SQLAlchemy, and objects lose
+    their reserved keys.
+    """
 
     class Local(DeclarativeBase):
         pass
@@ -338,7 +345,9 @@ def test_a_default_that_raises_before_anything_is_sent(twins: Twins) -> None:
 
 @EACH_DRIVER
 def test_a_listener_that_raises_after_the_copy(twins: Twins) -> None:
-    """An exception in after_insert leaves the session as in stock, and no row behind."""
+    """After an exception in after_insert the session is as in plain SQLAlchemy, and no row is
+    stored.
+    """
 
     def refuse(_mapper: Any, _connection: Any, target: Member) -> None:
         if target.name == "m5":

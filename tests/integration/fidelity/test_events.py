@@ -1,4 +1,4 @@
-"""Attribute and engine events, echo, and what tracing tools see."""
+"""Attribute events, engine events and echo, and what tracing tools see."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_mutable_values_are_tracked_after_the_flush(twins: Twins) -> None:
 
 
 def test_history_and_inspection_after_the_flush(twins: Twins) -> None:
-    """An object that COPY wrote has no pending change, and a change of it is an UPDATE of that."""
+    """An object that COPY wrote has no pending change, and a later change of it is an UPDATE."""
 
     def scenario(session: Session) -> Any:
         items = nine(session)
@@ -121,8 +121,8 @@ def test_cursor_events_see_the_copy_with_its_row_count(twins: Twins) -> None:
 
 @EACH_DRIVER
 def test_a_before_cursor_execute_that_returns_the_statement(twins: Twins) -> None:
-    """A listener that may rewrite statements (a comment for tracing) reaches each INSERT, which is
-    SQLAlchemy's then.
+    """A listener that may rewrite statements, such as one that adds a comment for tracing, gets
+    each INSERT, which SQLAlchemy then sends.
     """
     factory = fresh(twins.ours, copy=True)
     sent: list[str] = []
@@ -134,7 +134,8 @@ def test_a_before_cursor_execute_that_returns_the_statement(twins: Twins) -> Non
         sent.append(sql)
 
     event.listen(twins.ours, "before_cursor_execute", tag, retval=True)
-    # Of many rows SQLAlchemy 2.0 tells after_cursor_execute what the first listener was given.
+    # For many rows SQLAlchemy 2.0 gives after_cursor_execute the statement that the first listener
+    # got.
     event.listen(twins.ours, "before_cursor_execute", sees)
     with factory() as session:
         nine(session)
@@ -173,7 +174,9 @@ def test_handle_error_sees_what_copy_was_refused(twins: Twins) -> None:
 
 @EACH_DRIVER
 def test_the_error_carries_the_statement_and_its_parameters(twins: Twins) -> None:
-    """``.statement`` is the COPY, ``.params`` its number of rows: no row of data gets into logs."""
+    """In the error ``.statement`` is the COPY and ``.params`` its number of rows, so that no row's
+    values get into logs.
+    """
     factory = fresh(twins.ours, copy=True)
     with factory() as session:
         session.add_all([Item(name="secret") for _ in range(9)])

@@ -1,5 +1,5 @@
 """Engine events come in pairs: "before" of a statement, then its "after" or its error; then those
-of the next. Agents keep a span open between the two.
+of the next statement. Agents keep a span open between the two.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def table_of(statement: str) -> str | None:
 
 @contextmanager
 def told(side: Side) -> Iterator[list[tuple[str, str | None]]]:
-    """What listeners hear of the engine's statements, in its order; "begins within" is an error."""
+    """The events of the engine's statements in their order; "begins within" is an error."""
     engine = side.engine.sync_engine if isinstance(side.engine, AsyncEngine) else side.engine
     heard: list[tuple[str, str | None]] = []
     open_: list[Any] = []

@@ -1,5 +1,5 @@
-"""An object that a rolled back savepoint has expired has no values left: a flush refuses it, as
-plain SQLAlchemy does, and writes no NULLs in their places.
+"""An object that the rollback of a savepoint expired has no values: a flush refuses it, as plain
+SQLAlchemy does, and does not write NULLs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ SETTINGS = (
 
 
 def expired(session: Session, note: Note) -> None:
-    """Leave an object transient and without values: written and changed within savepoints that are
-    undone.
+    """Make an object transient and without values: write and change it in savepoints that are
+    rolled back.
     """
     with session.begin_nested() as outer:
         session.add(note)
@@ -59,7 +59,9 @@ def expired(session: Session, note: Note) -> None:
 
 
 def adding(repair: Any, others: int) -> Any:
-    """A trial that adds such an object again beside others: the refusal, or what is stored."""
+    """A trial that adds an expired object again with others; returns the refusal or the stored
+    rows.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:

@@ -95,7 +95,7 @@ def test_the_next_flush_is_told(twin_urls: tuple[str, str], change: str, warm: b
             return None
 
         def save(session: Session) -> None:
-            # What an object leaves to a default is what explain() tells of.
+            # explain() describes what an object leaves to a default.
             names = [{} if model is ByExpression else {"name": f"{i}"} for i in range(20)]
             session.add_all([model(**name) for name in names])
             session.commit()
@@ -119,7 +119,7 @@ def test_the_next_flush_is_told(twin_urls: tuple[str, str], change: str, warm: b
         assert (path == "copy") == (writer == "copy"), (path, reason, side.writers())
         return None
 
-    # The owner of the tables is a superuser, whom no policy concerns.
+    # The owner of the tables is a superuser, to whom no policy applies.
     secured = {"ddl": EVERYTHING, "role": ROLE} if change == "row security" else {}
     both(twin_urls, Base, trial, way=COPY, **secured)
 

@@ -1,4 +1,4 @@
-"""``explain()`` beside the FlushReport of the flush that follows, for classes of every kind."""
+"""``explain()`` compared with the report of the flush that follows, for classes of every kind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqla_seqreserve import Explanation, FlushReport, aio, register
 
 ROWS = 400
-"""More than from where COPY pays on this machine."""
+"""More rows than the number from which COPY pays on this machine."""
 
 
 class Base(DeclarativeBase):
@@ -203,7 +203,7 @@ CHANGES = """
 
 @pytest.fixture
 def zoo(engine: Engine) -> Iterator[Engine]:
-    """The classes' tables, changed behind the models' backs; as a role with few rights."""
+    """An engine whose tables were changed without the models, and a role with few privileges."""
     Base.metadata.create_all(engine)
     listener = [Watched, "before_insert", _looks]
     event.listen(*listener)
@@ -218,7 +218,7 @@ def zoo(engine: Engine) -> Iterator[Engine]:
 
 
 def _looks(mapper: Any, connection: Any, target: Any) -> None:
-    """Somebody who may look at keys."""
+    """A listener that may look at keys."""
 
 
 def as_role(engine: Engine, **options: Any) -> Engine:
@@ -244,7 +244,7 @@ BINDS: list[dict[str, Any]] = [
 
 
 def saved(bind: Any, model: type[Any], rows: int, settings: dict[str, Any]) -> Any:
-    """The writers and reasons of one flush of so many rows, ``None`` if it failed."""
+    """The writers and reasons of one flush of this many rows, or ``None`` if it failed."""
     reports: list[FlushReport] = []
     with Session(bind) as session:
         remove = register(session, **settings).on_flush(reports.append)
@@ -252,7 +252,7 @@ def saved(bind: Any, model: type[Any], rows: int, settings: dict[str, Any]) -> A
         try:
             session.flush()
         except (SQLAlchemyError, ZeroDivisionError):
-            # The division is stock SQLAlchemy's, of many rows that give no column a value.
+            # The division is plain SQLAlchemy's, for many rows that give no column a value.
             return None
         finally:
             remove()
@@ -261,8 +261,8 @@ def saved(bind: Any, model: type[Any], rows: int, settings: dict[str, Any]) -> A
 
 
 def compare(engine: Engine, model: type[Any], rows: int, settings: dict[str, Any]) -> Explanation:
-    """Explain a class and flush so many rows of it, and more if COPY pays from more only: what is
-    known of the distance changes with each statement.
+    """Explain a class and flush this many rows of it, or more if COPY pays only from more: the
+    known distance changes with each statement.
     """
     session = Session(engine)
     [told] = register(session, **settings).explain(engine, [model])
@@ -272,7 +272,7 @@ def compare(engine: Engine, model: type[Any], rows: int, settings: dict[str, Any
 
 
 def judge(told: Explanation, rows: int, found: Any) -> None:
-    """Whether a flush did what explain() said of it."""
+    """Check that a flush did what explain() said."""
     if found is None:
         assert told.path == "orm", told
         return

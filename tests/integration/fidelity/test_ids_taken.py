@@ -1,5 +1,5 @@
-"""How many ids a save takes from its sequences: one for each row, whatever its values and whatever
-has become of its tables.
+"""The number of ids that a save takes from its sequences: one for each row, whatever its values are
+and however its tables were altered.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Level(enum.IntEnum):
 
 
 class Valued(Base):
-    """Columns to which values come that COPY does not take."""
+    """Columns with values that COPY cannot write."""
 
     __tablename__ = "valued"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -90,12 +90,12 @@ VALUES = {
 
 
 REFUSED = {"float", "half", "decimal", "bool", "enumerated", "ratio", "bits"}
-"""By plain SQLAlchemy on some of the drivers."""
+"""Values that plain SQLAlchemy refuses on some of the drivers."""
 
 
 @pytest.fixture(params=DRIVERS)
 def side(request: pytest.FixtureRequest, twin_urls: tuple[str, str]) -> Iterator[Side]:
-    """One database through each driver, with COPY from one row up."""
+    """One database through each driver, with COPY even for one row."""
     with prepared(
         twin_urls[1], COPY, Base, [], registered=True, driver=request.param
     ) as registered:
@@ -122,8 +122,8 @@ def last_ids(side: Side, *tables: str) -> Sequence[int]:
 
 @pytest.mark.parametrize("anew", [[], ["car"], ["car", "vehicle"]], ids=len)
 def test_tables_of_a_hierarchy_that_were_made_anew(side: Side, anew: list[str]) -> None:
-    """The first save into a joined hierarchy takes an id for each row, whichever of its tables were
-    dropped and made anew before one got another column.
+    """The first save into a joined hierarchy takes one id per row, whichever of its tables were
+    dropped and created again before one got another column.
     """
     first = 1 if "vehicle" in anew else 3
     save(side, Car)

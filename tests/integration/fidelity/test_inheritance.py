@@ -1,4 +1,6 @@
-"""Joined, single-table and concrete inheritance, and composite keys: by COPY as by stock."""
+"""Joined, single-table and concrete inheritance, and composite keys, by COPY compared with plain
+SQLAlchemy.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class Company(Base):
 
 
 class Person(Base):
-    """Joined inheritance, with a single-table class below one of the joined ones."""
+    """Joined inheritance, with a single-table class below a joined one."""
 
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -41,7 +43,7 @@ class Engineer(Person):
 
 
 class Chief(Engineer):
-    """A third table."""
+    """A class with a third table."""
 
     __tablename__ = "chief"
     engineer_id: Mapped[int] = mapped_column(ForeignKey("engineer.id"), primary_key=True)
@@ -50,7 +52,7 @@ class Chief(Engineer):
 
 
 class Trainee(Engineer):
-    """On its parent's table."""
+    """A class in its parent's table."""
 
     __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "trainee"}
     mentor: Mapped[str | None]
@@ -70,7 +72,7 @@ class Manager(Person):
 
 
 class Animal(Base):
-    """Single-table inheritance: a column that only one class maps."""
+    """Single-table inheritance with columns that only one class maps."""
 
     __tablename__ = "animal"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -125,7 +127,7 @@ class Item(Base):
 
 
 class Word(Base):
-    """A natural key: nothing to reserve, still COPY."""
+    """A natural key: no id is reserved, and rows still go by COPY."""
 
     __tablename__ = "word"
     word: Mapped[str] = mapped_column(primary_key=True)
@@ -216,12 +218,14 @@ BY_COPY: list[tuple[Scenario, tuple[type[Any], ...]]] = [
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, scenario: Scenario, models: tuple[type[Any], ...]
 ) -> None:
-    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
     assert written(twins.compare(Base, scenario)) == by_copy(*models)
 
 
 def test_a_joined_table_that_refers_to_itself(twins: Twins) -> None:
-    """Only the ids differ: they follow add(), in stock SQLAlchemy the levels of the tree."""
+    """A tree of joined classes goes by COPY with the rows of plain SQLAlchemy; its ids are not
+    compared.
+    """
     keys = {"id", "person_id", "boss_id"}
     outcome = twins.compare(Base, referring_to_its_own_joined_table, keys=keys)
     assert written(outcome) == by_copy(Manager)

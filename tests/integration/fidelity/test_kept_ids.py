@@ -1,4 +1,4 @@
-"""``prefetch``: ids kept ahead are not handed out once a repair has moved past them."""
+"""``prefetch``: kept ids are not used after a repair or a restart has moved their sequence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
 
 class Entry(Base):
     __tablename__ = "entry"
-    # Named, so that ids are kept on every PostgreSQL.
+    # With a schema in its name, ids are kept on every version of PostgreSQL.
     __table_args__: ClassVar[Any] = {"schema": "public"}
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str | None]
@@ -181,7 +181,7 @@ ROW_SECURITY = (
 
 
 class Pair(Base):
-    """Two sequences number it."""
+    """A key whose two columns each have a sequence."""
 
     __tablename__ = "pair"
     __table_args__: ClassVar[Any] = {"schema": "public"}

@@ -1,5 +1,5 @@
-"""``prefetch``: kept ids are used only while all holds that they were taken by. What another
-session alters meanwhile has the flush save as plain SQLAlchemy does.
+"""``prefetch``: kept ids are used only as long as the facts hold by which they were taken. After
+another session alters a table, the flush saves as plain SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Base(DeclarativeBase):
     pass
 
 
-# A schema is named, so that ids are kept on every PostgreSQL.
+# With a schema in its name, ids are kept on every version of PostgreSQL.
 class Author(Base):
     __tablename__ = "author"
     __table_args__: ClassVar[Any] = {"schema": "public"}
@@ -124,7 +124,7 @@ def altered_between(
         said = [save("before"), save("kept")]
         side.execute(*(statement.format(table) for statement in CHANGES[change]))
         said += [save("after"), save("later")]
-        # Whether they were written, and below whom; a session's own temporary table stays.
+        # Whether rows were written and below which parent; a session's own temporary table stays.
         return said, side.rows(STORED)
 
     return trial
@@ -158,7 +158,7 @@ def test_objects_of_every_shape(
 
 
 def saved_beside(side: Side, act: Any) -> Any:
-    """What an act of a session leaves, with kept ids, after the tables have got a trigger."""
+    """The result of a session's act with kept ids, after a table got a trigger."""
 
     def saving(session: Session) -> Any:
         session.add_all(library("before"))

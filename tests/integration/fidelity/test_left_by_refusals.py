@@ -1,4 +1,4 @@
-"""What a refused flush leaves on objects that were not written: what plain SQLAlchemy leaves."""
+"""After a refused flush, objects that were not written are as plain SQLAlchemy leaves them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Dog(Animal):
 def test_nothing_given_looks_unchanged_and_no_key_looks_changed(
     twin_urls: tuple[str, str], driver: str, way: Way
 ) -> None:
-    """After a refusal in the second table, values that were given are still noted as given, and the
-    key of an object is noted as changed only where it has one.
+    """After a refusal in the second table, given values are still marked as changed, and a key is
+    marked only if the object has one, as in plain SQLAlchemy.
     """
 
     def trial(side: Side) -> Any:

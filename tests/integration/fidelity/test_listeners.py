@@ -1,5 +1,5 @@
 """Listeners that can see, change, replace or refuse a statement, compared with plain SQLAlchemy:
-each way of writing lets them do so.
+they have the same effect in each way of writing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WAYS = (
 
 
 def save(side: Side) -> Any:
-    """Write rows in the side's way; what is said, and what is stored."""
+    """Write rows in the side's way; return the result or the error, and the stored rows."""
 
     def write(session: Session) -> Any:
         rows = [{"number": n, "word": "hush"} for n in range(side.way.rows)]
@@ -73,7 +73,9 @@ def save(side: Side) -> Any:
 def test_whoever_changes_or_refuses_a_statement_is_heeded(
     twin_urls: tuple[str, str], way: Way, listener: Callable[[Any], None], driver: str
 ) -> None:
-    """What an engine's listener makes of an INSERT is stored, in each way and on each driver."""
+    """If a listener of the engine changes or refuses an INSERT, what is stored is what the listener
+    made of it, in each way and on each driver.
+    """
 
     def trial(side: Side) -> Any:
         listener(target_of(side))
@@ -94,7 +96,7 @@ def test_whoever_changes_or_refuses_a_statement_is_heeded(
 def test_a_tree_is_written_in_an_order_that_its_keys_allow(
     twin_urls: tuple[str, str], listener: Callable[[Any], None], driver: str
 ) -> None:
-    """A child that was added before its parent is inserted after it."""
+    """With a listener too, a child that was added before its parent is inserted after it."""
 
     def trial(side: Side) -> Any:
         listener(target_of(side))
@@ -117,7 +119,9 @@ def test_a_tree_is_written_in_an_order_that_its_keys_allow(
 def test_children_of_a_message_are_not_commented_out(
     twin_urls: tuple[str, str], driver: str
 ) -> None:
-    """A comment that a listener puts behind a statement reaches no further than this statement."""
+    """A comment that a listener adds behind a statement does not comment out the next statement of
+    a message.
+    """
 
     def trial(side: Side) -> Any:
         comment(target_of(side))
@@ -195,8 +199,8 @@ def test_ids_are_reserved_whoever_listens(
 def test_a_listener_counts_wherever_it_is_registered_and_while_it_is(
     engine: Engine, target: str, name: str
 ) -> None:
-    """A listener is noticed on an engine, on one with options of its own, on a connection and on a
-    class of them, as long as it is registered.
+    """A listener on an engine, on an engine with options, on a connection or on a class of them is
+    noticed as long as it is registered.
     """
     Base.metadata.create_all(engine)
     told: list[str] = []
@@ -269,7 +273,7 @@ def test_an_observer_that_adds_comments_leaves_copy_as_it_is(engine: Engine) -> 
     sdk = pytest.importorskip("opentelemetry.sdk.trace")
     Base.metadata.create_all(engine)
     instrumentor = instrumentation.SQLAlchemyInstrumentor()
-    # It refuses versions of SQLAlchemy that it was not tried with.
+    # It refuses versions of SQLAlchemy with which it was not tested.
     instrumentor.instrument(
         engine=engine,
         enable_commenter=True,

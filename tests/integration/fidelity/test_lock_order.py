@@ -1,4 +1,6 @@
-"""The order in which a save locks several tables: that of its INSERTs, not of the tables' names."""
+"""The order in which a save locks several tables is that of its INSERTs, and not that of their
+names.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Base(DeclarativeBase):
 
 
 class Parent(Base):
-    """Its table comes after that of its children by name."""
+    """Its table comes after the children's by name."""
 
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -38,7 +40,7 @@ class Child(Base):
 
 
 class Vehicle(Base):
-    """Joined inheritance, the subclass's table first by name."""
+    """Joined inheritance; the subclass's table comes first by name."""
 
     __tablename__ = "vehicle"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -81,7 +83,9 @@ def wait_until_blocked(side: Side) -> None:
 
 
 def migrated(side: Side, first: str, second: str, saving: Callable[[Session, Side], None]) -> Any:
-    """What becomes of a migration that alters two tables, and of a save that meets it between."""
+    """The results of a migration that alters two tables, and of a save that begins between
+    the two.
+    """
     saved: list[Any] = []
 
     def run() -> None:
@@ -132,7 +136,9 @@ def test_a_migration_that_alters_parents_first(
     way: Way,
     driver: str,
 ) -> None:
-    """A migration that alters the parents' table and then the children's passes beside a save."""
+    """A migration that alters the parents' table and then the children's does not deadlock with a
+    save.
+    """
 
     def trial(side: Side) -> Any:
         return migrated(side, first, second, saving)
@@ -145,7 +151,9 @@ def test_a_migration_that_alters_parents_first(
 def test_a_migration_of_the_children_alone(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """A migration that alters the children's table and another one passes beside a save."""
+    """A migration that alters the children's table and another one does not deadlock with a
+    save.
+    """
 
     def trial(side: Side) -> Any:
         return migrated(side, "child", "vehicle", save_related)

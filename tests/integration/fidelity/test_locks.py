@@ -1,5 +1,5 @@
-"""Locks are taken in the order in which DDL takes them: what never deadlocks in stock never does
-with us.
+"""Locks are taken in the order in which DDL takes them, so that a save deadlocks with no DDL with
+which plain SQLAlchemy's does not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Parent(Base):
 
 
 class Child(Base):
-    """Sorted before its parent by name, and written after it."""
+    """Its table comes before the parent's by name, and is written after it."""
 
     __tablename__ = "child"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -98,14 +98,16 @@ def save(side: Side, model: type[Any]) -> Any:
 def test_ddl_that_locks_a_table_and_its_sequence(
     twin_urls: tuple[str, str], model: type[Any], ddl: str, way: Way, warm: bool
 ) -> None:
-    """A save that meets DDL between its two locks waits for the table, and holds nothing yet."""
+    """A save that meets DDL between the locks of table and sequence waits for the table, and holds
+    no lock yet.
+    """
     table = model.__tablename__
 
     def trial(side: Side) -> Any:
         if warm:
             save(side, model)
         with side.beside() as altering:
-            # What the DDL does first, held for as long as it takes the save to queue behind it.
+            # The first lock of the DDL, held until the save waits behind it.
             altering.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
             thread, saved = in_a_thread(lambda: save(side, model))
             try:
@@ -128,7 +130,9 @@ def test_ddl_that_locks_a_table_and_its_sequence(
 def test_tables_of_one_flush_are_locked_as_ddl_locks_them(
     twin_urls: tuple[str, str], way: Way, warm: bool
 ) -> None:
-    """A migration that takes parents before children, as an INSERT does, passes beside a flush."""
+    """A migration that locks parents before children, as INSERTs do, does not deadlock with a
+    flush.
+    """
 
     def trial(side: Side) -> Any:
         def saving(session: Session) -> Any:
@@ -163,7 +167,7 @@ def test_tables_of_one_flush_are_locked_as_ddl_locks_them(
 
 @pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
 def test_the_table_is_locked_as_insert_locks_it(twin_urls: tuple[str, str], way: Way) -> None:
-    """A save holds on the tables what INSERT holds, no more: readers and writers pass beside it."""
+    """A save holds the locks on tables that INSERT holds, and no others."""
 
     def trial(side: Side) -> Any:
         save(side, Item)
@@ -177,7 +181,7 @@ def test_the_table_is_locked_as_insert_locks_it(twin_urls: tuple[str, str], way:
                     " AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace ORDER BY 1, 2"
                 )
             ).all()
-            # The right to read what RETURNING returns is taken by some of the ways alone.
+            # Only some ways of writing take the lock for reading what RETURNING returns.
             return [tuple(lock) for lock in locks if lock.mode != "AccessShareLock"]
 
         return side.run(holding)

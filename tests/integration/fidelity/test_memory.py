@@ -33,12 +33,14 @@ from sqlalchemy.orm import (
 from sqla_seqreserve import bulk_insert, check_sequences, register, reserve_ids
 
 TABLES = 9
-"""Some flush one object of each and some two, so that there are 512 shapes of flushes."""
+"""A flush writes one or two objects of each table, so that there are 512 shapes of flushes."""
 
 
 @pytest.fixture(autouse=True)
 def nothing_older() -> Iterator[None]:
-    """The collector looks at the test's own objects alone, not at all that a whole suite left."""
+    """The garbage collector examines only the test's own objects, and not those of the
+    whole suite.
+    """
     gc.collect()
     gc.freeze()
     yield
@@ -46,7 +48,7 @@ def nothing_older() -> Iterator[None]:
 
 
 def mapped(name: str, mappers: registry, metadata: MetaData) -> type[Any]:
-    """A class of its own that nothing else refers to."""
+    """A mapped class that nothing else refers to."""
     table = Table(name, metadata, Column("id", Integer, primary_key=True), Column("name", String))
     cls: type[Any] = type(name.title(), (), {})
     mappers.map_imperatively(cls, table)
@@ -54,7 +56,9 @@ def mapped(name: str, mappers: registry, metadata: MetaData) -> type[Any]:
 
 
 def use(engine: Engine, way: Way, *, registered: bool) -> weakref.ref[Any]:
-    """Map a class, save objects of it, and leave nothing of it but this reference."""
+    """Map a class and save objects of it; return a weak reference, and leave nothing else of the
+    class.
+    """
     mappers, metadata = registry(), MetaData()
     cls = mapped("fleeting", mappers, metadata)
     metadata.create_all(engine)
@@ -77,7 +81,7 @@ def use(engine: Engine, way: Way, *, registered: bool) -> weakref.ref[Any]:
 
 
 def freed(reference: weakref.ref[Any], engine: Engine) -> bool:
-    # SQLAlchemy's own cache of compiled statements is the application's to empty.
+    # SQLAlchemy's own cache of compiled statements is for the application to clear.
     engine.clear_compiled_cache()
     for _ in range(3):
         gc.collect()
@@ -132,7 +136,7 @@ def test_a_target_and_its_engine_are_freed(
         if isinstance(target, scoped_session):
             target.remove()
         engine.dispose()
-        # The dialect stays in stock too, in the mapper's cache of compiled statements.
+        # In plain SQLAlchemy too, the dialect stays in the mapper's cache of compiled statements.
         return [weakref.ref(target), weakref.ref(engine)]
 
     references = using()
@@ -144,7 +148,9 @@ def test_a_target_and_its_engine_are_freed(
 
 
 def test_statements_that_are_kept_have_a_bound(engine: Engine) -> None:
-    """However many shapes the flushes of an application have, what is kept of them is bounded."""
+    """The statements that are kept are bounded in number, however many shapes the flushes of an
+    application have.
+    """
     mappers, metadata = registry(), MetaData()
     classes = [mapped(f"shape{number}", mappers, metadata) for number in range(TABLES)]
     metadata.create_all(engine)

@@ -1,4 +1,4 @@
-"""Batches of many kinds of rows: grouped for COPY, with nothing of their order lost."""
+"""Batches of many kinds of rows, grouped for COPY: where their order matters, it is kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Linked(Base):
 
 
 class Counted(Base):
-    """The same with a default that counts how often it is asked."""
+    """Like Linked, with a default that counts its calls."""
 
     __tablename__ = "counted"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -70,7 +70,7 @@ class Doubled(TypeDecorator[int]):
 
 
 class Processed(Base):
-    """Left-out columns before and after one whose values are processed."""
+    """Columns that rows leave out, before and after one with processed values."""
 
     __tablename__ = "processed"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -154,7 +154,7 @@ BY_COPY: list[tuple[Scenario, tuple[type[Any], ...]]] = [
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, scenario: Scenario, models: tuple[type[Any], ...]
 ) -> None:
-    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
     assert written(twins.compare(Base, scenario)) == by_copy(*models)
 
 
@@ -176,7 +176,9 @@ def test_sql_expressions_among_values(twins: Twins) -> None:
 
 
 def test_a_subquery_that_sees_rows_written_before_it(twins: Twins) -> None:
-    """What an SQL expression of one class reads of another class is there, as in stock."""
+    """If an SQL expression of one class reads the table of another class, it sees the rows that the
+    flush wrote before, as in plain SQLAlchemy.
+    """
 
     def scenario(session: Session) -> Any:
         session.add_all([Wide(name=f"w{i}") for i in range(9)])
@@ -191,8 +193,8 @@ def test_a_subquery_that_sees_rows_written_before_it(twins: Twins) -> None:
 
 
 def test_rows_that_refer_to_earlier_rows_keep_their_order(twins: Twins) -> None:
-    """Several kinds of rows in a table that refers to itself are not regrouped: each run of a kind
-    is a COPY.
+    """Rows of several kinds in a table that refers to itself are not regrouped: each run of one
+    kind is one COPY.
     """
 
     def scenario(session: Session) -> None:
@@ -216,8 +218,8 @@ def test_rows_that_refer_to_earlier_rows_keep_their_order(twins: Twins) -> None:
 def test_short_runs_are_not_worth_a_copy_each(
     engine: Engine, length: int, expected: set[tuple[str, str | None]]
 ) -> None:
-    """Where rows must keep their order, COPY takes runs of a kind that are long enough; a default
-    is asked for once a row, in their order, whichever way they go.
+    """If rows must keep their order, COPY writes runs of one kind that are long enough, and INSERT
+    the shorter ones; a default is called once per row, in the rows' order, in both.
     """
     Base.metadata.create_all(engine)
     reports: list[FlushReport] = []
@@ -236,7 +238,7 @@ def test_short_runs_are_not_worth_a_copy_each(
 
 
 def test_one_kind_of_rows_may_refer_to_each_other(twins: Twins) -> None:
-    """One COPY holds rows that refer to earlier rows of the same table."""
+    """Rows of one kind that refer to earlier rows of the same table go by one COPY."""
 
     def scenario(session: Session) -> None:
         session.add_all(
@@ -248,7 +250,9 @@ def test_one_kind_of_rows_may_refer_to_each_other(twins: Twins) -> None:
 
 
 def test_a_trigger_sees_the_rows_in_the_order_of_add(twins: Twins) -> None:
-    """Where a trigger watches, rows of several kinds are not regrouped."""
+    """If a table has a row trigger, rows of several kinds are not regrouped: the trigger sees them
+    in the order of add().
+    """
 
     def scenario(session: Session) -> None:
         for i in range(12):
@@ -259,7 +263,7 @@ def test_a_trigger_sees_the_rows_in_the_order_of_add(twins: Twins) -> None:
 
 
 def test_a_trigger_watches_one_kind_of_rows(twins: Twins) -> None:
-    """Row triggers fire for COPY as for INSERT."""
+    """Row triggers fire for rows of COPY as for rows of INSERT."""
 
     def scenario(session: Session) -> None:
         session.add_all([Audited(name=f"a{i}") for i in range(12)])
@@ -271,8 +275,8 @@ def test_a_trigger_watches_one_kind_of_rows(twins: Twins) -> None:
 
 
 def test_what_is_known_of_one_column_is_not_taken_for_another(twins: Twins) -> None:
-    """Columns that nobody gives leave room in memory for the values of others, which are looked at
-    for themselves.
+    """Columns that no row gives free memory, which the values of other columns may reuse; what is
+    known of one column's values is not applied to another's.
     """
 
     def scenario(session: Session) -> Any:

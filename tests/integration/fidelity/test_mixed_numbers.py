@@ -53,7 +53,7 @@ def numbers(request: pytest.FixtureRequest, database_url: str) -> Any:
 
 
 def stored(engine: Engine, column: str, values: list[Any], ours: bool) -> tuple[Any, set[str]]:
-    """What a flush of these values left in the table, or the error's class, and who wrote it."""
+    """What a flush of these values stored, or the error's class, and the writers of its rows."""
     reports: list[FlushReport] = []
     with Session(engine) as session:
         if ours:
@@ -78,7 +78,7 @@ def stored(engine: Engine, column: str, values: list[Any], ours: bool) -> tuple[
 def test_numbers_of_several_types_are_stored_as_by_insert(
     numbers: Engine, column: str, kind: str
 ) -> None:
-    """Each number is the one that SQLAlchemy's INSERT stores."""
+    """Each number in a mixture of types is stored as SQLAlchemy's INSERT stores it."""
     plain, _ = stored(numbers, column, VALUES[kind], ours=False)
     ours, _ = stored(numbers, column, VALUES[kind], ours=True)
     assert ours == plain

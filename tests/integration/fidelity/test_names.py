@@ -26,7 +26,7 @@ class Quoted(Base):
 
 
 class User(Base):
-    """A reserved word, in a schema of its own that needs quotes too."""
+    """A reserved word as name, in a schema whose name needs quotes too."""
 
     __tablename__ = "user"
     __table_args__: ClassVar[Any] = {"schema": "Other Schema"}
@@ -44,7 +44,7 @@ class Order(Base):
 
 
 class Numbered(Base):
-    """Its sequence stands in another schema than the table."""
+    """Its sequence is in another schema than its table."""
 
     __tablename__ = "numbered"
     id: Mapped[int] = mapped_column(
@@ -97,14 +97,16 @@ def things(session: Session) -> None:
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, scenario: Scenario, models: tuple[type[Any], ...]
 ) -> None:
-    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
     outcome = twins.compare(Base, scenario, before=SCHEMAS)
     assert written(outcome) == by_copy(*models)
 
 
 @pytest.mark.parametrize("schema", ["one", 'Two "Q"'])
 def test_schema_translate_map(twins: Twins, schema: str) -> None:
-    """The rows go to the schema that the connection's map names, with ids of its sequence."""
+    """The rows are stored in the schema that the connection's map names, with ids from that
+    schema's sequence.
+    """
     quoted_schema = '"' + schema.replace('"', '""') + '"'
     options = {"schema_translate_map": {"tenant": schema}}
     translated = Twins(
@@ -116,7 +118,7 @@ def test_schema_translate_map(twins: Twins, schema: str) -> None:
 
 
 def test_two_tenants_through_one_engine(twins: Twins) -> None:
-    """The same class in two schemas takes ids from two sequences, within one engine's caches."""
+    """On one engine the same class in two schemas gets ids from two sequences."""
 
     def scenario(session: Session) -> Any:
         found = []
@@ -145,7 +147,7 @@ def test_two_tenants_through_one_engine(twins: Twins) -> None:
 
 
 def test_the_search_path_decides(twins: Twins) -> None:
-    """An unqualified table is the one that search_path finds, whatever was cached before."""
+    """A table without a schema is the one that search_path finds, whatever was cached before."""
 
     class Local(DeclarativeBase):
         pass
@@ -179,7 +181,7 @@ def test_the_search_path_decides(twins: Twins) -> None:
 
 
 def test_a_table_altered_while_the_application_runs(twins: Twins) -> None:
-    """A column whose type changed between two flushes is written as it is now."""
+    """If a column's type changes between two flushes, values are written for the new type."""
 
     class Local(DeclarativeBase):
         pass

@@ -1,5 +1,5 @@
-"""Facts that are outlived: whatever DDL commits before, beside or within a save, the rows are those
-that INSERT would have written.
+"""Facts that DDL makes wrong before, beside or during a save: the rows are those that INSERT would
+write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sqla_seqreserve.errors import SeqReserveError
 NOON = dt.datetime(2024, 7, 1, 12)  # noqa: DTZ001  # naive on purpose
 MANY, FEW, COPY, MAPPINGS = WAYS[2], WAYS[1], WAYS[3], WAYS[6]
 
-# What the default of a column does while a row is made ready, between reservation and writing.
+# The calls that the default of a column makes while a row is prepared, between reservation and
+# writing.
 during: list[Callable[[], object]] = []
 
 
@@ -94,7 +95,9 @@ DDL = (
 
 
 def whose(alteration: str) -> dict[str, Any]:
-    """Whose the sessions are: no policy concerns the owner of the tables, a superuser."""
+    """The owner of the tables is a superuser, to whom no policy applies; for row security the
+    sessions have another role.
+    """
     if alteration == "row security":
         return {"ddl": [*EVERYTHING, *DDL], "role": ROLE}
     return {"ddl": DDL}
@@ -105,7 +108,7 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 
 
 def save(side: Side, *, own_keys: bool = False, **options: Any) -> Any:
-    """Save some rows and commit; what the table holds under the keys they were given, or the
+    """Save some rows and commit; return how many rows have the keys that were returned, or the
     error.
     """
 
@@ -131,7 +134,7 @@ def save(side: Side, *, own_keys: bool = False, **options: Any) -> Any:
 
 
 def contents(side: Side) -> Any:
-    """What the tables hold but for the ids, which need not be consecutive."""
+    """The contents of the tables without the ids, which need not be consecutive."""
     columns = side.rows(
         "SELECT column_name FROM information_schema.columns"
         " WHERE table_name = 'reading' AND column_name <> 'id' ORDER BY 1"
@@ -149,18 +152,20 @@ def contents(side: Side) -> Any:
 def test_ddl_that_was_committed_before(
     twin_urls: tuple[str, str], alteration: str, way: Way
 ) -> None:
-    """A table that was altered after the engine had last used it is written as it is now."""
+    """A table that was altered since the engine last used it is written as it is now."""
     both(twin_urls, Base, altered_before(alteration), way=way, **whose(alteration))
 
 
-# A key that the user gave is not read back in stock, whatever a trigger makes of it.
+# Plain SQLAlchemy does not read back a key that the user gave, even if a trigger changes it.
 @pytest.mark.parametrize("way", [COPY, MAPPINGS], ids=str)
 @pytest.mark.parametrize("alteration", sorted(ALTERATIONS.keys() - {"a trigger"}))
 @pytest.mark.usefixtures("role")
 def test_ddl_before_rows_that_give_their_keys(
     twin_urls: tuple[str, str], alteration: str, way: Way
 ) -> None:
-    """Rows for which nothing is reserved are written to the table as it is now, too."""
+    """Rows that give their keys, for which nothing is reserved, are written to the altered table as
+    it is now.
+    """
     both(twin_urls, Base, altered_before(alteration, own_keys=True), way=way, **whose(alteration))
 
 
@@ -184,7 +189,9 @@ def altered_before(alteration: str, *, own_keys: bool = False) -> Callable[[Side
 def test_ddl_that_an_old_snapshot_does_not_see(
     twin_urls: tuple[str, str], alteration: str, isolation: str, way: Way
 ) -> None:
-    """A transaction whose snapshot is older than the DDL still writes what INSERT would write."""
+    """A transaction whose snapshot is older than the DDL writes the rows that INSERT would
+    write.
+    """
 
     def trial(side: Side) -> Any:
         before = save(side)
@@ -210,13 +217,16 @@ def test_ddl_that_an_old_snapshot_does_not_see(
 @pytest.mark.parametrize(
     ("way", "warm"), [(MANY, True), (COPY, False), (MAPPINGS, True), (MAPPINGS, False)], ids=str
 )
-# Whether the others come before or after shows in what is written.
+# For the alterations in LATE the stored rows depend on whether the alteration comes before or after
+# them.
 @pytest.mark.parametrize("alteration", sorted(ALTERATIONS.keys() - LATE))
 @pytest.mark.usefixtures("role")
 def test_ddl_between_reservation_and_writing(
     twin_urls: tuple[str, str], alteration: str, way: Way, warm: bool
 ) -> None:
-    """What was compared cannot change until the rows are written: the DDL waits, or is seen."""
+    """Between the comparison of the facts and the writing of the rows no DDL can change the table:
+    it waits, or is noticed.
+    """
 
     def trial(side: Side) -> Any:
         if warm:
@@ -248,7 +258,7 @@ def test_ddl_between_reservation_and_writing(
         held = {key for (key,) in side.rows("SELECT id FROM reading")}
         if not isinstance(said, int):
             return "refused", len(held)
-        # Whether the DDL came before or after is for the locks to say; not what was written.
+        # The locks decide whether the DDL comes before or after; the stored rows are the same.
         numbers = side.rows(
             "SELECT to_jsonb(reading) ->> 'number', (to_jsonb(reading) ->> 'moment')::timestamptz"
             " AT TIME ZONE 'UTC' FROM reading ORDER BY id"
@@ -261,7 +271,9 @@ def test_ddl_between_reservation_and_writing(
 @pytest.mark.parametrize("call", ["reserve_ids", "assign_ids", "bulk_insert", "flush"])
 @pytest.mark.parametrize("times", [1, 2, 3, 5])
 def test_a_table_altered_again_and_again(twin_urls: tuple[str, str], call: str, times: int) -> None:
-    """However often the facts are outlived between two statements, every id asked for comes."""
+    """However often a table is altered between two statements of a call, every id that was asked
+    for is returned.
+    """
 
     def trial(side: Side) -> Any:
         if not side.registered:
@@ -312,8 +324,8 @@ def test_a_table_altered_again_and_again(twin_urls: tuple[str, str], call: str, 
 def test_a_repair_beside_drop_and_create(
     twin_urls: tuple[str, str], call: Any, position: int, with_table: bool
 ) -> None:
-    """A check or repair whose objects are dropped between two of its statements reports, or raises
-    an error of the database's or of ours; never a bare one of Python's.
+    """If objects are dropped between two statements of a check or repair, it reports, or raises an
+    error of the database or of this package; never a bare error of Python.
     """
 
     def trial(side: Side) -> Any:

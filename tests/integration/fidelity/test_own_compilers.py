@@ -1,4 +1,4 @@
-"""An application that compiles INSERTs, or executes them, by a compiler or a dialect of its own."""
+"""INSERTs that an application compiles or executes by a compiler or a dialect of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS = (
 
 @pytest.fixture(params=[(), ("postgresql",)], ids=["any", "postgresql"])
 def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """An application's INSERT, which passes over a row that is there."""
+    """An application's INSERT that skips existing rows."""
 
     @compiles(Insert, *request.param)
     def over(insert: Any, compiler: Any, **options: Any) -> str:
@@ -44,7 +44,9 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_an_insert_that_the_application_compiles(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """@compiles(Insert) makes the statements that write rows with keys of their own."""
+    """If an application compiles INSERT with @compiles(Insert), rows that give their keys are
+    written with its statements.
+    """
 
     def trial(side: Side) -> Any:
         side.execute("INSERT INTO secret (id, number, word) VALUES (2, 1, 'was there')")
@@ -69,8 +71,8 @@ def test_an_insert_that_the_application_compiles(
 
 
 def test_an_insert_that_is_compiled_otherwise_elsewhere(engine: Engine) -> None:
-    """@compiles(Insert) for another database leaves COPY to this one, and is noticed at once where
-    it is for this.
+    """@compiles(Insert) for another database leaves rows to COPY; one for PostgreSQL is noticed by
+    the next flush.
     """
     Base.metadata.create_all(engine)
     seen = []
@@ -96,7 +98,9 @@ def test_an_insert_that_is_compiled_otherwise_elsewhere(engine: Engine) -> None:
 def test_a_value_that_the_application_compiles(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """@compiles(BindParameter) writes the values of rows."""
+    """If an application compiles values with @compiles(BindParameter), rows are stored with its
+    values.
+    """
 
     @compiles(BindParameter, "postgresql")
     def upper(element: Any, compiler: Any, **options: Any) -> str:
@@ -145,8 +149,8 @@ class Quiet(PGDialect_psycopg):
 def test_a_dialect_of_the_application_executes_and_compiles(
     engine: Engine, settings: dict[str, Any]
 ) -> None:
-    """What a dialect or a compiler of the application's makes of an INSERT is stored; one that
-    touches no statement leaves COPY as it is.
+    """INSERTs are executed by the application's dialect and compiled by its compiler; a dialect
+    that changes no statement leaves rows to COPY.
     """
     Base.metadata.create_all(engine)
     for cls in (Executing, Quiet):

@@ -1,4 +1,6 @@
-"""Classes that keep their state where the application wants, with SQLAlchemy's extension for it."""
+"""Classes that keep their state in a place of their own, by SQLAlchemy's extension for
+instrumentation.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ COUNT = 30
 
 
 class Elsewhere(instrumentation.InstrumentationManager):
-    """Keeps what SQLAlchemy stores for an object in a dictionary of its own."""
+    """Keeps the values and state of an object in a dictionary of its own."""
 
     def get_instance_dict(self, class_: Any, instance: Any) -> Any:
         return instance._kept
@@ -68,7 +70,7 @@ class Thing(Kept):
 
 
 class Mapped:
-    """What ``both`` needs of a declarative base."""
+    """The attributes of a declarative base that ``both`` uses."""
 
     metadata = registry().metadata
 
@@ -96,7 +98,9 @@ def mapped() -> Iterator[None]:
 @EVERY
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_state_that_is_kept_elsewhere(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Objects of such classes are saved and changed as by plain SQLAlchemy."""
+    """Objects of classes that keep their state elsewhere are saved and changed as by plain
+    SQLAlchemy.
+    """
 
     def act(session: Session) -> Any:
         session.add_all(Owner(name=str(i), things=[Thing(), Thing()]) for i in range(COUNT))

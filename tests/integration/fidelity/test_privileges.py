@@ -54,12 +54,15 @@ class Declared(Base):
 
 
 def saving(model: type[Any], *, warm: bool, keys: bool = False) -> Any:
-    """A trial that saves as the role, after the owner of the tables saved or before anybody did."""
+    """A trial that saves as the role: on an engine with which the owner of the tables saved before,
+    or on a new one.
+    """
     table = model.__tablename__
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
-            # Objects are inserted with every column named, and so are mappings that give them all.
+            # An INSERT of objects names every column, and so does one of mappings that give every
+            # column.
             rows: list[dict[str, Any]] = [
                 {"name": f"n{i}", "note": "x", **({"id": 1000 + i} if keys else {})}
                 for i in range(side.way.rows)

@@ -1,5 +1,5 @@
-"""What kept a class from its keys or from COPY and was taken away beside is noticed, also by saves
-that have nothing else to ask the database for.
+"""If the reason why a class got no reserved keys or did not go by COPY is removed by another
+session, a save notices it, even one that asks the database nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saves(side: Side, times: int, *, become: str | None = None) -> list[tuple[str, list[str]]]:
-    """Save in open transactions; who wrote the rows, and the statements of each save."""
+    """Save in open transactions; return the writer and the statements of each save."""
     found = []
     for _ in range(times):
 
@@ -71,7 +71,9 @@ RULE = ("CREATE RULE also AS ON INSERT TO item DO ALSO NOTIFY told",)
 def test_ddl_that_takes_the_reason_away(
     twin_urls: tuple[str, str], driver: str, ddl: tuple[str, ...], undone: str
 ) -> None:
-    """The engine asks again after so many rows, and not before; then it copies."""
+    """After the trigger or rule is dropped, the engine reads the facts again after 100 rows, and
+    then rows go by COPY.
+    """
     with prepared(twin_urls[1], WAY, Base, ddl, registered=True, driver=driver) as side:
         saves(side, 1)
         assert saves(side, 1) == [("orm", ["INSERT"])]
@@ -82,7 +84,9 @@ def test_ddl_that_takes_the_reason_away(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_reason_that_stays(twin_urls: tuple[str, str], driver: str) -> None:
-    """Asking in vain costs one statement in so many rows, and rows are written as before."""
+    """If the trigger stays, reading the facts again costs one statement per 100 rows, and rows are
+    written as before.
+    """
     with prepared(twin_urls[1], WAY, Base, TRIGGER, registered=True, driver=driver) as side:
         saves(side, 1)
         found = saves(side, 6)
@@ -95,7 +99,9 @@ def test_a_reason_that_stays(twin_urls: tuple[str, str], driver: str) -> None:
 def test_a_role_that_was_granted_the_rest(
     twin_urls: tuple[str, str], role: str, driver: str
 ) -> None:
-    """A right that lacked is noticed, although its table could not be locked to compare it."""
+    """A privilege that is granted later is noticed, though the role could not lock the table to
+    compare the facts.
+    """
     ddl = [
         f"GRANT USAGE ON SCHEMA public TO {role}",
         f"GRANT INSERT (id, name), SELECT ON item TO {role}",
@@ -111,7 +117,9 @@ def test_a_role_that_was_granted_the_rest(
 
 
 def test_one_save_of_very_many_rows_asks_once(twin_urls: tuple[str, str], role: str) -> None:
-    """A table that cannot be locked is read once more in a save, however many rows that has."""
+    """A table that the role cannot lock is read once more per save, however many rows the
+    save has.
+    """
     ddl = [
         f"GRANT USAGE ON SCHEMA public TO {role}",
         f"GRANT INSERT (id, name), SELECT ON item TO {role}",

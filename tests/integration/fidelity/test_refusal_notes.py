@@ -1,4 +1,4 @@
-"""The note that names the refused object is about that object, and never hides the refusal."""
+"""The note that names the refused object names the right one, and never hides the refusal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAYS = (
 
 
 class Shy:
-    """Not to be printed."""
+    """Cannot be printed."""
 
     def __init__(self, value: str) -> None:
         self.value = value
@@ -103,13 +103,15 @@ def given(item: Any) -> dict[str, Any]:
 def test_of_several_classes_in_one_table(
     twin_urls: tuple[str, str], way: Way, driver: str, items: list[Any]
 ) -> None:
-    """Objects of classes that lack a column, or a table, are passed over."""
+    """If classes share a table, the note does not name an object of a class without the refused
+    column or table.
+    """
     before = [Animal(id=-1, name="first"), Cat(lives=9), Dog(trick="sit")]
     both(twin_urls, Base, refused(items, before), way=way, driver=driver)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_value_that_cannot_be_printed(twin_urls: tuple[str, str], way: Way) -> None:
-    """What cannot be described is not described."""
+    """If a value cannot be printed, the refusal is raised as in plain SQLAlchemy."""
     trial = refused([Secret(word=Shy("b")), Secret(word=Shy("a"))], [Secret(word=Shy("a"))])
     assert both(twin_urls, Base, trial, way=way)[0] == IntegrityError.__name__

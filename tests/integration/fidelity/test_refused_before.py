@@ -1,4 +1,6 @@
-"""What goes wrong on the way after an INSERT that waits to be sent: the INSERT is refused first."""
+"""Errors that occur after an INSERT was prepared and before it is sent: a refusal of that INSERT
+comes first.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ class Leaf(Node):
 
 
 class Loud(Base):
-    """A default of it cannot be made."""
+    """A class with a default that raises an error."""
 
     __tablename__ = "loud"
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -61,7 +63,9 @@ class Loud(Base):
 def test_an_object_that_is_its_own_parent(
     twin_urls: tuple[str, str], way: Way, driver: str, size: int
 ) -> None:
-    """A circle is found when the objects outside of it are written, or one of them is refused."""
+    """If an object is its own parent, the flush fails after the objects outside of this circle were
+    written, or earlier if one of them is refused.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -87,7 +91,9 @@ def test_an_object_that_is_its_own_parent(
 def test_what_a_circle_leaves(
     twin_urls: tuple[str, str], way: Way, driver: str, model: type[Any]
 ) -> None:
-    """Objects outside of the circle have the key of their parent, which was written."""
+    """If a circle fails the flush, children outside of it have the key of their parent, which was
+    written.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -116,7 +122,9 @@ def test_what_a_circle_leaves(
 def test_a_default_that_raises(
     twin_urls: tuple[str, str], way: Way, driver: str, size: int
 ) -> None:
-    """A default of a later class is made when the rows of the earlier one are written."""
+    """If a default of a later class raises an error, the rows of an earlier class are written
+    first, and a refusal of them comes first.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:

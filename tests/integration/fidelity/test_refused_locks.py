@@ -1,5 +1,6 @@
-"""A lock that is refused, or that something watches, is no matter of the application's: rights and
-rules are what they are in stock, in a new and in an open transaction, on each driver.
+"""A refused lock, or a rule or trigger on the table, does not show to the application: privileges
+and rules have the same effect as in plain SQLAlchemy, in a new and in an open transaction, on each
+driver.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def rows_of(side: Side) -> list[dict[str, Any]]:
 
 
 def save(side: Side, *before: str, beside: Sequence[str] = (), opened: bool = True) -> Any:
-    """Save in a transaction after some statements of its own, the last of them before others that
-    are run beside; what came of it, and whether the transaction goes on.
+    """Save in a transaction after the statements ``before``, and after another connection executed
+    those in ``beside``; return the result and the rows.
     """
 
     def saving(session: Session) -> Any:
@@ -84,12 +85,14 @@ BECOME = f"SET LOCAL ROLE {ROLE}"
 def test_what_a_role_may(
     twin_urls: tuple[str, str], grant: str, way: Way, driver: str, opened: bool
 ) -> None:
-    """Whoever used the engine before: who may insert may, and who may not is told by INSERT."""
+    """A role that may insert can save, and one that may not gets INSERT's error, whichever role
+    used the engine before.
+    """
 
     def trial(side: Side) -> Any:
         if opened:
             return save(side), save(side, BECOME)
-        # A role that the connection has for good, so that the save begins the transaction.
+        # The connection has this role from the beginning, so that the save begins the transaction.
         side.run(lambda session: session.connection(), expire_on_commit=False)
 
         def become(session: Session) -> None:
@@ -107,7 +110,7 @@ def test_what_a_role_may(
 def test_a_revoke_beside_what_is_known(
     twin_urls: tuple[str, str], left: str, way: Way, driver: str
 ) -> None:
-    """Rights that are taken away or given beside an open transaction count at its next save."""
+    """Privileges that are granted or revoked while a transaction is open apply to its next save."""
 
     def trial(side: Side) -> Any:
         revoke = f"REVOKE ALL ON item FROM {ROLE}"
@@ -125,8 +128,8 @@ def test_a_revoke_beside_what_is_known(
 def test_a_refused_reservation_fails_no_transaction(
     twin_urls: tuple[str, str], driver: str
 ) -> None:
-    """Ids for a table that the role may not insert into: the error is ours, and what the open
-    transaction wrote stays.
+    """If the role may not insert into a table, a reservation for it raises an error, and the open
+    transaction keeps what it wrote.
     """
 
     def trial(side: Side) -> Any:
@@ -164,8 +167,8 @@ AFTER = "CREATE TRIGGER counted AFTER INSERT ON item FOR EACH STATEMENT EXECUTE 
 def test_the_lock_wakes_nobody(
     twin_urls: tuple[str, str], watching: str, warm: bool, way: Way, driver: str
 ) -> None:
-    """A rule on INSERT takes no part in a lock, and a trigger for statements fires for those that
-    write rows alone.
+    """The lock of the table applies no rule on INSERT, and fires no trigger for statements: only
+    the statements that write rows do.
     """
 
     def trial(side: Side) -> Any:
@@ -183,7 +186,7 @@ def test_the_lock_wakes_nobody(
 def test_a_trigger_for_statements_fires_once_a_statement(
     twin_urls: tuple[str, str], warm: bool, way: Way, driver: str
 ) -> None:
-    """The lock is none of the statements that such a trigger counts."""
+    """A trigger for statements fires for the statements that write rows, and not for the lock."""
 
     def trial(side: Side) -> Any:
         if warm:
@@ -200,7 +203,9 @@ def test_a_trigger_for_statements_fires_once_a_statement(
 def test_a_default_that_the_role_may_not_compute(
     twin_urls: tuple[str, str], way: Way, driver: str
 ) -> None:
-    """A role that gives the column a value needs no right on the function of its default."""
+    """A role that gives a column's value needs no privilege on the function of the column's
+    default.
+    """
     ddl = [
         "CREATE FUNCTION noted() RETURNS text LANGUAGE sql AS $$ SELECT 'computed'::text $$",
         "REVOKE ALL ON FUNCTION noted() FROM public",

@@ -1,4 +1,6 @@
-"""A refused flush leaves objects that refer to their own class as plain SQLAlchemy leaves them."""
+"""After a refused flush, objects that refer to their own class are as plain SQLAlchemy
+leaves them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ from sqlalchemy.orm import Session
 def test_a_refused_root(
     twin_urls: tuple[str, str], way: Way, rows: int, keys: bool, driver: str
 ) -> None:
-    """Where the root is refused no child keeps its key, and what is added again is saved."""
+    """If the root of a tree is refused, objects have the keys that plain SQLAlchemy leaves, and
+    after a correction they are saved.
+    """
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -56,7 +60,7 @@ def test_a_refused_root(
 
 
 def left_by_refusal(session: Session, objects: list[Any], children: list[Any]) -> Any:
-    """Flush these, which is refused; return that, and the foreign keys left on the children."""
+    """Flush the objects, which is refused; return the refusal and the children's foreign keys."""
     session.add_all(objects)
     with pytest.raises(SQLAlchemyError) as error:
         session.flush()
@@ -72,8 +76,8 @@ def left_by_refusal(session: Session, objects: list[Any], children: list[Any]) -
 def test_a_root_of_another_kind_is_refused(
     twin_urls: tuple[str, str], way: Way, roots: int, first: dict[str, str], driver: str
 ) -> None:
-    """Roots of one kind are written, of which something comes back or nothing; a root of another
-    kind is refused behind them: no child holds a foreign key, for no generation was saved whole.
+    """If a root is refused behind roots of another kind that were written, no child has a foreign
+    key, because no generation was saved as a whole.
     """
 
     def trial(side: Side) -> Any:
@@ -96,9 +100,7 @@ def test_a_root_of_another_kind_is_refused(
 def test_a_refused_parent_leaves_nothing_on_children_that_are_not_saved(
     twin_urls: tuple[str, str], way: Way, rows: int, driver: str
 ) -> None:
-    """What a relationship sets on objects outside of the session it sets once the parent's row is
-    there.
-    """
+    """If a parent is refused, no foreign key is set on its children outside of the session."""
 
     def trial(side: Side) -> Any:
         def save(session: Session) -> Any:
@@ -124,7 +126,7 @@ REFUSED: dict[str, tuple[bool, dict[str, str]]] = {
 def beside(
     base: type[Any], joined: type[Any], what: str, generation: int, rows: int, *, keys: bool
 ) -> list[Any]:
-    """Trees, a few generations high, with an object that will be refused in one of them."""
+    """Trees of a few generations, one with an object that will be refused."""
     every: list[Any] = []
 
     def planted(model: type[Any], **values: Any) -> Any:
@@ -156,9 +158,10 @@ def test_a_refused_object_beside_a_tree(
     rows: int,
     driver: str,
 ) -> None:
-    """Children hold the keys of those generations that were saved whole before the refusal, and of
-    no row that was written beside the refused one. Where statements went together and the server
-    does not say which it refused (psycopg2, a value too long), they hold none.
+    """After a refusal children have the keys of parents in generations that were saved as a whole
+    before, and of no row that was written together with the refused one. If statements travelled
+    together and the server does not say which it refused (psycopg2, a value too long), they have
+    none.
     """
     go_together = rows == 1 and models[0] is Numbered and way in (SETTINGS[0], SETTINGS[2])
     is_told = driver != "psycopg2" or not go_together

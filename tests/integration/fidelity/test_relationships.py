@@ -1,4 +1,4 @@
-"""Relationships in every direction, through COPY as through stock SQLAlchemy."""
+"""Relationships in every direction, by COPY compared with plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Note(Base):
 
 
 class Node(Base):
-    """A tree of itself."""
+    """A class whose rows form a tree."""
 
     __tablename__ = "node"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -198,7 +198,7 @@ def post_update(session: Session) -> None:
 
 
 def nodes(session: Session) -> Any:
-    """Each node's name with the name of the one above it."""
+    """Each node's name with the name of the node above it."""
     up = aliased(Node)
     return [
         tuple(row)
@@ -333,18 +333,20 @@ BY_COPY: list[tuple[Scenario, tuple[type[Any], ...]]] = [
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, scenario: Scenario, models: tuple[type[Any], ...]
 ) -> None:
-    """Rows, objects and events are those of stock SQLAlchemy; every new object went by COPY."""
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
     assert written(twins.compare(Base, scenario)) == by_copy(*models)
 
 
 @pytest.mark.parametrize("scenario", [tree, tree_from_the_leaves, chain_of_300])
 def test_rows_that_refer_to_rows_of_their_own_table(twins: Twins, scenario: Scenario) -> None:
-    """A tree or chain goes by COPY; only its ids differ: they follow add(), in stock the levels."""
+    """A tree or chain goes by COPY with the rows of plain SQLAlchemy; its ids are not compared."""
     assert written(twins.compare(Base, scenario, keys={"id", "up_id"})) == by_copy(Node)
 
 
 def test_objects_added_while_the_flush_begins_are_written_too(twins: Twins) -> None:
-    """What a before_flush listener adds is numbered and written like the rest."""
+    """Objects that a before_flush listener adds get keys and are written by COPY like the
+    others.
+    """
 
     def scenario(session: Session) -> None:
         def add_children(session: Session, _context: Any, _instances: Any) -> None:

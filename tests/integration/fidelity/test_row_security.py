@@ -1,5 +1,5 @@
-"""Row-level security: what COPY must not write is written as plain SQLAlchemy does; whom no policy
-concerns writes as if there were none.
+"""Row-level security: if a policy applies to the role, rows are written as by plain SQLAlchemy; if
+none applies, as without policies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FEW, COPY, MAPPINGS = WAYS[1], WAYS[3], WAYS[6]
 
 
 during: list[Callable[[], object]] = []
-"""What the default of a column does while a row is made ready."""
+"""The calls that the default of a column makes while a row is prepared."""
 
 
 def run_what_is_to_run() -> str:
@@ -55,7 +55,7 @@ EXEMPT = {
     "bypassing": f"ALTER ROLE {ROLE} BYPASSRLS",
     "superuser": f"ALTER ROLE {ROLE} SUPERUSER",
 }
-"""What makes the role one whom no policy concerns."""
+"""Statements that exempt the role from policies."""
 
 TURNS = (("refused", "b"), ("refused", "c"), ("hidden", "d"), ("e", "f"), ("refused", "g"))
 TURNS += TURNS[1:]
@@ -64,7 +64,9 @@ REASON = "note has row-level security"
 
 
 def save(side: Side, *before: str, bodies: tuple[str, ...] = ("a", "b", "c")) -> Any:
-    """Save notes in a transaction that begins with these statements: how many, or the error."""
+    """Save notes in a transaction that begins with these statements; return their number or the
+    error.
+    """
 
     def saving(session: Session) -> Any:
         for statement in before:
@@ -94,7 +96,9 @@ def notes(side: Side) -> Any:
 def test_whom_no_policy_concerns_goes_by_copy(
     twin_urls: tuple[str, str], driver: str, exempt: str
 ) -> None:
-    """The owner of a table without FORCE, and whoever bypasses policies, writes it by COPY."""
+    """The owner of a table without FORCE, and a role that bypasses policies, write the table by
+    COPY.
+    """
 
     def trial(side: Side) -> Any:
         found = save(side, bodies=("refused", "hidden", "c"))
@@ -107,8 +111,8 @@ def test_whom_no_policy_concerns_goes_by_copy(
 
 
 def test_policies_of_a_table_are_noticed_and_explained(twin_urls: tuple[str, str]) -> None:
-    """From the next flush on policies count, and no longer; explain() names them, of changed and
-    deleted objects too.
+    """Enabled policies are noticed by the next flush, and so is their end; explain() names them,
+    for changed and deleted objects too.
     """
 
     def trial(side: Side) -> Any:
@@ -160,7 +164,9 @@ def test_whom_policies_concern_is_left_to_plain(
 def test_a_role_that_changes_between_two_saves(
     twin_urls: tuple[str, str], driver: str, way: Way, at: str
 ) -> None:
-    """What was read for the role before is compared for the role that writes."""
+    """If the role changes between two saves, the facts that were read for the former role are
+    compared for the new one.
+    """
 
     def trial(side: Side) -> Any:
         def saving(session: Session) -> Any:
@@ -199,8 +205,8 @@ def test_a_role_that_changes_between_two_saves(
 def test_a_role_that_changes_while_rows_are_made_ready(
     twin_urls: tuple[str, str], driver: str
 ) -> None:
-    """A default that takes a role on between the reservation and the rows never leads to a row
-    that a policy refuses: the server refuses the COPY.
+    """If a default changes the role between the reservation and the COPY, no row that a policy
+    refuses is stored, because the server refuses the COPY.
     """
 
     def trial(side: Side) -> Any:
@@ -226,7 +232,9 @@ def test_a_role_that_changes_while_rows_are_made_ready(
 def test_statements_over_many_rows_ask_for_the_role_that_executes_them(
     twin_urls: tuple[str, str], driver: str, kind: str
 ) -> None:
-    """Changed and deleted objects, and statements, find what the policies of the role show."""
+    """UPDATEs, DELETEs and INSERTs of many rows after a change of role see the rows that the
+    policies of the new role show.
+    """
 
     def trial(side: Side) -> Any:
         def changing(session: Session, first: int) -> None:

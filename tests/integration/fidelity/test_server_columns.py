@@ -1,4 +1,4 @@
-"""What the database fills in, through COPY as through plain SQLAlchemy: server defaults,
+"""Values that the database fills in, by COPY compared with plain SQLAlchemy: server defaults,
 identities, sequences, partitions and triggers.
 """
 
@@ -27,7 +27,7 @@ class Base(DeclarativeBase):
 
 
 class Lazily(Base):
-    """Server defaults that are left expired."""
+    """Server defaults that stay expired after the flush."""
 
     __tablename__ = "lazily"
     __mapper_args__: ClassVar[Any] = {"eager_defaults": False}
@@ -57,7 +57,7 @@ class Eagerly(Base):
 
 
 class Triggered(Base):
-    """A column that a trigger fills, as FetchedValue tells SQLAlchemy."""
+    """A column that a trigger fills, declared with FetchedValue."""
 
     __tablename__ = "triggered"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -175,13 +175,15 @@ BY_COPY: list[tuple[Scenario, tuple[type[Any], ...], tuple[str, ...]]] = [
 def test_goes_by_copy_and_nothing_differs(
     twins: Twins, scenario: Scenario, models: tuple[type[Any], ...], ddl: tuple[str, ...]
 ) -> None:
-    """Rows, objects and events are those of plain SQLAlchemy; every new object went by COPY."""
-    # Without these partitions no row of the table has a place.
+    """Rows, objects and events are those of plain SQLAlchemy, and every new object went by COPY."""
+    # Without these partitions the table can store no row.
     assert written(twins.compare(Base, scenario, ddl=ddl)) == by_copy(*models)
 
 
 def test_a_before_trigger_leaves_the_rows_to_sqlalchemy(twins: Twins) -> None:
-    """What a BEFORE INSERT trigger fills in is read back as stock reads it."""
+    """Values that a BEFORE INSERT trigger fills in are read back by plain SQLAlchemy's own
+    statements.
+    """
     reason = "triggered has a BEFORE INSERT trigger, which may change or discard rows"
     outcome = twins.compare(Base, filled_by_a_trigger, ddl=FILLING_TRIGGER)
     assert written(outcome) == {("Triggered", "orm", reason)}
@@ -191,7 +193,9 @@ def test_a_before_trigger_leaves_the_rows_to_sqlalchemy(twins: Twins) -> None:
 def test_server_defaults_come_back_in_one_query(
     twins: Twins, model: type[Any], read_backs: int
 ) -> None:
-    """A flush is one reservation, one COPY, and one read-back where eager_defaults asks for it."""
+    """A flush takes one reservation, one COPY, and one query for server defaults if eager_defaults
+    wants them.
+    """
     with twins.ours.begin() as connection:
         Base.metadata.create_all(connection)
     factory = sessionmaker(twins.ours)

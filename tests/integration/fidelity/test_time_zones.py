@@ -1,4 +1,4 @@
-"""Times in time zones of an application's own, or of another package."""
+"""Times in time zones that an application or another package defines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNT = 60
 
 
 class Zone(dt.tzinfo):
-    """Can be compared but has no hash, as the zones of dateutil."""
+    """Can be compared but has no hash, like the time zones of dateutil."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Zone)
@@ -46,7 +46,9 @@ class Meeting(Base):
 @EVERY
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_zones_without_a_hash(twin_urls: tuple[str, str], driver: str, way: Way) -> None:
-    """Objects with such times are saved and changed as by plain SQLAlchemy."""
+    """Objects with times in a time zone without a hash are saved and changed as by plain
+    SQLAlchemy.
+    """
     start = dt.datetime(2026, 3, 1, tzinfo=Zone())
 
     def act(session: Session) -> None:

@@ -1,4 +1,6 @@
-"""Objects that refer to their own class: a child is written after its parent, whoever writes."""
+"""Objects that refer to their own class: a child is written after its parent, in every way of
+writing.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,7 @@ def test_in_a_flush_of_certain_objects(
             if keys:
                 child.id, parent.id = 11, 10
             with warnings.catch_warnings():
-                # Newer releases warn of it.
+                # Newer releases of SQLAlchemy warn of flush(objects).
                 warnings.simplefilter("ignore", DeprecationWarning)
                 session.flush([child, parent])
             found = shape([child, parent])

@@ -1,5 +1,5 @@
-"""Triggers that change or discard what is inserted: an object holds the key that its row has, or
-the flush fails as in stock.
+"""Triggers that change or discard inserted rows: an object has the key of its row, or the flush
+fails as in plain SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Plain(Base):
 
 
 class Parted(Base):
-    """Its rows go to leaves; the trigger stands on a leaf alone."""
+    """Its rows are stored in partitions, and the trigger is on one partition alone."""
 
     __tablename__ = "parted"
     __table_args__: ClassVar[Any] = {"postgresql_partition_by": "RANGE (id)"}
@@ -41,7 +41,7 @@ class Animal(Base):
 
 
 class Bird(Animal):
-    """Its key is made in the table it inherits from, where the trigger stands."""
+    """Its key comes from the table that it inherits from, which has the trigger."""
 
     __tablename__ = "bird"
     __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "bird"}
@@ -77,11 +77,11 @@ def trigger(function: str, table: str, when: str = "BEFORE") -> tuple[str, ...]:
 
 
 def saving(model: type[Any], table: str, *, warm: bool = False, discards: bool = False) -> Any:
-    """A trial that writes rows and looks for each under the key that it is said to have."""
+    """A trial that writes rows and looks for each by the key of its object."""
 
     def trial(side: Side) -> Any:
         if discards and not side.registered:
-            # Stock returns fewer keys than it was given mappings, and says nothing.
+            # Plain SQLAlchemy returns fewer keys than mappings, without an error.
             side.way = replace(side.way, as_mappings=False)
         rows = [{"name": f"n{i}"} for i in range(side.way.rows)]
 
@@ -124,7 +124,9 @@ CHANGES = [
 def test_a_before_trigger_is_never_passed_over(
     twin_urls: tuple[str, str], model: type[Any], function: str, way: Way
 ) -> None:
-    """Each key leads to its row, or the flush fails with stock's exception and leaves no row."""
+    """With a BEFORE trigger each key leads to its row, or the flush fails with plain SQLAlchemy's
+    exception and stores no row.
+    """
     ddl = trigger(function, ON[model])
     trial = saving(model, model.__tablename__, discards="discard" in function)
     both(twin_urls, Base, trial, way=way, ddl=ddl)
@@ -160,7 +162,9 @@ def test_a_trigger_enabled_later_is_noticed(twin_urls: tuple[str, str], way: Way
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_an_after_trigger_that_moves_the_row(twin_urls: tuple[str, str], way: Way) -> None:
-    """An AFTER trigger that changes a row's key is not noticed, as in plain SQLAlchemy."""
+    """If an AFTER trigger changes a row's key, the object keeps the old key, as in plain
+    SQLAlchemy.
+    """
     both(twin_urls, Base, saving(Plain, "plain"), way=way, ddl=trigger("shift", "plain", "AFTER"))
 
 

@@ -1,8 +1,8 @@
-"""Every type, value by value: what COPY leaves in the database is what INSERT leaves there.
+"""Every type, value by value: COPY stores what INSERT stores.
 
-Each value is flushed alone, stock and ours, in a savepoint: the row as text or the error must be
-the same, and so must the attribute after the flush and after it is loaded again. Then the values
-that stock took are flushed together.
+Each value is flushed alone in a savepoint, by plain SQLAlchemy and by a registered session. The row
+as text or the error must be the same, and so must the attribute after the flush and after a reload.
+Then all values that plain SQLAlchemy accepted are flushed together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CASES = [
 
 @pytest.mark.parametrize("item", CASES)
 def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
-    """The value in the database, the attribute, or the error is that of stock SQLAlchemy."""
+    """The stored value, the attribute, or the error is plain SQLAlchemy's."""
     stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
     found, taken, elsewhere = [], [], []
     with stock.session, ours.session:
@@ -47,7 +47,8 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
                 taken.append(value)
                 if writers != {"copy"}:
                     elsewhere.append(value)
-        # Of one type: in a mixture stock's INSERT has values cast to their common type.
+        # Of one type, because plain SQLAlchemy's INSERT casts values of several types to a common
+        # one.
         for type_ in dict.fromkeys(map(type, taken)):
             together = [value for value in taken if type(value) is type_]
             expected, _ = stock.flush(together)
@@ -55,7 +56,7 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
             found += differences(f"{type_.__name__} together", actual, expected)
     found += differences_as_text(twins, item, taken)
     assert not found, "\n".join(found)
-    # Older lines of SQLAlchemy refuse some by themselves.
+    # Older release lines of SQLAlchemy themselves refuse some values.
     expected = [value for value in item.elsewhere if repr(value) in set(map(repr, taken))]
     assert repr(elsewhere) == repr(taken if item.never_copy else expected)
 
@@ -63,13 +64,15 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
 @pytest.mark.parametrize("item", CASES)
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
 def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
-    """On every driver COPY leaves what stock leaves on the same driver."""
+    """On every driver COPY stores what plain SQLAlchemy stores on that driver."""
     found = differences_on(twins, driver, item)
     assert not found, "\n".join(found)
 
 
 def test_naive_times_are_of_the_connections_time_zone(twins: Twins) -> None:
-    """A column with time zone takes naive values as stock does, at the clock's changes too."""
+    """For a column with time zone naive values mean the connection's time zone, as in plain
+    SQLAlchemy, also where the clock changes.
+    """
     options = {"options": "-c timezone=America/New_York"}
     engines = [
         create_engine(engine.url, connect_args=options) for engine in (twins.stock, twins.ours)

@@ -1,4 +1,6 @@
-"""The conversion of a value: who converts it, how often, and into which table it goes."""
+"""The conversion of a value: which dumper or type converts it, how often, and into which table it
+is written.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ calls: list[str] = []
 
 
 class Counted(TypeDecorator[str]):
-    """Says how often it was asked, and gives now and then what COPY does not take."""
+    """Counts the calls of its conversion."""
 
     impl = String
     cache_ok = True
@@ -57,7 +59,7 @@ class Dated(Base):
 
 
 class Folded(Base):
-    """PostgreSQL folds its name, which is said not to be quoted, to lower case."""
+    """Its name is declared as not quoted, so that PostgreSQL folds it to lower case."""
 
     __table__ = Table(
         quoted_name("Qq", quote=False),
@@ -72,7 +74,7 @@ class Other(DeclarativeBase):
 
 
 class Upper(Other):
-    """Its name is the same string, and quoted."""
+    """Its name is the same string, quoted."""
 
     __tablename__ = "Qq"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -80,7 +82,7 @@ class Upper(Other):
 
 
 class EndOfTime(DateDumper):
-    """The documented way to write infinity."""
+    """The way to write infinity that psycopg's documentation shows."""
 
     def dump(self, obj: dt.date) -> Any:
         return b"infinity" if obj == dt.date.max else super().dump(obj)
@@ -130,7 +132,9 @@ def test_a_dumper_that_the_user_registered_decides(twin_urls: tuple[str, str], w
 
 @pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
 def test_a_name_that_is_not_to_be_quoted(twin_urls: tuple[str, str], way: Way) -> None:
-    """``quoted_name(quote=False)`` names the folded table, with both of them there."""
+    """``quoted_name(quote=False)`` writes into the table with the folded name, also if a table with
+    the quoted name exists.
+    """
 
     def trial(side: Side) -> Any:
         def saving(session: Session) -> None:

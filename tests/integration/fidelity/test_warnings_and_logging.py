@@ -1,5 +1,5 @@
-"""What a flush says beside what it does: warnings point where stock's do, and the log is silent
-below WARNING until the application asks for more.
+"""Warnings and log records of a flush: warnings point to plain SQLAlchemy's lines, and nothing is
+logged below WARNING until the application sets a level.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Thing(Base):
 
 
 class Paired(Base):
-    """A composite key of which a row may lack one part."""
+    """A composite key, one part of which a row may lack."""
 
     __tablename__ = "paired"
     left: Mapped[int] = mapped_column(primary_key=True)
@@ -157,7 +157,8 @@ def warning(prepare: Prepare, flush: str) -> Callable[[Side], Any]:
             if callable(kept):
                 kept()
             session.rollback()
-            # An object's address is of its own, and SQLAlchemy walks through a set of objects.
+            # An object's address differs between the sides, and SQLAlchemy iterates over a set of
+            # objects.
             return sorted(
                 (item.category.__name__, str(item.message).split(" at 0x")[0], *place(item))
                 for item in caught
@@ -174,7 +175,9 @@ def place(item: warnings.WarningMessage) -> tuple[str, int]:
 
 @pytest.fixture
 def root_at_info() -> Iterator[list[logging.LogRecord]]:
-    """What reaches a handler of the root logger, which an application has set to INFO."""
+    """The records that reach a handler of the root logger, whose level the application has set to
+    INFO.
+    """
     heard: list[logging.LogRecord] = []
 
     class Listening(logging.Handler):
@@ -192,7 +195,7 @@ def root_at_info() -> Iterator[list[logging.LogRecord]]:
 
 
 def do_everything(side: Side) -> None:
-    """Save in this way, reserve, insert in bulk, fail, check and repair."""
+    """Save in the side's way, reserve ids, insert in bulk, fail, check and repair."""
 
     def saving(session: Session) -> None:
         side.write(session, Owner, [{"name": f"n{i}"} for i in range(side.way.rows)])
@@ -235,8 +238,8 @@ def test_the_root_loggers_level_is_not_ours(
 def test_the_packages_level_is_the_applications(
     twin_urls: tuple[str, str], root_at_info: list[logging.LogRecord], name: str
 ) -> None:
-    """If the application sets the level of our logger, or of one below it, it gets those log lines,
-    whatever the root's level.
+    """If the application sets the level of this package's logger, or of one below it, it gets those
+    log records, whatever the root's level.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
