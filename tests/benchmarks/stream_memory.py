@@ -1,13 +1,13 @@
-"""How much memory a stream of rows takes, as the operating system counts it.
+"""The memory that a stream of rows takes, as the operating system counts it.
 
 ::
 
     python tests/benchmarks/stream_memory.py 10000000
     python tests/benchmarks/stream_memory.py 10000000 postgresql+psycopg://...
 
-Without a URL it starts a server of its own. It makes a table, inserts and upserts so many rows,
-rolls back, and prints after each the largest resident memory above that at the start. Ten million
-rows take some 5 GB of disk and half an hour.
+Without a URL it starts a server of its own. It creates a table, inserts and upserts this many rows,
+rolls back each time, and prints how far the largest resident memory is above that at the start. Ten
+million rows take some 5 GB of disk and half an hour.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How fast columns of other packages' types are written: plain SQLAlchemy beside a registered
-session, in turns, and the ratio of the medians.
+"""The speed of writing columns of other packages' types: plain SQLAlchemy and a registered session
+take turns, and the ratio of their medians is printed.
 
     python tests/benchmarks/types_of_packages.py postgresql+psycopg://... [rounds] [work ...]
 
-Without a URL (``-`` in its place) on a server of its own, which has no PostGIS. What a
-server lacks is left out with one line.
+Without a URL (``-`` in its place) it starts a server of its own, which has no PostGIS. Types that
+the server does not have are left out, with one line each.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Facts that DDL makes wrong before, beside or during a save: the rows are those that INSERT would
-write.
+"""DDL that makes known facts wrong before a save, while its transaction is open or during the save:
+the rows are those that INSERT would write.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a repair does, and what it never does."""
+"""The results of a repair, its statements and its log, and the cases that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs beside transactions: rollbacks, locks that a transaction keeps, and isolation levels."""
+"""Repairs and open transactions: rollbacks, locks, isolation levels, and two repairs at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pages of an INSERT of many rows that are sent at once: as a streamed result, in round trips, and
-before listeners.
-"""
+"""INSERTs of many rows whose pages are sent together: streamed results, round trips, listeners."""
 
 from __future__ import annotations
 
