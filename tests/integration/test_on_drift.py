@@ -342,9 +342,7 @@ async def test_async_sessions_are_guarded_too(production_url: str, driver: str) 
 
 
 def test_registering_again_changes_the_setting(production_engine: Engine) -> None:
-    """Registering again with another on_drift applies it to the next flush; the default switches
-    the check off.
-    """
+    """Registering again replaces on_drift: its default switches the check off."""
     factory = factory_of(production_engine, classes=[HoldingActivityLog], on_drift="raise")
     with pytest.raises(SequenceDriftError):
         save(factory)

@@ -237,7 +237,7 @@ def test_what_is_right_already_is_not_written(holding: Holding) -> None:
 
 
 def test_incomplete_date_loses_its_portfolio_rate(holding: Holding) -> None:
-    """If a fund's valuation is deleted, the portfolio's rate and value of that date are deleted."""
+    """If a fund's valuation is deleted, the portfolio's rate of that date is deleted."""
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100))
