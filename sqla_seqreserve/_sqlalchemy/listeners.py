@@ -40,7 +40,7 @@ _SENDING: Final = (
 )
 """Parts of a dialect's class that make a statement's text, or send it."""
 
-_STOCK: Final = "sqlalchemy."
+_PLAIN: Final = "sqlalchemy."
 _WRAPPED: Final = "wrap_before_cursor_execute"
 
 OURS: Final = set[Any]()
@@ -91,7 +91,7 @@ def refusal_between(connection: Connection, *, several: bool) -> Reason | None:
 
 def _within(listener: Any) -> Any:
     """Return the application's function inside SQLAlchemy's wrapper of a listener."""
-    while _module(listener).startswith(_STOCK):
+    while _module(listener).startswith(_PLAIN):
         code = getattr(listener, "__code__", None)
         if code is None or "fn" not in code.co_freevars:
             break
@@ -133,7 +133,7 @@ def _foreign(cls: Any, *parts: Any) -> Reason | None:
     """Say whether a dialect differs from SQLAlchemy's in the parts that matter here."""
     owners = [next((one for one in cls.__mro__ if name in vars(one)), cls) for name in _SENDING]
     for one in (*owners, *parts):
-        if not one.__module__.startswith(_STOCK):
+        if not one.__module__.startswith(_PLAIN):
             return why.own_way(one.__name__)
     return None
 
@@ -143,7 +143,7 @@ def _is_compiled_otherwise(element: Any) -> bool:
     dispatcher = element.__dict__["_compiler_dispatcher"]
     # An element that is compiled differently only for other databases is unaffected here.
     default = dispatcher.specs.get("default")
-    return "postgresql" in dispatcher.specs or not _module(default).startswith(_STOCK)
+    return "postgresql" in dispatcher.specs or not _module(default).startswith(_PLAIN)
 
 
 def _is_for_others(listener: Any) -> bool:
@@ -164,7 +164,7 @@ def _innermost(listener: Any) -> Any:
     """The application's own ``before_cursor_execute`` listener, for which something is put in the
     place of the statement; ``None``: it returns nothing.
     """
-    if not _module(listener).startswith(_STOCK):
+    if not _module(listener).startswith(_PLAIN):
         return listener
     # Around one that returns nothing, or that is to be called by names.
     if listener.__name__ == _WRAPPED:

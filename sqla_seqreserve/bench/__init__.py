@@ -18,13 +18,13 @@ from .machine import describe_machine
 from .place import Place, open_place
 from .results import Requirement, Result
 from .runner import WrongRowsError, run_work
-from .work import OURS, STOCK, Measure, Required, Way, Work
+from .work import OURS, PLAIN, Measure, Required, Way, Work
 from .workloads import WORKS
 
 __all__ = [
     "DRIVERS",
     "OURS",
-    "STOCK",
+    "PLAIN",
     "WORKS",
     "Grid",
     "GridCell",

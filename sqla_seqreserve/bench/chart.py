@@ -13,7 +13,7 @@ from typing import Any
 from sqla_seqreserve.errors import ConfigurationError
 
 from .results import Result
-from .work import STOCK
+from .work import PLAIN
 
 __all__ = ["FORMATS", "check_format", "draw_chart", "picture_style", "save_picture", "where"]
 
@@ -21,7 +21,7 @@ FORMATS = (".svg", ".png")
 
 _TEXT = "#7a828e"
 _OURS = "#1a9c78"
-_STOCK = "#d0662f"
+_PLAIN = "#d0662f"
 _OTHER = "#8d95a3"
 
 _ROW = 0.3  # inches a bar
@@ -93,7 +93,7 @@ def _draw(panel: Any, result: Result) -> None:
 def _colour(result: Result, way: str) -> str:
     if way == result.measure.ours:
         return _OURS
-    return _STOCK if way == STOCK else _OTHER
+    return _PLAIN if way == PLAIN else _OTHER
 
 
 def where(machine: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from .chart import check_format, picture_style, save_picture, where
 from .grid import DISTANCES, Grid, GridPoint
-from .work import OURS, STOCK
+from .work import OURS, PLAIN
 
 __all__ = [
     "BULK_INSERT",
@@ -35,7 +35,7 @@ BULK_INSERT: Final = "bulk INSERT, no objects"
 OBJECTS: Final = (1, 50, 5_000)
 
 _TEXT: Final = "#7a828e"
-_COLOURS: Final = {STOCK: "#d0662f", OURS: "#1a9c78", BULK_INSERT: "#8d95a3"}
+_COLOURS: Final = {PLAIN: "#d0662f", OURS: "#1a9c78", BULK_INSERT: "#8d95a3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class GlanceCell:
 
     def times(self, way: str) -> float:
         """How many times as fast as plain SQLAlchemy, by medians."""
-        return median(self.samples[STOCK]) / median(self.samples[way])
+        return median(self.samples[PLAIN]) / median(self.samples[way])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in milliseconds."""
@@ -56,7 +56,7 @@ class GlanceCell:
             "objects": self.objects,
             "round_trip_ms": self.round_trip_ms,
             "ways": [
-                {"name": way, "median_ms": median(found) * 1000, "times_stock": self.times(way)}
+                {"name": way, "median_ms": median(found) * 1000, "times_plain": self.times(way)}
                 for way, found in self.samples.items()
             ],
         }
@@ -80,7 +80,7 @@ def glance_of(grid: Grid) -> Glance:
         GlanceCell(
             cell.point.rows,
             cell.point.round_trip_ms,
-            {STOCK: cell.stock, OURS: cell.ours, BULK_INSERT: cell.bulk},
+            {PLAIN: cell.plain, OURS: cell.ours, BULK_INSERT: cell.bulk},
         )
         for cell in grid.cells
         if cell.bulk
@@ -133,7 +133,7 @@ def draw_glance(glance: Glance, driver: str, machine: Mapping[str, str], file: P
 
 
 _LABELS: Final = {
-    STOCK: "SQLAlchemy, add_all()",
+    PLAIN: "SQLAlchemy, add_all()",
     OURS: "with sqla-seqreserve, add_all()",
     BULK_INSERT: "SQLAlchemy's bulk INSERT, which makes no objects and returns no keys",
 }

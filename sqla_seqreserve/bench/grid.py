@@ -68,13 +68,13 @@ class GridCell:
 
     point: GridPoint
     ours: Sequence[float]
-    stock: Sequence[float]
+    plain: Sequence[float]
     bulk: Sequence[float] = ()
 
     @property
     def ratio(self) -> float:
         """The ratio of the medians: how many times as long plain SQLAlchemy takes."""
-        return median(self.stock) / median(self.ours)
+        return median(self.plain) / median(self.ours)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in milliseconds."""
@@ -84,11 +84,11 @@ class GridCell:
             "round_trip_ms": self.point.round_trip_ms,
             "rows": self.point.rows,
             "ours_ms": median(self.ours) * 1000,
-            "stock_ms": median(self.stock) * 1000,
+            "plain_ms": median(self.plain) * 1000,
             "ratio": self.ratio,
             "samples": {
                 "ours_ms": [seconds * 1000 for seconds in self.ours],
-                "stock_ms": [seconds * 1000 for seconds in self.stock],
+                "plain_ms": [seconds * 1000 for seconds in self.plain],
                 "bulk_ms": [seconds * 1000 for seconds in self.bulk],
             },
         }
@@ -167,7 +167,7 @@ def run_grid(
     """
     saves = SAVES[kind]
     ours: dict[GridPoint, list[float]] = {point: [] for point in points}
-    stock: dict[GridPoint, list[float]] = {point: [] for point in points}
+    plain: dict[GridPoint, list[float]] = {point: [] for point in points}
     bulk: dict[GridPoint, list[float]] = {point: [] for point in points}
     with _steady_collector() as settled:
         for round_ in range(rounds + 1):
@@ -176,8 +176,8 @@ def run_grid(
                 there = place.on(point.driver).at(point.round_trip_ms)
                 turns = [
                     (there.ours, saves.save, ours[point]),
-                    (there.stock, saves.save, stock[point]),
-                    *([(there.stock, insert_rows, bulk[point])] if point in with_bulk else []),
+                    (there.plain, saves.save, plain[point]),
+                    *([(there.plain, insert_rows, bulk[point])] if point in with_bulk else []),
                 ]
                 first = round_ % len(turns)
                 for sessions, save, samples in turns[first:] + turns[:first]:
@@ -192,7 +192,7 @@ def run_grid(
                 if step is not None:
                     step(str(point))
             settled()
-    cells = [GridCell(point, ours[point], stock[point], bulk[point]) for point in points]
+    cells = [GridCell(point, ours[point], plain[point], bulk[point]) for point in points]
     return Grid(cells, rounds, kind)
 
 
@@ -224,7 +224,7 @@ def _start_afresh(place: Place, points: Sequence[GridPoint], saves: Saves) -> No
     saves.empty(place, most)
     for driver, distance in dict.fromkeys((one.driver, one.round_trip_ms) for one in points):
         there = place.on(driver).at(distance)
-        for sessions in (there.ours, there.stock):
+        for sessions in (there.ours, there.plain):
             for rows in (len(saves.models), min(most, _WARM_UP_ROWS)):
                 saves.save(sessions, rows, saves.models)
 

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 class Place:
     """A database with the tables in it, as one driver reaches it.
 
-    :attr:`engine` uses psycopg, for work that is not measured; :attr:`ours` and :attr:`stock` are
+    :attr:`engine` uses psycopg, for work that is not measured; :attr:`ours` and :attr:`plain` are
     on engines of their own, so that no listener of ours is on plain SQLAlchemy's engine.
     :attr:`by_tcp_to_ours`: the server was started for the run, and is reached over TCP.
     """
@@ -38,7 +38,7 @@ class Place:
     engine: Engine
     driver: str
     ours: Sessions
-    stock: Sessions
+    plain: Sessions
     closing: ExitStack
     by_tcp_to_ours: bool
     _kept: dict[object, Any] = field(default_factory=dict)
@@ -79,8 +79,8 @@ class Place:
     def _reached(self, url: URL, driver: str) -> Place:
         check_driver(driver)
         ours = open_sessions(url, driver, self.closing, {})
-        stock = open_sessions(url, driver, self.closing)
-        return replace(self, url=url, driver=driver, ours=ours, stock=stock, _kept={})
+        plain = open_sessions(url, driver, self.closing)
+        return replace(self, url=url, driver=driver, ours=ours, plain=plain, _kept={})
 
 
 def _open_by_socket(place: Place) -> Place:

@@ -13,10 +13,10 @@ from .drivers import DRIVERS, PSYCOPG
 from .place import Place
 from .sessions import Sessions
 
-__all__ = ["OURS", "STOCK", "Measure", "Required", "Run", "Way", "Work", "beside"]
+__all__ = ["OURS", "PLAIN", "Measure", "Required", "Run", "Way", "Work", "beside"]
 
 OURS: Final = "sqla-seqreserve"
-STOCK: Final = "SQLAlchemy"
+PLAIN: Final = "SQLAlchemy"
 
 
 Run: TypeAlias = Callable[[Place, int], Mapping[str, float]]
@@ -50,10 +50,10 @@ def beside(run: Callable[[Sessions, Place, int], Mapping[str, float]]) -> tuple[
     def ours(place: Place, objects: int) -> Mapping[str, float]:
         return run(place.ours, place, objects)
 
-    def stock(place: Place, objects: int) -> Mapping[str, float]:
-        return run(place.stock, place, objects)
+    def plain(place: Place, objects: int) -> Mapping[str, float]:
+        return run(place.plain, place, objects)
 
-    return Way(OURS, ours), Way(STOCK, stock)
+    return Way(OURS, ours), Way(PLAIN, plain)
 
 
 @dataclass(frozen=True, slots=True)

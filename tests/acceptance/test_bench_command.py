@@ -104,7 +104,7 @@ CHANGES = [
     ("driver", "works"),
     [("psycopg", CHANGES), ("psycopg2", ["changed"]), ("asyncpg", ["bulk-sync"])],
 )
-def test_changes_are_measured_beside_stock(
+def test_changes_are_measured_beside_plain(
     postgres_url: str, driver: str, works: list[str]
 ) -> None:
     """Each kind of change has a work, and both sides leave the same rows."""
@@ -198,10 +198,10 @@ def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], name
 def test_a_way_that_writes_other_rows_fails_the_run(postgres_url: str) -> None:
     """A run fails if a way loses a row."""
     work = next(work for work in WORKS if work.name == "one").at_most(objects=None, rounds=1)
-    [ours, _, stock] = [way for way in work.ways if way.needs is None]
+    [ours, _, plain] = [way for way in work.ways if way.needs is None]
 
     def loses_the_last(place: Place, objects: int) -> Mapping[str, float]:
-        return stock.run(place, objects - 1)
+        return plain.run(place, objects - 1)
 
     broken = replace(work, objects=5, repeat=1, ways=(ours, Way("forgetful", loses_the_last)))
     with (

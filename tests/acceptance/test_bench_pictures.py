@@ -11,7 +11,7 @@ from statistics import geometric_mean
 import pytest
 from fixtures.commands import run_bench
 
-from sqla_seqreserve.bench import DRIVERS, STOCK, WORKS
+from sqla_seqreserve.bench import DRIVERS, PLAIN, WORKS
 
 GRID = ("--grid", "--rounds", "1", "--objects", "5")
 
@@ -35,8 +35,8 @@ def test_the_grid_has_every_point(postgres_url: str) -> None:
         if tables <= rows or rows == 2
     }
     for cell in grid["cells"]:
-        assert cell["ratio"] == pytest.approx(cell["stock_ms"] / cell["ours_ms"])
-        assert len(cell["samples"]["ours_ms"]) == len(cell["samples"]["stock_ms"]) > 0
+        assert cell["ratio"] == pytest.approx(cell["plain_ms"] / cell["ours_ms"])
+        assert len(cell["samples"]["ours_ms"]) == len(cell["samples"]["plain_ms"]) > 0
     for driver in DRIVERS:
         ratios = [cell["ratio"] for cell in grid["cells"] if cell["driver"] == driver]
         assert grid["drivers"][driver] == {
@@ -56,9 +56,9 @@ def test_the_glance_is_a_table_and_a_picture(postgres_url: str, tmp_path: Path) 
     cells = json.loads(done.stdout)["glance"]
     assert [(cell["objects"], cell["round_trip_ms"]) for cell in cells] == [(1, 0), (1, 5)]
     for cell in cells:
-        times = {way["name"]: way["times_stock"] for way in cell["ways"]}
+        times = {way["name"]: way["times_plain"] for way in cell["ways"]}
         assert len(times) == 3
-        assert times[STOCK] == 1
+        assert times[PLAIN] == 1
     texts = ["".join(element.itertext()).strip() for element in ET.parse(file).iter()]
     drawn = [found for found in texts if re.fullmatch(r"\d+\.\d{1,2}x", found)]
     assert len(drawn) in {6, 12}, texts  # an element, and the one within it
@@ -114,7 +114,7 @@ def test_one_run_feeds_all_pictures(postgres_url: str, tmp_path: Path) -> None:
         (1, 5),
     ]
     for cell in measured["glance"]:
-        times = {way["name"]: way["times_stock"] for way in cell["ways"]}
+        times = {way["name"]: way["times_plain"] for way in cell["ways"]}
         ratio = of_grid[cell["objects"], cell["round_trip_ms"]]
         assert times["sqla-seqreserve"] == ratio
         assert f"{ratio:.2f}" in numbers(tmp_path / "grid.svg", r"\d+\.\d\d")

@@ -99,7 +99,7 @@ def refusal(engine: Engine, write: Callable[[Session], object], ours: bool) -> t
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_refusal_is_what_stock_raises(entries: Cluster, nodes: list[Engine], bad: str) -> None:
+def test_a_refusal_is_what_plain_raises(entries: Cluster, nodes: list[Engine], bad: str) -> None:
     """Class, SQLSTATE and statement of the error are those of SQLAlchemy's INSERT, and the session
     can be used after a rollback.
     """
@@ -108,9 +108,9 @@ def test_a_refusal_is_what_stock_raises(entries: Cluster, nodes: list[Engine], b
         def write(session: Session) -> None:
             session.add_all(Entry(**row) for row in rows(bad=BAD[bad]))
 
-        stock, ours = (refusal(engine, write, ours=ours) for ours in (False, True))
-        assert ours == stock
-        assert stock[0].__name__ == "IntegrityError"
+        plain, ours = (refusal(engine, write, ours=ours) for ours in (False, True))
+        assert ours == plain
+        assert plain[0].__name__ == "IntegrityError"
     with entries.coordinator.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(Entry)) == 1
 

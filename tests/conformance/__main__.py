@@ -1,19 +1,19 @@
-"""The conformance run: SQLAlchemy's own tests, with and without us.
+"""The conformance run: SQLAlchemy's own tests, with and without this package.
 
 ::
 
-    python -m tests.conformance                       the files that issue 3 names
+    python -m tests.conformance                       the tests of the unit of work
     python -m tests.conformance test/orm test/ext     any files or folders of SQLAlchemy's suite
     python -m tests.conformance test/orm -k cascade   only the tests whose names match
     python -m tests.conformance --driver asyncpg      through another driver than psycopg
     python -m tests.conformance --settings default    as register(Session) does it
 
 The source distribution of the installed SQLAlchemy is taken through pip. Its tests run against
-PostgreSQL twice, through one driver: stock, and with ``register(Session, copy_min_rows=1)``, or as
-``--settings default`` has it; each side in a database of its own, assertions on SQL text off on
-both. The run fails on every test that only stock passes, when COPY took no rows (a run that always
-falls back proves nothing; with the default settings: when no flush was told of), and when
-``exceptions.toml`` lists a test that needs no exception.
+PostgreSQL twice, through one driver: on plain SQLAlchemy, and with ``register(Session,
+copy_min_rows=1)`` or, with ``--settings default``, ``register(Session)``. Each side has a database
+of its own, and neither asserts on the text of SQL. The run fails on every test that passes only on
+plain SQLAlchemy, if COPY wrote no rows (such a run proves nothing; with the default settings: if no
+flush was reported), and if ``exceptions.toml`` lists a test that needs no exception.
 
 The server is ``--url`` or ``SQLA_SEQRESERVE_URL`` if one is set, and the embedded one otherwise.
 """
@@ -92,13 +92,13 @@ def _run(options: argparse.Namespace, work: Path, server_url: URL) -> Verdict:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         ours = pool.submit(side, "ours", options.register)
-        stock = (
-            pool.submit(read_results, options.stock_from)
-            if options.stock_from
-            else pool.submit(side, "stock", None)
+        plain = (
+            pool.submit(read_results, options.plain_from)
+            if options.plain_from
+            else pool.submit(side, "plain", None)
         )
         return judge(
-            stock.result(),
+            plain.result(),
             ours.result(),
             read_exceptions(
                 options.exceptions, sqlalchemy.__version__, options.driver, options.settings
@@ -176,10 +176,10 @@ def _parser() -> argparse.ArgumentParser:
         help="SQLAlchemy's source distribution, instead of the one that pip finds",
     )
     parser.add_argument(
-        "--stock-from",
+        "--plain-from",
         type=Path,
         metavar="FOLDER",
-        help="the 'stock' folder of a run with --keep: its results are used again",
+        help="the 'plain' folder of a run with --keep: its results are used again",
     )
     parser.add_argument(
         "--exceptions",

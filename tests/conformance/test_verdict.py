@@ -32,11 +32,11 @@ def test_a_run_that_loses_nothing_is_good() -> None:
     verdict = judge(side(outcomes), side(outcomes), {})
 
     assert verdict.ok
-    assert (verdict.stock_passed, verdict.ours_passed, verdict.lost) == (1, 1, {})
+    assert (verdict.plain_passed, verdict.ours_passed, verdict.lost) == (1, 1, {})
 
 
 @pytest.mark.parametrize("outcome", ["failed", "skipped", "error"])
-def test_a_test_that_only_stock_passes_is_lost(outcome: str) -> None:
+def test_a_test_that_only_plain_passes_is_lost(outcome: str) -> None:
     """A test that passes only on plain SQLAlchemy is lost if it fails or is skipped, and the
     message says why.
     """
@@ -73,17 +73,17 @@ def test_a_run_without_a_row_by_copy_fails() -> None:
     assert "COPY took no rows" in "\n".join(verdict.lines())
 
 
-@pytest.mark.parametrize(("stock", "ours"), [(False, True), (True, False)])
-def test_a_run_that_died_fails(stock: bool, ours: bool) -> None:
+@pytest.mark.parametrize(("plain", "ours"), [(False, True), (True, False)])
+def test_a_run_that_died_fails(plain: bool, ours: bool) -> None:
     """If a side did not run to its end, the run fails, also if no test was lost before."""
     outcomes = {TEST: "passed"}
 
-    verdict = judge(side(outcomes, complete=stock), side(outcomes, complete=ours), {})
+    verdict = judge(side(outcomes, complete=plain), side(outcomes, complete=ours), {})
 
     assert not verdict.ok
 
 
-def test_a_run_in_which_stock_passes_nothing_fails() -> None:
+def test_a_run_in_which_plain_passes_nothing_fails() -> None:
     """If plain SQLAlchemy passes no test, the run fails, because it proves nothing."""
     assert not judge(side({TEST: "failed"}), side({TEST: "failed"}), {}).ok
 
@@ -99,18 +99,18 @@ def test_a_listed_exception_may_be_lost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stock", "ours", "found"),
+    ("plain", "ours", "found"),
     [
         ({TEST: "passed"}, {TEST: "passed"}, "it passes"),
-        ({TEST: "failed"}, {TEST: "failed"}, "stock does not pass it either"),
+        ({TEST: "failed"}, {TEST: "failed"}, "plain SQLAlchemy does not pass it either"),
         ({OTHER: "passed"}, {OTHER: "passed"}, "there is no such test"),
     ],
 )
 def test_a_listed_exception_that_is_none_fails(
-    stock: dict[str, str], ours: dict[str, str], found: str
+    plain: dict[str, str], ours: dict[str, str], found: str
 ) -> None:
     """A listed exception that is not needed fails the run, so that the list stays true."""
-    verdict = judge(side(stock), side(ours), {TEST: "an internal"})
+    verdict = judge(side(plain), side(ours), {TEST: "an internal"})
 
     assert not verdict.ok
     assert verdict.stale == {TEST: found}

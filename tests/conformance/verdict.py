@@ -19,9 +19,9 @@ __all__ = ["Verdict", "judge", "parse_exceptions", "read_exceptions"]
 class Verdict:
     """The result of comparing both sides."""
 
-    stock_passed: int
-    stock_total: int
-    stock_seconds: float
+    plain_passed: int
+    plain_total: int
+    plain_seconds: float
     ours_passed: int
     ours_total: int
     ours_seconds: float
@@ -53,7 +53,7 @@ class Verdict:
             yield f"GAINED {test}"
         for reason, rows in sorted(self.reasons.items(), key=lambda item: -item[1]):
             yield f"{rows:8,} rows by {reason}"
-        yield f"stock: {self.stock_passed} of {self.stock_total} passed, {self.stock_seconds:.0f} s"
+        yield f"plain: {self.plain_passed} of {self.plain_total} passed, {self.plain_seconds:.0f} s"
         yield f"ours:  {self.ours_passed} of {self.ours_total} passed, {self.ours_seconds:.0f} s"
         yield f"lost {len(self.lost)}, excepted {len(self.excepted)}, gained {len(self.gained)}"
         yield "rows: " + ", ".join(
@@ -65,7 +65,7 @@ class Verdict:
 
 
 def judge(
-    stock: Results,
+    plain: Results,
     ours: Results,
     exceptions: Mapping[str, str],
     *,
@@ -75,21 +75,21 @@ def judge(
     """Compare both sides. *copies*: this package's side had to write by COPY. *selected*: only some
     tests of a file ran, so a listed one may be absent.
     """
-    lost = {test: _why_lost(ours, test) for test in stock.passed() - ours.passed()}
+    lost = {test: _why_lost(ours, test) for test in plain.passed() - ours.passed()}
     return Verdict(
-        stock_passed=len(stock.passed()),
-        stock_total=len(stock.tests),
-        stock_seconds=stock.seconds,
+        plain_passed=len(plain.passed()),
+        plain_total=len(plain.tests),
+        plain_seconds=plain.seconds,
         ours_passed=len(ours.passed()),
         ours_total=len(ours.tests),
         ours_seconds=ours.seconds,
         lost={test: why for test, why in lost.items() if test not in exceptions},
         excepted={test: reason for test, reason in exceptions.items() if test in lost},
-        stale=dict(_stale(stock, ours, exceptions, selected=selected)),
-        gained=tuple(sorted(ours.passed() - stock.passed())),
+        stale=dict(_stale(plain, ours, exceptions, selected=selected)),
+        gained=tuple(sorted(ours.passed() - plain.passed())),
         rows=dict(ours.rows),
         reasons=dict(ours.reasons),
-        problems=tuple(_problems(stock, ours, copies=copies)),
+        problems=tuple(_problems(plain, ours, copies=copies)),
     )
 
 
@@ -101,24 +101,24 @@ def _why_lost(ours: Results, test: str) -> str:
 
 
 def _stale(
-    stock: Results, ours: Results, exceptions: Mapping[str, str], *, selected: bool
+    plain: Results, ours: Results, exceptions: Mapping[str, str], *, selected: bool
 ) -> Iterator[tuple[str, str]]:
-    files = {test.partition("::")[0] for test in stock.tests}
+    files = {test.partition("::")[0] for test in plain.tests}
     for test in exceptions:
-        if test not in stock.tests:
+        if test not in plain.tests:
             if test.partition("::")[0] in files and not selected:
                 yield test, "there is no such test"
-        elif test not in stock.passed():
-            yield test, "stock does not pass it either"
+        elif test not in plain.passed():
+            yield test, "plain SQLAlchemy does not pass it either"
         elif test in ours.passed():
             yield test, "it passes"
 
 
-def _problems(stock: Results, ours: Results, *, copies: bool) -> Iterator[str]:
-    if not stock.passed():
-        yield "stock passed no test: there is nothing to lose"
-    if not stock.complete:
-        yield "the stock run died before its end: read its log"
+def _problems(plain: Results, ours: Results, *, copies: bool) -> Iterator[str]:
+    if not plain.passed():
+        yield "plain SQLAlchemy passed no test: there is nothing to lose"
+    if not plain.complete:
+        yield "the plain run died before its end: read its log"
     if not ours.complete:
         yield "our run died before its end: read its log"
     if not any(ours.rows.values()):

@@ -63,11 +63,11 @@ class Difference:
 
     case: Case
     where: str
-    stock: Any
+    plain: Any
     ours: Any
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.case}\n    stock {self.stock!r}\n    ours  {self.ours!r}"
+        return f"{self.where}: {self.case}\n    plain {self.plain!r}\n    ours  {self.ours!r}"
 
 
 @dataclass
@@ -84,7 +84,8 @@ class Report:
     def __str__(self) -> str:
         found = sum(counts.total() for counts in self.seen.values())
         lines = [
-            f"seed {self.seed}: {self.cases.total()} cases, {self.refused} refused by stock, "
+            f"seed {self.seed}: {self.cases.total()} cases, "
+            f"{self.refused} refused by plain SQLAlchemy, "
             f"{found} differences of {len(self.seen)} classes",
             f"  cases: {_listed(self.cases)}",
             f"  rows by writer: {_listed(self.writers)}",
@@ -188,7 +189,7 @@ class Harness:
             self.report.differences.append(self._smallest(found))
         self.report.seen.setdefault(group, Counter())[f"{case.way} on {case.driver}"] += 1
 
-    def _stock(self, case: Case) -> dict[str, Any]:
+    def _plain(self, case: Case) -> dict[str, Any]:
         """Plain SQLAlchemy's result for the batch, calculated once for objects, once for mappings
         with keys, and once for mappings without.
         """
@@ -217,21 +218,21 @@ class Harness:
 
     def compare(self, case: Case, *, count: bool = False) -> Difference | None:
         """Write the batch on both sides, and return a difference if there is one."""
-        stock = self._stock(case)
+        plain = self._plain(case)
         side = self._side(case, registered=True)
         side.reports.clear()
         ours = self._flush(side, case)
         if count:
-            self.report.refused += "error" in stock
+            self.report.refused += "error" in plain
             for report in side.reports:
                 for entry in report.entries:
                     self.report.writers[f"{entry.writer} on {case.driver}"] += entry.rows
-        if len(case.values) > 1 and "error" in stock and "error" in ours:
+        if len(case.values) > 1 and "error" in plain and "error" in ours:
             # If several values are wrong, the two sides may report different ones first.
             return None
         for where in ("error", "sqlstate", "stored", "after", "loaded"):
-            if stock.get(where) != ours.get(where):
-                return Difference(case, where, stock.get(where), ours.get(where))
+            if plain.get(where) != ours.get(where):
+                return Difference(case, where, plain.get(where), ours.get(where))
         return None
 
     def writers(self, case: Case) -> set[str]:
@@ -240,10 +241,10 @@ class Harness:
 
     def is_refused(self, case: Case) -> bool:
         """Whether plain SQLAlchemy refuses the batch."""
-        return "error" in self._stock(case)
+        return "error" in self._plain(case)
 
     def _side(self, case: Case, *, registered: bool) -> Side:
-        key = (case.driver, case.way.name if registered else f"stock {case.way.as_mappings}")
+        key = (case.driver, case.way.name if registered else f"plain {case.way.as_mappings}")
         if key not in self._sides:
             url = self._urls[registered]
             self._sides[key] = Side(url, case.way, registered=registered, driver=case.driver)
@@ -283,10 +284,10 @@ class Harness:
         def flush(session: Session) -> dict[str, Any]:
             session.execute(text(f"SET LOCAL TimeZone = '{case.zone}'"))
             # Plain SQLAlchemy takes no SQL expression in a bulk INSERT of mappings.
-            plain = case.way.as_mappings
+            as_mappings = case.way.as_mappings
             rows = [
                 {
-                    "value": None if plain and isinstance(value, Null) else value,
+                    "value": None if as_mappings and isinstance(value, Null) else value,
                     **({"beside": "08:00:2b:01:02:03"} if case.as_text else {}),
                     **({"id": position} if case.way.upserts else {}),
                 }

@@ -105,7 +105,7 @@ class ManyHarness(Harness):
 
     ways = WAYS
 
-    def _stock(self, case: Case) -> dict[str, Any]:
+    def _plain(self, case: Case) -> dict[str, Any]:
         return self._flush(self._side(case, registered=False), case)
 
     def _model(self, case: Case) -> type[Any]:

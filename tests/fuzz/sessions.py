@@ -261,12 +261,12 @@ class Sessions:
         return self._sides[key]
 
 
-def surplus(where: str, ours: dict[str, Any], stock: dict[str, Any]) -> list[str]:
+def surplus(where: str, ours: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     """Values that this package left on objects of a refused flush, and plain SQLAlchemy did not."""
     return [
-        f"{where} on {tag}: {values!r} ours, {stock.get(tag, {})!r} stock"
+        f"{where} on {tag}: {values!r} ours, {plain.get(tag, {})!r} plain"
         for tag, values in ours.items()
-        if not values.items() <= stock.get(tag, {}).items()
+        if not values.items() <= plain.get(tag, {}).items()
     ]
 
 

@@ -79,7 +79,7 @@ def test_a_short_chaos(database_url: str) -> None:
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(SECONDS + 300)
-@pytest.mark.parametrize("side", ["stock", "ours"])
+@pytest.mark.parametrize("side", ["plain", "ours"])
 def test_a_long_chaos(database_url: str, side: str) -> None:
     """Over a longer time the same is true of registered sessions, and of plain SQLAlchemy as a
     check of the test.

@@ -193,7 +193,7 @@ def test_rules_are_noticed(warm: Engine) -> None:
 
 @pytest.mark.parametrize("model", [Reading, Declared, Always])
 @pytest.mark.parametrize("mode", ["bulk", "reserve", "off"])
-def test_a_dropped_table_fails_as_in_stock(warm: Engine, model: type[Base], mode: str) -> None:
+def test_a_dropped_table_fails_as_in_plain(warm: Engine, model: type[Base], mode: str) -> None:
     """A flush into a dropped table raises PostgreSQL's error, as plain SQLAlchemy does."""
     run(warm, f"DROP TABLE {model.__tablename__}")
     with pytest.raises(ProgrammingError) as refused:

@@ -213,7 +213,7 @@ def test_prefetch_keeps_none(engine: Engine, coded: Connection) -> None:
 
 
 @pytest.mark.parametrize("kept", ["EXECUTE ON FUNCTION app.f()", "USAGE ON SCHEMA app"])
-def test_who_may_insert_in_stock_may_with_us(engine: Engine, coded: Connection, kept: str) -> None:
+def test_who_may_insert_in_plain_may_with_us(engine: Engine, coded: Connection, kept: str) -> None:
     """A role without EXECUTE on the default's function is refused as in plain SQLAlchemy; a role
     with EXECUTE but without USAGE on the function's schema can save, as there.
     """

@@ -80,14 +80,14 @@ def save(session: Session) -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_a_session_writes_as_stock_does(
+def test_a_session_writes_as_plain_does(
     other: Engine, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a first flush of many objects the statements are those of an unregistered session, and
     the reports and one log record name the server; few objects are left to SQLAlchemy on any
     server.
     """
-    with Session(other) as session, record_statements(other) as stock:
+    with Session(other) as session, record_statements(other) as plain:
         save(session)
     reports: list[FlushReport] = []
     with caplog.at_level(logging.WARNING), Session(other) as session:
@@ -96,7 +96,7 @@ def test_a_session_writes_as_stock_does(
         session.commit()
         with record_statements(other) as ours:
             save(session)
-    assert [statement.sql for statement in ours] == [statement.sql for statement in stock]
+    assert [statement.sql for statement in ours] == [statement.sql for statement in plain]
     entries = [report.entries[0] for report in reports]
     assert {entry.writer for entry in entries if entry.rows > 3} == {"orm"}
     for entry in entries:

@@ -158,21 +158,21 @@ def empty(session: Session) -> None:
 @pytest.mark.parametrize(
     "options", [{"mode": "bulk"}, {"copy_min_rows": 1}, {"mode": "reserve"}, {"prefetch": 50}]
 )
-def test_saves_write_what_stock_writes(through: _Door, options: dict[str, Any]) -> None:
+def test_saves_write_what_plain_writes(through: _Door, options: dict[str, Any]) -> None:
     """Through PgBouncer, with each save on another of its connections, the rows are plain
     SQLAlchemy's.
     """
     for turn in range(TURNS):
         through.do(save(turn))
-    stock = through.do(contents)
+    plain = through.do(contents)
     through.do(empty)
     for turn in range(TURNS):
         through.do(save(turn), **options)
 
-    assert through.do(contents) == stock
+    assert through.do(contents) == plain
 
 
-def test_errors_are_those_of_stock(through: _Door) -> None:
+def test_errors_are_those_of_plain(through: _Door) -> None:
     """Through PgBouncer a refused row raises plain SQLAlchemy's error, and the next client can use
     the connection.
     """
@@ -184,10 +184,10 @@ def test_errors_are_those_of_stock(through: _Door) -> None:
         session.rollback()
         return type(caught.value.orig).__name__, session.scalar(select(func.count(Customer.id)))
 
-    stock = through.do(twice)
+    plain = through.do(twice)
     for options in ({"mode": "bulk"}, {"copy_min_rows": 1}):
         for _ in range(4):
-            assert through.do(twice, **options) == stock
+            assert through.do(twice, **options) == plain
 
 
 def test_ids_are_reserved_through_it(through: _Door) -> None:

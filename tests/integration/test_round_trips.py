@@ -68,7 +68,7 @@ SAVES = [(1, 1, 3), (1, 10, 3), (3, 1, 5), (1, 5000, 7)]
 
 @pytest.mark.parametrize("driver", SYNC)
 @pytest.mark.parametrize(("models", "rows", "expected"), SAVES)
-def test_a_save_of_stock_sqlalchemy(
+def test_a_save_of_plain_sqlalchemy(
     wire: Wire, driver: str, models: int, rows: int, expected: int
 ) -> None:
     """Once a connection has been used, plain SQLAlchemy takes a round trip for each of its
@@ -90,7 +90,7 @@ def test_a_save_of_stock_sqlalchemy(
 
 @pytest.mark.parametrize("driver", ASYNC)
 @pytest.mark.parametrize(("models", "rows", "expected"), SAVES)
-async def test_an_asynchronous_save_of_stock_sqlalchemy(
+async def test_an_asynchronous_save_of_plain_sqlalchemy(
     wire: Wire, driver: str, models: int, rows: int, expected: int
 ) -> None:
     """On asynchronous drivers plain SQLAlchemy takes a round trip per statement, once all

@@ -266,11 +266,11 @@ def test_every_class_is_flushed_with_reserved_keys(
     session.expunge_all()
     assert [session.get_one(model, key).__class__ for key in keys] == [model] * 4
     if model not in {Animal, Dog, Cat, Robot}:
-        stock = model(**extra)
+        added = model(**extra)
         with Session(tables) as other:
-            other.add(stock)
+            other.add(added)
             other.flush()
-            key = other.identity_key(instance=stock)[1][-1]
+            key = other.identity_key(instance=added)[1][-1]
             assert getattr(key, "value", key) > plain[-1]
 
 

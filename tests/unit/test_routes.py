@@ -109,7 +109,7 @@ def test_kept_keys_save_the_reservation() -> None:
         assert one == Route(False)
 
 
-def test_an_unknown_driver_sends_what_stock_sends() -> None:
+def test_an_unknown_driver_sends_what_plain_sends() -> None:
     """On an unknown driver nothing is copied, and keys are reserved only if that is set."""
     assert choose([Pending(100_000)], None, NEAR, begun=False) == Route(False)
 

@@ -18,13 +18,13 @@ from ..data import payments
 from ..models import Payment, PaymentOfSequence
 from ..place import Place
 from ..sessions import Sessions
-from ..work import OURS, STOCK, Way
+from ..work import OURS, PLAIN, Way
 from .clock import Clock
 
 __all__ = [
     "add_and_commit",
     "add_in_ours",
-    "add_in_stock",
+    "add_in_plain",
     "add_payments",
     "add_ways",
     "add_with_ids_ahead",
@@ -55,10 +55,10 @@ def add_ways(make: Callable[[int], Sequence[object]]) -> tuple[Way, Way]:
     def ours(place: Place, objects: int) -> Mapping[str, float]:
         return add_and_commit(place.ours, lambda: make(objects))
 
-    def stock(place: Place, objects: int) -> Mapping[str, float]:
-        return add_and_commit(place.stock, lambda: make(objects))
+    def plain(place: Place, objects: int) -> Mapping[str, float]:
+        return add_and_commit(place.plain, lambda: make(objects))
 
-    return Way(OURS, ours), Way(STOCK, stock)
+    return Way(OURS, ours), Way(PLAIN, plain)
 
 
 def add_payments(
@@ -83,9 +83,9 @@ def _sessions_with_ids_ahead(place: Place) -> Sessions:
     return place.registered(prefetch=100)
 
 
-def add_in_stock(place: Place, objects: int) -> Mapping[str, float]:
+def add_in_plain(place: Place, objects: int) -> Mapping[str, float]:
     """Plain SQLAlchemy."""
-    return add_payments(place.stock, Payment, objects)
+    return add_payments(place.plain, Payment, objects)
 
 
 def insert_mappings(place: Place, objects: int) -> Mapping[str, float]:
@@ -121,4 +121,4 @@ def _execute(place: Place, objects: int, statement: Any, fetch: str | None) -> M
         del kept
         return {"commit": seconds}
 
-    return place.stock.run(work)
+    return place.plain.run(work)

@@ -25,7 +25,7 @@ from ..models import (
 from ..place import Place
 from ..sessions import Sessions
 from ..ways.clock import Clock
-from ..work import STOCK, Measure, Required, Work, beside
+from ..work import PLAIN, Measure, Required, Work, beside
 from .one_table import PAYMENTS
 from .there import analyze, fill, ids_of
 
@@ -104,7 +104,7 @@ CHANGED: Final = Work(
     (Payment.__tablename__,),
     PAYMENTS,
     beside(_change(Payment)),
-    _flush(Required(STOCK, 2.2, others={"psycopg2": 5, "asyncpg": 1.6})),
+    _flush(Required(PLAIN, 2.2, others={"psycopg2": 5, "asyncpg": 1.6})),
     rounds=21,
 )
 
@@ -113,7 +113,7 @@ CHANGED_FAR: Final = replace(
     name="changed-far",
     title="changed objects, 1 ms away",
     objects=1_000,
-    measures=_flush(Required(STOCK, 0.97, others={"psycopg2": 60, "asyncpg": 0.97})),
+    measures=_flush(Required(PLAIN, 0.97, others={"psycopg2": 60, "asyncpg": 0.97})),
     rounds=7,
     round_trip_ms=1,
 )
@@ -123,7 +123,7 @@ TEN_CHANGED_FAR: Final = replace(
     name="ten-changed-far",
     title="10 changed objects, 1 ms away",
     objects=10,
-    measures=_flush(Required(STOCK, 0.97, others={"psycopg2": 5, "asyncpg": 0.97})),
+    measures=_flush(Required(PLAIN, 0.97, others={"psycopg2": 5, "asyncpg": 0.97})),
     rounds=15,
 )
 
@@ -132,7 +132,7 @@ CHANGED_HERE_AND_THERE: Final = replace(
     name="changed-here-and-there",
     title="changed objects, each in other columns than the one before",
     ways=beside(_change(Payment, both=False)),
-    measures=_flush(Required(STOCK, 5, others={"psycopg2": 5, "asyncpg": 5})),
+    measures=_flush(Required(PLAIN, 5, others={"psycopg2": 5, "asyncpg": 5})),
     rounds=11,
 )
 
@@ -145,7 +145,7 @@ VERSIONED: Final = replace(
         f"SELECT {', '.join(PAYMENT_COLUMNS)}, version FROM {VersionedPayment.__tablename__}"  # noqa: S608  # names of ours
     ),
     ways=beside(_change(VersionedPayment)),
-    measures=_flush(Required(STOCK, 5, others={"psycopg2": 5, "asyncpg": 4})),
+    measures=_flush(Required(PLAIN, 5, others={"psycopg2": 5, "asyncpg": 4})),
     rounds=11,
 )
 
@@ -154,7 +154,7 @@ DELETED: Final = replace(
     name="deleted",
     title="deleted objects",
     ways=beside(_delete),
-    measures=_flush(Required(STOCK, 2.5, others={"psycopg2": 6, "asyncpg": 1.6})),
+    measures=_flush(Required(PLAIN, 2.5, others={"psycopg2": 6, "asyncpg": 1.6})),
 )
 
 
@@ -220,7 +220,7 @@ LINKED: Final = replace(
     tables=(Document.__tablename__, Folder.__tablename__, folder_document.name),
     contents=_LINKS,
     ways=beside(_link),
-    measures=_flush(Required(STOCK, 1.8, others=0.97)),
+    measures=_flush(Required(PLAIN, 1.8, others=0.97)),
 )
 
 UNLINKED: Final = replace(
@@ -228,5 +228,5 @@ UNLINKED: Final = replace(
     name="unlinked",
     title="link rows removed",
     ways=beside(_unlink),
-    measures=_flush(Required(STOCK, 2, others={"psycopg2": 4, "asyncpg": 0.97})),
+    measures=_flush(Required(PLAIN, 2, others={"psycopg2": 4, "asyncpg": 0.97})),
 )

@@ -35,7 +35,7 @@ def _timed(place: Place, work: Callable[[Session], object]) -> Mapping[str, floa
         del kept
         return {"commit": seconds}
 
-    return place.stock.run(timed)
+    return place.plain.run(timed)
 
 
 def _commit(ours: str, *required: Required) -> tuple[Measure, ...]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from ..models import Payment
-from ..ways.session import add_in_ours, add_in_stock, add_with_ids_ahead
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..ways.session import add_in_ours, add_in_plain, add_with_ids_ahead
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 from .one_table import DJANGO, PAYMENTS
 
 __all__ = ["FIFTY", "ONE", "ONE_FAR"]
@@ -17,7 +17,7 @@ __all__ = ["FIFTY", "ONE", "ONE_FAR"]
 _WAYS: Final = (
     Way(OURS, add_in_ours),
     Way(f"{OURS}, prefetch=100", add_with_ids_ahead),
-    Way(STOCK, add_in_stock),
+    Way(PLAIN, add_in_plain),
     DJANGO,
 )
 
@@ -29,7 +29,7 @@ FIFTY: Final = Work(
     PAYMENTS,
     _WAYS,
     (
-        Measure("commit", "", (Required(STOCK, 1.5, others=0.97),)),
+        Measure("commit", "", (Required(PLAIN, 1.5, others=0.97),)),
         Measure("flush", "flush alone"),
     ),
     rounds=41,
@@ -44,8 +44,8 @@ ONE: Final = Work(
     PAYMENTS,
     _WAYS,
     (
-        Measure("commit", "", (Required(STOCK, 1.1, others=0.97),)),
-        Measure("flush", "flush alone", (Required(STOCK, 1.3, others=0.97),)),
+        Measure("commit", "", (Required(PLAIN, 1.1, others=0.97),)),
+        Measure("flush", "flush alone", (Required(PLAIN, 1.3, others=0.97),)),
     ),
     rounds=61,
     repeat=25,
@@ -57,7 +57,7 @@ ONE_FAR: Final = replace(
     title="1 object a commit, 5 ms away",
     ways=tuple(way for way in _WAYS if way is not DJANGO),
     measures=(
-        Measure("commit", "", (Required(STOCK, 1.35, others=0.97),)),
+        Measure("commit", "", (Required(PLAIN, 1.35, others=0.97),)),
         Measure("flush", "flush alone"),
     ),
     rounds=15,

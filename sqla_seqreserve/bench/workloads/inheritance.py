@@ -10,7 +10,7 @@ from ..models import Bond, Instrument
 from ..place import Place
 from ..sessions import Sessions
 from ..ways.session import add_and_commit
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 
 __all__ = ["JOINED"]
 
@@ -24,8 +24,8 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
     return _add(place.ours, objects)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
-    return _add(place.stock, objects)
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
+    return _add(place.plain, objects)
 
 
 JOINED: Final = Work(
@@ -35,9 +35,9 @@ JOINED: Final = Work(
     (Instrument.__tablename__, Bond.__tablename__),
     "SELECT i.kind, i.number, i.name, b.coupon, b.issued_at "
     "FROM bench_instrument i JOIN bench_bond b USING (id)",
-    (Way(OURS, _ours), Way(STOCK, _stock)),
+    (Way(OURS, _ours), Way(PLAIN, _plain)),
     (
-        Measure("commit", "", (Required(STOCK, 2.5),)),
+        Measure("commit", "", (Required(PLAIN, 2.5),)),
         Measure("flush", "flush alone"),
     ),
 )

@@ -53,7 +53,7 @@ def _insert(
         del kept
         return {"commit": seconds}
 
-    return place.stock.run(work)
+    return place.plain.run(work)
 
 
 MAPPINGS: Final = Work(

@@ -10,7 +10,7 @@ from ..ways.copying import copy_by_psycopg
 from ..ways.floor import add_all_at_the_floor
 from ..ways.session import (
     add_in_ours,
-    add_in_stock,
+    add_in_plain,
     insert_mappings,
     insert_returning_ids,
     insert_returning_objects,
@@ -18,7 +18,7 @@ from ..ways.session import (
 from ..ways.with_asyncpg import copy_by_asyncpg
 from ..ways.with_django import bulk_create_payments
 from ..ways.with_psycopg2 import copy_by_psycopg2
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 
 __all__ = [
     "ADD_ALL",
@@ -59,7 +59,7 @@ ADD_ALL: Final = Work(
     PAYMENTS,
     (
         Way(OURS, add_in_ours),
-        Way(STOCK, add_in_stock),
+        Way(PLAIN, add_in_plain),
         FLOOR,
         DJANGO,
         INSERT_OBJECTS,
@@ -71,9 +71,9 @@ ADD_ALL: Final = Work(
     ),
     (
         Measure(
-            "commit", "", (Required(STOCK, 3.5, others=2.5), Required(FLOOR.name, 1.15, "at most"))
+            "commit", "", (Required(PLAIN, 3.5, others=2.5), Required(FLOOR.name, 1.15, "at most"))
         ),
-        Measure("flush", "flush alone", (Required(STOCK, 6, others=4),)),
+        Measure("flush", "flush alone", (Required(PLAIN, 6, others=4),)),
     ),
     rounds=9,
 )

@@ -15,7 +15,7 @@ from ..models import PAYMENT_COLUMNS, Charge, Payment, Refund
 from ..place import Place
 from ..sessions import Sessions
 from ..ways.clock import Clock
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 
 __all__ = ["OPEN_TRANSACTION"]
 
@@ -44,8 +44,8 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
     return _add(place.ours, objects)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
-    return _add(place.stock, objects)
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
+    return _add(place.plain, objects)
 
 
 OPEN_TRANSACTION: Final = Work(
@@ -57,8 +57,8 @@ OPEN_TRANSACTION: Final = Work(
         f"SELECT '{model.__tablename__}' AS name, {_COLUMNS} FROM {model.__tablename__}"  # noqa: S608  # names of ours
         for model in _MODELS
     ),
-    (Way(OURS, _ours), Way(STOCK, _stock)),
-    (Measure("flush", "add_all + flush", (Required(STOCK, 1.5, others=0.97),)),),
+    (Way(OURS, _ours), Way(PLAIN, _plain)),
+    (Measure("flush", "add_all + flush", (Required(PLAIN, 1.5, others=0.97),)),),
     rounds=15,
     repeat=3,
     round_trip_ms=5,

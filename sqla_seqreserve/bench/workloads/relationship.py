@@ -12,7 +12,7 @@ from ..place import Place
 from ..sessions import Sessions
 from ..ways.session import add_and_commit
 from ..ways.with_django import bulk_create_accounts
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 
 __all__ = ["RELATIONSHIP"]
 
@@ -37,8 +37,8 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
     return _add(place.ours, objects)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
-    return _add(place.stock, objects)
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
+    return _add(place.plain, objects)
 
 
 def _django(place: Place, objects: int) -> Mapping[str, float]:
@@ -55,11 +55,11 @@ RELATIONSHIP: Final = Work(
     "JOIN bench_account a ON a.id = p.account_id",
     (
         Way(OURS, _ours),
-        Way(STOCK, _stock),
+        Way(PLAIN, _plain),
         Way("Django bulk_create, twice", _django, "django", drivers=(PSYCOPG,)),
     ),
     (
-        Measure("commit", "", (Required(STOCK, 2.2),)),
+        Measure("commit", "", (Required(PLAIN, 2.2),)),
         Measure("flush", "flush alone"),
     ),
     rows=1 + _CHILDREN,

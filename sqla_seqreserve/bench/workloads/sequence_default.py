@@ -10,7 +10,7 @@ from typing import Final
 from ..models import PAYMENT_COLUMNS, PaymentOfSequence
 from ..place import Place
 from ..ways.session import add_payments
-from ..work import OURS, STOCK, Measure, Required, Way, Work
+from ..work import OURS, PLAIN, Measure, Required, Way, Work
 
 __all__ = ["SEQUENCE_DEFAULT"]
 
@@ -19,8 +19,8 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
     return add_payments(place.ours, PaymentOfSequence, objects)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
-    return add_payments(place.stock, PaymentOfSequence, objects)
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
+    return add_payments(place.plain, PaymentOfSequence, objects)
 
 
 SEQUENCE_DEFAULT: Final = Work(
@@ -29,9 +29,9 @@ SEQUENCE_DEFAULT: Final = Work(
     20_000,
     (PaymentOfSequence.__tablename__,),
     f"SELECT {', '.join(PAYMENT_COLUMNS)} FROM {PaymentOfSequence.__tablename__}",  # noqa: S608  # names of ours
-    (Way(OURS, _ours), Way(STOCK, _stock)),
+    (Way(OURS, _ours), Way(PLAIN, _plain)),
     (
-        Measure("commit", "", (Required(STOCK, 5),)),
-        Measure("flush", "flush alone", (Required(STOCK, 9),)),
+        Measure("commit", "", (Required(PLAIN, 5),)),
+        Measure("flush", "flush alone", (Required(PLAIN, 9),)),
     ),
 )

@@ -15,7 +15,7 @@ from ..models import Payment
 from ..place import Place
 from ..sessions import Sessions
 from ..ways.clock import Clock
-from ..work import STOCK, Measure, Required, Work, beside
+from ..work import PLAIN, Measure, Required, Work, beside
 from .one_table import PAYMENTS
 from .there import fill, ids_of
 
@@ -105,7 +105,7 @@ INSERT_ROWS: Final = Work(
     (Payment.__tablename__,),
     PAYMENTS,
     beside(_insert(_insert_rows)),
-    _call(Required(STOCK, 3, others={"psycopg2": 0.97, "asyncpg": 2})),
+    _call(Required(PLAIN, 3, others={"psycopg2": 0.97, "asyncpg": 2})),
 )
 
 INSERT_NULLS: Final = replace(
@@ -114,7 +114,7 @@ INSERT_NULLS: Final = replace(
     title="execute(insert(M), rows), two of three without a note",
     objects=2_000,
     ways=beside(_insert(_insert_nulls)),
-    measures=_call(Required(STOCK, 10, others=5)),
+    measures=_call(Required(PLAIN, 10, others=5)),
     rounds=7,
 )
 
@@ -123,7 +123,7 @@ INSERT_RETURNING: Final = replace(
     name="insert-returning",
     title="execute(insert(M).returning(M.id, sorted), rows)",
     ways=beside(_insert(_insert_returning)),
-    measures=_call(Required(STOCK, 6, others={"psycopg2": 3, "asyncpg": 0.97})),
+    measures=_call(Required(PLAIN, 6, others={"psycopg2": 3, "asyncpg": 0.97})),
 )
 
 UPDATE_ROWS: Final = replace(
@@ -131,7 +131,7 @@ UPDATE_ROWS: Final = replace(
     name="update-rows",
     title="execute(update(M), rows)",
     ways=beside(_update(_update_rows)),
-    measures=_call(Required(STOCK, 2.5, others=0.97)),
+    measures=_call(Required(PLAIN, 2.5, others=0.97)),
 )
 
 INSERT_MAPPINGS: Final = replace(
@@ -140,7 +140,7 @@ INSERT_MAPPINGS: Final = replace(
     title="bulk_insert_mappings",
     objects=2_000,
     ways=beside(_insert(_insert_mappings)),
-    measures=_call(Required(STOCK, 3, others=0.97)),
+    measures=_call(Required(PLAIN, 3, others=0.97)),
     rounds=15,
 )
 
@@ -149,5 +149,5 @@ UPDATE_MAPPINGS: Final = replace(
     name="update-mappings",
     title="bulk_update_mappings",
     ways=beside(_update(_update_mappings)),
-    measures=_call(Required(STOCK, 0.97, others={"psycopg2": 6, "asyncpg": 0.97})),
+    measures=_call(Required(PLAIN, 0.97, others={"psycopg2": 6, "asyncpg": 0.97})),
 )

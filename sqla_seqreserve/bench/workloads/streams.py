@@ -41,10 +41,10 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
         session.commit()
         return {"commit": clock.seconds()}
 
-    return place.stock.run(work)
+    return place.plain.run(work)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
     def work(session: Session) -> Mapping[str, float]:
         clock = Clock()
         rows = _rows(objects)
@@ -53,7 +53,7 @@ def _stock(place: Place, objects: int) -> Mapping[str, float]:
         session.commit()
         return {"commit": clock.seconds()}
 
-    return place.stock.run(work)
+    return place.plain.run(work)
 
 
 def _copy(place: Place, objects: int) -> Mapping[str, float]:
@@ -72,7 +72,7 @@ def _copy(place: Place, objects: int) -> Mapping[str, float]:
         return {"commit": clock.seconds()}
 
 
-_STOCK: Final = Way("execute(insert(M), chunk) of chunks", _stock)
+_PLAIN: Final = Way("execute(insert(M), chunk) of chunks", _plain)
 _COPY: Final = Way("psycopg binary COPY", _copy, drivers=(PSYCOPG,))
 
 STREAM: Final = Work(
@@ -81,12 +81,12 @@ STREAM: Final = Work(
     200_000,
     (Payment.__tablename__,),
     PAYMENTS,
-    (Way(_OURS, _ours), _STOCK, _COPY),
+    (Way(_OURS, _ours), _PLAIN, _COPY),
     (
         Measure(
             "commit",
             "",
-            (Required(_STOCK.name, 3, others=2), Required(_COPY.name, 1.5, "at most")),
+            (Required(_PLAIN.name, 3, others=2), Required(_COPY.name, 1.5, "at most")),
             ours=_OURS,
         ),
     ),

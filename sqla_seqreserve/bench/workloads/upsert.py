@@ -45,14 +45,14 @@ def _ours(place: Place, objects: int) -> Mapping[str, float]:
         session.commit()
         return {"commit": clock.seconds()}
 
-    return place.stock.run(work)
+    return place.plain.run(work)
 
 
-def _stock(place: Place, objects: int) -> Mapping[str, float]:
+def _plain(place: Place, objects: int) -> Mapping[str, float]:
     return _execute(place, objects, {})
 
 
-def _stock_at_its_best(place: Place, objects: int) -> Mapping[str, float]:
+def _plain_at_its_best(place: Place, objects: int) -> Mapping[str, float]:
     """Without ``render_nulls`` each run of rows with the same columns is a statement."""
     return _execute(place, objects, {"render_nulls": True})
 
@@ -70,7 +70,7 @@ def _execute(place: Place, objects: int, options: Mapping[str, Any]) -> Mapping[
         session.commit()
         return {"commit": clock.seconds()}
 
-    return place.stock.run(work)
+    return place.plain.run(work)
 
 
 def _psycopg(place: Place, objects: int) -> Mapping[str, float]:
@@ -95,8 +95,8 @@ def _django(place: Place, objects: int) -> Mapping[str, float]:
     return bulk_create_receipts(place, values)
 
 
-_STOCK: Final = Way("execute(insert(M).on_conflict_do_update(), rows)", _stock)
-_BEST: Final = Way(f"{_STOCK.name}, render_nulls", _stock_at_its_best)
+_PLAIN: Final = Way("execute(insert(M).on_conflict_do_update(), rows)", _plain)
+_BEST: Final = Way(f"{_PLAIN.name}, render_nulls", _plain_at_its_best)
 
 UPSERT: Final = Work(
     "upsert",
@@ -106,7 +106,7 @@ UPSERT: Final = Work(
     f"SELECT {', '.join(PAYMENT_COLUMNS)} FROM {Receipt.__tablename__}",  # noqa: S608  # names of ours
     (
         Way(_OURS, _ours),
-        _STOCK,
+        _PLAIN,
         _BEST,
         Way("psycopg executemany", _psycopg, drivers=(PSYCOPG,)),
         Way(
@@ -116,6 +116,6 @@ UPSERT: Final = Work(
             drivers=(PSYCOPG,),
         ),
     ),
-    (Measure("commit", "", (Required(_STOCK.name, 5), Required(_BEST.name, 2.5)), ours=_OURS),),
+    (Measure("commit", "", (Required(_PLAIN.name, 5), Required(_BEST.name, 2.5)), ours=_OURS),),
     rounds=5,
 )

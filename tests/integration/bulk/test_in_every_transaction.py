@@ -39,7 +39,7 @@ def role(tables: Engine) -> Iterator[str]:
         "INSERT (tag, stars), SELECT ON by_identity",
     ],
 )
-def test_whoever_may_insert_in_stock_may_here(tables: Engine, role: str, grant: str) -> None:
+def test_whoever_may_insert_in_plain_may_here(tables: Engine, role: str, grant: str) -> None:
     """A role without a privilege on the sequence, or on the whole table, inserts by INSERT, which
     returns the keys.
     """

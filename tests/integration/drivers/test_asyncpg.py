@@ -320,7 +320,7 @@ async def test_only_a_codec_of_the_users_keeps_a_type_of_an_extension_from_copy(
 @pytest.mark.skipif(
     sqlalchemy.__version__ == "2.0.8", reason="it does not translate every error of asyncpg's"
 )
-async def test_a_session_that_the_server_has_ended_before_a_copy_is_refused_as_in_stock(
+async def test_a_session_that_the_server_has_ended_before_a_copy_is_refused_as_in_plain(
     engine: AsyncEngine,
 ) -> None:
     """The error says that the connection is invalid, and the next session has another connection,

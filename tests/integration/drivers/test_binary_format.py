@@ -86,7 +86,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 def test_values_are_what_insert_stores(twins: Twins, rows: str, encoding: str) -> None:
     """Numbers, texts, truth values and UUIDs in binary format are those of an INSERT."""
     outcomes = []
-    for engine, settings in ((twins.stock, None), (twins.ours, {"copy_min_rows": 1})):
+    for engine, settings in ((twins.plain, None), (twins.ours, {"copy_min_rows": 1})):
         Base.metadata.drop_all(engine)
         Base.metadata.create_all(engine)
         with Session(engine) as session, record_statements(engine) as statements:
@@ -108,4 +108,4 @@ def test_values_are_what_insert_stores(twins: Twins, rows: str, encoding: str) -
     # psycopg2 wraps bytes, and writes what is wrapped as text.
     assert ["FORMAT BINARY" in sql for sql in copied] == [rows != "bytes"]
     Base.metadata.drop_all(twins.ours)
-    Base.metadata.drop_all(twins.stock)
+    Base.metadata.drop_all(twins.plain)

@@ -62,7 +62,7 @@ class Folded(OtherBase):
 
 def test_a_dumper_of_the_connection_decides(twins: Twins) -> None:
     """A date that the user's dumper writes as infinity is infinity in the database."""
-    for engine in (twins.stock, twins.ours):
+    for engine in (twins.plain, twins.ours):
         with engine.begin() as connection:
             connection.exec_driver_sql("DROP SCHEMA public CASCADE")
             connection.exec_driver_sql("CREATE SCHEMA public")
@@ -109,7 +109,7 @@ def test_a_batch_that_copy_refuses_holds_what_was_computed(twins: Twins) -> None
     assert batch.values[batch.columns.index("name")] == [7] * 20
 
 
-def test_a_name_that_is_never_quoted_leads_where_stock_goes(twins: Twins) -> None:
+def test_a_name_that_is_never_quoted_leads_where_plain_goes(twins: Twins) -> None:
     """Rows of a table whose unquoted name PostgreSQL folds are not written into a table with the
     quoted name.
     """

@@ -121,7 +121,7 @@ SAVINGS = [
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize(("model", "way"), SAVINGS, ids=str)
-def test_saves_as_in_stock(
+def test_saves_as_in_plain(
     twin_urls: tuple[str, str], model: type[Any], way: Way, driver: str
 ) -> None:
     """On every driver and in every way of writing the rows are stored, and each object's key leads

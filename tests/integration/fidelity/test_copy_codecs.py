@@ -86,9 +86,9 @@ def test_a_codec_writes_what_insert_stores(twins: Twins, codec: ShiftedCodec) ->
     """Rows with a codec go by COPY, binary if the codec has that format, and INSERT would store the
     same.
     """
-    stock, ours = Side(twins.stock, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush([1, None, 2**20])
+    plain, ours = Side(twins.plain, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush([1, None, 2**20])
         with record_statements(twins.ours) as statements:
             actual, writers = ours.flush([1, None, 2**20])
     assert actual == expected
@@ -106,10 +106,10 @@ def test_a_codec_goes_as_text_beside_a_column_without_binary_format(
     twins: Twins, codec: ShiftedCodec
 ) -> None:
     """A COPY has one format for all columns; a codec without it leaves the rows to INSERT."""
-    stock = Side(twins.stock, ITEM, None, as_text=True)
+    plain = Side(twins.plain, ITEM, None, as_text=True)
     ours = Side(twins.ours, ITEM, {"copy_min_rows": 1}, as_text=True)
-    with stock.session, ours.session:
-        expected, _ = stock.flush([1, None, 7])
+    with plain.session, ours.session:
+        expected, _ = plain.flush([1, None, 7])
         actual, writers = ours.flush([1, None, 7])
     assert actual == expected
     assert (writers == {"copy"}) == ("text" in codec.formats)
@@ -120,9 +120,9 @@ def test_what_a_codec_refuses_is_written_by_insert(twins: Twins, codec: ShiftedC
     """If a codec refuses a value, SQLAlchemy writes the rows, and the report contains the codec's
     reason.
     """
-    stock, ours = Side(twins.stock, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush([1, -5])
+    plain, ours = Side(twins.plain, ITEM, None), Side(twins.ours, ITEM, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush([1, -5])
         actual, writers = ours.flush([1, -5])
     assert actual == expected
     assert writers == {"orm: the CopyCodec of value refuses a value (ValueError: -5 is negative)"}
@@ -227,9 +227,9 @@ def test_only_a_codec_is_registered(given: Any) -> None:
 def test_a_type_that_wraps_nothing_goes_by_copy(twins: Twins) -> None:
     """If a ``bind_expression`` returns its argument unchanged, rows go by COPY."""
     item = Case("unchanged", Unchanged(3), ())
-    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush(["abc", "d", None])
+    plain, ours = Side(twins.plain, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush(["abc", "d", None])
         actual, writers = ours.flush(["abc", "d", None])
     assert actual == expected
     assert writers == {"copy"}

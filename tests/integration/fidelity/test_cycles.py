@@ -85,7 +85,7 @@ def test_a_chain_is_one_statement(engine: Engine, settings: dict[str, int], turn
     assert [parents[str(number)] for number in range(300)] == [None, *ids[:-1]]
 
 
-def test_a_tree_is_numbered_as_in_stock(engine: Engine) -> None:
+def test_a_tree_is_numbered_as_in_plain(engine: Engine) -> None:
     """The ids of a tree follow its generations, and within one the order of add()."""
 
     def names(*, ours: bool) -> list[str]:
@@ -105,7 +105,7 @@ def test_a_tree_is_numbered_as_in_stock(engine: Engine) -> None:
     assert names(ours=True) == names(ours=False)
 
 
-def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engine) -> None:
+def test_an_object_that_is_its_own_ancestor_is_refused_as_in_plain(engine: Engine) -> None:
     """An object that is its own ancestor raises SQLAlchemy's exception, and nothing is written."""
     for ours in (False, True):
         with Session(engine) as session:
@@ -121,7 +121,7 @@ def test_an_object_that_is_its_own_ancestor_is_refused_as_in_stock(engine: Engin
 
 
 @pytest.mark.parametrize("is_stored", [False, True])
-def test_the_refusal_of_a_circle_names_the_steps_as_stock_does(
+def test_the_refusal_of_a_circle_names_the_steps_as_plain_does(
     engine: Engine, *, is_stored: bool
 ) -> None:
     """If an object is in a circle, the error names SQLAlchemy's own steps, as in plain

@@ -195,7 +195,7 @@ def test_sharded_sessions_are_left_alone(twins: Twins) -> None:
     """In a sharded session each object is stored in the shard that the session's chooser names,
     with a key of that shard.
     """
-    shards = {"even": twins.stock, "odd": twins.ours}
+    shards = {"even": twins.plain, "odd": twins.ours}
     for engine in shards.values():
         make_tables(engine.url, Base.metadata)
     reports: list[FlushReport] = []
@@ -212,7 +212,7 @@ def test_sharded_sessions_are_left_alone(twins: Twins) -> None:
     with factory() as session:
         session.add_all([Plain(name=str(i)) for i in range(10)])
         session.commit()
-    for engine, names in ((twins.stock, "02468"), (twins.ours, "13579")):
+    for engine, names in ((twins.plain, "02468"), (twins.ours, "13579")):
         with engine.connect() as connection:
             assert connection.scalars(select(Plain.name).order_by(Plain.id)).all() == list(names)
     [entry] = reports[0].entries
@@ -291,13 +291,13 @@ async def test_async_sessions_go_by_copy(twins: Twins) -> None:
 
 
 @pytest.mark.parametrize("mode", ["off", "reserve"])
-def test_modes_that_leave_the_writing_to_stock(twins: Twins, mode: str) -> None:
+def test_modes_that_leave_the_writing_to_plain(twins: Twins, mode: str) -> None:
     """In modes "off" and "reserve" rows and objects are those of plain SQLAlchemy, and "reserve"
     reports the reserved ids.
     """
-    stock = twins.run(twins.stock, Base, nine_of(Plain), register_with=None, watched=True)
+    plain = twins.run(twins.plain, Base, nine_of(Plain), register_with=None, watched=True)
     ours = twins.run(twins.ours, Base, nine_of(Plain), register_with={"mode": mode}, watched=True)
-    assert (ours.rows, ours.flushed) == (stock.rows, stock.flushed)
+    assert (ours.rows, ours.flushed) == (plain.rows, plain.flushed)
     assert written(ours) == {("Plain", "orm", f"mode is {mode}")}
     assert [entry.reserved for entry in ours.reports[0].entries] == [9 if mode == "reserve" else 0]
 
@@ -340,11 +340,11 @@ def test_a_before_trigger_that_discards_rows(twins: Twins, settings: dict[str, A
         assert all(inspect(item).transient for item in items)
         return [type(failed.value).__name__, *(vars(item).get("id", "no id") for item in items)]
 
-    stock = twins.run(twins.stock, Base, scenario, register_with=None, ddl=ddl)
+    plain = twins.run(twins.plain, Base, scenario, register_with=None, ddl=ddl)
     ours = twins.run(twins.ours, Base, scenario, register_with=settings, ddl=ddl)
-    assert ours.returned[0] == stock.returned[0]
+    assert ours.returned[0] == plain.returned[0]
     without = [("str", "'FlushError'"), *[("str", "'no id'")] * 9]
-    assert ours.returned == (without if settings else stock.returned)
+    assert ours.returned == (without if settings else plain.returned)
     assert ours.rows["public.plain"] == []
 
 
@@ -365,8 +365,8 @@ def test_a_before_trigger_that_changes_keys(twins: Twins) -> None:
     outcome = twins.compare(Base, scenario, ddl=ddl)
     assert written(outcome) == BEFORE_TRIGGER
     assert outcome.rows["public.plain"][0] == "(1001,n0)"
-    stock = twins.run(twins.stock, Base, scenario, register_with=None, ddl=ddl)
+    plain = twins.run(twins.plain, Base, scenario, register_with=None, ddl=ddl)
     for settings in ({}, {"reserve": "always"}, {"mode": "reserve"}):
         ours = twins.run(twins.ours, Base, scenario, register_with=settings, ddl=ddl)
-        assert (ours.returned, ours.rows) == (stock.returned, stock.rows)
+        assert (ours.returned, ours.rows) == (plain.returned, plain.rows)
         assert [entry.reserved for entry in ours.reports[0].entries] == [0]

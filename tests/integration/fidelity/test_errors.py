@@ -143,7 +143,7 @@ def after_a_refusal(change: Spoil, outer: bool) -> Callable[[Session], Any]:
 @EACH_DRIVER
 @pytest.mark.parametrize("outer", [False, True], ids=["transaction", "savepoint"])
 @pytest.mark.parametrize(("change", "noted"), REFUSED)
-def test_error_and_session_are_those_of_stock(
+def test_error_and_session_are_those_of_plain(
     twins: Twins, change: Spoil, noted: bool, outer: bool
 ) -> None:
     """The exception's class, the driver's class, the SQLSTATE and the session are plain
@@ -176,9 +176,9 @@ def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Se
 
 def both(twins: Twins, trial: Callable[[Engine, sessionmaker[Session]], Any]) -> Any:
     """Try the same on both sides, assert that nothing differs, and return the result."""
-    stock = trial(twins.stock, prepared(twins.stock, None))
+    plain = trial(twins.plain, prepared(twins.plain, None))
     ours = trial(twins.ours, prepared(twins.ours, {"copy_min_rows": 1}))
-    found = differences("outcome", ours, stock)
+    found = differences("outcome", ours, plain)
     assert not found, "\n".join(found)
     return ours
 

@@ -46,7 +46,7 @@ def fresh(engine: Engine, copy: bool) -> sessionmaker[Session]:
     return factory
 
 
-def test_attribute_events_are_those_of_stock(twins: Twins) -> None:
+def test_attribute_events_are_those_of_plain(twins: Twins) -> None:
     """Setting a reserved key fires no attribute event, as in plain SQLAlchemy."""
 
     def scenario(session: Session) -> list[Any]:

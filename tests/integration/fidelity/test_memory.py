@@ -114,7 +114,7 @@ def session_of(engine: Engine) -> Any:
 
 
 @pytest.mark.parametrize("make", [factory_of, scoped_of, class_of, session_of])
-@pytest.mark.parametrize("registered", [False, True], ids=["stock", "ours"])
+@pytest.mark.parametrize("registered", [False, True], ids=["plain", "ours"])
 def test_a_target_and_its_engine_are_freed(
     database_url: str, make: Callable[[Engine], Any], registered: bool
 ) -> None:

@@ -110,7 +110,7 @@ def test_schema_translate_map(twins: Twins, schema: str) -> None:
     quoted_schema = '"' + schema.replace('"', '""') + '"'
     options = {"schema_translate_map": {"tenant": schema}}
     translated = Twins(
-        twins.stock.execution_options(**options), twins.ours.execution_options(**options)
+        twins.plain.execution_options(**options), twins.ours.execution_options(**options)
     )
     outcome = translated.compare(Tenant, things, before=[f"CREATE SCHEMA {quoted_schema}"])
     assert written(outcome) == by_copy(Thing)

@@ -154,7 +154,7 @@ def test_always_identity(twin_urls: tuple[str, str], grant: str, way: Way) -> No
 @pytest.mark.parametrize("way", [FEW, COPY, MAPPINGS], ids=str)
 @pytest.mark.parametrize("grant", [*SELECTION, "usage", "update of the sequence"])
 @pytest.mark.parametrize("model", [Serial, Declared])
-def test_another_sequence_is_refused_as_in_stock(
+def test_another_sequence_is_refused_as_in_plain(
     twin_urls: tuple[str, str], model: type[Any], grant: str, way: Way
 ) -> None:
     """If plain SQLAlchemy's INSERT lacks a privilege on the sequence, the error is the same."""

@@ -34,13 +34,13 @@ CASES = [
 
 
 @pytest.mark.parametrize("item", CASES)
-def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
+def test_every_value_as_plain_writes_it(twins: Twins, item: Case) -> None:
     """The stored value, the attribute, or the error is plain SQLAlchemy's."""
-    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    plain, ours = Side(twins.plain, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
     found, taken, elsewhere = [], [], []
-    with stock.session, ours.session:
+    with plain.session, ours.session:
         for value in item.values:
-            expected, _ = stock.flush([value])
+            expected, _ = plain.flush([value])
             actual, writers = ours.flush([value])
             found += differences(repr(value), actual, expected)
             if isinstance(expected, list):
@@ -51,7 +51,7 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
         # one.
         for type_ in dict.fromkeys(map(type, taken)):
             together = [value for value in taken if type(value) is type_]
-            expected, _ = stock.flush(together)
+            expected, _ = plain.flush(together)
             actual, _ = ours.flush(together)
             found += differences(f"{type_.__name__} together", actual, expected)
     found += differences_as_text(twins, item, taken)
@@ -63,7 +63,7 @@ def test_every_value_as_stock_writes_it(twins: Twins, item: Case) -> None:
 
 @pytest.mark.parametrize("item", CASES)
 @pytest.mark.parametrize("driver", ["psycopg2", "asyncpg"])
-def test_every_value_as_stock_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
+def test_every_value_as_plain_writes_it_on(twins: Twins, driver: str, item: Case) -> None:
     """On every driver COPY stores what plain SQLAlchemy stores on that driver."""
     found = differences_on(twins, driver, item)
     assert not found, "\n".join(found)
@@ -75,7 +75,7 @@ def test_naive_times_are_of_the_connections_time_zone(twins: Twins) -> None:
     """
     options = {"options": "-c timezone=America/New_York"}
     engines = [
-        create_engine(engine.url, connect_args=options) for engine in (twins.stock, twins.ours)
+        create_engine(engine.url, connect_args=options) for engine in (twins.plain, twins.ours)
     ]
     changes = [
         dt.datetime(2024, month, day, hour, 30)  # noqa: DTZ001  # naive on purpose
@@ -83,9 +83,9 @@ def test_naive_times_are_of_the_connections_time_zone(twins: Twins) -> None:
         for hour in range(4)
     ]
     item = Case("naive", DateTime(timezone=True), changes)
-    stock, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush(changes)
+    plain, ours = Side(engines[0], item, None), Side(engines[1], item, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush(changes)
         actual, writers = ours.flush(changes)
     for engine in engines:
         engine.dispose()

@@ -90,7 +90,7 @@ class EndOfTime(DateDumper):
 
 @pytest.mark.parametrize("way", WAYS[:6], ids=str)
 @pytest.mark.parametrize("value", ["plain", Word("sub"), 7])
-def test_a_default_and_a_type_are_asked_as_often_as_in_stock(
+def test_a_default_and_a_type_are_asked_as_often_as_in_plain(
     twin_urls: tuple[str, str], value: Any, way: Way
 ) -> None:
     """Defaults and types are called as often as in plain SQLAlchemy, even if COPY cannot write

@@ -122,7 +122,7 @@ PREPARATIONS = [
 @pytest.mark.parametrize("flush", ["flush", "commit", "autoflush", "savepoint"])
 @pytest.mark.parametrize("way", [FEW, COPY, RESERVE], ids=str)
 @pytest.mark.parametrize("prepare", PREPARATIONS, ids=lambda function: function.__name__)
-def test_warnings_point_where_stock_points(
+def test_warnings_point_where_plain_points(
     twin_urls: tuple[str, str], prepare: Prepare, way: Way, flush: str
 ) -> None:
     """Each warning has plain SQLAlchemy's category, text, file and line, which is the

@@ -117,14 +117,14 @@ def test_psycopg_waits_for_one_or_two(shop: Engine, objects: Any, expected: int)
 
 
 @pytest.mark.parametrize("objects", [one_class, three_classes])
-def test_psycopg2_waits_no_more_often_than_stock(shop: Engine, objects: Any) -> None:
+def test_psycopg2_waits_no_more_often_than_plain(shop: Engine, objects: Any) -> None:
     """On psycopg2 registering a session costs no round trip."""
     ours = waits(shop.url, "psycopg2", objects, ours=True)
     assert ours <= waits(shop.url, "psycopg2", objects, ours=False)
 
 
 @pytest.mark.parametrize("objects", [one_class, three_classes])
-async def test_asyncpg_waits_no_more_often_than_stock(shop: Engine, objects: Any) -> None:
+async def test_asyncpg_waits_no_more_often_than_plain(shop: Engine, objects: Any) -> None:
     """On asyncpg registering a session costs no round trip."""
     found = []
     for ours in (True, False):

@@ -130,8 +130,8 @@ def test_a_save_takes_so_many_round_trips(
     wire: Wire, act: Any, settings: dict[str, Any], plain: int, expected: int
 ) -> None:
     """COMMIT takes no round trip of its own where it may travel along, and one everywhere else."""
-    stock = counted(wire, act, None)
-    assert stock.round_trips == plain, stock
+    without = counted(wire, act, None)
+    assert without.round_trips == plain, without
     ours = counted(wire, act, settings)
     assert ours.round_trips == expected, ours
 

@@ -1,4 +1,4 @@
-"""Rollbacks and refusals: what is left of a session is what stock SQLAlchemy leaves.
+"""Rollbacks and refusals: what is left of a session is what plain SQLAlchemy leaves.
 
 Each scenario runs without us, with every mode, and the accounts that it gives are compared.
 """
@@ -290,7 +290,7 @@ def with_deferred_constraint(shop: Engine) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_what_is_left_is_what_stock_leaves(
+def test_what_is_left_is_what_plain_leaves(
     with_deferred_constraint: Engine, scenario: Scenario
 ) -> None:
     """After a rollback or an error, session, objects, histories, exceptions and rows are those of
@@ -315,20 +315,20 @@ def test_what_is_left_is_what_stock_leaves(
                 account.append(connection.scalar(select(func.count()).select_from(model)))
         accounts.append(account)
     for settings, account in zip(WAYS, accounts[1:], strict=True):
-        for ours, stock in zip(account, accounts[0], strict=True):
-            assert_same(ours, stock, settings)
+        for ours, plain in zip(account, accounts[0], strict=True):
+            assert_same(ours, plain, settings)
 
 
-def assert_same(ours: Any, stock: Any, where: Any) -> None:
+def assert_same(ours: Any, plain: Any, where: Any) -> None:
     """Compare piece by piece, so that a failure shows the piece."""
-    if type(ours) is type(stock) and isinstance(ours, dict) and ours.keys() == stock.keys():
-        for key in stock:
-            assert_same(ours[key], stock[key], (where, key))
-    elif type(ours) is type(stock) and isinstance(ours, tuple | list) and len(ours) == len(stock):
-        for mine, theirs in zip(ours, stock, strict=True):
+    if type(ours) is type(plain) and isinstance(ours, dict) and ours.keys() == plain.keys():
+        for key in plain:
+            assert_same(ours[key], plain[key], (where, key))
+    elif type(ours) is type(plain) and isinstance(ours, tuple | list) and len(ours) == len(plain):
+        for mine, theirs in zip(ours, plain, strict=True):
             assert_same(mine, theirs, where)
     else:
-        assert ours == stock, where
+        assert ours == plain, where
 
 
 @pytest.mark.parametrize("position", [0, 17, 29])

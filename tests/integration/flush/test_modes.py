@@ -91,10 +91,10 @@ def test_the_rows_and_objects_are_the_same(shop: Engine) -> None:
             assert {type(order.created_at) for c in found for order in c.orders} != {type(None)}
             session.commit()
         outcomes.append((rows(shop), held))
-    stock = outcomes[0]
-    assert len(stock[0]["orders"]) == 24
+    plain = outcomes[0]
+    assert len(plain[0]["orders"]) == 24
     for chosen, outcome in zip(settings, outcomes, strict=True):
-        assert outcome == stock, chosen
+        assert outcome == plain, chosen
 
 
 @pytest.mark.parametrize("mode", ["bulk", "reserve"])

@@ -113,9 +113,9 @@ def test_a_type_that_says_its_srid_twice_is_left_to_insert(twins: Twins) -> None
             return func.ST_Translate(super().bind_expression(bindvalue), 1, 1, type_=self)
 
     item = Case("own", Own("POINT", 4326, spatial_index=False), ())
-    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush(["SRID=4326;POINT(1 2)"] * 3)
+    plain, ours = Side(twins.plain, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush(["SRID=4326;POINT(1 2)"] * 3)
         actual, writers = ours.flush(["SRID=4326;POINT(1 2)"] * 3)
     assert actual[2] == expected[2]
     assert "copy" not in writers
@@ -132,9 +132,9 @@ def test_shapes_of_shapely_go_by_copy(twins: Twins) -> None:
     shapes = [shapely.Point(1, 2), shapely.LineString([(0, 0), (1, 0.1)]), shapely.Polygon()]
     values = [from_shape(shape, srid=4326) for shape in shapes]
     item = Case("shape", Geometry("GEOMETRY", 4326, spatial_index=False), ())
-    stock, ours = Side(twins.stock, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
-    with stock.session, ours.session:
-        expected, _ = stock.flush(values)
+    plain, ours = Side(twins.plain, item, None), Side(twins.ours, item, {"copy_min_rows": 1})
+    with plain.session, ours.session:
+        expected, _ = plain.flush(values)
         actual, writers = ours.flush(values)
     assert actual[2] == expected[2]
     assert writers == {"copy"}

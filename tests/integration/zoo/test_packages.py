@@ -58,22 +58,22 @@ def test_a_column_is_what_plain_sqlalchemy_stores(pair: Pair, item: Kind) -> Non
     values = [value for value in item.values if type(value) is type(item.values[0])] * ROWS
 
     def compared() -> list[str]:
-        stock, copy, usual = (
+        plain, copy, usual = (
             Side(engine, item, settings, model=model)
             for engine, settings in (
-                (pair.stock, None),
+                (pair.plain, None),
                 (pair.ours, {"copy_min_rows": 1}),
                 (pair.ours, {}),
             )
         )
-        with stock.session, copy.session, usual.session:
-            found = differences_of(stock, copy, item, alone=alone)
-            expected, _ = stock.flush(values)
+        with plain.session, copy.session, usual.session:
+            found = differences_of(plain, copy, item, alone=alone)
+            expected, _ = plain.flush(values)
             for name, ours in (("by COPY", copy), ("by default", usual)):
                 before = ids_taken(pair.ours, sequence)
                 actual, writers = ours.flush(values)
                 if actual != expected:
-                    found.append(f"{name}: {actual} ours, {expected} stock")
+                    found.append(f"{name}: {actual} ours, {expected} plain")
                 taken = ids_taken(pair.ours, sequence) - before
                 if isinstance(expected, list) and taken != len(values):
                     found.append(f"{name}: {taken} ids for {len(values)} rows, {writers}")

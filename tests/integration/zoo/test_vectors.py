@@ -132,17 +132,17 @@ def test_random_vectors_are_rounded_as_the_server_does(
     found = []
     engines = [
         make_engine(engine.url.set(drivername=f"postgresql+{driver}"))
-        for engine in (twins.stock, twins.ours)
+        for engine in (twins.plain, twins.ours)
     ]
-    stock, ours = (
+    plain, ours = (
         Side(engines[0], item, None),
         Side(engines[1], item, {"copy_min_rows": 1}),
     )
-    with stock.session, ours.session:
+    with plain.session, ours.session:
         for start in range(0, 1000, 10):
             some: Sequence[Any] = values[start : start + 10]
             for given in (some, [np.array(value) for value in some]):
-                expected, actual = stock.flush(given)[0], ours.flush(given)
+                expected, actual = plain.flush(given)[0], ours.flush(given)
                 found += differences("random", actual[0], expected)
                 assert actual[1] == {"copy"}
     for engine in engines:
