@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
-from fixtures.portfolio_holdings import Holding, make_holding
+from fixtures.portfolio_holdings import Holding, make_holding, recalculate_since
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
@@ -16,14 +16,9 @@ from sqla_seqreserve.portfolio.models import (
     PortfolioFundIrrValue,
     PortfolioFundValuation,
     PortfolioIrrValue,
-    PortfolioValuation,
 )
 from sqla_seqreserve.portfolio.recalculation import RecalculationReport, recalculate
 from sqla_seqreserve.testing import record_statements
-
-
-def run(holding: Holding, since: str = "2000-01-01") -> RecalculationReport:
-    return recalculate(holding.session, {holding.portfolio.id: date.fromisoformat(since)})
 
 
 def test_worked_example(holding: Holding) -> None:
@@ -32,7 +27,7 @@ def test_worked_example(holding: Holding) -> None:
     """
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00", (0, "2024-02-29"): "5.99"}
 
 
@@ -44,7 +39,7 @@ def test_activities_count_up_to_the_end_of_the_day(holding: Holding) -> None:
     holding.log(0, "Investment", "2024-02-01T00:30:00+02:00", 9000)
     holding.log(0, "Withdrawal", "2024-02-01T00:00:00+00:00", 500)
     holding.valued(0, ("2024-01-31", 10100))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
 
 
@@ -55,7 +50,7 @@ def test_days_are_those_of_utc(holding: Holding, zone: str) -> None:
     holding.log(0, "Investment", "2024-01-01T00:00:00+00:00", 5000)
     holding.log(0, "Investment", "2024-01-31T23:59:00+00:00", 5000)
     holding.valued(0, ("2024-01-31", 10100))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
 
 
@@ -65,7 +60,7 @@ def test_newest_valuation_on_or_before_the_date(holding: Holding) -> None:
         holding.log(fund, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
     holding.valued(1, ("2024-01-31", 10000))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {
         (0, "2024-01-31"): "12.00",
         (1, "2024-01-31"): "0.00",
@@ -86,7 +81,7 @@ def test_fund_without_a_valuation_by_then_has_no_rate(holding: Holding) -> None:
         holding.log(fund, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
     holding.valued(1, ("2024-02-29", 10100))
-    report = run(holding)
+    report = recalculate_since(holding)
     assert (1, "2024-01-31") not in holding.fund_irrs()
     assert report.failures == ()
 
@@ -96,7 +91,7 @@ def test_zero_valuation_closes_with_nothing(holding: Holding) -> None:
     holding.log(0, "Investment", "2024-01-15", 10000)
     holding.log(0, "Withdrawal", "2024-02-15", 10100)
     holding.valued(0, ("2024-06-30", 0))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-06-30"): "12.00"}
 
 
@@ -104,7 +99,7 @@ def test_no_activity_is_a_rate_of_zero(holding: Holding) -> None:
     """If a fund has a valuation and no activity by then, its rate is 0.0."""
     holding.log(0, "Investment", "2024-02-01", 10000)
     holding.valued(0, ("2024-01-31", 100))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "0.00"}
 
 
@@ -114,7 +109,7 @@ def test_flows_that_cancel_out_are_a_rate_of_zero(holding: Holding) -> None:
     holding.log(0, "Withdrawal", "2024-01-20", "10.10")
     holding.log(0, "Investment", "2024-01-20", None)
     holding.valued(0, ("2024-01-31", 0))
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "0.00"}
 
 
@@ -127,75 +122,10 @@ def test_unknown_type_counts_for_nothing_and_is_logged(
     holding.log(0, "Rebalance", "2024-01-17", 777)
     holding.valued(0, ("2024-01-31", 10100))
     with caplog.at_level(logging.WARNING, "sqla_seqreserve.portfolio"):
-        run(holding)
+        recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
     [record] = caplog.records
     assert "'Rebalance' is not known and counts as no flow (2 rows)" in record.getMessage()
-
-
-def test_portfolio_rate_is_of_the_pooled_flows(holding: Holding) -> None:
-    """A portfolio's rate is calculated from the flows of all its funds together, not as an
-    average.
-    """
-    holding.log(0, "Investment", "2024-01-15", 10000)
-    holding.log(1, "Investment", "2024-01-15", 90000)
-    holding.valued(0, ("2024-01-31", 11000))
-    holding.valued(1, ("2024-01-31", 90000))
-    run(holding)
-    assert holding.fund_irrs() == {(0, "2024-01-31"): "120.00", (1, "2024-01-31"): "0.00"}
-    assert holding.portfolio_irrs() == {"2024-01-31": "12.00"}
-    assert holding.portfolio_valuations() == {"2024-01-31": "101000.00"}
-    value = holding.session.scalars(select(PortfolioIrrValue)).one()
-    valuation = holding.session.scalars(select(PortfolioValuation)).one()
-    assert value.portfolio_valuation_id == valuation.id
-
-
-def test_portfolio_needs_every_active_fund_valued_on_the_date(holding: Holding) -> None:
-    """A date on which an active fund has no valuation gives the portfolio no value and no rate."""
-    for fund in (0, 1):
-        holding.log(fund, "Investment", "2024-01-15", 10000)
-    holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
-    holding.valued(1, ("2024-01-31", 10100), ("2024-02-28", 10100))
-    run(holding)
-    assert holding.portfolio_irrs() == {"2024-01-31": "12.00"}
-    assert holding.portfolio_valuations() == {"2024-01-31": "20200.00"}
-
-
-def test_inactive_fund_is_not_waited_for_and_still_pooled(holding: Holding) -> None:
-    """A closed fund needs no valuation on the date, and its flows and last value count."""
-    holding.funds[1].status = "inactive"
-    holding.log(0, "Investment", "2024-01-15", 10000)
-    holding.log(1, "Investment", "2024-01-15", 10000)
-    holding.log(1, "Withdrawal", "2024-02-15", 10000)
-    holding.valued(0, ("2024-02-29", 10201))
-    holding.valued(1, ("2024-02-15", 0))
-    run(holding)
-    # -20000, 10000, 10201: without the closed fund, it would be -10000, 0, 10201, and 12.00.
-    assert holding.portfolio_irrs() == {"2024-02-29": "8.00"}
-    assert holding.portfolio_valuations() == {"2024-02-29": "10201.00"}
-
-
-def test_fund_without_a_valuation_is_left_out_of_the_pool(holding: Holding) -> None:
-    """The flows of an inactive fund that was never valued by the date are left out."""
-    holding.funds[1].status = "inactive"
-    holding.log(0, "Investment", "2024-01-15", 10000)
-    holding.log(1, "Investment", "2024-01-15", 5000)
-    holding.valued(0, ("2024-01-31", 10100), ("2024-02-29", 10100))
-    holding.valued(1, ("2024-02-10", 5000))
-    run(holding)
-    # From its first valuation on it is in the pool: -15000, 0, 15100.
-    assert holding.portfolio_irrs() == {"2024-01-31": "12.00", "2024-02-29": "3.99"}
-
-
-def test_portfolio_without_an_active_fund_has_no_rate(holding: Holding) -> None:
-    """A portfolio without an active fund has no rate."""
-    for fund in holding.funds:
-        fund.status = "inactive"
-    holding.log(0, "Investment", "2024-01-15", 10000)
-    holding.valued(0, ("2024-01-31", 10100))
-    run(holding)
-    assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
-    assert holding.portfolio_irrs() == {}
 
 
 def test_change_reaches_every_fund_and_later_date_only(holding: Holding) -> None:
@@ -203,11 +133,11 @@ def test_change_reaches_every_fund_and_later_date_only(holding: Holding) -> None
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100), ("2024-02-29", 10100), ("2024-03-31", 10100))
-    run(holding)
+    recalculate_since(holding)
     wrong = {"irr_result": -1}
     holding.session.execute(update(PortfolioFundIrrValue).values(wrong))
     holding.session.execute(update(PortfolioIrrValue).values(wrong))
-    report = run(holding, "2024-02-29")
+    report = recalculate_since(holding, "2024-02-29")
     assert set(holding.fund_irrs().items()) == {
         ((fund, day), rate)
         for fund in (0, 1)
@@ -230,8 +160,8 @@ def test_what_is_right_already_is_not_written(holding: Holding) -> None:
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100))
-    assert run(holding).stored == 3
-    report = run(holding)
+    assert recalculate_since(holding).stored == 3
+    report = recalculate_since(holding)
     assert (report.fund_irrs, report.portfolio_irrs) == (2, 1)
     assert (report.stored, report.deleted) == (0, 0)
 
@@ -241,7 +171,7 @@ def test_incomplete_date_loses_its_portfolio_rate(holding: Holding) -> None:
     for fund in (0, 1):
         holding.log(fund, "Investment", "2024-01-15", 10000)
         holding.valued(fund, ("2024-01-31", 10100))
-    run(holding)
+    recalculate_since(holding)
     assert holding.portfolio_irrs() == {"2024-01-31": "12.00"}
     holding.session.delete(
         holding.session.scalars(
@@ -250,7 +180,7 @@ def test_incomplete_date_loses_its_portfolio_rate(holding: Holding) -> None:
             )
         ).one()
     )
-    report = run(holding, "2024-01-31")
+    report = recalculate_since(holding, "2024-01-31")
     assert holding.portfolio_irrs() == {}
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
     assert report.deleted == 2
@@ -266,7 +196,7 @@ def test_rate_that_cannot_be_given_is_reported_and_not_stored(
     holding.log(1, "Investment", "2024-01-15", 10000)
     holding.valued(0, ("2024-01-31", 10100))
     holding.valued(1, ("2024-01-31", 10100))
-    run(holding)
+    recalculate_since(holding)
     holding.session.execute(
         update(PortfolioFundValuation)
         .where(PortfolioFundValuation.portfolio_fund_id == holding.funds[1].id)
@@ -274,7 +204,7 @@ def test_rate_that_cannot_be_given_is_reported_and_not_stored(
     )
     holding.log(1, "Investment", "2023-12-15", 10000)
     with caplog.at_level(logging.WARNING, "sqla_seqreserve.portfolio"):
-        report = run(holding)
+        report = recalculate_since(holding)
     [failure] = report.failures
     assert (failure.fund_id, failure.date) == (holding.funds[1].id, date(2024, 1, 31))
     assert isinstance(failure.error, OneSidedFlowsError)
@@ -289,7 +219,7 @@ def test_portfolio_that_is_not_named_is_left_alone(session: Session) -> None:
     for holding in (one, other):
         holding.log(0, "Investment", "2024-01-15", 10000)
         holding.valued(0, ("2024-01-31", 10100))
-    run(one)
+    recalculate_since(one)
     assert one.fund_irrs() == {(0, "2024-01-31"): "12.00"}
     assert other.fund_irrs() == {}
 
@@ -311,7 +241,7 @@ def test_nothing_to_recalculate(session: Session) -> None:
     """Without changes, or for a portfolio without funds, nothing is recalculated."""
     assert recalculate(session, {}) == RecalculationReport()
     empty = make_holding(session, 0)
-    assert run(empty) == RecalculationReport()
+    assert recalculate_since(empty) == RecalculationReport()
 
 
 def statements(engine: Engine, portfolios: int, funds: int, dates: int) -> list[str]:
@@ -370,7 +300,7 @@ def test_unflushed_changes_are_seen(holding: Holding) -> None:
             portfolio_fund_id=holding.funds[0].id, valuation_date=date(2024, 1, 31), valuation=10100
         )
     )
-    run(holding)
+    recalculate_since(holding)
     assert holding.fund_irrs() == {(0, "2024-01-31"): "12.00"}
 
 
@@ -411,5 +341,5 @@ def test_inactive_status_is_read_fresh(holding: Holding) -> None:
         .values(status="inactive")
         .execution_options(synchronize_session=False)
     )
-    run(holding)
+    recalculate_since(holding)
     assert holding.portfolio_irrs() == {"2024-01-31": "12.00"}
