@@ -339,8 +339,8 @@ def test_goes_by_copy_and_nothing_differs(
 
 @pytest.mark.parametrize("scenario", [tree, tree_from_the_leaves, chain_of_300])
 def test_rows_that_refer_to_rows_of_their_own_table(twins: Twins, scenario: Scenario) -> None:
-    """A tree or chain goes by COPY with the rows of plain SQLAlchemy; its ids are not compared."""
-    assert written(twins.compare(Base, scenario, keys={"id", "up_id"})) == by_copy(Node)
+    """A tree or chain goes by COPY with the rows and ids of plain SQLAlchemy."""
+    assert written(twins.compare(Base, scenario)) == by_copy(Node)
 
 
 def test_objects_added_while_the_flush_begins_are_written_too(twins: Twins) -> None:
