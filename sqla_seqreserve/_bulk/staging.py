@@ -7,7 +7,7 @@ too, if it is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -102,6 +102,7 @@ class Staging:
         :param division: the division of these rows, if it is known already.
         """
         rest: Sequence[int] = range(len(rows))
+        made: dict[int, Mapping[str, Any]] = {}
         if self.by_copy:
             division = division or divide(self.plan, rows, self.connection)
             casts = are_cast(self.plan, division)
@@ -118,8 +119,11 @@ class Staging:
                     )
                 )
             rest = rest if casts else sorted(division.by_insert())
+            made = _made(division, frozenset(rest))
         if rest:
-            self._insert([rows[position] for position in rest], [start + p for p in rest])
+            numbered = {start + p: made[p] for p in rest if p in made}
+            others = [p for p in rest if p not in made]
+            self._insert([rows[p] for p in others], [start + p for p in others], numbered)
             if progress is not None:
                 progress.sent(len(rest))
 
@@ -127,8 +131,18 @@ class Staging:
         with refused_row_noted(self.name, self.plan.table.name, rows.values[0]):
             copy_rows(self.connection, f"pg_temp.{self.name}", rows)
 
-    def _insert(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
-        """Insert rows with values that COPY does not accept, or where nothing could be compared."""
+    def _insert(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        numbers: Sequence[int],
+        made: Mapping[int, Mapping[str, Any]],
+    ) -> None:
+        """Insert rows with values that COPY does not accept, or where nothing could be compared.
+
+        :param rows: the rows whose defaults are still to be called.
+        :param numbers: their numbers in the whole input.
+        :param made: number -> the row, column name -> value, of the other rows.
+        """
         ready: list[tuple[ColumnPlan, Sequence[Any]]] = [
             (
                 item,
@@ -145,6 +159,7 @@ class Staging:
                 numbers, zip(*(values for _, values in ready), strict=True), strict=True
             )
         ]
+        records += [{NUMBER: number, **row} for number, row in made.items()]
         if self.kept is not None:
             self.kept += records
         plain = []
@@ -155,6 +170,18 @@ class Staging:
                 self.connection.execute(insert(self.table).values(record))
         if plain:
             self.connection.execute(insert(self.table), plain)
+
+
+def _made(division: Division, positions: Container[int]) -> dict[int, Mapping[str, Any]]:
+    """Return the rows of the batches at these positions, column name -> value, with the values that
+    their defaults gave. A default is not called twice.
+    """
+    return {
+        position: dict(zip(batch.columns, values, strict=True))
+        for batch in division.batches
+        for position, values in zip(batch.positions, zip(*batch.given, strict=True), strict=True)
+        if position in positions
+    }
 
 
 def are_cast(plan: InsertPlan, division: Division) -> bool:

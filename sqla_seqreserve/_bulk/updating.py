@@ -189,10 +189,11 @@ class _Change:
         ``onupdate`` values.
         """
         staged = {item.column for item in self.target.plans[table].columns}
+        names = {column.name for column in (*self.columns, *self.made)}
         for item, value, call in set_beside(self.target.mapper, table, self.columns):
             if call is None:
                 self.set[table][item] = value
-            elif item in staged:
+            elif item in staged and item.name not in names:
                 self.made[item] = call
             else:
                 self.set[table][item] = call()
