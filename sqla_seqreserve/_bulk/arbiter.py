@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from .._database import known_of
 from .._ids.reservation_statement import IndexFacts
+from .._ids.table_names import stored_name
 from .._mistakes import check_attributes
 from ..errors import ConfigurationError
 
@@ -175,7 +176,7 @@ def find_arbiter(
 def _columns(mapper: Mapper[Any], conflict: str | Iterable[str], what: str) -> set[str] | None:
     """Return the column names of these attribute keys; ``None`` if they are not attribute keys."""
     keys: Sequence[str] = [conflict] if isinstance(conflict, str) else list(conflict)
-    known = {prop.key: prop.columns[0].name for prop in mapper.column_attrs}
+    known = {prop.key: stored_name(prop.columns[0].name) for prop in mapper.column_attrs}
     unknown = [key for key in keys if key not in known]
     if not isinstance(conflict, str):
         check_attributes(mapper, f"{what}={conflict!r}", keys)

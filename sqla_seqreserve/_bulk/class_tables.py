@@ -17,7 +17,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.keys import KeySequence, generated_key, outgrows, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
-from .._ids.table_names import table_name
+from .._ids.table_names import stored_name, table_name
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -165,7 +165,7 @@ class ClassTables:
             return False
         if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
             return False
-        in_database = plan.facts.columns.get(column.name)
+        in_database = plan.facts.columns.get(stored_name(column.name))
         if in_database is None or in_database.fills_itself:
             return False
         return not any(

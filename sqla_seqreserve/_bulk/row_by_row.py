@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, Connection, Delete, bindparam, literal_column, s
 from sqlalchemy import Update as CoreUpdate
 from sqlalchemy.dialects.postgresql import insert
 
+from .._ids.table_names import stored_name
 from .._reasons import Reason
 from .._rows.division import is_plain
 from .._sqlalchemy.engine import autocommits
@@ -41,7 +42,7 @@ class OneByOne(Upserting):
         self._columns = [item.column for item in given.source.plan.columns]
         self._records = records
         for column in self._columns:
-            if self.plan.facts.columns[column.name].always_identity:
+            if self.plan.facts.columns[stored_name(column.name)].always_identity:
                 raise ConfigurationError(
                     f"{column.name} of {self.plan.facts.name} is GENERATED ALWAYS, and the rows "
                     f"give it; so they cannot go as INSERTs of SQLAlchemy's, as they must: {reason}"

@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, FromClause, bindparam, cast, column, func, se
 from sqlalchemy.types import UserDefinedType
 
 from .._ids.catalogue import ColumnFacts
+from .._ids.table_names import stored_name
 from .._reasons import Reason
 from .._rows.batches import Division
 from .._rows.division import divide
@@ -150,7 +151,7 @@ def _as_arrays(plan: InsertPlan, division: Division) -> FromClause | None:
     arrays: list[Any] = [cast(numbers, _AsItIs("bigint[]"))]
     columns: list[Any] = [column(NUMBER, BigInteger)]
     for index, (item, values) in enumerate(zip(batch.plans, batch.values, strict=True)):
-        facts = plan.facts.columns[item.column.name]
+        facts = plan.facts.columns[stored_name(item.column.name)]
         if not _is_exact(facts, values):
             return None
         # The database's type, not the model's, because it decides which values are equal.

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
 from .. import _reasons as why
-from .._ids.table_names import quoted, table_name
+from .._ids.table_names import quoted, stored_name, table_name
 from .._reasons import Reason
 from .._rows.plan import ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
@@ -153,7 +153,10 @@ class Target:
             plan.facts,
             name=f"(SELECT {', '.join(names)} FROM {tables}) AS {named('tables')}",  # noqa: S608  # quoted names
             fingerprint=" ".join(each.facts.fingerprint for each in self.plans.values()),
-            columns={name: owner.facts.columns[name] for name, owner in owners.items()},
+            columns={
+                stored_name(name): owner.facts.columns[stored_name(name)]
+                for name, owner in owners.items()
+            },
         )
         return replace(plan, facts=facts)
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
-from .._ids.table_names import table_name
+from .._ids.table_names import stored_name, table_name
 from .._mistakes import check_attributes
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
@@ -171,7 +171,7 @@ def _needed(
     attributes: list[str] = []
     computed: list[str] = []
     lacking: list[str] = []
-    by_name = {item.column.name: item for item in plan.columns}
+    by_name = {stored_name(item.column.name): item for item in plan.columns}
     for name in sorted(arbiter.needed):
         item = by_name.get(name)
         if plan.facts.columns[name].generated:
@@ -210,7 +210,7 @@ def _checked_update(
             key
             for key in sorted(given)
             if key in columns
-            and columns[key].name not in fixed
+            and stored_name(columns[key].name) not in fixed
             and columns[key] not in mapper.primary_key
         ]
     else:

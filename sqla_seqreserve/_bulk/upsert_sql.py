@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapper
 
+from .._ids.table_names import stored_name
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import InvalidRowsError
@@ -136,7 +137,7 @@ class Given:
 
     def column(self, name: str) -> Any:
         """Return the target's column with this name."""
-        return next(item for item in self.target.columns if item.name == name)
+        return next(item for item in self.target.columns if stored_name(item.name) == name)
 
     def is_same(self) -> ColumnElement[bool]:
         """Whether a row of the target matches a given row."""
