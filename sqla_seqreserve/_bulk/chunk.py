@@ -62,9 +62,9 @@ class ChunkInsert:
         self.divided: list[tuple[InsertPlan, Division]] = []
         self.reserved: Sequence[int] = ()
         """The positions of the rows that got a reserved value for at least one key column."""
-        self.always: tuple[Sequence[int], Sequence[str]] = ((), ())
-        """The positions of the rows with a reserved value for a ``GENERATED ALWAYS`` column, and
-        the attributes of that column.
+        self.always: dict[str, frozenset[int]] = {}
+        """Attribute of a ``GENERATED ALWAYS`` column -> the positions of the rows that got a
+        reserved value for it.
         """
         self.done = Written(whole, rows, self.added)
         self.numbered: dict[str, Sequence[int]] = {}
@@ -112,7 +112,7 @@ class ChunkInsert:
                     values[position] = value
             names = self._add_key(part.key.column, values)
             if part.always_identity:
-                self.always = positions, names
+                self.always |= dict.fromkeys(names, frozenset(positions))
             if len(self.reserved) < len(rows):
                 both = self.reserved and sorted({*self.reserved, *positions})
                 self.reserved = both or positions
@@ -210,7 +210,8 @@ class ChunkInsert:
         :param refused: the rows that COPY would not write exactly.
         """
         plans = [plan for plan, _ in self.divided]
-        if len(set(self.always[0])) < len(self.rows) and any(map(self._is_always, plans)):
+        fewest = min(map(len, self.always.values()), default=0)
+        if fewest < len(self.rows) and any(map(self._is_always, plans)):
             # COPY takes a key of the user's own, which PostgreSQL refuses in an INSERT.
             return why.KEYS_OF_THE_USER
         batches = [batch for _, division in self.divided for batch in division.batches]
@@ -298,14 +299,14 @@ class ChunkInsert:
         added = dict(self.added)
         reserved = set(self.reserved)
         # An INSERT cannot give GENERATED ALWAYS a reserved key; the server numbers the row itself.
-        always, hidden = set(self.always[0]), self.always[1]
+        hidden = dict(self.always)
         if reserved and len(chosen) == len(self.rows):
-            always, hidden = reserved, [name for name in whole.attributes if name in added]
+            hidden = dict.fromkeys((n for n in whole.attributes if n in added), frozenset(reserved))
         rows = []
         for index in chosen:
             row = {**self.rows[index], **{key: values[index] for key, values in added.items()}}
-            if index in always:
-                for name in hidden:
+            for name, numbered in hidden.items():
+                if index in numbered:
                     row.pop(name)
             rows.append(row)
         plans = [plan for plan in whole.plans.values() if plan is not None]
@@ -327,7 +328,7 @@ class ChunkInsert:
         keys = inserts.write(rows, keys=self.keys, start=self.start)
         self.done.inserted = dict(zip(chosen, keys, strict=True))
         stored = sum(key is not None for key in keys)
-        kept = 0 if always else len(reserved.intersection(chosen))
+        kept = 0 if hidden else len(reserved.intersection(chosen))
         self._note("insert", reason, stored, kept, started)
         if whole.progress is not None:
             whole.progress.sent(len(rows))
