@@ -78,7 +78,7 @@ class Operation:
     """One call of a bulk function.
 
     :param held: whether the session has objects of the class.
-    :param started: the time of the call, by ``time.perf_counter()``.
+    :param started: when the work began that is logged next, by ``time.perf_counter()``.
     """
 
     session: Session
@@ -93,7 +93,8 @@ class Operation:
         :param reason: why they were written row by row.
         """
         if rows:
-            seconds = time.perf_counter() - self.started
+            now = time.perf_counter()
+            seconds, self.started = now - self.started, now
             text = None if reason is None else reason.text
             entry = FlushEntry(self.mapper.class_, kind, rows, 0, writer, text, seconds)
             audit.rows_written(log, entry, fallback=reason is not None)
@@ -311,7 +312,8 @@ def bulk_sync(
             remove_deleted(call.session, call.mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
-        call.wrote("update", written, done.writer, done.reason)
+        call.wrote("insert", done.inserted, done.writer, done.reason)
+        call.wrote("update", done.updated, done.writer, done.reason)
         call.wrote("delete", sync.deleted, done.writer, done.reason)
     return SyncResult(done.inserted, done.updated, done.total - written, sync.deleted)
 

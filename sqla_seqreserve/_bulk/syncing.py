@@ -33,6 +33,7 @@ from sqlalchemy.sql import Select, visitors
 from sqlalchemy.types import UserDefinedType
 
 from .._ids.catalogue import ColumnFacts
+from .._ids.table_names import stored_name
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.engine import autocommits
 from .._sqlalchemy.listeners import interference_on
@@ -104,8 +105,8 @@ class Syncing:
         if self.dry_run:
             return Outcome(self.inserted, self.updated)
         outcome = Outcome(0, 0)
-        undone = nullcontext() if self._is_certain or autocommits(connection) else None
-        with undone or savepoint(whole.session, connection):
+        stays = self._is_certain or autocommits(connection)
+        with nullcontext() if stays else savepoint(whole.session, connection):
             if self.deleted:
                 singly = _goes_singly(connection, given.plan)
                 self._delete(
@@ -203,7 +204,8 @@ class Syncing:
             .correlate(rows)
         )
         found = given.source.connection.execute(select(rows.c[NUMBER]).where(~is_within))
-        self._refuse(given, target, dict.fromkeys(found.scalars(), "is outside the scope"))
+        outside = dict.fromkeys(found.scalars(), "is outside the scope")
+        self._refuse(given, target, outside, stays=autocommits(given.source.connection))
 
     def _scope(self, target: Target) -> ColumnElement[bool]:
         scope: ColumnElement[bool] = target.plainly(self.scope)
@@ -232,14 +234,17 @@ class Syncing:
         inside = visitors.replacement_traverse(scope, {}, replaced)
         return ~func.coalesce(inside, false())
 
-    def _refuse(self, given: Given, target: Target, found: Mapping[int, str]) -> None:
+    def _refuse(
+        self, given: Given, target: Target, found: Mapping[int, str], *, stays: bool = False
+    ) -> None:
         if found:
+            done = "all rows stay written, by autocommit" if stays else "nothing was written"
             attributes = ", ".join(
                 sorted({str(c.key) for c in visitors.iterate(self.scope) if isinstance(c, Column)})
             )
             raise InvalidRowsError(
                 f"{target.name}: {len(found)} of {given.total} rows are not in the scope that they "
-                "are given for; nothing was written",
+                f"are given for; {done}",
                 [RowProblem(number, attributes, found[number]) for number in sorted(found)],
             )
 
@@ -273,10 +278,10 @@ def _differ(
     """
     found: list[ColumnElement[bool]] = []
     for stored, given in pairs:
-        known = facts[stored.name]
-        if known.type_name in _COMPARED or known.is_enum:
+        known = facts.get(stored_name(stored.name))
+        if known is not None and (known.type_name in _COMPARED or known.is_enum):
             found.append(stored.is_distinct_from(given))
-        elif known.type_name in _COLLATED:
+        elif known is not None and known.type_name in _COLLATED:
             found.append(stored.collate("C").is_distinct_from(given.collate("C")))
         else:
             # Without the cast, PostgreSQL compares the rows' elements and not the records.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Integer, String, TypeDecorator, func, text
+from sqlalchemy import Engine, Integer, String, TypeDecorator, func, text, true
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -15,6 +16,7 @@ from sqla_seqreserve import (
     _audit,
     assign_ids,
     bulk_insert,
+    bulk_sync,
     check_sequences,
     register,
     repair_sequences,
@@ -260,6 +262,21 @@ def test_bulk_inserts(session: Session, audit: Audit) -> None:
 
     bulk_insert(session, Note, [])
     assert audit() == []
+
+
+def test_bulk_syncs(session: Session, audit: Audit) -> None:
+    """bulk_sync logs inserted, updated and deleted rows each by themselves, and its time once."""
+    session.add_all([Note(id=number, body=f"{number}") for number in (1, 2, 3)])
+    session.commit()
+    audit()
+    rows = [{"id": 2, "body": "new"}, {"id": 3, "body": "3"}, {"id": 4, "body": "4"}]
+    began = time.perf_counter()
+    bulk_sync(session, Note, [*rows, {"id": 5, "body": "5"}], key="id", scope=true())
+    took = time.perf_counter() - began
+    assert audit() == [("rows_written", "bulk", "INFO")] * 3
+    written = [(record.kind, record.rows) for record in audit.records]
+    assert written == [("insert", 2), ("update", 1), ("delete", 1)]
+    assert sum(record.seconds for record in audit.records) <= took
 
 
 def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:

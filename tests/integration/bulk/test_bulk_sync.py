@@ -246,6 +246,21 @@ def test_rows_outside_the_scope_are_refused(session: Session, certain: bool) -> 
     assert session.scalar(select(func.count()).select_from(Price)) == 30
 
 
+def test_rows_outside_the_scope_stay_written_in_autocommit(
+    session: Session, engine: Engine
+) -> None:
+    """If only the written rows show that they are outside the scope, the error of a connection in
+    autocommit says that they stay.
+    """
+    rows = [{"id": 400, "name": "z"}]
+    with (
+        Session(engine.execution_options(isolation_level="AUTOCOMMIT")) as there,
+        pytest.raises(InvalidRowsError, match="all rows stay written, by autocommit"),
+    ):
+        bulk_sync(there, Counted, rows, key="id", scope=func.coalesce(Counted.change, 0) > 5)
+    assert session.scalar(select(Counted.name).where(Counted.id == 400)) == "z"
+
+
 def test_a_row_that_another_scope_has_is_refused(session: Session) -> None:
     """A row whose unique key exists in another scope is refused, and the existing row stays
     unchanged.
