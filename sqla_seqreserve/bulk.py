@@ -253,7 +253,8 @@ def bulk_upsert(
         if returning == "objects":
             objects = loaded(target, mapper, outcome.keys)
     written = outcome.inserted + outcome.updated
-    call.wrote("insert", written, outcome.writer, outcome.reason)
+    call.wrote("insert", outcome.inserted, outcome.writer, outcome.reason)
+    call.wrote("update", outcome.updated, outcome.writer, outcome.reason)
     return UpsertResult(
         outcome.inserted,
         outcome.updated,

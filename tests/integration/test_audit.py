@@ -17,6 +17,7 @@ from sqla_seqreserve import (
     assign_ids,
     bulk_insert,
     bulk_sync,
+    bulk_upsert,
     check_sequences,
     register,
     repair_sequences,
@@ -264,19 +265,23 @@ def test_bulk_inserts(session: Session, audit: Audit) -> None:
     assert audit() == []
 
 
-def test_bulk_syncs(session: Session, audit: Audit) -> None:
-    """bulk_sync logs inserted, updated and deleted rows each by themselves, and its time once."""
-    session.add_all([Note(id=number, body=f"{number}") for number in (1, 2, 3)])
-    session.commit()
+def test_bulk_upserts_and_syncs(session: Session, audit: Audit) -> None:
+    """Inserted, updated and deleted rows of a call are logged by themselves, and its time once."""
+    bulk_insert(session, Note, [{"id": n, "body": f"{n}"} for n in (1, 2, 3)])
     audit()
-    rows = [{"id": 2, "body": "new"}, {"id": 3, "body": "3"}, {"id": 4, "body": "4"}]
+    bulk_upsert(session, Note, [{"id": n, "body": f"{n}"} for n in (3, 4, 5)], conflict="id")
+    assert audit() == [("rows_written", "bulk", "INFO")] * 2
+    assert [(each.kind, each.rows) for each in audit.records] == [("insert", 2), ("update", 1)]
+
     began = time.perf_counter()
-    bulk_sync(session, Note, [*rows, {"id": 5, "body": "5"}], key="id", scope=true())
+    bulk_sync(
+        session, Note, [{"id": n, "body": f"new {n}"} for n in (2, 9)], key="id", scope=true()
+    )
     took = time.perf_counter() - began
     assert audit() == [("rows_written", "bulk", "INFO")] * 3
-    written = [(record.kind, record.rows) for record in audit.records]
-    assert written == [("insert", 2), ("update", 1), ("delete", 1)]
-    assert sum(record.seconds for record in audit.records) <= took
+    written = [(each.kind, each.rows) for each in audit.records]
+    assert written == [("insert", 1), ("update", 1), ("delete", 4)]
+    assert sum(each.seconds for each in audit.records) <= took
 
 
 def test_bulk_inserts_that_fail(session: Session, audit: Audit) -> None:
