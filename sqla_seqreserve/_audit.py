@@ -156,7 +156,7 @@ def flushed(logger: logging.Logger, report: FlushReport) -> None:
 
 
 def failed(logger: logging.Logger, error: BaseException) -> None:
-    """Log that a flush, a bulk insert or a reservation failed."""
+    """Log that a flush, a bulk operation or a reservation failed."""
     state = sqlstate(error) if isinstance(error, DBAPIError) else None
     name = type(error).__name__
     emit(
@@ -182,7 +182,7 @@ def state_of(error: BaseException | None) -> str | None:
 
 
 @contextmanager
-def failures_told(logger: logging.Logger) -> Iterator[None]:
+def failures_logged(logger: logging.Logger) -> Iterator[None]:
     """Log any exception that the block, or the decorated function, raises."""
     try:
         yield

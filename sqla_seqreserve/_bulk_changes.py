@@ -122,7 +122,7 @@ def operation(
     held = bool(stages and persistent_of(target, mapper))
     call = Operation(target, connection, mapper, held, time.perf_counter())
     told = read_only_told(connection, what, [mapper.class_.__name__])
-    with audit.failures_told(log), told:
+    with audit.failures_logged(log), told:
         yield call
 
 

@@ -92,7 +92,7 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         lower = value.lower()
         near = did_you_mean(lower, choices)
         meant = near or (_MEANT.get(lower) if name == "mode" else None)
-    hint = f'; "{meant}" is the one that is meant, probably' if meant in choices else ""
+    hint = f'; did you mean "{meant}"?' if meant in choices else ""
     raise ConfigurationError(
         f"{name} must be one of {', '.join(map(repr, choices))}, found {value!r}{hint}"
     )

@@ -258,7 +258,7 @@ KEYS_OF_THE_USER: Final = Reason(
 
 
 def not_reserved(reason: Reason) -> Reason:
-    """The same, of a class whose keys the database gives."""
+    """Return the reason why no key is reserved, as the reason why COPY does not write the class."""
     return Reason(f"no id is reserved: {reason.text}", reason.remedy)
 
 

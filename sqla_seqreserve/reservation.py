@@ -114,7 +114,7 @@ def reserve_ids(
 def reserve_ids(
     session_or_connection: SessionOrConnection, model: Mapping[type[Any], int]
 ) -> dict[type[Any], ReservedIds]: ...
-@audit.failures_told(log)
+@audit.failures_logged(log)
 def reserve_ids(
     session_or_connection: SessionOrConnection,
     model: type[Any] | Mapping[type[Any], int],
@@ -157,7 +157,7 @@ def reserve_ids(
     return ids[mapper_of(model)]
 
 
-@audit.failures_told(log)
+@audit.failures_logged(log)
 def assign_ids(session: Session | scoped_session[Any], objects: Iterable[object]) -> None:
     """Fill the primary keys of transient or pending objects now, before any flush, in one round
     trip.

@@ -203,7 +203,7 @@ class _Asyncpg:
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
         *,
-        commits: bool = False,  # it takes a round trip of its own here
+        commits: bool = False,
     ) -> list[Returned]:
         raise NotImplementedError("asyncpg prepares statements, and sends one in a message")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Dialect, TextClause, event
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
@@ -152,36 +152,45 @@ def write_many_by(connection: Connection, write: WriteMany) -> None:
     connection.__dict__[_WRITING] = write
 
 
-def begin_along(connection: Connection, took: Took, *, whole: bool = False) -> None:
+class _Beginning(NamedTuple):
+    """What :func:`begin_along` and :func:`commit_along` ask of the next statement."""
+
+    took: Took = None
+    times_statement: bool = False
+    commits: Commits = None
+
+
+def begin_along(connection: Connection, took: Took, *, times_statement: bool = False) -> None:
     """Let the BEGIN of a transaction travel with the next statement of the connection, if its
     driver can.
 
     :param took: called with the time of the BEGIN.
-    :param whole: ``took`` gets the time of the statement instead, with locks that it waits for.
+    :param times_statement: ``took`` gets the time of the statement instead, with locks that it
+        waits for.
     """
-    _tell_next(connection, took, whole, None)
+    _ask_next(connection, _Beginning(took, times_statement))
 
 
 def time_no_begin(connection: Connection) -> None:
     """Do not measure the time of the next BEGIN, if :func:`begin_along` asked for that."""
     beginning = connection.__dict__.get(_BEGINNING)
     if beginning is not None:
-        connection.__dict__[_BEGINNING] = None, False, beginning[2]
+        connection.__dict__[_BEGINNING] = _Beginning(commits=beginning.commits)
 
 
 def commit_along(connection: Connection, commits: Commits) -> None:
     """Let the next statement of the connection ask ``commits`` whether the COMMIT travels with it
     too. A ``took`` that :func:`begin_along` has set stays.
     """
-    took, whole, _ = connection.__dict__.get(_BEGINNING, (None, False, None))
-    _tell_next(connection, took, whole, commits)
+    beginning: _Beginning = connection.__dict__.get(_BEGINNING) or _Beginning()
+    _ask_next(connection, beginning._replace(commits=commits))
 
 
-def _tell_next(connection: Connection, took: Took, whole: bool, commits: Commits) -> None:
+def _ask_next(connection: Connection, beginning: _Beginning) -> None:
     listen(connection.dialect)
     if len(connection.dialect.dispatch.do_execute) == 1:
         # With another listener, that one may execute the statement, and ours would not be called.
-        connection.__dict__[_BEGINNING] = took, whole, commits
+        connection.__dict__[_BEGINNING] = beginning
 
 
 class _Heard:
@@ -282,7 +291,7 @@ def _takes_whole(context: Any) -> bool:
     connection = context.root_connection
     kept = connection.__dict__
     beginning, write = kept.get(_BEGINNING), kept.get(_WRITING)
-    if beginning is not None and beginning[2] is not None:
+    if beginning is not None and beginning.commits is not None:
         # The COMMIT is to travel with SQLAlchemy's own statement, which saves two round trips.
         return False
     return write is not None and write.takes_whole(context) and statements_stay(connection)
@@ -335,7 +344,7 @@ def _execute_told(
         job(cursor, statement, parameters)
         done = True
     elif _BEGINNING in connection.__dict__:
-        done = _begin_along(cursor, statement, parameters, context)
+        done = _execute_beginning(cursor, statement, parameters, context)
     if not done and len(context.dialect.dispatch.do_execute) == 1:
         context.dialect.do_execute(cursor, statement, parameters, context)
         done = True
@@ -344,14 +353,12 @@ def _execute_told(
     return done
 
 
-def _begin_along(
-    cursor: DBAPICursor,
-    statement: str,
-    parameters: Any,
-    context: ExecutionContext,
+def _execute_beginning(
+    cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
+    """Execute a statement with which BEGIN, or COMMIT, travels if the driver can do that."""
     connection = context.root_connection
-    took, whole, commits = connection.__dict__.pop(_BEGINNING)
+    took, times_statement, commits = connection.__dict__.pop(_BEGINNING)
     driver = driver_on(connection)
     if driver is not None:
         commit = None
@@ -359,9 +366,9 @@ def _begin_along(
             status = driver.transaction_status(connection.connection)
             commit = commits(context, parameters, status)
         driver.travel_along(cursor, commit)
-        if took is not None and not whole:
+        if took is not None and not times_statement:
             driver.time_begin(cursor, took)
-    if took is None or not whole or len(context.dialect.dispatch.do_execute) > 1:
+    if took is None or not times_statement or len(context.dialect.dispatch.do_execute) > 1:
         # Nobody asks for the time, or another listener may want to see the statement.
         return None
     started = time.perf_counter()
@@ -387,7 +394,7 @@ def _do_execute(
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         if _BEGINNING in context.root_connection.__dict__:
-            return _begin_along(cursor, statement, parameters, context)
+            return _execute_beginning(cursor, statement, parameters, context)
         return None
     job(cursor, statement, parameters)
     return True

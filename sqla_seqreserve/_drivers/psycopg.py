@@ -10,10 +10,11 @@ from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Dialect
+from sqlalchemy.util import await_only
 
 from .._reasons import Reason
 from .._routes import Work
-from .._sqlalchemy.engine import await_driver, driver_cursor
+from .._sqlalchemy.engine import driver_cursor
 from .driver import (
     CommitAlong,
     Comparison,
@@ -209,17 +210,17 @@ class _AsyncPsycopg(_Psycopg):
         return driver_cursor(cursor)
 
     def _done(self, called: Any) -> Any:
-        return await_driver(called)
+        return await_only(called)
 
     def _wait(self, driver: Any, generator: Any) -> Any:
         async def wait() -> Any:
             async with driver.lock:
                 return await driver.wait(generator)
 
-        return await_driver(wait())
+        return await_only(wait())
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
-        return int(await_driver(self._copy(driver_cursor(cursor), statement, rows)))
+        return int(await_only(self._copy(driver_cursor(cursor), statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
         with _refused_as_by_insert(rows):

@@ -121,7 +121,7 @@ class _Psycopg2:
         lock: str | None,
         statement: str,
         parameters: Any,
-        types: Sequence[str] = (),  # noqa: ARG002  # psycopg knows them
+        types: Sequence[str] = (),  # noqa: ARG002  # psycopg2 knows them
     ) -> list[Row]:
         if lock is None:
             cursor.execute(statement, parameters)

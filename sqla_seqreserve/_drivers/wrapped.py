@@ -117,7 +117,7 @@ class Wrapped:
         inserts: Sequence[InsertMessage],
         first: Comparison | None = None,
         *,
-        commits: bool = False,  # it takes a round trip of its own here
+        commits: bool = False,
     ) -> list[Returned]:
         raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
 

@@ -116,7 +116,9 @@ class Passthrough:
         elif rows <= _FEW and distance.is_due():
             took = distance.note_bound
             begin_along(
-                connection(), took if self.begun else partial(took, round_trips=2), whole=True
+                connection(),
+                took if self.begun else partial(took, round_trips=2),
+                times_statement=True,
             )
         if not self._commits:
             return None

@@ -32,11 +32,11 @@ class Batch:
     oids: list[int]
     given: list[Sequence[Any]]
     values: list[Sequence[Any]]
-    copy_values: list[Sequence[Any]]
-    copy_reason: Reason | None
-    binary: bool
     defaults: dict[str, FilledValues]
     omitted: list[Column[Any]]
+    copy_values: list[Sequence[Any]] = field(default_factory=list)
+    copy_reason: Reason | None = None
+    binary: bool = True
     casts: bool = False
 
 

@@ -24,7 +24,7 @@ from .batches import Batch, Division
 from .copy_values import ColumnTypes, for_copy
 from .encoded import ReadyMade
 from .plan import Absent, ColumnPlan, InsertPlan
-from .python_defaults import DefaultContext, FilledValues, Missing
+from .python_defaults import DefaultContext, FilledValues
 from .table import ColumnRows
 
 _NOTHING_GIVEN: Final[Mapping[str, Sequence[Any]]] = {}
@@ -108,7 +108,7 @@ def _gives_some(
     """Whether some of the rows, but not all, give a column that has a default, or a key."""
     for column, values in zip(plan.columns, collected, strict=True):
         if column.absent is Absent.DEFAULT and not column.is_of_class:
-            nothing = Missing.MISSING if column.evaluates_none else None
+            nothing = column.nothing
             if 0 < sum(value is nothing for value in values) < rows:
                 return True
     return any(
@@ -138,7 +138,7 @@ def _collect(
                 for position in range(len(rows)):
                     refused.setdefault(position, reason)
             continue
-        nothing: Any = Missing.MISSING if column.evaluates_none else None
+        nothing: Any = column.nothing
         if attribute in given:
             values = given[attribute]
         elif used is not None and attribute not in used:
@@ -207,9 +207,7 @@ def _batch(
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
     for plan, values in chosen:
-        if plan.absent is Absent.OMITTED and (
-            not values or values[0] is (Missing.MISSING if plan.evaluates_none else None)
-        ):
+        if plan.absent is Absent.OMITTED and (not values or values[0] is (plan.nothing)):
             omitted.append(plan.column)
             continue
         if plan.codec is None:
@@ -233,25 +231,20 @@ def _batch(
         if plan.default is not None:
             values = before[index][1]
             if filled is not values and plan.attribute is not None:
-                defaults[plan.attribute] = FilledValues(
-                    filled, values, Missing.MISSING if plan.evaluates_none else None
-                )
+                defaults[plan.attribute] = FilledValues(filled, values, plan.nothing)
             try:
                 processed[index] = ready_made.make(index, plan, filled)
             except Exception as error:
                 raise context.in_statement(error, plan.column) from error
     batch = Batch(
-        positions,
-        [plan for plan, _ in ready],
-        [plan.column.name for plan, _ in ready],
-        [plan.codec.oid for plan, _ in ready if plan.codec is not None],
-        [values for _, values in ready],
-        [processed[index] for index in range(len(ready))],
-        [],
-        None,
-        True,
-        defaults,
-        omitted,
+        positions=positions,
+        plans=[plan for plan, _ in ready],
+        columns=[plan.column.name for plan, _ in ready],
+        oids=[plan.codec.oid for plan, _ in ready if plan.codec is not None],
+        given=[values for _, values in ready],
+        values=[processed[index] for index in range(len(ready))],
+        defaults=defaults,
+        omitted=omitted,
     )
     for index in ready_made.encoded:
         # SQLAlchemy calls the type's processor itself if it writes the rows after all.

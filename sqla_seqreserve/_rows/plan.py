@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, Dialect, Table
 from sqlalchemy.orm import Mapper
@@ -48,6 +48,12 @@ class Absent(enum.Enum):
     ELSEWHERE = "SQLAlchemy writes the row: the default is an SQL expression, or the row has no key"
 
 
+class Missing(enum.Enum):
+    """A marker for "no value" where ``None`` is a value (JSON)."""
+
+    MISSING = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnPlan:
     """One column: where its value comes from and how it is prepared.
@@ -80,6 +86,11 @@ class ColumnPlan:
     columns.
     """
     encoding: Encoding | None = None
+
+    @property
+    def nothing(self) -> Missing | None:
+        """What stands for "no value": a marker where ``None`` is a value (JSON)."""
+        return Missing.MISSING if self.evaluates_none else None
 
     @property
     def is_made_ready(self) -> bool:
@@ -184,18 +195,18 @@ def _make_plan(
     if reason is None and sentinels:
         reason = why.sentinel(sentinels[0])
     return InsertPlan(
-        mapper,
-        table,
-        facts,
-        reason,
-        columns,
-        hands_on_keys(mapper, table),
-        prefers_eager_defaults(mapper, dialect, table),
-        tuple(server_default_columns(mapper, table)),
-        source,
-        next(context_defaults, None),
-        next(iter(sentinels), None),
-        _numbers_more(mapper, table, facts),
+        mapper=mapper,
+        table=table,
+        facts=facts,
+        reason=reason,
+        columns=columns,
+        hands_on_keys=hands_on_keys(mapper, table),
+        reads_back=prefers_eager_defaults(mapper, dialect, table),
+        server_columns=tuple(server_default_columns(mapper, table)),
+        source=source,
+        context_default=next(context_defaults, None),
+        sentinel=next(iter(sentinels), None),
+        numbers_more=_numbers_more(mapper, table, facts),
     )
 
 
@@ -247,66 +258,79 @@ def _plan_column(
     dialect: Dialect,
     orm_defaults: Mapping[str, Any],
 ) -> ColumnPlan:
-    in_database = facts.columns.get(stored_name(column.name))
+    is_version = column is mapper.version_id_col
+    is_of_class = is_version or (attribute is not None and attribute in orm_defaults)
+    absent, default = _filled_by(mapper, column, attribute, orm_defaults)
+    sent = _sent_as(table, column, facts.columns.get(stored_name(column.name)), dialect)
+    return ColumnPlan(
+        column=column,
+        attribute=attribute,
+        absent=absent,
+        codec=sent.codec,
+        reason=sent.reason,
+        processor=bind_processor(column.type, dialect),
+        evaluates_none=bool(column.type.should_evaluate_none),
+        default=default,
+        is_version=is_version,
+        casts=sent.casts,
+        is_uniform=is_uniform(column.type, dialect),
+        plain_default=None if is_of_class else plain_callable(column.default),
+        is_of_class=is_of_class,
+        encoding=sent.encoding,
+    )
+
+
+def _filled_by(
+    mapper: Mapper[Any], column: Column[Any], attribute: str | None, orm_defaults: Mapping[str, Any]
+) -> tuple[Absent, Callable[[Any], Any] | None]:
+    """What the column gets in a row that gives it no value, and the default that makes the
+    value.
+    """
+    if column is mapper.version_id_col:
+        generator = mapper.version_id_generator
+        return Absent.DEFAULT, lambda _: generator(None)  # type: ignore[operator,misc]  # False is told apart in _table_reason
+    if attribute is not None and attribute in orm_defaults:
+        # A default of the class, so it precedes that of a column that classes share.
+        constant = orm_defaults[attribute]
+        return Absent.DEFAULT, lambda _: constant
+    if column.default is not None:
+        return _python_default(column)
+    if column.primary_key:
+        return Absent.ELSEWHERE, None
+    if column.server_default is not None or column.type.should_evaluate_none:
+        return Absent.OMITTED, None
+    return Absent.NULL, None
+
+
+class _Sent(NamedTuple):
+    """How COPY sends the values of a column, or why it cannot; see :class:`ColumnPlan`."""
+
     codec: Codec | None = None
     encoding: Encoding | None = None
     reason: Reason | None = None
-    casts = False
-    if in_database is not None and not in_database.generated:
-        encoding = _encoding(column, in_database, dialect)
-    if in_database is None:
-        reason = why.no_column(table.name, column.name)
-    elif in_database.generated:
-        reason = why.computed(column.name)
-    elif has_bind_expression(column.type, dialect):
+    casts: bool = False
+
+
+def _sent_as(
+    table: Table, column: Column[Any], facts: ColumnFacts | None, dialect: Dialect
+) -> _Sent:
+    """How the values of a column are sent, if the database has it with these facts."""
+    if facts is None:
+        return _Sent(reason=why.no_column(table.name, column.name))
+    if facts.generated:
+        return _Sent(reason=why.computed(column.name))
+    encoding = _encoding(column, facts, dialect)
+    if has_bind_expression(column.type, dialect):
         if encoding is None:
-            reason = why.wrapped_in_sql(column.name)
-        else:
-            # Without the SQL around the parameters, only encoded values go by COPY.
-            codec = Codec(in_database.type_oid, casts_each=True)
-    else:
-        found = codec_for(column.type, in_database, dialect)
-        if isinstance(found, Refusal) and encoding is None:
-            reason, casts = found.reason, found.casts
-        elif isinstance(found, Refusal):
-            codec = Codec(in_database.type_oid, casts_each=not found.casts)
-        else:
-            codec = found
-    is_version = column is mapper.version_id_col
-    evaluates_none = bool(column.type.should_evaluate_none)
-    default: Callable[[Any], Any] | None = None
-    absent = Absent.NULL
-    if is_version:
-        generator = mapper.version_id_generator
-        default, absent = (lambda _: generator(None)), Absent.DEFAULT  # type: ignore[operator,misc]  # False is told apart in _table_reason
-    elif attribute is not None and attribute in orm_defaults:
-        # A default of the class, so it precedes that of a column that classes share.
-        constant = orm_defaults[attribute]
-        default, absent = (lambda _: constant), Absent.DEFAULT
-    elif column.default is not None:
-        absent, default = _python_default(column)
-    elif column.server_default is not None or (evaluates_none and not column.primary_key):
-        absent = Absent.OMITTED
-    elif column.primary_key:
-        absent = Absent.ELSEWHERE
-    if column.primary_key and absent is Absent.OMITTED:
-        absent = Absent.ELSEWHERE
-    return ColumnPlan(
-        column,
-        attribute,
-        absent,
-        codec,
-        reason,
-        bind_processor(column.type, dialect),
-        evaluates_none,
-        default,
-        is_version,
-        casts,
-        is_uniform(column.type, dialect),
-        None if attribute in orm_defaults or is_version else plain_callable(column.default),
-        is_version or (attribute is not None and attribute in orm_defaults),
-        encoding,
-    )
+            return _Sent(reason=why.wrapped_in_sql(column.name))
+        # Without the SQL around the parameters, only encoded values go by COPY.
+        return _Sent(Codec(facts.type_oid, casts_each=True), encoding)
+    found = codec_for(column.type, facts, dialect)
+    if not isinstance(found, Refusal):
+        return _Sent(found, encoding)
+    if encoding is None:
+        return _Sent(reason=found.reason, casts=found.casts)
+    return _Sent(Codec(facts.type_oid, casts_each=not found.casts), encoding)
 
 
 def _encoding(column: Column[Any], facts: ColumnFacts, dialect: Dialect) -> Encoding | None:

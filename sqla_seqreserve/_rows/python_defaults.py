@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat, starmap
@@ -14,12 +13,6 @@ from sqlalchemy.exc import DBAPIError
 from .plan import ColumnPlan
 
 _NONE_RESERVED: Final[Mapping[str, Container[int]]] = {}
-
-
-class Missing(enum.Enum):
-    """A marker for "no value" where ``None`` is a value (JSON)."""
-
-    MISSING = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +66,7 @@ class DefaultContext:
         """
         lacking = []
         for slot, (plan, values) in enumerate(self._ready):
-            nothing = _nothing(plan)
+            nothing = plan.nothing
             if plan.default is None or type(nothing) not in set(map(type, values)):
                 continue
             if plan.is_of_class:
@@ -101,7 +94,7 @@ class DefaultContext:
             plan, values = self._ready[slot]
             filled = list(values)
             self._ready[slot] = (plan, filled)
-            columns.append((plan, _nothing(plan), str(plan.column.key), values, filled))
+            columns.append((plan, plan.nothing, str(plan.column.key), values, filled))
         keys = [str(plan.column.key) for plan, _ in self._ready]
         hidden = [
             (key, self._reserved[plan.attribute])
@@ -127,7 +120,7 @@ class DefaultContext:
     def _fill_with_scalar(self, slot: int) -> None:
         plan, values = self._ready[slot]
         assert plan.default is not None
-        nothing, constant = _nothing(plan), plan.default(self)
+        nothing, constant = plan.nothing, plan.default(self)
         filled = [constant if value is nothing else value for value in values]
         self._ready[slot] = (plan, filled)
 
@@ -160,18 +153,13 @@ class DefaultContext:
         )
 
 
-def _nothing(plan: ColumnPlan) -> object:
-    """Return the marker for "no value" in a column."""
-    return Missing.MISSING if plan.evaluates_none else None
-
-
 def _is_scalar(plan: ColumnPlan) -> bool:
     return bool(getattr(plan.column.default, "is_scalar", False))
 
 
 def _of_each(plan: ColumnPlan, values: Sequence[Any]) -> Iterator[Any]:
     """Yield the values of a column; where there is none, the result of its default."""
-    call, nothing = plan.plain_default, _nothing(plan)
+    call, nothing = plan.plain_default, plan.nothing
     assert call is not None
     if set(map(type, values)) == {type(nothing)}:
         return starmap(call, repeat((), len(values)))

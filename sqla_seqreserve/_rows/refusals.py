@@ -26,8 +26,7 @@ from .._sqlalchemy.mapping import kept_with
 from .codecs import Codec
 from .division import is_plain, is_sql, values_of
 from .encoded import made_exact
-from .plan import Absent, ColumnPlan, InsertPlan
-from .python_defaults import Missing
+from .plan import Absent, ColumnPlan, InsertPlan, Missing
 
 _SAMPLE: Final = 64
 """Up to this number every row is examined before keys are reserved; of more rows, at least this
@@ -102,7 +101,7 @@ def _refusal(plan: InsertPlan, rows: Sequence[Mapping[str, Any]]) -> Reason | No
         attribute, codec = column.attribute, column.codec
         if attribute is None or column.is_version:
             continue
-        nothing = Missing.MISSING if column.evaluates_none else None
+        nothing = column.nothing
         looks = plan.context_default is not None and column.absent is not Absent.NULL
         if codec is None and column.absent is not Absent.OMITTED:
             return column.reason

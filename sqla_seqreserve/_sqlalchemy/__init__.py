@@ -25,8 +25,8 @@ What is used, and why no public name would do:
 ``sync``
     Copies a key from a table to the one that inherits from it.
 Listeners as they were registered, ``_compiler_dispatcher`` of an element (``listeners``)
-    Who may change, replace or refuse a statement is told by nothing public.
-asyncpg's adapted connection and cursor (``engine``)
+    No public name says who may change, replace or refuse a statement.
+asyncpg's adapted connection and cursor (``adapted``)
     A COPY takes its turn, begins a transaction and fails as the cursor's own statements do.
 ``MetaData._sequences``, ``Column._copy``
     What the Alembic plugin compares, and how a column is rendered otherwise than it is declared.

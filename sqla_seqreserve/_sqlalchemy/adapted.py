@@ -1,12 +1,13 @@
-"""SQLAlchemy's adaption of asyncpg, and the rows of its cursors for psycopg's.
+"""SQLAlchemy's adapters for asynchronous drivers: asyncpg's connection and cursor, and the rows
+that a cursor of psycopg holds.
 
-Read in 2.0.58 and 2.1.9: ``_adapt_connection`` and ``_rows`` of a cursor; of
-the connection ``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
-``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``, which the oldest 2.0
-lack, where nobody can choose names. Whether a transaction was
-begun is ``_started`` in 2.0 and ``_transaction`` in 2.1; a cursor's row count can be set under
-``rowcount`` in 2.0 and ``_rowcount`` in 2.1; 2.0 waits with ``await_`` of the connection, which
-differs under ``async_fallback``.
+Read in 2.0.58 and 2.1.9: ``_adapt_connection`` and ``_rows`` of a cursor; of the connection
+``_connection``, ``_execute_mutex``, ``_start_transaction``, ``_handle_exception``,
+``_check_type_cache_invalidation`` and ``_prepared_statement_name_func``. The oldest releases of 2.0
+have no ``_prepared_statement_name_func``: there, applications cannot choose names. Whether a
+transaction was begun is ``_started`` in 2.0 and ``_transaction`` in 2.1; a cursor's row count can
+be set under ``rowcount`` in 2.0 and ``_rowcount`` in 2.1; 2.0 waits with ``await_`` of the
+connection, which differs under ``async_fallback``.
 """
 
 from __future__ import annotations

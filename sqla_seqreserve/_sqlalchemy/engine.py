@@ -20,7 +20,6 @@ from sqlalchemy import Connection, Delete, Insert, Update, __version__
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import util as _sql_util
-from sqlalchemy.util import await_only
 
 from .listeners import interference_on
 from .made_values import MadeValues, compiled_cache
@@ -38,13 +37,6 @@ def driver_cursor(cursor: DBAPICursor) -> Any:
 def driver_connection(connection: Connection) -> Any:
     """The driver's own connection, also of one that was detached from the pool."""
     return connection.dialect.get_driver_connection(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # it is connected
-
-
-def await_driver(awaitable: Any) -> Any:
-    """Wait for a driver's coroutine from the synchronous code that SQLAlchemy runs in a
-    greenlet.
-    """
-    return await_only(awaitable)
 
 
 def sees_the_present(connection: Connection) -> bool:

@@ -40,7 +40,7 @@ _SENDING: Final = (
 )
 """Parts of a dialect's class that make a statement's text, or send it."""
 
-_PLAIN: Final = "sqlalchemy."
+_SQLALCHEMY: Final = "sqlalchemy."
 _WRAPPED: Final = "wrap_before_cursor_execute"
 
 OURS: Final = set[Any]()
@@ -90,14 +90,18 @@ def refusal_between(connection: Connection, *, several: bool) -> Reason | None:
 
 
 def _within(listener: Any) -> Any:
-    """Return the application's function inside SQLAlchemy's wrapper of a listener."""
-    while _module(listener).startswith(_PLAIN):
-        code = getattr(listener, "__code__", None)
-        if code is None or "fn" not in code.co_freevars:
-            break
-        within = dict(zip(code.co_freevars, listener.__closure__, strict=True))
-        listener = within["fn"].cell_contents
+    """Return the application's function inside SQLAlchemy's wrappers of a listener."""
+    while (wrapped := _wrapped(listener)) is not None:
+        listener = wrapped
     return listener
+
+
+def _wrapped(listener: Any) -> Any:
+    """Return the function inside SQLAlchemy's wrapper of a listener; ``None``: it is no wrapper."""
+    code = getattr(listener, "__code__", None)
+    if code is None or "fn" not in code.co_freevars or not _is_sqlalchemys(listener):
+        return None
+    return listener.__closure__[code.co_freevars.index("fn")].cell_contents
 
 
 def statements_stay(connection: Connection) -> bool:
@@ -109,7 +113,7 @@ def statements_stay(connection: Connection) -> bool:
     if not (connection._has_events or connection.engine._has_events):
         return True
     listeners = connection.dispatch.before_cursor_execute
-    return all(_innermost(listener) is None for listener in listeners)
+    return all(_replacing(listener) is None for listener in listeners)
 
 
 def execution_elsewhere(dialect: Dialect) -> Reason | None:
@@ -133,7 +137,7 @@ def _foreign(cls: Any, *parts: Any) -> Reason | None:
     """Say whether a dialect differs from SQLAlchemy's in the parts that matter here."""
     owners = [next((one for one in cls.__mro__ if name in vars(one)), cls) for name in _SENDING]
     for one in (*owners, *parts):
-        if not one.__module__.startswith(_PLAIN):
+        if not one.__module__.startswith(_SQLALCHEMY):
             return why.own_way(one.__name__)
     return None
 
@@ -143,7 +147,7 @@ def _is_compiled_otherwise(element: Any) -> bool:
     dispatcher = element.__dict__["_compiler_dispatcher"]
     # An element that is compiled differently only for other databases is unaffected here.
     default = dispatcher.specs.get("default")
-    return "postgresql" in dispatcher.specs or not _module(default).startswith(_PLAIN)
+    return "postgresql" in dispatcher.specs or not _is_sqlalchemys(default)
 
 
 def _is_for_others(listener: Any) -> bool:
@@ -156,21 +160,28 @@ def _lets_pass(listener: Any) -> bool:
     """Whether a ``before_cursor_execute`` listener leaves the statement and its parameters
     unchanged, except for a comment.
     """
-    innermost = _innermost(listener)
-    return innermost is None or _module(innermost).startswith(_ADD_COMMENTS)
+    found = _replacing(listener)
+    return found is None or _module(found).startswith(_ADD_COMMENTS)
 
 
-def _innermost(listener: Any) -> Any:
-    """The application's own ``before_cursor_execute`` listener, for which something is put in the
-    place of the statement; ``None``: it returns nothing.
+def _replacing(listener: Any) -> Any:
+    """Return the application's own ``before_cursor_execute`` listener if it returns a statement
+    that replaces SQLAlchemy's; ``None``: it returns nothing.
     """
-    if not _module(listener).startswith(_PLAIN):
-        return listener
-    # Around one that returns nothing, or that is to be called by names.
-    if listener.__name__ == _WRAPPED:
-        return None
-    within = dict(zip(listener.__code__.co_freevars, listener.__closure__ or (), strict=True))
-    return _innermost(within["fn"].cell_contents) if "fn" in within else listener
+    while _is_sqlalchemys(listener):
+        if listener.__name__ == _WRAPPED:
+            # SQLAlchemy wraps so what returns nothing.
+            return None
+        wrapped = _wrapped(listener)
+        if wrapped is None:
+            break
+        listener = wrapped
+    return listener
+
+
+def _is_sqlalchemys(function: Any) -> bool:
+    """Whether SQLAlchemy defines this callable."""
+    return _module(function).startswith(_SQLALCHEMY)
 
 
 def _module(function: Any) -> str:

@@ -117,10 +117,12 @@ def is_attribute(mapper: Mapper[Any], key: str) -> bool:
 
 
 def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
-    """The columns that the database or an SQL expression may fill, in the table's order: those that
-    SQLAlchemy reads back, which are of the class that the table was mapped for. Only where that
-    has none, they are those of a class that inherits the table, too: RETURNING is then left to
-    ``return_defaults()``, which without arguments takes all.
+    """The columns that SQLAlchemy reads back after an INSERT, because the database or an SQL
+    expression may fill them, in the table's order.
+
+    SQLAlchemy asks the class for which the table was mapped. If that class has no such column,
+    ``return_defaults()`` is called without arguments and returns every column; then the columns of
+    the inheriting class count too.
     """
     owner = mapper.base_mapper._sorted_tables.get(table, mapper)
     columns = owner._server_default_cols[table] or mapper._server_default_cols[table]
@@ -128,8 +130,9 @@ def server_default_columns(mapper: Mapper[Any], table: Table) -> Sequence[Any]:
 
 
 def returns_every_column(mapper: Mapper[Any], table: Table) -> bool:
-    """Whether RETURNING brings every column that was not given, where it brings any: what
-    ``return_defaults()`` without arguments takes.
+    """Whether an INSERT with RETURNING returns every column that it was not given: the class for
+    which the table was mapped has no server default, so ``return_defaults()`` is called without
+    arguments.
     """
     owner = mapper.base_mapper._sorted_tables.get(table, mapper)
     return not owner._server_default_cols[table]

@@ -100,7 +100,7 @@ def test_classes_that_could_never_be_enrolled(classes: Any, said: str) -> None:
 )
 def test_the_mode_that_is_meant_is_named(mode: Any, meant: str) -> None:
     """If the mode is a writer's name or misspelt, the error names the mode that was meant."""
-    with pytest.raises(ConfigurationError, match=f'"{meant}" is the one that is meant'):
+    with pytest.raises(ConfigurationError, match=f'did you mean "{meant}"'):
         register(sessionmaker(), mode=mode)
 
 
