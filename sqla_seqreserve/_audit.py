@@ -59,6 +59,7 @@ from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import class_mapper
 
+from ._sqlstate import sqlstate
 from .reports import FlushEntry, FlushReport, Kind
 
 Observer: TypeAlias = Callable[[str, Mapping[str, Any]], object]
@@ -169,16 +170,6 @@ def failed(logger: logging.Logger, error: BaseException) -> None:
         error=name,
         sqlstate=state,
     )
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """The SQLSTATE of a database error, whichever driver raised it."""
-    return state_of(error.orig)
-
-
-def state_of(error: BaseException | None) -> str | None:
-    """The SQLSTATE of a driver's own error."""
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 @contextmanager

@@ -124,6 +124,14 @@ def no_such_attribute(mapper: Mapper[Any], name: object) -> str:
     return f"{said}; did you mean {meant!r}?" if meant else said
 
 
+def no_such_table(name: str) -> ConfigurationError:
+    """Return the error for a class whose table the database does not have.
+
+    :param name: the table's name as SQL.
+    """
+    return ConfigurationError(f"The database has no table {name}")
+
+
 def check_attributes(mapper: Mapper[Any], setting: str, names: Iterable[str]) -> None:
     """Check that each name is a column attribute of the class.
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
 from .._ids.table_names import table_name
+from .._mistakes import no_such_table
 from .._reasons import Reason
 from .._rows.plan import InsertPlan, insert_plan
 from .._rows.table import ColumnRows
@@ -27,8 +28,8 @@ from .input import STREAMED, Chunk, check_chunk_rows, within
 from .matching import Matching
 from .row_by_row import execute_singly
 from .sending import send
+from .staged_rows import Source, named
 from .target import Target, row_by_row_reason
-from .upsert_sql import Source, named
 
 
 @dataclass(slots=True, eq=False)
@@ -145,7 +146,7 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
         name = table_name(connection, table)
         facts = catalogue.table_facts(connection, [name])[name]
         if facts is None:
-            raise ConfigurationError(f"The database has no table {name}")
+            raise no_such_table(name)
         found[table] = insert_plan(owner, table, facts, connection.dialect)
     return dict(reversed(found.items()))
 

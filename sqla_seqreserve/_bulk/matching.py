@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 
 from .._rows.plan import ColumnPlan
+from .staged_rows import NUMBER, Source, keys_in, labelled_keys, named, refuse_same_rows, same_rows
 from .target import Target
-from .upsert_sql import NUMBER, Source, key_label, named, refuse_same_rows, same_rows
 
 FITS: Final = "sqla_seqreserve_fits"
 """Name of the column that says whether the condition holds for a row that was found."""
@@ -72,10 +72,9 @@ class Matching:
         if where is not None:
             fits = func.coalesce(target.plainly(and_(where), rows), false())
         stale = false() if version is None else version.is_distinct_from(rows.c[version.name])
-        labelled = [key.label(key_label(index)) for index, key in enumerate(target.keys)]
         statement = select(
             rows.c[NUMBER],
-            *labelled,
+            *labelled_keys(target.keys),
             *(rows.c[name] for name in columns),
             fits.cast(Boolean).label(FITS),
             stale.cast(Boolean).label(STALE),
@@ -87,7 +86,7 @@ class Matching:
 
     def keys_of(self, found: Any) -> list[Any]:
         """Return the key columns of what :meth:`found` returned."""
-        return [found.c[key_label(index)] for index in range(len(self.target.keys))]
+        return keys_in(found, self.target.keys)
 
     # Duplicates
 

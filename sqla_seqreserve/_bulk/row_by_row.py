@@ -21,7 +21,8 @@ from .._rows.division import is_plain
 from .._sqlalchemy.engine import autocommits
 from ..errors import ConfigurationError
 from .set_clause import Update
-from .upsert_sql import NUMBER, Given
+from .staged_rows import NUMBER
+from .upsert_sql import Given
 from .upserting import Outcome, Upserting
 
 _NEW: Final = "sqla_seqreserve_new"

@@ -27,8 +27,8 @@ from .._writers.copy import no_copy_reason, refused_types
 from ..reports import Writer
 from .class_tables import ClassTables
 from .input import Chunk
+from .staged_rows import NUMBER, Source, named
 from .staging import are_cast, staging
-from .upsert_sql import NUMBER, Source, named
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -110,8 +110,7 @@ def send(
                 whole.progress.sent(len(first))
             return written(Source(connection, found, plan, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
-    with staging(connection, plan, computed, by_copy=by_copy) as table:
-        table.kept = kept
+    with staging(connection, plan, computed, by_copy=by_copy, kept=kept) as table:
         table.add(first, 0, whole.progress, division)
         total = len(first)
         for chunk in map(whole.filled, stream):

@@ -28,18 +28,20 @@ from .._writers.copy import copy_rows
 from .._writers.refused_row import refused_row_noted
 from .input import Chunk
 from .progress import Progress
-from .upsert_sql import NUMBER, Source
+from .staged_rows import NUMBER, Source
 
 _INT8: Final = 20
 _DEPTH: Final = "sqla_seqreserve_staged"
 
 
 class Staging:
-    """The temporary table of one upsert.
+    """The temporary table of one call: its rows on their way to an upsert, UPDATE or DELETE.
 
     :param plan: the columns that the rows give (:func:`staged_plan`).
     :param computed: columns that the database computes and that are wanted: name -> expression.
     :param by_copy: whether COPY may be used, because the known facts of the target were compared.
+    :param kept: if the caller wants them, it gets the rows that INSERT puts into the table, column
+        name -> value.
     """
 
     def __init__(
@@ -49,12 +51,12 @@ class Staging:
         computed: Mapping[str, str],
         *,
         by_copy: bool,
+        kept: list[Mapping[str, Any]] | None,
         depth: int,
     ) -> None:
         self.connection = connection
         self.by_copy = by_copy
-        self.kept: list[Mapping[str, Any]] | None = None
-        """The rows that INSERT put into it, column name -> value, if the caller wants them."""
+        self.kept = kept
         # Drivers prepare statements and cache them by text, with the column types that a table of
         # this name had. So a name always stands for the same structure.
         structure = crc32(plan.facts.fingerprint.encode())
@@ -248,6 +250,7 @@ def staging(
     computed: Mapping[str, str],
     *,
     by_copy: bool,
+    kept: list[Mapping[str, Any]] | None,
 ) -> Iterator[Staging]:
     """Create a temporary table for the block. An upsert may run inside another (for example when
     its rows come from a generator that upserts), so each table has a name of its own.
@@ -256,7 +259,7 @@ def staging(
     depth = info.get(_DEPTH, 0) + 1
     info[_DEPTH] = depth
     try:
-        staged = Staging(connection, plan, computed, by_copy=by_copy, depth=depth)
+        staged = Staging(connection, plan, computed, by_copy=by_copy, kept=kept, depth=depth)
         try:
             yield staged
         except BaseException as error:

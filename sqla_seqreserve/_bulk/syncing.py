@@ -41,8 +41,9 @@ from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
+from .staged_rows import NUMBER, keys_in, labelled_keys, named
 from .target import Target
-from .upsert_sql import NUMBER, Given, key_label, named
+from .upsert_sql import Given
 from .upserting import Outcome
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")
@@ -257,12 +258,11 @@ class Syncing:
         *,
         singly: bool,
     ) -> None:
-        labelled = [key.label(key_label(index)) for index, key in enumerate(target.keys)]
-        found: Any = select(*labelled).select_from(plan.table).where(condition)
+        found: Any = select(*labelled_keys(target.keys)).select_from(plan.table).where(condition)
         found = found.order_by(*target.keys)
         locked = target.lockable(connection)
         found = (found.with_for_update(of=locked) if locked else found).cte(named("found"))
-        keys = [found.c[key_label(index)] for index in range(len(target.keys))]
+        keys = keys_in(found, target.keys)
         done = delete_found(
             connection, [(plan.table, plan)], keys, wanted=self.wanted, singly=singly
         )

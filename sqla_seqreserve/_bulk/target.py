@@ -14,13 +14,14 @@ from sqlalchemy.sql import visitors
 
 from .. import _reasons as why
 from .._ids.table_names import quoted, stored_name, table_name
+from .._mistakes import no_such_table
 from .._reasons import Reason
 from .._rows.plan import ColumnPlan, InsertPlan
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from .class_tables import ClassTables
+from .staged_rows import named
 from .staging import as_given, as_made, staged_columns
-from .upsert_sql import named
 
 _MAY_LOCK: Final = text(
     """
@@ -45,7 +46,7 @@ class Target:
         for table, plan in whole.plans.items():
             if plan is None:
                 name = table_name(whole.connection, table)
-                raise ConfigurationError(f"The database has no table {name}")
+                raise no_such_table(name)
             if plan.facts.distributed:
                 raise ConfigurationError(
                     f"Citus distributes {plan.facts.name}, and joins it with no rows of {what}. "

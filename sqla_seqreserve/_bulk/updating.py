@@ -38,8 +38,8 @@ from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
 from .sending import send
 from .set_clause import set_beside
+from .staged_rows import NUMBER, Source, named
 from .target import Target, row_by_row_reason
-from .upsert_sql import NUMBER, Source, named
 
 _MOST_NAMED: Final = 5
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .._ids import catalogue
 from .._ids.table_names import stored_name, table_name
-from .._mistakes import check_attributes
+from .._mistakes import check_attributes, no_such_table
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import polymorphic_attribute
@@ -21,9 +21,10 @@ from .input import chunks, given_by, within
 from .row_by_row import OneByOne
 from .sending import send
 from .set_clause import Update
+from .staged_rows import Source
 from .staging import staged_plan
 from .syncing import Syncing
-from .upsert_sql import Given, Source
+from .upsert_sql import Given
 from .upserting import Outcome, Upserting
 
 _COMPUTED = text(
@@ -139,7 +140,7 @@ def _located(
         whole.look()
     plan = whole.plans[table]
     if plan is None:
-        raise ConfigurationError(f"The database has no table {name}")
+        raise no_such_table(name)
     if arbiter is None or not compared:
         arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
     return plan, arbiter, pinned

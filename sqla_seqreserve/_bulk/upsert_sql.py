@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
     Boolean,
     ColumnElement,
-    Connection,
     Exists,
-    FromClause,
     ScalarSelect,
     and_,
     exists,
@@ -20,47 +17,25 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.orm import Mapper
 
 from .._ids.table_names import stored_name
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
-from ..errors import InvalidRowsError
 from .arbiter import Arbiter
-from .row_checks import same_row
-
-NUMBER: Final = "sqla_seqreserve_row"
-"""Name of the column that holds a row's position in the input."""
+from .staged_rows import (
+    NUMBER,
+    Source,
+    keys_in,
+    labelled_keys,
+    named,
+    refuse_same_rows,
+    same_rows,
+)
 
 HELD: Final = "sqla_seqreserve_held"
 """Name of the column that says whether the arbiter's index holds a row."""
 
 _ELEMENT: Final = "sqla_seqreserve_element_{}"
-
-
-def key_label(index: int) -> str:
-    """Return the label of a key column where it stands next to the table's own columns."""
-    return f"sqla_seqreserve_key_{index}"
-
-
-def named(name: str) -> str:
-    """Return a name used inside our statements that hides no table of the user's."""
-    return f"sqla_seqreserve_{name}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """Rows that a statement can read.
-
-    :param table: their columns by name, with the types of the target's, and :data:`NUMBER`.
-    :param plan: the columns that the rows give.
-    :param is_table: whether they are stored in a table; if not, each mention sends them again.
-    """
-
-    connection: Connection
-    table: FromClause
-    plan: InsertPlan
-    is_table: bool
 
 
 class Given:
@@ -104,8 +79,7 @@ class Given:
             element.label(label)
             for element, label in zip(self._target_elements(), self.names, strict=True)
         ]
-        keys = [key.label(key_label(index)) for index, key in enumerate(self.keys)]
-        found = select(*keys, *elements).select_from(self.target)
+        found = select(*labelled_keys(self.keys), *elements).select_from(self.target)
         if self.arbiter.predicate is not None:
             found = found.where(self._holds())
         return found.subquery(named("existing"))
@@ -169,7 +143,8 @@ class Given:
 
         :param numbered: the rows' elements, with the keys of the rows found for them.
         """
-        keys = [item == numbered.c[key_label(index)] for index, item in enumerate(self.keys)]
+        numbers = keys_in(numbered, self.keys)
+        keys = [item == number for item, number in zip(self.keys, numbers, strict=True)]
         found = select(key).select_from(self.target)
         found = found.where(*keys, *self._are_same(numbered, self._target_elements()))
         if self.arbiter.predicate is not None:
@@ -178,7 +153,7 @@ class Given:
 
     def found(self) -> dict[int, tuple[Any, ...]]:
         """Return the keys of the rows, by number, as the table has them now."""
-        keys = [self.existing.c[key_label(index)] for index in range(len(self.keys))]
+        keys = keys_in(self.existing, self.keys)
         statement = select(self.rows.c[NUMBER], *keys).select_from(
             self.rows.join(self.existing, self.is_same())
         )
@@ -215,39 +190,8 @@ class Given:
         )
 
     def _attributes(self) -> str:
-        named = {item.column.name: item.attribute for item in self.plan.columns}
+        attributes = {stored_name(c.column.name): c.attribute for c in self.plan.columns}
         return ", ".join(
-            str(named.get(name or "", name) or element)
+            str(attributes.get(name or "", name) or element)
             for name, element in zip(self.arbiter.columns, self.arbiter.elements, strict=True)
-        )
-
-
-def same_rows(
-    rows: Any, columns: Iterable[Any], by: Iterable[Any], where: Iterable[Any] = ()
-) -> Any:
-    """Select these columns for each group of several rows that have the same values of ``by``."""
-    groups = select(*columns).select_from(rows).where(*where).group_by(*by)
-    return groups.having(func.count() > 1)
-
-
-def refuse_same_rows(
-    groups: Iterable[Any], mapper: Mapper[Any], total: int, attributes: str, by: str
-) -> None:
-    """Refuse given rows that match the same row of the table.
-
-    :param groups: the first number of each group, and all of its numbers.
-    :param attributes: the attributes that are equal; ``by``: the index or key that decides so.
-    :raises InvalidRowsError: naming each row with the first of its group.
-    """
-    problems = [
-        same_row(number, attributes, first)
-        for first, numbers in groups
-        for number in sorted(numbers)[1:]
-    ]
-    if problems:
-        problems.sort(key=lambda problem: problem.index)
-        raise InvalidRowsError(
-            f"{mapper.class_.__name__}: {len(problems)} of {total} rows are for a row that another "
-            f"one is for, by {by}; nothing was written",
-            problems,
         )

@@ -37,7 +37,8 @@ from .._reasons import Reason
 from .._rows.plan import Absent
 from ..reports import Writer
 from .set_clause import Update
-from .upsert_sql import NUMBER, Given, key_label, named
+from .staged_rows import NUMBER, key_label, keys_in, named
+from .upsert_sql import Given
 
 # Names used next to the table's own columns.
 _ID: Final = "sqla_seqreserve_id"
@@ -170,9 +171,8 @@ class Upserting:
         """
         given = self.given
         rows, existing = given.rows, given.existing
-        statement = select(
-            rows, *(existing.c[key_label(index)] for index in range(len(self.keys)))
-        ).select_from(rows.outerjoin(existing, given.is_same()))
+        statement = select(rows, *keys_in(existing, self.keys))
+        statement = statement.select_from(rows.outerjoin(existing, given.is_same()))
         if given.total > 1 and not self._checks_first:
             statement = statement.where(~given.has_duplicates())
         if self.sequence is None:

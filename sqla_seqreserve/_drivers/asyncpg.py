@@ -31,6 +31,7 @@ from .._sqlalchemy.adapted import (
     rollback_adapted,
     set_adapted_rowcount,
 )
+from .._sqlstate import sqlstate_of
 from .asyncpg_copy import copy_in
 from .driver import (
     CommitAlong,
@@ -172,7 +173,7 @@ class _Asyncpg:
             try:
                 await connection._protocol.copy_out(f"{before};{text}", keep, None)
             except Exception as error:
-                if getattr(error, "sqlstate", None) not in LOCK_REFUSED:
+                if sqlstate_of(error) not in LOCK_REFUSED:
                     raise
                 if await _was_locked(connection, lock):
                     raise

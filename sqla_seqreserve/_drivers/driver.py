@@ -19,7 +19,8 @@ Row: TypeAlias = tuple[Any, ...]
 TransactionStatus: TypeAlias = Literal["idle", "open", "autocommit"]
 """The state of a connection's transaction: not begun, begun, or one for each statement."""
 
-TypeTable: TypeAlias = Literal["psycopg", "text", "asyncpg"]
+TypeTable: TypeAlias = Literal["psycopg", "psycopg2", "asyncpg"]
+"""The driver whose table says how the values of each type are sent (``_rows``)."""
 
 _BLOCK: Final = 8192
 

@@ -36,7 +36,7 @@ from .wrapped import Wrapped
 
 
 class _Psycopg2:
-    types: TypeTable = "text"
+    types: TypeTable = "psycopg2"
     copy_round_trips = 2
     begins_along = False
     commits_along = False

@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from .._reasons import Reason
+from .._sqlstate import sqlstate_of
 from .driver import (
     CommitAlong,
     Comparison,
@@ -101,7 +102,7 @@ class Wrapped:
     ) -> list[Row]:
         if lock is not None:
             locking = guarded(lock)
-            take(cursor, [";".join(locking)] if self._takes_several else locking)
+            _take_lock(cursor, [";".join(locking)] if self._takes_several else locking)
         cursor.execute(statement, parameters)
         return [tuple(row) for row in cursor.fetchall()]
 
@@ -122,7 +123,7 @@ class Wrapped:
         raise NotImplementedError("each statement is executed by the cursor below SQLAlchemy's")
 
 
-def take(cursor: Any, locking: Sequence[str]) -> None:
+def _take_lock(cursor: Any, locking: Sequence[str]) -> None:
     """Take a lock with these statements, the first of which sets a savepoint. Each is executed by
     itself.
 
@@ -132,8 +133,7 @@ def take(cursor: Any, locking: Sequence[str]) -> None:
         try:
             cursor.execute(statement)
         except Exception as error:
-            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-            if state not in LOCK_REFUSED:
+            if sqlstate_of(error) not in LOCK_REFUSED:
                 raise
             for undoing in UNDO:
                 cursor.execute(undoing)

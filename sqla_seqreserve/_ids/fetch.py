@@ -36,6 +36,7 @@ from .. import _reasons as why
 from .._database import known_of
 from .._drivers import Comparison, LockRefusedError
 from .._reasons import Reason
+from .._sqlstate import sqlstate
 from ..errors import SequenceExhaustedError
 from . import catalogue
 from .catalogue import TableFacts
@@ -93,7 +94,7 @@ def take_ids(
         catalogue.forget(connection, statement.tables)
         return Reservation([[] for _ in requests], False)
     except DBAPIError as error:
-        if audit.sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
+        if sqlstate(error) == _SEQUENCE_LIMIT_EXCEEDED:
             raise SequenceExhaustedError(_exhausted(requests)) from error
         if statement.types:
             # A function that a default calls may be dropped, or forbidden, by now.

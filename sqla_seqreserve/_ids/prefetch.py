@@ -35,9 +35,9 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from .._audit import sqlstate
 from .._database import is_first_time
 from .._drivers import driver_of
+from .._sqlstate import sqlstate
 from . import catalogue
 from .keys import KeySequence
 from .table_names import effective_schema

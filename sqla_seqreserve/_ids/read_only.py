@@ -11,8 +11,8 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from .._audit import sqlstate
 from .._drivers import driver_of
+from .._sqlstate import sqlstate
 from ..errors import ReadOnlyError
 
 _READ_ONLY_TRANSACTION: Final = "25006"

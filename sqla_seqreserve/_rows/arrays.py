@@ -82,7 +82,7 @@ def _of_lists(values: Sequence[Any], cast: str, driver: TypeTable) -> ArrayText 
     if driver == "asyncpg" or not set(map(type, values)) <= {list, NoneType}:
         return None
     items = [item for value in values if value is not None for item in value]
-    if driver == "text" and float in map(type, items):
+    if driver == "psycopg2" and float in map(type, items):
         return None
     found = _texts(items, cast.removesuffix("[]"), driver, None, is_alone=False)
     if found is None:
@@ -115,7 +115,7 @@ def _texts(
     kinds.discard(NoneType)
     if len(kinds) > 1:
         return None
-    if cast is None and driver != "text" and kinds:
+    if cast is None and driver != "psycopg2" and kinds:
         cast = _sent_as(next(iter(kinds)), driver, stored, is_alone=is_alone)
         if cast is None:
             return None
@@ -148,7 +148,7 @@ def _texts(
     if element is None or element.endswith("]"):
         return None
     write = known.write
-    if kind is dt.timedelta and driver == "text":
+    if kind is dt.timedelta and driver == "psycopg2":
         write = _interval_literal
     if has_null:
         return ["NULL" if value is None else write(value) for value in values], element

@@ -175,12 +175,6 @@ class ValueTable(Protocol):
         """
 
 
-_TABLES: Final = {
-    "psycopg": "psycopg_values",
-    "text": "psycopg2_values",
-    "asyncpg": "asyncpg_values",
-}
-
 BYTES: Final = 17
 """The oid of ``bytea``."""
 
@@ -204,7 +198,7 @@ def value_table(dialect: Dialect) -> ValueTable | None:
 
 @cache
 def _table(types: str) -> ValueTable:
-    table: ValueTable = import_module(f".{_TABLES[types]}", __package__).TABLE
+    table: ValueTable = import_module(f".{types}_values", __package__).TABLE
     return table
 
 

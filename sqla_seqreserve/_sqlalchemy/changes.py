@@ -19,9 +19,8 @@ from sqlalchemy.util import warn
 
 from . import either
 from .engine import StatementContext
+from .persistence import PostfetchResult, leave_as_written
 from .unit_of_work import UOWTransaction
-
-_postfetch: Callable[..., None] = _persistence._postfetch
 
 delete_obj: Callable[..., None] = either(_persistence, "delete_obj")
 
@@ -90,7 +89,7 @@ def emit_update_statements(
         for position, (state, row, _, found, _, expressions, *_) in enumerate(commands):
             # Each has a version of its own.
             given = result.context.compiled_parameters[position if counts else 0]
-            _postfetch(found, uow, table, state, row, result, given, expressions, True, None)
+            leave_as_written(found, uow, table, state, row, result, given, expressions, True, None)
     if counts or connection.dialect.supports_sane_multi_rowcount:
         check_updated(table, len(commands), result.rowcount)
 
@@ -191,15 +190,6 @@ def emit_delete_statements(
     _emit_delete_statements(base_mapper, uow, mapper, table, commands)
 
 
-class _Result:
-    """The part of a result that ``_postfetch`` uses."""
-
-    __slots__ = ("context",)
-
-    def __init__(self, context: Any) -> None:
-        self.context = context
-
-
 def postfetch_update(
     uow: UOWTransaction,
     table: Table,
@@ -213,13 +203,13 @@ def postfetch_update(
     :param returned: the values of the columns that came back, in their order.
     """
     state, row, _, mapper, _, expressions, *_ = command
-    _postfetch(
+    leave_as_written(
         mapper,
         uow,
         table,
         state,
         row,
-        _Result(update.context),
+        PostfetchResult(update.context),
         update.compiled_parameters(0),
         expressions,
         True,

@@ -48,7 +48,7 @@ finalize_saved: Callable[..., None] = _persistence._finalize_insert_update_comma
 _populate: Callable[..., None] = either(_sync, "populate")
 
 
-_postfetch: Callable[..., None] = _persistence._postfetch
+leave_as_written: Callable[..., None] = _persistence._postfetch
 
 
 WAY_CHOSEN: Final = "sqla_seqreserve_way_chosen"
@@ -100,7 +100,7 @@ def emit_insert_of_rows(
     )
 
 
-class _Result:
+class PostfetchResult:
     """The part of a result that ``_postfetch`` uses."""
 
     __slots__ = ("context",)
@@ -125,13 +125,13 @@ def postfetch(
     :param position: the row's position among those of the INSERT.
     :param returned: the values of the columns that came back, in their order.
     """
-    _postfetch(
+    leave_as_written(
         state.manager.mapper,
         uow,
         table,
         state,
         row,
-        _Result(insert.context),
+        PostfetchResult(insert.context),
         insert.compiled_parameters(position),
         expressions,
         False,

@@ -23,7 +23,6 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection
 
 from .. import _reasons as why
-from .._audit import state_of
 from .._drivers import CopyRows, Driver, driver_on
 from .._drivers.locking import LOCK_REFUSED
 from .._ids import catalogue
@@ -40,6 +39,7 @@ from .._sqlalchemy.executed import streams
 from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.pages import FEWEST, Whole
 from .._sqlalchemy.statements import Kind, is_in_schemas_of
+from .._sqlstate import sqlstate_of
 from .copy import copy_statement, no_copy_reason
 from .many_costs import COPIED_FROM, copy_pays, pays
 from .many_sql import (
@@ -344,7 +344,7 @@ def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exceptio
 
     :param failure: the class of the driver's errors.
     """
-    state = state_of(error)
+    state = sqlstate_of(error)
     if state != FAILED_COMPARISON and state not in LOCK_REFUSED:
         return False
     try:

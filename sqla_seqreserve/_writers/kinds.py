@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Integer, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.functions import current_timestamp, now
 
-from .._audit import state_of
 from .._database import known_of
 from .._drivers import Driver
 from .._drivers.execution import run_on_driver
@@ -33,6 +32,7 @@ from .._sqlalchemy.changes import (
     updated_columns,
 )
 from .._sqlalchemy.engine import sends_as_it_is
+from .._sqlstate import sqlstate_of
 from .executemany import may_compare, runs, table_reason, was_compared
 from .many_sql import UNDO, comparison
 from .queued import Command
@@ -164,7 +164,7 @@ def _locked(
         try:
             driver.script(cursor, [*compared, statement, release])
         except failure as error:
-            if state_of(error) == _LOCK_TIMEOUT:
+            if sqlstate_of(error) == _LOCK_TIMEOUT:
                 # The UPDATE will wait for the lock itself, and raise the error.
                 driver.script(cursor, UNDO)
             elif not was_compared(driver, cursor, error, failure):

@@ -18,9 +18,9 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from .._audit import sqlstate
 from .._database import known_of
 from .._routes import Distance
+from .._sqlstate import sqlstate
 
 _OF_ROWS: Final = ("XX000", "22", "23")
 """Beginnings of SQLSTATEs that are about the rows: the first for shards on other nodes, the others

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, insert, table, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 
 from sqla_seqreserve._sqlalchemy.session import is_sharded
@@ -74,15 +73,6 @@ def refuse_sharded(bind: Session | scoped_session[Session]) -> None:
             "and repaired one database at a time: give the connection of each shard, "
             "session.connection(bind_arguments={'shard_id': ...})"
         )
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """Return PostgreSQL's five-character error code, on any driver."""
-    for attribute in ("sqlstate", "pgcode"):
-        value = getattr(error.orig, attribute, None)
-        if isinstance(value, str):
-            return value
-    return None
 
 
 def in_autocommit(connection: Connection) -> bool:

@@ -26,7 +26,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from .._audit import sqlstate
+from .._sqlstate import sqlstate
 from ..errors import (
     ConfigurationError,
     InvalidRowsError,

@@ -59,7 +59,7 @@ CORE_FLOORS = (
     ("_database",),
     ("_routes",),
     ("_audit",),
-    ("reports", "errors", "_reasons"),
+    ("reports", "errors", "_reasons", "_sqlstate"),
 )
 
 # Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.
@@ -281,7 +281,7 @@ def test_importing_the_package_imports_no_option() -> None:
 AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
     *(f"{PACKAGE}.{room}" for room in ("_drivers", "_sqlalchemy", "_database")),
-    *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons")),
+    *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons", "_sqlstate")),
     *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors", "copy_codecs")),
 )
 LATER = (
@@ -290,7 +290,7 @@ LATER = (
     *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
     *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
 )
-ADDED_AT_MOST = 91
+ADDED_AT_MOST = 92
 
 
 def test_importing_the_package_adds_little_to_sqlalchemy() -> None:

@@ -1,0 +1,15 @@
+"""Reads PostgreSQL's five-character error code, SQLSTATE, whichever driver raised the error."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The SQLSTATE of a database error; ``None``: the error did not come from the server."""
+    return sqlstate_of(error.orig)
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """The SQLSTATE of a driver's own error."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
