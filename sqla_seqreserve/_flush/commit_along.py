@@ -36,7 +36,7 @@ from .._sqlalchemy.committing import (
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlalchemy.executed import changed_table
 from .._sqlalchemy.listeners import interference_on, refusal_between
-from .._sqlalchemy.mapping import has_work_after_insert, kept_with
+from .._sqlalchemy.mapping import has_work_after_insert, holds_children, kept_with
 from .._sqlalchemy.pages import are_all_rows
 from .._sqlalchemy.unit_of_work import State
 from .._writers.commit_in_message import UNKNOWN, can_compare, compared_by, look_at
@@ -134,6 +134,7 @@ class OnlyInsert:
         table = _only_table(mapper)
         if (
             table is None
+            or holds_children(mapper, states)
             or has_work_after_insert(mapper)
             or acts_after_insert(mapper, table)
             or not sends_as_it_is(connection)

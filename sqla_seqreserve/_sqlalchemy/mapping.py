@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Column, ColumnDefault, Dialect, MetaData, Table, bindparam
 from sqlalchemy import Sequence as Sequence_
-from sqlalchemy.orm import Mapper, registry
+from sqlalchemy.orm import InstanceState, Mapper, RelationshipDirection, registry
 from sqlalchemy.orm import attributes as _attributes
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
@@ -218,6 +218,26 @@ def _has_work_after(mapper: Mapper[Any]) -> bool:
         mapper._readonly_props
         or mapper.base_mapper.eager_defaults is True
         or (mapper.version_id_col is not None and mapper.version_id_generator is False)
+    )
+
+
+_PARENTS: Final = "relationships that hand on a key"
+
+
+def holds_children(mapper: Mapper[Any], states: Iterable[InstanceState[Any]]) -> bool:
+    """Whether one of these new objects of ``mapper`` holds objects of a one-to-many relationship,
+    which are checked, and get its key, after its INSERT.
+    """
+    kept = kept_with(mapper)
+    keys: list[str] | None = kept.get(_PARENTS)
+    if keys is None:
+        keys = kept[_PARENTS] = [
+            prop.key
+            for prop in mapper.relationships
+            if prop.direction is RelationshipDirection.ONETOMANY and not prop.viewonly
+        ]
+    return bool(keys) and any(
+        "_pending_mutations" in state.__dict__ or any(map(state.dict.get, keys)) for state in states
     )
 
 

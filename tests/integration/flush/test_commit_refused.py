@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fixtures.commits import EACH, SHAPES, WAYS, Author, dated, one, saving, travelled, trial
-from fixtures.sides import Side, refusal
-from sqlalchemy import Engine, Sequence, create_engine, select, text
+from fixtures.sides import Side, both, refusal
+from sqlalchemy import Engine, ForeignKey, Identity, Sequence, create_engine, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    sessionmaker,
+    validates,
+)
+from sqlalchemy.orm.exc import FlushError
 
 from sqla_seqreserve import register
 
@@ -109,6 +119,56 @@ def test_a_deferred_constraint_is_heard_of_from_commit(
         return outcomes, count
 
     assert travelled(twin_urls, WAYS[way], run, driver)
+
+
+class Shelves(DeclarativeBase):
+    pass
+
+
+class Shelf(Shelves):
+    __tablename__ = "shelf"
+    __table_args__: ClassVar[Any] = {"schema": "public"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    places: Mapped[list[Place]] = relationship(cascade="")
+
+
+class Place(Shelves):
+    __tablename__ = "place"
+    __table_args__: ClassVar[Any] = {"schema": "public"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    shelf_id: Mapped[int | None] = mapped_column(ForeignKey("public.shelf.id"))
+
+    @validates("shelf_id")
+    def refuse(self, _key: str, _value: int) -> int:
+        raise ValueError("not there")
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+@pytest.mark.parametrize("child", [Shelf, Place], ids=["of another class", "refused by itself"])
+def test_what_a_relationship_refuses_after_the_insert_is_not_committed(
+    twin_urls: tuple[str, str], driver: str, child: type[Any]
+) -> None:
+    """If SQLAlchemy refuses an object in a collection once the INSERT of its parent is sent, the
+    parent is not stored.
+    """
+
+    def save(session: Session) -> Any:
+        session.add(Shelf(places=[child()]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the object is not in the session
+            try:
+                session.commit()
+            except (FlushError, ValueError) as error:
+                return type(error), str(error)
+
+    def run(side: Side) -> Any:
+        for _ in range(3):
+            side.run(saving(lambda: [Shelf()]))
+        return side.run(save), side.rows("SELECT count(*) FROM public.shelf")
+
+    said, stored = both(twin_urls, Shelves, run, driver=driver, way=WAYS["along"])
+    assert said is not None
+    assert stored == [(3,)]
 
 
 class Pages(DeclarativeBase):
