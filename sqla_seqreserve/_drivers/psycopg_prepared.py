@@ -176,6 +176,11 @@ def exchange(
                 took = _timing(connection)
         yield from _sync(pgconn, len(calls), answers, took)
         return None
+    except OperationalError:
+        # A server that ends the connection says why first, in answer to the first statement.
+        if refusal_in(answers) is None:
+            raise
+        return None
     finally:
         _leave_pipeline(pgconn)
 
