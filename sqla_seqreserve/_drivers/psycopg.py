@@ -4,7 +4,7 @@ this package makes itself (``_drivers.psycopg_messages``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from operator import attrgetter
 from typing import Any
@@ -176,7 +176,28 @@ class _Psycopg(Wrappable):
 
     def _wait(self, driver: Any, generator: Any) -> Any:
         """Run a generator that sends and receives; return its result."""
+        result, error = self._wait_for(driver, _outcome(generator))
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error
+
+    def _wait_for(self, driver: Any, generator: Any) -> Any:
+        """Run a generator that sends and receives, and raises nothing."""
         raise NotImplementedError
+
+
+def _outcome(generator: Any) -> Generator[Any, Any, tuple[Any, Exception | None]]:
+    """A generator that returns the result of another one, or the error that it raised. While
+    psycopg cancels a statement, it expects ``QueryCanceled``, and takes any other error for a
+    failure.
+    """
+    try:
+        return (yield from generator), None
+    except Exception as error:
+        return None, error
 
 
 class _SyncPsycopg(_Psycopg):
@@ -188,7 +209,7 @@ class _SyncPsycopg(_Psycopg):
     def _done(self, called: Any) -> Any:
         return called
 
-    def _wait(self, driver: Any, generator: Any) -> Any:
+    def _wait_for(self, driver: Any, generator: Any) -> Any:
         with driver.lock:
             return driver.wait(generator)
 
@@ -212,7 +233,7 @@ class _AsyncPsycopg(_Psycopg):
     def _done(self, called: Any) -> Any:
         return await_only(called)
 
-    def _wait(self, driver: Any, generator: Any) -> Any:
+    def _wait_for(self, driver: Any, generator: Any) -> Any:
         async def wait() -> Any:
             async with driver.lock:
                 return await driver.wait(generator)

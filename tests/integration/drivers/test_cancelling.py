@@ -120,6 +120,34 @@ async def test_a_task_that_is_cancelled_in_mid_copy(
     assert outcomes[1][0] == {"cancel": "CancelledError", "timeout": "TimeoutError"}[how]
 
 
+async def test_a_task_that_is_cancelled_in_mid_message(
+    database_url: str, watcher: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task that is cancelled while several statements are under way in one message ends as with
+    plain SQLAlchemy, and psycopg logs no warning.
+    """
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    outcomes = []
+    for settings in (None, {"reserve": "always"}):
+        engine = create_async_engine(url)
+        async with AsyncSession(engine) as session:
+            if settings is not None:
+                register(session, **settings)
+            session.add_all(items())
+            saving = asyncio.create_task(session.flush())
+            await until_asleep(watcher)
+            saving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await saving
+            await session.rollback()
+            session.add_all(items()[:1])
+            await session.commit()
+        await engine.dispose()
+        outcomes.append([(record.name, record.getMessage()) for record in caplog.records])
+        caplog.clear()
+    assert outcomes[0] == outcomes[1]
+
+
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_a_copy_that_another_thread_cancels(
     database_url: str, watcher: Engine, driver: str
