@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
+from psycopg import Binary
 from sqlalchemy import Dialect
 from sqlalchemy.util import await_only
 
@@ -40,6 +42,7 @@ from .psycopg_messages import (
 )
 from .psycopg_prepared import time_first
 from .row_counts import UNDO_COUNTING
+from .text_format import bytea_text
 from .wrapped import Wrappable, Wrapped
 
 
@@ -214,6 +217,7 @@ class _SyncPsycopg(_Psycopg):
             return driver.wait(generator)
 
     def copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        rows = _as_copied(cursor.connection, rows)
         with _refused_as_by_insert(rows), cursor.copy(statement) as copy:
             if rows.binary:
                 copy.set_types(rows.oids)
@@ -244,6 +248,7 @@ class _AsyncPsycopg(_Psycopg):
         return int(await_only(self._copy(driver_cursor(cursor), statement, rows)))
 
     async def _copy(self, cursor: Any, statement: str, rows: CopyRows) -> int:
+        rows = _as_copied(cursor.connection, rows)
         with _refused_as_by_insert(rows):
             async with cursor.copy(statement) as copy:
                 if rows.binary:
@@ -258,6 +263,23 @@ class _AsyncPsycopg(_Psycopg):
 def make_driver(dialect: Dialect) -> Driver:
     """The driver psycopg, for an engine or an async engine."""
     return _AsyncPsycopg(ASYNC) if dialect.is_async else _SyncPsycopg(SYNC)
+
+
+def _as_copied(driver: Any, rows: CopyRows) -> CopyRows:
+    """The rows as COPY must get them. In text format, with ``standard_conforming_strings = off``,
+    psycopg writes bytes as in a literal, whose backslashes are doubled. It writes those in a list
+    so in an INSERT, too.
+    """
+    status = driver.pgconn.parameter_status
+    if rows.binary or status(b"standard_conforming_strings") != b"off":
+        return rows
+    return replace(rows, values=[list(map(_without_bytes, values)) for values in rows.values])
+
+
+def _without_bytes(value: Any) -> Any:
+    if isinstance(value, Binary):
+        value = value.obj
+    return bytea_text(value) if isinstance(value, bytes | bytearray | memoryview) else value
 
 
 @contextmanager
