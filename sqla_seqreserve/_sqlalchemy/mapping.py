@@ -237,8 +237,14 @@ def holds_children(mapper: Mapper[Any], states: Iterable[InstanceState[Any]]) ->
             if prop.direction is RelationshipDirection.ONETOMANY and not prop.viewonly
         ]
     return bool(keys) and any(
-        "_pending_mutations" in state.__dict__ or any(map(state.dict.get, keys)) for state in states
+        "_pending_mutations" in state.__dict__ or any(_is_held(state.dict.get(key)) for key in keys)
+        for state in states
     )
+
+
+def _is_held(value: Any) -> bool:
+    # An object of the application may count as false.
+    return value is not None and (bool(value) or not isinstance(value, list | set | dict))
 
 
 def polymorphic_attribute(mapper: Mapper[Any]) -> str | None:
