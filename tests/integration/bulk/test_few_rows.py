@@ -189,8 +189,8 @@ def test_round_trips(engine: Engine, driver: str) -> None:
 
 
 def test_the_log_tells_how_rows_were_sent(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names the writer of rows sent as arrays, and of rows sent by COPY; one statement
-    wrote each.
+    """The log names the writer of rows sent as arrays, and of rows sent by COPY, and counts
+    inserted and updated rows apart.
     """
     Base.metadata.create_all(engine)
     caplog.set_level("DEBUG", "sqla_seqreserve")
@@ -198,7 +198,11 @@ def test_the_log_tells_how_rows_were_sent(engine: Engine, caplog: pytest.LogCapt
         for count in (2, 300):
             bulk_upsert(session, Line, lines(count), conflict=["page", "number"])
     told = [record for record in caplog.records if hasattr(record, "writer")]
-    assert [(record.rows, record.writer) for record in told] == [(2, "copy"), (300, "copy")]
+    assert [(record.kind, record.rows, record.writer) for record in told] == [
+        ("insert", 2, "copy"),
+        ("insert", 298, "copy"),
+        ("update", 2, "copy"),
+    ]
 
 
 def test_values_of_plain_types(run: Run) -> None:
