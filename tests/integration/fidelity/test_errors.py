@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import pytest
@@ -228,52 +227,6 @@ def test_a_connection_lost_in_mid_copy(twins: Twins) -> None:
 
     found = both(twins, trial)
     assert found["error"]["invalidated"] is True
-
-
-SAVED: list[Callable[[], list[Any]]] = [
-    lambda: [Group(name="a")],
-    lambda: [Group(name="a"), Member(name="a"), Member(name="b")],
-    lambda: [Member(name=str(number)) for number in range(60)],
-]
-
-
-@EACH_DRIVER
-def test_a_connection_that_the_server_has_ended(twins: Twins) -> None:
-    """If the server has ended an idle connection, the next save raises the error with which the
-    server said why, whether it writes new objects or changed ones.
-    """
-
-    def trial(engine: Engine, factory: sessionmaker[Session]) -> Any:
-        found = []
-        for make, changes in product(SAVED, (False, True)):
-            with factory(expire_on_commit=False) as session:
-                for _ in range(2):
-                    kept = make()
-                    session.add_all(kept)
-                    session.commit()
-                pid = session.scalar(text("SELECT pg_backend_pid()"))
-                session.rollback()
-                end(engine, pid)
-                if changes:
-                    for item in kept:
-                        item.name = "changed"
-                else:
-                    session.add_all(make())
-                with pytest.raises(DBAPIError) as ended:
-                    session.commit()
-                found.append(describe_error(ended.value))
-        return found
-
-    stock = trial(twins.stock, prepared(twins.stock, None))
-    for settings in ({}, {"copy_min_rows": 1}):
-        assert trial(twins.ours, prepared(twins.ours, settings)) == stock
-
-
-def end(engine: Engine, pid: int) -> None:
-    """End a backend, and wait until it is gone."""
-    url = engine.url.set(drivername="postgresql+psycopg")
-    with create_engine(url, poolclass=NullPool).connect() as connection:
-        connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
 
 
 def kill_when_asleep(engine: Engine, pid: int) -> None:
