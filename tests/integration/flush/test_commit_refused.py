@@ -130,6 +130,7 @@ class Shelf(Shelves):
     __table_args__: ClassVar[Any] = {"schema": "public"}
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     places: Mapped[list[Place]] = relationship(cascade="")
+    sign: Mapped[Sign | None] = relationship(cascade="")
 
 
 class Place(Shelves):
@@ -143,17 +144,38 @@ class Place(Shelves):
         raise ValueError("not there")
 
 
+class Sign(Shelves):
+    __tablename__ = "sign"
+    __table_args__: ClassVar[Any] = {"schema": "public"}
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    shelf_id: Mapped[int | None] = mapped_column(ForeignKey("public.shelf.id"))
+
+    def __len__(self) -> int:
+        return 0
+
+    @validates("shelf_id")
+    def refuse(self, _key: str, _value: int) -> int:
+        raise ValueError("not there")
+
+
+HOLDING = {
+    "of another class": lambda: Shelf(places=[Shelf()]),
+    "refused by itself": lambda: Shelf(places=[Place()]),
+    "that counts as false": lambda: Shelf(sign=Sign()),
+}
+
+
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
-@pytest.mark.parametrize("child", [Shelf, Place], ids=["of another class", "refused by itself"])
+@pytest.mark.parametrize("kind", HOLDING)
 def test_what_a_relationship_refuses_after_the_insert_is_not_committed(
-    twin_urls: tuple[str, str], driver: str, child: type[Any]
+    twin_urls: tuple[str, str], driver: str, kind: str
 ) -> None:
-    """If SQLAlchemy refuses an object in a collection once the INSERT of its parent is sent, the
+    """If SQLAlchemy refuses an object of a relationship once the INSERT of its parent is sent, the
     parent is not stored.
     """
 
     def save(session: Session) -> Any:
-        session.add(Shelf(places=[child()]))
+        session.add(HOLDING[kind]())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the object is not in the session
             try:
