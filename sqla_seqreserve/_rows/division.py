@@ -207,7 +207,7 @@ def _batch(
     ready: list[tuple[ColumnPlan, Sequence[Any]]] = []
     omitted: list[Column[Any]] = []
     for plan, values in chosen:
-        if plan.absent is Absent.OMITTED and (not values or values[0] is (plan.nothing)):
+        if plan.absent is Absent.OMITTED and (not values or values[0] is plan.nothing):
             omitted.append(plan.column)
             continue
         if plan.codec is None:
