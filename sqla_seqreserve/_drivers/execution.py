@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -101,10 +100,7 @@ _told: dict[object, Listener] = {}
 
 
 def run_on_driver(
-    connection: Connection,
-    statement: str | TextClause,
-    parameters: Mapping[str, Any],
-    job: Job,
+    connection: Connection, statement: str | TextClause, parameters: Mapping[str, Any], job: Job
 ) -> None:
     """Execute ``statement`` with ``job`` in place of the driver's ``execute()``.
 
@@ -120,34 +116,12 @@ def run_on_driver(
         connection.execute(statement, parameters, execution_options=options)
 
 
-def query_unheard(
-    connection: Connection, statement: TextClause, parameters: Mapping[str, Any]
-) -> list[Any]:
-    """The rows of a query, as named tuples. No listener of the engine sees the query: it is for
-    facts that are needed in the middle of another statement's events.
-    """
-    query, bound = bound_query(connection.dialect, statement, parameters)
-    cursor = connection.connection.cursor()
-    try:
-        connection.dialect.do_execute(cursor, query, bound)
-        row = namedtuple("row", [column[0] for column in cursor.description])  # type: ignore[misc]  # the query's columns
-        return [row(*found) for found in cursor.fetchall()]
-    finally:
-        cursor.close()
-
-
-def bound_query(
-    dialect: Dialect, statement: TextClause, parameters: Mapping[str, Any]
-) -> tuple[str, Any]:
-    """Return a query and its parameters as the driver takes them."""
-    compiled = statement.compile(dialect=dialect)
-    values = compiled.construct_params(dict(parameters))
-    names: Any = getattr(compiled, "positiontup", None)
-    return str(compiled), values if names is None else tuple(values[name] for name in names)
-
-
-def write_many_by(connection: Connection, write: WriteMany) -> None:
+def write_many_by(connection: Connection, write: WriteMany | None) -> None:
     """Let ``write`` execute the statements for many rows on the connection, if it can."""
+    if write is None:
+        connection.__dict__.pop(_WRITING, None)
+        connection.__dict__.pop(_BEGINNING, None)
+        return
     listen(connection.dialect)
     connection.__dict__[_WRITING] = write
 

@@ -12,14 +12,14 @@ else), its triggers' and its rules'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, text
 
 from .._database import known_of
-from .._drivers.execution import query_unheard
+from .._drivers.queries import query_unheard
 from .._reasons import Reason
 from .server import IS_DISTRIBUTED
 from .server_defaults import DEFAULT, NUMBERED_BY, SURELY_READ, DefaultFacts, default_of
@@ -116,6 +116,16 @@ class TableFacts:
     """The comparisons of these facts with the database (``_ids.fetch``), discarded together with
     the facts.
     """
+
+    def unique_columns_set_by(self, assigned: Collection[str]) -> list[str]:
+        """Return the columns of unique indexes that may change if these columns are set. A
+        generated column is computed from others, so it always counts.
+        """
+        return [
+            name
+            for name in sorted(self.unique_columns)
+            if name in assigned or (name in self.columns and self.columns[name].generated)
+        ]
 
 
 FINGERPRINT: Final = """ROW(c.oid, c.relkind, row_security_active(c.oid), c.relhasrules,

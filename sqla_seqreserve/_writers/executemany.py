@@ -286,9 +286,9 @@ def _order_reason(facts: TableFacts, rewriting: Rewriting) -> Reason | None:
     """Why the order of the rows, or a check between two of them, may matter; ``None`` if not."""
     if rewriting.many.kind != "update":
         return why.rows_refer(facts.name) if facts.references_itself else None
-    unique = facts.unique_columns & rewriting.assigned
+    unique = facts.unique_columns_set_by(rewriting.assigned)
     if unique:
-        return why.unique_columns(", ".join(sorted(unique)))
+        return why.unique_columns(", ".join(unique))
     return None
 
 

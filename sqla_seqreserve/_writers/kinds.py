@@ -141,7 +141,7 @@ def _order_matters(facts: TableFacts, table: Table, kinds: Iterable[frozenset[st
     }
     for kind in kinds:
         assigned.update(table.columns[key].name for key in kind if key in table.columns)
-    return bool(facts.unique_columns & assigned)
+    return bool(facts.unique_columns_set_by(assigned))
 
 
 def _locked(

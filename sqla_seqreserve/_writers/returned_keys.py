@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Connection, Table, bindparam, text
 
 from .._drivers import CopyRows, Driver
-from .._drivers.execution import bound_query
+from .._drivers.queries import bound_query
 from .._ids.catalogue import ColumnFacts, TableFacts
 from .._ids.reservation_sql import escaped
 from .._ids.table_names import stored_name

@@ -290,7 +290,7 @@ LATER = (
     *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
     *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
 )
-ADDED_AT_MOST = 92
+ADDED_AT_MOST = 93
 
 
 def test_importing_the_package_adds_little_to_sqlalchemy() -> None:
