@@ -24,14 +24,14 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from . import _reasons as why
-from ._drivers.execution import execute_rows_quickly
+from ._drivers.execution import execute_rows_quickly, write_many_by
 from ._flush.bulk_statements import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, OnDrift, Reserve, Settings
@@ -58,6 +58,9 @@ pass_over_ours()
 # Neither keeps the other alive: a target's listener holds its registration, and a session is freed
 # together with its registration.
 _registrations: WeakKeyDictionary[Any, ReferenceType[Registration]] = WeakKeyDictionary()
+
+_RANK: Final = "sqla_seqreserve_rank"
+"""Kept with a session's transaction: the rank of the registration that decides for it."""
 
 
 def register(
@@ -225,12 +228,16 @@ class Registration:
         return self._session_reason() or listens_between(owner)
 
     def unregister(self) -> None:
-        """Remove the extension from its target. Flushes that have begun end as they began."""
+        """Remove the extension from its target. Flushes that have begun end as they began. The
+        registration's mode is ``"off"`` afterwards.
+        """
         key = self._key()
         if _known(key) is self:
             del _registrations[key]
             event.remove(self._session_target(), "before_flush", self._before_flush)
             event.remove(self._session_target(), "after_begin", self._after_begin)
+            # A connection that an application keeps may still lead here.
+            self._set(mode="off")
 
     # The events that we handle
 
@@ -254,14 +261,24 @@ class Registration:
     def _after_begin(
         self,
         session: Session | None = None,
-        transaction: Any = None,  # noqa: ARG002  # the event's
+        transaction: Any = None,
         connection: Connection | None = None,
     ) -> None:
-        """Let statements that the session executes with many rows travel as one statement."""
+        """Let statements that the session executes with many rows travel as one statement, unless a
+        more specific registration decides for the session.
+        """
         if session is None or connection is None:
             return
-        if self._settings.mode == "bulk" and (self._accepts is None or self._accepts(session)):
+        if self._accepts is not None and not self._accepts(session):
+            return
+        settings, decided = self._settings, vars(transaction)
+        if decided.get(_RANK, settings.rank) > settings.rank:
+            return
+        decided[_RANK] = settings.rank
+        if settings.mode == "bulk":
             follow(connection, self._writer)
+        else:
+            write_many_by(connection, None)
 
     def _listen(self) -> None:
         execute_rows_quickly()

@@ -20,10 +20,14 @@ _INSTANCE: Final = (3, 0)
 
 
 def identity_of(target: Any) -> Any:
-    """Return the key under which a target is remembered; for an ``AsyncSession``, the session that
-    it drives.
+    """Return the key under which a target is remembered: for an ``AsyncSession``, the session that
+    it drives; for a registry of scoped sessions, its factory.
     """
     asyncio = _asyncio()
+    if isinstance(target, scoped_session) or (
+        asyncio and isinstance(target, asyncio.async_scoped_session)
+    ):
+        return identity_of(target.session_factory)
     return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
 
 
