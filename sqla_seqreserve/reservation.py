@@ -125,7 +125,7 @@ def reserve_ids(
 
     :param model: a mapped class, with ``count``; or a mapping of mapped class -> count, without
         ``count``.
-    :param count: how many ids, 0 or more. 0 sends no query.
+    :param count: how many ids, 0 or more. 0 takes none; the catalogue may still be read.
     :return: for one class its :class:`ReservedIds`; for a mapping, a dictionary with the same keys
         in the same order. If the database generates several columns of the key, an id is a tuple of
         their values.

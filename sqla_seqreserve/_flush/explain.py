@@ -152,9 +152,10 @@ class Explanations(Sequence[Explanation]):
                 if item.many_remedy is not None:
                     yield from _below("remedy", item.many_remedy)
         counts = {item.copy_from or item.many_from for item in self._explanations}
-        if self._round_trip is not None and counts != {None}:
+        if counts != {None}:
             yield ""
-            yield f"round trip to the server: {self._round_trip}"
+            if self._round_trip is not None:
+                yield f"round trip to the server: {self._round_trip}"
             along = "with the last message of a flush"
             reason = self.commit_reason
             yield from textwrap.wrap(

@@ -63,6 +63,8 @@ class ReportBuilder:
 
         :param reserved: how many of them had a reserved key.
         """
+        if reason == FEW and self._settings.copy_min_rows is not None:
+            reason = FEWER_THAN_ASKED
         self.count("insert", states[0].class_, len(states), reserved, writer, reason, seconds)
 
     def count(
@@ -85,9 +87,9 @@ class ReportBuilder:
         """The entries of the report that count at least one row."""
         for (model, kind, writer, reason), found in self._sums.items():
             if found.rows:
-                told = self.told(reason)
+                text = None if reason is None else reason.text
                 yield FlushEntry(
-                    model, kind, found.rows, found.reserved, writer, told, found.seconds
+                    model, kind, found.rows, found.reserved, writer, text, found.seconds
                 )
 
     def send(self) -> None:
@@ -103,9 +105,3 @@ class ReportBuilder:
             # The flush cannot fail any more: its rows are committed, and others see them.
             log.exception("a callback of on_flush() failed after the COMMIT of the flush")
         audit.flushed(log, report)
-
-    def told(self, reason: Reason | None) -> str | None:
-        """The text of a reason, as it is reported."""
-        if reason == FEW and self._settings.copy_min_rows is not None:
-            reason = FEWER_THAN_ASKED
-        return None if reason is None else reason.text

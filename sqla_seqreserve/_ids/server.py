@@ -23,6 +23,7 @@ from .. import _reasons as why
 from .._database import known_of
 from .._drivers import driver_of
 from .._reasons import Reason
+from .._routes import Distance
 
 log = logging.getLogger("sqla_seqreserve")
 
@@ -134,6 +135,9 @@ def ask_server(connection: Connection) -> Server:
         else:
             known = Server("other", dialect.name, has_xmin=False)
         found.asked = known
+        if known.kind == "citus":
+            # Routes were chosen as for a server that keeps all rows itself.
+            known_of(dialect, Distance).chosen = {}
         if known.reason is not None and dialect.name == "postgresql":
             log.warning("nothing is gained by register() on this engine: %s", known.reason)
     return known

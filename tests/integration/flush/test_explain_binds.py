@@ -112,4 +112,5 @@ def test_a_distance_that_was_not_measured_is_not_said(shop: Engine) -> None:
     assert 0 < after.round_trip < 10
     assert f"round trip to the server: {after.round_trip * 1000:.1f} ms" in str(found)
     asked = register(factory, copy_min_rows=10).explain(shop, [Tag])
-    assert "round trip" not in str(asked)
+    assert "round trip to the server" not in str(asked)
+    assert "COMMIT: " in str(asked)

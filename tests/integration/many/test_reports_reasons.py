@@ -35,6 +35,14 @@ def test_few_rows_say_so(tables: Engine, driver: str, count: int) -> None:
 
 
 @DRIVERS
+def test_one_row_is_not_fewer_than_one(tables: Engine, driver: str) -> None:
+    """With ``copy_min_rows=1``, one changed row is not said to be fewer than that."""
+    asked = run(tables.url, driver, everything(1), copy_min_rows=1)[1:]
+    for report in asked:
+        assert all(entry.reason != ASKED for entry in report.entries)
+
+
+@DRIVERS
 def test_a_reason_why_rows_go_one_by_one(tables: Engine, driver: str) -> None:
     """If SQLAlchemy sends one statement per row, the report says why, and counts it as
     a fallback.
