@@ -131,7 +131,7 @@ def checked_returning(returning: object) -> None:
 
     :raises ConfigurationError: naming the supported ones.
     """
-    if returning not in {"ids", "objects", None}:
+    if returning not in ("ids", "objects", None):
         raise ConfigurationError(
             f"returning must be 'ids' or 'objects' or None, found {returning!r}"
         )

@@ -62,13 +62,17 @@ def upsert(
     first = next(stream, None)
     whole = ClassTables(session, connection, mapper, progress)
     _require_one_table(whole)
+    what = "conflict" if sync is None else "key"
+    conflict = conflict if isinstance(conflict, str) else tuple(conflict)
     if first is None:
         _checked_update(mapper, update, ())
+        if not isinstance(conflict, str):
+            check_attributes(mapper, f"{what}={conflict!r}", conflict)
         if sync is not None:
+            _located(whole, conflict, what)
             sync.clear(whole)
         return Outcome(0, 0)
-    conflict = conflict if isinstance(conflict, str) else tuple(conflict)
-    plan, arbiter, pinned = _located(whole, conflict, "conflict" if sync is None else "key")
+    plan, arbiter, pinned = _located(whole, conflict, what)
     first = whole.filled(first)
     given = given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)

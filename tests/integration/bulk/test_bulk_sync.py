@@ -205,6 +205,16 @@ def test_no_rows_empty_the_scope_and_nothing_else(session: Session) -> None:
     assert session.scalars(select(Price.fund).distinct().order_by(Price.fund)).all() == [1, 2]
 
 
+@pytest.mark.parametrize("key", [["fnud", "day"], ["note"], "no_such_index"])
+def test_no_rows_do_not_hide_a_wrong_key(session: Session, key: Any) -> None:
+    """A key that names no unique index is refused although no rows are given, and nothing is
+    deleted.
+    """
+    with pytest.raises(ConfigurationError):
+        bulk_sync(session, Price, [], key=key, scope=true())
+    assert session.scalar(select(func.count()).select_from(Price)) == 30
+
+
 def test_new_rows_alone_take_an_id(session: Session) -> None:
     """Only new rows take an id; existing rows keep theirs."""
     before = session.scalar(text('SELECT last_value FROM "price_Nr_seq"'))
