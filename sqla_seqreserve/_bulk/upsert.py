@@ -66,11 +66,11 @@ def upsert(
     conflict = conflict if isinstance(conflict, str) else tuple(conflict)
     if first is None:
         _checked_update(mapper, update, ())
-        if not isinstance(conflict, str):
-            check_attributes(mapper, f"{what}={conflict!r}", conflict)
         if sync is not None:
             _located(whole, conflict, what)
             sync.clear(whole)
+        elif not isinstance(conflict, str):
+            check_attributes(mapper, f"{what}={conflict!r}", conflict)
         return Outcome(0, 0)
     plan, arbiter, pinned = _located(whole, conflict, what)
     first = whole.filled(first)

@@ -9,14 +9,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from fixtures.tables import make_tables
-from fixtures.twins import Twins, describe_error
+from fixtures.twins import Twins, describe_error, prepared
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
-
-from sqla_seqreserve import register
 
 EACH_DRIVER = pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 
@@ -35,14 +32,6 @@ class Member(Base):
     __tablename__ = "member"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
-
-
-def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Session]:
-    make_tables(engine.url, Base.metadata)
-    factory = sessionmaker(engine)
-    if settings is not None:
-        register(factory, **settings)
-    return factory
 
 
 SAVED: list[Callable[[], list[Any]]] = [
@@ -79,9 +68,9 @@ def test_a_connection_that_the_server_has_ended(twins: Twins) -> None:
                 found.append(describe_error(ended.value))
         return found
 
-    plain = trial(twins.plain, prepared(twins.plain, None))
+    plain = trial(twins.plain, prepared(twins.plain, Base, None))
     for settings in ({}, {"copy_min_rows": 1}):
-        assert trial(twins.ours, prepared(twins.ours, settings)) == plain
+        assert trial(twins.ours, prepared(twins.ours, Base, settings)) == plain
 
 
 def end(engine: Engine, pid: int) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from fixtures.patience import wait_until
-from fixtures.tables import make_tables
-from fixtures.twins import Twins, describe_error, differences
+from fixtures.twins import Twins, describe_error, differences, prepared
 from sqlalchemy import (
     CheckConstraint,
     Engine,
@@ -29,8 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
-
-from sqla_seqreserve import register
 
 EACH_DRIVER = pytest.mark.parametrize("twins", ["psycopg", "psycopg2", "asyncpg"], indirect=True)
 
@@ -166,18 +163,10 @@ def test_characters_that_cannot_be_written(twins: Twins, name: str) -> None:
     twins.compare(Base, after_a_refusal(spoil(name=name), outer=False), keys={"id"})
 
 
-def prepared(engine: Engine, settings: dict[str, Any] | None) -> sessionmaker[Session]:
-    make_tables(engine.url, Base.metadata)
-    factory = sessionmaker(engine)
-    if settings is not None:
-        register(factory, **settings)
-    return factory
-
-
 def both(twins: Twins, trial: Callable[[Engine, sessionmaker[Session]], Any]) -> Any:
     """Try the same on both sides, assert that nothing differs, and return the result."""
-    plain = trial(twins.plain, prepared(twins.plain, None))
-    ours = trial(twins.ours, prepared(twins.ours, {"copy_min_rows": 1}))
+    plain = trial(twins.plain, prepared(twins.plain, Base, None))
+    ours = trial(twins.ours, prepared(twins.ours, Base, {"copy_min_rows": 1}))
     found = differences("outcome", ours, plain)
     assert not found, "\n".join(found)
     return ours
@@ -377,7 +366,7 @@ def test_the_note_names_the_object(twins: Twins, rows: int) -> None:
     """The note gives the refused object's position in the batch, in the order of add(), with class
     and key.
     """
-    factory = prepared(twins.ours, {"copy_min_rows": 1})
+    factory = prepared(twins.ours, Base, {"copy_min_rows": 1})
     with factory() as session:
         members = [Member(name=f"m{i}") for i in range(rows)]
         position = rows // 2
