@@ -6,6 +6,8 @@ driver that has no file here, SQLAlchemy writes everything.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Final
 
@@ -45,7 +47,7 @@ __all__ = [
     "TransactionStatus",
     "driver_of",
     "driver_on",
-    "drop_snapshot",
+    "reading_before_lock",
     "transaction_status",
 ]
 
@@ -96,15 +98,13 @@ def transaction_status(connection: Connection) -> TransactionStatus:
     return driver.transaction_status(connection.connection) if driver is not None else "open"
 
 
-def drop_snapshot(connection: Connection) -> None:
-    """End the driver's transaction that reading the catalogue has begun, if its snapshot would be
-    older than the lock; the next statement begins a new one. Call this only if the connection was
-    idle before.
+@contextmanager
+def reading_before_lock(connection: Connection) -> Iterator[None]:
+    """Read the catalogue within this, before tables are locked. If the reading has begun the
+    driver's transaction, and its snapshot would be older than the lock, that transaction ends
+    here; the next statement begins a new one.
     """
-    driver = driver_of(connection.dialect)
-    if (
-        driver is not None
-        and driver.transaction_status(connection.connection) == "open"
-        and not sees_the_present(connection)
-    ):
+    was_idle = transaction_status(connection) == "idle"
+    yield
+    if was_idle and transaction_status(connection) == "open" and not sees_the_present(connection):
         connection.connection.rollback()

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._database import known_of
-from .._drivers import driver_on, drop_snapshot, transaction_status
+from .._drivers import driver_on, reading_before_lock, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.insert_order import in_insert_order
@@ -112,9 +112,8 @@ class Reserving:
         on_citus = ask_server(connection).kind == "citus"
         if on_citus:
             # Whether Citus distributes a table must be known before the way is chosen.
-            self._keys.sources.update(resolve(connection, pending))
-            if state == "idle":
-                drop_snapshot(connection)
+            with reading_before_lock(connection):
+                self._keys.sources.update(resolve(connection, pending))
         weighed = [
             Pending(
                 len(states),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on, drop_snapshot, transaction_status
+from .._drivers import driver_on, reading_before_lock
 from .._ids import catalogue
 from .._ids.prefetch import forget_after
 from .._ids.server import Server, ask_server
@@ -167,11 +167,8 @@ class FlushRun:
 
     def _server(self, connection: Connection) -> Server:
         """The kind of the server; it is asked once, before the first flush to it."""
-        was_idle = transaction_status(connection) == "idle"
-        engine = ask_server(connection)
-        if was_idle:
-            drop_snapshot(connection)
-        return engine
+        with reading_before_lock(connection):
+            return ask_server(connection)
 
     def failed(self, error: BaseException) -> None:
         """Log the failure, and remove the keys of the objects that were not inserted, as

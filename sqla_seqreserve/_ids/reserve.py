@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
-from .._drivers import driver_of, drop_snapshot, transaction_status
+from .._drivers import driver_of, reading_before_lock
 from .._reasons import Reason
 from .._sqlalchemy.engine import sees_the_present
 from ..errors import SequenceNotFoundError
@@ -55,12 +55,10 @@ def take_until_held(
         read; ``None`` if nothing is wanted any more.
     """
     for _ in range(_ATTEMPTS):
-        is_idle = transaction_status(connection) == "idle"
-        wanted = look()
+        with reading_before_lock(connection):
+            wanted = look()
         if wanted is None:
             return None
-        if is_idle:
-            drop_snapshot(connection)
         taken = take_ids(
             connection,
             wanted.requests,

@@ -16,7 +16,7 @@ from sqlalchemy import Boolean, Connection, Date, DateTime, Integer, String, Uui
 
 from .. import _reasons as why
 from .._database import known_of
-from .._drivers import drop_snapshot, transaction_status
+from .._drivers import reading_before_lock, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
@@ -109,11 +109,9 @@ def look_at(connection: Connection, name: TableName) -> bool:
     if name not in met:
         met.add(name)
         return False
-    was_idle = transaction_status(connection) == "idle"
-    # Listeners do not see this query: they see only the statements that SQLAlchemy would send.
-    catalogue.table_facts(connection, [name], unheard=True)
-    if was_idle:
-        drop_snapshot(connection)
+    with reading_before_lock(connection):
+        # Listeners do not see this query: they see only the statements that SQLAlchemy would send.
+        catalogue.table_facts(connection, [name], unheard=True)
     return catalogue.cached(connection, name) is not None
 
 
