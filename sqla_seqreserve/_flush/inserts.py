@@ -121,19 +121,15 @@ def _insert_class(
         refusals.note_refusal(plan)
     reasons = list(division.elsewhere)
     for part, positions in _parts_in_order(plan, division):
-        refusal = None
-        if part < len(batches):
-            refusal = batches[part].copy_reason or released
-            refusal = refusal or _copy(plan, batches[part], records, uow)
-            if refusal is None:
-                continue
-        reason = refusal or reasons[part - len(batches)]
-        writer: Writer = "insert" if reason == why.FEW_OF_THEIR_KIND else "orm"
-        chosen = [records[position] for position in positions]
+        if isinstance(part, Reason):
+            writer: Writer = "insert" if part == why.FEW_OF_THEIR_KIND else "orm"
+            chosen = [records[position] for position in positions]
+            _insert(base_mapper, mapper, table, chosen, uow, writer, part)
+            continue
+        refusal = part.copy_reason or released or _copy(plan, part, records, uow)
         if refusal is not None:
-            _insert_batch(base_mapper, plan, batches[part], chosen, uow, refusal)
-        else:
-            _insert(base_mapper, mapper, table, chosen, uow, writer, reason)
+            chosen = [records[position] for position in positions]
+            _insert_batch(base_mapper, plan, part, chosen, uow, refusal)
 
 
 def _insert_own_keys(
@@ -173,15 +169,18 @@ def _release_reason(
     return refused[0] if refused else why.SEVERAL_TYPES
 
 
-def _parts_in_order(plan: InsertPlan, division: Division) -> Iterable[tuple[int, Sequence[int]]]:
-    """The parts of a division in the order in which they are written, each with its number and the
-    positions of its records. The batches come first in the numbering.
+def _parts_in_order(
+    plan: InsertPlan, division: Division
+) -> list[tuple[Batch | Reason, Sequence[int]]]:
+    """The parts of a division in the order in which they are written, each with the positions of
+    its records: batches, and the reasons why other records are not in a batch.
     """
-    parts: list[Sequence[int]] = [batch.positions for batch in division.batches]
-    parts += [sorted(positions) for positions in division.elsewhere.values()]
+    parts: list[Batch | Reason] = [*division.batches, *division.elsewhere]
+    positions: list[Sequence[int]] = [batch.positions for batch in division.batches]
+    positions += [sorted(found) for found in division.elsewhere.values()]
     if plan.keeps_order and len(parts) > 1:
-        return runs_in_order(parts)
-    return sorted(enumerate(parts), key=lambda part: part[1][0])
+        return [(parts[number], run) for number, run in runs_in_order(positions)]
+    return sorted(zip(parts, positions, strict=True), key=lambda part: part[1][0])
 
 
 def _apart(
