@@ -36,7 +36,7 @@ from ._flush.bulk_statements import ManyWriter, follow
 from ._flush.routing import session_reason
 from ._flush.settings import Commit, Mode, OnDrift, Reserve, Settings
 from ._flush.takeover import settings_of, take_over
-from ._flush.targets import identity_of, resolve_target
+from ._flush.targets import registration_key, resolve_target
 from ._ids.keys import mapper_of
 from ._mistakes import checked_choice, checked_classes
 from ._reasons import Reason
@@ -117,7 +117,7 @@ def register(
         instance, then its factory, then its class.
     :raises ConfigurationError: a setting or the target is not one of these.
     """
-    key = identity_of(target)
+    key = registration_key(target)
     registration = _known(key)
     if registration is None:
         registration = Registration(target)
@@ -134,7 +134,7 @@ class Registration:
 
     def __init__(self, target: Any) -> None:
         session_target, self._accepts, rank = resolve_target(target)
-        self._key = ref(identity_of(target))
+        self._key = ref(registration_key(target))
         # The target's listener holds the registration; the registration must not hold the target.
         self._session_target = ref(session_target)
         self._callbacks: dict[object, Callable[[FlushReport], object]] = {}

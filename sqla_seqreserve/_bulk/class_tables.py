@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapper, Session
 from .._drivers import driver_of, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
-from .._ids.keys import KeySequence, generated_key, outgrows, resolve
+from .._ids.keys import KeySequence, generated_key, note_outgrown, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.table_names import stored_name, table_name
@@ -115,8 +115,8 @@ class ClassTables:
         if indexes is not None:
             indexes += wanted.indexes
         parts = [request.source for request in wanted.requests]
-        if any(map(outgrows, repeat(connection), parts, taken)):
-            # outgrows() has recorded this: the next look finds no sequence to reserve from.
+        if any(map(note_outgrown, repeat(connection), parts, taken)):
+            # note_outgrown() has recorded this: the next look finds no sequence to reserve from.
             return self.pin(missing, indexes)
         return {
             part.key.attribute: list(map(part.to_python, ids)) if part.to_python else ids

@@ -16,7 +16,7 @@ from .._reasons import FEW, Reason
 from .._routes import Distance
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
-from .._sqlalchemy.pages import FEWEST, Whole
+from .._sqlalchemy.pages import FEWEST_RETURNING, Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
 from .._sqlalchemy.statement_classes import Rows
 from .settings import Settings
@@ -71,7 +71,7 @@ class ManyWriter:
         settings = self._current()
         if settings.mode != "bulk" or context.execution_options.get(WAY_CHOSEN):
             return False
-        if settings.copy_min_rows is None and len(context.parameters) < FEWEST:
+        if settings.copy_min_rows is None and len(context.parameters) < FEWEST_RETURNING:
             return False
         from .._writers.executemany import pays_whole
 
@@ -95,7 +95,7 @@ class ManyWriter:
 
 _TOO_FEW: Final = Many(0, FEW)
 
-_FEWEST: Final = "rows together"
+_ROWS_TOGETHER: Final = "rows together"
 """The key under which the distance stores from how many rows one statement for all costs less."""
 
 
@@ -104,7 +104,7 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
     runs for each statement, and most statements have few rows.
     """
     distance = known_of(context.dialect, Distance)
-    fewest: float | None = distance.chosen.get(_FEWEST)
+    fewest: float | None = distance.chosen.get(_ROWS_TOGETHER)
     if fewest is None:
         driver = driver_on(context.root_connection)
         if driver is None:
@@ -112,7 +112,7 @@ def _are_few(parameters: Sequence[Any], context: Any) -> bool:
         from .._writers.many_costs import fewest_together
 
         found = fewest_together(driver, distance.round_trip)
-        fewest = distance.keep(_FEWEST, inf if found is None else found)
+        fewest = distance.keep(_ROWS_TOGETHER, inf if found is None else found)
     return len(parameters) < fewest and type(parameters) is not Whole
 
 

@@ -39,7 +39,7 @@ from .._sqlalchemy.listeners import interference_on, refusal_between
 from .._sqlalchemy.mapping import has_work_after_insert, holds_children, kept_with
 from .._sqlalchemy.pages import are_all_rows
 from .._sqlalchemy.unit_of_work import State
-from .._writers.commit_in_message import UNKNOWN, can_compare, compared_by, look_at
+from .._writers.commit_in_message import UNKNOWN, can_compare, compared_by, read_if_met_before
 from .settings import Settings
 
 
@@ -144,7 +144,9 @@ class OnlyInsert:
         found = cls(uow, connection, table, len(states))
         is_known = catalogue.cached(connection, found._name) is not None
         # An INSERT that returns a key needs the table's facts for the comparison.
-        may = is_known or not lacks_key(mapper, states) or look_at(connection, found._name)
+        may = (
+            is_known or not lacks_key(mapper, states) or read_if_met_before(connection, found._name)
+        )
         return found if may else None
 
     def commit_with(
@@ -166,16 +168,16 @@ class OnlyInsert:
             return None
         first = None
         if compiled.effective_returning:
-            facts, is_present = catalogue.cached(self.connection, self._name), status == "idle"
+            facts, before_snapshot = catalogue.cached(self.connection, self._name), status == "idle"
             distance = known_of(self.connection.dialect, Distance)
             if facts is None or not distance.commit_pays():
                 return None
-            if not can_compare(self.connection, is_present=is_present):
+            if not can_compare(self.connection, before_snapshot=before_snapshot):
                 return None
             compared = compared_by(self.connection, compiled.effective_returning, facts)
             if compared is None:
                 return None
-            first = comparison_of_table(self.connection, *compared, is_present=is_present)
+            first = comparison_of_table(self.connection, *compared, before_snapshot=before_snapshot)
         self._commit = CommitAlong(first)
         return self._commit
 

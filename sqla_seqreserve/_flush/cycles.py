@@ -30,7 +30,7 @@ from .synchronize import Copying, copy_key, copying_of, put_back
 
 
 class Cycle:
-    """The part of a flush in which mappers refer to each other in a circle.
+    """The part of a flush in which mappers refer to each other in a cycle.
 
     ``generations``: for each new object, the number of parents above it.
     """
@@ -77,7 +77,7 @@ class Cycle:
         return found if not any(parents.values()) else None
 
     def new_objects(self) -> Iterator[State]:
-        """Every new object of the circle's classes that this flush saves."""
+        """Every new object of the cycle's classes that this flush saves."""
         for mapper in self.mappers:
             for state in self._uow.states_for_mapper_hierarchy(mapper, False, False):
                 if state.key is None:
@@ -87,22 +87,22 @@ class Cycle:
         self, written: set[State], whole: Iterable[Sequence[State]], refused: State | None
     ) -> set[State]:
         """The objects with a row that SQLAlchemy would also have saved before the flush failed: it
-        saves a tree one generation after the other, each in all tables.
+        saves a cycle one generation after the other, each in all tables.
 
         :param written: the objects that have a row.
         :param whole: the objects that have a row in all their tables.
         :param refused: the object that the database refused, if it is known.
         """
         generation = self._uow.seqreserve.keys.generation
-        circle = set(self.new_objects())
-        left = [refused] if refused in circle else circle.difference(*whole)
+        cycle = set(self.new_objects())
+        left = [refused] if refused in cycle else cycle.difference(*whole)
         first = min(map(generation, left), default=None)
         if first is None:
             return written
-        return written - circle | {state for state in circle if generation(state) < first}
+        return written - cycle | {state for state in cycle if generation(state) < first}
 
     def can_be_saved_at_once(self) -> bool:
-        """Whether the circle can be saved at once as soon as all its keys are known."""
+        """Whether the cycle can be saved at once as soon as all its keys are known."""
         uow = self._uow
         if self.generations is None:
             return False
@@ -136,8 +136,8 @@ class Cycle:
         return True
 
     def save_at_once(self) -> bool:
-        """Fill in the foreign keys, and take the circle out of the flush's order. Return False,
-        with nothing changed, if a key is not known or a circle is left.
+        """Fill in the foreign keys, and take the cycle out of the flush's order. Return False,
+        with nothing changed, if a key is not known or a cycle is left.
         """
         uow, run = self._uow, self._uow.seqreserve
         mark = len(run.copied)
@@ -171,8 +171,8 @@ class Cycle:
 
 
 def find_cycle(uow: Any) -> Cycle | None:
-    """The circle of a flush; ``None`` if it has none or if its relationships are not simple."""
-    # A circle needs a relationship. This is checked first because finding circles takes time.
+    """The cycle of a flush; ``None`` if it has none or if its relationships are not simple."""
+    # A cycle needs a relationship. This is checked first because finding cycles takes time.
     relates = any(isinstance(action, ProcessAll) for action in uow.postsort_actions.values())
     actions = find_cycles(uow) if relates else None
     if not actions:

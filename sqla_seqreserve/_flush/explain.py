@@ -26,7 +26,7 @@ from .._routes import Distance
 from .._rows.refusals import foreseen_reason
 from .._sqlalchemy.executed import returns_each_update
 from .._sqlalchemy.listeners import execution_elsewhere, interference_on
-from .._sqlalchemy.statements import Kind
+from .._sqlalchemy.statements import StatementKind
 from .._writers.executemany import table_reason
 from .._writers.many_costs import fewest_together
 from ..reports import Writer
@@ -318,7 +318,7 @@ def _explain_many(
     """
     driver = driver_on(connection)
     reason = _reason_of_many(connection, settings, held)
-    reasons: dict[Kind, Reason | None] = {"update": reason, "delete": reason}
+    reasons: dict[StatementKind, Reason | None] = {"update": reason, "delete": reason}
     if reason is None:
         reasons["update"] = _mapper_reason(mapper)
         names = [table_name(connection, table) for table in plain_tables(mapper)]

@@ -105,7 +105,7 @@ def _insert_class(
     )
     batches = division.batches
     release = _release_reason(run, plan, records, division)
-    if always and run.taken_out is not None:
+    if always and run.cycle is not None:
         left: set[int] = set().union(*division.elsewhere.values())
         for batch in batches:
             if release is not None or batch.copy_reason is not None:
@@ -119,7 +119,6 @@ def _insert_class(
     if release is not None:
         released = release if run.keys.release(records) else None
         refusals.note_refusal(plan)
-    reasons = list(division.elsewhere)
     for part, positions in _parts_in_order(plan, division):
         if isinstance(part, Reason):
             writer: Writer = "insert" if part == why.FEW_OF_THEIR_KIND else "orm"
@@ -191,7 +190,7 @@ def _apart(
     left: Collection[int],
     uow: Any,
 ) -> bool:
-    """Insert the records of a tree in several parts, because the table gives new keys to some
+    """Insert the records of a cycle in several parts, because the table gives new keys to some
     records that may have children among the others. Each part ends with a generation of such
     records, and their new keys are copied to the children before the next part. Return False, with
     nothing written, if there is only one part.
@@ -199,7 +198,7 @@ def _apart(
     :param left: the positions of the records that INSERT writes, and that the table numbers.
     """
     run: FlushRun = uow.seqreserve
-    if run.taken_out is None:
+    if run.cycle is None:
         return False
     generation = run.keys.generations
     ends = {generation.get(records[position][0], 0) for position in left}
@@ -252,12 +251,12 @@ def _insert(
 
 
 def _in_parts(run: FlushRun, records: list[Record]) -> Iterable[list[Record]]:
-    """Divide records into the parts that one INSERT each may write. A tree is divided by generation
-    if the driver cannot send several statements in one message, because the row that the server
-    refuses is not known then.
+    """Divide records into the parts that one INSERT each may write: those of a cycle by generation
+    if the driver cannot send several statements in one message, because the refused row is not
+    known then.
     """
     driver = driver_on(records[0][3])
-    if run.taken_out is None or (driver is not None and driver.sends_several):
+    if run.cycle is None or (driver is not None and driver.sends_several):
         return (records,)
     parts = groupby(records, lambda record: run.keys.generation(record[0]))
     return [list(part) for _, part in parts]

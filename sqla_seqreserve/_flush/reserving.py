@@ -19,7 +19,7 @@ from .._drivers import driver_on, reading_before_lock, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.insert_order import in_insert_order
-from .._ids.keys import KeySequence, lacks_key, outgrows, resolve
+from .._ids.keys import KeySequence, lacks_key, note_outgrown, resolve
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.server import ask_server
 from .._ids.table_names import table_name
@@ -275,7 +275,7 @@ class Reserving:
         for request, fetched in zip(wanted.asked, ids, strict=True):
             sharing = request.sharing
             values = request.shelf.take(sum(map(len, sharing.values())), fetched)
-            if not any(outgrows(connection, one, values) for one in sharing):
+            if not any(note_outgrown(connection, one, values) for one in sharing):
                 self._keys.hand_out(sharing, values)
 
     def _refused_by_copy(

@@ -129,7 +129,7 @@ class ReservingUnitOfWork(UOWTransaction):
         cycle = find_cycle(self) if run.may_reserve(self.session) else None
         run.reserve(self, cycle)
         if cycle is not None and run.saves_at_once and cycle.save_at_once():
-            run.taken_out = cycle
+            run.cycle = cycle
         actions = super()._generate_actions()
         if run.way is None or run.gathers:
             for action in actions:
@@ -155,7 +155,7 @@ class ReservingUnitOfWork(UOWTransaction):
             # They refer to this unit of work, and would keep its objects in the session until the
             # garbage collector runs.
             self.seqreserve.queues.clear()
-            self.seqreserve.taken_out = None
+            self.seqreserve.cycle = None
 
     def _execute(self) -> None:
         try:
@@ -163,7 +163,7 @@ class ReservingUnitOfWork(UOWTransaction):
         except OutdatedError:
             raise
         except Exception:
-            # SQLAlchemy finds circles of objects only when nothing else is left to do. By then it
+            # SQLAlchemy finds cycles of objects only when nothing else is left to do. By then it
             # has sent the statements that still wait here, and the server may have refused them.
             self.seqreserve.send_waiting()
             raise

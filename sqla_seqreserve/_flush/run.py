@@ -73,12 +73,12 @@ class FlushRun:
         self._refused_state: State | None = None
         self.queues: dict[Connection, StatementQueue] = {}
         self.saves_at_once = False
-        """Whether a circle may be taken out of the flush's order once all its keys are known."""
+        """Whether a cycle may be taken out of the flush's order once all its keys are known."""
         self._interference: tuple[Connection, Reason | None] | None = None
         self.copied: list[Copied] = []
         """Foreign keys that were copied from parents to children."""
-        self.taken_out: Cycle | None = None
-        """The circle that was taken out of the flush's order: its objects are saved together."""
+        self.cycle: Cycle | None = None
+        """The cycle that was taken out of the flush's order: its objects are saved together."""
 
     def connection_for(self, uow: Any, base_mapper: Mapper[Any]) -> Connection:
         """The connection that this flush uses for ``base_mapper``; the session is asked once."""
@@ -102,7 +102,7 @@ class FlushRun:
         needed = False
         if cycle is not None:
             self.keys.generations = cycle.generations or {}
-            # Only then are all its keys needed; otherwise SQLAlchemy saves the circle in its order.
+            # Only then are all its keys needed; otherwise SQLAlchemy saves the cycle in its order.
             needed = cycle.can_be_saved_at_once() and not any(
                 self.interference(self.connection_for(uow, mapper)) for mapper in cycle.mappers
             )
@@ -178,9 +178,11 @@ class FlushRun:
         for connection in self._connections.values():
             forget_after(connection, error)
         written: set[State] = set().union(*self._written)
-        tree = self.taken_out
+        cycle = self.cycle
         saved = (
-            written if tree is None else tree.saved_whole(written, self._whole, self._refused_state)
+            written
+            if cycle is None
+            else cycle.saved_whole(written, self._whole, self._refused_state)
         )
         self.keys.take_off(written | saved)
         put_back_unsaved(self.copied, saved)
@@ -302,13 +304,13 @@ class FlushRun:
                 queue.drain()
 
     def copy_keys_again(self) -> None:
-        """Fill in the foreign keys of a circle again if the database gave its objects other keys
+        """Fill in the foreign keys of a cycle again if the database gave its objects other keys
         than those reserved.
         """
-        if self.taken_out is not None and self.keys.released:
+        if self.cycle is not None and self.keys.released:
             self.keys.released = False
             self.drain()
-            self.taken_out.copy_keys_again()
+            self.cycle.copy_keys_again()
 
     def interference(self, connection: Connection) -> Reason | None:
         """What could see, change, replace or refuse an INSERT, so that SQLAlchemy must send all of
@@ -359,11 +361,11 @@ class FlushRun:
 
     def _save(self, base_mapper: Mapper[Any], states: Sequence[State], uow: Any) -> None:
         """Save objects with SQLAlchemy's function. SQLAlchemy sorts new objects by ``add()`` and
-        needs the circle to put parents before children; if the circle was taken out, one generation
+        needs the cycle to put parents before children; if the cycle was taken out, one generation
         is saved after the other.
         """
         save, parts = save_obj, [states]
-        if self.taken_out is not None and all(state.key is None for state in states):
+        if self.cycle is not None and all(state.key is None for state in states):
             generations = groupby(self.keys.in_order(states), self.keys.generation)
             save, parts = save_in_order, [list(group) for _, group in generations]
         for part in parts:

@@ -101,7 +101,7 @@ class ProcessAll(SQLAlchemyProcessAll):
 
 
 class ProcessState(SQLAlchemyProcessState):
-    """Lets SQLAlchemy process a relationship for some objects of a circle. The waiting statements
+    """Lets SQLAlchemy process a relationship for some objects of a cycle. The waiting statements
     are sent first, because what SQLAlchemy sets could not be undone.
     """
 

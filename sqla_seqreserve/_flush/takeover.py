@@ -100,7 +100,7 @@ class UndecidedUnitOfWork(UOWTransaction):
 
 
 def _may_go_round(uow: Any, pending: Mapping[Mapper[Any], Sequence[State]]) -> bool:
-    """Whether new objects may refer to each other in a circle of classes, judged by their
+    """Whether new objects may refer to each other in a cycle of classes, judged by their
     relationships: the actions that would show it do not exist yet.
     """
     if not uow.presort_actions:

@@ -19,7 +19,7 @@ _FACTORY: Final = 2
 _INSTANCE: Final = (3, 0)
 
 
-def identity_of(target: Any) -> Any:
+def registration_key(target: Any) -> Any:
     """Return the key under which a target is remembered: for an ``AsyncSession``, the session that
     it drives; for a registry of scoped sessions, its factory.
     """
@@ -27,7 +27,7 @@ def identity_of(target: Any) -> Any:
     if isinstance(target, scoped_session) or (
         asyncio and isinstance(target, asyncio.async_scoped_session)
     ):
-        return identity_of(target.session_factory)
+        return registration_key(target.session_factory)
     return target.sync_session if asyncio and isinstance(target, asyncio.AsyncSession) else target
 
 

@@ -133,16 +133,16 @@ def comparison_of(
     kept: Sequence[KeySequence],
     numbered: Sequence[tuple[TableFacts, str | None]] = (),
     *,
-    is_present: bool,
+    before_snapshot: bool,
 ) -> Comparison:
     """Return what must precede INSERTs with kept keys in their message. No I/O happens.
 
     :param numbered: tables whose INSERT returns a key, with the column that is numbered; ``None``:
         other columns are compared, too.
-    :param is_present: the lock is taken before the transaction has a snapshot.
+    :param before_snapshot: the lock is taken before the transaction has a snapshot.
     """
     statement = ReservationStatement(connection, (), {}, (), kept, numbered=numbered)
-    query = comparison(statement.branches, is_present)
+    query = comparison(statement.branches, before_snapshot)
     texts = known_of(connection.dialect, _Texts)
     sent = texts.get(query)
     if sent is None:
@@ -153,15 +153,15 @@ def comparison_of(
 
 
 def comparison_of_table(
-    connection: Connection, facts: TableFacts, column: str | None, *, is_present: bool
+    connection: Connection, facts: TableFacts, column: str | None, *, before_snapshot: bool
 ) -> Comparison:
     """Return the same for one table that Citus does not manage; made once and kept with the table's
     facts.
     """
-    found = facts.comparisons.get((column, is_present))
+    found = facts.comparisons.get((column, before_snapshot))
     if found is None:
-        found = comparison_of(connection, (), [(facts, column)], is_present=is_present)
-        facts.comparisons[column, is_present] = found
+        found = comparison_of(connection, (), [(facts, column)], before_snapshot=before_snapshot)
+        facts.comparisons[column, before_snapshot] = found
     return found
 
 

@@ -226,11 +226,11 @@ class _Outgrown(set[tuple[int, int]]):
     """Sequences by oid, each with the largest value of the model's type, which its ids exceed."""
 
 
-def outgrows(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
-    """Whether ids (ascending or descending if from a sequence) exceed the key's type in the model,
-    but not the column's type. INSERT casts a key that it is given to the model's type, and one that
-    the database generates to the column's, so such ids are useless to it; from then on none are
-    taken.
+def note_outgrown(connection: Connection, source: KeySequence, ids: SequenceOf[Any]) -> bool:
+    """Return whether ids (ascending or descending if from a sequence) exceed the key's type in the
+    model, but not the column's type, and record it. INSERT casts a key that it is given to the
+    model's type, and one that the database generates to the column's, so such ids are useless to
+    it; from then on none are taken.
     """
     if not source.maximum:
         return False

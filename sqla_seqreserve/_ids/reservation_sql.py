@@ -74,7 +74,7 @@ def column_types(branches: Sequence[Branch]) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=128)
-def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+def reservation(requests: int, branches: tuple[Branch, ...], before_snapshot: bool) -> TextClause:
     """Build the query. If there are several branches, none takes an id unless every comparison
     succeeds. The comparisons are made once, in a row of a CTE; a NULL in any of its columns leaves
     every branch without ids.
@@ -85,7 +85,7 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
     several = len(branches) > 1
     compared, selects = [], []
     for slot, branch in enumerate(branches):
-        held = _held(slot, branch, is_request=slot < requests, is_present=is_present)
+        held = _held(slot, branch, is_request=slot < requests, before_snapshot=before_snapshot)
         number = str(slot)
         if several:
             if slot < requests:
@@ -126,11 +126,11 @@ def reservation(requests: int, branches: tuple[Branch, ...], is_present: bool) -
     return text(f"WITH held AS (SELECT {', '.join(compared)}) {union}" if several else union)
 
 
-def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> str:
+def _held(slot: int, branch: Branch, *, is_request: bool, before_snapshot: bool) -> str:
     """Build a query for the source of a branch's ids; it yields NULL or no row if a fact of the
     source has changed.
     """
-    holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if is_present else _PRESENT)
+    holds = branch.guard.value.replace("{slot}", str(slot)) + ("" if before_snapshot else _PRESENT)
     if branch.is_kept:
         holds += _SAME_FILE.format(slot=slot)
     if branch.expression:
@@ -147,9 +147,9 @@ def _held(slot: int, branch: Branch, *, is_request: bool, is_present: bool) -> s
 
 
 @functools.lru_cache(maxsize=128)
-def comparison(branches: tuple[Branch, ...], is_present: bool) -> TextClause:
+def comparison(branches: tuple[Branch, ...], before_snapshot: bool) -> TextClause:
     """Build a query that divides by zero if one of these comparisons fails."""
-    compared = reservation(0, branches, is_present).text
+    compared = reservation(0, branches, before_snapshot).text
     return text(f"SELECT 1 / (count(g.id) / count(*)) FROM ({compared}) g")  # noqa: S608  # as above
 
 

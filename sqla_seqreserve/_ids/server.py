@@ -27,7 +27,7 @@ from .._routes import Distance
 
 log = logging.getLogger("sqla_seqreserve")
 
-Kind: TypeAlias = Literal["postgresql", "citus", "other"]
+ServerKind: TypeAlias = Literal["postgresql", "citus", "other"]
 
 IS_CITUS: Final = (
     "EXISTS (SELECT 1 FROM pg_catalog.pg_proc x WHERE x.proname = 'citus_truncate_trigger')"
@@ -77,7 +77,7 @@ class Server:
     they are.
     """
 
-    kind: Kind
+    kind: ServerKind
     name: str
     has_xmin: bool = True
 
@@ -143,7 +143,7 @@ def ask_server(connection: Connection) -> Server:
     return known
 
 
-def server_kind(dialect: Dialect) -> Kind | None:
+def server_kind(dialect: Dialect) -> ServerKind | None:
     """Return the kind of server behind an engine, ``None`` if it is not known yet (no I/O)."""
     known = known_of(dialect, _Found).asked
     return None if known is None else known.kind

@@ -21,7 +21,7 @@ _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
 """One page; before 2.0.10 it had no name, and the rows of a page no certain order."""
 
 
-FEWEST: Final = 50
+FEWEST_RETURNING: Final = 50
 """From this number of rows with returned values on, arrays are faster than pages of ``VALUES``."""
 
 

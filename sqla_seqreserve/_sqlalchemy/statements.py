@@ -12,9 +12,9 @@ from sqlalchemy.types import TypeEngine
 
 from .mapping import casts_each, insert_cast
 
-Kind: TypeAlias = Literal["insert", "update", "delete"]
+StatementKind: TypeAlias = Literal["insert", "update", "delete"]
 
-_KINDS: Final[Mapping[type, Kind]] = {Insert: "insert", Update: "update", Delete: "delete"}
+_KINDS: Final[Mapping[type, StatementKind]] = {Insert: "insert", Update: "update", Delete: "delete"}
 """The classes of statements; the ORM executes subclasses of them."""
 
 
@@ -42,7 +42,7 @@ class CompiledMany:
         inserts values in place of ``%(name)s``.
     """
 
-    kind: Kind
+    kind: StatementKind
     table: Table
     text: str
     placeholders: tuple[Placeholder, ...]

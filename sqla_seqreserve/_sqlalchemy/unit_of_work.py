@@ -137,7 +137,7 @@ def presort(uow: UOWTransaction) -> None:
 
 
 def find_cycles(uow: UOWTransaction) -> set[Any]:
-    """Return the actions that depend on each other in a circle, as the unit of work finds them."""
+    """Return the actions that depend on each other in a cycle, as the unit of work finds them."""
     return set(_topological.find_cycles(uow.dependencies, list(uow.postsort_actions.values())))
 
 

@@ -76,7 +76,7 @@ def compared_for_commit(
             continue
         name = table_name(connection, table)
         if catalogue.cached(connection, name) is None:
-            look_at(connection, name)
+            read_if_met_before(connection, name)
         for facts in catalogue.cached_facts(connection, [name]):
             compared = compared_by(connection, entry.statement.returning, facts)
             if compared is None:
@@ -84,7 +84,9 @@ def compared_for_commit(
             found[name] = compared
         if name not in found:
             return why.NOT_LOOKED_AT
-    if found and not can_compare(connection, is_present=transaction_status(connection) == "idle"):
+    if found and not can_compare(
+        connection, before_snapshot=transaction_status(connection) == "idle"
+    ):
         return why.OLD_SNAPSHOT
     return list(found.values())
 
@@ -101,7 +103,7 @@ class Uncounted(set[TableName]):
     """
 
 
-def look_at(connection: Connection, name: TableName) -> bool:
+def read_if_met_before(connection: Connection, name: TableName) -> bool:
     """Read the facts of a table that is not known yet; return whether it is known now. The first
     call for a table reads nothing, because that would cost more than it saves.
     """
@@ -132,12 +134,14 @@ def _may_be_counted(connection: Connection, queued: Sequence[QueuedStatement]) -
     )
 
 
-def can_compare(connection: Connection, *, is_present: bool) -> bool:
+def can_compare(connection: Connection, *, before_snapshot: bool) -> bool:
     """Whether a comparison under a lock sees the current state of the tables.
 
-    :param is_present: the lock is taken before the transaction has a snapshot.
+    :param before_snapshot: the lock is taken before the transaction has a snapshot.
     """
-    return server_of(connection).reason is None and (is_present or sees_the_present(connection))
+    return server_of(connection).reason is None and (
+        before_snapshot or sees_the_present(connection)
+    )
 
 
 def compared_by(

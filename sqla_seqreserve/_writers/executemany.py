@@ -37,8 +37,8 @@ from .._rows.model_types import Refusal
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.executed import streams
 from .._sqlalchemy.listeners import execution_elsewhere
-from .._sqlalchemy.pages import FEWEST, Whole
-from .._sqlalchemy.statements import Kind, is_in_schemas_of
+from .._sqlalchemy.pages import FEWEST_RETURNING, Whole
+from .._sqlalchemy.statements import StatementKind, is_in_schemas_of
 from .._sqlstate import sqlstate_of
 from .copy import copy_statement, no_copy_reason
 from .many_costs import COPIED_FROM, copy_pays, pays
@@ -117,7 +117,7 @@ def write_many(
     try:
         return _send(connection, driver, cursor, rewriting, facts, prepared)
     except failure as error:
-        if not was_compared(driver, cursor, error, failure):
+        if not undo_comparison(driver, cursor, error, failure):
             raise
         catalogue.forget(connection, [name])
         return why.ALTERED
@@ -229,7 +229,7 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     """
     returned = context.compiled.effective_returning
     if fewest is None:
-        fewest = FEWEST if returned else COPIED_FROM
+        fewest = FEWEST_RETURNING if returned else COPIED_FROM
     # Checked first, because most flushes have fewer rows.
     if len(context.parameters) < fewest:
         return False
@@ -263,7 +263,7 @@ def runs(shapes: Iterable[frozenset[str]]) -> int:
     return 1 + sum(before != after for before, after in pairwise(shapes))
 
 
-def table_reason(facts: TableFacts, kind: Kind) -> Reason | None:
+def table_reason(facts: TableFacts, kind: StatementKind) -> Reason | None:
     """Why the rows of a statement must be executed one by one because of their table; ``None`` if
     the table allows one statement.
     """
@@ -339,8 +339,9 @@ def _arrays(
     return arrays
 
 
-def was_compared(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
-    """Whether the lock or the comparison failed, and not the statement; if so, undo it.
+def undo_comparison(driver: Driver, cursor: Any, error: Any, failure: type[Exception]) -> bool:
+    """Undo the lock and the comparison if one of them failed, and not the statement; return whether
+    it did.
 
     :param failure: the class of the driver's errors.
     """

@@ -33,7 +33,7 @@ from .._sqlalchemy.changes import (
 )
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlstate import sqlstate_of
-from .executemany import may_compare, runs, table_reason, was_compared
+from .executemany import may_compare, runs, table_reason, undo_comparison
 from .many_sql import UNDO, comparison
 from .queued import Command
 
@@ -167,7 +167,7 @@ def _locked(
             if sqlstate_of(error) == _LOCK_TIMEOUT:
                 # The UPDATE will wait for the lock itself, and raise the error.
                 driver.script(cursor, UNDO)
-            elif not was_compared(driver, cursor, error, failure):
+            elif not undo_comparison(driver, cursor, error, failure):
                 raise
             held = False
 

@@ -28,7 +28,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.statement_facts import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
 from .._ids.table_names import quoted
 from .._rows.arrays import ArrayText
-from .._sqlalchemy.statements import CompiledMany, Kind, compiled_many, replaced
+from .._sqlalchemy.statements import CompiledMany, StatementKind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words
 
 FAILED_COMPARISON: Final = "22012"
@@ -187,7 +187,7 @@ def _columns(many: CompiledMany) -> dict[str | int, str]:
     return found
 
 
-def comparison(facts: TableFacts, kind: Kind) -> tuple[str, ...]:
+def comparison(facts: TableFacts, kind: StatementKind) -> tuple[str, ...]:
     """Statements that lock the table, and fail if its known facts no longer hold, within a
     savepoint.
     """
@@ -199,7 +199,7 @@ def comparison(facts: TableFacts, kind: Kind) -> tuple[str, ...]:
     )
 
 
-def _compared(facts: TableFacts, kind: Kind) -> str:
+def _compared(facts: TableFacts, kind: StatementKind) -> str:
     holds = f"{catalogue.FINGERPRINT} = {literal(facts.fingerprint)}"
     if facts.action_fingerprint is not None:
         holds += f" AND {catalogue.ACTION_FINGERPRINT} = {literal(facts.action_fingerprint)}"

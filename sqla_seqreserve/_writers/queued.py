@@ -6,13 +6,13 @@ its rules check the number of rows that an UPDATE or DELETE found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Connection, Insert, Table, Update
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import FlushError
 
@@ -42,6 +42,8 @@ from .._sqlalchemy.unit_of_work import State
 
 Command: TypeAlias = tuple[Any, ...]
 """What ``_collect_insert_commands`` or ``_collect_update_commands`` yields for a row."""
+
+_Statement = TypeVar("_Statement", Insert, Update)
 
 Keep: TypeAlias = Callable[["QueuedStatement"], None]
 
@@ -105,13 +107,13 @@ def inserts(
     returned: list[Any] = []
     plain, several = is_plain(connection, mapper, table, commands[0]), False
     if not plain:
-        has_defaults = commands[0][7]
+        _, _, _, _, _, expressions, _, has_defaults = commands[0]
         if not has_defaults and prefers_eager_defaults(mapper, connection.dialect, table):
             every = returns_every_column(mapper, table)
             returned += table.columns if every else server_default_columns(mapper, table)
         if mapper.version_id_col is not None:
             returned.append(mapper.version_id_col)
-        several = len(commands) > 1 and not commands[0][5]
+        several = len(commands) > 1 and not expressions
     statement = insert_statement(base_mapper, table, tuple(returned), several=several)
     of_several = len(commands) > 1
     groups = [commands] if plain or several else [[command] for command in commands]
@@ -120,7 +122,7 @@ def inserts(
             statement_context(
                 connection,
                 base_mapper,
-                _with(statement, some[0][5]),
+                _with(statement, _expressions(some)),
                 [command[2] for command in some],
                 made=made,
             ),
@@ -136,7 +138,13 @@ def inserts(
     ]
 
 
-def _with(statement: Insert, expressions: Any) -> Insert:
+def _expressions(commands: Sequence[Command]) -> Mapping[Any, Any]:
+    """The SQL expressions of rows of a kind: rows that have any are written one by one."""
+    _, _, _, _, _, expressions, _, _ = commands[0]
+    return cast("Mapping[Any, Any]", expressions)
+
+
+def _with(statement: _Statement, expressions: Mapping[Any, Any]) -> _Statement:
     return statement.values(expressions) if expressions else statement
 
 
@@ -228,9 +236,10 @@ def updates(
     mark: int,
 ) -> Iterator[QueuedStatement]:
     """The UPDATEs that SQLAlchemy makes for rows of a kind."""
-    returned = updated_columns(mapper, table, has_defaults=commands[0][6])
+    _, _, _, _, _, expressions, has_defaults, _ = commands[0]
+    returned = updated_columns(mapper, table, has_defaults=has_defaults)
     statement = update_statement(base_mapper, mapper, table, returned)
-    apart = bool(commands[0][5] or returned) or has_version(mapper, table)
+    apart = bool(expressions or returned) or has_version(mapper, table)
     groups = [[command] for command in commands] if apart else [commands]
     is_counted = apart or len(commands) == 1 or connection.dialect.supports_sane_multi_rowcount
     count = _Count(len(commands), partial(check_updated, table) if is_counted else None)
@@ -245,12 +254,11 @@ def updates(
         count.add(entry, len(some))
 
     for some in groups:
-        expressions = some[0][5]
         yield QueuedStatement(
             statement_context(
                 connection,
                 base_mapper,
-                statement.values(expressions) if expressions else statement,
+                _with(statement, _expressions(some)),
                 [command[2] for command in some],
             ),
             table,

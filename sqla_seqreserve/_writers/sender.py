@@ -162,8 +162,8 @@ class MessageSender:
         numbered: Sequence[Numbered] = () if isinstance(compared, Reason) else compared
         first = None
         if kept or numbered:
-            is_present = transaction_status(self._connection) == "idle"
-            first = comparison_of(self._connection, kept, numbered, is_present=is_present)
+            before_snapshot = transaction_status(self._connection) == "idle"
+            first = comparison_of(self._connection, kept, numbered, before_snapshot=before_snapshot)
         count_message(self._connection, round_trips)
         pool = self._connection.connection
         try:

@@ -389,4 +389,5 @@ class StatementQueue:
 
 def _kind(command: Command) -> tuple[Any, ...]:
     """What SQLAlchemy groups rows by: the given columns, and the values that must come back."""
-    return set(command[2]), bool(command[5]), command[6], command[7]
+    _, _, given, _, _, expressions, has_keys, has_defaults = command
+    return set(given), bool(expressions), has_keys, has_defaults
