@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
-from .._drivers import driver_on, reading_before_lock
+from .._drivers import driver_on
 from .._ids import catalogue
 from .._ids.prefetch import forget_after
-from .._ids.server import Server, ask_server
+from .._ids.server import ask_server
 from .._reasons import Reason
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import watches_delete, watches_insert, watches_update
@@ -118,7 +118,7 @@ class FlushRun:
         for mapper, states in every.items():
             if self.settings.enrols(mapper):
                 connection = self.connection_for(uow, mapper.base_mapper)
-                if connection in by_connection or self._server(connection).reason is None:
+                if connection in by_connection or ask_server(connection).reason is None:
                     by_connection.setdefault(connection, {})[mapper] = states
         if self.settings.on_drift != "ignore":
             from .drift import DriftGuard  # not needed otherwise
@@ -164,11 +164,6 @@ class FlushRun:
         self._is_again = True
         self.is_weighed = False
         self._begin()
-
-    def _server(self, connection: Connection) -> Server:
-        """The kind of the server; it is asked once, before the first flush to it."""
-        with reading_before_lock(connection):
-            return ask_server(connection)
 
     def failed(self, error: BaseException) -> None:
         """Log the failure, and remove the keys of the objects that were not inserted, as

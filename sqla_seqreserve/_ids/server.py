@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Dialect, text
 
 from .. import _reasons as why
 from .._database import known_of
-from .._drivers import driver_of
+from .._drivers import driver_of, reading_before_lock
 from .._reasons import Reason
 from .._routes import Distance
 
@@ -130,7 +130,8 @@ def ask_server(connection: Connection) -> Server:
     known = found.asked
     if known is None:
         if dialect.name == "postgresql":
-            row = connection.execute(_SERVER).one()
+            with reading_before_lock(connection):
+                row = connection.execute(_SERVER).one()
             known = server_called(row.version, citus=row.citus, has_xmin=row.has_xmin)
         else:
             known = Server("other", dialect.name, has_xmin=False)
