@@ -24,6 +24,7 @@ from math import isfinite
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from .._sql_names import NAME
 from .._sqlalchemy.adapted import prepare_adapted
 from .driver import CopyRows, Row
 from .text_format import FORMATS, TextFormat, text_blocks, with_arrays
@@ -35,10 +36,9 @@ _TURN: Final = 5000
 _BYTES: Final = 17
 """The oid of ``bytea``."""
 
-_NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
-_COLUMN: Final = re.compile(r'"(?:[^"]|"")+"|[^\s",]+')
+_COLUMN: Final = re.compile(NAME)
 _COPY: Final = re.compile(
-    rf"COPY (?P<table>{_NAME}(?:\.{_NAME})?) \((?P<columns>.+)\) FROM STDIN", re.DOTALL
+    rf"COPY (?P<table>{NAME}(?:\.{NAME})?) \((?P<columns>.+)\) FROM STDIN", re.DOTALL
 )
 
 

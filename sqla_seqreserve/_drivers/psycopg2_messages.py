@@ -15,16 +15,14 @@ from typing import Any, Final
 
 from psycopg2 import extensions
 
+from .._sql_names import NAME, name_of
 from .driver import Comparison, InsertMessage, MessageError, Returned
 from .locking import OUTDATED, UNDO, OutdatedError, guarded
 from .row_counts import BEGIN_COUNTING, COUNTED, UNDO_COUNTING, end_counting
 
 _IDLE: Final = extensions.TRANSACTION_STATUS_IDLE
 
-_NAME: Final = r'(?:[^\s".(]+|"(?:[^"]|"")+")'
-_INTO: Final = re.compile(
-    rf'\s*INSERT INTO (?:{_NAME}\.)?(?:(?P<plain>[^\s".(]+)|"(?P<quoted>(?:[^"]|"")+)")'
-)
+_INTO: Final = re.compile(rf"\s*INSERT INTO (?:{NAME}\.)?({NAME})")
 
 
 def is_idle(driver: Any) -> bool:
@@ -244,9 +242,7 @@ def _note_last(
 def _table(statement: str) -> str:
     """The name of the table that an INSERT writes, without its schema and quotes."""
     found = _INTO.match(statement)
-    if found is None:
-        return ""
-    return found["plain"] or found["quoted"].replace('""', '"').replace("%%", "%")
+    return "" if found is None else name_of(found[1]).replace("%%", "%")
 
 
 def _placed(

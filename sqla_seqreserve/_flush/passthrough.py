@@ -17,7 +17,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
@@ -27,7 +27,6 @@ from .._routes import Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State, pending_by_mapper
 from .commit_along import OnlyInsert
-from .refused_object import note_change, note_refusal
 from .report import log_failed
 from .settings import Settings
 
@@ -82,6 +81,9 @@ class Passthrough:
         except BaseException as error:
             log_failed(error)
             if isinstance(error, DBAPIError):
+                # Imported here so that starting an application does not pay for it.
+                from .refused_object import note_change, note_each
+
                 if only is not None:
                     only.note_loss(error)
                 for states in (pending or pending_by_mapper(uow)).values():
@@ -127,15 +129,3 @@ class Passthrough:
         if only is not None:
             commit_along(known, only.commit_with)
         return only
-
-
-def note_each(
-    error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
-) -> None:
-    """Add a note to the error that names which of these objects, saved together, it is about.
-
-    :param note: called with the error, a table and the objects, for each table.
-    """
-    for table in {table: None for state in states for table in state.manager.mapper.tables}:
-        if isinstance(table, Table):
-            note(error, table, states)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._ids import catalogue
 from .._ids.table_names import table_name
+from .._sql_names import NAME, name_of
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
@@ -29,8 +30,7 @@ from .._writers.refused_row import error_fields, line_in
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
 _ROW = re.compile(r"^Failing row contains \((.*)", re.DOTALL)
 _CHANGE = re.compile(
-    r"(?:UPDATE|(?P<delete>DELETE FROM)) (?:(?:\w+|\"[^\"]+\")\.)?"
-    r"(?:(?P<plain>\w+)|\"(?P<quoted>[^\"]+)\") (?:SET|WHERE) "
+    rf"(?:UPDATE|(?P<delete>DELETE FROM)) (?:{NAME}\.)?(?P<table>{NAME}) (?:SET|WHERE) "
 )
 """Matches the beginning of an UPDATE or DELETE that SQLAlchemy makes."""
 
@@ -50,6 +50,18 @@ def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> St
     return states[position]
 
 
+def note_each(
+    error: DBAPIError, states: Sequence[State], note: Callable[..., object] = note_refusal
+) -> None:
+    """Add a note to the error that names which of these objects, saved together, it is about.
+
+    :param note: called with the error, a table and the objects, for each table.
+    """
+    for table in {table: None for state in states for table in state.manager.mapper.tables}:
+        if isinstance(table, Table):
+            note(error, table, states)
+
+
 def note_change(error: DBAPIError, uow: Any) -> None:
     """Add a note to the error of an UPDATE or DELETE that names the flush's object that it is
     about, if the error shows it and has no note yet.
@@ -60,7 +72,7 @@ def note_change(error: DBAPIError, uow: Any) -> None:
         match = _CHANGE.match(error.statement or "")
         if match is None:
             return
-        name = match["quoted"] or match["plain"]
+        name = name_of(match["table"]).replace("%%", "%")
         table, states = _changed(uow, name, is_delete=match["delete"] is not None)
         position = _changed_position(error, uow, table, states)
         if position is not None:

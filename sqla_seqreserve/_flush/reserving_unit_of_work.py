@@ -60,7 +60,6 @@ from .._sqlalchemy.unit_of_work import DeleteAll as SQLAlchemyDeleteAll
 from .cycles import find_cycle
 from .deletes import DeleteAll
 from .inserts import insert_records
-from .refused_object import note_change
 from .reserved_keys import Record
 from .run import FlushRun
 from .synchronize import PROCESSES
@@ -148,6 +147,9 @@ class ReservingUnitOfWork(UOWTransaction):
                     self._execute()
         except BaseException as error:
             if isinstance(error, DBAPIError):
+                # Imported here so that starting an application does not pay for it.
+                from .refused_object import note_change
+
                 note_change(error, self)
             self.seqreserve.failed(error)
             raise

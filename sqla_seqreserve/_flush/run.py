@@ -27,8 +27,6 @@ from .._writers.copy import warn_of_driver
 from ..reports import Writer
 from .commit_along import connection_to_commit, expects_commit
 from .cycles import Cycle
-from .passthrough import note_each
-from .refused_object import note_refusal
 from .report import ReportBuilder, log_failed
 from .reserved_keys import ReservedKeys
 from .reserving import Reserving
@@ -191,6 +189,9 @@ class FlushRun:
 
     def note_refusal(self, error: DBAPIError, table: Table, states: Sequence[State]) -> None:
         """Record which of these objects the server refused, if the error shows it."""
+        # Imported here so that starting an application does not pay for it.
+        from .refused_object import note_refusal
+
         self._refused_state = note_refusal(error, table, states) or self._refused_state
 
     # Writing
@@ -336,6 +337,8 @@ class FlushRun:
             self._save(base_mapper, states, uow)
         except DBAPIError as error:
             if way.plain is not None:
+                from .refused_object import note_each
+
                 note_each(error, self.keys.in_order(pending), self.note_refusal)
             if only is not None:
                 only.note_loss(error)

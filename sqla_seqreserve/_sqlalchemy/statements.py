@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from sqlalchemy import Connection, Delete, Insert, Table, Update
 from sqlalchemy.types import TypeEngine
 
+from .._sql_names import QUOTED_NAME, STRING
 from .mapping import casts_each, insert_cast
 
 StatementKind: TypeAlias = Literal["insert", "update", "delete"]
@@ -96,7 +97,7 @@ def is_in_schemas_of(connection: Connection, context: Any) -> bool:
     return own == connection.get_execution_options().get(name)
 
 
-_APART: Final = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%%"
+_APART: Final = rf"{STRING}|{QUOTED_NAME}|%%"
 """A pattern for text that may look like a placeholder but is not one: a string, a quoted name, a
 percent sign.
 """

@@ -28,6 +28,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.statement_facts import IS_INHERITED, MAY_LOCK_ROWS, UNIQUE_INDEXES
 from .._ids.table_names import quoted
 from .._rows.arrays import ArrayText
+from .._sql_names import NAME, QUOTED_NAME, STRING, name_of
 from .._sqlalchemy.statements import CompiledMany, StatementKind, compiled_many, replaced
 from .sql_shape import assigned_columns, columns_compared, sees_nothing_else, words
 
@@ -85,7 +86,7 @@ def rewriting_of(context: Any, statement: str) -> Rewriting | None:
     return known[statement]
 
 
-_APART: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\bWHERE\b|\bVALUES\b")
+_APART: Final = re.compile(rf"{STRING}|{QUOTED_NAME}|\bWHERE\b|\bVALUES\b")
 _WORDS: Final = frozenset({"WHERE", "VALUES"})
 _SET: Final = re.compile(r"\bSET ")
 
@@ -165,8 +166,7 @@ def _inserting(
 
 def _inserted(head: str) -> list[str]:
     """The names of the columns of an INSERT, without quotes."""
-    names = re.findall(r'"((?:[^"]|"")+)"|([^\s",()]+)', head[head.rindex(" (") :])
-    return [plain or quoted.replace('""', '"') for quoted, plain in names]
+    return list(map(name_of, re.findall(NAME, head[head.rindex(" (") :])))
 
 
 _END: Final = r"(?=,|\)|$|\s+(?:WHERE|AND)\b)"
@@ -179,11 +179,9 @@ def _columns(many: CompiledMany) -> dict[str | int, str]:
     """
     found = {}
     for each in many.placeholders:
-        match = re.search(
-            rf'(?:"((?:[^"]|"")+)"|(\w+)) ?= ?{re.escape(each.text)}{_END}', many.text
-        )
+        match = re.search(rf"({NAME}) ?= ?{re.escape(each.text)}{_END}", many.text)
         if match is not None:
-            found[each.key] = match[2] or match[1].replace('""', '"').replace("%%", "%")
+            found[each.key] = name_of(match[1]).replace("%%", "%")
     return found
 
 

@@ -20,10 +20,10 @@ from .._drivers.queries import bound_query
 from .._ids.catalogue import ColumnFacts, TableFacts
 from .._ids.reservation_sql import escaped
 from .._ids.table_names import stored_name
+from .._sql_names import NAME, name_of
 from .._sqlalchemy.adapted import adapted_rows
 
-_NAME: Final = r'(?:"(?:[^"]|"")+"|\w+)'
-_ITEM: Final = rf"(?:{_NAME}\.)+({_NAME})(?: AS ({_NAME}))?"
+_ITEM: Final = rf"(?:{NAME}\.)+({NAME})(?: AS ({NAME}))?"
 _ITEMS: Final = re.compile(rf"{_ITEM}(?:, {_ITEM})*")
 _EACH: Final = re.compile(_ITEM)
 
@@ -95,7 +95,7 @@ def returned_keys(
     if not _ITEMS.fullmatch(listed):
         return None
     found = _EACH.findall(listed)
-    [name, *others] = {_bare(column) for column, _ in found}
+    [name, *others] = {name_of(column) for column, _ in found}
     keys = {stored_name(column.name) for column in table.primary_key}
     if others or name in given or name not in keys:
         return None
@@ -110,8 +110,3 @@ def returned_keys(
     if not sequence.usable or sequence.cycle or sequence.increment < 0:
         return None
     return ReturnedKeys(column, [alias or column for column, alias in found])
-
-
-def _bare(name: str) -> str:
-    """Return a quoted name as the catalogue stores it."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name

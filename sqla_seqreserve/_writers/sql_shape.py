@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_NAME: Final = r'(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)'
-_COLUMN: Final = rf"(?:{_NAME}\.)*(?P<column>{_NAME})"
-_TOKEN: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
-_ASSIGNED: Final = re.compile(rf"(?:\bSET |, )({_NAME})=")
+from .._sql_names import NAME, QUOTED_NAME, STRING, name_of
+
+_COLUMN: Final = rf"(?:{NAME}\.)*(?P<column>{NAME})"
+_TOKEN: Final = re.compile(rf"{STRING}|{QUOTED_NAME}")
+_ASSIGNED: Final = re.compile(rf"(?:\bSET |, )({NAME})=")
 _UNREADABLE: Final = re.compile(r"--|/\*|\$[\w$]*\$|\b[EeUu]&?''")
 _CALL: Final = re.compile(r"([\w\"\].]+)\s*\(")
 _SEEING: Final = re.compile(r"\b(?:SELECT|TABLE|DEFAULT|OVER|CURRENT\s+OF)\b", re.IGNORECASE)
@@ -58,11 +59,6 @@ def sees_nothing_else(expressions: str) -> bool:
     if _SEEING.search(expressions):
         return False
     return all(found[1].lower() in _KNOWN for found in _CALL.finditer(expressions))
-
-
-def name_of(identifier: str) -> str:
-    """The name that an SQL identifier stands for."""
-    return identifier[1:-1].replace('""', '"') if identifier[0] == '"' else identifier
 
 
 def assigned_columns(head: str) -> frozenset[str]:

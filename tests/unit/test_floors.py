@@ -59,7 +59,7 @@ CORE_FLOORS = (
     ("_database",),
     ("_routes",),
     ("_audit",),
-    ("reports", "errors", "_reasons", "_sqlstate"),
+    ("reports", "errors", "_reasons", "_sql_names", "_sqlstate"),
 )
 
 # Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.
@@ -280,17 +280,18 @@ def test_importing_the_package_imports_no_option() -> None:
 # What register() needs; everything else waits until it is asked for.
 AT_ONCE = (
     *(f"{PACKAGE}.{room}" for room in ("_flush", "_writers", "_rows", "_ids", "_routes")),
-    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_sqlalchemy", "_database")),
+    *(f"{PACKAGE}.{room}" for room in ("_drivers", "_sqlalchemy", "_database", "_sql_names")),
     *(f"{PACKAGE}.{room}" for room in ("_audit", "_mistakes", "_reasons", "_sqlstate")),
     *(f"{PACKAGE}.{room}" for room in ("registration", "reports", "errors", "copy_codecs")),
 )
 LATER = (
     f"{PACKAGE}._flush.drift",
     f"{PACKAGE}._flush.explain",
+    f"{PACKAGE}._flush.refused_object",
     *(f"{PACKAGE}._drivers.{driver}" for driver in ("psycopg", "psycopg2", "asyncpg")),
     *(f"{PACKAGE}._rows.{driver}_values" for driver in ("psycopg", "psycopg2", "asyncpg")),
 )
-ADDED_AT_MOST = 93
+ADDED_AT_MOST = 91
 
 
 def test_importing_the_package_adds_little_to_sqlalchemy() -> None:

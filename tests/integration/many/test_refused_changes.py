@@ -32,6 +32,14 @@ class Book(Base):
     title: Mapped[str] = mapped_column(default="a, (b)")
 
 
+class Price(Base):
+    """A class whose table has a name that is quoted, with a quote and a percent sign in it."""
+
+    __tablename__ = 'net "price" in %'
+    id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[int] = mapped_column(CheckConstraint("amount > 0"))
+
+
 def books(session: Session, count: int) -> list[Book]:
     return list(session.scalars(select(Book).order_by(Book.id).limit(count)))
 
@@ -42,6 +50,15 @@ def checked(session: Session, count: int) -> Book:
     for book in found:
         book.pages += 1
     found[count // 2].pages = -1
+    return found[count // 2]
+
+
+def oddly_named(session: Session, count: int) -> Price:
+    """A check of a table with a quoted name refuses the change."""
+    found = list(session.scalars(select(Price).order_by(Price.id).limit(count)))
+    for price in found:
+        price.amount += 1
+    found[count // 2].amount = -1
     return found[count // 2]
 
 
@@ -82,6 +99,7 @@ def side(request: Any, engine: Engine, database_url: str) -> Any:
         for number in range(1, MANY + 1):
             session.add(Shelf(id=number))
             session.add(Book(id=number, pages=number, isbn=number))
+            session.add(Price(id=number, amount=number))
         session.commit()
     made = Side(database_url, Way("ours"), registered=True, driver=request.param)
     yield made
@@ -89,7 +107,7 @@ def side(request: Any, engine: Engine, database_url: str) -> Any:
 
 
 @pytest.mark.parametrize("count", [1, 3, MANY - 1])
-@pytest.mark.parametrize("act", [checked, without_parent, doubled, still_used])
+@pytest.mark.parametrize("act", [checked, oddly_named, without_parent, doubled, still_used])
 def test_the_note_names_the_object(side: Side, act: Callable[..., Any], count: int) -> None:
     """A note on the error names the refused object by class and key, although a check's error has
     only the row's values.
