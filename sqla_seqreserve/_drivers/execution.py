@@ -263,12 +263,14 @@ def _alike(
 
 def _takes_whole(context: Any) -> bool:
     connection = context.root_connection
-    kept = connection.__dict__
-    beginning, write = kept.get(_BEGINNING), kept.get(_WRITING)
+    write = connection.__dict__.get(_WRITING)
+    if write is None or not write.takes_whole(context):
+        return False
+    beginning = connection.__dict__.get(_BEGINNING)
     if beginning is not None and beginning.commits is not None:
         # The COMMIT is to travel with SQLAlchemy's own statement, which saves two round trips.
         return False
-    return write is not None and write.takes_whole(context) and statements_stay(connection)
+    return statements_stay(connection)
 
 
 def _do_whole(cursor: DBAPICursor, statement: str, whole: Whole, context: ExecutionContext) -> Many:

@@ -131,7 +131,7 @@ class Reserving:
             begun=state == "open",
             wishes=wishes,
         )
-        if not route.reserve and not route.copies and driver is not None:
+        if route.is_numbered and driver is not None:
             distance = known_of(connection.dialect, Distance)
             plain = Passthrough(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)

@@ -95,20 +95,27 @@ def stay_out(
     ]
     distance = known_of(dialect, Distance)
     keeps = bool(settings.prefetch)
-    # The only INSERT returns a key, so the table is compared before the COMMIT.
-    compares = len(weighed) == 1 and weighed[0][1:] == (1, True)
-    commits = (not compares or distance.commit_pays()) and expects_commit(uow, settings, driver)
-    key = (begun, driver, commits, keeps, *weighed)
-    is_numbered: bool | None = distance.chosen.get(key)
-    if is_numbered is None:
+    key = (begun, driver, keeps, *weighed)
+    numbered: tuple[bool, bool] | None = distance.chosen.get(key)
+    if numbered is None:
         fewest = _SPREAD.get(server_kind(dialect))
         if fewest is not None and any(rows >= fewest for rows, _, _ in weighed):
             return None
         classes = tuple(Pending(*one) for one in weighed)
-        wishes = Wishes(kept=keeps, commits=commits)
-        route = chosen_route(classes, driver, distance, begun=begun, wishes=wishes)
-        is_numbered = distance.keep(key, not (route.reserve or route.copies))
-    return Passthrough(driver, distance, begun=begun, commits=commits) if is_numbered else None
+        wishes = [Wishes(kept=keeps, commits=commits) for commits in (False, True)]
+        apart, along = (
+            chosen_route(classes, driver, distance, begun=begun, wishes=wish).is_numbered
+            for wish in wishes
+        )
+        numbered = distance.keep(key, (apart, along))
+    commits = False
+    if len(weighed) == 1 or numbered[0] is not numbered[1]:
+        # The only INSERT returns a key, so the table is compared before the COMMIT.
+        compares = len(weighed) == 1 and weighed[0][1:] == (1, True)
+        commits = (not compares or distance.commit_pays()) and expects_commit(uow, settings, driver)
+    if not numbered[commits]:
+        return None
+    return Passthrough(driver, distance, begun=begun, commits=commits)
 
 
 def is_alone(uow: Any, settings: Settings) -> bool:

@@ -33,11 +33,12 @@ _FEW: Final = 100
 
 def take_over(uow: Any, settings: Settings, *, partial: bool) -> None:
     """Run this flush with :class:`ReservingUnitOfWork`; with few new objects, only if that proves
-    to save time.
+    to save time. If the registration is off, only a report needs it.
 
     :param partial: the application flushes certain objects only (``session.flush(objects)``).
     """
-    if partial or len(pending_states(uow.session)) > _FEW or is_listened_to(settings):
+    is_many = partial or len(pending_states(uow.session)) > _FEW
+    if (is_many and settings.mode != "off") or is_listened_to(settings):
         _reserve_in(uow, settings, partial=partial)
     else:
         uow.__class__ = UndecidedUnitOfWork
@@ -66,6 +67,9 @@ class UndecidedUnitOfWork(UOWTransaction):
     seqreserve: FlushRun
 
     def execute(self) -> None:
+        if self.settings.mode == "off":
+            super().execute()
+            return
         if len(self.states) == 1 and is_alone(self, self.settings):
             # Most flushes take this path.
             uow: Any = self
@@ -73,12 +77,12 @@ class UndecidedUnitOfWork(UOWTransaction):
             NOTHING_TO_ASK.flush(uow, NONE, uow.execute)
             return
         plain, pending = None, pending_by_mapper(self)
-        # One new object is one INSERT, which needs fewer checks.
-        is_one = len(self.states) == 1 and bool(pending)
+        # Most flushes insert everything that they concern; those need fewer checks.
+        inserts_only = len(self.states) == sum(map(len, pending.values()))
         is_weighed = not (
             _may_go_round(self, pending)
-            or (not is_one and _changes_pay(self))
-            or (not is_one and may_gather(self, self.settings, pending))
+            or (not inserts_only and _changes_pay(self))
+            or (not inserts_only and may_gather(self, self.settings, pending))
         )
         if is_weighed:
             plain = stay_out(self, self.settings, pending)
@@ -95,7 +99,7 @@ class UndecidedUnitOfWork(UOWTransaction):
             plain.flush(self, pending, super().execute)
 
     def finalize_flush_changes(self) -> None:
-        with collector_paused(len(self.states)):
+        with collector_paused(len(self.states) if self.settings.mode != "off" else 0):
             super().finalize_flush_changes()
 
 

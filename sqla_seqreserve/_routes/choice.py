@@ -126,6 +126,11 @@ class Route:
     reserve: bool
     copies: frozenset[int] = frozenset()
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether SQLAlchemy's INSERTs write everything, and the server numbers the rows."""
+        return not (self.reserve or self.copies)
+
 
 def choose(
     pending: Sequence[Pending],
