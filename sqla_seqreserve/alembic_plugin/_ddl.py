@@ -32,11 +32,13 @@ class AlterSequence(DDLElement):
         self.sequence, self.clause, self.names = sequence, clause, names
 
 
-class AdvanceInto(DDLElement):
-    """Move the position forward to a bound that will be moved past it; never back."""
+class AlterBounds(DDLElement):
+    """``ALTER SEQUENCE`` with new bounds, which moves a position that they pass forward into them;
+    never back.
+    """
 
-    def __init__(self, sequence: Sequence, bound: int, *, descending: bool) -> None:
-        self.sequence, self.bound, self.descending = sequence, bound, descending
+    def __init__(self, sequence: Sequence, options: dict[str, Any]) -> None:
+        self.sequence, self.changes = sequence, options
 
 
 class CommentOnSequence(DDLElement):
@@ -173,16 +175,29 @@ def _alter_sequence(element: AlterSequence, compiler: DDLCompiler, **kw: Any) ->
     return " ".join(["ALTER SEQUENCE", names.sequence(element.sequence), element.clause, *quoted])
 
 
-@compiles(AdvanceInto)
-def _advance_into(element: AdvanceInto, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
-    name = names.sequence(element.sequence)
-    literal = names.literal(name)
-    direction, behind = ("< 0", ">") if element.descending else ("> 0", "<")
-    return (
-        f"SELECT setval({literal}, {element.bound:d}, false) FROM {name}, pg_sequence "
-        f"WHERE seqrelid = {literal}::regclass AND seqincrement {direction} "
-        f"AND last_value {behind} {element.bound:d}"
+@compiles(AlterBounds)
+def _alter_bounds(element: AlterBounds, compiler: DDLCompiler, **kw: Any) -> str:
+    name = _Names(compiler).sequence(element.sequence)
+    literal = _Names.literal(name)
+    cases = []
+    for option, nearest, ascends, behind in (
+        ("minvalue", 1, "> 0", "<"),
+        ("maxvalue", -1, "< 0", ">"),
+    ):
+        if option in element.changes:
+            given = element.changes[option]
+            bound = nearest if given is None else given
+            cases.append(
+                f"WHEN seqincrement {ascends} AND last_value {behind} {bound:d} "
+                f"THEN ' RESTART WITH {bound:d}'"
+            )
+    alter = _Names.literal(f"ALTER SEQUENCE {name} {option_clauses(element.changes)}")
+    restart = (
+        f"(SELECT CASE {' '.join(cases)} ELSE '' END "
+        f"FROM {name}, pg_sequence WHERE seqrelid = held)"
+    )
+    return _block(
+        f"held regclass := {literal};", f"{_keep_out('held')}\nEXECUTE {alter} || {restart};"
     )
 
 

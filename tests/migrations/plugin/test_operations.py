@@ -135,6 +135,29 @@ def test_alter_sequence_never_leaves_the_position_out_of_bounds(
     assert next_value(connection, "s") == increment * 51
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_alter_sequence_moves_a_position_into_bounds_beyond_the_old_ones(
+    run: Run, connection: sa.Connection, sign: int
+) -> None:
+    """If alter_sequence sets both bounds beyond those that a sequence had, its next value is the
+    first within them.
+    """
+    near, far = sign * 1, sign * 100
+    connection.execute(
+        sa.text(
+            f"CREATE SEQUENCE s INCREMENT {sign}"
+            f" MINVALUE {min(near, far)} MAXVALUE {max(near, far)}; SELECT nextval('s')"
+        )
+    )
+    near, far = sign * 500, sign * 900
+    run(
+        lambda op: op.alter_sequence(
+            "s", start=near, minvalue=min(near, far), maxvalue=max(near, far)
+        )
+    )
+    assert next_value(connection, "s") == near
+
+
 def test_drop_sequence(run: Run, connection: sa.Connection) -> None:
     """drop_sequence drops a sequence, and with if_exists a missing one is no error."""
     connection.execute(sa.text("CREATE SEQUENCE other.s"))
