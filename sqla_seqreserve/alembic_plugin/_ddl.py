@@ -224,6 +224,8 @@ def _resync_column(element: ResyncColumn, compiler: DDLCompiler, **kw: Any) -> s
         """
 held regclass;
 step bigint;
+low bigint;
+high bigint;
 furthest bigint;
 last bigint;
 called boolean;
@@ -235,18 +237,10 @@ IF held IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = {missing};
 END IF;
 {_keep_out("held")}
-SELECT seqincrement INTO step FROM pg_sequence WHERE seqrelid = held;
+{_read_furthest(names, table, column, "furthest")}
 EXECUTE 'SELECT last_value, is_called FROM ' || held INTO last, called;
-IF step > 0 THEN
-    SELECT max({column}) INTO furthest FROM {table};
-    IF furthest >= (last + CASE WHEN called THEN step ELSE 0 END) THEN
-        PERFORM setval(held, furthest);
-    END IF;
-ELSE
-    SELECT min({column}) INTO furthest FROM {table};
-    IF furthest <= (last + CASE WHEN called THEN step ELSE 0 END) THEN
-        PERFORM setval(held, furthest);
-    END IF;
+IF sign(step) * (furthest - last - CASE WHEN called THEN step ELSE 0 END::numeric) >= 0 THEN
+    PERFORM setval(held, furthest);
 END IF;
 """,
     )
@@ -262,7 +256,6 @@ def _adopt_column(element: AdoptColumn, compiler: DDLCompiler, **kw: Any) -> str
     create = " ".join(["CREATE SEQUENCE IF NOT EXISTS", name, option_clauses(options.given())])
     alter = option_clauses(options.given())
     bare_name = names.column(str(element.sequence.name))
-    behind, furthest = (">", "min") if options.descending else ("<", "max")
     identity = (
         "(SELECT attidentity <> '' FROM pg_attribute "
         f"WHERE attrelid = {names.literal(table)}::regclass "
@@ -272,6 +265,9 @@ def _adopt_column(element: AdoptColumn, compiler: DDLCompiler, **kw: Any) -> str
     return _block(
         """
 held regclass;
+step bigint;
+low bigint;
+high bigint;
 last bigint;
 called boolean := true;
 reached bigint;
@@ -281,7 +277,8 @@ LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
 held := {_held_sequence(names, table, element.column)};
 IF held IS NULL THEN
     {create};
-    SELECT {furthest}({column}) INTO last FROM {table};
+    held := {literal};
+    {_read_furthest(names, table, column, "last")}
 ELSE
     {_keep_out("held")}
     IF {identity} THEN
@@ -295,9 +292,12 @@ ELSE
         {f"ALTER SEQUENCE {name} {alter};" if alter else ""}
     END IF;
 END IF;
+held := {literal};
+{_keep_out("held")}
+SELECT seqincrement INTO step FROM pg_sequence WHERE seqrelid = held;
 SELECT last_value INTO reached FROM {name};
-IF reached {behind} last OR (reached = last AND called) THEN
-    PERFORM setval({literal}, last, called);
+IF sign(step) * (last::numeric - reached) > 0 OR (reached = last AND called) THEN
+    PERFORM setval(held, last, called);
 END IF;
 ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT nextval({literal});
 {owned}
@@ -349,6 +349,20 @@ def _keep_out(held: str) -> str:
         f"EXECUTE 'ALTER SEQUENCE ' || {held} || ' INCREMENT BY ' "
         f"|| (SELECT seqincrement FROM pg_sequence WHERE seqrelid = {held});"
     )
+
+
+def _read_furthest(names: _Names, table: str, column: str, variable: str) -> str:
+    """Return SQL that reads a column's value furthest in the direction of the sequence ``held``, of
+    those that the sequence can hand out.
+
+    The others conflict with nothing, and ``setval()`` refuses them.
+    """
+    # A statement of its own, since a column of the table may have the name of a variable.
+    query = names.literal(f"({column}) FROM {table} WHERE {column} BETWEEN $1 AND $2")
+    return f"""SELECT seqincrement, seqmin, seqmax INTO step, low, high
+FROM pg_sequence WHERE seqrelid = held;
+EXECUTE 'SELECT ' || CASE WHEN step > 0 THEN 'max' ELSE 'min' END || {query}
+INTO {variable} USING low, high;"""
 
 
 def _held_sequence(names: _Names, table: str, column: str) -> str:
