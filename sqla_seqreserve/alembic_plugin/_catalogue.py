@@ -55,13 +55,14 @@ class FoundSequence:
 class FoundDefault:
     """A column default that draws from a sequence; ``exact`` if it is ``nextval`` and nothing
     else, ``inherited`` if a parent of the table draws from the same sequence, as that of a
-    partition does.
+    partition does; ``of_number`` if the column's type is one.
     """
 
     sequence: SequenceKey
     expression: str
     exact: bool
     inherited: bool
+    of_number: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Catalogue:
                 expression=row.expression,
                 exact=bool(_NEXTVAL.fullmatch(row.expression)),
                 inherited=row.inherited,
+                of_number=row.of_number,
             )
         return catalogue
 
@@ -157,7 +159,8 @@ _DEFAULTS = text(
                    JOIN pg_attrdef pf ON pf.adrelid = pa.attrelid AND pf.adnum = pa.attnum
                    JOIN pg_depend pd ON pd.classid = 'pg_attrdef'::regclass AND pd.objid = pf.oid
                         AND pd.refclassid = 'pg_class'::regclass AND pd.refobjid = c.oid
-                   WHERE i.inhrelid = t.oid) AS inherited
+                   WHERE i.inhrelid = t.oid) AS inherited,
+           y.typcategory = 'N' AS of_number
     FROM pg_attrdef f
     JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
          AND d.refclassid = 'pg_class'::regclass
@@ -166,6 +169,7 @@ _DEFAULTS = text(
     JOIN pg_class t ON t.oid = f.adrelid AND t.relpersistence <> 't'
     JOIN pg_namespace tn ON tn.oid = t.relnamespace
     JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+    JOIN pg_type y ON y.oid = a.atttypid
     ORDER BY 1, 2, 3
     """
 )

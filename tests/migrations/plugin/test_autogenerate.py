@@ -366,3 +366,20 @@ def test_partitions_change_with_their_table(migrator, connection) -> None:
     up, _ = migrations.generate(sa.MetaData())
     assert lines(up)[-2:] == ["op.drop_table('t')", "op.drop_sequence('numbers')"]
     migrations.run(up)
+
+
+def test_a_sequence_that_turns_back_stays_ahead_of_its_rows(migrator, connection) -> None:
+    """If a sequence's direction changes, it continues beyond the values that its columns have from
+    earlier, after the upgrade and after the downgrade.
+    """
+    migrations = migrator()
+    migrations.run(migrations.generate(numbered())[0])
+    draw = sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")
+    assert [connection.scalar(draw) for _ in range(2)] == [1, 2]
+    up, down = migrations.generate(numbered(increment=-1))
+    migrations.run(up)
+    assert [connection.scalar(draw) for _ in range(2)] == [-1, -2]
+    migrations.run(down)
+    assert connection.scalar(draw) == 3
+    migrations.run(up)
+    assert connection.scalar(draw) == -3
