@@ -366,14 +366,26 @@ INTO {variable} USING low, high;"""
 
 
 def _held_sequence(names: _Names, table: str, column: str) -> str:
-    """Return SQL for the sequence of a column: identity or owned, else the one in its default."""
+    """Return SQL for the sequence of a column: identity or owned, else the one in its default; of
+    several that it owns, the one in its default.
+    """
     table_literal, column_literal = names.literal(table), names.literal_name(column)
     return (
-        f"coalesce(pg_get_serial_sequence({table_literal}, {column_literal})::regclass, (\n"
-        "    SELECT d.refobjid::regclass FROM pg_attribute a\n"
-        "    JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum\n"
-        "    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid\n"
-        "    JOIN pg_sequence s ON s.seqrelid = d.refobjid\n"
-        f"    WHERE a.attrelid = {table_literal}::regclass AND a.attname = {column_literal}\n"
-        "))"
+        "(\n"
+        "    SELECT x.oid::regclass FROM (\n"
+        "        SELECT o.objid AS oid, CASE o.deptype WHEN 'i' THEN 2 ELSE 1 END AS rank\n"
+        "        FROM pg_attribute a\n"
+        "        JOIN pg_depend o ON o.refclassid = 'pg_class'::regclass"
+        " AND o.refobjid = a.attrelid\n"
+        "        AND o.refobjsubid = a.attnum AND o.classid = 'pg_class'::regclass"
+        " AND o.deptype IN ('a', 'i')\n"
+        f"        WHERE a.attrelid = {table_literal}::regclass AND a.attname = {column_literal}\n"
+        "        UNION ALL\n"
+        "        SELECT d.refobjid, 0 FROM pg_attribute a\n"
+        "        JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum\n"
+        "        JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid\n"
+        f"        WHERE a.attrelid = {table_literal}::regclass AND a.attname = {column_literal}\n"
+        "    ) x JOIN pg_sequence s ON s.seqrelid = x.oid\n"
+        "    GROUP BY x.oid ORDER BY count(*) DESC, max(x.rank) DESC LIMIT 1\n"
+        ")"
     )

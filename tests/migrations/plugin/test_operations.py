@@ -292,6 +292,9 @@ SOURCES = {
     "identity": "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int)",
     "bare": "CREATE TABLE t (id int PRIMARY KEY, n int)",
     "default": "CREATE SEQUENCE free; CREATE TABLE t (id int PRIMARY KEY DEFAULT nextval('free'))",
+    "owns another": "CREATE TABLE t (id serial PRIMARY KEY);"
+    "ALTER SEQUENCE t_id_seq RENAME TO left_over; CREATE SEQUENCE free OWNED BY t.id;"
+    "ALTER TABLE t ALTER id SET DEFAULT nextval('free')",
 }
 
 
@@ -307,13 +310,13 @@ def test_adopt_keeps_the_position(
     if source == "bare":
         connection.execute(sa.text("INSERT INTO t VALUES (30)"))
     else:
-        drawn = "free" if source == "default" else "t_id_seq"
+        drawn = "free" if "free" in SOURCES[source] else "t_id_seq"
         connection.execute(sa.text(f"SELECT nextval('{drawn}') FROM generate_series(1, 30)"))
     run(lambda op: op.adopt_sequence("t", "id", name, maxvalue=5000))
     quoted = f'"{name}"'
-    assert (
-        owned_sequence(connection, "t", "id") == f"public.{quoted if name != 't_id_seq' else name}"
-    )
+    if source != "owns another":
+        expected = name if name == "t_id_seq" else quoted
+        assert owned_sequence(connection, "t", "id") == f"public.{expected}"
     assert sequence_row(connection, quoted).seqmax == 5000
     assert connection.scalar(sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")) == 31
 
