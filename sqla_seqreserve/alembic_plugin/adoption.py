@@ -20,8 +20,9 @@ from sqlalchemy import Identity, Sequence
 
 from . import citus
 from ._catalogue import SequenceKey
-from ._ddl import AdoptColumn, AlterSequence, CommentOnSequence, ReleaseColumn, ResyncColumn
+from ._ddl import AlterSequence, CommentOnSequence
 from ._options import SequenceOptions, type_name
+from ._positions import AdoptColumn, ReleaseColumn, ResyncColumn
 from .operations import IntegerType, mark_of
 
 __all__ = [
