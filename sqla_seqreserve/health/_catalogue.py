@@ -41,6 +41,13 @@ T = TypeVar("T")
 _BRANCHES = 500
 
 
+# A default that is the next value itself, perhaps cast to another type.
+_NEXTVAL = (
+    r"'^\(*(pg_catalog\.)?(worker_)?nextval\(''[^'']*(''''[^'']*)*''::regclass\)"
+    r"\)*(::[a-z0-9_ .]+\)*)*$'"
+)
+
+
 # The settings of each sequence, once per column that it fills: as owner, by default, or by a model.
 _SEQUENCES = text(
     f"""
@@ -92,6 +99,11 @@ _SEQUENCES = text(
         t.relname AS table_name, pg_catalog.pg_table_is_visible(t.oid) AS table_visible,
         a.attname AS column_name, pg_catalog.format_type(y.oid, NULL) AS type_name,
         u.owns, u.defaults,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_attrdef e JOIN pg_catalog.pg_depend x ON x.objid = e.oid
+            WHERE e.adrelid = t.oid AND e.adnum = a.attnum
+              AND x.classid = CAST('pg_catalog.pg_attrdef' AS regclass)
+              AND x.refclassid = CAST('pg_catalog.pg_class' AS regclass) AND x.refobjid = s.oid
+              AND pg_catalog.pg_get_expr(e.adbin, e.adrelid) !~ {_NEXTVAL}) AS computed,
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
         pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
@@ -122,9 +134,16 @@ _SEQUENCES = text(
     LEFT JOIN pg_catalog.pg_class t ON t.oid = u.table_oid
     LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = u.attnum
-    LEFT JOIN pg_catalog.pg_type d ON d.oid = a.atttypid
-    LEFT JOIN pg_catalog.pg_type y
-        ON y.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
+    LEFT JOIN LATERAL (
+        -- A domain may be one of another domain.
+        WITH RECURSIVE below (oid, kind, base) AS (
+            SELECT d.oid, d.typtype, d.typbasetype FROM pg_catalog.pg_type d
+            WHERE d.oid = a.atttypid
+            UNION ALL
+            SELECT d.oid, d.typtype, d.typbasetype
+            FROM below JOIN pg_catalog.pg_type d ON d.oid = below.base WHERE below.kind = 'd'
+        ) SELECT oid FROM below WHERE kind <> 'd'
+    ) y ON true
     ORDER BY sn.nspname, s.relname, tn.nspname, t.relname, a.attnum
     """  # noqa: S608  # the expression above, no input
 ).bindparams(
@@ -248,6 +267,7 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         type_name=row["type_name"],
         owns=row["owns"],
         defaults=row["defaults"],
+        computed=row["computed"],
         readable=row["column_readable"],
         schema_usable=row["table_schema_usable"],
         rows_hidden=row["rows_hidden"],

@@ -47,7 +47,8 @@ _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 class ColumnFacts:
     """A column that a sequence fills.
 
-    ``may_own``: it may become the sequence's owner. ``edge`` is its id furthest in the sequence's
+    ``computed``: its default calculates its values from the sequence's. ``may_own``: it may become
+    the sequence's owner. ``edge`` is its id furthest in the sequence's
     direction, among those that the sequence can hand out. ``kind`` is the relation's relkind.
     ``subscribed``: a subscription of a logical replication writes to the table; then ``local_edge``
     is the furthest id that this server itself wrote, among the newest. ``unlogged``: part of the
@@ -66,6 +67,7 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    computed: bool = False
     may_own: bool = False
     schema_usable: bool = True
     kind: str = "r"
@@ -85,9 +87,14 @@ class ColumnFacts:
         return quoted(self.column)
 
     @property
+    def comparable(self) -> bool:
+        """Whether its values are the sequence's own: numbers, and not computed from these."""
+        return self.type_name in _NUMBERS and not self.computed
+
+    @property
     def has_ids(self) -> bool:
         """Whether its values can be read, and compared with the sequence's."""
-        return self.blind is None and self.type_name in _NUMBERS
+        return self.blind is None and self.comparable
 
     @property
     def blind(self) -> Blindness | None:

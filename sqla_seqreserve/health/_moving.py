@@ -86,7 +86,10 @@ class SequenceMover:
 
     def _move(self) -> Outcome:
         self._require_transaction()
-        places = sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column))
+        places = sorted(
+            (c for c in self.sequence.columns if c.comparable),
+            key=lambda c: (c.schema, c.table, c.column),
+        )
         with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):
             try:
                 for place in places:
