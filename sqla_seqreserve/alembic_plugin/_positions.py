@@ -158,9 +158,19 @@ def _release_column(element: ReleaseColumn, compiler: DDLCompiler, **kw: Any) ->
     names = QuotedNames(compiler)
     table, column = names.table(element.table, element.schema), names.column(element.column)
     name = names.sequence(element.sequence)
-    away = f"ALTER SEQUENCE {name} OWNED BY NONE;"
-    if not element.keep:
-        away += f"\nDROP SEQUENCE {name};"
+    away = f"DROP SEQUENCE {name};"
+    if element.keep:
+        # Another column that draws from it may own it, and keeps it.
+        away = f"""
+IF EXISTS (
+    SELECT FROM pg_depend d
+    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    WHERE d.classid = 'pg_class'::regclass AND d.objid = held AND d.deptype = 'a'
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = {names.literal(table)}::regclass
+    AND a.attname = {names.literal_name(element.column)}
+) THEN
+    ALTER SEQUENCE {name} OWNED BY NONE;
+END IF;"""
     body = f"""
 LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
 held := {names.literal(name)};

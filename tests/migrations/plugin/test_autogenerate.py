@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 from alembic.runtime import plugins
-from fixtures.numbered import numbered
+from fixtures.numbered import lines, numbered, plain
 
 import sqla_seqreserve.alembic_plugin
-
-
-def lines(source: str) -> list[str]:
-    """The operations of a rendered body, one per line."""
-    return [line for line in source.replace("\n    ", " ").splitlines() if line[:3] == "op."]
-
-
-def plain(**options: Any) -> sa.MetaData:
-    """A table ``t`` whose key is SERIAL, or as the options say."""
-    metadata = sa.MetaData()
-    default = options.pop("default", ())
-    sa.Table("t", metadata, sa.Column("id", sa.BigInteger, *default, primary_key=True, **options))
-    return metadata
 
 
 def test_a_new_sequence_stands_around_its_table(migrator) -> None:
@@ -316,70 +301,3 @@ def test_a_plugin_under_two_names_speaks_once(migrator) -> None:
     finally:
         plugins._all_plugins["alembic.autogenerate.twice"].remove()
     assert len(lines(up)) == 3
-
-
-@pytest.mark.parametrize("compare_server_default", [False, True])
-@pytest.mark.parametrize("default", [sa.func.nextval("numbers"), sa.text("nextval('numbers')")])
-def test_a_default_may_be_written_out(migrator, default, compare_server_default) -> None:
-    """A default of func.nextval() or text() is that of a declared sequence: the column owns it, and
-    there is no difference after the upgrade.
-    """
-    metadata = plain(server_default=default)
-    sa.Sequence("numbers", metadata=metadata)
-    migrations = migrator(compare_server_default=compare_server_default)
-    up, _ = migrations.generate(metadata)
-    assert lines(up)[-1] == "op.alter_sequence('numbers', owned_by='t.id')"
-    migrations.run(up)
-    assert migrations.diffs(metadata) == []
-
-
-def test_a_default_may_be_written_out_before_its_sequence_is_declared(migrator) -> None:
-    """A sequence that two columns draw from is owned by neither, even if the first to be compared
-    names it as text.
-    """
-    metadata = numbered(on_client=False)
-    written = sa.text("nextval('numbers')")
-    key = sa.Column("id", sa.BigInteger, primary_key=True, server_default=written)
-    sa.Table("a", metadata, key)
-    assert "owned_by" not in migrator().generate(metadata)[0]
-
-
-def test_partitions_change_with_their_table(migrator, connection) -> None:
-    """Partitions that the metadata does not declare do not keep a column from being adopted and
-    released, nor its sequence from being dropped.
-    """
-    connection.execute(
-        sa.text(
-            "CREATE TABLE t (id bigserial PRIMARY KEY) PARTITION BY RANGE (id);"
-            "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (100);"
-            "INSERT INTO t DEFAULT VALUES"
-        )
-    )
-    migrations = migrator(include_name=lambda name, type_, parents: name != "t_1")
-    up, down = migrations.generate(numbered())
-    assert lines(up) == ["op.adopt_sequence('t', 'id', 'numbers')"]
-    migrations.run(up)
-    assert migrations.diffs(numbered()) == []
-    migrations.run(down)
-    migrations.run(up)
-    assert connection.scalar(sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")) == 2
-    up, _ = migrations.generate(sa.MetaData())
-    assert lines(up)[-2:] == ["op.drop_table('t')", "op.drop_sequence('numbers')"]
-    migrations.run(up)
-
-
-def test_a_sequence_that_turns_back_stays_ahead_of_its_rows(migrator, connection) -> None:
-    """If a sequence's direction changes, it continues beyond the values that its columns have from
-    earlier, after the upgrade and after the downgrade.
-    """
-    migrations = migrator()
-    migrations.run(migrations.generate(numbered())[0])
-    draw = sa.text("INSERT INTO t DEFAULT VALUES RETURNING id")
-    assert [connection.scalar(draw) for _ in range(2)] == [1, 2]
-    up, down = migrations.generate(numbered(increment=-1))
-    migrations.run(up)
-    assert [connection.scalar(draw) for _ in range(2)] == [-1, -2]
-    migrations.run(down)
-    assert connection.scalar(draw) == 3
-    migrations.run(up)
-    assert connection.scalar(draw) == -3
