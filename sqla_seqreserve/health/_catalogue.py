@@ -27,9 +27,11 @@ from sqlalchemy import (
     text,
     union_all,
 )
+from sqlalchemy.exc import DBAPIError
 
 from sqla_seqreserve._ids.server import IS_CITUS, server_called
 
+from .._sqlstate import sqlstate
 from ._connection import locks_released, one_connection_per_node
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
 from ._names import label_of
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 # A UNION ALL is parsed as a tree as deep as it has branches, and the server's stack is finite.
 _BRANCHES = 500
+
+_QUERY_CANCELED = "57014"
 
 
 # A default that is the next value itself, perhaps cast to another type.
@@ -107,6 +111,9 @@ _SEQUENCES = text(
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
         pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
+        t.relkind = 'f' OR EXISTS (
+            SELECT 1 FROM pg_catalog.pg_partition_tree(t.oid) p
+            JOIN pg_catalog.pg_class k ON k.oid = p.relid WHERE k.relkind = 'f') AS remote,
         t.relowner = s.relowner AND t.relnamespace = s.relnamespace AS may_own,
         -- To read a table is to read those that inherit from it.
         CASE WHEN pg_catalog.pg_is_in_recovery() THEN EXISTS (
@@ -273,6 +280,7 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
         kind=row["kind"],
+        remote=row["remote"],
         may_own=row["may_own"],
         unlogged=row["unlogged"],
         subscribed=row["subscribed"],
@@ -310,26 +318,43 @@ def _with_edges(
         for column_facts in known.columns
         if column_facts.has_ids
     ]
-    edges: dict[tuple[int, int, int], int | None] = {}
+    found: dict[tuple[int, int, int], ColumnFacts] = {}
     selects: list[Select[Any]] = []
     for place, (known, c) in enumerate(places):
-        selects.append(
-            select(
-                literal_column(str(place)), furthest_id(known, c).scalar_subquery().label("edge")
-            )
-        )
+        query = furthest_id(known, c)
+        if c.remote:
+            found[known.oid, c.table_oid, c.attnum] = _with_remote_edge(connection, query, c)
+        else:
+            edge = query.scalar_subquery().label("edge")
+            selects.append(select(literal_column(str(place)), edge))
     for place, edge in _union(connection, selects):
         known, c = places[place]
-        edges[known.oid, c.table_oid, c.attnum] = None if edge is None else int(edge)
+        found[known.oid, c.table_oid, c.attnum] = _with_edge(c, edge)
     return {
         oid: replace(
             known,
-            columns=tuple(
-                replace(c, edge=edges.get((oid, c.table_oid, c.attnum))) for c in known.columns
-            ),
+            columns=tuple(found.get((oid, c.table_oid, c.attnum), c) for c in known.columns),
         )
         for oid, known in facts.items()
     }
+
+
+def _with_edge(place: ColumnFacts, edge: Any) -> ColumnFacts:
+    return replace(place, edge=None if edge is None else int(edge))
+
+
+def _with_remote_edge(
+    connection: Connection, query: Select[Any], place: ColumnFacts
+) -> ColumnFacts:
+    """Read a foreign table by itself: if its server does not answer, the other tables are read."""
+    try:
+        with locks_released(connection):
+            edge = connection.scalar(query, execution_options={"schema_translate_map": None})
+    except DBAPIError as error:
+        if error.connection_invalidated or sqlstate(error) == _QUERY_CANCELED:
+            raise
+        return replace(place, failure=str(error.orig).strip().splitlines()[0])
+    return _with_edge(place, edge)
 
 
 def furthest_id(sequence: SequenceFacts, place: ColumnFacts) -> Select[Any]:

@@ -52,7 +52,8 @@ class ColumnFacts:
     direction, among those that the sequence can hand out. ``kind`` is the relation's relkind.
     ``subscribed``: a subscription of a logical replication writes to the table; then ``local_edge``
     is the furthest id that this server itself wrote, among the newest. ``unlogged``: part of the
-    table is unlogged, and this is a standby, which has no copy of that.
+    table is unlogged, and this is a standby, which has no copy of that. ``remote``: it is a foreign
+    table, or has partitions that are; ``failure``: why reading that failed.
     """
 
     table_oid: int
@@ -73,6 +74,8 @@ class ColumnFacts:
     kind: str = "r"
     subscribed: bool = False
     unlogged: bool = False
+    remote: bool = False
+    failure: str | None = None
     edge: int | None = None
     local_edge: int | None = None
 
@@ -107,6 +110,9 @@ class ColumnFacts:
                 (self.label,), () if self.schema_usable else (quoted(self.schema),)
             )
             return Blindness(f"the role may not SELECT {self.place}", lacking.remedy, lacking)
+        if self.failure is not None:
+            reason = f"{self.label} is on another server, and reading it failed: {self.failure}"
+            return Blindness(reason, "check again when the role can read it")
         if self.rows_hidden:
             reason = f"row-level security hides rows of {self.label} from the role"
             return Blindness(reason, _BYPASS)

@@ -116,7 +116,11 @@ class SequenceMover:
                 self._under_lock(
                     self.sequence.label, self._lock_sequence, partial(self._jump, edge)
                 )
-            if self._under_lock(
+            if place.kind == "f":
+                # PostgreSQL locks no foreign table, and could not keep its server's writers out.
+                if self._is_beyond(place):
+                    return None
+            elif self._under_lock(
                 place.label, partial(self._lock_table, place), partial(self._is_beyond, place)
             ):
                 return None

@@ -142,6 +142,9 @@ def _repair(
 ) -> Outcome:
     if (reason := refusal(sequence)) is not None:
         return Outcome(reason=reason)
+    for column in sequence.columns:
+        if column.failure is not None and column.blind is not None:
+            return Outcome(reason=f"{column.blind.reason}: {column.blind.remedy}")
     if not allow_exhaustion:
         found = find_outliers(entry.connection, sequence, sequence.edge, headroom)
         if found is not None:
