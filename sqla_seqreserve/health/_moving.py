@@ -15,8 +15,8 @@ from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
 from .._sqlstate import sqlstate
-from ._catalogue import furthest_id
 from ._connection import in_autocommit, locks_released, one_connection_per_node
+from ._edges import furthest_id
 from ._facts import ColumnFacts, SequenceFacts
 from ._outliers import find_outliers, reason_of
 from .report import OutlyingIds
