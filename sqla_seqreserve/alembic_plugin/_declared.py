@@ -30,6 +30,7 @@ class DeclaredSequence:
 
     key: SequenceKey
     sequence: Sequence
+    default_schema: str | None
     server_users: set[ColumnKey] = field(default_factory=set)
     client_users: set[ColumnKey] = field(default_factory=set)
 
@@ -68,6 +69,12 @@ class DeclaredSequence:
         if owner is None:
             return None
         if isinstance(owner, Column):
+            schema = owner.table.schema
+            if self.key.schema != (None if schema == self.default_schema else schema):
+                raise ConfigurationError(
+                    f"sequence {self.key}: info['owned_by'] is a column of {owner.table.fullname}, "
+                    "in another schema; PostgreSQL requires both in one: move the sequence there"
+                )
             return ColumnKey(self.key.schema, owner.table.name, owner.name)
         table, _, column = str(owner).rpartition(".")
         if not table or not column:
@@ -132,7 +139,8 @@ class Declarations:
             # SQLAlchemy does not create these on PostgreSQL: the column is SERIAL there.
             return None
         key = self.key_of(sequence)
-        return self.sequences.setdefault(key, DeclaredSequence(key, sequence))
+        declared = DeclaredSequence(key, sequence, self._default_schema)
+        return self.sequences.setdefault(key, declared)
 
     def _collect(self, table: Table) -> None:
         for column in table.columns:

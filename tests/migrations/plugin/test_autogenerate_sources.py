@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 from fixtures.numbered import lines, numbered, plain
 
+from sqla_seqreserve.errors import ConfigurationError
+
 
 @pytest.mark.parametrize("compare_server_default", [False, True])
 @pytest.mark.parametrize("default", [sa.func.nextval("numbers"), sa.text("nextval('numbers')")])
@@ -96,3 +98,21 @@ def test_a_column_leaves_a_sequence_to_its_owner(migrator, connection, take_pict
     assert migrations.diffs(metadata) == []
     migrations.run(down)
     assert take_picture(connection) == before
+
+
+@pytest.mark.parametrize(("schema", "refused"), [("other", True), ("public", False)])
+def test_an_owner_in_another_schema_is_refused(migrator, schema, refused) -> None:
+    """If info["owned_by"] is a column of another schema than the sequence's, autogenerate refuses
+    it, even if a table of that name exists in the sequence's schema.
+    """
+    metadata = plain()
+    owner = sa.Column("no", sa.Integer)
+    sa.Table("t", metadata, owner, schema=schema)
+    if not refused:
+        metadata.remove(metadata.tables["t"])
+    sa.Sequence("numbers", metadata=metadata).info["owned_by"] = owner
+    if refused:
+        with pytest.raises(ConfigurationError, match=r"a column of other\.t, in another schema"):
+            migrator().generate(metadata)
+    else:
+        assert "owned_by='t.no'" in migrator().generate(metadata)[0]
