@@ -113,7 +113,8 @@ class HealthMetrics:
         """Expose a report as the current values."""
         for gauge in (self._healthy, self._gap, self._used, self._left, self._seconds_left):
             gauge.clear()
-        for entry in report.sequences:
+        # Databases of one name, on several servers, share their labels: the worst entry counts.
+        for entry in sorted(report.sequences, key=lambda entry: entry.worse, reverse=True):
             names = (entry.database, entry.schema, entry.table, entry.column, entry.sequence)
             labels = [name or "" for name in names]
             self._healthy.labels(*labels).set(entry.is_healthy)

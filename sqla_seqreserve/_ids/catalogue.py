@@ -207,7 +207,7 @@ _FACTS = text(
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
             JOIN pg_sequence p ON p.seqrelid = q.oid
-           ORDER BY f.rank
+           ORDER BY f.rank, f.oid
            LIMIT 1) s ON true
       LEFT JOIN LATERAL ({DEFAULT}) v ON true
      ORDER BY wanted.slot, a.attnum

@@ -40,7 +40,11 @@ else.
 """
 
 NUMBERED_BY: Final = rf"""
-          SELECT 1 AS rank, x.objid AS oid
+          SELECT CASE WHEN EXISTS (
+                     SELECT FROM pg_depend y
+                      WHERE y.classid = 'pg_attrdef'::regclass AND y.objid = d.oid
+                        AND y.refclassid = 'pg_class'::regclass AND y.refobjid = x.objid
+                 ) THEN 0 ELSE 1 END AS rank, x.objid AS oid
             FROM pg_depend x
            WHERE x.refclassid = 'pg_class'::regclass AND x.refobjid = c.oid
              AND x.refobjsubid = a.attnum AND x.classid = 'pg_class'::regclass
@@ -60,7 +64,8 @@ NUMBERED_BY: Final = rf"""
              AND x.refclassid = 'pg_class'::regclass
              AND pg_get_expr(d.adbin, d.adrelid) ~ {BARE_NEXTVAL}"""  # noqa: S608  # the pattern above, no input
 """The sequences of a column with their rank, as SQL within a query that has ``pg_class c``,
-``pg_attribute a`` and, unless the column is an identity, ``pg_attrdef d``.
+``pg_attribute a`` and, unless the column is an identity, ``pg_attrdef d``. Of several that a column
+owns, the one that its default draws from comes first.
 """
 
 # The declared volatility of a default's functions decides whether it can be evaluated before its

@@ -24,7 +24,8 @@ Operations
     ``if_exists=True`` is optional.
 ``op.resync_sequence(table, column)``
     Move the column's sequence beyond the column's values, after a data migration that wrote
-    explicit keys. It takes locks, and never moves the sequence back.
+    explicit keys. It takes locks, never moves the sequence back, and ignores values outside the
+    sequence's bounds.
 ``op.adopt_sequence(table, column, name, ...)``
     Let a SERIAL, IDENTITY or bare column draw from a named sequence. The column owns it, and the
     sequence continues from the column's position.
@@ -48,7 +49,8 @@ found, and put around the tables' operations in an order that works: CREATE SEQU
 table whose default needs it, OWNED BY after it, DROP last.
 
 *Options.* An option that the declaration leaves open is PostgreSQL's default, except for the data
-type, which stays as it is found.
+type, which stays as it is found. A sequence that changes its direction restarts within its new
+bounds, and each column that draws from it gets an ``op.resync_sequence``.
 
 *Ownership.* A new sequence is owned by the one column whose ``server_default`` draws from it. An
 existing one may be owned or not, but a column that does not draw from it loses its ownership. To

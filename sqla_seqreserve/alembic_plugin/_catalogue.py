@@ -54,12 +54,15 @@ class FoundSequence:
 @dataclass(frozen=True, slots=True)
 class FoundDefault:
     """A column default that draws from a sequence; ``exact`` if it is ``nextval`` and nothing
-    else.
+    else, ``inherited`` if a parent of the table draws from the same sequence, as that of a
+    partition does; ``of_number`` if the column's type is one.
     """
 
     sequence: SequenceKey
     expression: str
     exact: bool
+    inherited: bool
+    of_number: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,20 @@ class Catalogue:
                 sequence=SequenceKey(schema(row.schema), row.name),
                 expression=row.expression,
                 exact=bool(_NEXTVAL.fullmatch(row.expression)),
+                inherited=row.inherited,
+                of_number=row.of_number,
             )
         return catalogue
 
     def users(self, sequence: SequenceKey) -> set[ColumnKey]:
-        """The columns whose default draws from the sequence."""
-        return {key for key, default in self.defaults.items() if default.sequence == sequence}
+        """The columns whose default draws from the sequence, without those of partitions and
+        inheriting tables: what changes the parent's default, or drops the parent, includes them.
+        """
+        return {
+            key
+            for key, default in self.defaults.items()
+            if default.sequence == sequence and not default.inherited
+        }
 
 
 _NEXTVAL = re.compile(r"nextval\('(?:[^']|'')+'::regclass\)")
@@ -142,7 +153,14 @@ _SEQUENCES = text(
 _DEFAULTS = text(
     """
     SELECT tn.nspname AS table_schema, t.relname AS table_name, a.attname AS column_name,
-           n.nspname AS schema, c.relname AS name, pg_get_expr(f.adbin, f.adrelid) AS expression
+           n.nspname AS schema, c.relname AS name, pg_get_expr(f.adbin, f.adrelid) AS expression,
+           EXISTS (SELECT FROM pg_inherits i
+                   JOIN pg_attribute pa ON pa.attrelid = i.inhparent AND pa.attname = a.attname
+                   JOIN pg_attrdef pf ON pf.adrelid = pa.attrelid AND pf.adnum = pa.attnum
+                   JOIN pg_depend pd ON pd.classid = 'pg_attrdef'::regclass AND pd.objid = pf.oid
+                        AND pd.refclassid = 'pg_class'::regclass AND pd.refobjid = c.oid
+                   WHERE i.inhrelid = t.oid) AS inherited,
+           y.typcategory = 'N' AS of_number
     FROM pg_attrdef f
     JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
          AND d.refclassid = 'pg_class'::regclass
@@ -151,6 +169,7 @@ _DEFAULTS = text(
     JOIN pg_class t ON t.oid = f.adrelid AND t.relpersistence <> 't'
     JOIN pg_namespace tn ON tn.oid = t.relnamespace
     JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+    JOIN pg_type y ON y.oid = a.atttypid
     ORDER BY 1, 2, 3
     """
 )

@@ -122,6 +122,19 @@ class Comparison:
             and len(self.catalogue.users(found.key)) == 1
         )
 
+    def numbered_by(self, declared: DeclaredSequence) -> set[ColumnKey]:
+        """The existing columns of numbers that draw from the sequence, now or by declaration."""
+        found = {
+            where
+            for where in self.catalogue.users(declared.key)
+            if self.catalogue.defaults[where].of_number
+        }
+        return found | {
+            where
+            for where in declared.users & self.compared
+            if isinstance(self.declared.tables[where].c[where.column].type, Integer | Numeric)
+        }
+
     # How a column's source changes.
 
     def adopt_identity(

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Identity, Sequence
+from sqlalchemy import Sequence
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement
 from sqlalchemy.sql.compiler import DDLCompiler
-
-from ._options import SequenceOptions
 
 
 class AlterSequence(DDLElement):
@@ -32,11 +30,13 @@ class AlterSequence(DDLElement):
         self.sequence, self.clause, self.names = sequence, clause, names
 
 
-class AdvanceInto(DDLElement):
-    """Move the position forward to a bound that will be moved past it; never back."""
+class AlterBounds(DDLElement):
+    """``ALTER SEQUENCE`` with new bounds, which moves a position that they pass forward into them;
+    never back.
+    """
 
-    def __init__(self, sequence: Sequence, bound: int, *, descending: bool) -> None:
-        self.sequence, self.bound, self.descending = sequence, bound, descending
+    def __init__(self, sequence: Sequence, options: dict[str, Any]) -> None:
+        self.sequence, self.changes = sequence, options
 
 
 class CommentOnSequence(DDLElement):
@@ -44,50 +44,6 @@ class CommentOnSequence(DDLElement):
 
     def __init__(self, sequence: Sequence, comment: str | None) -> None:
         self.sequence, self.comment = sequence, comment
-
-
-class ResyncColumn(DDLElement):
-    """Move a column's sequence beyond the column's values, forward only."""
-
-    def __init__(
-        self, table: str, column: str, *, schema: str | None, sequence: Sequence | None
-    ) -> None:
-        self.table, self.column, self.schema, self.sequence = table, column, schema, sequence
-
-
-class AdoptColumn(DDLElement):
-    """Make a named sequence the source of a column that was SERIAL, IDENTITY or bare."""
-
-    def __init__(
-        self,
-        table: str,
-        column: str,
-        sequence: Sequence,
-        options: SequenceOptions,
-        *,
-        schema: str | None,
-        owned: bool,
-    ) -> None:
-        self.table, self.column, self.schema = table, column, schema
-        self.sequence, self.counting, self.owned = sequence, options, owned
-
-
-class ReleaseColumn(DDLElement):
-    """Turn a column that draws from a named sequence into an IDENTITY or a bare column."""
-
-    def __init__(
-        self,
-        table: str,
-        column: str,
-        sequence: Sequence,
-        *,
-        schema: str | None,
-        identity: Identity | None,
-        identity_sequence: Sequence | None,
-        keep: bool,
-    ) -> None:
-        self.table, self.column, self.schema, self.sequence = table, column, schema, sequence
-        self.identity, self.identity_sequence, self.keep = identity, identity_sequence, keep
 
 
 def option_clauses(options: dict[str, Any]) -> str:
@@ -117,7 +73,7 @@ _CLAUSES = {
 }
 
 
-class _Names:
+class QuotedNames:
     """Names as the compiler's dialect quotes them: as identifiers, and inside string literals."""
 
     def __init__(self, compiler: DDLCompiler) -> None:
@@ -145,11 +101,11 @@ class _Names:
         return "'" + sql.replace("'", "''") + "'"
 
 
-def _block(declarations: str, body: str) -> str:
+def do_block(declarations: str, body: str) -> str:
     # A column of the table may have the name of one of our variables.
     text = (
         "#variable_conflict use_column\n"
-        f"DECLARE\n{_indent(declarations)}\nBEGIN\n{_indent(body)}\nEND"
+        f"DECLARE\n{indent(declarations)}\nBEGIN\n{indent(body)}\nEND"
     )
     tag = "$do$"
     while tag in text:
@@ -157,13 +113,13 @@ def _block(declarations: str, body: str) -> str:
     return f"DO {tag}\n{text}\n{tag}"
 
 
-def _indent(text: str) -> str:
+def indent(text: str) -> str:
     return "\n".join(f"    {line}" if line else line for line in text.strip().splitlines())
 
 
 @compiles(AlterSequence)
 def _alter_sequence(element: AlterSequence, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
+    names = QuotedNames(compiler)
     quoted = [
         ".".join([names.table(name[0], name[2]), names.column(name[1])])
         if isinstance(name, tuple)
@@ -173,178 +129,44 @@ def _alter_sequence(element: AlterSequence, compiler: DDLCompiler, **kw: Any) ->
     return " ".join(["ALTER SEQUENCE", names.sequence(element.sequence), element.clause, *quoted])
 
 
-@compiles(AdvanceInto)
-def _advance_into(element: AdvanceInto, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
-    name = names.sequence(element.sequence)
-    literal = names.literal(name)
-    direction, behind = ("< 0", ">") if element.descending else ("> 0", "<")
-    return (
-        f"SELECT setval({literal}, {element.bound:d}, false) FROM {name}, pg_sequence "
-        f"WHERE seqrelid = {literal}::regclass AND seqincrement {direction} "
-        f"AND last_value {behind} {element.bound:d}"
+@compiles(AlterBounds)
+def _alter_bounds(element: AlterBounds, compiler: DDLCompiler, **kw: Any) -> str:
+    name = QuotedNames(compiler).sequence(element.sequence)
+    literal = QuotedNames.literal(name)
+    cases = []
+    for option, nearest, ascends, behind in (
+        ("minvalue", 1, "> 0", "<"),
+        ("maxvalue", -1, "< 0", ">"),
+    ):
+        if option in element.changes:
+            given = element.changes[option]
+            bound = nearest if given is None else given
+            cases.append(
+                f"WHEN seqincrement {ascends} AND last_value {behind} {bound:d} "
+                f"THEN ' RESTART WITH {bound:d}'"
+            )
+    alter = QuotedNames.literal(f"ALTER SEQUENCE {name} {option_clauses(element.changes)}")
+    restart = (
+        f"(SELECT CASE {' '.join(cases)} ELSE '' END "
+        f"FROM {name}, pg_sequence WHERE seqrelid = held)"
+    )
+    return do_block(
+        f"held regclass := {literal};", f"{keep_out('held')}\nEXECUTE {alter} || {restart};"
     )
 
 
 @compiles(CommentOnSequence)
 def _comment_on_sequence(element: CommentOnSequence, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
+    names = QuotedNames(compiler)
     comment = "NULL" if element.comment is None else names.literal_name(element.comment)
     return f"COMMENT ON SEQUENCE {names.sequence(element.sequence)} IS {comment}"
 
 
-@compiles(ResyncColumn)
-def _resync_column(element: ResyncColumn, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
-    table, column = names.table(element.table, element.schema), names.column(element.column)
-    if element.sequence is not None:
-        held = f"{names.literal(names.sequence(element.sequence))}::regclass"
-    else:
-        held = _held_sequence(names, table, element.column)
-    missing = names.literal(
-        f"{table}.{column} has no sequence: "
-        "expected an identity, an owned sequence or a default of nextval()"
-    )
-    return _block(
-        """
-held regclass;
-step bigint;
-furthest bigint;
-last bigint;
-called boolean;
-""",
-        f"""
-LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;
-held := {held};
-IF held IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = {missing};
-END IF;
-{_keep_out("held")}
-SELECT seqincrement INTO step FROM pg_sequence WHERE seqrelid = held;
-EXECUTE 'SELECT last_value, is_called FROM ' || held INTO last, called;
-IF step > 0 THEN
-    SELECT max({column}) INTO furthest FROM {table};
-    IF furthest >= (last + CASE WHEN called THEN step ELSE 0 END) THEN
-        PERFORM setval(held, furthest);
-    END IF;
-ELSE
-    SELECT min({column}) INTO furthest FROM {table};
-    IF furthest <= (last + CASE WHEN called THEN step ELSE 0 END) THEN
-        PERFORM setval(held, furthest);
-    END IF;
-END IF;
-""",
-    )
-
-
-@compiles(AdoptColumn)
-def _adopt_column(element: AdoptColumn, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
-    table, column = names.table(element.table, element.schema), names.column(element.column)
-    name = names.sequence(element.sequence)
-    literal = names.literal(name)
-    options = element.counting
-    create = " ".join(["CREATE SEQUENCE IF NOT EXISTS", name, option_clauses(options.given())])
-    alter = option_clauses(options.given())
-    bare_name = names.column(str(element.sequence.name))
-    behind, furthest = (">", "min") if options.descending else ("<", "max")
-    identity = (
-        "(SELECT attidentity <> '' FROM pg_attribute "
-        f"WHERE attrelid = {names.literal(table)}::regclass "
-        f"AND attname = {names.literal_name(element.column)})"
-    )
-    owned = f"ALTER SEQUENCE {name} OWNED BY {table}.{column};" if element.owned else ""
-    return _block(
-        """
-held regclass;
-last bigint;
-called boolean := true;
-reached bigint;
-""",
-        f"""
-LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
-held := {_held_sequence(names, table, element.column)};
-IF held IS NULL THEN
-    {create};
-    SELECT {furthest}({column}) INTO last FROM {table};
-ELSE
-    {_keep_out("held")}
-    IF {identity} THEN
-        EXECUTE 'SELECT last_value, is_called FROM ' || held INTO last, called;
-        ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY;
-        {create};
-    ELSE
-        IF held IS DISTINCT FROM to_regclass({literal}) THEN
-            EXECUTE 'ALTER SEQUENCE ' || held || ' RENAME TO ' || {names.literal(bare_name)};
-        END IF;
-        {f"ALTER SEQUENCE {name} {alter};" if alter else ""}
-    END IF;
-END IF;
-SELECT last_value INTO reached FROM {name};
-IF reached {behind} last OR (reached = last AND called) THEN
-    PERFORM setval({literal}, last, called);
-END IF;
-ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT nextval({literal});
-{owned}
-""",
-    )
-
-
-@compiles(ReleaseColumn)
-def _release_column(element: ReleaseColumn, compiler: DDLCompiler, **kw: Any) -> str:
-    names = _Names(compiler)
-    table, column = names.table(element.table, element.schema), names.column(element.column)
-    name = names.sequence(element.sequence)
-    away = f"ALTER SEQUENCE {name} OWNED BY NONE;"
-    if not element.keep:
-        away += f"\nDROP SEQUENCE {name};"
-    body = f"""
-LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
-held := {names.literal(name)};
-{_keep_out("held")}
-SELECT last_value, is_called INTO last, called FROM {name};
-ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT;
-{away}
-"""
-    if element.identity is not None:
-        identity = element.identity
-        clauses = option_clauses(SequenceOptions.declared_by(identity).given())
-        if element.identity_sequence is not None:
-            clauses = f"SEQUENCE NAME {names.sequence(element.identity_sequence)} {clauses}".strip()
-        behind = ">" if identity.increment is not None and identity.increment < 0 else "<"
-        body += f"""
-ALTER TABLE {table} ALTER COLUMN {column}
-    ADD GENERATED {"ALWAYS" if identity.always else "BY DEFAULT"} AS IDENTITY{
-            f" ({clauses})" if clauses else ""
-        };
-held := pg_get_serial_sequence({names.literal(table)}, {names.literal_name(element.column)});
-EXECUTE 'SELECT last_value FROM ' || held INTO reached;
-IF reached {behind} last OR (reached = last AND called) THEN
-    PERFORM setval(held, last, called);
-END IF;
-"""
-    return _block("held regclass;\nlast bigint;\ncalled boolean;\nreached bigint;", body)
-
-
-def _keep_out(held: str) -> str:
+def keep_out(held: str) -> str:
     """Return SQL that changes nothing, but blocks ``nextval()`` on the sequence until the
     transaction ends.
     """
     return (
         f"EXECUTE 'ALTER SEQUENCE ' || {held} || ' INCREMENT BY ' "
         f"|| (SELECT seqincrement FROM pg_sequence WHERE seqrelid = {held});"
-    )
-
-
-def _held_sequence(names: _Names, table: str, column: str) -> str:
-    """Return SQL for the sequence of a column: identity or owned, else the one in its default."""
-    table_literal, column_literal = names.literal(table), names.literal_name(column)
-    return (
-        f"coalesce(pg_get_serial_sequence({table_literal}, {column_literal})::regclass, (\n"
-        "    SELECT d.refobjid::regclass FROM pg_attribute a\n"
-        "    JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum\n"
-        "    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid\n"
-        "    JOIN pg_sequence s ON s.seqrelid = d.refobjid\n"
-        f"    WHERE a.attrelid = {table_literal}::regclass AND a.attname = {column_literal}\n"
-        "))"
     )

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Column, MetaData, Sequence, Table
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.elements import TextClause
-from sqlalchemy.sql.functions import next_value
+from sqlalchemy.sql.functions import Function, next_value
 
 from .._sqlalchemy.mapping import declared_sequences
 from ..errors import ConfigurationError
@@ -30,6 +30,7 @@ class DeclaredSequence:
 
     key: SequenceKey
     sequence: Sequence
+    default_schema: str | None
     server_users: set[ColumnKey] = field(default_factory=set)
     client_users: set[ColumnKey] = field(default_factory=set)
 
@@ -68,6 +69,12 @@ class DeclaredSequence:
         if owner is None:
             return None
         if isinstance(owner, Column):
+            schema = owner.table.schema
+            if self.key.schema != (None if schema == self.default_schema else schema):
+                raise ConfigurationError(
+                    f"sequence {self.key}: info['owned_by'] is a column of {owner.table.fullname}, "
+                    "in another schema; PostgreSQL requires both in one: move the sequence there"
+                )
             return ColumnKey(self.key.schema, owner.table.name, owner.name)
         table, _, column = str(owner).rpartition(".")
         if not table or not column:
@@ -85,11 +92,16 @@ class Declarations:
         self.sequences: dict[SequenceKey, DeclaredSequence] = {}
         self.tables: dict[ColumnKey, Table] = {}
         self._default_schema = default_schema
-        for one in [metadata] if isinstance(metadata, MetaData) else metadata:
+        everything = [metadata] if isinstance(metadata, MetaData) else list(metadata)
+        for one in everything:
             for sequence in declared_sequences(one):
                 self._declare(sequence)
-            for table in one.sorted_tables:
-                self._collect(table)
+        tables = [table for one in everything for table in one.sorted_tables]
+        for table in tables:
+            self._collect(table)
+        # A default may be written as text before the table that declares its sequence.
+        for table in tables:
+            self._collect_text(table)
 
     def __getitem__(self, key: SequenceKey) -> DeclaredSequence:
         return self.sequences[key]
@@ -127,7 +139,8 @@ class Declarations:
             # SQLAlchemy does not create these on PostgreSQL: the column is SERIAL there.
             return None
         key = self.key_of(sequence)
-        return self.sequences.setdefault(key, DeclaredSequence(key, sequence))
+        declared = DeclaredSequence(key, sequence, self._default_schema)
+        return self.sequences.setdefault(key, declared)
 
     def _collect(self, table: Table) -> None:
         for column in table.columns:
@@ -135,18 +148,21 @@ class Declarations:
             self.tables[where] = table
             if isinstance(column.default, Sequence) and (declared := self._declare(column.default)):
                 declared.client_users.add(where)
-            if (sequence := default_sequence(column)) is not None:
-                if declared := self._declare(sequence):
-                    declared.server_users.add(where)
-            elif (key := self._spelled_out(column)) is not None and key in self.sequences:
+            sequence = default_sequence(column)
+            if sequence is not None and (declared := self._declare(sequence)):
+                declared.server_users.add(where)
+
+    def _collect_text(self, table: Table) -> None:
+        for column in table.columns:
+            if (key := self._spelled_out(column)) is not None and key in self.sequences:
+                where = ColumnKey(self.normal_schema(table.schema), table.name, column.name)
                 self.sequences[key].server_users.add(where)
 
     def _spelled_out(self, column: Column[Any]) -> SequenceKey | None:
         default = column.server_default
         if not isinstance(default, DefaultClause):
             return None
-        expression = default.arg.text if isinstance(default.arg, TextClause) else default.arg
-        match = _NEXTVAL.fullmatch(expression) if isinstance(expression, str) else None
+        match = _NEXTVAL.fullmatch(_text_of(default.arg))
         parts = _NAME_PARTS.findall(match[1].replace("''", "'")) if match else []
         names = [quoted.replace('""', '"') or plain.lower() for quoted, plain in parts]
         if not 1 <= len(names) <= 2:
@@ -160,6 +176,15 @@ def default_sequence(column: Column[Any]) -> Sequence | None:
     default = column.server_default
     argument = default.arg if isinstance(default, DefaultClause) else None
     return argument.sequence if isinstance(argument, next_value) else None
+
+
+def _text_of(expression: Any) -> str:
+    """Return the SQL of a ``text()`` or ``func.nextval("name")``, or nothing."""
+    if isinstance(expression, TextClause):
+        return expression.text
+    if isinstance(expression, Function) and expression.name.lower() == "nextval":
+        return str(expression.compile(compile_kwargs={"literal_binds": True}))
+    return ""
 
 
 _NEXTVAL = re.compile(r"\s*nextval\(\s*'((?:[^']|'')+)'(?:::regclass)?\s*\)\s*", re.IGNORECASE)

@@ -112,16 +112,41 @@ def compare_options(declared: SequenceOptions, found: SequenceOptions) -> Option
     changed = [name for name, value in asdict(want).items() if value != getattr(have, name)]
     if not changed:
         return None
-    forward = {name: getattr(want, name) for name in changed}
-    backward = {name: getattr(have, name) for name in changed}
-    trimmed_want, trimmed_have = want.trimmed(), have.trimmed()
-    for bound in {"minvalue", "maxvalue"} & set(changed):
-        forward[bound] = getattr(trimmed_want, bound)
-        backward[bound] = getattr(trimmed_have, bound)
+    forward = {name: getattr(want, name) for name in changed} | _bounds_to_give(have, want)
+    backward = {name: getattr(have, name) for name in changed} | _bounds_to_give(want, have)
+    for bound in ("minvalue", "maxvalue"):
+        # Each must be the reverse of the other; what only one of them needs changes nothing there.
+        if (bound in forward) != (bound in backward):
+            forward.setdefault(bound, getattr(want, bound))
+            backward.setdefault(bound, getattr(have, bound))
     if want.descending != have.descending:
         # The position lies outside the new bounds whenever these are the default ones.
         forward["restart"], backward["restart"] = want.start, have.start
     return OptionChanges(forward, backward)
+
+
+def _bounds_to_give(old: SequenceOptions, new: SequenceOptions) -> dict[str, int | None]:
+    """Return the bounds that ``ALTER SEQUENCE`` needs, to turn the old options into the new;
+    ``None`` for a bound that is removed.
+
+    If the statement changes the type, PostgreSQL moves a bound that was the old type's limit to the
+    new type's, even if an ascending sequence gets ``NO MINVALUE``, or a descending one ``NO
+    MAXVALUE``. Such a bound is given as a number.
+    """
+    default = replace(new, start=None, minvalue=None, maxvalue=None).filled()
+    given: dict[str, int | None] = {}
+    for side, bound in enumerate(("minvalue", "maxvalue")):
+        before, after = getattr(old, bound), getattr(new, bound)
+        moved = old.data_type != new.data_type and before == _limits_of(old)[side]
+        if moved and after != _limits_of(new)[side]:
+            given[bound] = after
+        elif after != before:
+            given[bound] = None if after == getattr(default, bound) else after
+    return given
+
+
+def _limits_of(options: SequenceOptions) -> tuple[int, int]:
+    return _LIMITS[options.data_type or "bigint"]
 
 
 def type_name(data_type: Any) -> str | None:

@@ -36,6 +36,7 @@ class Plan:
         # Sequences with the name of an identity's sequence, which an adoption frees.
         self.create_late: list[MigrateOperation] = []
         self.alter: list[MigrateOperation] = []
+        self.turned: dict[ColumnKey, SequenceKey] = {}
         self.own: list[MigrateOperation] = []
         self.drop: list[MigrateOperation] = []
 
@@ -46,6 +47,7 @@ class Plan:
             *self.create,
             *comparison.adoptions.values(),
             *self.create_late,
+            *self._turned_back(),
             *self.alter,
             *self._identities_back(),
             *tables,
@@ -62,7 +64,14 @@ class Plan:
                 # value.
                 yield NothingOp(where.table, schema=where.schema, way_back=_resync(where, None))
 
+    def _turned_back(self) -> Iterator[MigrateOperation]:
+        for where, key in self.turned.items():
+            yield NothingOp(where.table, schema=where.schema, way_back=_resync(where, key))
+
     def _resyncs(self) -> Iterator[MigrateOperation]:
+        for where, turned in self.turned.items():
+            if where not in self.comparison.resynced and not self.going.frees(where):
+                yield _resync(where, turned)
         for where, key in self.comparison.resynced.items():
             # Alembic decides whether a column becomes an identity.
             if key is not None or where in self.going.defaults:
@@ -105,6 +114,9 @@ class Plan:
                         before=SequenceChanges(changes.backward),
                     )
                 )
+                if "restart" in changes.forward:
+                    # It restarts within other bounds, where earlier rows may have values.
+                    self.turned |= dict.fromkeys(self.comparison.numbered_by(declared), key)
         if adopted is None or not adopted.owned:
             self._hand_over(key, owner, declared.owner(owner, exists=found is not None))
 

@@ -3,14 +3,15 @@ sequence it draws from.
 
 Adopting makes a named sequence the source of a column that was SERIAL, IDENTITY or bare; releasing
 is the reverse. Both keep the position: a SERIAL column's sequence is renamed, an identity's
-position is carried over, and a bare column's sequence starts beyond its largest value. Both lock
+position is carried over, and a bare column's sequence starts beyond its largest value. So does one
+that runs in the other direction than its predecessor, beyond the smallest if it descends. Both lock
 the table and the sequence until the transaction ends.
 
-Resyncing moves a sequence beyond the column's values, and never back, even if other sessions draw
-from it meanwhile. Use it at the end of a data migration that wrote explicit keys. It locks the
-table against writers and the sequence against ``nextval()``. PostgreSQL may abort a session that
-drew ids before it touched the table, as a deadlock; so give the migration a ``lock_timeout`` on a
-busy database.
+Resyncing moves a sequence beyond the column's values within its bounds, and never back, even if
+other sessions draw from it meanwhile. Use it at the end of a data migration that wrote explicit
+keys. It locks the table against writers and the sequence against ``nextval()``. PostgreSQL may
+abort a session that drew ids before it touched the table, as a deadlock; so give the migration a
+``lock_timeout`` on a busy database.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from sqlalchemy import Identity, Sequence
 
 from . import citus
 from ._catalogue import SequenceKey
-from ._ddl import AdoptColumn, AlterSequence, CommentOnSequence, ReleaseColumn, ResyncColumn
+from ._ddl import AlterSequence, CommentOnSequence
 from ._options import SequenceOptions, type_name
+from ._positions import AdoptColumn, ReleaseColumn, ResyncColumn
 from .operations import IntegerType, mark_of
 
 __all__ = [

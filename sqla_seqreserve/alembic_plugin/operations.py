@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 from . import citus
 from ._catalogue import SequenceKey
-from ._ddl import AdvanceInto, AlterSequence, CommentOnSequence, option_clauses
+from ._ddl import AlterBounds, AlterSequence, CommentOnSequence, option_clauses
 from ._options import SequenceOptions, type_name
 
 __all__ = ["AlterSequenceOp", "CreateSequenceOp", "DropSequenceOp", "SequenceChanges", "mark_of"]
@@ -285,14 +285,11 @@ def _alter_sequence(operations: Operations, operation: AlterSequenceOp) -> None:
             "Alter it before the table is distributed, or between op.undistribute_table() and "
             "op.distribute_table(); to move it forward there is op.resync_sequence()",
         )
-    if "restart" not in changes.options:
-        for option, default, descending in (("minvalue", 1, False), ("maxvalue", -1, True)):
-            if option in changes.options:
-                bound = changes.options[option]
-                bound = default if bound is None else bound
-                operations.execute(AdvanceInto(sequence, bound, descending=descending))
-    if changes.options:
-        operations.execute(AlterSequence(sequence, option_clauses(changes.options)))
+    options = changes.options
+    if "restart" not in options and options.keys() & {"minvalue", "maxvalue"}:
+        operations.execute(AlterBounds(sequence, options))
+    elif options:
+        operations.execute(AlterSequence(sequence, option_clauses(options)))
     if changes.owned_by is not False:
         operations.execute(
             AlterSequence(sequence, *owner_clause(changes.owned_by, operation.schema))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -113,7 +113,7 @@ class Watcher:
             if before is not None and self._is_nearly(entry, before, now):
                 seen[key] = before
                 continue
-            alerting = self._is_alerting(entry)
+            alerting = self._is_alerting(entry, before)
             # A healthy sequence seen for the first time is no news.
             status, was_alerting = (before.status, before.alerting) if before else (None, False)
             since = before.since if before and before.alerting else now
@@ -132,6 +132,11 @@ class Watcher:
                 changes.append(change)
             told = before is not None and before.running_out
             seen[key] = _State(entry.status, alerting, since, change if alerting else None, told)
+        changes += [
+            _gone(state.firing, now)
+            for key, state in self._states.items()
+            if key not in seen and state.firing is not None
+        ]
         self._states = seen
         return changes
 
@@ -168,13 +173,30 @@ class Watcher:
             and entry.ends_at - now <= timedelta(days=self.limits.days * _SLACK)
         )
 
-    def _is_alerting(self, entry: SequenceHealth) -> bool:
+    def _is_alerting(self, entry: SequenceHealth, before: _State | None) -> bool:
+        if entry.status == "UNREADABLE":
+            # What cannot be read has not ended.
+            return before is not None and before.alerting
         if entry.status == "EXHAUSTED":
             return True
         if entry.status == "WARNING" and entry.severity == "HIGH":
             return True
         # A missing sequence has no gap, but that makes it no better.
         return entry.status == "NEEDS_REPAIR" and not 0 < entry.gap <= self.alert_gap
+
+
+def _gone(firing: Change, now: datetime) -> Change:
+    """Return the end of an alert about a sequence that was dropped, renamed or moved."""
+    return replace(
+        firing,
+        before=firing.now,
+        now="gone",
+        alerting=False,
+        was_alerting=True,
+        message="the database no longer has it under this name",
+        at=now,
+        entries=tuple(replace(entry, findings=(), severity="LOW") for entry in firing.entries),
+    )
 
 
 def _message(entry: SequenceHealth) -> str:

@@ -122,11 +122,11 @@ def watch(
             signal.signal(number, end)
         watched = ", ".join(str(target.database) for target in found)
         _log.info("watching %s every %s", watched, every)
-        while True:
+        while not stop.is_set():
             for each in rounds:
-                each.look()
-            if stop.wait(seconds):
-                break
+                if not stop.is_set():
+                    each.look()
+            stop.wait(seconds)
     _log.info("stopped")
 
 

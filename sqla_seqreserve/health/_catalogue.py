@@ -8,10 +8,9 @@ three more on a node of Citus.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -25,20 +24,21 @@ from sqlalchemy import (
     select,
     table,
     text,
-    union_all,
 )
 
 from sqla_seqreserve._ids.server import IS_CITUS, server_called
 
 from ._connection import locks_released, one_connection_per_node
-from ._facts import ColumnFacts, SequenceFacts, type_bounds
+from ._edges import read_together, with_edges
+from ._facts import ColumnFacts, SequenceFacts
 from ._names import label_of
 from ._subscriptions import with_local_edges, with_synchronisations
 
-T = TypeVar("T")
-
-# A UNION ALL is parsed as a tree as deep as it has branches, and the server's stack is finite.
-_BRANCHES = 500
+# A default that is the next value itself, perhaps cast to another type.
+_NEXTVAL = (
+    r"'^\(*(pg_catalog\.)?(worker_)?nextval\(''[^'']*(''''[^'']*)*''::regclass\)"
+    r"\)*(::[a-z0-9_ .]+\)*)*$'"
+)
 
 
 # The settings of each sequence, once per column that it fills: as owner, by default, or by a model.
@@ -92,9 +92,17 @@ _SEQUENCES = text(
         t.relname AS table_name, pg_catalog.pg_table_is_visible(t.oid) AS table_visible,
         a.attname AS column_name, pg_catalog.format_type(y.oid, NULL) AS type_name,
         u.owns, u.defaults,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_attrdef e JOIN pg_catalog.pg_depend x ON x.objid = e.oid
+            WHERE e.adrelid = t.oid AND e.adnum = a.attnum
+              AND x.classid = CAST('pg_catalog.pg_attrdef' AS regclass)
+              AND x.refclassid = CAST('pg_catalog.pg_class' AS regclass) AND x.refobjid = s.oid
+              AND pg_catalog.pg_get_expr(e.adbin, e.adrelid) !~ {_NEXTVAL}) AS computed,
         pg_catalog.has_column_privilege(t.oid, a.attnum, 'SELECT')
             AND pg_catalog.has_schema_privilege(tn.oid, 'USAGE') AS column_readable,
         pg_catalog.row_security_active(t.oid) AS rows_hidden, CAST(t.relkind AS text) AS kind,
+        t.relkind = 'f' OR EXISTS (
+            SELECT 1 FROM pg_catalog.pg_partition_tree(t.oid) p
+            JOIN pg_catalog.pg_class k ON k.oid = p.relid WHERE k.relkind = 'f') AS remote,
         t.relowner = s.relowner AND t.relnamespace = s.relnamespace AS may_own,
         -- To read a table is to read those that inherit from it.
         CASE WHEN pg_catalog.pg_is_in_recovery() THEN EXISTS (
@@ -122,9 +130,16 @@ _SEQUENCES = text(
     LEFT JOIN pg_catalog.pg_class t ON t.oid = u.table_oid
     LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = u.attnum
-    LEFT JOIN pg_catalog.pg_type d ON d.oid = a.atttypid
-    LEFT JOIN pg_catalog.pg_type y
-        ON y.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
+    LEFT JOIN LATERAL (
+        -- A domain may be one of another domain.
+        WITH RECURSIVE below (oid, kind, base) AS (
+            SELECT d.oid, d.typtype, d.typbasetype FROM pg_catalog.pg_type d
+            WHERE d.oid = a.atttypid
+            UNION ALL
+            SELECT d.oid, d.typtype, d.typbasetype
+            FROM below JOIN pg_catalog.pg_type d ON d.oid = below.base WHERE below.kind = 'd'
+        ) SELECT oid FROM below WHERE kind <> 'd'
+    ) y ON true
     ORDER BY sn.nspname, s.relname, tn.nspname, t.relname, a.attnum
     """  # noqa: S608  # the expression above, no input
 ).bindparams(
@@ -177,7 +192,7 @@ def read_sequences(
     is_citus = any(known.is_citus for known in settings.values())
     facts = _on_this_node(connection, settings) if is_citus else settings
     with one_connection_per_node(connection, is_citus=is_citus):
-        facts = _with_edges(connection, facts)
+        facts = with_edges(connection, facts)
     facts = _with_values(connection, facts)
     return with_local_edges(connection, facts) if subscriber else facts
 
@@ -248,11 +263,13 @@ def _column(row: Mapping[Any, Any]) -> ColumnFacts:
         type_name=row["type_name"],
         owns=row["owns"],
         defaults=row["defaults"],
+        computed=row["computed"],
         readable=row["column_readable"],
         schema_usable=row["table_schema_usable"],
         rows_hidden=row["rows_hidden"],
         parents=frozenset(row["parents"]),
         kind=row["kind"],
+        remote=row["remote"],
         may_own=row["may_own"],
         unlogged=row["unlogged"],
         subscribed=row["subscribed"],
@@ -280,55 +297,6 @@ def _roots(columns: tuple[ColumnFacts, ...]) -> tuple[ColumnFacts, ...]:
     return tuple(c for c in columns if not c.parents & tables)
 
 
-def _with_edges(
-    connection: Connection, facts: dict[int, SequenceFacts]
-) -> dict[int, SequenceFacts]:
-    # max() of an indexed column is read from the index's end, partition by partition.
-    places = [
-        (known, column_facts)
-        for known in facts.values()
-        for column_facts in known.columns
-        if column_facts.has_ids
-    ]
-    edges: dict[tuple[int, int, int], int | None] = {}
-    selects: list[Select[Any]] = []
-    for place, (known, c) in enumerate(places):
-        selects.append(
-            select(
-                literal_column(str(place)), furthest_id(known, c).scalar_subquery().label("edge")
-            )
-        )
-    for place, edge in _union(connection, selects):
-        known, c = places[place]
-        edges[known.oid, c.table_oid, c.attnum] = None if edge is None else int(edge)
-    return {
-        oid: replace(
-            known,
-            columns=tuple(
-                replace(c, edge=edges.get((oid, c.table_oid, c.attnum))) for c in known.columns
-            ),
-        )
-        for oid, known in facts.items()
-    }
-
-
-def furthest_id(sequence: SequenceFacts, place: ColumnFacts) -> Select[Any]:
-    """The query for a column's id furthest in the sequence's direction, of those that the sequence
-    can hand out.
-    """
-    ids = table(place.table, column(place.column), schema=place.schema).c[place.column]
-    query = select(func.max(ids) if sequence.increment > 0 else func.min(ids))
-    low, high = sequence.bounds
-    least, most = type_bounds(place.type_name)
-    anything = place.type_name == "numeric"
-    # Written out, as a driver would bind a number of the column's type, which it may not fit.
-    if low is not None and (anything or low > least):
-        query = query.where(ids >= literal_column(str(low)))
-    if high is not None and (anything or high < most):
-        query = query.where(ids <= literal_column(str(high)))
-    return query
-
-
 def _with_values(
     connection: Connection, facts: dict[int, SequenceFacts]
 ) -> dict[int, SequenceFacts]:
@@ -348,19 +316,6 @@ def _with_values(
             selects.append(select(literal_column(str(oid)), last, last.is_not(None)))
     values = dict(facts)
     with locks_released(connection):
-        for oid, last_value, is_called in _union(connection, selects):
+        for oid, last_value, is_called in read_together(connection, selects):
             values[oid] = replace(values[oid], last_value=last_value, is_called=is_called)
     return values
-
-
-def _union(connection: Connection, selects: list[Select[Any]]) -> Iterator[Any]:
-    for batch in _batches(selects, _BRANCHES):
-        statement = union_all(*batch) if len(batch) > 1 else batch[0]
-        # These names come from the catalogue: translating them would translate twice.
-        yield from connection.execute(statement, execution_options={"schema_translate_map": None})
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

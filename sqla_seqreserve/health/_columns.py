@@ -112,7 +112,12 @@ _COLUMNS = text(
                     WHERE y.attrelid = pg_catalog.pg_partition_root(t.oid)
                       AND y.attname = a.attname))
            AND (d.deptype = 'i' OR d.deptype = 'a' AND a.attidentity = '') AND s.relkind = 'S'
-         ORDER BY d.refobjid <> t.oid, d.deptype DESC, d.objid LIMIT 1) AS owned_sequence,
+         -- Of several that the column owns, the one that its default draws from.
+         ORDER BY d.refobjid <> t.oid, d.deptype DESC, NOT EXISTS (
+             SELECT FROM pg_catalog.pg_depend x
+             WHERE x.classid = CAST('pg_catalog.pg_attrdef' AS regclass) AND x.objid = e.oid
+               AND x.refclassid = CAST('pg_catalog.pg_class' AS regclass)
+               AND x.refobjid = d.objid), d.objid LIMIT 1) AS owned_sequence,
         coalesce(
             (SELECT CAST(s.oid AS bigint)
              FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.refobjid

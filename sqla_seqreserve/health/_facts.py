@@ -47,11 +47,13 @@ _ON_PRIMARY = "check it on the primary, or ALTER ... SET LOGGED there"
 class ColumnFacts:
     """A column that a sequence fills.
 
-    ``may_own``: it may become the sequence's owner. ``edge`` is its id furthest in the sequence's
+    ``computed``: its default calculates its values from the sequence's. ``may_own``: it may become
+    the sequence's owner. ``edge`` is its id furthest in the sequence's
     direction, among those that the sequence can hand out. ``kind`` is the relation's relkind.
     ``subscribed``: a subscription of a logical replication writes to the table; then ``local_edge``
     is the furthest id that this server itself wrote, among the newest. ``unlogged``: part of the
-    table is unlogged, and this is a standby, which has no copy of that.
+    table is unlogged, and this is a standby, which has no copy of that. ``remote``: it is a foreign
+    table, or has partitions that are; ``failure``: why reading that failed.
     """
 
     table_oid: int
@@ -66,11 +68,14 @@ class ColumnFacts:
     readable: bool
     rows_hidden: bool
     parents: frozenset[int]
+    computed: bool = False
     may_own: bool = False
     schema_usable: bool = True
     kind: str = "r"
     subscribed: bool = False
     unlogged: bool = False
+    remote: bool = False
+    failure: str | None = None
     edge: int | None = None
     local_edge: int | None = None
 
@@ -85,9 +90,14 @@ class ColumnFacts:
         return quoted(self.column)
 
     @property
+    def comparable(self) -> bool:
+        """Whether its values are the sequence's own: numbers, and not computed from these."""
+        return self.type_name in _NUMBERS and not self.computed
+
+    @property
     def has_ids(self) -> bool:
         """Whether its values can be read, and compared with the sequence's."""
-        return self.blind is None and self.type_name in _NUMBERS
+        return self.blind is None and self.comparable
 
     @property
     def blind(self) -> Blindness | None:
@@ -100,6 +110,9 @@ class ColumnFacts:
                 (self.label,), () if self.schema_usable else (quoted(self.schema),)
             )
             return Blindness(f"the role may not SELECT {self.place}", lacking.remedy, lacking)
+        if self.failure is not None:
+            reason = f"{self.label} is on another server, and reading it failed: {self.failure}"
+            return Blindness(reason, "check again when the role can read it")
         if self.rows_hidden:
             reason = f"row-level security hides rows of {self.label} from the role"
             return Blindness(reason, _BYPASS)

@@ -2,7 +2,8 @@
 file that outlives the process.
 
 Recent checks are kept at a short distance, older ones at a longer distance: five seconds apart at
-first, an eighth of their age later, and none older than thirty days. That is some 150 checks. The
+first, an eighth of their age later, and none older than thirty days. That is some 150 checks, of
+each selection of sequences: checks of other models in the same database do not push them out. The
 file is a SQLite database, which several processes may share, also for several databases. Later
 errors of the file are logged, and the page shows the history that it can read.
 """
@@ -19,6 +20,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TypeAlias
 
 from ..errors import ConfigurationError
@@ -36,10 +38,12 @@ _SPACING = 5.0
 _STEPS_AN_OCTAVE = 8
 _LONGEST = 30 * 24 * 3600.0
 _MOST_SEQUENCES = 2_000
+_SEPARATOR = "\x1f"
 
 _log = logging.getLogger("sqla_seqreserve.health")
 
-# One row per check: place names the database, at is seconds since 1970, and seen is a JSON array of
+# One row per check: place names the database and, behind a separator, the selection of sequences
+# (files from before that lack it), at is seconds since 1970, and seen is a JSON array of
 # [table, column, sequence, last value, gap, ids left]; files from before forecasts lack the last.
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS health_checks"
@@ -47,9 +51,11 @@ _CREATE = (
 )
 _TIMES = "SELECT at FROM health_checks WHERE place = ? ORDER BY at DESC"
 _LAST = "SELECT seen FROM health_checks WHERE place = ? ORDER BY at DESC LIMIT 1"
-_ALL = "SELECT at, seen FROM health_checks WHERE place = ? ORDER BY at"
+_OF_PLACE = f"(place = :place OR instr(place, :place || char({ord(_SEPARATOR)})) = 1)"
+_ALL = f"SELECT at, seen FROM health_checks WHERE {_OF_PLACE} ORDER BY at"  # noqa: S608  # no input
 _INSERT = "INSERT OR IGNORE INTO health_checks (place, at, seen) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM health_checks WHERE place = ? AND at = ?"
+_DELETE_OLD = f"DELETE FROM health_checks WHERE {_OF_PLACE} AND at < :at"  # noqa: S608  # no input
 
 
 class HealthHistory:
@@ -90,13 +96,16 @@ class HealthHistory:
             return
         at = report.checked_at.timestamp()
         seen = json.dumps([[*key_of(e), e.last_value, e.gap, e.ids_left] for e in report.sequences])
+        selection = f"{place}{_SEPARATOR}{_digest(report)}"
         with self._forgiven(), self._connection() as store:
             store.execute("BEGIN IMMEDIATE")
-            times = [time for (time,) in store.execute(_TIMES, (place,))]
+            times = [time for (time,) in store.execute(_TIMES, (selection,))]
             recent = bool(times) and at - times[0] < _SPACING
-            if not (recent and store.execute(_LAST, (place,)).fetchone() == (seen,)):
-                store.execute(_INSERT, (place, at, seen))
-                store.executemany(_DELETE, ((place, time) for time in outlived([at, *times])))
+            if not (recent and store.execute(_LAST, (selection,)).fetchone() == (seen,)):
+                store.execute(_INSERT, (selection, at, seen))
+                store.executemany(_DELETE, ((selection, time) for time in outlived([at, *times])))
+                # Also those of selections that are no longer checked.
+                store.execute(_DELETE_OLD, {"place": place, "at": at - _LONGEST})
             store.execute("COMMIT")
 
     def points(self, place: str) -> dict[SequenceKey, list[Point]]:
@@ -125,7 +134,7 @@ class HealthHistory:
 
     def _rows(self, place: str) -> list[tuple[float, str]]:
         with self._forgiven(), self._connection() as store:
-            return store.execute(_ALL, (place,)).fetchall()
+            return store.execute(_ALL, {"place": place}).fetchall()
         return []
 
     @contextmanager
@@ -151,6 +160,11 @@ class HealthHistory:
 def _connect(name: str) -> sqlite3.Connection:
     # Autocommit: each BEGIN is our own. Other processes are waited for.
     return sqlite3.connect(name, timeout=5.0, isolation_level=None, check_same_thread=False)
+
+
+def _digest(report: HealthReport) -> str:
+    keys = sorted(map(repr, map(key_of, report.sequences)))
+    return sha256("\n".join(keys).encode()).hexdigest()[:16]
 
 
 def outlived(times: Iterable[float]) -> list[float]:

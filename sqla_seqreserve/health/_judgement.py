@@ -55,6 +55,7 @@ def judge(
         *shape(sequence, target),
         *identity_kind(column, target, identity),
         *_sharing(sequence, column),
+        *_not_compared(sequence, column),
     ]
     status: Status
     if spent:
@@ -283,6 +284,24 @@ def _wiring(
             )
         )
     return findings
+
+
+def _not_compared(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:
+    if column is None or column.comparable:
+        return []
+    why = (
+        f"its default computes them from {sequence.label}"
+        if column.computed
+        else f"they are of type {column.type_name}"
+    )
+    return [
+        Finding(
+            "NOT_COMPARED",
+            "LOW",
+            f"the values of {column.place} are not compared with {sequence.label}: {why}",
+            "nothing, if the sequence was never set back and no values were imported",
+        )
+    ]
 
 
 def _sharing(sequence: SequenceFacts, column: ColumnFacts | None) -> list[Finding]:

@@ -15,8 +15,8 @@ from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
 from .._sqlstate import sqlstate
-from ._catalogue import furthest_id
 from ._connection import in_autocommit, locks_released, one_connection_per_node
+from ._edges import furthest_id
 from ._facts import ColumnFacts, SequenceFacts
 from ._outliers import find_outliers, reason_of
 from .report import OutlyingIds
@@ -86,7 +86,10 @@ class SequenceMover:
 
     def _move(self) -> Outcome:
         self._require_transaction()
-        places = sorted(self.sequence.columns, key=lambda c: (c.schema, c.table, c.column))
+        places = sorted(
+            (c for c in self.sequence.columns if c.comparable),
+            key=lambda c: (c.schema, c.table, c.column),
+        )
         with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):
             try:
                 for place in places:
@@ -113,7 +116,11 @@ class SequenceMover:
                 self._under_lock(
                     self.sequence.label, self._lock_sequence, partial(self._jump, edge)
                 )
-            if self._under_lock(
+            if place.kind == "f":
+                # PostgreSQL locks no foreign table, and could not keep its server's writers out.
+                if self._is_beyond(place):
+                    return None
+            elif self._under_lock(
                 place.label, partial(self._lock_table, place), partial(self._is_beyond, place)
             ):
                 return None

@@ -124,8 +124,21 @@ def _examine_database(
     connection: Connection, schemas: Sequence[str] | None, subscriber: bool
 ) -> list[Examined]:
     facts = read_sequences(connection, find_sequences(connection, schemas), subscriber=subscriber)
+    drawn_from = {
+        (column.table_oid, column.attnum): sequence.label
+        for sequence in facts.values()
+        for column in sequence.columns
+        if column.defaults
+    }
+
+    def health(sequence: SequenceFacts, column: ColumnFacts | None) -> SequenceHealth:
+        elsewhere = None
+        if column is not None and not column.defaults:
+            elsewhere = drawn_from.get((column.table_oid, column.attnum))
+        return judge(sequence, column, drawn_from=elsewhere, subscriber=subscriber)
+
     return _ordered(
-        Examined(connection, sequence, judge(sequence, column, subscriber=subscriber))
+        Examined(connection, sequence, health(sequence, column))
         for sequence in facts.values()
         for column in sequence.columns or (None,)
     )

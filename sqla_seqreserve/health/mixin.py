@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import inspect
+
 from sqla_seqreserve.errors import SequenceNotFoundError
 
 from ._connection import Bind
-from .check import check_sequences
-from .repair import repair_sequences
+from .check import Examined, examine, report_on
+from .repair import repair_examined
 from .report import RepairResult, SequenceHealth
 
 __all__ = ["SequenceHealthMixin"]
@@ -29,26 +31,31 @@ class SequenceHealthMixin:
     @classmethod
     def sequence_health(cls, session: Bind) -> SequenceHealth:
         """Check the sequence of the class's key; see :func:`~.check.check_sequences`."""
-        entries = check_sequences(session, cls).sequences
-        if not entries:
-            raise _without_sequence(cls)
-        return entries[0]
+        entries = examine(session, cls)
+        report = report_on(entries)
+        return report.sequences[_place_of_key(cls, entries)]
 
     @classmethod
     def repair_sequence(
         cls, session: Bind, dry_run: bool = False, *, allow_exhaustion: bool = False
     ) -> RepairResult:
         """Repair the sequence of the class's key; see :func:`~.repair.repair_sequences`."""
-        results = repair_sequences(
-            session, cls, dry_run=dry_run, allow_exhaustion=allow_exhaustion
-        ).results
-        if not results:
-            raise _without_sequence(cls)
-        return results[0]
+        entries = examine(session, cls, to_write=True)
+        report = repair_examined(entries, dry_run=dry_run, allow_exhaustion=allow_exhaustion)
+        return report.results[_place_of_key(cls, entries)]
 
 
-def _without_sequence(cls: type) -> SequenceNotFoundError:
-    return SequenceNotFoundError(
-        f"{cls.__name__} has no column that a sequence fills: expected a Sequence, an identity, "
-        "or a default that calls nextval"
+def _place_of_key(cls: type, entries: list[Examined]) -> int:
+    """Return the place of the key's entry, or, if no sequence fills the key, of the first."""
+    if not entries:
+        raise SequenceNotFoundError(
+            f"{cls.__name__} has no column that a sequence fills: expected a Sequence, an "
+            "identity, or a default that calls nextval"
+        )
+    key: tuple[object, ...] = inspect(cls).primary_key
+    places = (
+        place
+        for place, entry in enumerate(entries)
+        if entry.target is not None and entry.target.column in key
     )
+    return next(places, 0)

@@ -59,7 +59,7 @@ from ._servers import refusal
 from .check import Examined, examine
 from .report import RepairAction, RepairReport, RepairResult
 
-__all__ = ["repair_sequences"]
+__all__ = ["repair_examined", "repair_sequences"]
 
 _log = logging.getLogger("sqla_seqreserve.health")
 
@@ -91,7 +91,24 @@ def repair_sequences(
         )
     if not lock_timeout > 0:
         raise ConfigurationError(f"lock_timeout: expected seconds above 0, got {lock_timeout!r}")
-    entries = examine(session_or_connection, source, schemas=schemas, to_write=True)
+    return repair_examined(
+        examine(session_or_connection, source, schemas=schemas, to_write=True),
+        dry_run=dry_run,
+        headroom=headroom,
+        lock_timeout=lock_timeout,
+        allow_exhaustion=allow_exhaustion,
+    )
+
+
+def repair_examined(
+    entries: Sequence[Examined],
+    *,
+    dry_run: bool = False,
+    headroom: int = 0,
+    lock_timeout: float = 5.0,
+    allow_exhaustion: bool = False,
+) -> RepairReport:
+    """Repair what a check has found; the results are in the order of its entries."""
     outcomes: dict[tuple[int, int], Outcome] = {}
     # In the order of the oids, which search_path does not change; it does change the report's
     # order.
@@ -125,6 +142,9 @@ def _repair(
 ) -> Outcome:
     if (reason := refusal(sequence)) is not None:
         return Outcome(reason=reason)
+    for column in sequence.columns:
+        if column.failure is not None and column.blind is not None:
+            return Outcome(reason=f"{column.blind.reason}: {column.blind.remedy}")
     if not allow_exhaustion:
         found = find_outliers(entry.connection, sequence, sequence.edge, headroom)
         if found is not None:

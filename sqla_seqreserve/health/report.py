@@ -67,6 +67,7 @@ FindingCode = Literal[
     "INCREMENT_DIFFERS",
     "MISSING",
     "NEAR_EXHAUSTION",
+    "NOT_COMPARED",
     "NOT_OWNED",
     "NOT_REPLICATED",
     "NOT_SYNCHRONISED",

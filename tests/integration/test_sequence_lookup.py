@@ -369,3 +369,19 @@ def test_a_key_with_an_identity_of_the_database_alone(engine: Engine) -> None:
         session.add_all(things)
         session.flush()
         assert things[0].id < things[1].id
+
+
+def test_of_several_owned_sequences_the_default_decides(engine: Engine) -> None:
+    """If a column owns a sequence that is left over, ids come from the owned one that its default
+    draws from.
+    """
+    with Session(engine) as session:
+        session.execute(
+            text(
+                "CREATE TABLE by_serial (id serial PRIMARY KEY);"
+                "CREATE SEQUENCE newer START 70 OWNED BY by_serial.id;"
+                "ALTER TABLE by_serial ALTER id SET DEFAULT nextval('newer')"
+            )
+        )
+        assert list(reserve_ids(session, BySerial, 2)) == [70, 71]
+        assert session.execute(insert(BySerial).returning(BySerial.id)).scalar_one() == 72

@@ -77,6 +77,30 @@ def test_a_lost_database_is_told_once() -> None:
     assert (back.subject, back.now, back.worth_an_alert) == ("database", "back", True)
 
 
+def test_an_alert_ends_when_its_sequence_is_gone() -> None:
+    """If a sequence with an alert is dropped or renamed, the alert ends once."""
+    watcher = Watcher()
+    (begun,) = watcher.observe(report(0, gap=5))
+    nothing = replace(report(1), sequences=())
+    (ended,) = watcher.observe(nothing)
+    assert (ended.subject, ended.now, ended.worth_an_alert) == ("s", "gone", True)
+    text = ended.to_dict()
+    assert (text["alert"], text["since"]) == ("resolved", begun.since.isoformat())
+    assert (text["sequence"], text["severity"], text["findings"]) == ("s", "LOW", [])
+    assert watcher.firing == watcher.observe(nothing) == []
+
+
+def test_an_alert_does_not_end_unseen() -> None:
+    """An alert continues while its sequence cannot be read, and ends when it is healthy."""
+    watcher = Watcher()
+    watcher.observe(report(0, gap=5))
+    (unseen,) = watcher.observe(report(1, status="UNREADABLE"))
+    assert (unseen.now, unseen.alerting, unseen.worth_an_alert) == ("UNREADABLE", True, False)
+    (ended,) = watcher.observe(report(2))
+    assert (ended.now, ended.worth_an_alert) == ("OK", True)
+    assert Watcher().observe(report(1, status="UNREADABLE"))[0].worth_an_alert is False
+
+
 def test_an_end_within_the_horizon_is_told_once() -> None:
     """A sequence that runs out later than an alert's limit is reported once, without an alert."""
     watcher = Watcher()

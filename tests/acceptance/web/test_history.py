@@ -170,3 +170,25 @@ def test_many_viewers_do_not_push_the_past_out() -> None:
         history.add("here", report(number))
     (only,) = history.points("here")[KEY]
     assert only[0] == START.isoformat()
+
+
+def test_checks_of_other_models_are_kept_beside_each_other() -> None:
+    """If one history gets checks of several models of one database, each keeps its own past, also
+    when a table is added.
+    """
+    history = HealthHistory()
+    invoices = replace(ORDERS, table="invoices", sequence="invoices_id_seq")
+    for minutes in range(0, 600, 5):
+        for delay, entries in enumerate([(ORDERS,), (invoices,)]):
+            at = START + timedelta(minutes=minutes, milliseconds=delay)
+            counted = tuple(replace(entry, ids_left=9_000 - minutes) for entry in entries)
+            history.add("shop", HealthReport(sequences=counted, checked_at=at))
+    both = (replace(ORDERS, ids_left=5), replace(invoices, ids_left=5))
+    history.add("shop", HealthReport(sequences=both, checked_at=START + timedelta(hours=10)))
+    seen = history.seen("shop")
+    assert len(seen) == 2
+    assert all(len(past) > 20 and past[-1][1] == 5 for past in seen.values())
+    month = START + timedelta(days=31)
+    history.add("shop", HealthReport(sequences=(ORDERS,), checked_at=month))
+    assert history.seen("shop") == {}
+    assert history.seen("sho") == {}

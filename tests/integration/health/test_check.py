@@ -332,3 +332,21 @@ def test_the_largest_id_comes_from_the_index(connection: Connection) -> None:
     plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}").scalars())
     assert "Index Only Scan Backward using t_pkey" in plan
     assert "Seq Scan" not in plan
+
+
+def test_of_several_owned_sequences_the_default_decides(connection: Connection) -> None:
+    """If a column owns a sequence that is left over, a model's check is of the one that its default
+    draws from, and a check of the database says that the other is not used.
+    """
+    run(
+        connection,
+        "CREATE TABLE t (id serial PRIMARY KEY)",
+        "CREATE SEQUENCE newer START 70 OWNED BY t.id",
+        "ALTER TABLE t ALTER id SET DEFAULT nextval('newer')",
+        "INSERT INTO t DEFAULT VALUES",
+    )
+    entry = check_one(connection, serial("t"))
+    assert (entry.sequence, entry.status, entry.findings) == ("newer", "OK", ())
+    newer, left_over = check_sequences(connection, None).sequences
+    assert (newer.sequence, newer.status) == ("newer", "OK")
+    assert codes(left_over) == {"BEHIND", "DEFAULT_ELSEWHERE"}

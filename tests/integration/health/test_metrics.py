@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine, text
 
@@ -33,3 +35,24 @@ def test_a_report_becomes_gauges(engine: Engine) -> None:
     assert b"t_id_seq" not in generate_latest(registry)
     metrics.failed()
     assert registry.get_sample_value("seqreserve_check_failures_total") == 1
+
+
+def test_databases_of_one_name_hide_nothing(engine: Engine) -> None:
+    """If two databases have the same labels, as those of one name on two servers, the gauges show
+    the worse one.
+    """
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE t (id serial)"))
+        good = check_sequences(connection, None)
+        connection.execute(text("INSERT INTO t VALUES (30)"))
+        bad = check_sequences(connection, None)
+    for both in ((*bad.sequences, *good.sequences), (*good.sequences, *bad.sequences)):
+        registry = CollectorRegistry()
+        HealthMetrics(registry).observe(replace(good, sequences=both))
+        (gap,) = (
+            sample.value
+            for metric in registry.collect()
+            for sample in metric.samples
+            if sample.name == "seqreserve_sequence_gap"
+        )
+        assert gap == 30

@@ -126,6 +126,7 @@ PROSE: dict[str, str] = {
     "BEHIND": "a repair does it, under locks",
     "COORDINATOR_ONLY": "insert elsewhere",
     "MISSING": "a migration decides on its name and owner",
+    "NOT_COMPARED": "nothing is wrong",
     "NOT_REPLICATED": "only a take-over",
     "NOT_SYNCHRONISED": "the publisher's settings are not known here",
     "REPLICATED": "only a take-over",

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Engine,
     ForeignKey,
     Identity,
+    Sequence,
     String,
     create_engine,
 )
@@ -100,6 +101,34 @@ def test_the_mixin_answers_for_its_class(engine: Engine) -> None:
         assert Person.sequence_health(session).next_value == 16
         with pytest.raises(SequenceNotFoundError, match="Label"):
             Label.sequence_health(session)
+
+
+class OfTickets(DeclarativeBase):
+    pass
+
+
+class Ticket(SequenceHealthMixin, OfTickets):
+    __tablename__ = "tickets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    a_number: Mapped[int] = mapped_column(Sequence("ticket_numbers"))
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "any"}
+
+
+class Complaint(Ticket):
+    __tablename__ = "a_complaint"
+    id: Mapped[int] = mapped_column(ForeignKey(Ticket.id), primary_key=True)
+    file_no: Mapped[int] = mapped_column(Sequence("file_numbers"))
+    __mapper_args__ = {"polymorphic_identity": "complaint"}
+
+
+@pytest.mark.parametrize("cls", [Ticket, Complaint])
+def test_the_mixin_answers_for_the_key(engine: Engine, cls: type[Ticket]) -> None:
+    """If sequences fill other columns too, a class answers for that of its key."""
+    OfTickets.metadata.create_all(engine)
+    with Session(engine) as session:
+        assert cls.sequence_health(session).sequence == "tickets_id_seq"
+        assert cls.repair_sequence(session).sequence == "tickets_id_seq"
 
 
 def test_each_class_is_checked_where_its_session_keeps_it(engine: Engine) -> None:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 from alembic.runtime import plugins
-from fixtures.numbered import numbered
+from fixtures.numbered import lines, numbered, plain
 
 import sqla_seqreserve.alembic_plugin
-
-
-def lines(source: str) -> list[str]:
-    """The operations of a rendered body, one per line."""
-    return [line for line in source.replace("\n    ", " ").splitlines() if line[:3] == "op."]
-
-
-def plain(**options: Any) -> sa.MetaData:
-    """A table ``t`` whose key is SERIAL, or as the options say."""
-    metadata = sa.MetaData()
-    default = options.pop("default", ())
-    sa.Table("t", metadata, sa.Column("id", sa.BigInteger, *default, primary_key=True, **options))
-    return metadata
 
 
 def test_a_new_sequence_stands_around_its_table(migrator) -> None:

@@ -15,18 +15,30 @@ from hypothesis import strategies as st
 SCHEMAS = [None, "other"]
 SEQUENCES = ["s1", "s2", "Odd name"]
 
-options = st.fixed_dictionaries(
+types = st.sampled_from([sa.SmallInteger, sa.Integer, sa.BigInteger])
+ascending = st.fixed_dictionaries(
     {},
     optional={
         "start": st.integers(10, 20),
         "increment": st.sampled_from([1, 2, 10]),
         "minvalue": st.integers(-3, 5),
-        "maxvalue": st.integers(100_000, 100_005),
+        "maxvalue": st.integers(10_000, 10_005),
         "cache": st.sampled_from([1, 7]),
         "cycle": st.booleans(),
-        "data_type": st.sampled_from([sa.Integer, sa.BigInteger]),
+        "data_type": types,
     },
 )
+descending = st.fixed_dictionaries(
+    {"increment": st.sampled_from([-1, -2, -10])},
+    optional={
+        "start": st.integers(-20, -10),
+        "minvalue": st.integers(-10_005, -10_000),
+        "maxvalue": st.integers(-5, 3),
+        "cycle": st.booleans(),
+        "data_type": types,
+    },
+)
+options = st.one_of(ascending, descending)
 sources = st.tuples(
     st.sampled_from(
         ["serial", "identity", "identity always", "bare", "client", "server", "both", "spelled"]
