@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    TextClause,
     and_,
     cast,
     exists,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as core_delete
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql import Select, visitors
 from sqlalchemy.types import UserDefinedType
 
@@ -98,7 +100,7 @@ class Syncing:
         :param columns: the columns to overwrite in an existing row.
         :param upsert: inserts and updates, under the condition passed to it.
         """
-        target = _target(whole)
+        target = self._target(whole)
         connection = whole.connection
         if not self.dry_run:
             self._lock(connection, given.plan, target)
@@ -122,7 +124,7 @@ class Syncing:
     def clear(self, whole: ClassTables) -> None:
         """Delete all rows of the scope, because no row is given."""
         connection = whole.connection
-        target = _target(whole)
+        target = self._target(whole)
         [(_, plan)] = target.plans.items()
         condition = self._scope(target)
         if self.dry_run:
@@ -208,6 +210,13 @@ class Syncing:
         outside = dict.fromkeys(found.scalars(), "is outside the scope")
         self._refuse(given, target, outside, stays=autocommits(given.source.connection))
 
+    def _target(self, whole: ClassTables) -> Target:
+        target = _target(whole)
+        [table] = target.plans
+        found = select(literal(1)).select_from(table).where(self._scope(target))
+        target.refuse_other_tables("scope", found)
+        return target
+
     def _scope(self, target: Target) -> ColumnElement[bool]:
         scope: ColumnElement[bool] = target.plainly(self.scope)
         return and_(scope, *target.is_of_class())
@@ -267,6 +276,23 @@ class Syncing:
             connection, [(plan.table, plan)], keys, wanted=self.wanted, singly=singly
         )
         self.deleted, self.removed = done.rows, done.keys
+
+
+def checked_scope(scope: Any) -> ColumnElement[bool]:
+    """Return the scope as SQL.
+
+    :raises ConfigurationError: it is no condition on the class's attributes.
+    """
+    expected = (
+        "scope must be a condition on the class's attributes, or sqlalchemy.true() for all rows, "
+        f"found {scope!r}"
+    )
+    if scope is None or isinstance(scope, TextClause):
+        raise ConfigurationError(expected)
+    try:
+        return and_(scope)
+    except ArgumentError as error:
+        raise ConfigurationError(expected) from error
 
 
 def _differ(
