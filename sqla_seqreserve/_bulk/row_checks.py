@@ -37,12 +37,12 @@ Kind: TypeAlias = Literal["integer", "time", "key", "integer key"]
 
 _KINDS: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(("int2", "int4", "int8"), "integer"),
-    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz"), "time"),
+    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz", "interval"), "time"),
 }
 
 _NAMES: Final[Mapping[Kind, str]] = {
     "integer": "a whole number",
-    "time": "a date or time",
+    "time": "a date, time or interval",
     "key": "a single value",
     "integer key": "a whole number",
 }
