@@ -213,9 +213,10 @@ def _listed(key: str, values: Any) -> Sequence[Any]:
     if isinstance(values, list | tuple):
         return values
     is_series = hasattr(values, "isna")
-    dtype = getattr(values, "dtype", None)
-    if not is_series and getattr(dtype, "kind", "") in ("M", "m") and str(dtype).endswith(_FINE):
-        values = values.astype(f"{dtype.kind}8[us]")
+    dtype: Any = getattr(values, "dtype", None)
+    kind = getattr(dtype, "kind", "")
+    if kind in ("M", "m") and not is_series and str(dtype).endswith(_FINE):
+        values = values.astype(f"{kind}8[us]")
     listing = next(filter(None, (getattr(values, name, None) for name in _LISTING)), None)
     if listing is not None:
         found = listing()
