@@ -154,7 +154,7 @@ class Syncing:
         matched = (
             select(rows.c[NUMBER], func.coalesce(scope, false()).label("within"))
             .add_columns(differing.label("differs"))
-            .select_from(given.target.join(rows, given.is_same_row()))
+            .select_from(given.stored().join(rows, given.is_same_row()))
             .cte(named("matched"))
         )
         extra = select(func.count()).select_from(given.target).where(self._not_given(given, target))
@@ -167,11 +167,15 @@ class Syncing:
             extra.scalar_subquery(),
             given.has_duplicates(),
         ]
-        there, differ, elsewhere, out, self.deleted, twice = connection.execute(
+        if given.is_computed:
+            unmatched = select(func.array_agg(rows.c[NUMBER])).where(~given.is_matchable())
+            counts.append(unmatched.scalar_subquery())
+        there, differ, elsewhere, out, self.deleted, twice, *unmatchable = connection.execute(
             select(*counts)
         ).one()
         if twice:
             given.refuse_duplicates()
+        given.refuse_unmatchable(next(filter(None, unmatchable), ()))
         found = dict.fromkeys(out or (), "is outside the scope")
         found.update((n, "is a row of the table outside the scope") for n in elsewhere or ())
         self._refuse(given, target, found)
@@ -189,7 +193,7 @@ class Syncing:
         pairs = [(c, rows.c[c.name]) for c in columns]
         same = (
             select(rows.c[NUMBER])
-            .select_from(given.target.join(rows, given.is_same_row()))
+            .select_from(given.stored().join(rows, given.is_same_row()))
             .where(self._scope(target), ~_differ(given.plan.facts.columns, pairs))
         )
         staged: Any = given.source.table
@@ -202,7 +206,7 @@ class Syncing:
         rows = given.rows
         is_within = exists(
             select(literal(1))
-            .select_from(given.target)
+            .select_from(given.stored())
             .where(given.is_same_row(), self._scope(target))
             .correlate(rows)
         )
@@ -222,11 +226,7 @@ class Syncing:
         return and_(scope, *target.is_of_class())
 
     def _not_given(self, given: Given, target: Target) -> ColumnElement[bool]:
-        rows = given.rows
-        is_given = exists(
-            select(literal(1)).select_from(rows).where(given.is_same_row()).correlate(given.target)
-        )
-        return and_(self._scope(target), ~is_given)
+        return and_(self._scope(target), ~given.is_given())
 
     def _is_outside(self, given: Given, target: Target) -> ColumnElement[bool]:
         """Whether a given row is certainly outside the scope."""
