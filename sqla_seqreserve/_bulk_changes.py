@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_
+from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Mapper, Session, scoped_session
 
 from . import _audit as audit
 from ._bulk.deleting import delete_rows
 from ._bulk.input import Rows
 from ._bulk.loading import loaded
-from ._bulk.syncing import Syncing
+from ._bulk.syncing import Syncing, checked_scope
 from ._bulk.updating import Updated, update_rows
 from ._bulk.upsert import upsert
 from ._ids.keys import mapper_of
@@ -292,7 +292,7 @@ def bulk_sync(
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
     with operation(session, model, "bulk_sync()") as call:
-        sync = Syncing(and_(scope), dry_run, call.held)
+        sync = Syncing(checked_scope(scope), dry_run, call.held)
         done = upsert(
             call.session,
             call.connection,

@@ -4,7 +4,7 @@ them, and used to check the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from .._sqlalchemy.mapping import (
 from ..errors import InvalidRowsError
 from .input import Chunk
 from .progress import Progress
-from .row_checks import Kind, check_rows, filled, kinds_of, refused, unlike
+from .row_checks import Kind, check_rows, filled, kinds_of, kinds_of_keys, refused, unlike
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -180,10 +180,20 @@ class ClassTables:
         return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
 
     def check(
-        self, rows: Chunk, start: int, required: Sequence[str], why: Mapping[str, str]
+        self,
+        rows: Chunk,
+        start: int,
+        required: Sequence[str],
+        why: Mapping[str, str],
+        by: Iterable[str] = (),
     ) -> tuple[set[str], dict[str, list[Any]]]:
-        """See :func:`~sqla_seqreserve._bulk.row_checks.check_rows`."""
-        return check_rows(self.mapper, rows, start, required, why, self.kinds())
+        """See :func:`~sqla_seqreserve._bulk.row_checks.check_rows`.
+
+        :param by: the attributes that find the row.
+        """
+        kinds = self.kinds()
+        kinds |= kinds_of_keys(self.mapper, by, kinds)
+        return check_rows(self.mapper, rows, start, required, why, kinds)
 
     def check_alike(
         self,
@@ -192,6 +202,7 @@ class ClassTables:
         given: frozenset[str],
         required: Sequence[str],
         why: Mapping[str, str],
+        by: Iterable[str] = (),
     ) -> None:
         """Check the rows as :meth:`check` does, and refuse rows that give other attributes than the
         first.
@@ -200,7 +211,7 @@ class ClassTables:
         """
         problems = list(unlike(rows, start, given))
         try:
-            self.check(rows, start, required, why)
+            self.check(rows, start, required, why, by)
         except InvalidRowsError as error:
             named = {(problem.index, problem.attribute) for problem in error.problems}
             problems = [each for each in problems if (each.index, each.attribute) not in named]
@@ -214,5 +225,5 @@ class ClassTables:
             )
 
     def kinds(self) -> dict[str, Kind]:
-        """The attributes whose columns cannot hold the markers of a missing value, such as NaN."""
+        """The attributes whose values are checked, with what their columns hold."""
         return kinds_of(self.plans.values())

@@ -65,7 +65,7 @@ def delete_rows(
     target = Target(whole, "bulk_delete()")
     tables = tables_of(connection, target)
     why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")
-    whole.check(first, 0, whole.attributes, why)
+    whole.check(first, 0, whole.attributes, why, whole.attributes)
     staged = target.staged(whole.attributes, {})
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(tables.values(), "delete")
@@ -91,7 +91,9 @@ def delete_rows(
         write,
         pinned=pinned,
         reason=reason,
-        check=lambda chunk, start: whole.check(chunk, start, whole.attributes, why),
+        check=lambda chunk, start: whole.check(
+            chunk, start, whole.attributes, why, whole.attributes
+        ),
     )
 
 

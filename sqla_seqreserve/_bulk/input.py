@@ -31,9 +31,25 @@ from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 
 
 class HasList(Protocol):
-    """A column of numpy, pandas or pyarrow."""
+    """A column of numpy or pandas."""
 
     def tolist(self) -> Any:
+        """Return Python's own values."""
+        ...
+
+
+class HasPolarsList(Protocol):
+    """A column of polars."""
+
+    def to_list(self) -> Any:
+        """Return Python's own values."""
+        ...
+
+
+class HasArrowList(Protocol):
+    """A column of pyarrow."""
+
+    def to_pylist(self) -> Any:
         """Return Python's own values."""
         ...
 
@@ -50,10 +66,12 @@ Rows: TypeAlias = (
     Iterable[Mapping[str, Any]]
     | Mapping[str, Sequence[Any]]
     | Mapping[str, HasList]
+    | Mapping[str, HasPolarsList]
+    | Mapping[str, HasArrowList]
     | HasArrowStream
 )
-"""Mappings of attribute key to value; columns by attribute key, as sequences or as arrays of numpy
-and pandas; or anything with the Arrow C stream interface.
+"""Mappings of attribute key to value; columns by attribute key, as sequences or as arrays of numpy,
+pandas, polars and pyarrow; or anything with the Arrow C stream interface.
 """
 
 Chunk: TypeAlias = Sequence[Mapping[str, Any]]
@@ -182,19 +200,34 @@ def _vectors(mapper: Mapper[Any]) -> set[str]:
     return {prop.key for prop in mapper.column_attrs if has_codec(prop.columns[0].type)}
 
 
+_LISTING: Final = ("tolist", "to_list", "to_pylist")
+"""Methods that return a column's values as plain Python values: of numpy and pandas, polars,
+pyarrow.
+"""
+
+_FINE: Final = ("[ns]", "[ps]", "[fs]", "[as]")
+"""Units of times that numpy returns as integers, because ``datetime`` has none so small."""
+
+
 def _listed(key: str, values: Any) -> Sequence[Any]:
     if isinstance(values, list | tuple):
         return values
-    if hasattr(values, "tolist"):
-        # The values of numpy, pandas and pyarrow become plain Python values.
-        found: Sequence[Any] = values.tolist()
-        if hasattr(values, "isna"):
-            # pandas has several markers for a missing value.
-            gaps = values.isna()
-            if gaps.any():
-                return [None if gap else value for value, gap in zip(found, gaps, strict=True)]
-        return found
-    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+    is_series = hasattr(values, "isna")
+    dtype: Any = getattr(values, "dtype", None)
+    kind = getattr(dtype, "kind", "")
+    if kind in ("M", "m") and not is_series and str(dtype).endswith(_FINE):
+        values = values.astype(f"{kind}8[us]")
+    listing = next(filter(None, (getattr(values, name, None) for name in _LISTING)), None)
+    if listing is not None:
+        found = listing()
+        if isinstance(found, list):
+            if is_series:
+                # pandas has several markers for a missing value.
+                gaps = values.isna()
+                if gaps.any():
+                    return [None if gap else value for value, gap in zip(found, gaps, strict=True)]
+            return found
+    elif isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return list(values)
     raise ConfigurationError(
         f"Column {key!r} must be a sequence of values, found {type(values).__name__}"
@@ -209,9 +242,20 @@ def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
             f"Reading {type(table).__name__} through the Arrow C stream interface takes pyarrow, "
             "which is not installed: pip install pyarrow"
         ) from error
-    reader = pa.RecordBatchReader.from_stream(table)
+    try:
+        reader = pa.RecordBatchReader.from_stream(table)
+    except pa.ArrowInvalid as error:
+        raise ConfigurationError(
+            f"rows must be a table, found {type(table).__name__}, which is a single column"
+        ) from error
     mapped = {prop.key for prop in mapper.column_attrs}
     names = reader.schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"The table has several columns named {', '.join(map(repr, twice))}. Expected one of "
+            "each name"
+        )
     unnamed, ranges = _pandas_indexes(reader.schema)
     left_out = unnamed.difference(mapped)
     added = {name: ranges[name] for name in mapped.intersection(ranges).difference(names)}

@@ -66,6 +66,7 @@ class Matching:
         :param version: a column that must equal the given value: :data:`STALE`.
         :param locked: the tables whose rows are locked.
         :param key_share: whether other transactions may still refer to the rows.
+        :raises ConfigurationError: the condition joins rows of another table.
         """
         rows, target = self.rows, self.target
         fits: Any = true()
@@ -79,6 +80,8 @@ class Matching:
             fits.cast(Boolean).label(FITS),
             stale.cast(Boolean).label(STALE),
         ).select_from(target.mapper.persist_selectable.join(rows, self.is_same()))
+        if where is not None:
+            target.refuse_other_tables("where", statement)
         statement = statement.order_by(*target.keys)
         if locked:
             statement = statement.with_for_update(of=list(locked), key_share=key_share)

@@ -5,17 +5,22 @@ NaN, NaT and NA of numpy and pandas mark a missing value. In a column of a frame
 NULL is written; and pandas turns whole numbers with gaps into a float column. In a row given as a
 mapping, such a marker is refused, because it is not a number or time that the column could hold:
 from the bytes of a NaT a driver makes an arbitrary value.
+
+A mapping, a list or an object of a mapped class is refused where the column holds one number, time
+or key: a row or an object was given in place of its key. In a key that finds rows a fraction is
+refused, too: the server would round it to the key of another row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from functools import cache, partial
 from math import isfinite
 from types import NoneType
 from typing import Any, Final, Literal, TypeAlias
 
+from sqlalchemy import Boolean, Date, DateTime, Integer, Numeric, Row, String, Time, Uuid, inspect
 from sqlalchemy.orm import Mapper
 
 from .._ids.table_names import stored_name
@@ -27,12 +32,22 @@ from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
 from .input import Chunk
 
-Kind: TypeAlias = Literal["integer", "time"]
+Kind: TypeAlias = Literal["integer", "time", "key", "integer key"]
+"""What a checked column holds; a key finds rows."""
 
 _KINDS: Final[Mapping[str, Kind]] = {
     **dict.fromkeys(("int2", "int4", "int8"), "integer"),
-    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz"), "time"),
+    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz", "interval"), "time"),
 }
+
+_NAMES: Final[Mapping[Kind, str]] = {
+    "integer": "a whole number",
+    "time": "a date, time or interval",
+    "key": "a single value",
+    "integer key": "a whole number",
+}
+
+_SCALARS: Final = (Boolean, Date, DateTime, Integer, Numeric, String, Time, Uuid)
 
 _MISSING: Final = frozenset({"NaTType", "NAType"})
 """Class names of pandas' markers; pandas need not be installed."""
@@ -52,7 +67,7 @@ def check_rows(
     :param start: the position of the first row in the whole input.
     :param required: the attributes for which every row must give a value.
     :param why: attribute -> what is wrong with a row without it, if not the usual text.
-    :param kinds: attributes whose columns cannot hold a marker of a missing value.
+    :param kinds: attributes whose values are checked, with what their columns hold.
     :raises InvalidRowsError: listing every row that is wrong.
     """
     allowed = {column.key for column in mapper.column_attrs}
@@ -64,7 +79,7 @@ def check_rows(
             for key in used.intersection(kinds):
                 if key not in values:
                     values[key] = values_of(rows, key)
-                lacking = lacking or bool(what_is_missing(values[key], kinds[key]))
+                lacking = lacking or bool(what_is_wrong(values[key], kinds[key]))
             if not lacking:
                 return used, values
     except (TypeError, AttributeError):
@@ -143,22 +158,22 @@ def _problems(
         problems += [
             RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
         ]
-    return problems + _missing(rows, start, kinds)
+    return problems + _wrong_values(rows, start, kinds)
 
 
-def _missing(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
-    """Find markers of a missing value in columns that cannot hold them."""
+def _wrong_values(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
+    """Find values that their columns cannot hold."""
     readable = [index for index, row in enumerate(rows) if isinstance(row, Mapping)]
     problems = []
     for key, kind in kinds.items():
-        found = what_is_missing([rows[index].get(key) for index in readable], kind)
+        found = what_is_wrong([rows[index].get(key) for index in readable], kind)
         problems += [
             RowProblem(start + readable[at], key, what, kind) for at, what in found.items()
         ]
     return problems
 
 
-# Values that stand for none
+# Values that stand for none, and values that are no single value
 
 
 def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
@@ -174,6 +189,23 @@ def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
             kind = _KINDS.get(facts.type_name) if facts and item.codec is not None else None
             if kind is not None:
                 found[item.attribute] = kind
+    return found
+
+
+def kinds_of_keys(
+    mapper: Mapper[Any], keys: Iterable[str], kinds: Mapping[str, Kind]
+) -> dict[str, Kind]:
+    """Return the kinds of attributes that find rows.
+
+    :param kinds: the kinds of the class's attributes.
+    """
+    found: dict[str, Kind] = {}
+    for key in keys:
+        type_ = mapper.column_attrs[key].columns[0].type
+        if kinds.get(key) == "integer":
+            found[key] = "integer key"
+        elif isinstance(type_, _SCALARS) and type(type_).__module__.startswith("sqlalchemy."):
+            found[key] = kinds.get(key, "key")
     return found
 
 
@@ -206,27 +238,46 @@ def _may_lack(type_: type) -> bool:
     return issubclass(type_, float) or type_.__name__ in _MISSING
 
 
-def what_is_missing(values: Sequence[Any], kind: Kind) -> dict[int, str]:
+def what_is_wrong(values: Sequence[Any], kind: Kind) -> dict[int, str]:
     """Say what is wrong with values that the column cannot hold, by position."""
     suspect = {
         type_
         for type_ in exact_types(values)
-        if _may_lack(type_) or (kind == "integer" and type_ is Decimal)
+        if _may_lack(type_) or _is_no_scalar(type_) or (_is_integer(kind) and type_ is Decimal)
     }
     if not suspect:
         return {}
-    what = "whole number" if kind == "integer" else "date or time"
     return {
-        index: f"is {value!r}, and the column holds a {what} or NULL: give None for no value"
+        index: _wrong(value, kind)
         for index, value in enumerate(values)
         if type(value) in suspect and not _is_held(value, kind)
     }
 
 
+def _wrong(value: Any, kind: Kind) -> str:
+    if _is_no_scalar(type(value)):
+        return f"is an object of type {type(value).__name__}, and the column holds {_NAMES[kind]}"
+    if kind.endswith("key"):
+        return f"is {value!r}, which is no key of a row"
+    return f"is {value!r}, and the column holds {_NAMES[kind]} or NULL: give None for no value"
+
+
+def _is_integer(kind: Kind) -> bool:
+    return kind in ("integer", "integer key")
+
+
+def _is_no_scalar(type_: type) -> bool:
+    """Whether values of a type are collections or objects of a mapped class."""
+    return issubclass(type_, Mapping | Set | list | tuple | Row) or isinstance(
+        inspect(type_, raiseerr=False), Mapper
+    )
+
+
 def _is_held(value: Any, kind: Kind) -> bool:
-    if type(value).__name__ in _MISSING:
+    if type(value).__name__ in _MISSING or _is_no_scalar(type(value)):
         return False
-    if kind != "integer":
+    if not _is_integer(kind):
         # Whether it is a valid time is another question, which the server answers.
         return True
-    return value.is_finite() if isinstance(value, Decimal) else isfinite(value)
+    is_finite = value.is_finite() if isinstance(value, Decimal) else isfinite(value)
+    return is_finite and (kind == "integer" or value == int(value))

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    TextClause,
     and_,
     cast,
     exists,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as core_delete
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql import Select, visitors
 from sqlalchemy.types import UserDefinedType
 
@@ -98,7 +100,7 @@ class Syncing:
         :param columns: the columns to overwrite in an existing row.
         :param upsert: inserts and updates, under the condition passed to it.
         """
-        target = _target(whole)
+        target = self._target(whole)
         connection = whole.connection
         if not self.dry_run:
             self._lock(connection, given.plan, target)
@@ -122,7 +124,7 @@ class Syncing:
     def clear(self, whole: ClassTables) -> None:
         """Delete all rows of the scope, because no row is given."""
         connection = whole.connection
-        target = _target(whole)
+        target = self._target(whole)
         [(_, plan)] = target.plans.items()
         condition = self._scope(target)
         if self.dry_run:
@@ -152,7 +154,7 @@ class Syncing:
         matched = (
             select(rows.c[NUMBER], func.coalesce(scope, false()).label("within"))
             .add_columns(differing.label("differs"))
-            .select_from(given.target.join(rows, given.is_same_row()))
+            .select_from(given.stored().join(rows, given.is_same_row()))
             .cte(named("matched"))
         )
         extra = select(func.count()).select_from(given.target).where(self._not_given(given, target))
@@ -165,11 +167,15 @@ class Syncing:
             extra.scalar_subquery(),
             given.has_duplicates(),
         ]
-        there, differ, elsewhere, out, self.deleted, twice = connection.execute(
+        if given.is_computed:
+            unmatched = select(func.array_agg(rows.c[NUMBER])).where(~given.is_matchable())
+            counts.append(unmatched.scalar_subquery())
+        there, differ, elsewhere, out, self.deleted, twice, *unmatchable = connection.execute(
             select(*counts)
         ).one()
         if twice:
             given.refuse_duplicates()
+        given.refuse_unmatchable(next(filter(None, unmatchable), ()))
         found = dict.fromkeys(out or (), "is outside the scope")
         found.update((n, "is a row of the table outside the scope") for n in elsewhere or ())
         self._refuse(given, target, found)
@@ -187,7 +193,7 @@ class Syncing:
         pairs = [(c, rows.c[c.name]) for c in columns]
         same = (
             select(rows.c[NUMBER])
-            .select_from(given.target.join(rows, given.is_same_row()))
+            .select_from(given.stored().join(rows, given.is_same_row()))
             .where(self._scope(target), ~_differ(given.plan.facts.columns, pairs))
         )
         staged: Any = given.source.table
@@ -200,7 +206,7 @@ class Syncing:
         rows = given.rows
         is_within = exists(
             select(literal(1))
-            .select_from(given.target)
+            .select_from(given.stored())
             .where(given.is_same_row(), self._scope(target))
             .correlate(rows)
         )
@@ -208,16 +214,19 @@ class Syncing:
         outside = dict.fromkeys(found.scalars(), "is outside the scope")
         self._refuse(given, target, outside, stays=autocommits(given.source.connection))
 
+    def _target(self, whole: ClassTables) -> Target:
+        target = _target(whole)
+        [table] = target.plans
+        found = select(literal(1)).select_from(table).where(self._scope(target))
+        target.refuse_other_tables("scope", found)
+        return target
+
     def _scope(self, target: Target) -> ColumnElement[bool]:
         scope: ColumnElement[bool] = target.plainly(self.scope)
         return and_(scope, *target.is_of_class())
 
     def _not_given(self, given: Given, target: Target) -> ColumnElement[bool]:
-        rows = given.rows
-        is_given = exists(
-            select(literal(1)).select_from(rows).where(given.is_same_row()).correlate(given.target)
-        )
-        return and_(self._scope(target), ~is_given)
+        return and_(self._scope(target), ~given.is_given())
 
     def _is_outside(self, given: Given, target: Target) -> ColumnElement[bool]:
         """Whether a given row is certainly outside the scope."""
@@ -267,6 +276,23 @@ class Syncing:
             connection, [(plan.table, plan)], keys, wanted=self.wanted, singly=singly
         )
         self.deleted, self.removed = done.rows, done.keys
+
+
+def checked_scope(scope: Any) -> ColumnElement[bool]:
+    """Return the scope as SQL.
+
+    :raises ConfigurationError: it is no condition on the class's attributes.
+    """
+    expected = (
+        "scope must be a condition on the class's attributes, or sqlalchemy.true() for all rows, "
+        f"found {scope!r}"
+    )
+    if scope is None or isinstance(scope, TextClause):
+        raise ConfigurationError(expected)
+    try:
+        return and_(scope)
+    except ArgumentError as error:
+        raise ConfigurationError(expected) from error
 
 
 def _differ(

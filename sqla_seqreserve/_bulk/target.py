@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, text
+from sqlalchemy import Alias, Column, ColumnElement, Connection, FromClause, Select, Table, text
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import visitors
 
@@ -113,6 +113,22 @@ class Target:
 
         return visitors.replacement_traverse(expression, {}, replaced)
 
+    def refuse_other_tables(self, name: str, statement: Select[Any]) -> None:
+        """Refuse a condition that joins the statement's rows with those of another table: it would
+        find a row several times.
+
+        :param name: the name of the caller's argument.
+        :param statement: selects from one table or join, and contains the condition.
+        :raises ConfigurationError: naming the other tables.
+        """
+        _, *others = statement.get_final_froms()
+        if others:
+            tables = ", ".join(map(_description, others))
+            raise ConfigurationError(
+                f"{name} joins {self.name} with {tables}. Expected a condition on attributes of "
+                f"{self.name}; for rows of other tables use exists(), or in_() with a select()"
+            )
+
     def staged(
         self, attributes: Iterable[str], made: Mapping[Column[Any], Callable[[], Any]]
     ) -> InsertPlan:
@@ -166,6 +182,12 @@ class Target:
         keys = list(key_columns(self.mapper, table))
         assert len(keys) == len(self.keys)
         return keys
+
+
+def _description(item: FromClause) -> str:
+    if isinstance(item, Alias):
+        return f"an alias of {_description(item.element)}"
+    return str(getattr(item, "name", item))
 
 
 def row_by_row_reason(plans: Iterable[InsertPlan], kind: str) -> Reason | None:

@@ -96,7 +96,7 @@ def update_rows(
         # Otherwise the check below names the wrong row.
         change = _Change(target, given, by, chosen)
         required += [item for item in change.required if item not in required]
-    whole.check_alike(first, 0, given, required, why)
+    whole.check_alike(first, 0, given, required, why, by)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(target.plans.values(), "update")
@@ -116,7 +116,7 @@ def update_rows(
         write,
         pinned=pinned,
         reason=reason,
-        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
+        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why, by),
     )
 
 

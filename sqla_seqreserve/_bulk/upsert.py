@@ -81,7 +81,12 @@ def upsert(
     required, why = whole.required()
     why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
     if sync is not None and not arbiter.nulls_alike:
-        required += [name for name in staged_columns if name not in required]
+        elements = {
+            item.attribute
+            for item in plan.columns
+            if stored_name(item.column.name) in arbiter.columns
+        }
+        required += [n for n in staged_columns if n in elements and n not in required]
     whole.check_alike(first, 0, given, required, why)
     interference = interference_on(connection)
 

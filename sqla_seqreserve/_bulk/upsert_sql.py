@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
     Boolean,
     ColumnElement,
     Exists,
+    FromClause,
     ScalarSelect,
     and_,
     exists,
+    false,
     func,
     literal,
     literal_column,
@@ -21,6 +23,7 @@ from sqlalchemy import (
 from .._ids.table_names import stored_name
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.mapping import key_columns
+from ..errors import InvalidRowsError, RowProblem
 from .arbiter import Arbiter
 from .staged_rows import (
     NUMBER,
@@ -118,14 +121,50 @@ class Given:
         existing = [self.existing.c[name] for name in self.names]
         return and_(self.rows.c[HELD], *self._are_same(self.rows, existing))
 
-    def is_same_row(self) -> ColumnElement[bool]:
-        """The same as :meth:`is_same`, compared with the target's columns and not with computed
-        elements.
+    # The target's rows beside its columns
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether an element is an expression, or the index partial. Their SQL names columns
+        without a table, so it must stand where there is no other table than the target.
         """
-        conditions = self._are_same(self.rows, self._target_elements())
-        if self.arbiter.predicate is not None:
-            conditions.append(self._holds())
-        return and_(self.rows.c[HELD], *conditions)
+        return None in self.arbiter.columns or self.arbiter.predicate is not None
+
+    def stored(self) -> FromClause:
+        """The target; with the arbiter's elements of each row, if they are computed."""
+        if not self.is_computed:
+            return self.target
+        return self.target.join(self.existing, self._is_existing())
+
+    def _is_existing(self) -> ColumnElement[bool]:
+        pairs = zip(self.keys, keys_in(self.existing, self.keys), strict=True)
+        return and_(*(key == label for key, label in pairs))
+
+    def is_same_row(self) -> ColumnElement[bool]:
+        """The same as :meth:`is_same` for a row of :meth:`stored`; compared with the target's own
+        columns, if no element is computed.
+        """
+        if self.is_computed:
+            return self.is_same()
+        return and_(self.rows.c[HELD], *self._are_same(self.rows, self._target_elements()))
+
+    def is_given(self) -> Exists:
+        """Whether a given row matches a row of the target."""
+        rows = self.rows
+        found = select(literal(1)).select_from(rows).where(self.is_same_row())
+        if self.is_computed:
+            found = select(literal(1)).select_from(rows.join(self.existing, self.is_same()))
+            found = found.where(self._is_existing())
+        return exists(found.correlate(self.target))
+
+    def is_matchable(self) -> ColumnElement[bool]:
+        """Whether a given row could match a row of the target: the index holds it, and no element
+        of it is a NULL that equals nothing.
+        """
+        conditions = [self.rows.c[HELD]]
+        if not self.arbiter.nulls_alike:
+            conditions += [self.rows.c[name].is_not(None) for name in self.names]
+        return func.coalesce(and_(*conditions), false())
 
     def _are_same(self, rows: Any, elements: Iterable[Any]) -> list[ColumnElement[bool]]:
         """Return the conditions that a row's elements equal these, one by one.
@@ -187,6 +226,22 @@ class Given:
             self.total,
             self._attributes(),
             self.arbiter.name,
+        )
+
+    def refuse_unmatchable(self, numbers: Sequence[int]) -> None:
+        """Refuse given rows that can match no row of the table.
+
+        :raises InvalidRowsError: naming each.
+        """
+        if not numbers:
+            return
+        name = self.arbiter.name
+        what = f"is not held by {name}, or {name} computes NULL for it: so no row matches it"
+        attributes = self._attributes()
+        raise InvalidRowsError(
+            f"{self.plan.mapper.class_.__name__}: {len(numbers)} of {self.total} rows cannot be "
+            f"looked up by {name}; nothing was written",
+            [RowProblem(number, attributes, what) for number in sorted(numbers)],
         )
 
     def _attributes(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import DateTime, Engine, Identity, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import bulk_insert, bulk_upsert
-from sqla_seqreserve.errors import InvalidRowsError
+from sqla_seqreserve.errors import ConfigurationError, InvalidRowsError
 from sqla_seqreserve.testing import record_statements
 
 NAN = float("nan")
@@ -36,6 +37,7 @@ class Reading(Base):
     local: Mapped[dt.datetime | None]
     day: Mapped[dt.date | None]
     ratio: Mapped[float | None]
+    lasted: Mapped[dt.timedelta | None]
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +184,7 @@ def test_rows_without_a_value_of_the_column(on_driver: Any, driver: str, functio
     row.
     """
     values = [("amount", NAN), ("amount", float("inf")), ("amount", pd.NA), ("amount", NUMBER)]
-    values += [("at", pd.NaT), ("local", pd.NaT), ("day", pd.NaT)]
+    values += [("at", pd.NaT), ("local", pd.NaT), ("day", pd.NaT), ("lasted", pd.NaT)]
 
     def scenario(session: Session) -> None:
         before = ids_taken(session)
@@ -200,3 +202,71 @@ def test_rows_without_a_value_of_the_column(on_driver: Any, driver: str, functio
         assert ids_taken(session) == before
 
     on_driver(driver, scenario)
+
+
+class Listing:
+    """A column as polars has it."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def to_list(self) -> list[Any]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Listing([1, None, 3]),
+        pa.array([1, None, 3]),
+        pa.chunked_array([[1, None], [3]]),
+        np.ma.array([1, 2, 3], mask=[False, True, False]),
+        pd.array([1, None, 3], dtype="Int64"),
+        pd.Index([1, None, 3]),
+    ],
+    ids=["polars", "array", "chunked", "numpy", "pandas", "index"],
+)
+def test_a_column_of_each_package(on_driver: Any, column: Any) -> None:
+    """Rows given by columns may have columns of polars, pyarrow, numpy and pandas."""
+
+    def scenario(session: Session) -> None:
+        assert len(bulk_insert(session, Reading, {"number": [0, 1, 2], "amount": column})) == 3
+        assert stored(session, "amount") == [(1,), (None,), (3,)]
+
+    on_driver("psycopg", scenario)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("unit", ["D", "s", "us", "ns"])
+def test_times_of_numpy(on_driver: Any, driver: str, unit: str) -> None:
+    """An array of numpy's times is written in each unit, to the microsecond."""
+    times = np.array(["2024-05-01T00:00:00", "NaT"], dtype=f"M8[{unit}]")
+    columns = {"number": [0, 1], "local": times, "day": times, "lasted": times - times[0]}
+
+    def scenario(session: Session) -> None:
+        bulk_insert(session, Reading, columns)
+        assert stored(session, "local", "day", "lasted") == [
+            (dt.datetime.fromisoformat("2024-05-01"), dt.date(2024, 5, 1), dt.timedelta(0)),
+            (None, None, None),
+        ]
+
+    on_driver(driver, scenario)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"number": np.int64(5)}, "^Column 'number' must be a sequence of values, found int64"),
+        ({"number": np.array(5)}, "^Column 'number' must be a sequence of values, found ndarray"),
+        (pd.Series([1], name="number"), "^rows must be a table, found Series"),
+        (pa.table([[1], [2]], names=["number", "number"]), "several columns named 'number'"),
+    ],
+)
+def test_what_is_no_table(on_driver: Any, rows: Any, message: str) -> None:
+    """A single number, a single column, and a table with two columns of one name are refused."""
+
+    def scenario(session: Session) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            bulk_insert(session, Reading, rows)
+
+    on_driver("psycopg", scenario)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Engine, ForeignKey, Identity
+from sqlalchemy import BigInteger, Engine, ForeignKey, Identity, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqla_seqreserve import bulk_delete, bulk_insert, bulk_sync, bulk_update, bulk_upsert
@@ -38,6 +39,12 @@ class Pair(Base):
 
     left: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     right: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class Named(Base):
+    __tablename__ = "named"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 @pytest.fixture
@@ -186,3 +193,57 @@ def test_keys_that_are_no_tuples(session: Session) -> None:
     )
     assert len(error.problems) == 3000
     assert "(3,000 rows: also 1, 2" in str(error)
+
+
+@pytest.mark.parametrize("many", [0, 300])
+def test_what_is_given_in_place_of_a_key(session: Session, many: int) -> None:
+    """A row, a tuple or an object in place of its key is named by the error, and so is a fraction,
+    which the server would round to another key; whole numbers of every type are keys.
+    """
+    keys = range(1, many + 1)
+    wrong = [{"number": 1}, (1,), session.execute(select(1)).one(), Reading(), 1.5, Decimal("0.5")]
+    error = refused(
+        lambda session, keys: bulk_delete(session, Reading, keys), session, [*keys, *wrong]
+    )
+    assert [problem.index for problem in error.problems] == [many + at for at in range(len(wrong))]
+    held = ", and the column holds a whole number"
+    assert [problem.problem for problem in error.problems] == [
+        *(f"is an object of type {name}{held}" for name in ("dict", "tuple", "Row", "Reading")),
+        "is 1.5, which is no key of a row",
+        "is Decimal('0.5'), which is no key of a row",
+    ]
+    error = refused(
+        lambda session, keys: bulk_delete(session, Named, keys), session, ["a", ["b"], None]
+    )
+    assert [problem.problem for problem in error.problems] == [
+        "is an object of type list, and the column holds a single value",
+        "is None, which is no key of a row",
+    ]
+    bulk_insert(session, Reading, [{"number": n, "level": 1} for n in range(4)])
+    assert bulk_delete(session, Reading, [1.0, Decimal(2), True]) == 2
+
+
+def test_a_fraction_finds_no_row_to_update(session: Session) -> None:
+    """A fraction in the key of an update is refused, and in an attribute that is set it is
+    rounded as in an INSERT.
+    """
+    bulk_insert(session, Reading, [{"number": 2, "level": 1}])
+    error = refused(WAYS["update"], session, [{"number": 1.6, "level": 2}])
+    assert [str(problem) for problem in error.problems] == [
+        "row 0, number: is 1.6, which is no key of a row"
+    ]
+    bulk_insert(session, Reading, [{"number": 2, "level": 1}])
+    assert bulk_update(session, Reading, [{"number": 2, "level": 1.6}]).updated == 1
+    assert session.scalars(select(Reading.level)).all() == [2]
+
+
+@EACH
+def test_an_object_in_place_of_its_key(session: Session, write: Write) -> None:
+    """If a row gives an object for a foreign key and not the object's key, the error names the
+    row.
+    """
+    rows = [{"number": 1, "level": 1, "station_id": Station(id=1)}]
+    error = refused(write, session, rows)
+    assert [str(problem) for problem in error.problems] == [
+        "row 0, station_id: is an object of type Station, and the column holds a whole number"
+    ]
