@@ -67,12 +67,13 @@ class UndecidedUnitOfWork(UOWTransaction):
     seqreserve: FlushRun
 
     def execute(self) -> None:
+        uow: Any = self
         if self.settings.mode == "off":
-            super().execute()
+            uow.__class__ = UOWTransaction
+            uow.execute()
             return
         if len(self.states) == 1 and is_alone(self, self.settings):
             # Most flushes take this path.
-            uow: Any = self
             uow.__class__ = UOWTransaction
             NOTHING_TO_ASK.flush(uow, NONE, uow.execute)
             return
@@ -99,7 +100,7 @@ class UndecidedUnitOfWork(UOWTransaction):
             plain.flush(self, pending, super().execute)
 
     def finalize_flush_changes(self) -> None:
-        with collector_paused(len(self.states) if self.settings.mode != "off" else 0):
+        with collector_paused(len(self.states)):
             super().finalize_flush_changes()
 
 
