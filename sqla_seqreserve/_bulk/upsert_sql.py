@@ -150,11 +150,11 @@ class Given:
 
     def is_given(self) -> Exists:
         """Whether a given row matches a row of the target."""
-        rows = self.rows
-        found = select(literal(1)).select_from(rows).where(self.is_same_row())
+        given: FromClause = self.rows
+        condition = self.is_same_row()
         if self.is_computed:
-            found = select(literal(1)).select_from(rows.join(self.existing, self.is_same()))
-            found = found.where(self._is_existing())
+            given, condition = given.join(self.existing, condition), self._is_existing()
+        found = select(literal(1)).select_from(given).where(condition)
         return exists(found.correlate(self.target))
 
     def is_matchable(self) -> ColumnElement[bool]:

@@ -193,10 +193,7 @@ ALTER TABLE {table} ALTER COLUMN {column}
 held := pg_get_serial_sequence({names.literal(table)}, {names.literal_name(element.column)});
 {_continue(names, table, column)}
 """
-    return do_block(
-        _VARIABLES,
-        body,
-    )
+    return do_block(_VARIABLES, body)
 
 
 def _continue(names: QuotedNames, table: str, column: str) -> str:
