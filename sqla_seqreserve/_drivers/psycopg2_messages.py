@@ -8,21 +8,18 @@ psycopg2's code was read in version 2.9.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from psycopg2 import extensions
 
-from .._sql_names import NAME, name_of
+from .._sql_names import table_inserted_into
 from .driver import Comparison, InsertMessage, MessageError, Returned
 from .locking import OUTDATED, UNDO, OutdatedError, guarded
 from .row_counts import BEGIN_COUNTING, COUNTED, UNDO_COUNTING, end_counting
 
 _IDLE: Final = extensions.TRANSACTION_STATUS_IDLE
-
-_INTO: Final = re.compile(rf"\s*INSERT INTO (?:{NAME}\.)?({NAME})")
 
 
 def is_idle(driver: Any) -> bool:
@@ -155,7 +152,7 @@ def _messages(
     messages: list[list[_Statement]] = []
     ends = True
     for position, insert in enumerate(inserts):
-        table = _table(insert.statement)
+        table = table_inserted_into(insert.statement)
         is_alone = insert.statement in alone
         for row, parameters in enumerate(insert.parameters):
             try:
@@ -237,12 +234,6 @@ def _note_last(
         found.count += len(rows)
     elif len(message) == 1:
         found.count += max(cursor.rowcount, 0)
-
-
-def _table(statement: str) -> str:
-    """The name of the table that an INSERT writes, without its schema and quotes."""
-    found = _INTO.match(statement)
-    return "" if found is None else name_of(found[1]).replace("%%", "%")
 
 
 def _placed(

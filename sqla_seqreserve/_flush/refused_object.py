@@ -21,7 +21,7 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._ids import catalogue
 from .._ids.table_names import table_name
-from .._sql_names import NAME, name_of
+from .._sql_names import NAME, name_of, table_inserted_into
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
@@ -180,7 +180,7 @@ def _row_of_parameters(error: DBAPIError, table: Table, states: Sequence[State])
     if len(states) == 1:
         return 0
     sent = error.params
-    if not isinstance(sent, Mapping) or f"INTO {table.name} " not in (error.statement or ""):
+    if not isinstance(sent, Mapping) or table_inserted_into(error.statement or "") != table.name:
         return None
     key = [str(column.key) for column in table.primary_key]
     if not key or not sent.keys() >= set(key):

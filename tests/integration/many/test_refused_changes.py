@@ -38,6 +38,7 @@ class Price(Base):
     __tablename__ = 'net "price" in %'
     id: Mapped[int] = mapped_column(primary_key=True)
     amount: Mapped[int] = mapped_column(CheckConstraint("amount > 0"))
+    note: Mapped[str] = mapped_column(server_default="none")
 
 
 def books(session: Session, count: int) -> list[Book]:
@@ -145,3 +146,18 @@ def test_beside_new_objects(engine: Engine) -> None:
     [note] = side.run(refused)
     side.close()
     assert note.endswith(" Book objects written together (id=4)")
+
+
+# asyncpg takes parameters without names, which do not show the key.
+@pytest.mark.parametrize("side", SYNC_DRIVERS, indirect=True)
+def test_a_new_object_of_a_quoted_table(side: Side) -> None:
+    """The note also names a new object that is written by itself, whose table's name is quoted."""
+
+    def refused(session: Session) -> list[str]:
+        session.add_all([Price(id=101, amount=1), Price(id=102, amount=-1, note="a discount")])
+        with pytest.raises(IntegrityError) as caught:
+            session.flush()
+        return getattr(caught.value, "__notes__", [])
+
+    [note] = side.run(refused)
+    assert note.endswith(" Price objects written together (id=102)")
