@@ -229,6 +229,8 @@ class _SyncPsycopg(_Psycopg):
 
 
 class _AsyncPsycopg(_Psycopg):
+    # SQLAlchemy's asynchronous cursor has the rows only of a statement that it executes itself.
+    scripts_return = False
     _own = attrgetter("dbapi_connection.driver_connection")
 
     def _below(self, cursor: Any) -> Any:

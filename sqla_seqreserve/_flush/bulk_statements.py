@@ -13,10 +13,10 @@ from .._database import known_of
 from .._drivers import driver_of, driver_on
 from .._drivers.execution import Many, begin_along, write_many_by
 from .._reasons import FEW, Reason
-from .._routes import Distance
+from .._routes import FEWEST_RETURNING, Distance
 from .._sqlalchemy.adapted import set_adapted_rowcount
 from .._sqlalchemy.changes import ROWS_COUNTED
-from .._sqlalchemy.pages import FEWEST_RETURNING, Whole
+from .._sqlalchemy.pages import Whole
 from .._sqlalchemy.persistence import WAY_CHOSEN
 from .._sqlalchemy.statement_classes import Rows
 from .settings import Settings

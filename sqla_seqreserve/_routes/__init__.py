@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from .choice import NO_WISHES, Costs, Pending, Route, Wishes, Work, choose, copy_crossover
+from .choice import (
+    FEWEST_RETURNING,
+    NO_WISHES,
+    Costs,
+    Pending,
+    Route,
+    Wishes,
+    Work,
+    choose,
+    copy_crossover,
+)
 from .distance import WORK, Distance
 
 __all__ = [
+    "FEWEST_RETURNING",
     "NO_WISHES",
     "WORK",
     "Costs",

@@ -4,6 +4,7 @@ There are three ways. Beside the work for the rows, each costs these round trips
 
 *numbered*
     SQLAlchemy's INSERTs, which return the keys: one round trip for each table and thousand rows.
+    Many rows of a class with one table go as arrays in one statement, if the driver can do that.
 *reserved, one message*
     All keys in one round trip, then all INSERTs in a second one, if the driver can send them so.
 *reserved, COPY*
@@ -24,6 +25,15 @@ from . import shard_costs
 
 _PAGE: Final = 1000
 """Rows of one of SQLAlchemy's INSERTs (``insertmanyvalues_page_size``)."""
+
+FEWEST_RETURNING: Final = 50
+"""From this number of rows with returned values on, arrays are faster than pages of ``VALUES``."""
+
+_ARRAYS_START: Final = 450.0
+_ARRAYS_ROW: Final = 20.0
+"""Microseconds of work of an INSERT over arrays that returns the keys, and of each of its rows, on
+the drivers that can do it.
+"""
 
 _MARGIN: Final = 0.95
 """Another way may cost at most this part of SQLAlchemy's own: measured costs are not exact."""
@@ -65,6 +75,10 @@ class Costs(Protocol):
     @property
     def sends_several(self) -> bool:
         """Whether the INSERTs of a flush travel in one message."""
+
+    @property
+    def scripts_return(self) -> bool:
+        """Whether an INSERT over arrays can return the keys."""
 
     @property
     def lock_round_trips(self) -> int:
@@ -156,7 +170,7 @@ def choose(
             return Route(True, copies)
         may_copy = frozenset()
     generated = any(one.generated and not one.only_copies for one in pending)
-    numbered = _numbered(pending, costs, round_trip, begun)
+    numbered = _numbered(pending, costs, round_trip, begun, wishes)
     if wishes.commits and sum(one.tables for one in pending) > 1:
         numbered += round_trip
     # Kept ids are compared in the message of the INSERTs; by themselves they would cost the round
@@ -175,17 +189,38 @@ def choose(
     return Route(False)
 
 
-def _numbered(pending: Sequence[Pending], costs: Costs, round_trip: float, begun: bool) -> float:
+def _numbered(
+    pending: Sequence[Pending], costs: Costs, round_trip: float, begun: bool, wishes: Wishes
+) -> float:
     """Microseconds with INSERTs that return the keys."""
     trips = 0 if begun or costs.begins_along else 1
     work = 0.0
+    # An INSERT with which the COMMIT travels stays in pages.
+    returns_arrays = costs.scripts_return and not (wishes.commits and len(pending) == 1)
     for one in pending:
+        if returns_arrays and _is_one_statement(one):
+            trips += 1
+            work += _ARRAYS_START + one.rows * _ARRAYS_ROW
+            continue
         pages = math.ceil(one.rows / _PAGE)
         trips += one.tables * pages
         work += one.tables * (pages * costs.work.statement + one.rows * costs.work.numbered_row)
         if one.distributed:
             work += one.tables * shard_costs.numbered(one.rows)
     return trips * round_trip + work
+
+
+def _is_one_statement(one: Pending) -> bool:
+    """Whether the numbered rows of a class go as arrays, if the driver can do that. Tables that
+    COPY must not write are not known well enough for arrays either.
+    """
+    return (
+        one.generated
+        and one.copies
+        and one.tables == 1
+        and one.rows >= FEWEST_RETURNING
+        and not one.distributed
+    )
 
 
 def _reserved(

@@ -21,10 +21,6 @@ _Page: Final = getattr(_compiler, "_InsertManyValuesBatch", None)
 """One page; before 2.0.10 it had no name, and the rows of a page no certain order."""
 
 
-FEWEST_RETURNING: Final = 50
-"""From this number of rows with returned values on, arrays are faster than pages of ``VALUES``."""
-
-
 class Whole(list[Any]):
     """The parameters of all rows of an INSERT that would go in pages.
 

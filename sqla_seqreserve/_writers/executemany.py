@@ -30,6 +30,7 @@ from .._ids.catalogue import TableFacts
 from .._ids.server import server_of
 from .._ids.table_names import table_name
 from .._reasons import Reason
+from .._routes import FEWEST_RETURNING
 from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, codec_for, value_table
 from .._rows.copy_values import for_copy
@@ -37,7 +38,7 @@ from .._rows.model_types import Refusal
 from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.executed import streams
 from .._sqlalchemy.listeners import execution_elsewhere
-from .._sqlalchemy.pages import FEWEST_RETURNING, Whole
+from .._sqlalchemy.pages import Whole
 from .._sqlalchemy.statements import StatementKind, is_in_schemas_of
 from .._sqlstate import sqlstate_of
 from .copy import copy_statement, no_copy_reason
@@ -154,7 +155,7 @@ def _prepare(
             copied = _copy_rows(connection, rewriting, parameters, facts)
             if copied is not None:
                 return _Copied(copied, keys)
-    if rewriting.returning and not _arrays_return(driver, context):
+    if rewriting.returning and not driver.scripts_return:
         return why.IN_PAGES
     return _arrays(connection, rewriting, parameters, facts, driver)
 
@@ -236,16 +237,9 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     driver = driver_on(context.root_connection)
     if driver is None or not driver.takes_scripts:
         return False
-    if returned and not _arrays_return(driver, context) and not may_be_taken(returned):
+    if returned and not driver.scripts_return and not may_be_taken(returned):
         return False
     return server_of(context.root_connection).reason is None
-
-
-def _arrays_return(driver: Driver, context: Any) -> bool:
-    """Whether a statement over arrays can return values. SQLAlchemy's asynchronous cursor has the
-    rows only of a statement that it executes itself.
-    """
-    return driver.scripts_return and not context.dialect.is_async
 
 
 def may_compare(connection: Connection, driver: Driver) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -17,6 +17,7 @@ class Wire:
 
     begins_along: bool = True
     sends_several: bool = True
+    scripts_return: bool = False
     lock_round_trips: int = 0
     copy_round_trips: int = 2
     work: Work = Work(  # noqa: RUF009  # it cannot be changed
@@ -57,6 +58,28 @@ def test_many_rows_go_by_copy(wire: Wire, round_trip: float) -> None:
     assert choose([Pending(rows)], wire, round_trip, begun=True) == Route(True, frozenset({0}))
     assert not choose([Pending(rows - 1)], wire, round_trip, begun=True).copies
     assert 1 < rows < 5_000
+
+
+def test_many_rows_far_away_are_numbered_over_arrays() -> None:
+    """Far away, an INSERT over arrays takes less than a reservation and COPY, which take three more
+    round trips; COPY still writes very many rows, and rows of a driver that returns nothing from
+    arrays.
+    """
+    arrays = Wire(begins_along=False, scripts_return=True)
+    for rows, copies in ((500, False), (5_000, True)):
+        route = choose([Pending(rows)], arrays, FAR, begun=False)
+        assert bool(route.copies) is copies
+    for wire in (arrays, Wire(begins_along=False)):
+        near = choose([Pending(500)], wire, NEAR, begun=False)
+        assert near == Route(True, frozenset({0}))
+
+
+def test_an_insert_that_takes_the_commit_along_stays_in_pages() -> None:
+    """The COMMIT travels with SQLAlchemy's own INSERT only, whose rows cost more than arrays."""
+    arrays = Wire(scripts_return=True, work=replace(Wire.work, numbered_row=46.0, copy_start=300.0))
+    by_arrays = choose([Pending(500)], arrays, FAR, begun=False)
+    in_pages = choose([Pending(500)], arrays, FAR, begun=False, wishes=Wishes(commits=True))
+    assert (by_arrays.reserve, in_pages.reserve) == (False, True)
 
 
 def test_the_crossover_grows_with_the_distance() -> None:
