@@ -45,7 +45,7 @@ _owned: set[Path] = set()
 
 @contextlib.contextmanager
 def embedded_postgres(
-    data_dir: Path | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     *,
     fsync: bool = True,
     transport: Literal["socket", "loopback"] | None = None,
@@ -133,7 +133,7 @@ class EmbeddedServer:
 class _Tenancy:
     """This process's claim on the server of one folder, from :meth:`enter` to :meth:`leave`."""
 
-    def __init__(self, data_dir: Path | None) -> None:
+    def __init__(self, data_dir: str | os.PathLike[str] | None) -> None:
         self._pid = os.getpid()
         self._throw_away = data_dir is None
         self._account = unprivileged_account()
@@ -210,8 +210,8 @@ class _Tenancy:
             " Point TMPDIR at a folder that this user can enter."
         )
 
-    def _open(self, data_dir: Path) -> Path:
-        folder = data_dir.absolute()
+    def _open(self, data_dir: str | os.PathLike[str]) -> Path:
+        folder = Path(data_dir).absolute()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = folder.resolve()

