@@ -55,7 +55,7 @@ class _Psycopg2:
         numbered_row=42.0,
         executed_row=25.0,
         statement=150.0,
-        reservation=450.0,
+        reservation=370.0,
     )
 
     def __init__(self) -> None:
