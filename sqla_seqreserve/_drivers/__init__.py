@@ -47,6 +47,7 @@ __all__ = [
     "TransactionStatus",
     "driver_of",
     "driver_on",
+    "may_compare",
     "reading_before_lock",
     "transaction_status",
 ]
@@ -96,6 +97,14 @@ def transaction_status(connection: Connection) -> TransactionStatus:
     """Whether the connection's next statement begins a transaction; "open" for other drivers."""
     driver = driver_of(connection.dialect)
     return driver.transaction_status(connection.connection) if driver is not None else "open"
+
+
+def may_compare(connection: Connection, driver: Driver) -> bool:
+    """Whether a message can compare the known facts of a table under its lock, and then go on with
+    statements.
+    """
+    autocommits = driver.transaction_status(connection.connection) == "autocommit"
+    return not autocommits and sees_the_present(connection)
 
 
 @contextmanager

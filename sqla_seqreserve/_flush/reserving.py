@@ -103,7 +103,9 @@ class Reserving:
         """
         state = transaction_status(connection)
         driver = driver_on(connection)
-        wishes = wishes_for(self._settings, pending, needed=needed, commits=commits)
+        wishes = wishes_for(
+            self._settings, connection, driver, pending, needed=needed, commits=commits
+        )
         if interference is not None and not wishes.reserve:
             # SQLAlchemy also lets the database number them.
             return None

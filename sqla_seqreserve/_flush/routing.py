@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .. import _reasons as why
 from .._database import known_of
-from .._drivers import Driver, driver_of, driver_on
+from .._drivers import Driver, driver_of, driver_on, may_compare
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
 from .._ids.keys import generated_key, lacks_key
@@ -280,6 +280,8 @@ def chosen_route(
 
 def wishes_for(
     settings: Settings,
+    connection: Connection,
+    driver: Driver | None,
     mappers: Iterable[Mapper[Any]],
     *,
     needed: bool = False,
@@ -298,7 +300,11 @@ def wishes_for(
         or settings.mode == "reserve"
         or any(watches_insert(mapper) for mapper in mappers)
     )
-    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits)
+    # If a number of rows is asked for, fewer rows go in pages, and more by COPY.
+    arrays = (
+        settings.copy_min_rows is None and driver is not None and may_compare(connection, driver)
+    )
+    return Wishes(reserve, settings.copy_min_rows, bool(settings.prefetch), commits, arrays)
 
 
 def fewest_of(facts: TableFacts, asked: int | None = None) -> int:
@@ -370,7 +376,7 @@ def copy_from(
         len(mapper.tables),
         generated=generated_key(mapper).column is not None,
         begun=begun,
-        wishes=wishes_for(settings, [mapper]),
+        wishes=wishes_for(settings, connection, driver, [mapper]),
         distributed=is_distributed(connection, mapper),
     )
     return max(found, FEWEST)

@@ -30,10 +30,12 @@ FEWEST_RETURNING: Final = 50
 """From this number of rows with returned values on, arrays are faster than pages of ``VALUES``."""
 
 _ARRAYS_START: Final = 450.0
-_ARRAYS_ROW: Final = 20.0
-"""Microseconds of work of an INSERT over arrays that returns the keys, and of each of its rows, on
-the drivers that can do it.
+"""Microseconds of work of an INSERT over arrays that returns the keys, beside its rows. It costs
+about the same on all drivers that can do it.
 """
+
+_ARRAYS_ROW: Final = 20.0
+"""Microseconds of work of each of its rows."""
 
 _MARGIN: Final = 0.95
 """Another way may cost at most this part of SQLAlchemy's own: measured costs are not exact."""
@@ -120,12 +122,14 @@ class Wishes:
     :param copy_from: from how many rows COPY writes a class; ``None``: from when it costs less.
     :param kept: keys may be kept from an earlier reservation (``prefetch``).
     :param commits: the COMMIT may travel with the last message of INSERTs, or with the only INSERT.
+    :param arrays: numbered rows may go as arrays.
     """
 
     reserve: bool = False
     copy_from: int | None = None
     kept: bool = False
     commits: bool = False
+    arrays: bool = False
 
 
 NO_WISHES: Final = Wishes()
@@ -171,8 +175,6 @@ def choose(
         may_copy = frozenset()
     generated = any(one.generated and not one.only_copies for one in pending)
     numbered = _numbered(pending, costs, round_trip, begun, wishes)
-    if wishes.commits and sum(one.tables for one in pending) > 1:
-        numbered += round_trip
     # Kept ids are compared in the message of the INSERTs; by themselves they would cost the round
     # trip of a reservation.
     kept = wishes.kept and costs.sends_several
@@ -195,8 +197,13 @@ def _numbered(
     """Microseconds with INSERTs that return the keys."""
     trips = 0 if begun or costs.begins_along else 1
     work = 0.0
-    # An INSERT with which the COMMIT travels stays in pages.
-    returns_arrays = costs.scripts_return and not (wishes.commits and len(pending) == 1)
+    returns_arrays = costs.scripts_return and wishes.arrays
+    if wishes.commits:
+        if sum(one.tables for one in pending) > 1:
+            trips += 1
+        else:
+            # The COMMIT travels with it, and only with SQLAlchemy's own INSERT, in pages.
+            returns_arrays = False
     for one in pending:
         if returns_arrays and _is_one_statement(one):
             trips += 1

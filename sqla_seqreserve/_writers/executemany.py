@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection
 
 from .. import _reasons as why
-from .._drivers import CopyRows, Driver, driver_on
+from .._drivers import CopyRows, Driver, driver_on, may_compare
 from .._drivers.locking import LOCK_REFUSED
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -35,7 +35,6 @@ from .._rows.arrays import ArrayText, array_text, distinguished
 from .._rows.codecs import Codec, codec_for, value_table
 from .._rows.copy_values import for_copy
 from .._rows.model_types import Refusal
-from .._sqlalchemy.engine import sees_the_present
 from .._sqlalchemy.executed import streams
 from .._sqlalchemy.listeners import execution_elsewhere
 from .._sqlalchemy.pages import Whole
@@ -240,14 +239,6 @@ def pays_whole(context: Any, fewest: int | None) -> bool:
     if returned and not driver.scripts_return and not may_be_taken(returned):
         return False
     return server_of(context.root_connection).reason is None
-
-
-def may_compare(connection: Connection, driver: Driver) -> bool:
-    """Whether a message can compare the known facts of a table under its lock, and then go on with
-    statements.
-    """
-    autocommits = driver.transaction_status(connection.connection) == "autocommit"
-    return not autocommits and sees_the_present(connection)
 
 
 def runs(shapes: Iterable[frozenset[str]]) -> int:

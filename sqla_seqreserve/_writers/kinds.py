@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.functions import current_timestamp, now
 
 from .._database import known_of
-from .._drivers import Driver
+from .._drivers import Driver, may_compare
 from .._drivers.execution import run_on_driver
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
@@ -33,7 +33,7 @@ from .._sqlalchemy.changes import (
 )
 from .._sqlalchemy.engine import sends_as_it_is
 from .._sqlstate import sqlstate_of
-from .executemany import may_compare, runs, table_reason, undo_comparison
+from .executemany import runs, table_reason, undo_comparison
 from .many_sql import UNDO, comparison
 from .queued import Command
 

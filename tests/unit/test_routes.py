@@ -61,24 +61,25 @@ def test_many_rows_go_by_copy(wire: Wire, round_trip: float) -> None:
 
 
 def test_many_rows_far_away_are_numbered_over_arrays() -> None:
-    """Far away, an INSERT over arrays takes less than a reservation and COPY, which take three more
-    round trips; COPY still writes very many rows, and rows of a driver that returns nothing from
-    arrays.
+    """Far away, an INSERT over arrays takes less than a reservation and COPY, which take two more
+    round trips; COPY still writes very many rows, and near the server all of these.
     """
     arrays = Wire(begins_along=False, scripts_return=True)
     for rows, copies in ((500, False), (5_000, True)):
-        route = choose([Pending(rows)], arrays, FAR, begun=False)
+        route = choose([Pending(rows)], arrays, FAR, begun=False, wishes=Wishes(arrays=True))
         assert bool(route.copies) is copies
     for wire in (arrays, Wire(begins_along=False)):
-        near = choose([Pending(500)], wire, NEAR, begun=False)
+        near = choose([Pending(500)], wire, NEAR, begun=False, wishes=Wishes(arrays=True))
         assert near == Route(True, frozenset({0}))
 
 
 def test_an_insert_that_takes_the_commit_along_stays_in_pages() -> None:
     """The COMMIT travels with SQLAlchemy's own INSERT only, whose rows cost more than arrays."""
     arrays = Wire(scripts_return=True, work=replace(Wire.work, numbered_row=46.0, copy_start=300.0))
-    by_arrays = choose([Pending(500)], arrays, FAR, begun=False)
-    in_pages = choose([Pending(500)], arrays, FAR, begun=False, wishes=Wishes(commits=True))
+    by_arrays, in_pages = (
+        choose([Pending(500)], arrays, FAR, begun=False, wishes=wishes)
+        for wishes in (Wishes(arrays=True), Wishes(arrays=True, commits=True))
+    )
     assert (by_arrays.reserve, in_pages.reserve) == (False, True)
 
 

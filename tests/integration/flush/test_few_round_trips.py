@@ -164,3 +164,35 @@ def test_near_the_server_a_begin_is_sent_by_itself(
     engine.dispose()
     assert [each.round_trips for each in (read, saved, timed)] == [3, 3, 2]
     assert [report.messages for report in reports] == [2]
+
+
+@pytest.mark.parametrize(
+    ("isolation_level", "settings", "reserved"),
+    [
+        ("READ COMMITTED", {}, 0),
+        ("REPEATABLE READ", {}, 500),
+        ("READ COMMITTED", {"reserve": "always"}, 500),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("wire")
+def test_many_objects_far_away_are_numbered_over_arrays_where_facts_can_be_compared(
+    database_url: str, isolation_level: str, settings: dict[str, Any], reserved: int
+) -> None:
+    """Far away, the server numbers hundreds of objects in one INSERT, which takes two round trips
+    less than a reservation and COPY. Not in a transaction that keeps an old snapshot, where the
+    INSERT would go in pages.
+    """
+    reports: list[FlushReport] = []
+    with round_trips(database_url, round_trip_time=0.004) as wire:
+        engine = create_engine(
+            wire.url.set(drivername="postgresql+psycopg2"), isolation_level=isolation_level
+        )
+        for _ in range(7):  # the first few times are not believed
+            with Session(engine) as session:
+                register(session, **settings).on_flush(reports.append)
+                session.add_all([Apple(number=number) for number in range(500)])
+                session.commit()
+        engine.dispose()
+    [entry] = reports[-1].entries
+    assert entry.reserved == reserved, reports[-1]
