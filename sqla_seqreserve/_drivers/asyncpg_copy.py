@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 from .._sql_names import NAME
 from .._sqlalchemy.adapted import prepare_adapted
 from .driver import CopyRows, Row
-from .text_format import FORMATS, TextFormat, text_blocks, with_arrays
+from .text_format import FORMATS, TextFormat, interval_text, text_blocks, with_arrays
 
 _MOST_TABLES: Final = 100
 _TURN: Final = 5000
@@ -146,7 +146,7 @@ def _formats() -> Mapping[type, TextFormat]:
         {
             **FORMATS,
             float: TextFormat(_float, plain=True),
-            dt.timedelta: TextFormat(_interval, plain=True),
+            dt.timedelta: TextFormat(interval_text, plain=True),
             pgproto.UUID: TextFormat(str, plain=True),
         }
     )
@@ -156,11 +156,6 @@ def _float(value: float) -> str:
     if isfinite(value):
         return repr(value)
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-
-
-def _interval(value: dt.timedelta) -> str:
-    # With IntervalStyle sql_standard, seconds without a sign would take the sign of the days.
-    return f"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"
 
 
 class _Records:

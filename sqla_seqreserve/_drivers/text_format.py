@@ -66,7 +66,7 @@ def with_arrays(formats: Mapping[type, TextFormat]) -> Mapping[type, TextFormat]
             else:
                 format_ = formats[type(item)]
                 text = format_.write(item)
-                items.append(text if format_.plain else _quoted(text))
+                items.append(text if format_.plain else quoted(text))
         return "{" + ",".join(items) + "}"
 
     return {**formats, list: TextFormat(array)}
@@ -101,18 +101,28 @@ def _decimal(value: Decimal) -> str:
     return str(value) if value.is_finite() else "NaN"
 
 
-def _interval(value: dt.timedelta) -> str:
+def interval_literal(value: dt.timedelta) -> str:
+    """An interval as in psycopg2's literal. Its seconds have no sign, so under IntervalStyle
+    ``sql_standard`` they take the sign of the days.
+    """
     return f"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def interval_text(value: dt.timedelta) -> str:
+    """An interval whose seconds keep their sign under each IntervalStyle."""
+    return f"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"
+
+
+def quoted(text: str) -> str:
+    """Text as an item of an array, or as a key or value of an hstore."""
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def _hstore(value: dict[str, str | None]) -> str:
     return ",".join(
-        f"{_quoted(key)}=>{'NULL' if item is None else _quoted(item)}"
-        for key, item in value.items()
+        f"{quoted(key)}=>{'NULL' if item is None else quoted(item)}" for key, item in value.items()
     )
 
 
@@ -125,7 +135,7 @@ FORMATS: Final[Mapping[type, TextFormat]] = {
     dt.date: TextFormat(dt.date.isoformat, plain=True),
     dt.datetime: TextFormat(dt.datetime.isoformat, plain=True),
     dt.time: TextFormat(dt.time.isoformat, plain=True),
-    dt.timedelta: TextFormat(_interval, plain=True),
+    dt.timedelta: TextFormat(interval_literal, plain=True),
     float: TextFormat(_float, plain=True),
     int: TextFormat(int.__repr__, plain=True),
     ipaddress.IPv4Address: TextFormat(str, plain=True),

@@ -21,6 +21,7 @@ from types import NoneType
 from typing import Any, Final
 
 from .._drivers.driver import TypeTable
+from .._drivers.text_format import bytea_text, interval_literal, interval_text, quoted
 from .column_checks import has_offset, has_steady_offset, is_naive
 
 _TEXTS: Final = frozenset({"text", "varchar", "bpchar", "name"})
@@ -89,7 +90,7 @@ def _of_lists(values: Sequence[Any], cast: str, driver: TypeTable) -> ArrayText 
         return None
     written = iter(found[0])
     texts = [
-        "NULL" if value is None else _string(_braced(list(islice(written, len(value)))))
+        "NULL" if value is None else quoted(_braced(list(islice(written, len(value)))))
         for value in values
     ]
     return ArrayText(_braced(texts), "TEXT", read_as=cast)
@@ -149,7 +150,7 @@ def _texts(
         return None
     write = known.write
     if kind is dt.timedelta and driver == "psycopg2":
-        write = _interval_literal
+        write = interval_literal
     if has_null:
         return ["NULL" if value is None else write(value) for value in values], element
     return list(map(write, values)), element
@@ -295,28 +296,7 @@ def _times(cast: str | None, values: Sequence[dt.time]) -> str | None:
 
 
 def _bytes(value: bytes) -> str:
-    return '"\\\\x' + value.hex() + '"'
-
-
-def _interval(value: dt.timedelta) -> str:
-    # If the seconds have no sign, they take the sign of the days under IntervalStyle sql_standard;
-    # psycopg2's literal has no sign.
-    return f'"{value.days} days +{value.seconds}.{value.microseconds:06d} seconds"'
-
-
-def _interval_literal(value: dt.timedelta) -> str:
-    return f'"{value.days} days {value.seconds}.{value.microseconds:06d} seconds"'
-
-
-def _string(value: str) -> str:
-    if "\\" in value or '"' in value:
-        value = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{value}"'
-
-
-def _float(value: float) -> str:
-    # SQL reads the literal -0.0 as the numeric 0.0; as a parameter it keeps its sign.
-    return repr(value)
+    return quoted(bytea_text(value))
 
 
 def _whole_literal(values: Sequence[int]) -> str | None:
@@ -342,9 +322,10 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     dt.date: _Kind(dt.date.isoformat, _one_of("DATE")),
     dt.datetime: _Kind(dt.datetime.isoformat, _datetimes),
     dt.time: _Kind(dt.time.isoformat, _times),
-    dt.timedelta: _Kind(_interval, _one_of("INTERVAL")),
-    float: _Kind(_float, _floats),
+    dt.timedelta: _Kind(interval_text, _one_of("INTERVAL")),
+    # -0.0 keeps its sign as a parameter, and loses it as a literal, which is a numeric.
+    float: _Kind(float.__repr__, _floats),
     int: _Kind(int.__repr__, _integers),
-    str: _Kind(_string, _one_of("VARCHAR", "TEXT", "CITEXT", "JSON", "JSONB", "UUID")),
+    str: _Kind(quoted, _one_of("VARCHAR", "TEXT", "CITEXT", "JSON", "JSONB", "UUID")),
     uuid.UUID: _Kind(str, _one_of("UUID")),
 }

@@ -29,10 +29,9 @@ from .column_checks import (
     has_offset,
     has_steady_offset,
     is_naive,
-    items_of,
     single_precision,
 )
-from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384
@@ -183,11 +182,10 @@ class _Asyncpg:
         """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
         if name in INTEGERS and not column.is_enum:
-            limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
             return Codec(
                 column.type_oid,
                 frozenset({int}),
-                check=between(-limit, limit - 1),
+                check=modelled.whole_numbers(name),
                 convert={bool: int},
                 kinds=((int, int.__int__), *numpy_integers),
             )
@@ -213,27 +211,14 @@ class _Asyncpg:
             column.type_oid >= _FIRST_OWN_OID or element not in _IN_ARRAYS
         ):
             return Codec(column.type_oid)
-        limit = None
+        exact, item_check = _SCALARS.get(element, (frozenset({str}), None))
         if element in INTEGERS and not column.element_is_enum:
-            limit = min(INTEGERS[element], MODEL_INTEGERS[modelled.name])
-        longest = int(modelled.size) if modelled.size and element in STRINGS else None
+            exact, item_check = frozenset({int}), modelled.whole_numbers(element)
 
-        def check(values: Sequence[Any]) -> bool:
-            try:
-                items = list(items_of(values))
-            except ValueError:
-                return False
-            types = exact_types(items)
-            if limit is not None:
-                return types <= {int} and between(-limit, limit - 1)(items)
-            if longest is not None:
-                return types <= {str} and max(map(len, items), default=0) <= longest
-            if element in _SCALARS:
-                exact, further = _SCALARS[element]
-                return types <= exact and (further is None or further(items))
-            return types <= {str}
+        def check(items: Sequence[Any]) -> bool:
+            return exact_types(items) <= exact and (item_check is None or item_check(items))
 
-        return Codec(column.type_oid, frozenset({list}), check=check)
+        return Codec(column.type_oid, frozenset({list}), check=modelled.items(check))
 
     def sends_bytes(self, connection: Connection) -> bool:
         return not _is_users(connection, BYTES)

@@ -38,7 +38,7 @@ from .column_checks import (
     unwrapped_bytes,
 )
 from .conversions import integer_of, whole_number
-from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES
 
 _EXACT: Final = 2**53
@@ -103,11 +103,10 @@ class _Psycopg2:
         """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
         if name in INTEGERS and not column.is_enum:
-            limit = min(INTEGERS[name], MODEL_INTEGERS[modelled.name])
             return Codec(
                 column.type_oid,
                 text=frozenset({int}),
-                check=between(-limit, limit - 1),
+                check=modelled.whole_numbers(name),
                 convert={str: integer_of, float: whole_number, Decimal: whole_number},
                 kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
             )
@@ -150,32 +149,24 @@ class _Psycopg2:
         allowed: frozenset[type] = frozenset({str})
         item_check: Check | None = None
         if element in INTEGERS and not column.element_is_enum:
-            limit = min(INTEGERS[element], MODEL_INTEGERS[modelled.name])
-            allowed, item_check = frozenset({int}), between(-limit, limit - 1)
+            allowed, item_check = frozenset({int}), modelled.whole_numbers(element)
         elif element in _SCALARS:
             allowed, item_check = _SCALARS[element]
             allowed = allowed - ({Binary, int} if element.startswith("float") else {Binary})
         elif element in _RANGES or element.endswith("multirange") or element == "hstore":
             allowed = frozenset()
-        longest = int(modelled.size) if modelled.size and element in STRINGS else None
 
-        def check(values: Sequence[Any]) -> bool:
-            try:
-                items = list(items_of(values))
-            except ValueError:
-                return False
-            types = exact_types(items)
+        def check(items: Sequence[Any]) -> bool:
             return (
-                types <= allowed
+                exact_types(items) <= allowed
                 and (item_check is None or item_check(items))
                 and (element != "timestamptz" or len({item.tzinfo is None for item in items}) < 2)
-                and (longest is None or max(map(len, items), default=0) <= longest)
             )
 
         return Codec(
             column.type_oid,
             text=frozenset({list}),
-            check=check,
+            check=modelled.items(check),
             inner=lambda values: exact_types(items_of(values)),
         )
 

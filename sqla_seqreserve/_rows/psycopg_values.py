@@ -45,7 +45,7 @@ from .column_checks import (
     without_signed_nan,
 )
 from .conversions import integer_of, name_of, whole_number
-from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
@@ -119,29 +119,24 @@ class _Psycopg:
 
     def scalar(self, modelled: Modelled) -> Codec:
         """Return the codec of a column that is not an array."""
-        return _scalar(modelled.name, modelled.column.type_name, modelled.column)
+        return _scalar(modelled, modelled.column.type_name)
 
     def array(self, modelled: Modelled) -> Codec:
         """Return the codec of an array. INSERT sends its text, and casts that."""
         column = modelled.column
         assert column.element_type is not None
-        inner = _scalar(modelled.name, column.element_type, column)
+        inner = _scalar(modelled, column.element_type)
         allowed = inner.binary | inner.text
-        longest = int(modelled.size) if modelled.size and column.element_type in STRINGS else None
 
-        def check(values: Sequence[Any]) -> bool:
-            try:
-                items = list(items_of(values))
-            except ValueError:
-                return False
+        def check_items(items: Sequence[Any]) -> bool:
             types = exact_types(items)
             return (
                 types <= allowed
                 and (str not in types or types == {str})
                 and inner.accepts(items, types)
-                and (longest is None or max(map(len, items), default=0) <= longest)
             )
 
+        check = modelled.items(check_items)
         array = frozenset({list})
         in_binary = column.element_type in _BINARY_ARRAYS
 
@@ -249,19 +244,21 @@ def _is_usual(found: Any, usual: Any, type_: type) -> bool:
     return False
 
 
-def _scalar(model: str, name: str, column: Any) -> Codec:
+def _scalar(modelled: Modelled, name: str) -> Codec:
+    column = modelled.column
     oid = column.type_oid
     if column.is_enum or column.element_is_enum:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
     if name in INTEGERS:
-        limit = min(INTEGERS[name], MODEL_INTEGERS[model])
         # INSERT casts to the model's type, and only int4 has a cast from boolean.
-        booleans: dict[type, Callable[[Any], Any]] = {bool: int} if model == "integer" else {}
+        booleans: dict[type, Callable[[Any], Any]] = (
+            {bool: int} if modelled.name == "integer" else {}
+        )
         return Codec(
             oid,
             frozenset({int}),
             frozenset({int}),
-            between(-limit, limit - 1),
+            modelled.whole_numbers(name),
             convert={
                 str: integer_of,
                 float: whole_number,
