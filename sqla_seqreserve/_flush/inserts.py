@@ -10,7 +10,7 @@ a COPY the objects are in the state in which SQLAlchemy's ``_postfetch`` leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -105,21 +105,19 @@ def _insert_class(
     )
     batches = division.batches
     release = _release_reason(run, plan, records, division)
-    if always and run.cycle is not None:
-        left: set[int] = set().union(*division.elsewhere.values())
+    if always and release is not None and run.cycle is not None:
         for batch in batches:
-            if release is not None or batch.copy_reason is not None:
-                left.update(batch.positions)
-        for batch in batches if left else ():
             # They are asked for no default again.
             keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
-        if left and _apart(base_mapper, mapper, table, records, left, uow):
-            return
+        _insert_generations(base_mapper, mapper, table, records, uow, release)
+        refusals.note_refusal(plan)
+        return
     released: Reason | None = None
     if release is not None:
-        released = release if run.keys.release(records) else None
+        released = release if run.keys.release(records) or always else None
         refusals.note_refusal(plan)
-    for part, positions in _parts_in_order(plan, division):
+    in_order = plan.keeps_order or release is not None
+    for part, positions in _parts_in_order(division, in_order=in_order):
         if isinstance(part, Reason):
             writer: Writer = "insert" if part == why.FEW_OF_THEIR_KIND else "orm"
             chosen = [records[position] for position in positions]
@@ -152,7 +150,7 @@ def _release_reason(
     run: FlushRun, plan: InsertPlan, records: Sequence[Record], division: Division
 ) -> Reason | None:
     """Why the database must number these records: they lose their reserved keys then, and INSERT
-    writes all of them. ``None``: they keep their keys.
+    writes all of them. ``None``: they keep their keys, or those that an INSERT accepts.
     """
     if not run.keys.numbers(plan.mapper, plan.table):
         return None
@@ -161,6 +159,11 @@ def _release_reason(
     few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
     casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
     casts = casts or (bool(refused) and encodes_keys_apart(records[0][3], plan))
+    if run.keys.is_always_identity(plan.mapper, plan.table):
+        # The database numbers what INSERT writes, after all that was reserved: the keys of the
+        # others would not be in the order of the records.
+        by_insert = division.by_insert()
+        return next(iter(by_insert.values())) if by_insert else None
     parts = len(batches) + len(division.elsewhere)
     is_whole = refused and len(refused) == parts and run.settings.reserve != "always"
     if not casts and not is_whole:
@@ -169,53 +172,43 @@ def _release_reason(
 
 
 def _parts_in_order(
-    plan: InsertPlan, division: Division
+    division: Division, *, in_order: bool
 ) -> list[tuple[Batch | Reason, Sequence[int]]]:
     """The parts of a division in the order in which they are written, each with the positions of
     its records: batches, and the reasons why other records are not in a batch.
+
+    :param in_order: whether the records keep their order. A batch whose records are not consecutive
+        becomes several then, which COPY does not write.
     """
     parts: list[Batch | Reason] = [*division.batches, *division.elsewhere]
     positions: list[Sequence[int]] = [batch.positions for batch in division.batches]
     positions += [sorted(found) for found in division.elsewhere.values()]
-    if plan.keeps_order and len(parts) > 1:
-        return [(parts[number], run) for number, run in runs_in_order(positions)]
+    if in_order and len(parts) > 1:
+        return [(_some(parts[number], run), run) for number, run in runs_in_order(positions)]
     return sorted(zip(parts, positions, strict=True), key=lambda part: part[1][0])
 
 
-def _apart(
+def _some(part: Batch | Reason, positions: Sequence[int]) -> Batch | Reason:
+    if isinstance(part, Reason) or len(positions) == len(part.positions):
+        return part
+    return part.some(positions)
+
+
+def _insert_generations(
     base_mapper: Mapper[Any],
     mapper: Mapper[Any],
     table: Table,
     records: Sequence[Record],
-    left: Collection[int],
     uow: Any,
-) -> bool:
-    """Insert the records of a cycle in several parts, because the table gives new keys to some
-    records that may have children among the others. Each part ends with a generation of such
-    records, and their new keys are copied to the children before the next part. Return False, with
-    nothing written, if there is only one part.
-
-    :param left: the positions of the records that INSERT writes, and that the table numbers.
+    reason: Reason,
+) -> None:
+    """Insert the records of a cycle, which the table numbers, one generation after the other: its
+    new keys are copied to its children before they are written.
     """
     run: FlushRun = uow.seqreserve
-    if run.cycle is None:
-        return False
-    generation = run.keys.generations
-    ends = {generation.get(records[position][0], 0) for position in left}
-    parts: list[list[Record]] = [[]]
-    last = 0
-    for record in records:
-        following = generation.get(record[0], 0)
-        if parts[-1] and following != last and last in ends:
-            parts.append([])
-        parts[-1].append(record)
-        last = following
-    if len(parts) == 1:
-        return False
-    for part in parts:
-        _insert_class(base_mapper, mapper, table, part, uow)
+    for _, generation in groupby(records, lambda record: run.keys.generation(record[0])):
+        _insert(base_mapper, mapper, table, list(generation), uow, "orm", reason)
         run.copy_keys_again()
-    return True
 
 
 def _are_cast(plan: InsertPlan, records: Sequence[Record]) -> bool:

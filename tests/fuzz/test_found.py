@@ -17,6 +17,7 @@ from fixtures.sides import DRIVERS
 from fuzz import values as v
 from fuzz.harness import WAYS, Case, Harness
 from fuzz.kinds import KINDS
+from sqlalchemy import null
 
 INFINITY: Final = float("inf")
 WEST: Final = dt.timezone(dt.timedelta(days=-1, seconds=74575))
@@ -66,6 +67,8 @@ FOUND: Final = (
     ("enum", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native", "mood", [v.Shade.RED, v.Shade.RED]),
     ("enum, not native[]", "mood[]", [[v.Shade.RED, v.Shade.RED]]),
+    # Rows that the database numbers, of several kinds.
+    ("timestamp, aware", "timestamp", [AWARE, null(), AWARE.replace(tzinfo=v.Nowhere()), AWARE]),
 )
 
 KEPT: Final = (

@@ -1,0 +1,129 @@
+"""Ids follow the order of add(), also where the database numbers rows because COPY cannot write
+some of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from fixtures.sides import DRIVERS, WAYS, Side, Way, both
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Identity,
+    func,
+    null,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+
+class Nowhere(dt.tzinfo):
+    """A time zone that does not say how far it is from UTC."""
+
+    def utcoffset(self, _: dt.datetime | None) -> None:
+        return None
+
+
+OBJECTS = [way for way in WAYS if not way.as_mappings]
+NOWHERE = dt.datetime(2024, 3, 10, 2, 30, tzinfo=Nowhere())
+AWARE = dt.datetime(2024, 3, 21, 6, 30, tzinfo=dt.timezone(dt.timedelta(hours=5)))
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Visit(Base):
+    """Its times are cast, depending on each other, on psycopg2."""
+
+    __tablename__ = "visit"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    place: Mapped[int]
+    at: Mapped[Any] = mapped_column(DateTime, nullable=True)
+    made: Mapped[int] = mapped_column(default=lambda: 7)
+
+
+class Always(Base):
+    __tablename__ = "always"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    place: Mapped[int]
+    at: Mapped[Any] = mapped_column(DateTime, nullable=True)
+    made: Mapped[int] = mapped_column(default=lambda: 7)
+
+
+class Branch(Base):
+    """Refers to its own table."""
+
+    __tablename__ = "branch"
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    place: Mapped[int]
+    made: Mapped[int] = mapped_column(default=lambda: 7)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("branch.id"))
+    parent: Mapped[Branch | None] = relationship(remote_side="Branch.id")
+
+
+def in_order_of_ids(session: Session, table: str) -> list[tuple[Any, ...]]:
+    """The places of the rows, and their defaults, in the order of their ids."""
+    rows = session.execute(text(f"SELECT place, made FROM {table} ORDER BY id"))
+    return [tuple(row) for row in rows]
+
+
+def saved(model: type[Any], values: list[Any]) -> Any:
+    """A trial that writes a row for each value, and returns them in the order of their ids."""
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            rows = [{"place": place, "at": value} for place, value in enumerate(values)]
+            keys = side.write(session, model, rows)
+            return in_order_of_ids(session, model.__tablename__), keys == sorted(keys)
+
+        return side.run(save)
+
+    return trial
+
+
+@pytest.mark.parametrize("way", OBJECTS, ids=str)
+def test_rows_that_the_database_numbers(twin_urls: tuple[str, str], way: Way) -> None:
+    """If some rows make the database number all, in several statements, the ids follow the order of
+    add(), and no default is called twice.
+    """
+    values = [AWARE, null(), NOWHERE, AWARE, func.now(), null(), AWARE] * 3
+    found = both(twin_urls, Base, saved(Visit, values), way=way, driver="psycopg2")
+    assert found == ([(place, 7) for place in range(len(values))], True)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", OBJECTS, ids=str)
+def test_rows_of_always(twin_urls: tuple[str, str], way: Way, driver: str) -> None:
+    """If INSERT writes some rows of a ``GENERATED ALWAYS`` table, which it cannot give a reserved
+    key, the ids follow the order of add().
+    """
+    values = [None, null(), None, None, func.now(), None] * 4
+    found = both(twin_urls, Base, saved(Always, values), way=way, driver=driver)
+    assert found == ([(place, 7) for place in range(len(values))], True)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", OBJECTS, ids=str)
+def test_trees_of_always(twin_urls: tuple[str, str], way: Way, driver: str) -> None:
+    """In a tree of such a table, parents have smaller ids than their children, and each generation
+    follows the order of add().
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            root = Branch(place=func.abs(0))
+            middle = [Branch(place=1 + i, parent=root) for i in range(10)]
+            leaves = [Branch(place=11 + i, parent=middle[i // 4]) for i in range(40)]
+            session.add_all([*leaves, *middle, root])
+            session.flush()
+            return in_order_of_ids(session, "branch")
+
+        return side.run(save)
+
+    found = both(twin_urls, Base, trial, way=way, driver=driver)
+    assert found == [(place, 7) for place in range(51)]
