@@ -298,8 +298,8 @@ default_gave = ReasonFor(
 
 FEW: Final = Reason(
     "few rows",
-    "nothing: INSERT is cheaper; copy_from of explain() says from how many rows COPY is cheaper, "
-    "many_from from how many changed or deleted objects one statement for all is",
+    "nothing: INSERT is cheaper; explain() says from how many rows COPY is (copy_from), and from "
+    "how many changed or deleted objects one statement for all (many_from)",
 )
 FEWER_THAN_ASKED: Final = Reason(
     "few rows: fewer than copy_min_rows", "leave copy_min_rows out, to have it chosen by cost"
@@ -309,6 +309,7 @@ FEW_OF_THEIR_KIND: Final = Reason(
     "nothing, or set the same attributes on all objects: a COPY needs one set of columns",
 )
 FEW_FOR_SHARDS: Final = Reason("few rows for many shards", "nothing: INSERT is cheaper")
+NUMBERED_BESIDE: Final = Reason("the database numbers another class of its table", "see its reason")
 SEVERAL_TYPES: Final = Reason("some rows hold values of several types", _ONE_TYPE)
 sql_expression = ReasonFor(
     "{attribute} is an SQL expression", "compute it in Python, or by the server's default"

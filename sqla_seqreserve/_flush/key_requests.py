@@ -1,23 +1,28 @@
 """What a flush asks the sequences for: which objects lack a key that can be reserved, how many ids
-each sequence is asked for, and which tables are compared with the first INSERT instead.
+each sequence is asked for, which tables keep objects from them, and which are compared with the
+first INSERT instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Mapper
 
 from .._drivers import driver_of
-from .._ids.keys import KeySequence
+from .._ids.catalogue import TableFacts
+from .._ids.keys import KeySequence, lacks_key
 from .._ids.prefetch import Shelf, shelf_of
 from .._ids.reservation_statement import IdRequest
 from .._sqlalchemy.unit_of_work import State
+from .way import Way
 
 _maximum: Final = attrgetter("maximum")
+_insert_order: Final = attrgetter("insert_order")
 _expired: Final = attrgetter("expired_attributes")
 
 Sharing: TypeAlias = dict[KeySequence, list[State]]
@@ -57,6 +62,60 @@ def lacking_any(attributes: Sequence[str], states: Sequence[State]) -> list[Stat
         # SQLAlchemy would load a key that a rolled back savepoint has expired, and fail.
         found = [state for state in found if state.expired_attributes.isdisjoint(attributes)]
     return found
+
+
+def kept_out(
+    sources: Mapping[Mapper[Any], KeySequence],
+    pending: Mapping[Mapper[Any], Sequence[State]],
+    ways: Mapping[Mapper[Any], Way],
+) -> dict[str, tuple[TableFacts, int]]:
+    """The tables, by name, whose facts prevent COPY or reserved keys for a class, each with the
+    facts and the number of objects.
+    """
+    found: dict[str, tuple[TableFacts, int]] = {}
+    for mapper, way in ways.items():
+        if way.writer != "copy" and way.plans:
+            *_, last = way.plans.values()
+            found[last.facts.name] = last.facts, len(pending[mapper])
+    for mapper, states in pending.items():
+        source, chosen = sources[mapper], ways.get(mapper)
+        copies = chosen is not None and chosen.writer == "copy"
+        if source.facts is not None and not may_be_reserved(source, copies=copies):
+            found.setdefault(source.facts.name, (source.facts, len(states)))
+    return found
+
+
+def numbered_beside(
+    sources: Mapping[Mapper[Any], KeySequence],
+    pending: Mapping[Mapper[Any], Sequence[State]],
+    lacking: Iterable[Sharing],
+) -> set[Mapper[Any]]:
+    """The classes whose keys could be reserved, but in whose table the database numbers objects of
+    another class that were added before: those would get larger ids than objects added later.
+    """
+    if len(pending) < 2:
+        return set()
+    reserved: dict[Table | None, dict[Mapper[Any], Sequence[State]]] = {}
+    for sharing in lacking:
+        for one, held in sharing.items():
+            reserved.setdefault(one.key.table, {})[one.key.mapper] = held
+    found: set[Mapper[Any]] = set()
+    for mapper, states in pending.items():
+        others = reserved.get(sources[mapper].key.table, {})
+        if others and mapper not in others and lacks_key(mapper, states):
+            first = min(map(_insert_order, states))
+            if any(_insert_order(state) > first for added in others.values() for state in added):
+                found.update(others)
+    return found
+
+
+def without(mappers: Collection[Mapper[Any]], lacking: Iterable[Sharing]) -> list[Sharing]:
+    """The objects that lack a key, without those of these classes."""
+    found = (
+        {one: states for one, states in sharing.items() if one.key.mapper not in mappers}
+        for sharing in lacking
+    )
+    return list(filter(None, found))
 
 
 def key_requests(

@@ -17,7 +17,6 @@ from .. import _reasons as why
 from .._database import known_of
 from .._drivers import driver_on, reading_before_lock, transaction_status
 from .._ids import catalogue
-from .._ids.catalogue import TableFacts
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, note_outgrown, resolve
 from .._ids.reserve import Wanted, hindrance, take_until_held
@@ -33,10 +32,13 @@ from .._writers.copy import encodes_keys_apart
 from .key_requests import (
     KeyRequest,
     Sharing,
+    kept_out,
     key_requests,
     lacking_any,
     may_be_reserved,
     not_compared,
+    numbered_beside,
+    without,
 )
 from .passthrough import Passthrough
 from .reserved_keys import ReservedKeys
@@ -49,7 +51,7 @@ from .routing import (
     wishes_for,
 )
 from .settings import Settings
-from .way import BY_INSERT, Way
+from .way import BY_INSERT, Way, copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,16 @@ class Reserving:
             plain = Passthrough(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:
-            look = partial(self._look, connection, pending, route, may_copy, is_free, may_restart)
+            look = partial(
+                self._look,
+                connection,
+                pending,
+                route,
+                may_copy,
+                is_free,
+                may_restart,
+                may_number=not wishes.reserve,
+            )
             found = take_until_held(connection, look)
             if found is not None:
                 self._hand_out(connection, *found)
@@ -162,6 +173,7 @@ class Reserving:
         is_free: bool,
         may_restart: bool,
         *,
+        may_number: bool,
         doubts: bool = True,
     ) -> _Wanted | None:
         """Choose the way of each class by the known facts of its tables, and return which ids to
@@ -169,6 +181,7 @@ class Reserving:
 
         :param is_free: the message costs no round trip, so it is worth sending just to check
             whether the obstacle to a class's keys, or to COPY, still exists.
+        :param may_number: nobody asks for keys before the first INSERT.
         :param doubts: whether to check that now and then even if it costs a round trip.
         """
         if hindrance(connection, transaction_status(connection)) is not None:
@@ -177,27 +190,35 @@ class Reserving:
         self._keys.sources.update(found)
         ways = _copy_ways(connection, self._chosen_for_copy(found, pending, route, may_copy))
         by_insert = self._refused_by_copy(found, pending, ways)
+        lacking = self._lacking(connection, found, pending, copied(ways), by_insert)
+        if may_number and (beside := numbered_beside(found, pending, lacking)):
+            lacking = without(beside, lacking)
+            ways |= dict.fromkeys(beside & ways.keys(), Way("orm", why.NUMBERED_BESIDE))
         for mapper in pending:
             self.ways.pop(mapper, None)
         self.ways.update(ways)
-        to_copy = {
-            mapper: way.plans.values() for mapper, way in ways.items() if way.writer == "copy"
-        }
+        to_copy = copied(ways)
         pinned = {plan.facts.name: plan.facts for plans in to_copy.values() for plan in plans}
-        kept_out = _kept_out(found, pending, ways)
+        hindering = kept_out(found, pending, ways)
         # What keeps a class from its keys, or from COPY, may have been taken away since.
         doubted = [
             facts
-            for facts, rows in kept_out.values()
+            for facts, rows in hindering.values()
             if doubts and catalogue.is_in_doubt(connection, facts, rows)
         ]
         if not all(facts.lockable for facts in doubted):
             # These facts cannot be compared under a lock; they are read again instead.
             catalogue.forget(connection, [facts.name for facts in doubted])
             return self._look(
-                connection, pending, route, may_copy, is_free, may_restart, doubts=False
+                connection,
+                pending,
+                route,
+                may_copy,
+                is_free,
+                may_restart,
+                may_number=may_number,
+                doubts=False,
             )
-        lacking = self._lacking(connection, found, pending, to_copy, by_insert)
         requests = key_requests(
             connection,
             lacking,
@@ -205,7 +226,7 @@ class Reserving:
             asks_anyway=bool(pinned) or not may_restart,
         )
         takes = any(request.ids.count for request in requests)
-        compared = {facts.name: facts for facts, _ in kept_out.values() if facts.lockable} | pinned
+        compared = {facts.name: facts for facts, _ in hindering.values() if facts.lockable} | pinned
         sent = list(compared.values()) if is_free or pinned or doubted or takes else []
         kept = not_compared(requests, {facts.name for facts in sent})
         later: list[KeySequence] = []
@@ -365,24 +386,3 @@ def _copy_ways(connection: Connection, mappers: Iterable[Mapper[Any]]) -> dict[M
         connection, [name for found in names.values() for name in found.values()]
     )
     return {mapper: copy_way(connection, mapper, found, facts) for mapper, found in names.items()}
-
-
-def _kept_out(
-    sources: Mapping[Mapper[Any], KeySequence],
-    pending: Mapping[Mapper[Any], Sequence[State]],
-    ways: Mapping[Mapper[Any], Way],
-) -> dict[str, tuple[TableFacts, int]]:
-    """The tables, by name, whose facts prevent COPY or reserved keys for a class, each with the
-    facts and the number of objects.
-    """
-    found: dict[str, tuple[TableFacts, int]] = {}
-    for mapper, way in ways.items():
-        if way.writer != "copy" and way.plans:
-            *_, last = way.plans.values()
-            found[last.facts.name] = last.facts, len(pending[mapper])
-    for mapper, states in pending.items():
-        source, chosen = sources[mapper], ways.get(mapper)
-        copies = chosen is not None and chosen.writer == "copy"
-        if source.facts is not None and not may_be_reserved(source, copies=copies):
-            found.setdefault(source.facts.name, (source.facts, len(states)))
-    return found

@@ -6,11 +6,12 @@ the insert step and the report read it; ``explain()`` determines it without a fl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Table
+from sqlalchemy.orm import Mapper
 
 from .. import _reasons as why
 from .._reasons import Reason
@@ -42,6 +43,11 @@ class Way:
     def plan(self, table: Table) -> InsertPlan | None:
         """The plan by which COPY writes rows into the table; ``None`` if COPY does not."""
         return self.plans.get(table) if self.writer == "copy" else None
+
+
+def copied(ways: Mapping[Mapper[Any], Way]) -> dict[Mapper[Any], Collection[InsertPlan]]:
+    """The classes that COPY writes, each with its plans."""
+    return {mapper: way.plans.values() for mapper, way in ways.items() if way.writer == "copy"}
 
 
 BY_INSERT: Final = Way("insert", why.FEW)

@@ -29,7 +29,9 @@ from .column_checks import (
     has_offset,
     has_steady_offset,
     is_naive,
+    items_that,
     single_precision,
+    whole_numbers,
 )
 from .model_types import INTEGERS, STRINGS, Modelled
 from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
@@ -185,7 +187,7 @@ class _Asyncpg:
             return Codec(
                 column.type_oid,
                 frozenset({int}),
-                check=modelled.whole_numbers(name),
+                check=whole_numbers(modelled, name),
                 convert={bool: int},
                 kinds=((int, int.__int__), *numpy_integers),
             )
@@ -213,12 +215,12 @@ class _Asyncpg:
             return Codec(column.type_oid)
         exact, item_check = _SCALARS.get(element, (frozenset({str}), None))
         if element in INTEGERS and not column.element_is_enum:
-            exact, item_check = frozenset({int}), modelled.whole_numbers(element)
+            exact, item_check = frozenset({int}), whole_numbers(modelled, element)
 
         def check(items: Sequence[Any]) -> bool:
             return exact_types(items) <= exact and (item_check is None or item_check(items))
 
-        return Codec(column.type_oid, frozenset({list}), check=modelled.items(check))
+        return Codec(column.type_oid, frozenset({list}), check=items_that(check, modelled))
 
     def sends_bytes(self, connection: Connection) -> bool:
         return not _is_users(connection, BYTES)

@@ -14,6 +14,8 @@ from types import NoneType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
+from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
+
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
 """Whether the column accepts every value (None excluded) as it is."""
 
@@ -37,6 +39,29 @@ def between(lowest: int, highest: int) -> Check:
         return not values or (lowest <= min(values) and max(values) <= highest)
 
     return check
+
+
+def whole_numbers(modelled: Modelled, stored: str) -> Check:
+    """Return a check that integers fit into the model's type and into the stored one."""
+    limit = min(INTEGERS[stored], MODEL_INTEGERS[modelled.name])
+    return between(-limit, limit - 1)
+
+
+def items_that(check: Check, modelled: Modelled) -> Check:
+    """Return a check of arrays by a check of their items. INSERT cuts longer strings off where the
+    model's type has a length.
+    """
+    is_cut = modelled.size and modelled.column.element_type in STRINGS
+    longest = int(modelled.size) if is_cut else None
+
+    def arrays(values: Sequence[Any]) -> bool:
+        try:
+            items = list(items_of(values))
+        except ValueError:
+            return False
+        return check(items) and (longest is None or max(map(len, items), default=0) <= longest)
+
+    return arrays
 
 
 def contiguous(values: Sequence[Any]) -> bool:

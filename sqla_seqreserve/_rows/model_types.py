@@ -5,24 +5,23 @@ first and assigns it to the second.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Enum
 
 from .. import _reasons as why
 from .._ids.catalogue import ColumnFacts
 from .._reasons import Reason
-from .column_checks import Check, between, items_of
 
 INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
-_MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
 
 # The database types that a type of the model may stand for. Other types must have the same name.
 _FAMILIES: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(_MODEL_INTEGERS, frozenset(INTEGERS)),
+    **dict.fromkeys(MODEL_INTEGERS, frozenset(INTEGERS)),
     **dict.fromkeys(("numeric", "decimal"), frozenset({"numeric"})),
     **dict.fromkeys(("float", "double precision"), frozenset({"float4", "float8"})),
     "real": frozenset({"float4"}),
@@ -73,26 +72,6 @@ class Modelled:
     name: str
     size: str
     column: ColumnFacts
-
-    def whole_numbers(self, stored: str) -> Check:
-        """Return a check that integers fit into the model's type and into the stored one."""
-        limit = min(INTEGERS[stored], _MODEL_INTEGERS[self.name])
-        return between(-limit, limit - 1)
-
-    def items(self, check: Check) -> Check:
-        """Return a check of arrays by a check of their items. INSERT cuts longer strings off where
-        the model's type has a length.
-        """
-        longest = int(self.size) if self.size and self.column.element_type in STRINGS else None
-
-        def arrays(values: Sequence[Any]) -> bool:
-            try:
-                items = list(items_of(values))
-            except ValueError:
-                return False
-            return check(items) and (longest is None or max(map(len, items), default=0) <= longest)
-
-        return arrays
 
 
 def is_enum_of(type_: Enum, stored: str) -> bool:

@@ -32,10 +32,12 @@ from .column_checks import (
     has_steady_offset,
     is_naive,
     items_of,
+    items_that,
     naive_or_has_offset,
     single_precision,
     strings_alone,
     unwrapped_bytes,
+    whole_numbers,
 )
 from .conversions import integer_of, whole_number
 from .model_types import INTEGERS, STRINGS, Modelled
@@ -106,7 +108,7 @@ class _Psycopg2:
             return Codec(
                 column.type_oid,
                 text=frozenset({int}),
-                check=modelled.whole_numbers(name),
+                check=whole_numbers(modelled, name),
                 convert={str: integer_of, float: whole_number, Decimal: whole_number},
                 kinds=((int, int.__int__), (str, lambda value: integer_of(str.__str__(value)))),
             )
@@ -149,7 +151,7 @@ class _Psycopg2:
         allowed: frozenset[type] = frozenset({str})
         item_check: Check | None = None
         if element in INTEGERS and not column.element_is_enum:
-            allowed, item_check = frozenset({int}), modelled.whole_numbers(element)
+            allowed, item_check = frozenset({int}), whole_numbers(modelled, element)
         elif element in _SCALARS:
             allowed, item_check = _SCALARS[element]
             allowed = allowed - ({Binary, int} if element.startswith("float") else {Binary})
@@ -166,7 +168,7 @@ class _Psycopg2:
         return Codec(
             column.type_oid,
             text=frozenset({list}),
-            check=modelled.items(check),
+            check=items_that(check, modelled),
             inner=lambda values: exact_types(items_of(values)),
         )
 

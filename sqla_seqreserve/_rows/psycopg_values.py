@@ -37,10 +37,12 @@ from .column_checks import (
     has_steady_offset,
     is_naive,
     items_of,
+    items_that,
     naive_or_has_offset,
     single_precision,
     strings_alone,
     unwrapped_bytes,
+    whole_numbers,
     without_scope,
     without_signed_nan,
 )
@@ -136,7 +138,7 @@ class _Psycopg:
                 and inner.accepts(items, types)
             )
 
-        check = modelled.items(check_items)
+        check = items_that(check_items, modelled)
         array = frozenset({list})
         in_binary = column.element_type in _BINARY_ARRAYS
 
@@ -258,7 +260,7 @@ def _scalar(modelled: Modelled, name: str) -> Codec:
             oid,
             frozenset({int}),
             frozenset({int}),
-            modelled.whole_numbers(name),
+            whole_numbers(modelled, name),
             convert={
                 str: integer_of,
                 float: whole_number,
