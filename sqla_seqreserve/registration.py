@@ -118,14 +118,12 @@ def register(
     :raises ConfigurationError: a setting or the target is not one of these.
     """
     key = registration_key(target)
-    registration = _known(key)
-    if registration is None:
-        registration = Registration(target)
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, commit)
+    known = _known(key)
+    registration = known or Registration(target)
+    registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, commit)
+    if known is None:
         registration._listen()
         _registrations[key] = ref(registration)
-    else:
-        registration._configure(classes, mode, reserve, copy_min_rows, prefetch, on_drift, commit)
     return registration
 
 

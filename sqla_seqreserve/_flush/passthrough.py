@@ -23,15 +23,12 @@ from sqlalchemy.orm import Mapper
 
 from .._drivers import Driver
 from .._drivers.execution import begin_along, commit_along, time_no_begin
-from .._routes import Distance
+from .._routes import MOST_TIMED, Distance
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State, pending_by_mapper
 from .commit_along import OnlyInsert
 from .report import log_failed
 from .settings import Settings
-
-_FEW: Final = 5
-"""With at most this many rows, an INSERT takes little work beside its round trip."""
 
 _SOME: Final = 100
 """With more rows, the answer to the BEGIN may arrive while they are sent, so it is not timed."""
@@ -115,7 +112,7 @@ class Passthrough:
         if not self.begun and driver.times_begin:
             if rows > _SOME:
                 time_no_begin(connection())
-        elif rows <= _FEW and distance.is_due():
+        elif rows <= MOST_TIMED and distance.is_due():
             took = distance.note_bound
             begin_along(
                 connection(),

@@ -13,10 +13,11 @@ from .choice import (
     choose,
     copy_crossover,
 )
-from .distance import WORK, Distance
+from .distance import MOST_TIMED, WORK, Distance
 
 __all__ = [
     "FEWEST_RETURNING",
+    "MOST_TIMED",
     "NO_WISHES",
     "WORK",
     "Costs",

@@ -22,6 +22,9 @@ measured, the distance was the time of an INSERT of one row. So this is added to
 BEGIN, which does no work.
 """
 
+MOST_TIMED: Final = 5
+"""With at most this many rows, an INSERT takes little work beside its round trip."""
+
 _MOST_BY_WAITING: Final = 4.0
 """A statement that may have waited raises the known time to at most this many times its value."""
 

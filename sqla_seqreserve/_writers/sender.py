@@ -31,7 +31,7 @@ from .._ids.keys import KeySequence
 from .._ids.server import server_of
 from .._ids.table_names import table_name
 from .._reasons import Reason
-from .._routes import Distance
+from .._routes import MOST_TIMED, Distance
 from .._sqlalchemy.engine import raise_lost_commit
 from .._sqlalchemy.unit_of_work import State
 from .commit_in_message import UNKNOWN, Numbered, Uncounted, compared_for_commit
@@ -39,9 +39,6 @@ from .queued import QueuedStatement
 
 Refused: TypeAlias = Callable[[DBAPIError, Table, Sequence[State], int], None]
 """Called when the server refuses one of these objects, with the mark of its statement."""
-
-_FEW: Final = 5
-"""With at most this many rows, a message takes little work beside its round trip."""
 
 _MOST_COUNTED: Final = 32
 """At most this many messages of a transaction take a savepoint: if a transaction has more than 64
@@ -203,7 +200,7 @@ class MessageSender:
         """Use the time of a message of few rows to measure the round trip. Not on Citus, which
         sends rows on to other nodes.
         """
-        if rows <= _FEW and server_of(self._connection).kind != "citus":
+        if rows <= MOST_TIMED and server_of(self._connection).kind != "citus":
             known_of(self._connection.dialect, Distance).note_bound(seconds, round_trips)
 
     def _refused(self, entry: QueuedStatement, message: InsertMessage, error: MessageError) -> None:
