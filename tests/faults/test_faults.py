@@ -12,11 +12,12 @@ import asyncio
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,9 @@ import pytest
 from faults.baskets import DRIVERS, SIZES, Base, Client, Ledger, Verdict, judge
 from faults.crashing import CrashingServer
 from fixtures.seeds import seed
+from fixtures.sides import SYNC_DRIVERS
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from sqla_seqreserve import register
@@ -94,7 +96,11 @@ def in_processes(what: str, url: str, chance: random.Random) -> Ledger:
 
 
 def strike(
-    url: str, chance: random.Random, turn: Callable[[Client, int], bool], **settings: object
+    url: str,
+    chance: random.Random,
+    turn: Callable[[Client, int], bool],
+    drivers: Sequence[str] = DRIVERS,
+    **settings: object,
 ) -> Ledger:
     """Take turns with a client of each driver until the fault has struck often enough.
 
@@ -102,7 +108,7 @@ def strike(
         Afterwards the same client saves undisturbed, and must succeed.
     """
     ledger = Ledger()
-    clients = [Client(url, driver, chance, ledger, **settings) for driver in DRIVERS]
+    clients = [Client(url, driver, chance, ledger, **settings) for driver in drivers]
     for client in clients:
         client.save(-1 - clients.index(client))
     for number in range(0, 2 * MOST_TURNS, 2):
@@ -296,6 +302,43 @@ def test_disk_full(url: str, server: CrashingServer, chance: random.Random) -> N
     engine.dispose()
     found.saved |= ledger.saved
     settle("disk full", url, found)
+
+
+class TimeLimitError(Exception):
+    """Raised by a signal's handler, as the time limits of task queues are."""
+
+
+# A connection that the pool had lent when the signal came may be closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_time_limits(url: str, chance: random.Random) -> None:
+    """If a signal raises an exception at any moment of a save, the transaction is stored whole or
+    not at all, and after the engine is disposed of, the next save works.
+    """
+
+    def expire(number: int, frame: object) -> None:
+        raise TimeLimitError
+
+    def turn(client: Client, number: int) -> bool:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.02))
+            saved = client.try_to_save(number)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except (TimeLimitError, SQLAlchemyError) as error:
+            client.ledger.note(error)
+            saved = False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if not saved:
+            # The signal may have come while the pool lent the connection.
+            client.reconnect()
+        return not saved
+
+    before = signal.signal(signal.SIGALRM, expire)
+    try:
+        ledger = strike(url, chance, turn, SYNC_DRIVERS)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    settle("time limit, by a signal", url, ledger)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
