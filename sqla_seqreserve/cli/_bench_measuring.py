@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console, RenderableType
+from sqlalchemy import URL
 
 from sqla_seqreserve.bench import (
     Grid,
@@ -51,7 +52,7 @@ class Measuring:
     :param chart: a file for a picture, too.
     """
 
-    url: str | None
+    url: URL | None
     rounds: int | None
     objects: int | None
     quick: bool
