@@ -75,8 +75,11 @@ def be_quiet() -> None:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that breaks lines between words on a terminal, and nowhere else."""
-    console = Console(stderr=stderr)
+    """Return a console that breaks lines between words on a terminal, and nowhere else.
+
+    It prints names as they are: rich would make a picture of the middle of a:b:c.
+    """
+    console = Console(stderr=stderr, emoji=False)
     console.soft_wrap = not console.is_terminal
     return console
 

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sqla_seqreserve.health import HealthReport
 
@@ -27,6 +26,7 @@ from ._options import (
     UrlOption,
     be_quiet,
     errors_as_exit_codes,
+    make_console,
     needs_extra,
     reason_of,
 )
@@ -94,7 +94,7 @@ def health(
         else:
             for each, looked in zip(targets, looks, strict=True):
                 print_health(
-                    Console(), looked.report, str(each.database), only_problems=only_problems
+                    make_console(), looked.report, str(each.database), only_problems=only_problems
                 )
         raise typer.Exit(exit_code(report, fail_on))
 

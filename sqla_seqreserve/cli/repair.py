@@ -6,7 +6,6 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import Connection
 
 from sqla_seqreserve.health import RepairReport, repair_sequences
@@ -19,6 +18,7 @@ from ._options import (
     UrlOption,
     be_quiet,
     errors_as_exit_codes,
+    make_console,
 )
 from ._reports import print_repair
 from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
@@ -76,5 +76,5 @@ def repair(
         if as_json:
             typer.echo(json.dumps(report.to_dict(), indent=2))
         else:
-            print_repair(Console(), report, str(resolved.database))
+            print_repair(make_console(), report, str(resolved.database))
         raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)

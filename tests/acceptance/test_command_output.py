@@ -240,3 +240,9 @@ def test_a_repair_of_a_shared_sequence_names_the_table_that_was_ahead(engine: En
     assert done.returncode == 0, done.stdout + done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("REPAIRED")]
     assert line == "REPAIRED  a.id by shared: from 1 to 700, by 700 ids; largest id 700"
+
+
+def test_a_name_with_colons_is_printed_as_it_is() -> None:
+    """An error repeats what was given, also where it looks like rich's code of a picture."""
+    done = run_command("health", "a:b:c")
+    assert done.stderr.startswith("error: 'a:b:c' cannot be loaded")
