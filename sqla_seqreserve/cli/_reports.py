@@ -196,7 +196,7 @@ def _without_names(result: RepairResult) -> str:
     reason = result.reason or ""
     for name, noun in _nouns(result):
         reason = re.sub(rf"(?<![\w.\"]){re.escape(name)}(?![\w\"]|\.\w)", noun, reason)
-    return re.sub(r"\b(sequence|table) the \1\b", r"the \1", reason)
+    return re.sub(r"\b(?:the )?(sequence|table) the \1\b", r"the \1", reason)
 
 
 def _nouns(result: RepairResult) -> Iterator[tuple[str, str]]:

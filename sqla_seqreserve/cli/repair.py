@@ -21,9 +21,9 @@ from ._options import (
     make_console,
 )
 from ._reports import print_repair
-from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
+from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN, resolve
 
-__all__ = ["repair"]
+__all__ = ["exit_code", "repair"]
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -51,7 +51,7 @@ def repair(
     """Move every sequence that is behind to a value beyond its tables' ids, and none back.
 
     Safe while the application runs. Exit code 0: all healthy now; 1: something is left to do;
-    2: could not tell.
+    2: could not tell, or nothing to repair.
     """
     be_quiet()
     with errors_as_exit_codes():
@@ -77,4 +77,12 @@ def repair(
             typer.echo(json.dumps(report.to_dict(), indent=2))
         else:
             print_repair(make_console(), report, str(resolved.database))
-        raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)
+        raise typer.Exit(exit_code(report))
+
+
+def exit_code(report: RepairReport) -> int:
+    """Return 0 if all are healthy now, 2 if the only ones left could not be read, else 1."""
+    left = [entry for entry in report.results if entry.action not in ("HEALTHY", "REPAIRED")]
+    if not left:
+        return EXIT_HEALTHY
+    return EXIT_UNKNOWN if all(entry.unreadable for entry in left) else EXIT_UNHEALTHY

@@ -176,11 +176,7 @@ def _result(entry: Examined, outcome: Outcome | None, *, dry_run: bool) -> Repai
         action = "HEALTHY"
         if health.status in ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE"):
             action = "NOT_REPAIRABLE"
-            reason = "; ".join(
-                f"{finding.message}: {finding.remedy}"
-                for finding in health.findings
-                if finding.severity != "LOW"
-            )
+            reason = _reason_of(entry)
     elif reason is not None:
         action = "NOT_REPAIRABLE"
     else:
@@ -197,7 +193,19 @@ def _result(entry: Examined, outcome: Outcome | None, *, dry_run: bool) -> Repai
         table_max_id=health.table_max_id,
         reason=reason,
         outlying=outcome.outlying if outcome else None,
+        unreadable=health.status == "UNREADABLE",
     )
+
+
+def _reason_of(entry: Examined) -> str:
+    """Say what is wrong with a sequence that a repair does not help, and what to do about it."""
+    remedies: dict[str, list[str]] = {}
+    for finding in entry.health.findings:
+        if finding.severity != "LOW":
+            unseen = finding.code == "UNREADABLE" and finding.sql is not None
+            remedy = entry.sequence.mender if unseen and entry.sequence else finding.remedy
+            remedies.setdefault(remedy, []).append(finding.message)
+    return "; ".join(f"{'; '.join(said)}: {remedy}" for remedy, said in remedies.items())
 
 
 def _tell_result(result: RepairResult) -> None:

@@ -271,7 +271,8 @@ class OutlyingIds:
 class RepairResult:
     """What a repair did, or would do, to one sequence; values are its ``last_value``.
 
-    :attr:`outlying`: the ids for which it was not moved.
+    :attr:`outlying`: the ids for which it was not moved. :attr:`unreadable`: it is not known
+    whether it is behind.
     """
 
     table: str | None
@@ -284,6 +285,7 @@ class RepairResult:
     table_max_id: int | None
     reason: str | None = None
     outlying: OutlyingIds | None = None
+    unreadable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result with the keys that fit its action."""
