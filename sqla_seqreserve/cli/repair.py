@@ -60,7 +60,6 @@ def repair(
         def mend(connection: Connection) -> RepairReport:
             connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                resolved.require_schemas(connection)
                 return repair_sequences(
                     connection,
                     resolved.source,
