@@ -90,8 +90,8 @@ def _load(target: str) -> Any:
         found: Any = import_module(module_name)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except Exception as error:
-        # The application's own module may raise any exception.
+    except (Exception, SystemExit) as error:
+        # The application's own module may raise any exception, or call sys.exit().
         raise ConfigurationError(
             f"{target!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

@@ -72,7 +72,10 @@ def health(
     sequence near its end; 2: could not tell, or nothing to check.
     """
     be_quiet()
-    output = HealthFormat.JSON if json_wanted else output
+    if json_wanted:
+        if output not in (HealthFormat.TEXT, HealthFormat.JSON):
+            raise typer.BadParameter(f"does not go with --format {output}", param_hint="--json")
+        output = HealthFormat.JSON
     with errors_as_exit_codes(), _unknown_to_nagios(output):
         limits = limits_of(alert_used, alert_days)
         resolved = resolve(target, url, schema)

@@ -327,11 +327,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """Every sequence of a repair, in the order of the check."""
+    """Every sequence of a repair, in the order of the check.
+
+    :attr:`headroom`: the ids beyond the largest one that each move also skips.
+    """
 
     results: tuple[RepairResult, ...]
     dry_run: bool
     repaired_at: datetime
+    headroom: int = 0
 
     @property
     def repaired(self) -> tuple[RepairResult, ...]:
@@ -349,7 +353,7 @@ class RepairReport:
         columns it fills.
         """
         return {
-            result.sequence: result.gap_fixed
+            result.sequence: result.gap_fixed + self.headroom
             for result in (*self.repaired, *self.would_repair)
             if result.sequence is not None
         }
