@@ -60,8 +60,8 @@ class FileLock:
 
     POSIX record locks rather than ``flock``: a forked child does not inherit them, so that an
     orphaned worker does not keep the server of a parent that was killed. They belong to the whole
-    process, and end when it closes
-    *any* descriptor of the file: never open a lock file that this process already holds.
+    process, and end when it closes *any* descriptor of the file: never open a lock file that this
+    process already holds.
     """
 
     def __init__(self, path: Path) -> None:

@@ -87,7 +87,8 @@ class EditPlan:
                 target = ("activity", cell.original_id or f"new {index}")
             first = edited.setdefault(target, index)
             if first != index:
-                plan.add_problem(index, "original_activity_id", f"edit {first} is of the same row")
+                attribute = "month" if cell.is_valuation else "original_activity_id"
+                plan.add_problem(index, attribute, f"edit {first} is of the same row")
             (plan.valuations if cell.is_valuation else plan.activities).append(cell)
         return plan
 

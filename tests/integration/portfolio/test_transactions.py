@@ -192,6 +192,8 @@ def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
         TransactionEdit(first, "2024-01", "Investment", None, False, row.id, True),
         TransactionEdit(first, "2024-04", "Current Value", to_delete=True),
         TransactionEdit(first, "2024-05", "Current Value", "NaN"),
+        TransactionEdit(first, "2024-05", "Current Value", "6"),
+        TransactionEdit(first, "2024-05", "current value", "7"),
     )
     product = holding.product.id
     assert result == TransactionResult(
@@ -209,6 +211,7 @@ def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
             "edit 9, original_activity_id: edit 8 is of the same row",
             f"edit 10, month: fund {first} has no valuation on 2024-04-01 to delete",
             "edit 11, value: expected a finite number, found 'NaN'",
+            "edit 13, month: edit 12 is of the same row",
         ),
     )
     assert snapshot(holding.session) == before
