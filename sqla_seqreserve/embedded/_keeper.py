@@ -239,7 +239,10 @@ class Keeper:
                 self._give(short)
                 return str(short)
             short.rmdir()
-        raise StartError(f"no folder has a path short enough for a Unix socket; tried {path}")
+        raise StartError(
+            "no folder has a path short enough for a Unix socket, and without a comma; tried "
+            f"{path}"
+        )
 
     def _private_folder(self, path: Path) -> None:
         path.mkdir(mode=0o700)
@@ -279,7 +282,9 @@ class Keeper:
 
 
 def _socket_fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
+    # To the server a comma divides its folders, and to libpq the hosts.
+    path = os.fsencode(folder / f".s.PGSQL.{_PORT}")
+    return len(path) <= _LONGEST_SOCKET_PATH and b"," not in path
 
 
 @contextlib.contextmanager

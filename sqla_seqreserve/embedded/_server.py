@@ -20,7 +20,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from ..errors import EmbeddedServerError
+from ..errors import ConfigurationError, EmbeddedServerError
 from ._binaries import Account, account_of, find_binaries, unprivileged_account
 from ._keeper import COMMAND, Plan
 from ._server_folder import (
@@ -66,6 +66,8 @@ def embedded_postgres(
     """
     if transport is None:
         transport = "loopback" if os.name == "nt" else "socket"
+    elif transport not in ("socket", "loopback"):
+        raise ConfigurationError(f"transport: expected 'socket' or 'loopback', got {transport!r}")
     given = os.environ.get(URL_VARIABLE)
     if given:
         yield EmbeddedServer(_external_url(given))

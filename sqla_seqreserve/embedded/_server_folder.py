@@ -3,7 +3,7 @@
 ::
 
     pgdata/       the cluster, PostgreSQL's "data directory"
-    socket/       the server's Unix socket, unless the path would be too long for one
+    socket/       the server's Unix socket, unless the path is too long for one, or has a comma
     owners/       one locked file for each process that uses the server
     mutex         held while owners come and go, and during the shutdown
     keeper        held by the keeper as long as it lives
