@@ -134,21 +134,22 @@ def watch(
 
 
 class _Metrics:
-    """The last report of each database, as one exposition."""
+    """The last report of each target, as one exposition."""
 
     def __init__(self, port: int) -> None:
         with needs_extra("metrics"):
             from sqla_seqreserve.metrics import HealthMetrics, serve_metrics
         self._metrics = HealthMetrics()
-        self._reports: dict[str, HealthReport] = {}
+        # Several targets may be in one database: the models of two applications.
+        self._reports: dict[tuple[str, str | None], HealthReport] = {}
         try:
             serve_metrics(port)
         except (OSError, OverflowError) as error:
             raise ConfigurationError(f"--metrics-port {port}: {error}") from error
 
     def observe(self, target: Target, report: HealthReport) -> None:
-        """Expose a report beside those of the other databases."""
-        self._reports[str(target.database)] = report
+        """Expose a report beside those of the other targets."""
+        self._reports[str(target.database), target.name] = report
         entries = (entry for each in self._reports.values() for entry in each.sequences)
         self._metrics.observe(replace(report, sequences=tuple(entries)))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from fixtures.commands import run_command
+from fixtures.embedded_owners import CHECKOUT
 from fixtures.patience import PATIENCE, wait_until
 from sqlalchemy import Engine, text
 
@@ -68,6 +71,60 @@ def test_what_is_told_of_a_move_counts_the_headroom(engine: Engine, database_url
     assert done.stdout.splitlines()[1:] == [
         "REPAIRED  t.id: from 1 to 100, by 100 ids; largest id 20"
     ]
+
+
+MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+class One(DeclarativeBase):
+    pass
+
+class Other(DeclarativeBase):
+    pass
+
+class A(One):
+    __tablename__ = "a"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+class B(Other):
+    __tablename__ = "b"
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+
+
+def test_metrics_of_several_models_in_one_database(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    """A watch of two applications' models in one database exposes the sequences of both."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE a (id serial); CREATE TABLE b (id serial)"))
+    (tmp_path / "two_applications.py").write_text(MODELS)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sqla_seqreserve", "watch"),
+            *("two_applications:One", "two_applications:Other"),
+            *("--url", database_url, "--metrics-port", str(port)),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stderr=subprocess.DEVNULL,
+    )
+
+    def exposed() -> set[str]:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+                return set(re.findall(r'healthy\{.*sequence="(\w+)"', answer.read().decode()))
+        except OSError:
+            return set()
+
+    try:
+        wait_until(lambda: exposed() == {"a_id_seq", "b_id_seq"}, "both")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
