@@ -75,7 +75,7 @@ def system_router(
         """Check whether every sequence is ahead of its table."""
         report, places = await on(session, look)
         report = await run_in_threadpool(_remembered, past, report, places)
-        return report.to_dict()
+        return _body(report, places)
 
     @router.post(
         "/repair-sequences",
@@ -137,6 +137,10 @@ def _name(places: list[Place]) -> str:
     return "; ".join(map(str, places))
 
 
+def _body(report: HealthReport, places: list[Place]) -> dict[str, Any]:
+    return report.to_dict() | {"databases": [asdict(place) for place in places]}
+
+
 def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) -> HealthReport:
     """Return the report with its forecasts, and keep its values for later forecasts."""
     past.add(_name(places), report)
@@ -146,9 +150,7 @@ def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) 
 def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> str:
     report = _remembered(past, report, places)
     points: dict[SequenceKey, list[Point]] = past.points(_name(places))
-    body = report.to_dict()
-    body["databases"] = [asdict(place) for place in places]
-    body["metrics"] = _HAS_METRICS
+    body = _body(report, places) | {"metrics": _HAS_METRICS}
     for entry, values in zip(report.sequences, body["sequences"], strict=True):
         values["history"] = points.get(key_of(entry), [])
     return PageBody.model_validate(body).model_dump_json(by_alias=True)
