@@ -32,9 +32,9 @@ from sqla_seqreserve.bench.heat_map import draw_heat_map
 from sqla_seqreserve.bench.pictures import SPEED_WORKS, Pictures
 from sqla_seqreserve.bench.saves import Kind
 
-from ._bench_progress import steps
 from ._bench_table import bench_table, machine_line
 from ._grid_table import glance_table, grid_tables
+from ._progress import steps
 
 __all__ = ["QUICK_OBJECTS", "QUICK_ROUNDS", "Measuring"]
 

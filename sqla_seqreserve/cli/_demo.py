@@ -84,7 +84,7 @@ def run_demo(
 def _save(databases: _Databases, prices: Sequence[SharePrice], clients: int, compared: int) -> Demo:
     rows = sum(planned_rows(prices, clients=clients).values())
     saved = 0
-    with progress(aside, "rows") as shown:
+    with progress(aside, "rows", threads=False) as shown:
 
         def advance(count: int) -> None:
             nonlocal saved

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import URL
 
 from sqla_seqreserve.bench import DRIVERS, WORKS, Work, check_driver, driver_of
@@ -18,7 +17,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._app import DEVELOP, app
 from ._bench_measuring import QUICK_OBJECTS, QUICK_ROUNDS, Measuring
 from ._database import url_of
-from ._options import JsonOption, errors_as_exit_codes
+from ._options import JsonOption, errors_as_exit_codes, make_console
 
 __all__ = ["bench"]
 
@@ -149,15 +148,21 @@ def bench(
             raise ConfigurationError(f"--chart {chart}: expected {' or '.join(FORMATS)} at the end")
         server = url_of(url) if url else None
         drivers = _drivers(driver or [], server, grid or pictures is not None)
-        measuring = Measuring(server, rounds, objects, quick, chart, json_, Console(stderr=True))
+        measuring = Measuring(
+            server, rounds, objects, quick, chart, json_, make_console(stderr=True)
+        )
         chosen = bool(only or way or large)
         if pictures is not None:
-            if grid or glance or related or chosen or chart or json_:
+            if grid or glance or related or changed or chosen or chart or json_ or targets:
                 raise ConfigurationError("--pictures: it measures what it draws, on its own")
             measuring.pictures(drivers, pictures)
+        elif targets and (grid or glance):
+            raise ConfigurationError("--targets: it goes with neither --grid nor --glance")
         elif grid:
             if chosen:
                 raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
+            if glance:
+                raise ConfigurationError("--grid: it does not go with --glance")
             if related and changed:
                 raise ConfigurationError("--changed: it does not go with --related")
             measuring.grid(drivers, "changed" if changed else "related" if related else "new")
