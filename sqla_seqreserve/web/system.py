@@ -20,7 +20,7 @@ from ..health._history import HealthHistory, Point, SequenceKey, key_of
 from ..health._outlook import with_outlook
 from ..health._place import Place, places_of
 from ._bodies import HealthBody, PageBody, RepairBody, refusals
-from ._origin import same_origin
+from ._origin import checked_origins, same_origin
 from ._page import page_response
 from ._refusals import SafeRoute
 from ._sessions import Dependency, checked_dependency, checked_source, committing, on
@@ -49,7 +49,7 @@ def system_router(
     :param authorise_repair: a further dependency that raises for users who may only look;
         None: every user with access may repair.
     :param trusted_origins: other origins, such as ``https://portal.example``, whose pages may
-        request a repair.
+        request a repair; without a path.
     :param schemas: with ``source=None``, the schemas to look into; None: all but the system's.
     :param history: a file that keeps the page's history over restarts, made if it is not there;
         None: the history begins with the process.
@@ -81,7 +81,7 @@ def system_router(
         "/repair-sequences",
         response_model=RepairBody,
         responses=refusals(409, 500, 503),
-        dependencies=[*may_repair, Depends(same_origin(frozenset(trusted_origins)))],
+        dependencies=[*may_repair, Depends(same_origin(checked_origins(trusted_origins)))],
     )
     async def repair(
         session: Any = request_session,
