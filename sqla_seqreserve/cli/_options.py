@@ -26,7 +26,11 @@ TARGET_HELP = (
 TargetArgument = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", help="The database of module:Base. [env: SQLA_SEQRESERVE_URL]"),
+    typer.Option(
+        "--url",
+        help="The database. [env: SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters]",
+        show_default=False,
+    ),
 ]
 SchemaOption = Annotated[
     list[str] | None, typer.Option("--schema", help="Only this schema; may be repeated.")

@@ -69,7 +69,7 @@ def watch(
         ),
     ] = None,
     alert_webhook: Annotated[
-        str | None, typer.Option(help="URL to post the alert to, as JSON.", show_envvar=True)
+        str | None, typer.Option(help="URL to post the alert to, as JSON.")
     ] = None,
     alert_format: Annotated[
         AlertFormat, typer.Option(help="The shape of an alert: see guide operating.")
