@@ -7,6 +7,7 @@
     owners/       one locked file for each process that uses the server
     mutex         held while owners come and go, and during the shutdown
     keeper        held by the keeper as long as it lives
+    ready         there as soon as the server that this keeper runs can be used
     password      of the user postgres, for servers that listen on the loopback interface
     server.log    what the server said since it was last started
     binaries/     a copy of the programs, if the server's account cannot run them in place
