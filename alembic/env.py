@@ -75,8 +75,9 @@ def database_connection() -> Iterator[Connection]:
         return
     with database_url() as url_text:
         url = make_url(url_text)
-        if url.drivername == "postgresql":
-            # Which driver the bare name stands for differs between SQLAlchemy 2.0 and 2.1.
+        # Which driver the bare name stands for differs between SQLAlchemy 2.0 and 2.1; and a
+        # migration is not asynchronous, whatever the application's own driver is.
+        if url.drivername in ("postgresql", "postgres") or url.get_dialect().is_async:
             url = url.set(drivername="postgresql+psycopg")
         with create_engine(url, poolclass=NullPool).connect() as connection:
             yield connection

@@ -28,8 +28,8 @@ _AWAKE: Final = 0.0001
 def far_server(url: URL | str, round_trip_time: float) -> Iterator[URL]:
     """The URL of the same database, made farther away during the block.
 
-    The relay passes everything on, encrypted or not, for as many connections as one ``select()``
-    can watch: about 500.
+    The relay passes everything on, encrypted or not. Each connection takes two of the files that
+    a process may open; beyond 1,024 files, delays are rounded up to milliseconds.
 
     :param round_trip_time: seconds by which a round trip takes longer, half of it each way. The
         relay itself adds less than a tenth of a millisecond.

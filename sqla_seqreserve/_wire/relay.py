@@ -1,13 +1,16 @@
 """A relay on the loopback interface between clients and the server, with or without a delay.
 
-Each connection has one thread, which ``select()`` wakes. Only the standard library is used.
+Each connection has one thread, which sleeps until bytes arrive or are due. Only the standard
+library is used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import select
+import selectors
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +25,10 @@ Address = tuple[str, int] | str
 
 _CHUNK: Final = 256 * 1024
 _MOST_WAITING: Final = 64 * 1024 * 1024
+
+# select() fails with a file descriptor beyond this; on Windows their values do not matter.
+_SELECTABLE: Final = 1024
+_FULL: Final = 0.05
 
 
 class Watcher(Protocol):
@@ -57,6 +64,23 @@ def connect(address: Address) -> socket.socket:
     found = socket.create_connection(address)
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
+
+
+def _wait(
+    reads: list[socket.socket], writes: list[socket.socket], timeout: float | None = None
+) -> list[socket.socket]:
+    """Wait until a socket can be read or written, or for so many seconds; return those to read.
+
+    ``select()`` waits for microseconds, where ``poll()`` and ``epoll()`` wait for milliseconds.
+    """
+    if sys.platform == "win32" or all(s.fileno() < _SELECTABLE for s in (*reads, *writes)):
+        return select.select(reads, writes, [], timeout)[0]
+    with selectors.PollSelector() as selector:
+        for each in {*reads, *writes}:
+            events = selectors.EVENT_READ if each in reads else 0
+            selector.register(each, events | (selectors.EVENT_WRITE if each in writes else 0))
+        ready = selector.select(timeout)
+    return [each for each in reads if any(key.fileobj is each for key, _ in ready)]
 
 
 class Relay:
@@ -118,13 +142,14 @@ class Relay:
 
     def _accept(self) -> None:
         while True:
-            ready, _, _ = select.select([self._listener, self._woken], [], [])
-            if self._woken in ready:
+            if self._woken in _wait([self._listener, self._woken], []):
                 return
             try:
                 client, _ = self._listener.accept()
             except OSError:
-                continue  # the client has gone already
+                # The client has gone already; or this process may open no more files for now.
+                _wait([self._woken], [], _FULL)
+                continue
             try:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 server = connect(self._server)
@@ -254,7 +279,7 @@ class _Connection:
             lane.shut_if_done()
         sources = [lane.source for lane in lanes if lane.reads]
         if sources or full or timeout is not None:
-            readable, _, _ = select.select(sources, full, [], timeout)
+            readable = _wait(sources, full, timeout)
             for lane in lanes:
                 if lane.source in readable:
                     self._read(lane)

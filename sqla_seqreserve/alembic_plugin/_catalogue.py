@@ -28,6 +28,13 @@ class SequenceKey(NamedTuple):
         return f"{self.schema}.{self.name}" if self.schema else self.name
 
 
+# "table.column": a name in double quotes may have dots in it; else the last dot divides.
+_PLACE = re.compile(
+    r"""(?:"(?P<table>(?:[^"]|"")+)"|(?P<plain_table>.+?))\."""
+    r"""(?:"(?P<column>(?:[^"]|"")+)"|(?P<plain_column>[^.]+))"""
+)
+
+
 class ColumnKey(NamedTuple):
     """The place of a column; schema ``None`` is the connection's default schema."""
 
@@ -36,7 +43,24 @@ class ColumnKey(NamedTuple):
     column: str
 
     def __str__(self) -> str:
-        return f"{self.table}.{self.column}"
+        return f"{_as_part(self.table)}.{_as_part(self.column)}"
+
+    @classmethod
+    def parse(cls, text: str, schema: str | None) -> ColumnKey | None:
+        """Return the column that ``"table.column"`` names; ``None`` if it names none."""
+        match = _PLACE.fullmatch(text)
+        if match is None:
+            return None
+        table, column = (
+            match[f"plain_{part}"] or match[part].replace('""', '"') for part in ("table", "column")
+        )
+        return cls(schema, table, column)
+
+
+def _as_part(name: str) -> str:
+    if "." not in name and not name.startswith('"'):
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)

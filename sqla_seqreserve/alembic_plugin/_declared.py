@@ -76,13 +76,13 @@ class DeclaredSequence:
                     "in another schema; PostgreSQL requires both in one: move the sequence there"
                 )
             return ColumnKey(self.key.schema, owner.table.name, owner.name)
-        table, _, column = str(owner).rpartition(".")
-        if not table or not column:
+        named = ColumnKey.parse(str(owner), self.key.schema)
+        if named is None:
             raise ConfigurationError(
                 f"sequence {self.key}: info['owned_by'] is {owner!r}; "
                 "expected a Column, 'table.column' or None"
             )
-        return ColumnKey(self.key.schema, table, column)
+        return named
 
 
 class Declarations:

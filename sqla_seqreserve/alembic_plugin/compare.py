@@ -243,9 +243,8 @@ def _not_serial(column: Column[Any]) -> Column[Any]:
 def setup(plugin: Any) -> None:
     """Register the comparators with an Alembic :class:`~alembic.runtime.plugins.Plugin`."""
     # MEDIUM with a qualifier: after the user's compare_server_default, before Alembic's own
-    # comparators of that
-    # group, one of which fails an assertion on a nextval() default where the metadata has an
-    # identity.
+    # comparators of that group, one of which fails an assertion on a nextval() default where the
+    # metadata has an identity.
     plugin.add_autogenerate_comparator(
         compare_column, "column", "server_default", qualifier="postgresql"
     )

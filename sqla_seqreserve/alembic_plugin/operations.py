@@ -20,8 +20,9 @@ from sqlalchemy import Sequence
 from sqlalchemy.schema import CreateSequence, DropSequence
 from sqlalchemy.types import TypeEngine
 
+from ..errors import ConfigurationError
 from . import citus
-from ._catalogue import SequenceKey
+from ._catalogue import ColumnKey, SequenceKey
 from ._ddl import AlterBounds, AlterSequence, CommentOnSequence, option_clauses
 from ._options import SequenceOptions, type_name
 
@@ -76,7 +77,7 @@ class CreateSequenceOp(MigrateOperation):
         """Create a sequence.
 
         :param owned_by: the ``"table.column"``, in the same schema, that will own it; the table
-            must exist by then.
+            must exist by then. A name with a dot in it goes in double quotes.
         :param tracked: mark it as made by these migrations, so that autogenerate may drop it later.
         """
         options = SequenceOptions(
@@ -250,8 +251,10 @@ def owner_clause(
     """Return ``OWNED BY`` as arguments of :class:`~._ddl.AlterSequence`."""
     if owned_by is None:
         return ("OWNED BY NONE",)
-    table, _, column = owned_by.rpartition(".")
-    return "OWNED BY", (table, column, schema)
+    named = ColumnKey.parse(owned_by, schema)
+    if named is None:
+        raise ConfigurationError(f"owned_by is {owned_by!r}; expected 'table.column' or None")
+    return "OWNED BY", (named.table, named.column, schema)
 
 
 @Operations.implementation_for(CreateSequenceOp)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console, RenderableType
+from sqlalchemy import URL
 
 from sqla_seqreserve.bench import (
     Grid,
@@ -31,9 +32,9 @@ from sqla_seqreserve.bench.heat_map import draw_heat_map
 from sqla_seqreserve.bench.pictures import SPEED_WORKS, Pictures
 from sqla_seqreserve.bench.saves import Kind
 
-from ._bench_progress import steps
 from ._bench_table import bench_table, machine_line
 from ._grid_table import glance_table, grid_tables
+from ._progress import steps
 
 __all__ = ["QUICK_OBJECTS", "QUICK_ROUNDS", "Measuring"]
 
@@ -51,7 +52,7 @@ class Measuring:
     :param chart: a file for a picture, too.
     """
 
-    url: str | None
+    url: URL | None
     rounds: int | None
     objects: int | None
     quick: bool

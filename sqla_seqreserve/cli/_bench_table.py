@@ -56,7 +56,8 @@ def machine_line(machine: Mapping[str, str]) -> str:
 
 def _work(result: Result) -> Text:
     work = result.work
-    size = f"{work.objects:,} objects" if work.rows == 1 else f"{work.objects:,} parents"
+    noun = "object" if work.rows == 1 else "parent"
+    size = f"{work.objects:,} {noun}{'' if work.objects == 1 else 's'}"
     many = f" x {work.repeat} commits" if work.repeat > 1 else ""
     return Text.assemble(
         result.title, "\n", (f"{size}{many}, {work.rounds} rounds, {result.driver}", "dim")

@@ -31,6 +31,8 @@ URL_VARIABLES = ("SQLA_SEQRESERVE_URL", "DATABASE_URL")
 _PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE", "PGPORT", "PGUSER")
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg")
 
+_URL_LIKE = "postgresql://user:password@host:port/database"
+_LIBPQ_LIKE = "host=... dbname=... user=..."
 _NO_DATABASE = (
     "no database: give its URL, or set SQLA_SEQRESERVE_URL, DATABASE_URL, or PGHOST and its sisters"
 )
@@ -118,9 +120,17 @@ def find_database(given: str | None) -> Database:
 
     :raises ConfigurationError: there is none, or it cannot be read
     """
+    variable = None
     if not given:
-        given = next(filter(None, map(os.environ.get, URL_VARIABLES)), None)
+        variable = next(filter(os.environ.get, URL_VARIABLES), None)
+        given = os.environ[variable] if variable is not None else None
     if given:
+        if not is_database(given):
+            # It may be a password that was set by mistake: it is not repeated.
+            raise ConfigurationError(
+                f"{variable or 'the database'} is neither a URL nor a libpq string: expected "
+                f"{_URL_LIKE}, or {_LIBPQ_LIKE}"
+            )
         return _of_url(given) if "://" in given else _of_libpq(given)
     if not any(map(os.environ.get, _PG_VARIABLES)):
         raise ConfigurationError(_NO_DATABASE)
@@ -136,8 +146,8 @@ def url_of(given: str) -> URL:
     except (ArgumentError, ValueError) as error:
         # The message repeats the URL, and with it the password.
         raise ConfigurationError(
-            "the database URL cannot be parsed: expected "
-            "postgresql://user:password@host:port/database, with special characters written as %40"
+            f"the database URL cannot be parsed: expected {_URL_LIKE}, with special characters "
+            "written as %40"
         ) from (error.__cause__ if isinstance(error, ArgumentError) else None)
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername=f"postgresql+{_installed_driver()}")
@@ -182,7 +192,7 @@ def _of_libpq(given: str) -> Database:
     except Exception as error:
         # The driver's message may repeat a part that holds the password.
         raise ConfigurationError(
-            "the libpq string cannot be parsed: expected host=... dbname=... user=..."
+            f"the libpq string cannot be parsed: expected {_LIBPQ_LIKE}"
         ) from error
     return Database(url, parts)
 

@@ -84,7 +84,7 @@ def run_demo(
 def _save(databases: _Databases, prices: Sequence[SharePrice], clients: int, compared: int) -> Demo:
     rows = sum(planned_rows(prices, clients=clients).values())
     saved = 0
-    with progress(aside, "rows") as shown:
+    with progress(aside, "rows", threads=False) as shown:
 
         def advance(count: int) -> None:
             nonlocal saved
@@ -159,8 +159,10 @@ def _problems(result: Demo, imported: ImportedIds, health: HealthReport) -> list
 @contextmanager
 def _databases(url: str | None, *, keep: bool) -> Iterator[_Databases]:
     """Create the demo's databases, migrate them, and drop them again."""
+    folder = Path.cwd() / "sqla-seqreserve-demo" if keep else None
     with ExitStack() as stack:
-        server = _server(stack, url, keep=keep)
+        found = _found_server(url)
+        server = found or make_url(stack.enter_context(embedded_postgres(folder)).url)
         names = [f"seqreserve_demo_{secrets.token_hex(4)}" for _ in range(2)]
         admin = create_engine(server, isolation_level="AUTOCOMMIT")
         stack.callback(admin.dispose)
@@ -176,19 +178,33 @@ def _databases(url: str | None, *, keep: bool) -> Iterator[_Databases]:
             engines.append(engine)
         yield _Databases(*engines)
     if keep:
-        shown = server.set(database=names[0]).render_as_string(hide_password=True)
-        console.print(f"The database is kept: {shown}", highlight=False)
+        _print_kept(server.set(database=names[0]), None if found else folder)
 
 
-def _server(stack: ExitStack, url: str | None, *, keep: bool) -> URL:
+def _found_server(url: str | None) -> URL | None:
+    """The server that the command's option or the environment names."""
     url = url or os.environ.get("SQLA_SEQRESERVE_URL")
-    if url:
-        parsed = url_of(url)
-        # The demo works with a synchronous engine, and brings psycopg along.
-        is_async = parsed.get_dialect().is_async
-        return parsed.set(drivername="postgresql+psycopg") if is_async else parsed
-    folder = Path.cwd() / "sqla-seqreserve-demo" if keep else None
-    return make_url(stack.enter_context(embedded_postgres(folder)).url)
+    if not url:
+        return None
+    parsed = url_of(url)
+    # The demo works with a synchronous engine, and brings psycopg along.
+    is_async = parsed.get_dialect().is_async
+    return parsed.set(drivername="postgresql+psycopg") if is_async else parsed
+
+
+def _print_kept(database: URL, folder: Path | None) -> None:
+    if folder is None:
+        shown = database.render_as_string(hide_password=True)
+        console.print(f"The database is kept: {shown}", markup=False, highlight=False)
+        return
+    # The embedded server ends with its last user, and its URL would lead nowhere.
+    console.print(
+        f"The database is kept in {folder}. Its server has stopped; this starts it again:\n"
+        f"  with embedded_postgres({str(folder)!r}) as server:\n"
+        f"      engine = create_engine(server.database_url({database.database!r}))",
+        markup=False,
+        highlight=False,
+    )
 
 
 def _drop(admin: Engine, name: str) -> None:

@@ -28,7 +28,6 @@ def look(target: Target, history: HealthHistory, limits: Limits, *, subscriber: 
     """Check the target, and add the forecasts by the history, and the findings by the limits."""
 
     def check(connection: Connection) -> Looked:
-        target.require_schemas(connection)
         (place,) = places_of(connection, None)
         return Looked(
             place,

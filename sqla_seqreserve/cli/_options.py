@@ -26,7 +26,11 @@ TARGET_HELP = (
 TargetArgument = Annotated[str | None, typer.Argument(help=TARGET_HELP, show_default=False)]
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", help="The database of module:Base. [env: SQLA_SEQRESERVE_URL]"),
+    typer.Option(
+        "--url",
+        help="The database. [env: SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters]",
+        show_default=False,
+    ),
 ]
 SchemaOption = Annotated[
     list[str] | None, typer.Option("--schema", help="Only this schema; may be repeated.")
@@ -75,8 +79,11 @@ def be_quiet() -> None:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that breaks lines between words on a terminal, and nowhere else."""
-    console = Console(stderr=stderr)
+    """Return a console that breaks lines between words on a terminal, and nowhere else.
+
+    It prints names as they are: rich would make a picture of the middle of a:b:c.
+    """
+    console = Console(stderr=stderr, emoji=False)
     console.soft_wrap = not console.is_terminal
     return console
 

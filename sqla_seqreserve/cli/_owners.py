@@ -31,7 +31,7 @@ def print_rates(console: Console, engine: Engine) -> None:
 def print_measures(console: Console, aside: Console, engine: Engine) -> list[str]:
     """Measure, print each requirement with the value reached, and return those that are not met."""
     saved = 0
-    with progress(aside, "bulk saves") as shown:
+    with progress(aside, "bulk saves", threads=False) as shown:
 
         def advance(count: int) -> None:
             nonlocal saved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Protocol
@@ -43,6 +43,24 @@ def progress(console: Console, unit: str, *, threads: bool = True) -> Iterator[S
     )
     with bar:
         yield _Bar(bar, refresh=not threads)
+
+
+@contextmanager
+def steps(console: Console, total: int) -> Iterator[Callable[[str], None]]:
+    """Show the progress of a benchmark: yield a function to call ``total`` times, with the name of
+    what has just been done.
+    """
+    if not console.is_terminal:
+        console.print(f"{total} runs", highlight=False)
+    done = 0
+    with progress(console, "runs", threads=False) as shown:
+
+        def step(name: str) -> None:
+            nonlocal done
+            done += 1
+            shown.update(name, done, total)
+
+        yield step
 
 
 class _Bar:

@@ -49,7 +49,7 @@ def print_health(
     _line(
         console,
         f"{count(len(report.by_sequence), 'sequence')} of {place}, checked "
-        f"{report.checked_at:%F %T} UTC: {said}",
+        f"{report.checked_at:%F %T} UTC{': ' * bool(said)}{said}",
     )
     closed = [entry for entry in report.sequences if _is_closed(entry)]
     if closed:
@@ -84,7 +84,7 @@ def print_repair(console: Console, report: RepairReport, place: str) -> None:
     refused = [r for r in results if r.action == "NOT_REPAIRABLE"]
     healthy = len(results) - len(moved) - len(refused)
     verb = "would move" if report.dry_run else "moved"
-    by = f" by {count(sum(r.gap_fixed for r in moved), 'id')} in all" if moved else ""
+    by = f" by {count(sum(report.moves.values()), 'id')} in all" if moved else ""
     _line(
         console,
         f"{len(moved)} of {count(len(results), 'sequence')} of {place} {verb}{by}"
@@ -95,8 +95,8 @@ def print_repair(console: Console, report: RepairReport, place: str) -> None:
         _line(
             console,
             f"{result.action}  {_place(result)}: from {_shown(result.old_value)} to "
-            f"{_shown(result.new_value)}, by {count(result.gap_fixed, 'id')}; largest id "
-            f"{_shown(result.table_max_id)}",
+            f"{_shown(result.new_value)}, by {count(result.gap_fixed + report.headroom, 'id')}; "
+            f"largest id {_shown(result.table_max_id)}",
             result.action,
         )
     for reason, results in _by_reason(refused).items():
@@ -196,7 +196,7 @@ def _without_names(result: RepairResult) -> str:
     reason = result.reason or ""
     for name, noun in _nouns(result):
         reason = re.sub(rf"(?<![\w.\"]){re.escape(name)}(?![\w\"]|\.\w)", noun, reason)
-    return re.sub(r"\b(sequence|table) the \1\b", r"the \1", reason)
+    return re.sub(r"\b(?:the )?(sequence|table) the \1\b", r"the \1", reason)
 
 
 def _nouns(result: RepairResult) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from sqlalchemy import URL, Connection
 
 from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.health._columns import require_schemas
 from sqla_seqreserve.web import health_app
 
 from ._options import needs_extra
@@ -28,7 +29,7 @@ def serve_health(target: Target, *, port: int, history: Path | None) -> None:
     """Serve the health page of the command's target, until a signal ends it."""
 
     def look(connection: Connection) -> None:
-        target.require_schemas(connection)
+        require_schemas(connection, target.schemas)
 
     # A database that cannot be reached is reported at once, and not only by the page.
     target.database.run(look)

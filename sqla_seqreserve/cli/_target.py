@@ -41,20 +41,6 @@ class Target:
             replace(self, database=self.database.named(name)) for name in self.database.run(names)
         ]
 
-    def require_schemas(self, connection: Connection) -> None:
-        """Refuse schemas that the database does not have: a misspelt one would look healthy.
-
-        :raises ConfigurationError: one of them does not exist
-        """
-        if self.schemas is None:
-            return
-        found = set(connection.scalars(text("SELECT nspname FROM pg_catalog.pg_namespace")))
-        missing = [schema for schema in self.schemas if schema not in found]
-        if missing:
-            raise ConfigurationError(
-                f"nothing to check: {self.database} has no schema {', '.join(missing)}"
-            )
-
     def require_sequences(self, report: HealthReport | RepairReport) -> None:
         """Refuse an empty report: if no sequence was checked, that does not mean healthy.
 
@@ -104,8 +90,8 @@ def _load(target: str) -> Any:
         found: Any = import_module(module_name)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except Exception as error:
-        # The application's own module may raise any exception.
+    except (Exception, SystemExit) as error:
+        # The application's own module may raise any exception, or call sys.exit().
         raise ConfigurationError(
             f"{target!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from sqlalchemy import make_url
+from sqlalchemy import URL
 
 from sqla_seqreserve.bench import DRIVERS, WORKS, Work, check_driver, driver_of
 from sqla_seqreserve.bench.chart import FORMATS
@@ -17,7 +16,8 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from ._app import DEVELOP, app
 from ._bench_measuring import QUICK_OBJECTS, QUICK_ROUNDS, Measuring
-from ._options import JsonOption, errors_as_exit_codes
+from ._database import url_of
+from ._options import JsonOption, errors_as_exit_codes, make_console
 
 __all__ = ["bench"]
 
@@ -146,16 +146,23 @@ def bench(
     with errors_as_exit_codes():
         if chart is not None and chart.suffix not in FORMATS:
             raise ConfigurationError(f"--chart {chart}: expected {' or '.join(FORMATS)} at the end")
-        drivers = _drivers(driver or [], url, grid or pictures is not None)
-        measuring = Measuring(url, rounds, objects, quick, chart, json_, Console(stderr=True))
+        server = url_of(url) if url else None
+        drivers = _drivers(driver or [], server, grid or pictures is not None)
+        measuring = Measuring(
+            server, rounds, objects, quick, chart, json_, make_console(stderr=True)
+        )
         chosen = bool(only or way or large)
         if pictures is not None:
-            if grid or glance or related or chosen or chart or json_:
+            if grid or glance or related or changed or chosen or chart or json_ or targets:
                 raise ConfigurationError("--pictures: it measures what it draws, on its own")
             measuring.pictures(drivers, pictures)
+        elif targets and (grid or glance):
+            raise ConfigurationError("--targets: it goes with neither --grid nor --glance")
         elif grid:
             if chosen:
                 raise ConfigurationError("--grid: it goes with neither --only, --way nor --large")
+            if glance:
+                raise ConfigurationError("--grid: it does not go with --glance")
             if related and changed:
                 raise ConfigurationError("--changed: it does not go with --related")
             measuring.grid(drivers, "changed" if changed else "related" if related else "new")
@@ -166,7 +173,7 @@ def bench(
         elif glance and chosen:
             raise ConfigurationError("--glance: it goes with neither --only, --way nor --large")
         elif glance and changed:
-            measuring.changed(_drivers(driver or [], url, True))
+            measuring.changed(_drivers(driver or [], server, True))
         elif glance:
             if len(drivers) > 1:
                 raise ConfigurationError("--glance: one driver; with --changed it may be several")
@@ -175,7 +182,7 @@ def bench(
             measuring.works(_chosen(only or [], way or [], large), drivers, targets=targets)
 
 
-def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
+def _drivers(names: Sequence[str], url: URL | None, grid: bool) -> list[str]:
     """The drivers that were given, or the default ones."""
     for name in names:
         check_driver(name)
@@ -183,7 +190,7 @@ def _drivers(names: Sequence[str], url: str | None, grid: bool) -> list[str]:
         return list(dict.fromkeys(names))
     if grid:
         return [name for name in DRIVERS if find_spec(name) is not None]
-    found = driver_of(make_url(url) if url else None)
+    found = driver_of(url)
     check_driver(found)
     return [found]
 

@@ -33,7 +33,7 @@ def demo(
         ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the database, and print its URL.")
+        bool, typer.Option("--keep", help="Leave the database, and print where it is.")
     ] = False,
     portal: Annotated[
         bool,

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sqla_seqreserve.health import HealthReport
 
@@ -27,6 +26,7 @@ from ._options import (
     UrlOption,
     be_quiet,
     errors_as_exit_codes,
+    make_console,
     needs_extra,
     reason_of,
 )
@@ -72,7 +72,10 @@ def health(
     sequence near its end; 2: could not tell, or nothing to check.
     """
     be_quiet()
-    output = HealthFormat.JSON if json_wanted else output
+    if json_wanted:
+        if output not in (HealthFormat.TEXT, HealthFormat.JSON):
+            raise typer.BadParameter(f"does not go with --format {output}", param_hint="--json")
+        output = HealthFormat.JSON
     with errors_as_exit_codes(), _unknown_to_nagios(output):
         limits = limits_of(alert_used, alert_days)
         resolved = resolve(target, url, schema)
@@ -94,7 +97,7 @@ def health(
         else:
             for each, looked in zip(targets, looks, strict=True):
                 print_health(
-                    Console(), looked.report, str(each.database), only_problems=only_problems
+                    make_console(), looked.report, str(each.database), only_problems=only_problems
                 )
         raise typer.Exit(exit_code(report, fail_on))
 

@@ -17,7 +17,7 @@ from sqla_seqreserve.registration import register
 
 from ._app import DEVELOP, app
 from ._database import find_database
-from ._options import errors_as_exit_codes, make_console, needs_extra
+from ._options import UrlOption, errors_as_exit_codes, make_console, needs_extra
 from ._progress import progress
 from ._reports import count
 
@@ -37,13 +37,7 @@ def load(
             exists=True, dir_okay=False, readable=True, help="A CSV file in UTF-8 or UTF-16."
         ),
     ],
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="The database. [env: SQLA_SEQRESERVE_URL, DATABASE_URL, PGHOST and its sisters]",
-            show_default=False,
-        ),
-    ] = None,
+    url: UrlOption = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out, rather than load nothing.")
     ] = False,

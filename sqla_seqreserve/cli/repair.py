@@ -6,7 +6,6 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import Connection
 
 from sqla_seqreserve.health import RepairReport, repair_sequences
@@ -19,11 +18,12 @@ from ._options import (
     UrlOption,
     be_quiet,
     errors_as_exit_codes,
+    make_console,
 )
 from ._reports import print_repair
-from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, resolve
+from ._target import EXIT_HEALTHY, EXIT_UNHEALTHY, EXIT_UNKNOWN, resolve
 
-__all__ = ["repair"]
+__all__ = ["exit_code", "repair"]
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -51,7 +51,7 @@ def repair(
     """Move every sequence that is behind to a value beyond its tables' ids, and none back.
 
     Safe while the application runs. Exit code 0: all healthy now; 1: something is left to do;
-    2: could not tell.
+    2: could not tell, or nothing to repair.
     """
     be_quiet()
     with errors_as_exit_codes():
@@ -60,7 +60,6 @@ def repair(
         def mend(connection: Connection) -> RepairReport:
             connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
-                resolved.require_schemas(connection)
                 return repair_sequences(
                     connection,
                     resolved.source,
@@ -76,5 +75,13 @@ def repair(
         if as_json:
             typer.echo(json.dumps(report.to_dict(), indent=2))
         else:
-            print_repair(Console(), report, str(resolved.database))
-        raise typer.Exit(EXIT_HEALTHY if report.repair_completed else EXIT_UNHEALTHY)
+            print_repair(make_console(), report, str(resolved.database))
+        raise typer.Exit(exit_code(report))
+
+
+def exit_code(report: RepairReport) -> int:
+    """Return 0 if all are healthy now, 2 if the only ones left could not be read, else 1."""
+    left = [entry for entry in report.results if entry.action not in ("HEALTHY", "REPAIRED")]
+    if not left:
+        return EXIT_HEALTHY
+    return EXIT_UNKNOWN if all(entry.unreadable for entry in left) else EXIT_UNHEALTHY

@@ -69,7 +69,7 @@ def watch(
         ),
     ] = None,
     alert_webhook: Annotated[
-        str | None, typer.Option(help="URL to post the alert to, as JSON.", show_envvar=True)
+        str | None, typer.Option(help="URL to post the alert to, as JSON.")
     ] = None,
     alert_format: Annotated[
         AlertFormat, typer.Option(help="The shape of an alert: see guide operating.")
@@ -79,7 +79,7 @@ def watch(
     ] = None,
     state: StateOption = None,
 ) -> None:
-    """Check every sequence on schedule, until SIGTERM or Ctrl-C.
+    """Check every sequence on schedule, until SIGTERM or Ctrl-C; a second one ends a check, too.
 
     Logs each change of state once, alerts when a sequence is behind or near its end and when it is
     healthy again, and estimates when each one will run out. Survives restarts of the database.
@@ -90,8 +90,11 @@ def watch(
     logging.getLogger("sqla_seqreserve.health").setLevel(logging.ERROR)
     stop = threading.Event()
 
-    def end(_signal: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        # A check of a server that does not answer may take minutes: the second signal ends it.
+        signal.signal(number, signal.SIG_DFL)
         stop.set()
+        _log.info("stopping after this check; a second signal does not wait for it")
 
     with errors_as_exit_codes():
         seconds = _seconds(every)
@@ -131,21 +134,22 @@ def watch(
 
 
 class _Metrics:
-    """The last report of each database, as one exposition."""
+    """The last report of each target, as one exposition."""
 
     def __init__(self, port: int) -> None:
         with needs_extra("metrics"):
             from sqla_seqreserve.metrics import HealthMetrics, serve_metrics
         self._metrics = HealthMetrics()
-        self._reports: dict[str, HealthReport] = {}
+        # Several targets may be in one database: the models of two applications.
+        self._reports: dict[tuple[str, str | None], HealthReport] = {}
         try:
             serve_metrics(port)
         except (OSError, OverflowError) as error:
             raise ConfigurationError(f"--metrics-port {port}: {error}") from error
 
     def observe(self, target: Target, report: HealthReport) -> None:
-        """Expose a report beside those of the other databases."""
-        self._reports[str(target.database)] = report
+        """Expose a report beside those of the other targets."""
+        self._reports[str(target.database), target.name] = report
         entries = (entry for each in self._reports.values() for entry in each.sequences)
         self._metrics.observe(replace(report, sequences=tuple(entries)))
 
@@ -232,4 +236,7 @@ def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None or not float(match[1]):
         raise ConfigurationError(f"--every: expected a time like 30s, 5m or 1h, got {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"--every: {text} is longer than a process can wait")
+    return seconds

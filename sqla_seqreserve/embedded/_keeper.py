@@ -239,7 +239,10 @@ class Keeper:
                 self._give(short)
                 return str(short)
             short.rmdir()
-        raise StartError(f"no folder has a path short enough for a Unix socket; tried {path}")
+        raise StartError(
+            "no folder has a path short enough for a Unix socket, and without a comma; tried "
+            f"{path}"
+        )
 
     def _private_folder(self, path: Path) -> None:
         path.mkdir(mode=0o700)
@@ -279,7 +282,9 @@ class Keeper:
 
 
 def _socket_fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
+    # To the server a comma divides its folders, and to libpq the hosts.
+    path = os.fsencode(folder / f".s.PGSQL.{_PORT}")
+    return len(path) <= _LONGEST_SOCKET_PATH and b"," not in path
 
 
 @contextlib.contextmanager
@@ -297,19 +302,29 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _tell_starter(answer: dict[str, Any]) -> None:
+    # The starter may have been killed meanwhile; others may wait for the server.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(answer), flush=True)
+
+
 def main(plan: Plan) -> None:
     keeper = Keeper(plan)
     mutex: FileLock | None = None
     lock = FileLock(keeper.folder / "keeper")
-    lock.acquire()
+    if not lock.acquire(blocking=False):
+        # That of a process which was killed before it could see its keeper take the lock.
+        _tell_starter({"elsewhere": True})
+        return
     try:
         with _ended_by_signals():
             try:
                 keeper.start()
             except (OSError, StartError, subprocess.SubprocessError) as error:
-                print(json.dumps({"error": str(error)}), flush=True)
+                _tell_starter({"error": str(error)})
                 return
-            print(json.dumps({"ready": True}), flush=True)
+            os.close(open_in_folder(keeper.folder / "ready", os.O_WRONLY | os.O_CREAT))
+            _tell_starter({"ready": True})
             # The starter reads to the end of the pipe: from here on there is nobody to talk to.
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 1)

@@ -20,7 +20,7 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from ..errors import EmbeddedServerError
+from ..errors import ConfigurationError, EmbeddedServerError
 from ._binaries import Account, account_of, find_binaries, unprivileged_account
 from ._keeper import COMMAND, Plan
 from ._server_folder import (
@@ -66,6 +66,8 @@ def embedded_postgres(
     """
     if transport is None:
         transport = "loopback" if os.name == "nt" else "socket"
+    elif transport not in ("socket", "loopback"):
+        raise ConfigurationError(f"transport: expected 'socket' or 'loopback', got {transport!r}")
     given = os.environ.get(URL_VARIABLE)
     if given:
         yield EmbeddedServer(_external_url(given))
@@ -163,9 +165,26 @@ class _Tenancy:
                 belong_to_folder(owners)
             _owned.add(self._claim.path)
             self._claim.acquire()
-            if not _is_locked(self.folder / "keeper"):
+            while not self._is_kept(timeout):
                 self._start(fsync, transport, settings, timeout)
             return self._find()
+
+    def _is_kept(self, timeout: float) -> bool:
+        """Whether a keeper runs the server; wait if it is still starting, because the process that
+        made it was killed before it could see the end of this.
+        """
+        deadline = time.monotonic() + timeout
+        while _is_locked(self.folder / "keeper"):
+            if (self.folder / "ready").exists():
+                return True
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(
+                    f"The embedded server of {self.folder}, which a process that has ended began to"
+                    f" start, was not ready within {timeout:g} seconds. The end of its log:\n"
+                    + log_tail(self.folder)
+                )
+            time.sleep(0.01)
+        return False
 
     def leave(self) -> None:
         """Give up the claim; if it was the last one, return when the server is gone."""
@@ -246,6 +265,7 @@ class _Tenancy:
             folder.chmod(0o711)
 
     def _start(self, fsync: bool, transport: str, settings: dict[str, str], timeout: float) -> None:
+        (self.folder / "ready").unlink(missing_ok=True)
         version = self.folder / "pgdata" / "PG_VERSION"
         major = int(version.read_text()) if version.exists() else None
         binaries = find_binaries(self._account, major=major)
@@ -288,7 +308,10 @@ class _Tenancy:
             answer = json.loads(said)
         except ValueError:
             answer = {"error": f"its keeper ended unexpectedly and said {said.strip()!r}"}
-        if "ready" not in answer:
+        if "elsewhere" in answer:
+            self._keeper.wait()
+            self._keeper = None
+        elif "ready" not in answer:
             raise EmbeddedServerError(
                 f"The embedded server (PostgreSQL {binaries.major}, {binaries.source},"
                 f" {binaries.bin_dir}) did not start in {self.folder}: {answer['error']}"

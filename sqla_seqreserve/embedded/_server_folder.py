@@ -3,10 +3,11 @@
 ::
 
     pgdata/       the cluster, PostgreSQL's "data directory"
-    socket/       the server's Unix socket, unless the path would be too long for one
+    socket/       the server's Unix socket, unless the path is too long for one, or has a comma
     owners/       one locked file for each process that uses the server
     mutex         held while owners come and go, and during the shutdown
     keeper        held by the keeper as long as it lives
+    ready         there as soon as the server that this keeper runs can be used
     password      of the user postgres, for servers that listen on the loopback interface
     server.log    what the server said since it was last started
     binaries/     a copy of the programs, if the server's account cannot run them in place
@@ -60,8 +61,8 @@ class FileLock:
 
     POSIX record locks rather than ``flock``: a forked child does not inherit them, so that an
     orphaned worker does not keep the server of a parent that was killed. They belong to the whole
-    process, and end when it closes
-    *any* descriptor of the file: never open a lock file that this process already holds.
+    process, and end when it closes *any* descriptor of the file: never open a lock file that this
+    process already holds.
     """
 
     def __init__(self, path: Path) -> None:

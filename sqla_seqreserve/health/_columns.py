@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
+from sqla_seqreserve.errors import ConfigurationError
+
 from ._names import label_of
 
 
@@ -182,8 +184,34 @@ def find_columns(connection: Connection, wanted: Sequence[Wanted]) -> list[Found
     return [FoundColumn(**row) for row in rows.mappings()]
 
 
+_MISSING = text(
+    """
+    SELECT DISTINCT w.name
+    FROM unnest(CAST(:schemas AS text[])) AS w (name)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = w.name)
+    ORDER BY w.name
+    """
+).bindparams(bindparam("schemas", type_=ARRAY(Text)))
+
+
+def require_schemas(connection: Connection, schemas: Sequence[str] | None) -> None:
+    """Refuse schemas that the database does not have: a misspelt one would look healthy.
+
+    :raises ConfigurationError: one of them does not exist
+    """
+    if schemas and (missing := connection.scalars(_MISSING, {"schemas": list(schemas)}).all()):
+        database = connection.scalar(text("SELECT pg_catalog.current_database()"))
+        raise ConfigurationError(
+            f"nothing to check: the database {database} has no schema {', '.join(missing)}"
+        )
+
+
 def find_sequences(connection: Connection, schemas: Sequence[str] | None) -> list[int]:
-    """Return the sequences of the schemas, or of the whole database."""
+    """Return the sequences of the schemas, or of the whole database.
+
+    :raises ConfigurationError: one of the schemas does not exist
+    """
+    require_schemas(connection, schemas)
     return list(
         connection.scalars(
             _SEQUENCES_IN, {"every": schemas is None, "schemas": list(schemas or ())}

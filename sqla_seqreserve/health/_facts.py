@@ -169,6 +169,14 @@ class SequenceFacts:
     is_called: bool = False
 
     @property
+    def mender(self) -> str:
+        """Which role may repair it, in words: a GRANT of SELECT is enough for a check only."""
+        return (
+            f"repair as the role {quoted(self.owner)}, which owns {self.label}, or as a member of "
+            "it, with the right to write to its table"
+        )
+
+    @property
     def blind(self) -> Blindness | None:
         """Why the sequence's value cannot be read, or ``None``."""
         if self.unlogged:

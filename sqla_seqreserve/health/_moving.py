@@ -99,8 +99,8 @@ class SequenceMover:
                 if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                     raise
                 return Outcome(
-                    reason=f"the role may not repair {self.sequence.label}: {error.orig}; use the "
-                    "owner of the sequence, with the right to write to its table"
+                    reason=f"the role may not repair {self.sequence.label}: {error.orig}; "
+                    f"{self.sequence.mender}"
                 )
         return Outcome(self._glance().last_value)
 

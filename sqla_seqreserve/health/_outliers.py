@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from ._facts import ColumnFacts, SequenceFacts, type_bounds
 from ._names import literal
-from ._room import widening
+from ._room import widening, widening_sql
 from .report import OutlyingIds
 
 
@@ -136,8 +136,23 @@ def reason_of(sequence: SequenceFacts, found: OutlyingIds) -> str:
 
 def nothing_beyond(sequence: SequenceFacts) -> str:
     """Say that the furthest id is the sequence's last, and what gives it more values."""
-    narrowest = min(sequence.columns, key=lambda c: type_bounds(c.type_name)[1], default=None)
     return (
         f"beyond {sequence.edge} there is no value that {sequence.label} may hand out and its "
-        f"column can hold: {widening(sequence, narrowest)}"
+        f"column can hold: {widening(sequence, _narrowest(sequence))}"
     )
+
+
+def beyond_headroom(sequence: SequenceFacts, headroom: int, room: int) -> str:
+    """Say that the headroom leaves the sequence no value, and what to do."""
+    said = (
+        f"beyond {sequence.edge} {sequence.label} has {room} value{'' if room == 1 else 's'} that "
+        f"its column can hold, and a headroom of {headroom} leaves none: repair with less headroom"
+    )
+    narrowest = _narrowest(sequence)
+    if widening_sql(sequence, narrowest) is None:
+        return said
+    return f"{said}, or make room: {widening(sequence, narrowest)}"
+
+
+def _narrowest(sequence: SequenceFacts) -> ColumnFacts | None:
+    return min(sequence.columns, key=lambda c: type_bounds(c.type_name)[1], default=None)

@@ -9,8 +9,8 @@
 
 The source is a declarative base, a registry, a ``MetaData``, mapped classes (one, or an iterable),
 or ``None`` for every sequence in the database, or in the given ``schemas``. Four queries are sent,
-whatever the number of sequences (more above 500). Nothing is written, and no sequence stays locked,
-with one exception: a sequence on which the role has USAGE but not SELECT stays locked as by
+some more for given schemas and above 500 sequences. Nothing is written, and no sequence stays
+locked, with one exception: a sequence on which the role has USAGE but not SELECT stays locked as by
 ``nextval``, until the transaction ends.
 
 **Healthy** means that the next value is beyond the largest id of every table that the sequence
@@ -73,6 +73,7 @@ def check_sequences(
     :param source: declarative base, registry, ``MetaData``, mapped classes; ``None``: the whole
         database.
     :param schemas: with ``source=None``, the schemas to look into; ``None``: all but the system's.
+        One that does not exist is refused.
     :param subscriber: expect sequences behind tables that a logical replication fills: they get a
         remark and not the status of needing repair. Ids that this server itself has written still
         count: those of other tables and, with ``track_commit_timestamp``, those among the newest

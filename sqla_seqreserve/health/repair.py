@@ -54,7 +54,7 @@ from sqla_seqreserve.errors import ConfigurationError
 from ._connection import Bind
 from ._facts import SequenceFacts
 from ._moving import Outcome, SequenceMover
-from ._outliers import find_outliers, nothing_beyond, reason_of
+from ._outliers import beyond_headroom, find_outliers, nothing_beyond, reason_of
 from ._servers import refusal
 from .check import Examined, examine
 from .report import RepairAction, RepairReport, RepairResult
@@ -126,7 +126,7 @@ def repair_examined(
             )
             _tell_result(_result(entry, outcomes[key], dry_run=dry_run))
     results = tuple(_result(entry, outcomes.get(_key(entry)), dry_run=dry_run) for entry in entries)
-    report = RepairReport(results=results, dry_run=dry_run, repaired_at=datetime.now(UTC))
+    report = RepairReport(results, dry_run, datetime.now(UTC), headroom)
     _tell_report(report)
     return report
 
@@ -145,12 +145,16 @@ def _repair(
     for column in sequence.columns:
         if column.failure is not None and column.blind is not None:
             return Outcome(reason=f"{column.blind.reason}: {column.blind.remedy}")
+    room = sequence.room_beyond(sequence.edge)
+    if 0 < room <= headroom:
+        # With it, any ids would look as if they stood far ahead.
+        return Outcome(reason=beyond_headroom(sequence, headroom, room))
     if not allow_exhaustion:
         found = find_outliers(entry.connection, sequence, sequence.edge, headroom)
         if found is not None:
             return Outcome(reason=reason_of(sequence, found), outlying=found)
     last = sequence.value_after(sequence.gap_to(sequence.edge) + headroom)
-    if last is None or sequence.room_beyond(sequence.edge) <= headroom:
+    if last is None or not room:
         return Outcome(reason=nothing_beyond(sequence))
     if dry_run:
         return Outcome(last)
@@ -176,11 +180,7 @@ def _result(entry: Examined, outcome: Outcome | None, *, dry_run: bool) -> Repai
         action = "HEALTHY"
         if health.status in ("NEEDS_REPAIR", "EXHAUSTED", "UNREADABLE"):
             action = "NOT_REPAIRABLE"
-            reason = "; ".join(
-                f"{finding.message}: {finding.remedy}"
-                for finding in health.findings
-                if finding.severity != "LOW"
-            )
+            reason = _reason_of(entry)
     elif reason is not None:
         action = "NOT_REPAIRABLE"
     else:
@@ -197,7 +197,19 @@ def _result(entry: Examined, outcome: Outcome | None, *, dry_run: bool) -> Repai
         table_max_id=health.table_max_id,
         reason=reason,
         outlying=outcome.outlying if outcome else None,
+        unreadable=health.status == "UNREADABLE",
     )
+
+
+def _reason_of(entry: Examined) -> str:
+    """Say what is wrong with a sequence that a repair does not help, and what to do about it."""
+    remedies: dict[str, list[str]] = {}
+    for finding in entry.health.findings:
+        if finding.severity != "LOW":
+            unseen = finding.code == "UNREADABLE" and finding.sql is not None
+            remedy = entry.sequence.mender if unseen and entry.sequence else finding.remedy
+            remedies.setdefault(remedy, []).append(finding.message)
+    return "; ".join(f"{'; '.join(said)}: {remedy}" for remedy, said in remedies.items())
 
 
 def _tell_result(result: RepairResult) -> None:

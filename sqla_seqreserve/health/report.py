@@ -271,7 +271,8 @@ class OutlyingIds:
 class RepairResult:
     """What a repair did, or would do, to one sequence; values are its ``last_value``.
 
-    :attr:`outlying`: the ids for which it was not moved.
+    :attr:`outlying`: the ids for which it was not moved. :attr:`unreadable`: it is not known
+    whether it is behind.
     """
 
     table: str | None
@@ -284,6 +285,7 @@ class RepairResult:
     table_max_id: int | None
     reason: str | None = None
     outlying: OutlyingIds | None = None
+    unreadable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result with the keys that fit its action."""
@@ -325,11 +327,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """Every sequence of a repair, in the order of the check."""
+    """Every sequence of a repair, in the order of the check.
+
+    :attr:`headroom`: the ids beyond the largest one that each move also skips.
+    """
 
     results: tuple[RepairResult, ...]
     dry_run: bool
     repaired_at: datetime
+    headroom: int = 0
 
     @property
     def repaired(self) -> tuple[RepairResult, ...]:
@@ -347,7 +353,7 @@ class RepairReport:
         columns it fills.
         """
         return {
-            result.sequence: result.gap_fixed
+            result.sequence: result.gap_fixed + self.headroom
             for result in (*self.repaired, *self.would_repair)
             if result.sequence is not None
         }

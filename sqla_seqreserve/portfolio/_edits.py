@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ class TransactionEdit:
     is_new: bool = False
     original_activity_id: int | None = None
     to_delete: bool = False
+
+
+_ATTRIBUTES: Final = frozenset(each.name for each in fields(TransactionEdit))
+_REQUIRED: Final = ("fund_id", "month", "activity_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class EditPlan:
         plan = cls(product_id)
         edited: dict[tuple[object, ...], int] = {}
         for index, given in enumerate(edits):
-            edit = given if isinstance(given, TransactionEdit) else TransactionEdit(**given)
-            cell = plan._parse(index, edit)
+            edit = given if isinstance(given, TransactionEdit) else plan._of_mapping(index, given)
+            cell = None if edit is None else plan._parse(index, edit)
             if cell is None:
                 continue
             if cell.is_valuation:
@@ -87,7 +91,8 @@ class EditPlan:
                 target = ("activity", cell.original_id or f"new {index}")
             first = edited.setdefault(target, index)
             if first != index:
-                plan.add_problem(index, "original_activity_id", f"edit {first} is of the same row")
+                attribute = "month" if cell.is_valuation else "original_activity_id"
+                plan.add_problem(index, attribute, f"edit {first} is of the same row")
             (plan.valuations if cell.is_valuation else plan.activities).append(cell)
         return plan
 
@@ -113,6 +118,16 @@ class EditPlan:
         lock_portfolios(session, set(self.portfolio_of.values()))
         self._read_valuations(session)
         self.problems.sort(key=lambda problem: problem.index)
+
+    def _of_mapping(self, index: int, given: Mapping[str, Any]) -> TransactionEdit | None:
+        unknown = [name for name in given if name not in _ATTRIBUTES]
+        for name in unknown:
+            self.add_problem(index, str(name), "is not an attribute of an edit")
+        if unknown:
+            return None
+        # What is missing is a problem like any other, and is listed with them.
+        values: dict[str, Any] = {**dict.fromkeys(_REQUIRED), **given}
+        return TransactionEdit(**values)
 
     def _parse(self, index: int, edit: TransactionEdit) -> Cell | None:
         before = len(self.problems)

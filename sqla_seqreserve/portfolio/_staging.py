@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
@@ -71,8 +73,9 @@ class Staging:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # A failed transaction accepts no more statements, and its rollback drops the table.
-        if not self._session.in_transaction() or self._session.is_active:
+        # A failed transaction accepts no more statements, and its rollback drops the table. The
+        # refusal would replace the error that says what failed.
+        with nullcontext() if error is None else suppress(SQLAlchemyError):
             self._session.execute(text("DROP TABLE IF EXISTS pg_temp.sqla_seqreserve_load"))
 
     def add(self, lines: Sequence[Line]) -> None:

@@ -70,8 +70,8 @@ def save_activities(
 
     A row holds ``product_id``, ``portfolio_fund_id``, ``activity_type``, ``amount``, which may be
     None, and ``activity_timestamp``: a datetime with its time zone, a date, or text of either. Or,
-    in place of the last, ``month`` as ``YYYY-MM``. New objects of the model are rows too. The
-    caller commits.
+    in place of the last, ``month`` as ``YYYY-MM``; if both are given, they must agree. New objects
+    of the model are rows too. The caller commits.
 
     :raises InvalidRowsError: naming every bad row; nothing was reserved or written
     """

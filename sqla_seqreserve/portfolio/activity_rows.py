@@ -144,7 +144,8 @@ def parse_activity(index: int, row: Mapping[str, Any]) -> tuple[ActivityRow, lis
             return None
 
     by_month = "month" in row and _is_missing(row.get("activity_timestamp"))
-    month = parsed("month", parse_month) if by_month else None
+    given = by_month or not _is_missing(row.get("month"))
+    month: dt.date | None = parsed("month", parse_month) if given else None
     activity = ActivityRow(
         product_id=parsed("product_id", parse_id),
         portfolio_fund_id=parsed("portfolio_fund_id", parse_id),
@@ -158,6 +159,16 @@ def parse_activity(index: int, row: Mapping[str, Any]) -> tuple[ActivityRow, lis
         ),
         amount=parsed("amount", lambda value: None if _is_missing(value) else parse_amount(value)),
     )
+    moment = activity.activity_timestamp
+    # Where the activity took place it may be another month than in UTC.
+    if (
+        month
+        and moment
+        and month
+        not in {each.date().replace(day=1) for each in (moment, moment.astimezone(dt.UTC))}
+    ):
+        problem = f"is not the month of activity_timestamp, which is {moment.isoformat()}"
+        problems.append(RowProblem(index, "month", problem))
     problems.extend(
         RowProblem(index, str(name), "is not an attribute of an activity")
         for name in row

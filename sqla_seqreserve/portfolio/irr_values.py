@@ -2,9 +2,10 @@
 
 ::
 
-    store_fund_irr_values(session, [{"fund_id": 7, "date": date(2024, 5, 31), "irr_result":
-    5.98507}]) store_portfolio_irr_values(session, [{"portfolio_id": 1, "date": ..., "irr_result":
-    ...}]) store_irr_value(session, 7, date(2024, 5, 31), 5.98507)
+    day = date(2024, 5, 31)
+    store_fund_irr_values(session, [{"fund_id": 7, "date": day, "irr_result": 5.98507}])
+    store_portfolio_irr_values(session, [{"portfolio_id": 1, "date": day, "irr_result": 6.1}])
+    store_irr_value(session, 7, day, 5.98507)
 
 A rate is a percentage, and is rounded to two places. A row may name the valuation behind it
 (``fund_valuation_id``, ``portfolio_valuation_id``); an update without one keeps the stored one. All
@@ -189,13 +190,14 @@ def _checked(
             (owner, parse_id),
             ("date", _parse_date),
             ("irr_result", _parse_rate),
+            (valuation, parse_id),
         ):
+            if attribute == valuation and row.get(valuation) is None:
+                continue
             try:
                 good[attribute] = parse(row.get(attribute))
             except (ValueError, IrrError) as error:
                 problems.append(RowProblem(index, attribute, str(error)))
-        if row.get(valuation) is not None:
-            good[valuation] = row[valuation]
         problems.extend(
             RowProblem(index, unknown, "is not an attribute of a rate")
             for unknown in row.keys() - {owner, "date", "irr_result", valuation}

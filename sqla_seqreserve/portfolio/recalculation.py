@@ -5,8 +5,7 @@ that date on, the stored rates become exactly what activities and valuations say
 
 - on each valuation date of the portfolio, the rate of every fund with a valuation by then;
 - on each date for which every active fund has a valuation, the portfolio's valuation, their sum,
-and the
-  rate of its pooled flows; on all other dates, no rate of the portfolio;
+  and the rate of its pooled flows; on all other dates, no rate of the portfolio;
 - a rate that cannot be given is in the report's failures, and none is stored in its place.
 
 Reads and writes are sets: the number of statements does not grow with funds, dates or portfolios.

@@ -43,8 +43,14 @@ class SequenceBody(BaseModel):
     findings: list[FindingBody]
 
 
+class _PlaceBody(BaseModel):
+    name: str
+    host: str | None
+    port: int | None
+
+
 class HealthBody(BaseModel):
-    """A check of every sequence."""
+    """A check of every sequence, and the databases that it saw."""
 
     version: int
     overall_health: Literal["HEALTHY", "UNHEALTHY"]
@@ -53,6 +59,7 @@ class HealthBody(BaseModel):
     grant: str | None
     total_sequences: int
     healthy_sequences: int
+    databases: list[_PlaceBody]
 
 
 class RepairResultBody(BaseModel):
@@ -71,20 +78,25 @@ class RepairResultBody(BaseModel):
     table_max_id: int | None
 
 
+class NotRepairedBody(BaseModel):
+    """A reason why sequences were not repaired, and their names."""
+
+    reason: str
+    sequences: list[str]
+
+
 class RepairBody(BaseModel):
     """A repair, or a dry run of one."""
 
     version: int
     repair_completed: bool
+    dry_run: bool
     sequences_repaired: int
+    sequences_moved: int
+    ids_moved: int
+    refusals: list[NotRepairedBody]
     results: list[RepairResultBody]
     repaired_at: datetime
-
-
-class _PlaceBody(BaseModel):
-    name: str
-    host: str | None
-    port: int | None
 
 
 class _PageSequenceBody(SequenceBody):
@@ -92,9 +104,8 @@ class _PageSequenceBody(SequenceBody):
 
 
 class PageBody(HealthBody):
-    """What the page shows: the check, of which databases, with findings and history."""
+    """What the page shows: the check, with its history."""
 
-    databases: list[_PlaceBody]
     metrics: bool
     sequences: list[_PageSequenceBody]  # type: ignore[assignment]  # narrower, and only read
 

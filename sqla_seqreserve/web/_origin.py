@@ -8,9 +8,30 @@ nor to the machine itself. Programs send neither, and are let pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import HTTPException, Request
+
+from ..errors import ConfigurationError
+
+
+def checked_origins(origins: Collection[str]) -> frozenset[str]:
+    """Return the origins as browsers send them.
+
+    :raises ConfigurationError: one of them no browser sends, so that its pages would be refused
+    """
+    if isinstance(origins, str):
+        raise ConfigurationError(
+            f"trusted_origins: expected a collection of origins, got the text {origins!r}"
+        )
+    for origin in origins:
+        parts = _parts(origin)
+        if parts is None or not parts.netloc or f"{parts.scheme}://{parts.netloc}" != origin:
+            raise ConfigurationError(
+                "trusted_origins: expected a scheme and a host, as https://portal.example, and "
+                f"nothing behind them, got {origin!r}"
+            )
+    return frozenset(origins)
 
 
 def same_origin(trusted_origins: Collection[str]) -> Callable[[Request], None]:
@@ -32,7 +53,12 @@ def same_origin(trusted_origins: Collection[str]) -> Callable[[Request], None]:
 
 
 def _host(origin: str) -> str | None:
+    parts = _parts(origin)
+    return None if parts is None else parts.netloc or None
+
+
+def _parts(origin: str) -> SplitResult | None:
     try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
+        return urlsplit(origin)
+    except (AttributeError, ValueError):
         return None

@@ -20,7 +20,7 @@ from ..health._history import HealthHistory, Point, SequenceKey, key_of
 from ..health._outlook import with_outlook
 from ..health._place import Place, places_of
 from ._bodies import HealthBody, PageBody, RepairBody, refusals
-from ._origin import same_origin
+from ._origin import checked_origins, same_origin
 from ._page import page_response
 from ._refusals import SafeRoute
 from ._sessions import Dependency, checked_dependency, checked_source, committing, on
@@ -49,7 +49,7 @@ def system_router(
     :param authorise_repair: a further dependency that raises for users who may only look;
         None: every user with access may repair.
     :param trusted_origins: other origins, such as ``https://portal.example``, whose pages may
-        request a repair.
+        request a repair; without a path.
     :param schemas: with ``source=None``, the schemas to look into; None: all but the system's.
     :param history: a file that keeps the page's history over restarts, made if it is not there;
         None: the history begins with the process.
@@ -75,13 +75,13 @@ def system_router(
         """Check whether every sequence is ahead of its table."""
         report, places = await on(session, look)
         report = await run_in_threadpool(_remembered, past, report, places)
-        return report.to_dict()
+        return _body(report, places)
 
     @router.post(
         "/repair-sequences",
         response_model=RepairBody,
         responses=refusals(409, 500, 503),
-        dependencies=[*may_repair, Depends(same_origin(frozenset(trusted_origins)))],
+        dependencies=[*may_repair, Depends(same_origin(checked_origins(trusted_origins)))],
     )
     async def repair(
         session: Any = request_session,
@@ -137,6 +137,10 @@ def _name(places: list[Place]) -> str:
     return "; ".join(map(str, places))
 
 
+def _body(report: HealthReport, places: list[Place]) -> dict[str, Any]:
+    return report.to_dict() | {"databases": [asdict(place) for place in places]}
+
+
 def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) -> HealthReport:
     """Return the report with its forecasts, and keep its values for later forecasts."""
     past.add(_name(places), report)
@@ -146,9 +150,7 @@ def _remembered(past: HealthHistory, report: HealthReport, places: list[Place]) 
 def _state(past: HealthHistory, report: HealthReport, places: list[Place]) -> str:
     report = _remembered(past, report, places)
     points: dict[SequenceKey, list[Point]] = past.points(_name(places))
-    body = report.to_dict()
-    body["databases"] = [asdict(place) for place in places]
-    body["metrics"] = _HAS_METRICS
+    body = _body(report, places) | {"metrics": _HAS_METRICS}
     for entry, values in zip(report.sequences, body["sequences"], strict=True):
         values["history"] = points.get(key_of(entry), [])
     return PageBody.model_validate(body).model_dump_json(by_alias=True)

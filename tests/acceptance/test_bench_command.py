@@ -184,7 +184,11 @@ def test_one_way_is_run_alone(postgres_url: str) -> None:
         (["--related"], "--related"),
         (["--changed"], "--changed"),
         (["--grid", "--changed", "--related"], "--changed"),
+        (["--grid", "--glance"], "--grid"),
+        (["--grid", "--targets"], "--targets"),
+        (["--glance", "--targets"], "--targets"),
         (["--pictures", "there", "--grid"], "--pictures"),
+        (["--pictures", "there", "--changed"], "--pictures"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(options: list[str], named: str) -> None:

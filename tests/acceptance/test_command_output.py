@@ -224,6 +224,36 @@ def test_what_a_role_lacks_is_said_once(engine: Engine) -> None:
     assert all(f"t{number}.id" in done.stdout for number in range(9))
 
 
+def test_a_repair_without_rights_names_who_has_them(engine: Engine) -> None:
+    """A repair that may read nothing names the owner of the sequences, since a GRANT of SELECT
+    would not let it move them, and exits with 2, as health does: whether anything is behind is not
+    known.
+    """
+    reader = of_this_run("shut out")
+    with engine.begin() as connection:
+        for statement in (
+            *(f"CREATE TABLE t{number} (id serial)" for number in range(3)),
+            f"CREATE ROLE \"{reader}\" LOGIN PASSWORD 'reader'",
+        ):
+            connection.execute(text(statement))
+        owner = connection.scalar(text("SELECT current_user"))
+    try:
+        url = engine.url.set(username=reader, password="reader")
+        done = run_command("repair", url.render_as_string(hide_password=False))
+        before = run_command("health", url.render_as_string(hide_password=False))
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f'DROP ROLE "{reader}"'))
+
+    assert (done.returncode, before.returncode) == (2, 2)
+    [refusal] = [line for line in done.stdout.splitlines() if line.startswith("NOT_REPAIRABLE")]
+    assert refusal == (
+        "NOT_REPAIRABLE  3 sequences: could not tell: the role may not SELECT the sequence; could "
+        f"not tell: the role may not SELECT the column: repair as the role {owner}, which owns the "
+        "sequence, or as a member of it, with the right to write to its table"
+    )
+
+
 def test_a_repair_of_a_shared_sequence_names_the_table_that_was_ahead(engine: Engine) -> None:
     """The line has the largest id that the sequence was moved beyond, and the table that holds it,
     not whichever of its tables is last.
@@ -240,3 +270,9 @@ def test_a_repair_of_a_shared_sequence_names_the_table_that_was_ahead(engine: En
     assert done.returncode == 0, done.stdout + done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("REPAIRED")]
     assert line == "REPAIRED  a.id by shared: from 1 to 700, by 700 ids; largest id 700"
+
+
+def test_a_name_with_colons_is_printed_as_it_is() -> None:
+    """An error repeats what was given, also where it looks like rich's code of a picture."""
+    done = run_command("health", "a:b:c")
+    assert done.stderr.startswith("error: 'a:b:c' cannot be loaded")

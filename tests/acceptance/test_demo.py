@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
+from fixtures.embedded_owners import data_dir as data_dir
+from fixtures.embedded_owners import own_server as own_server
 from sqlalchemy import create_engine, make_url, text
 
 from sqla_seqreserve.embedded import EmbeddedServer
@@ -23,12 +27,13 @@ sys.exit(main())
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sqla_seqreserve", "demo", *arguments],
         capture_output=True,
         text=True,
         timeout=500,
+        cwd=cwd,
         check=False,
     )
 
@@ -102,6 +107,28 @@ def test_the_demo_can_keep_its_database(postgres_server: EmbeddedServer) -> None
     engine.dispose()
     postgres_server.drop_database(str(name))
     assert rows == 560
+
+
+@pytest.mark.usefixtures("own_server")
+def test_the_demo_s_own_server_can_be_started_again(data_dir: Path) -> None:
+    """Without a server, --keep leaves the database in the current folder, and prints the lines that
+    start its server again: a URL would lead to a server that has stopped.
+    """
+    done = run("--clients", "1", "--compare", "0", "--keep", cwd=data_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told, _, code = done.stdout.partition("this starts it again:\n")
+    assert f"kept in {data_dir / 'sqla-seqreserve-demo'}" in told
+    code = textwrap.dedent(code).rstrip()
+    program = f"""
+from sqlalchemy import create_engine, text
+from sqla_seqreserve.embedded import embedded_postgres
+{code}
+    print(engine.connect().scalar(text("SELECT count(*) FROM client_products")))
+"""
+    again = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert again.stdout == "1\n", again.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--clients", "0"), ("--url", "postgresql://127.0.0.1:1/x")])

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.embedded_owners import CHECKOUT, IS_ROOT, OWNER, StartOwner, processes_of, scalar
@@ -21,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_seqreserve.embedded import URL_VARIABLE, embedded_postgres
-from sqla_seqreserve.errors import EmbeddedServerError
+from sqla_seqreserve.errors import ConfigurationError, EmbeddedServerError
 
 pytestmark = pytest.mark.usefixtures("own_server")
 
@@ -161,11 +162,31 @@ def test_loopback_asks_for_the_password() -> None:
             scalar(url.set(password="guess").render_as_string(hide_password=False), "SELECT 1")
 
 
-def test_a_path_too_long_for_a_socket(data_dir: Path) -> None:
-    """If the socket's path would be too long, the socket is in a short private folder, which is
-    removed afterwards.
+@pytest.mark.parametrize("transport", ["tcp", ""])
+def test_an_unknown_transport_is_refused(transport: Any) -> None:
+    """A transport that does not exist is refused, and is not taken for a socket."""
+    with (
+        pytest.raises(
+            ConfigurationError, match=f"expected 'socket' or 'loopback', got {transport!r}"
+        ),
+        embedded_postgres(transport=transport),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "ü'\"%20$\\", "long" * 30])
+def test_a_folder_may_have_any_name(data_dir: Path, name: str) -> None:
+    """Spaces, commas, quotes and other scripts in the path of the data folder do no harm."""
+    with embedded_postgres(data_dir / name, fsync=False) as server:
+        assert scalar(server.url, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("name", ["long" * 30, "with,comma"])
+def test_a_path_that_cannot_be_a_socket_s(data_dir: Path, name: str) -> None:
+    """If the socket's path would be too long, or has a comma, which libpq takes for the end of a
+    host, the socket is in a short private folder, which is removed afterwards.
     """
-    with embedded_postgres(data_dir / ("long" * 30), fsync=False) as server:
+    with embedded_postgres(data_dir / name, fsync=False) as server:
         socket_dir = Path(str(make_url(server.url).query["host"]))
         assert scalar(server.url, "SELECT 1") == 1
         assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700

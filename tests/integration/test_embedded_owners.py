@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fixtures.embedded_owners import CHECKOUT, IS_ROOT, StartOwner, processes_of, scalar
+from fixtures.embedded_owners import CHECKOUT, IS_ROOT, OWNER, StartOwner, processes_of, scalar
 from fixtures.embedded_owners import data_dir as data_dir
 from fixtures.embedded_owners import own_server as own_server
 from fixtures.embedded_owners import start_owner as start_owner
@@ -122,6 +123,29 @@ def test_the_server_outlives_a_killed_owner_if_others_use_it(
     second.kill()
     second.wait()
     wait_until(lambda: not processes_of(data_dir / "pgdata"), "the end of its processes")
+
+
+@pytest.mark.parametrize("made", ["mutex", "keeper", "pgdata.new", "pgdata/postmaster.pid"])
+def test_an_owner_killed_while_it_starts_leaves_a_server_that_others_can_use(
+    data_dir: Path, made: str
+) -> None:
+    """If the process that starts the server is killed at any moment before it is ready, the next
+    one waits for that server, or starts it, and the last one to leave stops it.
+    """
+    starter = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(data_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+    )
+    while not (data_dir / made).exists() and starter.poll() is None:
+        pass
+    starter.kill()
+    starter.communicate()
+    with embedded_postgres(data_dir, fsync=False) as server:
+        assert scalar(server.url, "SELECT 1") == 1
+    wait_until(lambda: not processes_of(data_dir), "the end of its processes")
 
 
 def test_one_process_may_use_a_folder_twice(data_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_seqreserve._wire.far import far_server
 from sqla_seqreserve.errors import ConfigurationError
+from sqla_seqreserve.testing import round_trips
 
 
 def conninfo(url: URL) -> str:
@@ -66,6 +68,33 @@ def test_connections_come_and_go(database_url: str) -> None:
 
     assert len(answers) == 75
     assert all(sent == got for sent, got in answers)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its files have no such numbers")
+def test_a_process_with_many_open_files_has_a_relay(database_url: str) -> None:
+    """A relay works where the numbers of its files are beyond the 1,024 that select() can watch:
+    large messages pass both ways, and each answer takes its time.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2048
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < wanted:
+        pytest.skip(f"a process may open {hard} files here")
+    sent = "x" * 3_000_000
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull))
+        with round_trips(database_url, round_trip_time=0.01) as wire:
+            connection = stack.enter_context(psycopg.connect(conninfo(wire.url), autocommit=True))
+            with wire.counting() as count:
+                started = time.monotonic()
+                row = connection.execute("SELECT %s", [sent]).fetchone()
+                assert time.monotonic() - started >= 0.01
+            assert row == (sent,)
+            assert count.round_trips == 1, count
 
 
 def test_its_end_cuts_what_is_open(database_url: str) -> None:

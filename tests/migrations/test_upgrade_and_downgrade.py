@@ -71,6 +71,13 @@ def test_the_url_may_hold_any_character(oddly_named_url: str) -> None:
     command.check(migration_config(oddly_named_url))
 
 
+@pytest.mark.parametrize("name", ["postgresql+asyncpg", "postgresql+psycopg_async", "postgres"])
+def test_the_application_s_own_url_is_taken(database_url: str, engine: Engine, name: str) -> None:
+    """A URL of an asynchronous driver, and one that begins as libpq's may, are migrated too."""
+    upgrade(make_url(database_url).set(drivername=name))
+    assert inspect(engine).has_table("holding_activity_log")
+
+
 def test_a_connection_in_a_transaction_is_left_to_the_caller(engine: Engine) -> None:
     """On a connection of the caller's upgrade() commits nothing, whether or not a transaction was
     begun.

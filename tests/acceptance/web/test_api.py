@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from fixtures.commands import run_command
 from fixtures.portal import by_role, client_of, portal
 from sqlalchemy import Engine, make_url, text
 
 from sqla_seqreserve.errors import ConfigurationError
-from sqla_seqreserve.health import check_sequences
 from sqla_seqreserve.web import system_router
 
 BULK = "/holding_activity_logs/bulk"
@@ -202,9 +203,10 @@ async def test_the_keys_of_health_and_repair(client: httpx.AsyncClient, holding:
     """The JSON of health and repair has the keys that dashboards use, the same as the command's."""
     drift(holding)
     found = (await client.get(HEALTH)).json()
-    with holding.connect() as connection:
-        known = check_sequences(connection, None).to_dict()
+    url = holding.url.render_as_string(hide_password=False)
+    known = json.loads(run_command("health", url, "--json").stdout)
     assert found.keys() == known.keys()
+    assert found["databases"] == known["databases"]
     assert found["sequences"][0].keys() == known["sequences"][0].keys()
     assert found.keys() >= {
         "overall_health",
@@ -226,7 +228,9 @@ async def test_the_keys_of_health_and_repair(client: httpx.AsyncClient, holding:
             "severity",
         }
     for query in ({"dry_run": True}, {}):
+        told = json.loads(run_command("repair", url, "--json", "--dry-run").stdout)
         report = (await client.post(REPAIR, params=query)).json()
+        assert report.keys() == told.keys()
         assert report.keys() >= {
             "repair_completed",
             "sequences_repaired",

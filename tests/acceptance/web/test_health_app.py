@@ -265,3 +265,14 @@ def test_the_page_needs_no_portfolio() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "origins", ["https://pages.test", ["https://pages.test/"], ["pages.test"], ["*"], [None]]
+)
+def test_an_origin_that_no_browser_sends_is_refused(database_url: str, origins: Any) -> None:
+    """A trusted origin with a path, without a scheme, or a text in place of a list, would trust
+    nobody, and is refused when the router is made.
+    """
+    with pytest.raises(ConfigurationError, match="trusted_origins: expected"):
+        health_app(database_url, token="secret", trusted_origins=origins)

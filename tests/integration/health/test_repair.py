@@ -71,6 +71,22 @@ def test_headroom_leaves_values_out(connection: Connection, top: int) -> None:
     assert standing(connection, "t_id_seq") == (top + 30, True)
 
 
+def test_a_headroom_without_room_is_what_is_refused(connection: Connection) -> None:
+    """If only the headroom goes beyond the last id, the reason says so, and asks nobody to delete
+    rows; with less headroom the sequence is moved, and the report counts what it skipped.
+    """
+    run(connection, "CREATE TABLE t (id smallserial)", "INSERT INTO t VALUES (20)")
+    report = repair_sequences(connection, serial(), headroom=40_000)
+    (result,) = report.results
+    assert (result.action, result.outlying) == ("NOT_REPAIRABLE", None)
+    assert (result.reason or "").startswith(
+        "beyond 20 t_id_seq has 32747 values that its column can hold, and a headroom of 40000 "
+        "leaves none: repair with less headroom, or make room: "
+    )
+    assert repair_sequences(connection, serial(), headroom=100).moves == {"t_id_seq": 120}
+    assert standing(connection, "t_id_seq") == (120, True)
+
+
 def test_a_dry_run_says_what_would_be_done_and_takes_no_lock(engine: Engine) -> None:
     """A dry run reports WOULD_REPAIR with the values, and does not wait for a writer."""
     with engine.begin() as connection:

@@ -26,7 +26,7 @@ from sqla_seqreserve.errors import (
     UnmappedClassError,
     UnsupportedDatabaseError,
 )
-from sqla_seqreserve.health import SequenceHealthMixin, check_sequences
+from sqla_seqreserve.health import SequenceHealthMixin, check_sequences, repair_sequences
 
 
 def test_schemas_narrow_a_check_of_the_database(connection: Connection) -> None:
@@ -47,6 +47,15 @@ def test_schemas_narrow_a_check_of_the_database(connection: Connection) -> None:
     assert found(None) == [("a", "a_id_seq"), *b]
     assert found(["other"]) == b
     assert found([]) == []
+
+
+@pytest.mark.parametrize("work", [check_sequences, repair_sequences])
+def test_a_schema_that_does_not_exist_is_refused(connection: Connection, work: Any) -> None:
+    """A misspelt schema is no empty one, which would look healthy."""
+    run(connection, "CREATE TABLE a (id serial)", 'CREATE SCHEMA "Odd 100%"')
+    assert work(connection, None, schemas=["Odd 100%"]).to_dict()["version"] == 1
+    with pytest.raises(ConfigurationError, match=r"has no schema pubic, typo"):
+        work(connection, None, schemas=["public", "typo", "pubic"])
 
 
 class Base(DeclarativeBase):

@@ -80,6 +80,10 @@ def test_month_in_place_of_a_timestamp(holding: Holding) -> None:
     del row["activity_timestamp"]
     [activity] = save_activities(holding.session, [row])
     assert activity.activity_timestamp == datetime(2024, 5, 1, tzinfo=UTC)
+    # Beside a timestamp it must be that month's, in UTC or where the activity took place.
+    row["activity_timestamp"] = "2024-05-01T00:30:00+02:00"
+    for month in ("2024-04", "2024-05"):
+        save_activities(holding.session, [{**row, "month": month}])
 
 
 def test_amounts_are_stored_at_two_places(holding: Holding) -> None:
@@ -125,6 +129,8 @@ BAD = [
     ({"activity_timestamp": None, "month": "2024-5"}, "month", "YYYY-MM"),
     ({"activity_timestamp": None, "month": "2024-05-01"}, "month", "YYYY-MM"),
     ({"activity_timestamp": None, "month": "0000-01"}, "month", "not a month"),
+    ({"month": "2024-02"}, "month", "not the month of activity_timestamp"),
+    ({"month": "2024-1"}, "month", "YYYY-MM"),
     ({"portfolio_fund_id": "x"}, "portfolio_fund_id", "whole number"),
     ({"portfolio_fund_id": 2**63}, "portfolio_fund_id", "whole number"),
     ({"portfolio_fund_id": 987654}, "portfolio_fund_id", "no fund has the id 987654"),

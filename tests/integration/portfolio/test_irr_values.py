@@ -97,6 +97,7 @@ def test_every_bad_row_is_named(holding: Holding) -> None:
         {**good, "date": date(2024, 3, 2), "irr_result": "5"},
         {**good, "irr_result": 2},
         {**good, "date": date(2024, 3, 3), "rate": 2},
+        {**good, "date": date(2024, 3, 4), "fund_valuation_id": 2.5},
     ]
     with pytest.raises(InvalidRowsError) as caught:
         store_fund_irr_values(holding.session, rows)
@@ -109,6 +110,7 @@ def test_every_bad_row_is_named(holding: Holding) -> None:
         (6, "irr_result"),
         (7, "date"),
         (8, "rate"),
+        (9, "fund_valuation_id"),
     ]
     assert "same fund_id and date as row 0" in str(caught.value)
     assert holding.fund_irrs() == {}

@@ -169,6 +169,17 @@ def test_header_and_database_errors(portfolio_url: str, tmp_path: Path) -> None:
     assert "does not exist" in err
 
 
+def test_a_database_without_the_portfolio_is_named(database_url: str, tmp_path: Path) -> None:
+    """In a database without the portal's tables, the error names the first that is missing, and not
+    the statement that fails because of that.
+    """
+    file = tmp_path / "activities.csv"
+    file.write_text(HEADER + "1,1,Investment,2024-01-31,5\n")
+    code, _, err = invoke(database_url, file)
+    assert code == 2
+    assert 'relation "portfolio_funds" does not exist' in err
+
+
 def test_other_commands_do_not_need_the_portfolio() -> None:
     """Importing the load command imports neither the portfolio nor scipy."""
     program = (

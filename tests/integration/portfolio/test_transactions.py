@@ -156,7 +156,9 @@ def test_added_and_deleted_before_it_was_saved(holding: Holding) -> None:
 
 
 def test_edits_may_be_mappings(holding: Holding) -> None:
-    """Edits may be mappings, as JSON gives them."""
+    """Edits may be mappings, as JSON gives them; a key that is missing or unknown is an error of
+    the edit.
+    """
     edit = {
         "fund_id": fund(holding),
         "month": "2024-01",
@@ -166,8 +168,17 @@ def test_edits_may_be_mappings(holding: Holding) -> None:
         "original_activity_id": None,
         "to_delete": False,
     }
-    assert TransactionCoordinator(holding.session).save([edit], holding.product.id).success
+    coordinator = TransactionCoordinator(holding.session)
+    assert coordinator.save([edit], holding.product.id).success
     assert activities(holding) == [(0, "Investment", "2024-01-01", "5.00")]
+    refused = coordinator.save([edit, {"is_new": True}, {**edit, "colour": 1}], holding.product.id)
+    assert refused.errors == (
+        "edit 1, fund_id: is missing",
+        "edit 1, month: is missing",
+        "edit 1, activity_type: is missing",
+        "edit 1, value: is missing",
+        "edit 2, colour: is not an attribute of an edit",
+    )
 
 
 def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
@@ -192,6 +203,8 @@ def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
         TransactionEdit(first, "2024-01", "Investment", None, False, row.id, True),
         TransactionEdit(first, "2024-04", "Current Value", to_delete=True),
         TransactionEdit(first, "2024-05", "Current Value", "NaN"),
+        TransactionEdit(first, "2024-05", "Current Value", "6"),
+        TransactionEdit(first, "2024-05", "current value", "7"),
     )
     product = holding.product.id
     assert result == TransactionResult(
@@ -209,6 +222,7 @@ def test_all_errors_are_listed_and_nothing_is_saved(holding: Holding) -> None:
             "edit 9, original_activity_id: edit 8 is of the same row",
             f"edit 10, month: fund {first} has no valuation on 2024-04-01 to delete",
             "edit 11, value: expected a finite number, found 'NaN'",
+            "edit 13, month: edit 12 is of the same row",
         ),
     )
     assert snapshot(holding.session) == before

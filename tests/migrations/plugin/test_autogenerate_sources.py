@@ -116,3 +116,28 @@ def test_an_owner_in_another_schema_is_refused(migrator, schema, refused) -> Non
             migrator().generate(metadata)
     else:
         assert "owned_by='t.no'" in migrator().generate(metadata)[0]
+
+
+@pytest.mark.parametrize("spelled", [True, False])
+@pytest.mark.parametrize(("table", "column"), [("t", "a.no"), ("a.t", "b.no"), ("t", '"n"')])
+def test_an_owner_s_name_may_have_a_dot(migrator, table: str, column: str, spelled: bool) -> None:
+    """A column whose name has a dot, or begins with a quote, can own a sequence: autogenerate
+    writes it in double quotes, and a declaration may too.
+    """
+    metadata = sa.MetaData()
+    sa.Table(table, metadata, sa.Column(column, sa.BigInteger))
+    owner = ".".join('"' + name.replace('"', '""') + '"' for name in (table, column))
+    info = sa.Sequence("numbers", metadata=metadata).info
+    info["owned_by"] = owner if spelled else metadata.tables[table].c[column]
+    migrations = migrator()
+    up, down = migrations.generate(metadata)
+    migrations.run(up)
+    assert migrations.diffs(metadata) == []
+    migrations.run(down)
+    migrations.run(up)
+
+
+def test_an_owner_without_a_table_is_refused(migrator) -> None:
+    """owned_by needs a table and a column; the error shows what was given."""
+    with pytest.raises(ConfigurationError, match=r"owned_by is 'no'; expected 'table.column'"):
+        migrator().run("op.create_sequence('numbers', owned_by='no')")
