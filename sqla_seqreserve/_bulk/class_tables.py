@@ -78,6 +78,12 @@ class ClassTables:
                 known.append(facts)
         return known
 
+    def look_anew(self) -> None:
+        """Read the facts of the tables again, and plan with them."""
+        connection = self.connection
+        catalogue.forget(connection, [table_name(connection, table) for table in self.tables])
+        self.look()
+
     def pin(
         self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
     ) -> dict[str, Sequence[Any]] | None:
@@ -154,17 +160,19 @@ class ClassTables:
                             "has no value, and nothing fills this column of the key: "
                             f"{self.source.reason or 'it has no default and no sequence'}"
                         )
-                elif column.absent is Absent.NULL and not column.column.nullable:
+                elif (
+                    column.absent is Absent.NULL
+                    and not column.column.nullable
+                    and not _may_fill(plan)
+                ):
                     found.append(attribute)
         return found, why
 
     def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
         """Whether only the row itself can give a key column its value."""
+        if column.default is not None or column.server_default is not None or _may_fill(plan):
+            return False
         assert plan is not None
-        if column.default is not None or column.server_default is not None:
-            return False
-        if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
-            return False
         in_database = plan.facts.columns.get(stored_name(column.name))
         if in_database is None or in_database.fills_itself:
             return False
@@ -227,3 +235,11 @@ class ClassTables:
     def kinds(self) -> dict[str, Kind]:
         """The attributes whose values are checked, with what their columns hold."""
         return kinds_of(self.plans.values())
+
+
+def _may_fill(plan: InsertPlan | None) -> bool:
+    """Whether a trigger or rule may give a new row values that it does not have."""
+    if plan is None:
+        return False
+    facts = plan.facts
+    return facts.before_insert_triggers or facts.insert_rules or facts.kind not in {"r", "p"}

@@ -43,6 +43,10 @@ from .target import Target, row_by_row_reason
 
 _MOST_NAMED: Final = 5
 
+_DEFAULT_OF_NEW_ROWS: Final = (
+    "has no value, and the column takes no NULL: its default is for new rows only"
+)
+
 
 @dataclass(slots=True, eq=False)
 class Updated:
@@ -96,6 +100,7 @@ def update_rows(
         # Otherwise the check below names the wrong row.
         change = _Change(target, given, by, chosen)
         required += [item for item in change.required if item not in required]
+        why = {**dict.fromkeys(change.defaulted, _DEFAULT_OF_NEW_ROWS), **why}
     whole.check_alike(first, 0, given, required, why, by)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
@@ -161,10 +166,24 @@ class _Change:
         items = [item for item in map(target.column_plan, chosen) if item is not None]
         # The staging reports a column that cannot be written.
         self.columns = [item.column for item in items]
-        self.required = [
-            str(item.attribute)
+        # A trigger or rule may fill what is NULL in the given row.
+        filled = {
+            table
+            for table, plan in target.plans.items()
+            if "update" in plan.facts.watched or plan.facts.kind not in {"r", "p"}
+        }
+        required = [
+            item
             for item in items
-            if not item.column.nullable and not item.evaluates_none
+            if not item.column.nullable
+            and not item.evaluates_none
+            and item.column.table not in filled
+        ]
+        self.required = [str(item.attribute) for item in required]
+        self.defaulted = [
+            str(item.attribute)
+            for item in required
+            if item.column.default is not None or item.column.server_default is not None
         ]
         if len(target.plans) > 1 and any(column in self._keys() for column in self.columns):
             raise ConfigurationError(
