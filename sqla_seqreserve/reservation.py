@@ -277,13 +277,13 @@ def connection_of(
         )
     if connection.dialect.name != "postgresql":
         raise UnsupportedDatabaseError(
-            "Sequences are reserved on PostgreSQL only; this connection is to "
+            "Ids are reserved, and rows written, on PostgreSQL only; this connection is to "
             f"{connection.dialect.name}"
         )
     reason = server_of(connection).reason
     if reason is not None:
         raise UnsupportedDatabaseError(
-            f"No ids are reserved here: {reason}. Use add_all() and flush(), which SQLAlchemy "
-            "writes as it would without register()"
+            f"No ids are reserved here, and no rows written: {reason}. Use add_all() and flush(), "
+            "which SQLAlchemy writes as it would without register()"
         )
     return connection
