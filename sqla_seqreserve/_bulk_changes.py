@@ -102,12 +102,18 @@ class Operation:
 
 @contextmanager
 def operation(
-    session: Session | scoped_session[Any], model: type[Any], what: str, *, stages: bool = True
+    session: Session | scoped_session[Any],
+    model: type[Any],
+    what: str,
+    *,
+    stages: bool = True,
+    needs: str = "to write",
 ) -> Iterator[Operation]:
     """The first steps of every bulk function. An exception raised in the block is logged.
 
     :param what: the function that is called, as errors name it.
     :param stages: whether the function may need a temporary table.
+    :param needs: what it needs that a read-only database does not allow.
     :raises ConfigurationError: it may need one, and the session is two-phase.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
     """
@@ -121,7 +127,7 @@ def operation(
     connection = connection_of(session, mapper)
     held = bool(stages and persistent_of(target, mapper))
     call = Operation(target, connection, mapper, held, time.perf_counter())
-    told = read_only_told(connection, what, [mapper.class_.__name__])
+    told = read_only_told(connection, what, [mapper.class_.__name__], needs)
     with audit.failures_logged(log), told:
         yield call
 
@@ -280,7 +286,8 @@ def bulk_sync(
     :param scope: a condition on the class's attributes; ``sqlalchemy.true()`` for the whole table.
     :param update: attribute keys to compare and overwrite. ``None``: all that the rows give, except
         those of ``key`` and of the primary key; ``()``: none.
-    :param dry_run: only count what would be done; nothing is written, and no id is taken.
+    :param dry_run: only count what would be done; nothing is written, and no id is taken. In a READ
+        ONLY transaction it takes rows of plain types, in one chunk.
     :param progress: called with the number of rows sent since the last call, also in the middle of
         a COPY, where it cannot use the session.
     :param chunk_rows: the largest number of rows that are checked and sent at once.
@@ -289,9 +296,14 @@ def bulk_sync(
     :raises ConfigurationError: ``key`` names no unique index, or rows do not give a column that it
         uses; the class is stored in several tables; Citus distributes the table; the session is
         two-phase.
+    :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY; or ``dry_run``
+        needs a temporary table there.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
-    with operation(session, model, "bulk_sync()") as call:
+    what, needs = "bulk_sync()", "to write"
+    if dry_run:
+        what, needs = "bulk_sync(dry_run=True)", "a temporary table for these rows"
+    with operation(session, model, what, needs=needs) as call:
         sync = Syncing(checked_scope(scope), dry_run, call.held)
         done = upsert(
             call.session,

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
-from .._ids import catalogue
 from .._ids.table_names import stored_name, table_name
 from .._mistakes import check_attributes, no_such_table
 from .._rows.plan import Absent, InsertPlan
@@ -115,6 +114,7 @@ def upsert(
         reason=interference,
         check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
         few=not (computed or arbiter.collated),
+        dry=sync is not None and sync.dry_run,
         computed=computed,
     )
 
@@ -145,8 +145,7 @@ def _located(
     compared = [arbiter.facts] if arbiter is not None else []
     pinned = whole.pin(indexes=compared) is not None
     if not pinned:
-        catalogue.forget(connection, [name])
-        whole.look()
+        whole.look_anew()
     plan = whole.plans[table]
     if plan is None:
         raise no_such_table(name)
