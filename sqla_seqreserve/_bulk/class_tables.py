@@ -18,6 +18,7 @@ from .._ids.keys import KeySequence, generated_key, note_outgrown, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.table_names import stored_name, table_name
+from .._rows.codecs import Codec, value_table
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -201,7 +202,14 @@ class ClassTables:
         """
         kinds = self.kinds()
         kinds |= kinds_of_keys(self.mapper, by, kinds)
-        return check_rows(self.mapper, rows, start, required, why, kinds)
+        return check_rows(self.mapper, rows, start, required, why, kinds, self._adapts)
+
+    def _adapts(self, type_: type) -> bool:
+        """Whether the application has registered a type with the driver."""
+        table = value_table(self.connection.dialect)
+        if table is None:
+            return False
+        return table.adapted_otherwise(self.connection, Codec(0), {type_}) is not None
 
     def check_alike(
         self,
