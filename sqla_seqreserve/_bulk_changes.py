@@ -77,15 +77,19 @@ class SyncResult:
 class Operation:
     """One call of a bulk function.
 
-    :param held: whether the session has objects of the class.
     :param started: when the work began that is logged next, by ``time.perf_counter()``.
     """
 
     session: Session
     connection: Connection
     mapper: Mapper[Any]
-    held: bool
     started: float
+
+    def holds(self) -> bool:
+        """Whether the session has objects of the class now. Code that produces the rows may load
+        some, so this is to be asked when all rows are there.
+        """
+        return persistent_of(self.session, self.mapper)
 
     def wrote(self, kind: Kind, rows: int, writer: Writer, reason: Reason | None) -> None:
         """Log rows that were written.
@@ -125,8 +129,7 @@ def operation(
             "have. Use a session without twophase=True"
         )
     connection = connection_of(session, mapper)
-    held = bool(stages and persistent_of(target, mapper))
-    call = Operation(target, connection, mapper, held, time.perf_counter())
+    call = Operation(target, connection, mapper, time.perf_counter())
     told = read_only_told(connection, what, [mapper.class_.__name__], needs)
     with audit.failures_logged(log), told:
         yield call
@@ -187,7 +190,7 @@ def bulk_update(
     """
     checked_returning(returning)
     with operation(session, model, "bulk_update()") as call:
-        target, mapper, held = call.session, call.mapper, call.held
+        target, mapper = call.session, call.mapper
         done = update_rows(
             target,
             call.connection,
@@ -196,12 +199,11 @@ def bulk_update(
             key=key,
             columns=columns,
             where=where,
-            keys=held or returning is not None,
+            keys=lambda: returning is not None or call.holds(),
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if held:
-            expire_unmodified(target, mapper, done.changed)
+        expire_unmodified(target, mapper, done.changed)
         ids, objects = ReservedIds[Any](), list[_T | None]()
         if returning == "ids":
             single = len(mapper.primary_key) == 1
@@ -249,12 +251,11 @@ def bulk_delete(
             call.connection,
             call.mapper,
             keys,
-            wanted=call.held,
+            wanted=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if call.held:
-            remove_deleted(call.session, call.mapper, done.keys)
+        remove_deleted(call.session, call.mapper, done.keys)
     call.wrote("delete", done.rows, done.writer, done.reason)
     return done.rows
 
@@ -304,7 +305,7 @@ def bulk_sync(
     if dry_run:
         what, needs = "bulk_sync(dry_run=True)", "a temporary table for these rows"
     with operation(session, model, what, needs=needs) as call:
-        sync = Syncing(checked_scope(scope), dry_run, call.held)
+        sync = Syncing(checked_scope(scope), dry_run, call.holds)
         done = upsert(
             call.session,
             call.connection,
@@ -314,14 +315,13 @@ def bulk_sync(
             update=update,
             where=None,
             keys=False,
-            changed=call.held,
+            changed=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
             sync=sync,
         )
-        if call.held:
-            expire_unmodified(call.session, call.mapper, done.changed)
-            remove_deleted(call.session, call.mapper, sync.removed)
+        expire_unmodified(call.session, call.mapper, done.changed)
+        remove_deleted(call.session, call.mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
         call.wrote("insert", done.inserted, done.writer, done.reason)

@@ -48,13 +48,14 @@ def delete_rows(
     mapper: Mapper[Any],
     keys: Any,
     *,
-    wanted: bool,
+    wanted: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Deleted:
     """Delete the rows with these keys.
 
-    :param wanted: whether the caller wants the keys of the deleted rows.
+    :param wanted: whether the caller wants the keys of the deleted rows; asked when all keys are
+        there.
     """
     whole = ClassTables(session, connection, mapper, progress)
     stream = within(session, keys, _chunks(keys, chunk_rows, whole))
@@ -79,7 +80,7 @@ def delete_rows(
             connection,
             list(tables.items()),
             matching.keys_of(found),
-            wanted=wanted,
+            wanted=wanted(),
             singly=bool(reason),
         )
 

@@ -73,13 +73,13 @@ def update_rows(
     key: str | Iterable[str] | None,
     columns: str | Iterable[str] | None,
     where: ColumnElement[bool] | None,
-    keys: bool,
+    keys: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Updated:
     """Update the existing rows.
 
-    :param keys: whether the caller wants the keys of the rows found.
+    :param keys: whether the caller wants the keys of the rows found; asked when all rows are there.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -111,7 +111,7 @@ def update_rows(
         matching = Matching(source, target, [plans[attribute] for attribute in by], total)
         if reason is not None:
             return change.write_singly(matching, where, records)
-        return change.write(matching, where, keys=keys)
+        return change.write(matching, where, keys=keys())
 
     return send(
         whole,

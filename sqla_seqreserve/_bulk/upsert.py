@@ -46,7 +46,7 @@ def upsert(
     update: Iterable[str] | None,
     where: ColumnElement[bool] | None,
     keys: bool,
-    changed: bool,
+    changed: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
     sync: Syncing | None = None,
@@ -54,7 +54,8 @@ def upsert(
     """Upsert the rows.
 
     :param keys: whether the caller wants each row's key.
-    :param changed: whether the caller wants the keys of the updated rows.
+    :param changed: whether the caller wants the keys of the updated rows; asked when all rows are
+        there.
     :param sync: handles the table's other rows, for ``bulk_sync``.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
@@ -98,7 +99,7 @@ def upsert(
                 upserting = Upserting(rows, sequence, change)
             else:
                 upserting = OneByOne(rows, change, records, interference)
-            return upserting.run(keys=keys, changed=changed)
+            return upserting.run(keys=keys, changed=changed())
 
         outcome = run(where) if sync is None else sync.run(whole, rows, overwritten, run)
         outcome.total = total
