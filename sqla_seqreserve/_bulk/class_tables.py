@@ -30,7 +30,7 @@ from .._sqlalchemy.mapping import (
     writes_to,
 )
 from ..errors import InvalidRowsError
-from .input import Chunk
+from .input import Chunk, given_by
 from .progress import Progress
 from .row_checks import Kind, check_rows, filled, kinds_of, kinds_of_keys, refused, unlike
 
@@ -187,6 +187,16 @@ class ClassTables:
     def filled(self, rows: Chunk) -> Chunk:
         """Return the rows; if they come as columns, with ``None`` in the gaps."""
         return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
+
+    def given_by(self, rows: Chunk) -> frozenset[str]:
+        """Return the attributes that the first row gives; every other row must give the same.
+
+        :raises InvalidRowsError: one is no name.
+        """
+        given = given_by(rows)
+        if not all(isinstance(key, str) for key in given):
+            self.check(rows, 0, (), {})
+        return given
 
     def check(
         self,

@@ -26,14 +26,14 @@ from sqlalchemy import update as core_update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from .._mistakes import check_attributes
+from .._mistakes import attribute_keys, check_attributes
 from .._reasons import Reason
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from ..reports import Writer
 from .class_tables import ClassTables
-from .input import chunks, given_by, within
+from .input import chunks, within
 from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
 from .sending import send
@@ -93,7 +93,7 @@ def update_rows(
     pinned = whole.pin() is not None
     target = Target(whole, "bulk_update()")
     first = whole.filled(first)
-    given = given_by(first)
+    given = whole.given_by(first)
     required = list(by)
     why = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
     if isinstance(first[0], Mapping):
@@ -126,7 +126,7 @@ def update_rows(
 
 
 def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[str]:
-    chosen = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    chosen = list(dict.fromkeys(attribute_keys(what, names)))
     check_attributes(mapper, f"{what}={names!r}", chosen)
     return chosen
 

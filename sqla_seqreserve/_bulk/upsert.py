@@ -9,14 +9,14 @@ from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
 from .._ids.table_names import stored_name, table_name
-from .._mistakes import check_attributes, no_such_table
+from .._mistakes import attribute_keys, check_attributes, no_such_table
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import polymorphic_attribute
 from ..errors import ConfigurationError
 from .arbiter import Arbiter, find_arbiter, known_arbiter
 from .class_tables import ClassTables
-from .input import chunks, given_by, within
+from .input import chunks, within
 from .row_by_row import OneByOne
 from .sending import send
 from .set_clause import Update
@@ -63,7 +63,7 @@ def upsert(
     whole = ClassTables(session, connection, mapper, progress)
     _require_one_table(whole)
     what = "conflict" if sync is None else "key"
-    conflict = conflict if isinstance(conflict, str) else tuple(conflict)
+    conflict = conflict if isinstance(conflict, str) else tuple(attribute_keys(what, conflict))
     if first is None:
         _checked_update(mapper, update, ())
         if sync is not None:
@@ -74,7 +74,7 @@ def upsert(
         return Outcome(0, 0)
     plan, arbiter, pinned = _located(whole, conflict, what)
     first = whole.filled(first)
-    given = given_by(first)
+    given = whole.given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = _sequence_of_key(whole)
@@ -224,7 +224,7 @@ def _checked_update(
             and columns[key] not in mapper.primary_key
         ]
     else:
-        chosen = [update] if isinstance(update, str) else list(update)
+        chosen = attribute_keys("update", update)
         check_attributes(mapper, f"update={update!r}", chosen)
         lacking = sorted(set(chosen).difference(given)) if arbiter is not None else []
         if lacking:
@@ -235,6 +235,10 @@ def _checked_update(
     found = []
     for key in chosen:
         item = columns[key]
-        assert isinstance(item, Column)
+        if not isinstance(item, Column):
+            raise ConfigurationError(
+                f"Rows are written to columns, and {mapper.class_.__name__}.{key} is none that can "
+                "be written"
+            )
         found.append(item)
     return tuple(found)
