@@ -140,7 +140,7 @@ def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
 def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]:
     """Return the tables that store rows of the class, subclasses first."""
     mapper = target.mapper
-    classes = list(mapper.self_and_descendants)
+    classes = list(_storing(mapper))
     found: dict[Table, InsertPlan] = {}
     for table, _ in tables_in_order(mapper.base_mapper):
         owner = next((each for each in classes if writes_to(each, table)), None)
@@ -152,6 +152,16 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
             raise no_such_table(name)
         found[table] = insert_plan(owner, table, facts, connection.dialect)
     return dict(reversed(found.items()))
+
+
+def _storing(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """Yield the class, and the subclasses whose objects have a row in its table. A concrete
+    subclass has tables of its own, in which equal keys are those of other rows.
+    """
+    yield mapper
+    for each in mapper.self_and_descendants:
+        if each.inherits is mapper and not each.concrete:
+            yield from _storing(each)
 
 
 def delete_found(

@@ -283,7 +283,8 @@ def expire_unmodified(
     for key in keys:
         state = known.get((identity_class, key, None))
         if state is not None:
-            attributes = {prop.key for prop in state.manager.mapper.attrs}
+            # The discriminator of concrete classes is no attribute of their objects.
+            attributes = state.manager.keys() & {prop.key for prop in state.manager.mapper.attrs}
             state._expire_attributes(state.dict, attributes.difference(state.committed_state))
 
 
