@@ -102,6 +102,23 @@ def test_objects_that_the_stream_loads(
         assert [item.name for item in kept] == names
 
 
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_rollback_of_a_savepoint(
+    tables: Engine, change: Callable[[Session, Any], object]
+) -> None:
+    """After the rollback of a savepoint, objects are as their rows are again, as after SQLAlchemy's
+    own update and delete.
+    """
+    with Session(tables) as session:
+        counted = session.get_one(Counted, 1)
+        with session.begin_nested() as savepoint:
+            change(session, [{"id": 1, "name": "b"}])
+            assert counted not in session or counted.name == "b"
+            savepoint.rollback()
+        assert counted in session
+        assert counted.name == "a"
+
+
 def test_a_two_phase_session_is_refused(tables: Engine) -> None:
     """A two-phase session is refused, because a prepared transaction may have no
     temporary table.
