@@ -267,8 +267,9 @@ def staging(
             yield staged
         except BaseException as error:
             # A failed transaction removes the table; and it may have failed although the error
-            # raised here is not the database's.
-            lives = not connection.closed and connection.in_transaction()
+            # raised here is not the database's. A cancelled task has lost its connection.
+            lost = connection.closed or connection.invalidated
+            lives = not lost and connection.in_transaction()
             if lives and (not isinstance(error, DBAPIError) or autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()
