@@ -38,7 +38,7 @@ from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
 from .sending import send
 from .set_clause import set_beside
-from .staged_rows import NUMBER, Source, named
+from .staged_rows import NUMBER, Source, labelled_keys, named
 from .target import Target, row_by_row_reason
 
 _MOST_NAMED: Final = 5
@@ -251,7 +251,12 @@ class _Change:
             statement = core_update(table).where(and_(*same, *allowed))
             all_written.append(
                 statement.values({**self.set[table], **values})
-                .returning(found.c[NUMBER], *(stored if keys else ()))
+                .returning(
+                    found.c[NUMBER],
+                    *(stored if keys else ()),
+                    # As they were before. A key that is not unique finds several rows.
+                    *(labelled_keys(matching.keys_of(found)) if keys else ()),
+                )
                 .cte(named(f"written_{index}"))
             )
         return self._read(matching, found, all_written, keys=keys)
@@ -264,29 +269,37 @@ class _Change:
         stale: list[int] = []
         if keys:
             new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
+            old = matching.keys_of(found)
+            same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
+            is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
             statement = select(
-                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *matching.keys_of(found), *new
-            ).select_from(found.outerjoin(written, found.c[NUMBER] == written.c[NUMBER]))
+                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new
+            ).select_from(found.outerjoin(written, is_written))
             width = len(new)
             for number, is_stale, done, *both in connection.execute(statement.add_cte(*others)):
-                old, now = tuple(both[:width]), tuple(both[width:])
-                outcome.keys[number] = old if done is None else now
+                before, now = tuple(both[:width]), tuple(both[width:])
+                outcome.keys[number] = before if done is None else now
+                outcome.found += 1
                 if done is not None:
-                    outcome.changed.append(old)
+                    outcome.changed.append(before)
                 if is_stale:
                     stale.append(number)
-            outcome.found, outcome.updated = len(outcome.keys), len(outcome.changed)
-            if outcome.found < matching.total:
+            outcome.updated = len(outcome.changed)
+            if len(outcome.keys) < matching.total:
                 outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
         else:
             is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
             there = select(func.count()).select_from(found).scalar_subquery()
+            matched: Any = there
+            if {item.column for item in matching.by} != set(self.target.keys):
+                # A row that finds several must not make up for one that finds none.
+                matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
             missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
             counts: list[Any] = [
                 there,
                 select(func.count()).select_from(written).scalar_subquery(),
                 # Nothing is looked up when no row is missing.
-                case((there < matching.total, missing)),
+                case((matched < matching.total, missing)),
             ]
             if self.stale is not None:
                 stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
@@ -324,12 +337,13 @@ class _Change:
         meant, stale = list[tuple[int, tuple[Any, ...]]](), list[int]()
         for number, fits, is_stale, *key in connection.execute(there):
             outcome.keys[number] = tuple(key)
+            outcome.found += 1
             if is_stale:
                 stale.append(number)
             if fits:
                 meant.append((number, tuple(key)))
         self._refuse_stale(stale)
-        outcome.found, outcome.updated = len(outcome.keys), len(meant)
+        outcome.updated = len(meant)
         outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
         outcome.changed = [key for _, key in meant]
         for table in self.tables:
