@@ -77,15 +77,19 @@ class SyncResult:
 class Operation:
     """One call of a bulk function.
 
-    :param held: whether the session has objects of the class.
     :param started: when the work began that is logged next, by ``time.perf_counter()``.
     """
 
     session: Session
     connection: Connection
     mapper: Mapper[Any]
-    held: bool
     started: float
+
+    def holds(self) -> bool:
+        """Whether the session has objects of the class now. Code that produces the rows may load
+        some, so this is to be asked when all rows are there.
+        """
+        return persistent_of(self.session, self.mapper)
 
     def wrote(self, kind: Kind, rows: int, writer: Writer, reason: Reason | None) -> None:
         """Log rows that were written.
@@ -102,12 +106,18 @@ class Operation:
 
 @contextmanager
 def operation(
-    session: Session | scoped_session[Any], model: type[Any], what: str, *, stages: bool = True
+    session: Session | scoped_session[Any],
+    model: type[Any],
+    what: str,
+    *,
+    stages: bool = True,
+    needs: str = "to write",
 ) -> Iterator[Operation]:
     """The first steps of every bulk function. An exception raised in the block is logged.
 
     :param what: the function that is called, as errors name it.
     :param stages: whether the function may need a temporary table.
+    :param needs: what it needs that a read-only database does not allow.
     :raises ConfigurationError: it may need one, and the session is two-phase.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
     """
@@ -119,9 +129,8 @@ def operation(
             "have. Use a session without twophase=True"
         )
     connection = connection_of(session, mapper)
-    held = bool(stages and persistent_of(target, mapper))
-    call = Operation(target, connection, mapper, held, time.perf_counter())
-    told = read_only_told(connection, what, [mapper.class_.__name__])
+    call = Operation(target, connection, mapper, time.perf_counter())
+    told = read_only_told(connection, what, [mapper.class_.__name__], needs)
     with audit.failures_logged(log), told:
         yield call
 
@@ -181,7 +190,7 @@ def bulk_update(
     """
     checked_returning(returning)
     with operation(session, model, "bulk_update()") as call:
-        target, mapper, held = call.session, call.mapper, call.held
+        target, mapper = call.session, call.mapper
         done = update_rows(
             target,
             call.connection,
@@ -190,12 +199,11 @@ def bulk_update(
             key=key,
             columns=columns,
             where=where,
-            keys=held or returning is not None,
+            keys=lambda: returning is not None or call.holds(),
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if held:
-            expire_unmodified(target, mapper, done.changed)
+        expire_unmodified(target, mapper, done.changed)
         ids, objects = ReservedIds[Any](), list[_T | None]()
         if returning == "ids":
             single = len(mapper.primary_key) == 1
@@ -243,12 +251,11 @@ def bulk_delete(
             call.connection,
             call.mapper,
             keys,
-            wanted=call.held,
+            wanted=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if call.held:
-            remove_deleted(call.session, call.mapper, done.keys)
+        remove_deleted(call.session, call.mapper, done.keys)
     call.wrote("delete", done.rows, done.writer, done.reason)
     return done.rows
 
@@ -280,7 +287,8 @@ def bulk_sync(
     :param scope: a condition on the class's attributes; ``sqlalchemy.true()`` for the whole table.
     :param update: attribute keys to compare and overwrite. ``None``: all that the rows give, except
         those of ``key`` and of the primary key; ``()``: none.
-    :param dry_run: only count what would be done; nothing is written, and no id is taken.
+    :param dry_run: only count what would be done; nothing is written, and no id is taken. In a READ
+        ONLY transaction it takes rows of plain types, in one chunk.
     :param progress: called with the number of rows sent since the last call, also in the middle of
         a COPY, where it cannot use the session.
     :param chunk_rows: the largest number of rows that are checked and sent at once.
@@ -289,10 +297,15 @@ def bulk_sync(
     :raises ConfigurationError: ``key`` names no unique index, or rows do not give a column that it
         uses; the class is stored in several tables; Citus distributes the table; the session is
         two-phase.
+    :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY; or ``dry_run``
+        needs a temporary table there.
     :raises sqlalchemy.exc.DBAPIError: the database refused a row.
     """
-    with operation(session, model, "bulk_sync()") as call:
-        sync = Syncing(checked_scope(scope), dry_run, call.held)
+    what, needs = "bulk_sync()", "to write"
+    if dry_run:
+        what, needs = "bulk_sync(dry_run=True)", "a temporary table for these rows"
+    with operation(session, model, what, needs=needs) as call:
+        sync = Syncing(checked_scope(scope), dry_run, call.holds)
         done = upsert(
             call.session,
             call.connection,
@@ -302,14 +315,13 @@ def bulk_sync(
             update=update,
             where=None,
             keys=False,
-            changed=call.held,
+            changed=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
             sync=sync,
         )
-        if call.held:
-            expire_unmodified(call.session, call.mapper, done.changed)
-            remove_deleted(call.session, call.mapper, sync.removed)
+        expire_unmodified(call.session, call.mapper, done.changed)
+        remove_deleted(call.session, call.mapper, sync.removed)
     written = done.inserted + done.updated
     if not dry_run:
         call.wrote("insert", done.inserted, done.writer, done.reason)

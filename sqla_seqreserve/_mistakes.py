@@ -116,6 +116,11 @@ def no_such_attribute(mapper: Mapper[Any], name: object) -> str:
     of_columns = {column.name: prop.key for prop in mapper.column_attrs for column in prop.columns}
     if name in of_columns:
         return f"{said}: its attribute is {of_columns[name]!r}"
+    if name in mapper.synonyms:
+        return f"is a synonym: give {mapper.synonyms[name].name!r}"
+    if name in mapper.composites:
+        keys = [prop.key for prop in mapper.composites[name].props]
+        return f"is a composite: give {' and '.join(map(repr, keys))}"
     if name in mapper.relationships:
         local = mapper.relationships[name].local_columns
         keys = sorted(prop.key for prop in mapper.column_attrs if local.intersection(prop.columns))
@@ -130,6 +135,27 @@ def no_such_table(name: str) -> ConfigurationError:
     :param name: the table's name as SQL.
     """
     return ConfigurationError(f"The database has no table {name}")
+
+
+def attribute_keys(setting: str, names: Any) -> list[str]:
+    """Return the attribute keys that a setting gives, as one key or several.
+
+    :param setting: the name of the argument.
+    :raises ConfigurationError: it gives something else, such as the attribute itself.
+    """
+    if isinstance(names, str):
+        return [names]
+    found: list[Any] = [names]
+    if isinstance(names, Iterable) and not hasattr(names, "__clause_element__"):
+        found = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            key = getattr(name, "key", None)
+            hint = f"; write {setting}=[{key!r}]" if isinstance(key, str) else ""
+            raise ConfigurationError(
+                f"{setting} takes the keys of attributes, as strings, found {name}{hint}"
+            )
+    return found
 
 
 def check_attributes(mapper: Mapper[Any], setting: str, names: Iterable[str]) -> None:

@@ -241,12 +241,11 @@ def bulk_upsert(
             update=update,
             where=where,
             keys=returning is not None,
-            changed=call.held,
+            changed=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
         )
-        if call.held:
-            expire_unmodified(target, mapper, outcome.changed)
+        expire_unmodified(target, mapper, outcome.changed)
         single = len(mapper.primary_key) == 1
         ids = ReservedIds(key[0] if single else key for key in outcome.keys)
         objects: list[_T] = []

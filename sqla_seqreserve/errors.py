@@ -152,7 +152,9 @@ class LockTimeoutError(SeqReserveError):
 
 
 class ReadOnlyError(SeqReserveError):
-    """Ids cannot be taken and sequences cannot be moved: a standby, or a READ ONLY transaction."""
+    """Ids cannot be taken, rows written and sequences moved: a standby, or a READ ONLY
+    transaction.
+    """
 
 
 class UnsupportedDatabaseError(SeqReserveError):

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, SupportsIndex, TypeAlias, overload
 
-from sqlalchemy import Connection, insert, inspect
+from sqlalchemy import Connection, Subquery, insert, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import InstanceState, Mapped, Mapper, Session, scoped_session
 from sqlalchemy.orm.attributes import set_committed_value
@@ -266,6 +266,14 @@ def connection_of(
         if mapper is not None:
             base = mapper.base_mapper
             table: Any = base.local_table
+            if isinstance(table, Subquery):
+                # The base of concrete classes, if it has no table itself.
+                table = mapper.local_table
+            if isinstance(table, Subquery):
+                raise ConfigurationError(
+                    f"{mapper.class_.__name__} is mapped to a query, and so has no sequence and "
+                    "takes no rows. Expected a class that is mapped to a table"
+                )
             arguments = {"mapper": base, "clause": insert(table)}
         connection = session.connection(bind_arguments=arguments)
     elif isinstance(session_or_connection, Connection):
@@ -277,13 +285,13 @@ def connection_of(
         )
     if connection.dialect.name != "postgresql":
         raise UnsupportedDatabaseError(
-            "Sequences are reserved on PostgreSQL only; this connection is to "
+            "Ids are reserved, and rows written, on PostgreSQL only; this connection is to "
             f"{connection.dialect.name}"
         )
     reason = server_of(connection).reason
     if reason is not None:
         raise UnsupportedDatabaseError(
-            f"No ids are reserved here: {reason}. Use add_all() and flush(), which SQLAlchemy "
-            "writes as it would without register()"
+            f"No ids are reserved here, and no rows written: {reason}. Use add_all() and flush(), "
+            "which SQLAlchemy writes as it would without register()"
         )
     return connection

@@ -18,6 +18,7 @@ from .._ids.keys import KeySequence, generated_key, note_outgrown, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
 from .._ids.reserve import Wanted, hindrance, take_until_held
 from .._ids.table_names import stored_name, table_name
+from .._rows.codecs import Codec, value_table
 from .._rows.plan import Absent, InsertPlan, insert_plan
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
@@ -29,7 +30,7 @@ from .._sqlalchemy.mapping import (
     writes_to,
 )
 from ..errors import InvalidRowsError
-from .input import Chunk
+from .input import Chunk, given_by
 from .progress import Progress
 from .row_checks import Kind, check_rows, filled, kinds_of, kinds_of_keys, refused, unlike
 
@@ -77,6 +78,12 @@ class ClassTables:
                 self.plans[table] = insert_plan(mapper, table, facts, connection.dialect)
                 known.append(facts)
         return known
+
+    def look_anew(self) -> None:
+        """Read the facts of the tables again, and plan with them."""
+        connection = self.connection
+        catalogue.forget(connection, [table_name(connection, table) for table in self.tables])
+        self.look()
 
     def pin(
         self, missing: Mapping[str, int] = _NOTHING, indexes: list[IndexFacts] | None = None
@@ -154,17 +161,19 @@ class ClassTables:
                             "has no value, and nothing fills this column of the key: "
                             f"{self.source.reason or 'it has no default and no sequence'}"
                         )
-                elif column.absent is Absent.NULL and not column.column.nullable:
+                elif (
+                    column.absent is Absent.NULL
+                    and not column.column.nullable
+                    and not _may_fill(plan)
+                ):
                     found.append(attribute)
         return found, why
 
     def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
         """Whether only the row itself can give a key column its value."""
+        if column.default is not None or column.server_default is not None or _may_fill(plan):
+            return False
         assert plan is not None
-        if column.default is not None or column.server_default is not None:
-            return False
-        if plan.facts.before_insert_triggers or plan.facts.kind not in {"r", "p"}:
-            return False
         in_database = plan.facts.columns.get(stored_name(column.name))
         if in_database is None or in_database.fills_itself:
             return False
@@ -178,6 +187,16 @@ class ClassTables:
     def filled(self, rows: Chunk) -> Chunk:
         """Return the rows; if they come as columns, with ``None`` in the gaps."""
         return filled(rows, self.kinds()) if isinstance(rows, ColumnRows) else rows
+
+    def given_by(self, rows: Chunk) -> frozenset[str]:
+        """Return the attributes that the first row gives; every other row must give the same.
+
+        :raises InvalidRowsError: one is no name.
+        """
+        given = given_by(rows)
+        if not all(isinstance(key, str) for key in given):
+            self.check(rows, 0, (), {})
+        return given
 
     def check(
         self,
@@ -193,7 +212,14 @@ class ClassTables:
         """
         kinds = self.kinds()
         kinds |= kinds_of_keys(self.mapper, by, kinds)
-        return check_rows(self.mapper, rows, start, required, why, kinds)
+        return check_rows(self.mapper, rows, start, required, why, kinds, self._adapts)
+
+    def _adapts(self, type_: type) -> bool:
+        """Whether the application has registered a type with the driver."""
+        table = value_table(self.connection.dialect)
+        if table is None:
+            return False
+        return table.adapted_otherwise(self.connection, Codec(0), {type_}) is not None
 
     def check_alike(
         self,
@@ -227,3 +253,11 @@ class ClassTables:
     def kinds(self) -> dict[str, Kind]:
         """The attributes whose values are checked, with what their columns hold."""
         return kinds_of(self.plans.values())
+
+
+def _may_fill(plan: InsertPlan | None) -> bool:
+    """Whether a trigger or rule may give a new row values that it does not have."""
+    if plan is None:
+        return False
+    facts = plan.facts
+    return facts.before_insert_triggers or facts.insert_rules or facts.kind not in {"r", "p"}

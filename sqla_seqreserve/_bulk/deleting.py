@@ -48,13 +48,14 @@ def delete_rows(
     mapper: Mapper[Any],
     keys: Any,
     *,
-    wanted: bool,
+    wanted: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Deleted:
     """Delete the rows with these keys.
 
-    :param wanted: whether the caller wants the keys of the deleted rows.
+    :param wanted: whether the caller wants the keys of the deleted rows; asked when all keys are
+        there.
     """
     whole = ClassTables(session, connection, mapper, progress)
     stream = within(session, keys, _chunks(keys, chunk_rows, whole))
@@ -79,7 +80,7 @@ def delete_rows(
             connection,
             list(tables.items()),
             matching.keys_of(found),
-            wanted=wanted,
+            wanted=wanted(),
             singly=bool(reason),
         )
 
@@ -139,7 +140,7 @@ def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
 def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]:
     """Return the tables that store rows of the class, subclasses first."""
     mapper = target.mapper
-    classes = list(mapper.self_and_descendants)
+    classes = list(_storing(mapper))
     found: dict[Table, InsertPlan] = {}
     for table, _ in tables_in_order(mapper.base_mapper):
         owner = next((each for each in classes if writes_to(each, table)), None)
@@ -151,6 +152,16 @@ def tables_of(connection: Connection, target: Target) -> dict[Table, InsertPlan]
             raise no_such_table(name)
         found[table] = insert_plan(owner, table, facts, connection.dialect)
     return dict(reversed(found.items()))
+
+
+def _storing(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """Yield the class, and the subclasses whose objects have a row in its table. A concrete
+    subclass has tables of its own, in which equal keys are those of other rows.
+    """
+    yield mapper
+    for each in mapper.self_and_descendants:
+        if each.inherits is mapper and not each.concrete:
+            yield from _storing(each)
 
 
 def delete_found(

@@ -28,6 +28,7 @@ from .._rows.table import ColumnRows
 from .._sqlalchemy.savepoint import transaction_of
 from ..copy_codecs._choice import has_codec
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
+from .gaps import Gaps, in_microseconds
 
 
 class HasList(Protocol):
@@ -181,6 +182,8 @@ def _by_column(columns: Mapping[str, Any], mapper: Mapper[Any]) -> ColumnRows:
         else _listed(key, values)
         for key, values in columns.items()
     }
+    gaps = Gaps(mapper)
+    held = {key: gaps.marked(key, values, columns[key]) for key, values in held.items()}
     lengths = {key: len(values) for key, values in held.items()}
     length = max(lengths.values(), default=0)
     short = [key for key in lengths if lengths[key] != length]
@@ -205,18 +208,13 @@ _LISTING: Final = ("tolist", "to_list", "to_pylist")
 pyarrow.
 """
 
-_FINE: Final = ("[ns]", "[ps]", "[fs]", "[as]")
-"""Units of times that numpy returns as integers, because ``datetime`` has none so small."""
-
 
 def _listed(key: str, values: Any) -> Sequence[Any]:
     if isinstance(values, list | tuple):
         return values
     is_series = hasattr(values, "isna")
-    dtype: Any = getattr(values, "dtype", None)
-    kind = getattr(dtype, "kind", "")
-    if kind in ("M", "m") and not is_series and str(dtype).endswith(_FINE):
-        values = values.astype(f"{kind}8[us]")
+    if not is_series:
+        values = in_microseconds(values)
     listing = next(filter(None, (getattr(values, name, None) for name in _LISTING)), None)
     if listing is not None:
         found = listing()
@@ -259,13 +257,15 @@ def _arrow(table: Any, chunk_rows: int, mapper: Mapper[Any]) -> Iterator[Chunk]:
     unnamed, ranges = _pandas_indexes(reader.schema)
     left_out = unnamed.difference(mapped)
     added = {name: ranges[name] for name in mapped.intersection(ranges).difference(names)}
-    vectors = _vectors(mapper)
+    vectors, gaps = _vectors(mapper), Gaps(mapper)
     done = 0
     for batch in reader:
         for start in range(0, batch.num_rows, chunk_rows):
             part = batch.slice(start, chunk_rows)
-            columns = {
-                name: _arrays(pa, column) if name in vectors else column.to_pylist()
+            columns: dict[str, Sequence[Any]] = {
+                name: _arrays(pa, column)
+                if name in vectors
+                else gaps.marked(name, column.to_pylist(), column)
                 for name, column in zip(names, part.columns, strict=True)
                 if name not in left_out
             }

@@ -13,6 +13,7 @@ from .._flush.report import ReportBuilder
 from .._flush.settings import Settings
 from .._sqlalchemy.engine import autocommits
 from .._sqlalchemy.savepoint import savepoint
+from ..errors import InvalidRowsError
 from ..reports import FlushEntry
 from .chunk import ChunkInsert
 from .chunk_result import Written
@@ -49,13 +50,22 @@ class Inserting:
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was written.
         """
         tables = self._tables
-        rows = tables.filled(rows)
-        used, values = tables.check(rows, start, *tables.required())
+        try:
+            rows, used, values = self._checked(rows, start)
+        except InvalidRowsError:
+            # What was known of the tables, which decides what is wrong, may no longer be true.
+            tables.look_anew()
+            rows, used, values = self._checked(rows, start)
         chunk = ChunkInsert(tables, rows, start, used, values, self._report, keys=self._keys)
         chunk.number()
         if guard is not None and not autocommits(tables.connection):
             guard.enter_context(savepoint(tables.session, tables.connection))
         return chunk.write()
+
+    def _checked(self, rows: Chunk, start: int) -> tuple[Chunk, set[str], dict[str, list[Any]]]:
+        """Return the rows with their gaps filled, and what the check of them returns."""
+        filled = self._tables.filled(rows)
+        return filled, *self._tables.check(filled, start, *self._tables.required())
 
     def entries(self) -> Iterator[FlushEntry]:
         """Yield entries for the rows that COPY wrote and for those written otherwise."""

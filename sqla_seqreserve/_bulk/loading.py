@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, inspect, select
+from sqlalchemy import Select, and_, inspect, literal, select
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import FlushError
 
@@ -29,11 +29,18 @@ def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]
     while whole.single and whole.inherits is not None:
         # The existing row may belong to another class of the same table.
         whole = whole.inherits
-    found = _objects(session, mapper, _joined(select(whole.class_), mapper, keys))
+    columns: list[Any] = list(whole.local_table.columns)
+    found: dict[tuple[Any, ...], Any] = {}
+    if whole.concrete and whole.polymorphic_on is not None:
+        # A SELECT of the class reads its subclasses' tables too, where other rows have these keys.
+        identity = literal(whole.polymorphic_identity)
+        columns.append(identity.label(getattr(whole.polymorphic_on, "name", None)))
+    else:
+        found = _objects(session, mapper, _joined(select(whole.class_), mapper, keys))
     hidden = [key for key in keys if key not in found]
     if hidden:
         # ORM options, such as these criteria, do not change a statement that is passed complete.
-        rows = _joined(select(*whole.local_table.columns), mapper, hidden)
+        rows = _joined(select(*columns), mapper, hidden)
         found |= _objects(session, mapper, select(whole.class_).from_statement(rows))
     missing = next((number for number, key in enumerate(keys) if key not in found), None)
     if missing is not None:

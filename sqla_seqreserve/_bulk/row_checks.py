@@ -13,7 +13,7 @@ refused, too: the server would round it to the key of another row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from functools import cache, partial
 from math import isfinite
@@ -30,9 +30,10 @@ from .._rows.division import values_of
 from .._rows.plan import InsertPlan
 from .._rows.table import ColumnRows
 from ..errors import InvalidRowsError, RowProblem
+from .gaps import MARKERS, is_gap, is_time_of_numpy, may_be_gap
 from .input import Chunk
 
-Kind: TypeAlias = Literal["integer", "time", "key", "integer key"]
+Kind: TypeAlias = Literal["integer", "time", "other", "key", "integer key"]
 """What a checked column holds; a key finds rows."""
 
 _KINDS: Final[Mapping[str, Kind]] = {
@@ -43,14 +44,12 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _NAMES: Final[Mapping[Kind, str]] = {
     "integer": "a whole number",
     "time": "a date, time or interval",
+    "other": "a value",
     "key": "a single value",
     "integer key": "a whole number",
 }
 
 _SCALARS: Final = (Boolean, Date, DateTime, Integer, Numeric, String, Time, Uuid)
-
-_MISSING: Final = frozenset({"NaTType", "NAType"})
-"""Class names of pandas' markers; pandas need not be installed."""
 
 
 def check_rows(
@@ -60,6 +59,7 @@ def check_rows(
     required: Sequence[str],
     why: Mapping[str, str],
     kinds: Mapping[str, Kind],
+    adapts: Callable[[type], bool],
 ) -> tuple[set[str], dict[str, list[Any]]]:
     """Check the rows of a chunk; return the attributes that they use, and the values of the
     attributes that were checked.
@@ -68,6 +68,8 @@ def check_rows(
     :param required: the attributes for which every row must give a value.
     :param why: attribute -> what is wrong with a row without it, if not the usual text.
     :param kinds: attributes whose values are checked, with what their columns hold.
+    :param adapts: whether the application has registered a type with the driver, which then decides
+        what is written for its values.
     :raises InvalidRowsError: listing every row that is wrong.
     """
     allowed = {column.key for column in mapper.column_attrs}
@@ -79,12 +81,12 @@ def check_rows(
             for key in used.intersection(kinds):
                 if key not in values:
                     values[key] = values_of(rows, key)
-                lacking = lacking or bool(what_is_wrong(values[key], kinds[key]))
+                lacking = lacking or bool(what_is_wrong(values[key], kinds[key], adapts))
             if not lacking:
                 return used, values
     except (TypeError, AttributeError):
         pass
-    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, why, kinds))
+    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, why, kinds, adapts))
 
 
 def refused(
@@ -143,6 +145,7 @@ def _problems(
     required: Sequence[str],
     why: Mapping[str, str],
     kinds: Mapping[str, Kind],
+    adapts: Callable[[type], bool],
 ) -> list[RowProblem]:
     problems: list[RowProblem] = []
     allowed = {column.key for column in mapper.column_attrs}
@@ -158,15 +161,17 @@ def _problems(
         problems += [
             RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
         ]
-    return problems + _wrong_values(rows, start, kinds)
+    return problems + _wrong_values(rows, start, kinds, adapts)
 
 
-def _wrong_values(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) -> list[RowProblem]:
+def _wrong_values(
+    rows: Sequence[Any], start: int, kinds: Mapping[str, Kind], adapts: Callable[[type], bool]
+) -> list[RowProblem]:
     """Find values that their columns cannot hold."""
     readable = [index for index, row in enumerate(rows) if isinstance(row, Mapping)]
     problems = []
     for key, kind in kinds.items():
-        found = what_is_wrong([rows[index].get(key) for index in readable], kind)
+        found = what_is_wrong([rows[index].get(key) for index in readable], kind, adapts)
         problems += [
             RowProblem(start + readable[at], key, what, kind) for at, what in found.items()
         ]
@@ -177,8 +182,8 @@ def _wrong_values(rows: Sequence[Any], start: int, kinds: Mapping[str, Kind]) ->
 
 
 def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
-    """Return the attributes whose values reach, unchanged, a column that cannot hold such
-    markers.
+    """Return the attributes whose values reach, unchanged, a column, with what the column
+    holds.
     """
     found: dict[str, Kind] = {}
     for plan in plans:
@@ -186,9 +191,8 @@ def kinds_of(plans: Iterable[InsertPlan | None]) -> dict[str, Kind]:
             if item.attribute is None or item.is_made_ready or item.evaluates_none:
                 continue
             facts = plan and plan.facts.columns.get(stored_name(item.column.name))
-            kind = _KINDS.get(facts.type_name) if facts and item.codec is not None else None
-            if kind is not None:
-                found[item.attribute] = kind
+            if facts and item.codec is not None:
+                found[item.attribute] = _KINDS.get(facts.type_name, "other")
     return found
 
 
@@ -202,10 +206,11 @@ def kinds_of_keys(
     found: dict[str, Kind] = {}
     for key in keys:
         type_ = mapper.column_attrs[key].columns[0].type
-        if kinds.get(key) == "integer":
+        kind = kinds.get(key, "other")
+        if kind == "integer":
             found[key] = "integer key"
         elif isinstance(type_, _SCALARS) and type(type_).__module__.startswith("sqlalchemy."):
-            found[key] = kinds.get(key, "key")
+            found[key] = "key" if kind == "other" else kind
     return found
 
 
@@ -215,36 +220,25 @@ def filled(rows: ColumnRows, kinds: Mapping[str, Kind]) -> ColumnRows:
     """
     changed: dict[str, Sequence[Any]] = {}
     for attribute, kind in kinds.items():
-        values = rows.columns.get(attribute)
-        if values is not None and any(map(_may_lack, exact_types(values))):
+        values = None if kind == "other" else rows.columns.get(attribute)
+        if values is not None and any(map(may_be_gap, exact_types(values))):
             changed[attribute] = _filled(values, kind)
     return ColumnRows({**rows.columns, **changed}, len(rows)) if changed else rows
 
 
 def _filled(values: Sequence[Any], kind: Kind) -> list[Any]:
-    found = [None if _is_missing(value) else value for value in values]
+    found = [None if is_gap(value) else value for value in values]
     floats = [value for value in found if isinstance(value, float)]
     if kind == "integer" and all(value.is_integer() for value in floats):
         return [int(value) if isinstance(value, float) else value for value in found]
     return found
 
 
-def _is_missing(value: Any) -> bool:
-    # NaN, of any class, and NaT are not equal to themselves; NA gives neither answer.
-    return type(value).__name__ in _MISSING or (isinstance(value, float) and value != value)
-
-
-def _may_lack(type_: type) -> bool:
-    return issubclass(type_, float) or type_.__name__ in _MISSING
-
-
-def what_is_wrong(values: Sequence[Any], kind: Kind) -> dict[int, str]:
+def what_is_wrong(
+    values: Sequence[Any], kind: Kind, adapts: Callable[[type], bool]
+) -> dict[int, str]:
     """Say what is wrong with values that the column cannot hold, by position."""
-    suspect = {
-        type_
-        for type_ in exact_types(values)
-        if _may_lack(type_) or _is_no_scalar(type_) or (_is_integer(kind) and type_ is Decimal)
-    }
+    suspect = {type_ for type_ in exact_types(values) if _is_suspect(type_, kind, adapts)}
     if not suspect:
         return {}
     return {
@@ -254,9 +248,22 @@ def what_is_wrong(values: Sequence[Any], kind: Kind) -> dict[int, str]:
     }
 
 
+def _is_suspect(type_: type, kind: Kind, adapts: Callable[[type], bool]) -> bool:
+    if type_.__name__ in MARKERS or is_time_of_numpy(type_):
+        return not adapts(type_)
+    if kind == "other":
+        return False
+    return may_be_gap(type_) or _is_no_scalar(type_) or (_is_integer(kind) and type_ is Decimal)
+
+
 def _wrong(value: Any, kind: Kind) -> str:
     if _is_no_scalar(type(value)):
         return f"is an object of type {type(value).__name__}, and the column holds {_NAMES[kind]}"
+    if is_time_of_numpy(type(value)):
+        return (
+            f"is {value!r}, which the driver does not take: give Python's own, "
+            f"value.astype('{value.dtype.kind}8[us]').item()"
+        )
     if kind.endswith("key"):
         return f"is {value!r}, which is no key of a row"
     return f"is {value!r}, and the column holds {_NAMES[kind]} or NULL: give None for no value"
@@ -274,7 +281,8 @@ def _is_no_scalar(type_: type) -> bool:
 
 
 def _is_held(value: Any, kind: Kind) -> bool:
-    if type(value).__name__ in _MISSING or _is_no_scalar(type(value)):
+    type_ = type(value)
+    if type_.__name__ in MARKERS or is_time_of_numpy(type_) or _is_no_scalar(type_):
         return False
     if not _is_integer(kind):
         # Whether it is a valid time is another question, which the server answers.

@@ -14,7 +14,17 @@ from itertools import chain
 from types import NoneType
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import BigInteger, FromClause, bindparam, cast, column, func, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    FromClause,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.types import UserDefinedType
 
 from .._ids.catalogue import ColumnFacts
@@ -31,6 +41,8 @@ from .staged_rows import NUMBER, Source, named
 from .staging import are_cast, staging
 
 _NOTHING: Final[Mapping[str, str]] = {}
+
+_READ_ONLY: Final = text("SHOW transaction_read_only")
 
 FEW: Final = 200
 """The largest number of rows sent as arrays: for more, COPY is faster than making the arrays."""
@@ -70,6 +82,7 @@ def send(
     reason: Reason | None,
     check: Callable[[Chunk, int], object],
     few: bool = True,
+    dry: bool = False,
     computed: Mapping[str, str] = _NOTHING,
 ) -> _T:
     """Call ``write`` with the source that a statement can read, the number of rows and, where
@@ -82,6 +95,7 @@ def send(
     :param reason: why SQLAlchemy must write each row by its own statement.
     :param check: refuses a chunk that cannot be written; gets the position of its first row.
     :param few: whether few rows may be sent as arrays.
+    :param dry: whether ``write`` writes nothing, and so may be called in a READ ONLY transaction.
     :param computed: columns that the database computes and that are wanted: name -> expression.
     """
     connection, division = whole.connection, None
@@ -99,7 +113,8 @@ def send(
         outcome.reason = reason
         return outcome
 
-    if by_copy and few and len(first) <= FEW:
+    # A READ ONLY transaction may not have a temporary table.
+    if by_copy and few and (len(first) <= FEW or (dry and _is_read_only(connection))):
         division = divide(plan, first, connection)
         following = next(stream, None)
         found = None
@@ -118,6 +133,10 @@ def send(
             table.add(chunk, total, whole.progress)
             total += len(chunk)
         return written(table.source, total)
+
+
+def _is_read_only(connection: Connection) -> bool:
+    return str(connection.scalar(_READ_ONLY)) == "on"
 
 
 # Few rows

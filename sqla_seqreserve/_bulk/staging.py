@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
-from sqlalchemy import BigInteger, Connection, TableClause, column, insert, table, text
+from sqlalchemy import BigInteger, Connection, TableClause, column, insert, null, table, text
 from sqlalchemy.exc import DBAPIError
 
 from .._drivers import CopyRows
@@ -23,6 +23,7 @@ from .._rows.batches import Division
 from .._rows.division import divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._rows.python_defaults import DefaultContext
+from .._rows.table import Missing
 from .._sqlalchemy.engine import autocommits
 from .._writers.copy import copy_rows
 from .._writers.refused_row import refused_row_noted
@@ -150,7 +151,7 @@ class Staging:
                 item,
                 [None] * len(rows)
                 if item.attribute is None or item.is_version
-                else values_of(rows, item.attribute),
+                else values_of(rows, item.attribute, item.nothing),
             )
             for item in self.plan.columns
         ]
@@ -166,6 +167,8 @@ class Staging:
             self.kept += records
         plain = []
         for record in records:
+            # A type that makes a value of None needs the expression.
+            record.update((k, null()) for k, v in record.items() if v is Missing.MISSING)
             if all(map(is_plain, record.values())):
                 plain.append(record)
             else:
@@ -264,8 +267,9 @@ def staging(
             yield staged
         except BaseException as error:
             # A failed transaction removes the table; and it may have failed although the error
-            # raised here is not the database's.
-            lives = not connection.closed and connection.in_transaction()
+            # raised here is not the database's. A cancelled task has lost its connection.
+            lost = connection.closed or connection.invalidated
+            lives = not lost and connection.in_transaction()
             if lives and (not isinstance(error, DBAPIError) or autocommits(connection)):
                 with suppress(DBAPIError):
                     staged.drop()

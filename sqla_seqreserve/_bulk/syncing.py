@@ -74,14 +74,15 @@ class Syncing:
 
     :param scope: the condition for the table's rows that are to become the given ones.
     :param dry_run: only count; write nothing.
-    :param wanted: whether the caller wants the keys of the deleted rows.
+    :param wanted: whether the caller wants the keys of the deleted rows; asked when all rows are
+        there.
     :param inserted: how many rows are new, as far as they were compared; ``updated`` likewise.
     :param removed: the keys of the deleted rows.
     """
 
     scope: ColumnElement[bool]
     dry_run: bool
-    wanted: bool
+    wanted: Callable[[], bool]
     deleted: int = 0
     inserted: int = 0
     updated: int = 0
@@ -273,7 +274,7 @@ class Syncing:
         found = (found.with_for_update(of=locked) if locked else found).cte(named("found"))
         keys = keys_in(found, target.keys)
         done = delete_found(
-            connection, [(plan.table, plan)], keys, wanted=self.wanted, singly=singly
+            connection, [(plan.table, plan)], keys, wanted=self.wanted(), singly=singly
         )
         self.deleted, self.removed = done.rows, done.keys
 

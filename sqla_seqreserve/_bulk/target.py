@@ -54,6 +54,12 @@ class Target:
                 )
             self.plans[table] = plan
         self.keys: list[Any] = list(self.mapper.primary_key)
+        if any(len(key_columns(self.mapper, each)) != len(self.keys) for each in self.plans):
+            names = ", ".join(table.name for table in self.plans)
+            raise ConfigurationError(
+                f"{self.name} is mapped to a join of tables ({names}) that do not share its key, "
+                f"and {what} finds rows by one key. Expected a class of one of the tables"
+            )
 
     @property
     def name(self) -> str:

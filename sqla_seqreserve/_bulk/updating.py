@@ -26,22 +26,26 @@ from sqlalchemy import update as core_update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from .._mistakes import check_attributes
+from .._mistakes import attribute_keys, check_attributes
 from .._reasons import Reason
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import key_columns
 from ..errors import ConfigurationError
 from ..reports import Writer
 from .class_tables import ClassTables
-from .input import chunks, given_by, within
+from .input import chunks, within
 from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
 from .sending import send
 from .set_clause import set_beside
-from .staged_rows import NUMBER, Source, named
+from .staged_rows import NUMBER, Source, labelled_keys, named
 from .target import Target, row_by_row_reason
 
 _MOST_NAMED: Final = 5
+
+_DEFAULT_OF_NEW_ROWS: Final = (
+    "has no value, and the column takes no NULL: its default is for new rows only"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,13 +73,13 @@ def update_rows(
     key: str | Iterable[str] | None,
     columns: str | Iterable[str] | None,
     where: ColumnElement[bool] | None,
-    keys: bool,
+    keys: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Updated:
     """Update the existing rows.
 
-    :param keys: whether the caller wants the keys of the rows found.
+    :param keys: whether the caller wants the keys of the rows found; asked when all rows are there.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
@@ -89,13 +93,14 @@ def update_rows(
     pinned = whole.pin() is not None
     target = Target(whole, "bulk_update()")
     first = whole.filled(first)
-    given = given_by(first)
+    given = whole.given_by(first)
     required = list(by)
     why = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
     if isinstance(first[0], Mapping):
         # Otherwise the check below names the wrong row.
         change = _Change(target, given, by, chosen)
         required += [item for item in change.required if item not in required]
+        why = {**dict.fromkeys(change.defaulted, _DEFAULT_OF_NEW_ROWS), **why}
     whole.check_alike(first, 0, given, required, why, by)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
@@ -106,7 +111,7 @@ def update_rows(
         matching = Matching(source, target, [plans[attribute] for attribute in by], total)
         if reason is not None:
             return change.write_singly(matching, where, records)
-        return change.write(matching, where, keys=keys)
+        return change.write(matching, where, keys=keys())
 
     return send(
         whole,
@@ -121,7 +126,7 @@ def update_rows(
 
 
 def _named(mapper: Mapper[Any], what: str, names: str | Iterable[str]) -> list[str]:
-    chosen = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    chosen = list(dict.fromkeys(attribute_keys(what, names)))
     check_attributes(mapper, f"{what}={names!r}", chosen)
     return chosen
 
@@ -161,10 +166,24 @@ class _Change:
         items = [item for item in map(target.column_plan, chosen) if item is not None]
         # The staging reports a column that cannot be written.
         self.columns = [item.column for item in items]
-        self.required = [
-            str(item.attribute)
+        # A trigger or rule may fill what is NULL in the given row.
+        filled = {
+            table
+            for table, plan in target.plans.items()
+            if "update" in plan.facts.watched or plan.facts.kind not in {"r", "p"}
+        }
+        required = [
+            item
             for item in items
-            if not item.column.nullable and not item.evaluates_none
+            if not item.column.nullable
+            and not item.evaluates_none
+            and item.column.table not in filled
+        ]
+        self.required = [str(item.attribute) for item in required]
+        self.defaulted = [
+            str(item.attribute)
+            for item in required
+            if item.column.default is not None or item.column.server_default is not None
         ]
         if len(target.plans) > 1 and any(column in self._keys() for column in self.columns):
             raise ConfigurationError(
@@ -232,7 +251,12 @@ class _Change:
             statement = core_update(table).where(and_(*same, *allowed))
             all_written.append(
                 statement.values({**self.set[table], **values})
-                .returning(found.c[NUMBER], *(stored if keys else ()))
+                .returning(
+                    found.c[NUMBER],
+                    *(stored if keys else ()),
+                    # As they were before. A key that is not unique finds several rows.
+                    *(labelled_keys(matching.keys_of(found)) if keys else ()),
+                )
                 .cte(named(f"written_{index}"))
             )
         return self._read(matching, found, all_written, keys=keys)
@@ -245,29 +269,37 @@ class _Change:
         stale: list[int] = []
         if keys:
             new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
+            old = matching.keys_of(found)
+            same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
+            is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
             statement = select(
-                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *matching.keys_of(found), *new
-            ).select_from(found.outerjoin(written, found.c[NUMBER] == written.c[NUMBER]))
+                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new
+            ).select_from(found.outerjoin(written, is_written))
             width = len(new)
             for number, is_stale, done, *both in connection.execute(statement.add_cte(*others)):
-                old, now = tuple(both[:width]), tuple(both[width:])
-                outcome.keys[number] = old if done is None else now
+                before, now = tuple(both[:width]), tuple(both[width:])
+                outcome.keys[number] = before if done is None else now
+                outcome.found += 1
                 if done is not None:
-                    outcome.changed.append(old)
+                    outcome.changed.append(before)
                 if is_stale:
                     stale.append(number)
-            outcome.found, outcome.updated = len(outcome.keys), len(outcome.changed)
-            if outcome.found < matching.total:
+            outcome.updated = len(outcome.changed)
+            if len(outcome.keys) < matching.total:
                 outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
         else:
             is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
             there = select(func.count()).select_from(found).scalar_subquery()
+            matched: Any = there
+            if {item.column for item in matching.by} != set(self.target.keys):
+                # A row that finds several must not make up for one that finds none.
+                matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
             missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
             counts: list[Any] = [
                 there,
                 select(func.count()).select_from(written).scalar_subquery(),
                 # Nothing is looked up when no row is missing.
-                case((there < matching.total, missing)),
+                case((matched < matching.total, missing)),
             ]
             if self.stale is not None:
                 stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
@@ -305,12 +337,13 @@ class _Change:
         meant, stale = list[tuple[int, tuple[Any, ...]]](), list[int]()
         for number, fits, is_stale, *key in connection.execute(there):
             outcome.keys[number] = tuple(key)
+            outcome.found += 1
             if is_stale:
                 stale.append(number)
             if fits:
                 meant.append((number, tuple(key)))
         self._refuse_stale(stale)
-        outcome.found, outcome.updated = len(outcome.keys), len(meant)
+        outcome.updated = len(meant)
         outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
         outcome.changed = [key for _, key in meant]
         for table in self.tables:

@@ -8,16 +8,15 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, text
 from sqlalchemy.orm import Mapper, Session
 
-from .._ids import catalogue
 from .._ids.table_names import stored_name, table_name
-from .._mistakes import check_attributes, no_such_table
+from .._mistakes import attribute_keys, check_attributes, no_such_table
 from .._rows.plan import Absent, InsertPlan
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import polymorphic_attribute
 from ..errors import ConfigurationError
 from .arbiter import Arbiter, find_arbiter, known_arbiter
 from .class_tables import ClassTables
-from .input import chunks, given_by, within
+from .input import chunks, within
 from .row_by_row import OneByOne
 from .sending import send
 from .set_clause import Update
@@ -47,7 +46,7 @@ def upsert(
     update: Iterable[str] | None,
     where: ColumnElement[bool] | None,
     keys: bool,
-    changed: bool,
+    changed: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
     sync: Syncing | None = None,
@@ -55,7 +54,8 @@ def upsert(
     """Upsert the rows.
 
     :param keys: whether the caller wants each row's key.
-    :param changed: whether the caller wants the keys of the updated rows.
+    :param changed: whether the caller wants the keys of the updated rows; asked when all rows are
+        there.
     :param sync: handles the table's other rows, for ``bulk_sync``.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
@@ -63,7 +63,7 @@ def upsert(
     whole = ClassTables(session, connection, mapper, progress)
     _require_one_table(whole)
     what = "conflict" if sync is None else "key"
-    conflict = conflict if isinstance(conflict, str) else tuple(conflict)
+    conflict = conflict if isinstance(conflict, str) else tuple(attribute_keys(what, conflict))
     if first is None:
         _checked_update(mapper, update, ())
         if sync is not None:
@@ -74,7 +74,7 @@ def upsert(
         return Outcome(0, 0)
     plan, arbiter, pinned = _located(whole, conflict, what)
     first = whole.filled(first)
-    given = given_by(first)
+    given = whole.given_by(first)
     staged_columns, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = _sequence_of_key(whole)
@@ -99,7 +99,7 @@ def upsert(
                 upserting = Upserting(rows, sequence, change)
             else:
                 upserting = OneByOne(rows, change, records, interference)
-            return upserting.run(keys=keys, changed=changed)
+            return upserting.run(keys=keys, changed=changed())
 
         outcome = run(where) if sync is None else sync.run(whole, rows, overwritten, run)
         outcome.total = total
@@ -115,6 +115,7 @@ def upsert(
         reason=interference,
         check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
         few=not (computed or arbiter.collated),
+        dry=sync is not None and sync.dry_run,
         computed=computed,
     )
 
@@ -145,8 +146,7 @@ def _located(
     compared = [arbiter.facts] if arbiter is not None else []
     pinned = whole.pin(indexes=compared) is not None
     if not pinned:
-        catalogue.forget(connection, [name])
-        whole.look()
+        whole.look_anew()
     plan = whole.plans[table]
     if plan is None:
         raise no_such_table(name)
@@ -224,7 +224,7 @@ def _checked_update(
             and columns[key] not in mapper.primary_key
         ]
     else:
-        chosen = [update] if isinstance(update, str) else list(update)
+        chosen = attribute_keys("update", update)
         check_attributes(mapper, f"update={update!r}", chosen)
         lacking = sorted(set(chosen).difference(given)) if arbiter is not None else []
         if lacking:
@@ -235,6 +235,10 @@ def _checked_update(
     found = []
     for key in chosen:
         item = columns[key]
-        assert isinstance(item, Column)
+        if not isinstance(item, Column):
+            raise ConfigurationError(
+                f"Rows are written to columns, and {mapper.class_.__name__}.{key} is none that can "
+                "be written"
+            )
         found.append(item)
     return tuple(found)

@@ -20,11 +20,12 @@ _READ_ONLY_TRANSACTION: Final = "25006"
 
 @contextmanager
 def read_only_told(
-    connection: Connection, what: str, classes: Iterable[str] = ()
+    connection: Connection, what: str, classes: Iterable[str] = (), needs: str = "to write"
 ) -> Iterator[None]:
     """Turn the refusal of a read-only database into an error that says so.
 
     :param what: what needs to write, as the error says it.
+    :param needs: what it needs, if the caller does not expect it to write.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
     """
     try:
@@ -41,7 +42,8 @@ def read_only_told(
             found = "a standby, or its transaction is READ ONLY"
         named = ", ".join(classes)
         raise ReadOnlyError(
-            f"{what}{f' for {named}' if named else ''} needs to write, and the database "
+            f"{what}{f' for {named}' if named else ''} needs {needs}, and the database "
             f"{url.database} on {place} is {found}. Use a session that is bound to the primary; "
-            "one that routes reads to a replica must send Insert to the primary in its get_bind()"
+            "where get_bind() routes reads to a replica, it must return the primary for an Insert "
+            "as its clause, which stands for every write of this package"
         ) from error

@@ -16,7 +16,7 @@ from .._reasons import Reason
 from ..copy_codecs._codec import Encoding
 from .batches import Batch
 from .codecs import BYTES, Codec, ValueTable, value_table
-from .plan import ColumnPlan
+from .plan import Absent, ColumnPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class ReadyMade:
         """Return the values that SQLAlchemy would pass to the driver; or, if the column's codec has
         encoded them for COPY, the values unchanged.
         """
+        if plan.absent is Absent.NULL and plan.evaluates_none:
+            lacking = [value is plan.nothing for value in values]
+            if any(lacking):
+                return self._make_around(index, plan, values, lacking)
         if plan.encoding is not None:
             outcome = _encoded(plan, plan.encoding, values, prefers_text=self.prefers_text)
             if isinstance(outcome, Encoded):
@@ -56,6 +60,20 @@ class ReadyMade:
             self.refused[index] = outcome
         processor = plan.processor
         return values if processor is None else [processor(value) for value in values]
+
+    def _make_around(
+        self, index: int, plan: ColumnPlan, values: Sequence[Any], lacking: Sequence[bool]
+    ) -> Sequence[Any]:
+        """Make the values that are not missing; for the others NULL is written.
+
+        :param lacking: which values are missing.
+        """
+        given = [value for value, lacks in zip(values, lacking, strict=True) if not lacks]
+        made = _around(self.make(index, plan, given), lacking)
+        if index in self.encoded:
+            encoded = self.encoded[index]
+            self.encoded[index] = Encoded(_around(encoded.values, lacking), encoded.is_text)
+        return made
 
     def in_one_format(self, batch: Batch, connection: Connection) -> Reason | None:
         """Bring all columns into the format that one of them needs; or say why that is
@@ -89,6 +107,12 @@ class ReadyMade:
             if index not in self.encoded and not table.writes_as_text(plan.codec, values):
                 return why.not_as_text(plan.column.name)
         return None
+
+
+def _around(values: Sequence[Any], lacking: Sequence[bool]) -> list[Any]:
+    """Return the values, with ``None`` at the places that lack one."""
+    found = iter(values)
+    return [None if lacks else next(found) for lacks in lacking]
 
 
 def _as_text(plan: ColumnPlan, values: Sequence[Any]) -> Encoded | Reason:

@@ -35,6 +35,7 @@ from ..copy_codecs._choice import encoding_of, generation
 from ..copy_codecs._codec import CopyColumn, Encoding
 from .codecs import Codec, codec_for, is_uniform, value_table
 from .model_types import Refusal
+from .table import Missing
 
 _KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
@@ -46,12 +47,6 @@ class Absent(enum.Enum):
     DEFAULT = "the Python-side default is written"
     OMITTED = "the column is left out and the database fills it"
     ELSEWHERE = "SQLAlchemy writes the row: the default is an SQL expression, or the row has no key"
-
-
-class Missing(enum.Enum):
-    """A marker for "no value" where ``None`` is a value (JSON)."""
-
-    MISSING = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,8 @@ from .._sqlalchemy.mapping import kept_with
 from .codecs import Codec
 from .division import is_plain, is_sql, values_of
 from .encoded import made_exact
-from .plan import Absent, ColumnPlan, InsertPlan, Missing
+from .plan import Absent, ColumnPlan, InsertPlan
+from .table import Missing
 
 _SAMPLE: Final = 64
 """Up to this number every row is examined before keys are reserved; of more rows, at least this

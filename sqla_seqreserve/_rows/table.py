@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 
+class Missing(enum.Enum):
+    """A marker for "no value" where ``None`` is a value (JSON)."""
+
+    MISSING = 0
+
+
 class ColumnRows(Sequence[Mapping[str, Any]]):
-    """Rows as mappings of attribute key to value, made on access.
+    """Rows as mappings of attribute key to value, made on access. A row has no key for a value that
+    is marked as missing.
 
     :param columns: attribute key -> one value per row.
     """
@@ -31,7 +39,11 @@ class ColumnRows(Sequence[Mapping[str, Any]]):
             return ColumnRows({key: found[index] for key, found in self.columns.items()}, length)
         if not -self._length <= index < self._length:
             raise IndexError(index)
-        return {key: found[index] for key, found in self.columns.items()}
+        return {
+            key: value
+            for key, found in self.columns.items()
+            if (value := found[index]) is not Missing.MISSING
+        }
 
     def values(self, attribute: str, nothing: object) -> list[Any]:
         """Return the values of one attribute; ``nothing`` for each row if there is no such

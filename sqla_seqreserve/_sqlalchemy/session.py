@@ -277,14 +277,18 @@ def expire_unmodified(
     session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]
 ) -> None:
     """Expire the objects with these keys, so that the next access loads them; changes in them that
-    are not flushed yet stay.
+    are not flushed yet stay. The rollback of a savepoint expires them again.
     """
     identity_class, known = mapper._identity_class, session.identity_map._dict
+    altered = []
     for key in keys:
         state = known.get((identity_class, key, None))
         if state is not None:
-            attributes = {prop.key for prop in state.manager.mapper.attrs}
+            # The discriminator of concrete classes is no attribute of their objects.
+            attributes = state.manager.keys() & {prop.key for prop in state.manager.mapper.attrs}
             state._expire_attributes(state.dict, attributes.difference(state.committed_state))
+            altered.append(state)
+    session._register_altered(altered)
 
 
 def remove_deleted(session: Session, mapper: Mapper[Any], keys: Iterable[tuple[Any, ...]]) -> None:

@@ -181,6 +181,7 @@ def test_sqlalchemy_has_the_name(owner: str, name: str) -> None:
         (UOW, "postsort_actions"),
         (SessionTransaction, "_prepare_impl"),
         (Session, "_register_persistent"),
+        (Session, "_register_altered"),
         (Session, "_remove_newly_deleted"),
         (CompileState, "plugins"),
         (CompileState.plugins["orm", "insert"], "orm_execute_statement"),

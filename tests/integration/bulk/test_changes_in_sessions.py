@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,15 @@ from sqlalchemy import Engine, make_url, select, text, true
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from sqla_seqreserve import SyncResult, aio, bulk_delete, bulk_sync, bulk_update, register
+from sqla_seqreserve import (
+    SyncResult,
+    aio,
+    bulk_delete,
+    bulk_sync,
+    bulk_update,
+    bulk_upsert,
+    register,
+)
 from sqla_seqreserve.errors import ConfigurationError
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -63,6 +71,52 @@ def test_a_registered_scoped_session(tables: Engine) -> None:
     )
     assert bulk_delete(session, Counted, [1, 2]) == 1
     session.remove()
+
+
+CHANGES: dict[str, Callable[[Session, Any], object]] = {
+    "update": lambda session, rows: bulk_update(session, Counted, rows),
+    "upsert": lambda session, rows: bulk_upsert(session, Counted, rows, conflict="id"),
+    "sync": lambda session, rows: bulk_sync(session, Counted, rows, key="id", scope=true()),
+    "delete": lambda session, rows: bulk_delete(session, Counted, (row["id"] for row in rows)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_objects_that_the_stream_loads(
+    tables: Engine, change: Callable[[Session, Any], object]
+) -> None:
+    """An object that the producer of the rows loads is as the call leaves its row, like one that
+    was loaded before.
+    """
+    found: list[Any] = []
+
+    def rows(session: Session) -> Iterator[dict[str, Any]]:
+        found.extend(session.scalars(select(Counted).where(Counted.id < 3)))
+        yield {"id": 1, "name": "b"}
+
+    with Session(tables) as session:
+        change(session, rows(session))
+        kept = session.scalars(select(Counted).where(Counted.id < 3)).all()
+        assert [item for item in found if item in session] == kept
+        names = session.execute(select(Counted.name).where(Counted.id < 3)).scalars().all()
+        assert [item.name for item in kept] == names
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_rollback_of_a_savepoint(
+    tables: Engine, change: Callable[[Session, Any], object]
+) -> None:
+    """After the rollback of a savepoint, objects are as their rows are again, as after SQLAlchemy's
+    own update and delete.
+    """
+    with Session(tables) as session:
+        counted = session.get_one(Counted, 1)
+        with session.begin_nested() as savepoint:
+            change(session, [{"id": 1, "name": "b"}])
+            assert counted not in session or counted.name == "b"
+            savepoint.rollback()
+        assert counted in session
+        assert counted.name == "a"
 
 
 def test_a_two_phase_session_is_refused(tables: Engine) -> None:
