@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from inspect import isfunction
 from typing import Any, Final
 from zlib import crc32
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -32,7 +34,7 @@ from sqlalchemy import delete as core_delete
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql import Select, visitors
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import NullType, TypeDecorator, UserDefinedType
 
 from .._ids.catalogue import ColumnFacts
 from .._ids.table_names import stored_name
@@ -288,12 +290,15 @@ def checked_scope(scope: Any) -> ColumnElement[bool]:
         "scope must be a condition on the class's attributes, or sqlalchemy.true() for all rows, "
         f"found {scope!r}"
     )
-    if scope is None or isinstance(scope, TextClause):
+    if scope is None or isinstance(scope, TextClause) or isfunction(scope):
         raise ConfigurationError(expected)
     try:
-        return and_(scope)
+        found = and_(scope)
     except ArgumentError as error:
         raise ConfigurationError(expected) from error
+    if not isinstance(found.type, Boolean | NullType | TypeDecorator):
+        raise ConfigurationError(expected)
+    return found
 
 
 def _differ(

@@ -64,7 +64,10 @@ def stored(session: Session) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("rows", [[], [{"title": "a", "stars": 1, "shelf_id": 1}]])
-@pytest.mark.parametrize("scope", [None, "stars = 1", text("stars = 1"), [Book.stars == 1]])
+@pytest.mark.parametrize(
+    "scope",
+    [None, "stars = 1", text("stars = 1"), [Book.stars == 1], Book.stars, lambda: Book.stars == 1],
+)
 def test_what_is_no_scope_is_named(session: Session, rows: Any, scope: Any) -> None:
     """If the scope of bulk_sync is not a condition, the error says so, and says nothing of the
     rows.
