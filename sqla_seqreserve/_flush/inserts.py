@@ -116,7 +116,7 @@ def _insert_class(
     if release is not None:
         released = release if run.keys.release(records) or always else None
         refusals.note_refusal(plan)
-    in_order = plan.keeps_order or release is not None
+    in_order = plan.keeps_order or released is not None
     for part, positions in _parts_in_order(division, in_order=in_order):
         if isinstance(part, Reason):
             writer: Writer = "insert" if part == why.FEW_OF_THEIR_KIND else "orm"
