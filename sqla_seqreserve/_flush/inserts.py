@@ -164,9 +164,9 @@ def _release_reason(
         # others would not be in the order of the records.
         by_insert = division.by_insert()
         copied = (batch.positions[-1] for batch in batches if batch.copy_reason is None)
-        if not by_insert or min(by_insert) > max(copied, default=len(records)):
-            return None
-        return next(iter(by_insert.values()))
+        if by_insert and (run.cycle or min(by_insert) < max(copied, default=len(records))):
+            return next(iter(by_insert.values()))
+        return None
     parts = len(batches) + len(division.elsewhere)
     is_whole = refused and len(refused) == parts and run.settings.reserve != "always"
     if not casts and not is_whole:

@@ -50,6 +50,7 @@ CHAINS: list[list[Any]] = [
     ["1", 2, "3"],
     [1, 2, 3.0, "4"],
     [1, Decimal(2), func.abs(-3), None, "4"],
+    [1, 2, func.abs(-3), func.abs(-4), func.abs(-5)],
     [True, 1],
 ]
 
