@@ -103,21 +103,18 @@ def _insert_class(
         fewest=1 if always else fewest_of(plan.facts, run.settings.copy_min_rows),
         reserved=reserved,
     )
-    batches = division.batches
     release = _release_reason(run, plan, records, division)
-    if always and release is not None and run.cycle is not None:
-        for batch in batches:
-            # They are asked for no default again.
-            keep_defaults(plan, batch, [records[at] for at in batch.positions], uow)
-        _insert_generations(base_mapper, mapper, table, records, uow, release)
-        refusals.note_refusal(plan)
-        return
     released: Reason | None = None
     if release is not None:
-        released = release if run.keys.release(records) or always else None
+        # An INSERT releases keys that it cannot write itself, in a cycle one generation after the
+        # other.
+        released = release if always or run.keys.release(records) else None
         refusals.note_refusal(plan)
-    in_order = plan.keeps_order or released is not None
-    for part, positions in _parts_in_order(division, in_order=in_order):
+    parts = _parts_in_order(plan, division)
+    if released is not None and (len(parts) > 1 or run.cycle is not None):
+        _insert_in_order(base_mapper, plan, records, division, uow, released)
+        return
+    for part, positions in parts:
         if isinstance(part, Reason):
             writer: Writer = "insert" if part == why.FEW_OF_THEIR_KIND else "orm"
             chosen = [records[position] for position in positions]
@@ -175,42 +172,38 @@ def _release_reason(
 
 
 def _parts_in_order(
-    division: Division, *, in_order: bool
+    plan: InsertPlan, division: Division
 ) -> list[tuple[Batch | Reason, Sequence[int]]]:
     """The parts of a division in the order in which they are written, each with the positions of
     its records: batches, and the reasons why other records are not in a batch.
-
-    :param in_order: whether the records keep their order. A batch whose records are not consecutive
-        becomes several then, which COPY does not write.
     """
     parts: list[Batch | Reason] = [*division.batches, *division.elsewhere]
     positions: list[Sequence[int]] = [batch.positions for batch in division.batches]
     positions += [sorted(found) for found in division.elsewhere.values()]
-    if in_order and len(parts) > 1:
-        return [(_some(parts[number], run), run) for number, run in runs_in_order(positions)]
+    if plan.keeps_order and len(parts) > 1:
+        return [(parts[number], run) for number, run in runs_in_order(positions)]
     return sorted(zip(parts, positions, strict=True), key=lambda part: part[1][0])
 
 
-def _some(part: Batch | Reason, positions: Sequence[int]) -> Batch | Reason:
-    if isinstance(part, Reason) or len(positions) == len(part.positions):
-        return part
-    return part.some(positions)
-
-
-def _insert_generations(
+def _insert_in_order(
     base_mapper: Mapper[Any],
-    mapper: Mapper[Any],
-    table: Table,
+    plan: InsertPlan,
     records: Sequence[Record],
+    division: Division,
     uow: Any,
     reason: Reason,
 ) -> None:
-    """Insert the records of a cycle, which the table numbers, one generation after the other: its
-    new keys are copied to its children before they are written.
+    """Insert records that the database numbers, in their order; those of a cycle one generation
+    after the other, because its new keys are copied to its children before they are written.
     """
     run: FlushRun = uow.seqreserve
+    for batch in division.batches:
+        # They are asked for no default again.
+        made = [records[at] for at in batch.positions]
+        run.keys.note_defaults(batch.defaults, [record[0] for record in made])
+        keep_defaults(plan, batch, made, uow)
     for _, generation in groupby(records, lambda record: run.keys.generation(record[0])):
-        _insert(base_mapper, mapper, table, list(generation), uow, "orm", reason)
+        _insert(base_mapper, plan.mapper, plan.table, list(generation), uow, "orm", reason)
         run.copy_keys_again()
 
 

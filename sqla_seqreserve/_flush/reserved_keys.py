@@ -4,7 +4,7 @@ if the database must number a row itself, and if the flush fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Mapper
 
 from .._ids.keys import KeySequence, check_range
+from .._rows.python_defaults import FilledValues
 from .._sqlalchemy.unit_of_work import State
 
 Record: TypeAlias = tuple[State, dict[str, Any], Mapper[Any], Connection]
@@ -37,6 +38,8 @@ class ReservedKeys:
         """Whether the database numbers objects whose keys had been reserved."""
         self._given: dict[Mapper[Any], dict[str, list[State]]] = {}
         self._had_none: set[tuple[State, str]] = set()
+        self._defaults: list[tuple[str, list[State]]] = []
+        """Defaults that objects got before their INSERT, by attribute."""
 
     def hand_out(self, sharing: dict[KeySequence, list[State]], ids: list[Any]) -> None:
         """Set the ids of one sequence, or the values of one default, on the objects of the classes
@@ -114,15 +117,26 @@ class ReservedKeys:
         )
         return not needed
 
+    def note_defaults(self, defaults: Mapping[str, FilledValues], states: Sequence[State]) -> None:
+        """Note the defaults that objects are about to get before their INSERT, so that a failed
+        flush takes them off.
+        """
+        for attribute, filled in defaults.items():
+            lacking = [state for at, state in enumerate(states) if filled.is_default(at)]
+            self._had_none.update(
+                (state, attribute) for state in lacking if attribute in state.dict
+            )
+            self._defaults.append((attribute, lacking))
+
     def take_off(self, written: set[State]) -> None:
-        """Remove the keys of objects that were not inserted, as SQLAlchemy's failed flush leaves
-        them.
+        """Remove the keys of objects that were not inserted, and their defaults, as SQLAlchemy's
+        failed flush leaves them.
 
         :param written: the objects that keep their key.
         """
-        for given in self._given.values():
-            for attribute, states in given.items():
-                self._take_off(attribute, [state for state in states if state not in written])
+        given = [one for found in self._given.values() for one in found.items()]
+        for attribute, states in [*given, *self._defaults]:
+            self._take_off(attribute, [state for state in states if state not in written])
 
     def _release(self, records: Iterable[Record]) -> None:
         by_mapper: dict[Mapper[Any], list[State]] = {}

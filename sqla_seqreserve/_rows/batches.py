@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Column
@@ -38,19 +38,6 @@ class Batch:
     copy_reason: Reason | None = None
     binary: bool = True
     casts: bool = False
-
-    def some(self, positions: Sequence[int]) -> Batch:
-        """Some rows of the batch, for an INSERT."""
-        place_of = {position: place for place, position in enumerate(self.positions)}
-        places = [place_of[position] for position in positions]
-        return replace(
-            self,
-            positions=positions,
-            given=[[column[at] for at in places] for column in self.given],
-            values=[[column[at] for at in places] for column in self.values],
-            defaults={name: filled.some(places) for name, filled in self.defaults.items()},
-            copy_values=[],
-        )
 
 
 @dataclass(slots=True, eq=False)

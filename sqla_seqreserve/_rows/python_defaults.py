@@ -27,11 +27,6 @@ class FilledValues:
         """Whether the row at this position of the batch had no value of its own."""
         return self.given[position] is self.nothing
 
-    def some(self, places: Sequence[int]) -> FilledValues:
-        """The values of the rows at these places of the batch."""
-        values, given = ([column[at] for at in places] for column in (self.values, self.given))
-        return FilledValues(values, given, self.nothing)
-
 
 class DefaultContext:
     """The argument of a context-sensitive default: the parameters of the row, as SQLAlchemy's

@@ -8,7 +8,7 @@ import datetime as dt
 from typing import Any, ClassVar
 
 import pytest
-from fixtures.sides import DRIVERS, WAYS, Side, Way, both
+from fixtures.sides import DRIVERS, WAYS, Side, Way, both, refusal
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -17,9 +17,11 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     func,
+    literal_column,
     null,
     text,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -224,3 +226,32 @@ def test_trees_whose_keys_are_needed(twin_urls: tuple[str, str], way: Way) -> No
         return side.run(save)
 
     both(twin_urls, Base, trial, way=way, driver="psycopg2")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("way", OBJECTS, ids=str)
+def test_a_refusal_leaves_no_default(twin_urls: tuple[str, str], way: Way, driver: str) -> None:
+    """If the server refuses one of these rows, its object and those after it have neither keys nor
+    defaults that they did not have before the flush.
+    """
+
+    def trial(side: Side) -> Any:
+        def save(session: Session) -> Any:
+            values = [None, null(), None, None, literal_column("current_date / 0"), None] * 4
+            items = [
+                Always(place=place, at=at, **({"made": None} if place % 5 == 0 else {}))
+                for place, at in enumerate(values)
+            ]
+            session.add_all(items)
+            with pytest.raises(SQLAlchemyError) as refused:
+                session.flush()
+            session.rollback()
+            left = [
+                {name: vars(item).get(name, "none") for name in ("id", "made")}
+                for item in items[4:]
+            ]
+            return refusal(refused.value), left
+
+        return side.run(save)
+
+    both(twin_urls, Base, trial, way=way, driver=driver)
