@@ -174,9 +174,11 @@ def test_an_unknown_transport_is_refused(transport: Any) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["a b", "a,b", "ü'\"%20$\\", "long" * 30])
+@pytest.mark.parametrize("name", ["a b", "a,b", "ü'%20", "long" * 30])
 def test_a_folder_may_have_any_name(data_dir: Path, name: str) -> None:
-    """Spaces, commas, quotes and other scripts in the path of the data folder do no harm."""
+    """Spaces, commas, quotes and other scripts in the path of the data folder do no harm. (Below a
+    path with a double quote, where their copies may be, PostgreSQL's own programs fail.)
+    """
     with embedded_postgres(data_dir / name, fsync=False) as server:
         assert scalar(server.url, "SELECT 1") == 1
 
