@@ -152,18 +152,20 @@ def _release_reason(
     if not run.keys.numbers(plan.mapper, plan.table):
         return None
     batches = division.batches
-    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
-    few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
-    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
-    casts = casts or (bool(refused) and encodes_keys_apart(records[0][3], plan))
     if run.keys.is_always_identity(plan.mapper, plan.table):
         # The database numbers what INSERT writes, after all that was reserved: the keys of the
         # others would not be in the order of the records.
         by_insert = division.by_insert()
         copied = (batch.positions[-1] for batch in batches if batch.copy_reason is None)
-        if by_insert and (run.cycle or min(by_insert) < max(copied, default=len(records))):
+        if by_insert and (
+            run.cycle is not None or min(by_insert) < max(copied, default=len(records))
+        ):
             return next(iter(by_insert.values()))
         return None
+    refused = [batch.copy_reason for batch in batches if batch.copy_reason is not None]
+    few = [records[position] for position in division.elsewhere.get(why.FEW_OF_THEIR_KIND, ())]
+    casts = any(batch.casts for batch in batches) or _are_cast(plan, few)
+    casts = casts or (bool(refused) and encodes_keys_apart(records[0][3], plan))
     parts = len(batches) + len(division.elsewhere)
     is_whole = refused and len(refused) == parts and run.settings.reserve != "always"
     if not casts and not is_whole:
