@@ -279,6 +279,9 @@ def expire_unmodified(
     """Expire the objects with these keys, so that the next access loads them; changes in them that
     are not flushed yet stay. The rollback of a savepoint expires them again.
     """
+    if not persistent_of(session, mapper):
+        # The keys may be those of all rows of a job.
+        return
     identity_class, known = mapper._identity_class, session.identity_map._dict
     altered = []
     for key in keys:
