@@ -176,10 +176,17 @@ def registry_of(base: type[Any]) -> registry | None:
 
 
 def all_mappers() -> list[Mapper[Any]]:
-    """Every configured mapper of the process, by class name."""
+    """Every mapper of the process, by class name."""
     from sqlalchemy.orm import mapperlib
 
-    mappers = {mapper for owner in mapperlib._all_registries() for mapper in owner.mappers}
+    # registry.mappers raises while a class is not mapped, as an AbstractConcreteBase is before
+    # mappers are configured.
+    mappers = {
+        manager.mapper
+        for classes in mapperlib._all_registries()
+        for manager in list(classes._managers)
+        if manager.is_mapped
+    }
     return sorted(mappers, key=lambda mapper: (mapper.class_.__name__, mapper.class_.__module__))
 
 

@@ -111,6 +111,7 @@ OWNERS = {
     "column": parents.c.id,
     "table": parents,
     "metadata": parents.metadata,
+    "classes": MAPPER.registry,
     "connection": CONNECTION,
     "engine": CONNECTION.engine,
     "dialect": CONNECTION.dialect,

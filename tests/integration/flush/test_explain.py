@@ -11,6 +11,7 @@ import pytest
 from fixtures.shop import Base, Customer, Order, Tag
 from sqlalchemy import Engine, FetchedValue, String, create_engine, event, func, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.declarative import AbstractConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from sqla_seqreserve import Explanation, FlushReport, aio, register
@@ -309,3 +310,20 @@ async def test_what_it_says_of_changes_is_what_a_flush_does(shop: Engine, driver
     assert found == ["copy", "copy"]
     _, found = await written(fewest - 1)
     assert found == ["insert", "insert"]
+
+
+def test_a_class_that_is_not_mapped_yet(shop: Engine) -> None:
+    """A class that SQLAlchemy maps only when it configures mappers does not disturb explain()."""
+
+    class Beside(DeclarativeBase):
+        pass
+
+    class Later(AbstractConcreteBase, Beside):
+        strict_attrs = True
+
+    class Now(Later):
+        __tablename__ = "now_beside"
+        __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "now", "concrete": True}
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    assert Now in {item.model for item in register(Session()).explain(shop)}
