@@ -228,7 +228,7 @@ sql_default = ReasonFor(
 )
 sentinel = ReasonFor(
     "{column} is an insert_sentinel, which SQLAlchemy counts as it inserts",
-    "leave insert_sentinel() out of the table, if no other database needs it",
+    "leave insert_sentinel() out of the table, or make its keys in Python",
 )
 other_type = ReasonFor(
     "column {column} is {model} in the model, {stored} in the database", _SAME_TYPE

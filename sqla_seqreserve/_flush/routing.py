@@ -30,7 +30,7 @@ from .._ids.table_names import TableName, table_name
 from .._reasons import Reason
 from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
-from .._sqlalchemy.mapping import kept_with, watches_insert
+from .._sqlalchemy.mapping import kept_with, sentinel_of_several, watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
 from .._sqlalchemy.unit_of_work import State
 from .._writers.copy import no_copy_reason, refused_types
@@ -244,6 +244,9 @@ def hierarchy_reason(
         return why.MODE_OFF
     if not base_mapper.batch:
         return why.NOT_BATCHED
+    sentinel = sentinel_of_several(base_mapper)
+    if sentinel is not None:
+        return why.sentinel(sentinel.name)
     if connection.dialect.name != "postgresql":
         return why.not_postgresql(connection.dialect.name)
     reason = server_of(connection).reason

@@ -66,12 +66,12 @@ def divide(
         return division
     types: ColumnTypes = {}
     collected, elsewhere, groups = _collect(plan, rows, given, used, types)
-    if plan.context_default is not None and (
-        len(groups) + len(elsewhere) > 1 or _gives_some(plan, collected, len(rows), reserved)
+    reason = _statement_reason(plan)
+    if reason is not None and (
+        len(groups) + len(elsewhere) > 1
+        or _gives_some(plan, collected, len(rows), reserved)
+        or (plan.sentinel is not None and (len(rows) == 1 or _gives_keys(plan, collected)))
     ):
-        # SQLAlchemy writes them in several statements, and each default may read the rows written
-        # before.
-        reason = why.context_default(plan.context_default)
         division.elsewhere[reason] = list(range(len(rows)))
         return division
     kinds: Iterable[Sequence[int]] = groups.values()
@@ -88,6 +88,8 @@ def divide(
             (column, values if whole or not values else [values[i] for i in positions])
             for column, values in zip(plan.columns, collected, strict=True)
         ]
+        if plan.sentinel is not None:
+            chosen.append((plan.sentinel, range(len(positions))))
         outcome = _batch(
             range(len(rows)) if whole else positions, chosen, connection, types, reserved
         )
@@ -97,6 +99,25 @@ def divide(
             elsewhere.setdefault(outcome, []).extend(positions)
     division.elsewhere = elsewhere
     return division
+
+
+def _statement_reason(plan: InsertPlan) -> Reason | None:
+    """Why SQLAlchemy must write rows that it would write in several statements."""
+    if plan.context_default is not None:
+        # A default may read the rows that the statements before have written.
+        return why.context_default(plan.context_default)
+    # Each statement counts its own rows.
+    return why.sentinel(plan.sentinel.column.name) if plan.sentinel is not None else None
+
+
+def _gives_keys(plan: InsertPlan, collected: Sequence[Sequence[Any]]) -> bool:
+    """Whether a row gives its key, or a part of it."""
+    return any(
+        value is not column.nothing
+        for column, values in zip(plan.columns, collected, strict=True)
+        if column.column.primary_key
+        for value in values
+    )
 
 
 def _gives_some(

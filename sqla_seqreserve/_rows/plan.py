@@ -29,6 +29,8 @@ from .._sqlalchemy.mapping import (
     of_dialect,
     plain_callable,
     prefers_eager_defaults,
+    returns_keys_in_order,
+    sentinel_column,
     server_default_columns,
 )
 from ..copy_codecs._choice import encoding_of, generation
@@ -110,8 +112,10 @@ class InsertPlan:
     """The name of a column whose default takes the context of its INSERT, through which it may read
     the rows that were written before.
     """
-    sentinel: str | None = None
-    """The name of a column made by ``insert_sentinel()``."""
+    sentinel: ColumnPlan | None = None
+    """A column made by ``insert_sentinel()``, which is not among :attr:`columns`. If an INSERT of
+    several rows makes their keys, SQLAlchemy numbers the rows in this column, from 0.
+    """
     numbers_more: bool = False
     """Whether the database numbers another column than the key."""
 
@@ -132,7 +136,7 @@ class InsertPlan:
         """Why SQLAlchemy must number the rows as well as write them: an INSERT with known keys has
         another form, which does not cast to the model's types and counts no sentinel.
         """
-        if self.sentinel is not None:
+        if self.sentinel is not None and self.reason is not None:
             return self.reason
         for column in self.columns:
             if column.casts:
@@ -177,7 +181,12 @@ def _make_plan(
         for column in table.columns
         if (column in by_column or column.default is not None) and not is_sentinel(column)
     )
-    sentinels = [str(column.name) for column in table.columns if is_sentinel(column)]
+    marked = sentinel_column(table)
+    sentinel = (
+        None
+        if marked is None
+        else _plan_column(mapper, table, marked, None, facts, dialect, orm_defaults)
+    )
     context_defaults = (
         plan.column.name
         for plan in columns
@@ -186,9 +195,12 @@ def _make_plan(
         and plan.plain_default is None
         and not plan.column.default.is_scalar  # type: ignore[union-attr]  # it has a default
     )
+    context_default = next(context_defaults, None)
     reason = _table_reason(mapper, table, facts, columns)
-    if reason is None and sentinels:
-        reason = why.sentinel(sentinels[0])
+    if reason is None and sentinel is not None:
+        counts = context_default is None and returns_keys_in_order(table, dialect)
+        if not counts or not _makes_keys(mapper, table, facts):
+            reason = why.sentinel(sentinel.column.name)
     return InsertPlan(
         mapper=mapper,
         table=table,
@@ -199,9 +211,20 @@ def _make_plan(
         reads_back=prefers_eager_defaults(mapper, dialect, table),
         server_columns=tuple(server_default_columns(mapper, table)),
         source=source,
-        context_default=next(context_defaults, None),
-        sentinel=next(iter(sentinels), None),
+        context_default=context_default,
+        sentinel=sentinel,
         numbers_more=_numbers_more(mapper, table, facts),
+    )
+
+
+def _makes_keys(mapper: Mapper[Any], table: Table, facts: TableFacts) -> bool:
+    """Whether one INSERT writes all new rows of a flush, if they give no keys: Python-side defaults
+    make these, and no row refers to another.
+    """
+    keys = key_columns(mapper, table)
+    return not facts.references_itself and all(
+        key.default is not None and (key.default.is_callable or key.default.is_scalar)
+        for key in keys
     )
 
 

@@ -155,6 +155,37 @@ def is_sentinel(column: Any) -> bool:
     return bool(getattr(column.default, "is_sentinel", False))
 
 
+def sentinel_column(table: Table) -> Column[Any] | None:
+    """The column of a table that :func:`is_sentinel` describes; there is at most one."""
+    return next(filter(is_sentinel, table.columns), None)
+
+
+def sentinel_of_several(base_mapper: Mapper[Any]) -> Column[Any] | None:
+    """The sentinel column of a hierarchy of several classes, whose rows SQLAlchemy counts
+    together.
+    """
+    kept = kept_with(base_mapper)
+    if sentinel_of_several not in kept:
+        found = [sentinel_column(table) for table in base_mapper._sorted_tables]
+        is_one = len(list(base_mapper.self_and_descendants)) == 1
+        kept[sentinel_of_several] = (
+            None if is_one else next((c for c in found if c is not None), None)
+        )
+    column: Column[Any] | None = kept[sentinel_of_several]
+    return column
+
+
+def returns_keys_in_order(table: Table, dialect: Dialect) -> bool:
+    """Whether SQLAlchemy's INSERT of several rows may return their keys in the order of the
+    rows.
+    """
+    return bool(
+        table.implicit_returning
+        and dialect.use_insertmanyvalues
+        and dialect.insert_executemany_returning_sort_by_parameter_order
+    )
+
+
 def tables_in_order(base_mapper: Mapper[Any]) -> Iterator[tuple[Table, Mapper[Any]]]:
     """The tables of an inheritance hierarchy, parents first, each with the mapper that stands
     for it in a save.
