@@ -11,7 +11,7 @@ from enum import StrEnum
 from sqla_seqreserve.health import HealthReport, SequenceHealth
 from sqla_seqreserve.health._room import percent
 
-from ._looking import Looked
+from ._looking import Looked, Unchecked
 
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -36,26 +36,30 @@ def together(looks: Sequence[Looked], *, only_problems: bool = False) -> HealthR
     return replace(looks[0].report, sequences=tuple(entries))
 
 
-def as_json(looks: Sequence[Looked], *, only_problems: bool) -> str:
+def as_json(looks: Sequence[Looked], unchecked: Sequence[Unchecked], *, only_problems: bool) -> str:
     """Return the JSON that the guide describes; totals include sequences that are not listed."""
     values = together(looks).to_dict()
     if only_problems:
         values["sequences"] = [e for e in values["sequences"] if e["status"] != "OK"]
     values["databases"] = [asdict(looked.place) for looked in looks]
+    values["not_checked"] = [{"database": u.database, "reason": u.reason} for u in unchecked]
     return json.dumps(values, indent=2)
 
 
-def as_nagios(report: HealthReport, alert_used: float) -> tuple[str, int]:
+def as_nagios(
+    report: HealthReport, alert_used: float, unchecked: Sequence[Unchecked]
+) -> tuple[str, int]:
     """Return a plugin's line, with performance data, and its exit code."""
     worst = {key: min(entries, key=_rank) for key, entries in report.by_sequence.items()}
     states = {key: _state(entry) for key, entry in worst.items()}
     # A known problem is worse than an unknown state.
     order = (_OK, _UNKNOWN, _WARNING, _CRITICAL)
-    code = max(states.values(), key=order.index, default=_UNKNOWN)
+    all_states = [*states.values(), *([_UNKNOWN] if unchecked else [])]
+    code = max(all_states, key=order.index, default=_UNKNOWN)
     found = Counter(states.values())
     said = ", ".join(f"{found[state]} {_NAMES[state]}" for state in reversed(order) if found[state])
     troubled = sorted((e for e in worst.values() if _state(e) != _OK), key=_rank)
-    told = [_told(entry) for entry in troubled[:_MOST]]
+    told = [*map(str, unchecked), *(_told(entry) for entry in troubled[:_MOST])]
     if len(troubled) > _MOST:
         told.append(f"and {len(troubled) - _MOST} more")
     line = f"SEQUENCES {_NAMES[code]} - {len(worst)} checked: {said or 'none'}"

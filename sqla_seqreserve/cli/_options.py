@@ -88,6 +88,11 @@ def make_console(*, stderr: bool = False) -> Console:
     return console
 
 
+def print_error(reason: str) -> None:
+    """Print an error on standard error."""
+    make_console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False)
+
+
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
     """Print any error of the block in one line, and exit with 2: could not tell.
@@ -103,9 +108,7 @@ def errors_as_exit_codes() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_UNKNOWN) from error
     except Exception as error:
-        make_console(stderr=True).print(
-            f"error: {reason_of(error)}", style="red", markup=False, highlight=False
-        )
+        print_error(reason_of(error))
         raise typer.Exit(EXIT_UNKNOWN) from error
 
 

@@ -24,12 +24,16 @@ _DATABASES = text(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A database, the source to check in it (``None``: all of it), and the schemas."""
+    """A database, the source to check in it (``None``: all of it), and the schemas.
+
+    :ivar one_of_all: it is one of all databases of a server, which need not have the schemas.
+    """
 
     database: Database
     source: Any
     schemas: list[str] | None
     name: str | None = None
+    one_of_all: bool = False
 
     def each_database(self) -> list[Target]:
         """Return a target for every database of the server that this role may connect to."""
@@ -38,7 +42,8 @@ class Target:
             return list(connection.scalars(_DATABASES))
 
         return [
-            replace(self, database=self.database.named(name)) for name in self.database.run(names)
+            replace(self, database=self.database.named(name), one_of_all=True)
+            for name in self.database.run(names)
         ]
 
     def require_sequences(self, report: HealthReport | RepairReport) -> None:

@@ -13,7 +13,7 @@ from sqla_seqreserve.health import HealthReport
 
 from ._app import OPERATE, app
 from ._formats import HealthFormat, as_json, as_nagios, together
-from ._looking import history_in, limits_of, look
+from ._looking import history_in, limits_of, look_at_each
 from ._options import (
     AlertDaysOption,
     AlertUsedOption,
@@ -28,6 +28,7 @@ from ._options import (
     errors_as_exit_codes,
     make_console,
     needs_extra,
+    print_error,
     reason_of,
 )
 from ._reports import print_health
@@ -81,25 +82,31 @@ def health(
         resolved = resolve(target, url, schema)
         history = history_in(state)
         targets = resolved.each_database() if all_databases else [resolved]
-        looks = [look(each, history, limits, subscriber=subscriber) for each in targets]
+        looked, unchecked = look_at_each(targets, history, limits, subscriber=subscriber)
+        looks = [found for _, found in looked]
         report = together(looks)
         resolved.require_sequences(report)
         if output is HealthFormat.NAGIOS:
-            line, code = as_nagios(report, alert_used)
+            line, code = as_nagios(report, alert_used, unchecked)
             typer.echo(line)
             raise typer.Exit(code)
+        for each in unchecked:
+            print_error(str(each))
         if output is HealthFormat.JSON:
-            typer.echo(as_json(looks, only_problems=only_problems))
+            typer.echo(as_json(looks, unchecked, only_problems=only_problems))
         elif output is HealthFormat.PROMETHEUS_TEXTFILE:
             with needs_extra("metrics"):
                 from sqla_seqreserve.metrics import health_text
             typer.echo(health_text(report), nl=False)
         else:
-            for each, looked in zip(targets, looks, strict=True):
+            for target_, found in looked:
                 print_health(
-                    make_console(), looked.report, str(each.database), only_problems=only_problems
+                    make_console(), found.report, str(target_.database), only_problems=only_problems
                 )
-        raise typer.Exit(exit_code(report, fail_on))
+        code = exit_code(report, fail_on)
+        if unchecked and code == EXIT_HEALTHY and fail_on is not FailOn.NEVER:
+            code = EXIT_UNKNOWN
+        raise typer.Exit(code)
 
 
 @contextmanager

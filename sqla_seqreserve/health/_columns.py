@@ -194,12 +194,17 @@ _MISSING = text(
 ).bindparams(bindparam("schemas", type_=ARRAY(Text)))
 
 
+def missing_schemas(connection: Connection, schemas: Sequence[str] | None) -> Sequence[str]:
+    """Return those of the schemas that the database does not have."""
+    return connection.scalars(_MISSING, {"schemas": list(schemas)}).all() if schemas else ()
+
+
 def require_schemas(connection: Connection, schemas: Sequence[str] | None) -> None:
     """Refuse schemas that the database does not have: a misspelt one would look healthy.
 
     :raises ConfigurationError: one of them does not exist
     """
-    if schemas and (missing := connection.scalars(_MISSING, {"schemas": list(schemas)}).all()):
+    if missing := missing_schemas(connection, schemas):
         database = connection.scalar(text("SELECT pg_catalog.current_database()"))
         raise ConfigurationError(
             f"nothing to check: the database {database} has no schema {', '.join(missing)}"

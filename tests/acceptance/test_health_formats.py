@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,72 @@ def test_all_databases_of_a_server(mixed: Engine, database_url: str) -> None:
         with admin.connect() as connection:
             connection.execute(text(f'DROP DATABASE "{other}" WITH (FORCE)'))
         admin.dispose()
+
+
+@pytest.fixture
+def refusing(mixed: Engine, database_url: str) -> Iterator[tuple[str, str]]:
+    """A URL of the mixed database for a role that another database, whose name is returned, too,
+    refuses.
+    """
+    url = make_url(database_url)
+    role = other = f"{url.database}_refusing"
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f'CREATE ROLE "{role}" LOGIN IN ROLE pg_read_all_data'))
+        connection.execute(text(f'CREATE DATABASE "{other}" CONNECTION LIMIT 0'))
+        yield url.set(username=role).render_as_string(hide_password=False), other
+        connection.execute(text(f'DROP DATABASE "{other}" WITH (FORCE)'))
+        connection.execute(text(f'DROP ROLE "{role}"'))
+    admin.dispose()
+
+
+def test_a_database_that_refuses(refusing: tuple[str, str]) -> None:
+    """If one of --all-databases cannot be checked, the others are, and standard error says why."""
+    url, other = refusing
+    database = make_url(url).database
+    done = run_command("health", url, "--all-databases", "--json")
+    assert done.returncode == 1
+    assert f"could not check {other}" in done.stderr
+    assert "too many connections" in done.stderr
+    found = json.loads(done.stdout)
+    assert database in {place["name"] for place in found["databases"]}
+    assert "shared" in {entry["sequence"] for entry in found["sequences"]}
+    [reason] = [each["reason"] for each in found["not_checked"] if each["database"] == other]
+    assert "too many connections" in reason
+    done = run_command("health", url, "--all-databases", "--format", "nagios")
+    assert done.returncode == 2
+    assert f"could not check {other}" in done.stdout.partition("|")[0]
+
+
+def test_healthy_databases_beside_one_that_refuses(
+    refusing: tuple[str, str], engine: Engine
+) -> None:
+    """If the others are healthy, the exit code says that the state of one is unknown; not all of
+    them need have the schema.
+    """
+    url, other = refusing
+    # No other test's database on the server has this schema.
+    with engine.begin() as connection:
+        connection.execute(text(f'CREATE SCHEMA "{other}"'))
+        connection.execute(text(f'CREATE TABLE "{other}".fine (id serial)'))
+    options = ("--all-databases", "--schema", other)
+    assert run_command("health", url, *options).returncode == 2
+    assert run_command("health", url, *options, "--fail-on", "never").returncode == 0
+    done = run_command("health", url, *options, "--format", "nagios")
+    assert done.returncode == 3
+    assert done.stdout.startswith("SEQUENCES UNKNOWN")
+    alone = make_url(url).set(database=other).render_as_string(hide_password=False)
+    done = run_command("health", alone)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_schema_that_no_database_has(database_url: str) -> None:
+    """A misspelt --schema is refused, whichever other schemas the databases have."""
+    done = run_command(
+        "health", database_url, "--all-databases", "--schema", "public", "--schema", "typo"
+    )
+    assert done.returncode == 2
+    assert "no database has a schema typo" in done.stderr
 
 
 def watched(tmp_path: Path, *arguments: str, until: int) -> list[Any]:
