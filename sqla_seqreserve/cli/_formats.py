@@ -42,7 +42,8 @@ def as_json(looks: Sequence[Looked], unchecked: Sequence[Unchecked], *, only_pro
     if only_problems:
         values["sequences"] = [e for e in values["sequences"] if e["status"] != "OK"]
     values["databases"] = [asdict(looked.place) for looked in looks]
-    values["not_checked"] = [{"database": u.database, "reason": u.reason} for u in unchecked]
+    if unchecked:
+        values["not_checked"] = [{"database": u.database, "reason": u.reason} for u in unchecked]
     return json.dumps(values, indent=2)
 
 

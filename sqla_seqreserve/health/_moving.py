@@ -59,6 +59,42 @@ class Outcome:
     outlying: OutlyingIds | None = None
 
 
+_MAY_ALTER = text("SELECT pg_has_role(CAST(:owner AS name), 'USAGE')")
+# Any of these privileges lets a role lock a table; PostgreSQL 17 added the last.
+_MAY_LOCK = text(
+    """
+    SELECT has_table_privilege(
+      CAST(:table AS text),
+      'UPDATE, DELETE, TRUNCATE'
+        || CASE WHEN CAST(current_setting('server_version_num') AS int) >= 170000
+           THEN ', MAINTAIN' ELSE '' END)
+    """
+)
+
+
+def refused_to_role(connection: Connection, sequence: SequenceFacts) -> str | None:
+    """Why the role may not move the sequence, judged without a lock; ``None``: it may."""
+    if not connection.scalar(_MAY_ALTER, {"owner": sequence.owner}):
+        return _refused(sequence, "it is not the owner")
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for place in _places(sequence):
+        name = f"{quote(place.schema)}.{quote(place.table)}"
+        if place.kind != "f" and not connection.scalar(_MAY_LOCK, {"table": name}):
+            return _refused(sequence, f"it may not lock {place.label}")
+    return None
+
+
+def _refused(sequence: SequenceFacts, why: object) -> str:
+    return f"the role may not repair {sequence.label}: {why}; {sequence.mender}"
+
+
+def _places(sequence: SequenceFacts) -> list[ColumnFacts]:
+    """The columns that a repair moves a sequence beyond, in the order in which it locks tables."""
+    return sorted(
+        (c for c in sequence.columns if c.comparable), key=lambda c: (c.schema, c.table, c.column)
+    )
+
+
 class SequenceMover:
     """Moves a sequence beyond the ids of all the columns that it fills, one table at a time."""
 
@@ -86,22 +122,15 @@ class SequenceMover:
 
     def _move(self) -> Outcome:
         self._require_transaction()
-        places = sorted(
-            (c for c in self.sequence.columns if c.comparable),
-            key=lambda c: (c.schema, c.table, c.column),
-        )
         with one_connection_per_node(self.connection, is_citus=self.sequence.is_citus):
             try:
-                for place in places:
+                for place in _places(self.sequence):
                     if (found := self._move_beyond(place)) is not None:
                         return Outcome(reason=reason_of(self.sequence, found), outlying=found)
             except DBAPIError as error:
                 if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
                     raise
-                return Outcome(
-                    reason=f"the role may not repair {self.sequence.label}: {error.orig}; "
-                    f"{self.sequence.mender}"
-                )
+                return Outcome(reason=_refused(self.sequence, error.orig))
         return Outcome(self._glance().last_value)
 
     def _move_beyond(self, place: ColumnFacts) -> OutlyingIds | None:

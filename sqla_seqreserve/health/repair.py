@@ -53,7 +53,7 @@ from sqla_seqreserve.errors import ConfigurationError
 
 from ._connection import Bind
 from ._facts import SequenceFacts
-from ._moving import Outcome, SequenceMover
+from ._moving import Outcome, SequenceMover, refused_to_role
 from ._outliers import beyond_headroom, find_outliers, nothing_beyond, reason_of
 from ._servers import refusal
 from .check import Examined, examine
@@ -78,7 +78,7 @@ def repair_sequences(
     introduction.
 
     :param source: as for :func:`~.check.check_sequences`.
-    :param dry_run: only say what would be done; take no lock.
+    :param dry_run: only say what would be done, by the rights of the role too; take no lock.
     :param headroom: number of values to skip beyond the largest id, for imports that are still
         running.
     :param lock_timeout: seconds to wait for each table and each sequence.
@@ -157,7 +157,8 @@ def _repair(
     if last is None or not room:
         return Outcome(reason=nothing_beyond(sequence))
     if dry_run:
-        return Outcome(last)
+        refused = refused_to_role(entry.connection, sequence)
+        return Outcome(last) if refused is None else Outcome(reason=refused)
     mover = SequenceMover(
         entry.connection,
         sequence,

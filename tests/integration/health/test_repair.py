@@ -160,7 +160,9 @@ def test_a_repair_is_counted_for_ids_kept_ahead(connection: Connection) -> None:
 
 
 def test_lack_of_privilege_is_said_and_the_rest_repaired(engine: Engine) -> None:
-    """A table that the role may not lock is NOT_REPAIRABLE; the transaction goes on."""
+    """A table that the role may not lock is NOT_REPAIRABLE, in a dry run too; the transaction goes
+    on.
+    """
     role = f"mender_{engine.url.database}"
     with engine.begin() as connection:
         run(
@@ -180,10 +182,17 @@ def test_lack_of_privilege_is_said_and_the_rest_repaired(engine: Engine) -> None
     try:
         with engine.begin() as connection:
             run(connection, f"SET LOCAL ROLE {role}")
+            planned = repair_sequences(connection, None, dry_run=True)
             report = repair_sequences(connection, None)
     finally:
         with engine.begin() as connection:
             run(connection, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert [(r.table, r.action) for r in planned.results] == [
+        ("a", "NOT_REPAIRABLE"),
+        ("b", "WOULD_REPAIR"),
+        ("c", "NOT_REPAIRABLE"),
+    ]
+    assert "may not repair a_id_seq" in (planned.results[0].reason or "")
     assert [(r.table, r.action) for r in report.results] == [
         ("a", "NOT_REPAIRABLE"),
         ("b", "REPAIRED"),
