@@ -56,8 +56,9 @@ class Player:
                     raised = f"{raised}, none of SQLAlchemy's"
                 try:
                     self.recover(operation.after)
-                except SQLAlchemyError as again:
-                    # An object that was deleted and then made transient cannot be restored.
+                except (SQLAlchemyError, AssertionError) as again:
+                    # An object that was deleted and then made transient cannot be restored, and a
+                    # rollback after that one fails an assertion of SQLAlchemy's own.
                     raised = f"{raised}, then {type(again).__name__}"
                     self.session.close()
                 left = self.level(before)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    insert_sentinel,
     text,
 )
 from sqlalchemy.orm import backref, registry, relationship
@@ -56,6 +57,7 @@ class Shape:
     parent: str | None = None
     joined: bool = False
     is_base: bool = False
+    has_sentinel: bool = False
 
     def __str__(self) -> str:
         if self.parent:
@@ -65,6 +67,7 @@ class Shape:
             *([f"eager_defaults={self.eager}"] if self.eager != "auto" else []),
             *(["version_id_col"] if self.versioned else []),
             *([f"tree({self.tree!r})"] if self.tree is not None else []),
+            *(["insert_sentinel()"] if self.has_sentinel else []),
         ]
         return f"{self.name}: key {self.key}; {', '.join([*self.columns, *more])}"
 
@@ -132,6 +135,7 @@ def draw(chance: Random) -> Blueprint:
                 versioned=chance.random() < 1 / 6,
                 tree=tree,
                 is_base=inherits,
+                has_sentinel=chance.random() < 1 / 6,
             )
         )
         if inherits:
@@ -242,6 +246,8 @@ def build(blueprint: Blueprint, prefix: str) -> Models:
                 attributes["version"] = options["version_id_col"] = Column(
                     "version", Integer, nullable=False
                 )
+            if shape.has_sentinel:
+                attributes["mark"] = insert_sentinel("mark")
             if shape.is_base:
                 attributes["kind"] = Column("kind", Text)
                 options["polymorphic_on"] = "kind"
