@@ -18,6 +18,7 @@ from .._rows.batches import Batch, Division
 from .._rows.division import divide, values_of
 from .._rows.plan import InsertPlan
 from .._rows.refusals import cast_reason, note_refusal, refusal_of
+from .._rows.suspects import suspect_rows_noted
 from .._rows.table import ColumnRows
 from .._sqlalchemy.listeners import interference_on
 from .._sqlalchemy.mapping import inherits_key, key_columns, plain_callable, polymorphic_attribute
@@ -160,6 +161,12 @@ class ChunkInsert:
 
     def write(self) -> Written:
         """Write the rows, table by table; by COPY what it writes exactly."""
+        plans = [plan for plan in self.whole.plans.values() if plan is not None]
+        columns = [column for plan in plans for column in plan.columns]
+        with suspect_rows_noted(columns, self.rows, self.start):
+            return self._write()
+
+    def _write(self) -> Written:
         reason = self._no_copy_reason()
         refused: dict[int, Reason] = {}
         if reason is None:

@@ -33,6 +33,7 @@ from .._reasons import Reason
 from .._rows.batches import Division
 from .._rows.division import divide
 from .._rows.plan import InsertPlan
+from .._rows.suspects import suspect_rows_noted
 from .._writers.copy import no_copy_reason, refused_types
 from ..reports import Writer
 from .class_tables import ClassTables
@@ -123,7 +124,8 @@ def send(
         if found is not None:
             if whole.progress is not None:
                 whole.progress.sent(len(first))
-            return written(Source(connection, found, plan, is_table=False), len(first))
+            with suspect_rows_noted(plan.columns, first):
+                return written(Source(connection, found, plan, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, plan, computed, by_copy=by_copy, kept=kept) as table:
         table.add(first, 0, whole.progress, division)

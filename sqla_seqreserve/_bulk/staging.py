@@ -23,6 +23,7 @@ from .._rows.batches import Division
 from .._rows.division import divide, is_plain, values_of
 from .._rows.plan import Absent, ColumnPlan, InsertPlan
 from .._rows.python_defaults import DefaultContext
+from .._rows.suspects import suspect_rows_noted
 from .._rows.table import Missing
 from .._sqlalchemy.engine import autocommits
 from .._writers.copy import copy_rows
@@ -104,6 +105,12 @@ class Staging:
         :param start: the position of the first in the whole input.
         :param division: the division of these rows, if it is known already.
         """
+        with suspect_rows_noted(self.plan.columns, rows, start):
+            self._add(rows, start, progress, division)
+
+    def _add(
+        self, rows: Chunk, start: int, progress: Progress | None, division: Division | None
+    ) -> None:
         rest: Sequence[int] = range(len(rows))
         made: dict[int, Mapping[str, Any]] = {}
         if self.by_copy:

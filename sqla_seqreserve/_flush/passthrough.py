@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper
 
 from .._drivers import Driver
@@ -86,6 +86,10 @@ class Passthrough:
                 for states in (pending or pending_by_mapper(uow)).values():
                     note_each(error, sorted(states, key=attrgetter("insert_order")))
                 note_change(error, uow)
+            if isinstance(error, StatementError):
+                from .refused_object import note_values
+
+                note_values(error, uow)
             raise
         if only is not None:
             only.settle()

@@ -12,15 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
 from .._ids import catalogue
 from .._ids.table_names import table_name
+from .._rows.suspects import note_suspects, suspects
 from .._sql_names import NAME, name_of, table_inserted_into
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
@@ -77,6 +79,23 @@ def note_change(error: DBAPIError, uow: Any) -> None:
         position = _changed_position(error, uow, table, states)
         if position is not None:
             error.add_note(_described(position, states))
+
+
+def note_values(error: StatementError, uow: Any) -> None:
+    """Add a note that names the flush's objects with values that their columns may not take, unless
+    the error has a note.
+    """
+    if hasattr(error, "__notes__"):
+        return
+    with suppress(Exception):
+        for mapper, states in uow.mappers.items():
+            attributes = {prop.key: prop.columns[0].type for prop in mapper.column_attrs}
+            saved = [state for state in states if uow.states[state] == (False, False)]
+            new = sorted((s for s in saved if s.key is None), key=attrgetter("insert_order"))
+            old = sorted((s for s in saved if s.key is not None), key=identity_of)
+            for some in (new, old):
+                found = list(suspects(attributes, [state.dict for state in some]))
+                note_suspects(error, f"{mapper.class_.__name__}", found)
 
 
 def _changed(uow: Any, name: str, *, is_delete: bool) -> tuple[Table, list[State]]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.base import CALLABLES_OK, PASSIVE_NO_INITIALIZE
 
@@ -151,6 +151,10 @@ class ReservingUnitOfWork(UOWTransaction):
                 from .refused_object import note_change
 
                 note_change(error, self)
+            if isinstance(error, StatementError):
+                from .refused_object import note_values
+
+                note_values(error, self)
             self.seqreserve.failed(error)
             raise
         finally:

@@ -45,7 +45,7 @@ REFUSALS: Final = {
     "ProgrammingError",
     "StatementError",
 }
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 10
 """How often plain SQLAlchemy runs again before a difference counts."""
 
 
