@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -75,8 +75,9 @@ def suspect_rows_noted(
         yield
     except StatementError as error:
         types_ = {one.attribute: one.column.type for one in columns if one.attribute is not None}
-        found = suspects(types_, rows, start)
-        note_suspects(error, "row", list(found))
+        # A value of the user's that cannot be looked at must not hide the error.
+        with suppress(Exception):
+            note_suspects(error, "row", list(suspects(types_, rows, start)))
         raise
 
 
