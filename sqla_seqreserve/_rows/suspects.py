@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Enum, SmallInteger, types
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 from sqlalchemy.types import TypeEngine
 
 from .division import is_plain
@@ -82,11 +82,12 @@ def suspect_rows_noted(
 
 
 def note_suspects(error: StatementError, label: str, found: Sequence[Suspect]) -> None:
-    """Add a note that names suspects to an error that names none.
+    """Add a note that names suspects to an error that names none, and that may be about a value.
 
     :param label: what a row is called before its position.
     """
-    if not found or hasattr(error, "__notes__"):
+    is_other = isinstance(error, (IntegrityError, OperationalError))
+    if is_other or not found or hasattr(error, "__notes__"):
         return
     told = [f"{label} {one.position}: {one.problem}" for one in found[:_MOST_TOLD]]
     if len(found) > _MOST_TOLD:

@@ -119,3 +119,20 @@ def test_keys_of_rows_to_delete(side: Side) -> None:
     note = side.run(refused)
     assert note.startswith("The database may have refused row 2: id is of type str, expected int; ")
     assert note.endswith("; and 15 more")
+
+
+@pytest.mark.parametrize("side", DRIVERS, indirect=True)
+def test_an_error_about_a_constraint(side: Side) -> None:
+    """An error that is about no value's type names no such values, though there are some."""
+
+    def refused(session: Session) -> None:
+        payments = [Payment(id=number, code="a") for number in (1, 2, 3)]
+        session.add_all(payments)
+        session.commit()
+        session.expunge_all()
+        session.add_all(Payment(id=number, code="a", pieces=2.0) for number in (3, 4, 5))
+        with pytest.raises(StatementError) as caught:
+            session.flush()
+        assert all("may have" not in note for note in getattr(caught.value, "__notes__", ()))
+
+    side.run(refused)
