@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 __all__ = ["Player"]
 
 
-Unsaved = tuple[Any, dict[str, Any], dict[str, Any], set[str]]
-"""The state of an object without a row: the values of its columns, which are changed, and which
-expired.
+Unsaved = tuple[Any, dict[str, Any], dict[str, Any], set[str], bool]
+"""The state of an object without a row: the values of its columns, which are changed, which
+expired, and whether it is marked as changed.
 """
 
 
@@ -88,7 +88,13 @@ class Player:
         """
         states: list[Any] = [inspect(item) for item in self.made]
         return [
-            (state, columns_of(state), dict(state.committed_state), set(state.expired_attributes))
+            (
+                state,
+                columns_of(state),
+                dict(state.committed_state),
+                set(state.expired_attributes),
+                state.modified,
+            )
             for state in states
             if state.key is None
         ]
@@ -105,12 +111,13 @@ class Player:
         """
         self.observer.learn()
         left = {}
-        for state, values, changed, expired in before:
+        for state, values, changed, expired, modified in before:
             if state.key is not None:
                 continue
             state.expired_attributes.intersection_update(expired)
             state.committed_state.clear()
             state.committed_state.update(changed)
+            state.modified = modified
             now = columns_of(state)
             if now == values:
                 continue
