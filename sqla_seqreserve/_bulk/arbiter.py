@@ -134,10 +134,14 @@ def find_arbiter(
         (``DEFERRABLE``) or for overlaps and not for equal values.
     """
     found = connection.execute(_INDEXES, {"table": table}).all()
-    wanted = _columns(mapper, conflict, what)
+    named_columns = _columns(mapper, conflict, what)
     for row in found:
         by_name = isinstance(conflict, str) and row.name == conflict
-        by_columns = wanted is not None and row.predicate is None and set(row.columns) == wanted
+        by_columns = (
+            named_columns is not None
+            and row.predicate is None
+            and set(row.columns) == named_columns
+        )
         if not (by_name or by_columns):
             continue
         if not row.immediate:

@@ -53,7 +53,12 @@ class OneByOne(Upserting):
     def _checks_first(self) -> bool:
         return True
 
-    def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:  # noqa: ARG002  # each row is told of
+    def _write(
+        self,
+        *,
+        wants_keys: bool,  # noqa: ARG002  # each row returns its key anyway
+        wants_changed: bool,  # noqa: ARG002
+    ) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         statement = self._statement()
         known = self.given.found() if self._is_partitioned else {}
@@ -132,8 +137,9 @@ def execute_singly(
         rest = {name: value for name, value in each.items() if name not in expressions}
         count += _counted(connection.execute(one, rest).rowcount, 1)
     if plain:
-        whole = _setting(statement, names, {}) if isinstance(statement, CoreUpdate) else statement
-        count += _counted(connection.execute(whole, plain).rowcount, len(plain))
+        if isinstance(statement, CoreUpdate):
+            statement = _setting(statement, names, {})
+        count += _counted(connection.execute(statement, plain).rowcount, len(plain))
     return count
 
 

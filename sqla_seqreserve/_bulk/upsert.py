@@ -45,49 +45,50 @@ def upsert(
     conflict: str | Iterable[str],
     update: Iterable[str] | None,
     where: ColumnElement[bool] | None,
-    keys: bool,
-    changed: Callable[[], bool],
+    wants_keys: bool,
+    wants_changed: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
     sync: Syncing | None = None,
 ) -> Outcome:
     """Upsert the rows.
 
-    :param keys: whether the caller wants each row's key.
-    :param changed: whether the caller wants the keys of the updated rows; asked when all rows are
-        there.
+    :param wants_keys: whether the caller wants each row's key.
+    :param wants_changed: whether the caller wants the keys of the updated rows; asked when all rows
+        are there.
     :param sync: handles the table's other rows, for ``bulk_sync``.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
-    whole = ClassTables(session, connection, mapper, progress)
-    _require_one_table(whole)
+    class_tables = ClassTables(session, connection, mapper, progress)
+    _require_one_table(class_tables)
     what = "conflict" if sync is None else "key"
     conflict = conflict if isinstance(conflict, str) else tuple(attribute_keys(what, conflict))
     if first is None:
         _checked_update(mapper, update, ())
         if sync is not None:
-            _located(whole, conflict, what)
-            sync.clear(whole)
+            _located(class_tables, conflict, what)
+            sync.clear(class_tables)
         elif not isinstance(conflict, str):
             check_attributes(mapper, f"{what}={conflict!r}", conflict)
         return Outcome(0, 0)
-    plan, arbiter, pinned = _located(whole, conflict, what)
-    first = whole.filled(first)
-    given = whole.given_by(first)
-    staged_columns, computed = _needed(connection, plan, arbiter, given)
+    plan, arbiter, pinned = _located(class_tables, conflict, what)
+    first = class_tables.filled(first)
+    given = class_tables.given_by(first)
+    arbiter_attributes, computed = _needed(connection, plan, arbiter, given)
     overwritten = _checked_update(mapper, update, given, arbiter)
-    sequence = _sequence_of_key(whole)
-    required, why = whole.required()
-    why.update((name, f"has no value, and {arbiter.name} looks at it") for name in staged_columns)
+    sequence = _sequence_of_key(class_tables)
+    required = class_tables.required()
+    never_null: set[str | None] = set(required)
     if sync is not None and not arbiter.nulls_alike:
-        elements = {
+        never_null |= {
             item.attribute
             for item in plan.columns
             if stored_name(item.column.name) in arbiter.columns
         }
-        required += [n for n in staged_columns if n in elements and n not in required]
-    whole.check_alike(first, 0, given, required, why)
+    message = f"has no value, and {arbiter.name} looks at it"
+    required |= {name: message for name in arbiter_attributes if name in never_null}
+    class_tables.check_alike(first, 0, given, required)
     interference = interference_on(connection)
 
     def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -99,38 +100,38 @@ def upsert(
                 upserting = Upserting(rows, sequence, change)
             else:
                 upserting = OneByOne(rows, change, records, interference)
-            return upserting.run(keys=keys, changed=changed())
+            return upserting.run(wants_keys=wants_keys, wants_changed=wants_changed())
 
-        outcome = run(where) if sync is None else sync.run(whole, rows, overwritten, run)
+        outcome = run(where) if sync is None else sync.run(class_tables, rows, overwritten, run)
         outcome.total = total
         return outcome
 
     return send(
-        whole,
+        class_tables,
         staged_plan(plan, given, _constants(mapper, given)),
         first,
         stream,
         write,
         pinned=pinned,
         reason=interference,
-        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why),
+        check=lambda chunk, start: class_tables.check_alike(chunk, start, given, required),
         few=not (computed or arbiter.collated),
         dry=sync is not None and sync.dry_run,
         computed=computed,
     )
 
 
-def _require_one_table(whole: ClassTables) -> None:
-    if len(whole.tables) != 1:
-        names = ", ".join(table.name for table in whole.tables)
+def _require_one_table(class_tables: ClassTables) -> None:
+    if len(class_tables.tables) != 1:
+        names = ", ".join(table.name for table in class_tables.tables)
         raise ConfigurationError(
-            f"{whole.mapper.class_.__name__} is stored in several tables ({names}), and ON "
+            f"{class_tables.mapper.class_.__name__} is stored in several tables ({names}), and ON "
             "CONFLICT is about one. Expected a class of one table"
         )
 
 
 def _located(
-    whole: ClassTables, conflict: str | tuple[str, ...], what: str
+    class_tables: ClassTables, conflict: str | tuple[str, ...], what: str
 ) -> tuple[InsertPlan, Arbiter, bool]:
     """Find the unique index that decides which rows are there, and lock the table if it can be
     compared with what is known of it. Return the table's plan, the index, and whether the table is
@@ -139,15 +140,15 @@ def _located(
     :param what: the name of the caller's argument ``conflict``.
     :raises ConfigurationError: the database has no such table or index.
     """
-    connection, mapper = whole.connection, whole.mapper
-    [table] = whole.tables
+    connection, mapper = class_tables.connection, class_tables.mapper
+    [table] = class_tables.tables
     name = table_name(connection, table)
     arbiter = known_arbiter(connection, mapper, name, conflict)
     compared = [arbiter.facts] if arbiter is not None else []
-    pinned = whole.pin(indexes=compared) is not None
+    pinned = class_tables.pin(indexes=compared) is not None
     if not pinned:
-        whole.look_anew()
-    plan = whole.plans[table]
+        class_tables.look_anew()
+    plan = class_tables.plans[table]
     if plan is None:
         raise no_such_table(name)
     if arbiter is None or not compared:
@@ -155,9 +156,9 @@ def _located(
     return plan, arbiter, pinned
 
 
-def _sequence_of_key(whole: ClassTables) -> tuple[Column[Any], str] | None:
+def _sequence_of_key(class_tables: ClassTables) -> tuple[Column[Any], str] | None:
     """Return the only key column that a sequence numbers, with the sequence's name."""
-    source = whole.source
+    source = class_tables.source
     if source.sequence is None or source.key.column is None or source.others:
         return None
     return source.key.column, source.sequence.name

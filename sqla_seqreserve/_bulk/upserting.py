@@ -96,20 +96,20 @@ class Upserting:
         self.update = update
         self.keys = given.keys
 
-    def run(self, *, keys: bool, changed: bool) -> Outcome:
+    def run(self, *, wants_keys: bool, wants_changed: bool) -> Outcome:
         """Write the rows.
 
-        :param keys: whether the caller wants the key of each row.
-        :param changed: whether the caller wants the keys of the updated rows.
+        :param wants_keys: whether the caller wants the key of each row.
+        :param wants_changed: whether the caller wants the keys of the updated rows.
         :raises InvalidRowsError: two rows match the same row of the table; nothing was written.
         """
         given = self.given
         if self._checks_first:
             given.refuse_duplicates()
-        outcome, aligned = self._write(keys=keys, changed=changed)
+        outcome, aligned = self._write(wants_keys=wants_keys, wants_changed=wants_changed)
         if not (outcome.inserted or outcome.updated) and given.total > 1:
             given.refuse_duplicates()
-        if not keys:
+        if not wants_keys:
             return outcome
         if len(aligned) < given.total:
             aligned = {**given.found(), **aligned}
@@ -131,30 +131,34 @@ class Upserting:
         """
         return bool(self.plan.facts.statement_triggers) or self.plan.facts.distributed
 
-    def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
+    def _write(
+        self, *, wants_keys: bool, wants_changed: bool
+    ) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
         """Write the rows; return the outcome, and the keys of the written rows by number."""
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         numbered: Any = self._numbered()
         # Citus accepts no join with a table of its own below the INSERT .. SELECT of every key.
-        if keys or self._is_partitioned or self.plan.facts.distributed:
+        if wants_keys or self._is_partitioned or self.plan.facts.distributed:
             numbered = numbered.cte(named("numbered"))
         else:
             # A subquery is read once; a CTE would be materialized first.
             numbered = numbered.subquery(named("numbered"))
-        told = keys or changed
-        written = self._insert(numbered, keys=told or self._is_partitioned).cte(named("written"))
+        returns_keys = wants_keys or wants_changed
+        written = self._insert(numbered, keys=returns_keys or self._is_partitioned).cte(
+            named("written")
+        )
         source, is_new = self._with_news(numbered, written)
-        if not told:
+        if not returns_keys:
             counts = select(func.count().filter(is_new), func.count().filter(~is_new))
             row = self.connection.execute(counts.select_from(source)).one()
             outcome.inserted, outcome.updated = row
             return outcome, aligned
-        wanted = [written.c[key.key] for key in self.keys]
+        written_keys = [written.c[key.key] for key in self.keys]
         number: Any = literal_column("NULL")
-        if keys:
+        if wants_keys:
             number = numbered.c[NUMBER]
             source = source.outerjoin(numbered, self._is_written(numbered, written))
-        statement = select(number, is_new, *wanted).select_from(source)
+        statement = select(number, is_new, *written_keys).select_from(source)
         for position, new, *key in self.connection.execute(statement):
             if new:
                 outcome.inserted += 1
