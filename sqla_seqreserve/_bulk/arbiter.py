@@ -124,7 +124,7 @@ def find_arbiter(
     mapper: Mapper[Any],
     table: str,
     conflict: str | Iterable[str],
-    what: str = "conflict",
+    what: str,
 ) -> Arbiter:
     """Find the unique index of ``table`` that ``conflict`` names: by the name of the index or of
     its constraint, or by the attribute keys of its columns.

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Mapper, Session
 from .._drivers import driver_of, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
+from .._ids.fetch import Wanted
 from .._ids.keys import KeySequence, generated_key, note_outgrown, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
-from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.reserve import hindrance, take_until_held
 from .._ids.table_names import stored_name, table_name
 from .._rows.codecs import Codec, value_table
 from .._rows.plan import Absent, InsertPlan, insert_plan

@@ -17,9 +17,10 @@ from .. import _reasons as why
 from .._database import known_of
 from .._drivers import driver_on, reading_before_lock, transaction_status
 from .._ids import catalogue
+from .._ids.fetch import Wanted
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, note_outgrown, resolve
-from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.reserve import hindrance, take_until_held
 from .._ids.server import ask_server
 from .._ids.table_names import table_name
 from .._reasons import Reason
@@ -106,7 +107,7 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
-        interference: Reason | None = None,
+        interference: Reason | None,
         may_restart: bool,
         commits: bool,
     ) -> Way | None:

@@ -363,7 +363,7 @@ def _not_lockable(facts: catalogue.TableFacts) -> Reason:
     return why.no_insert_privilege(facts.name)
 
 
-def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
+def require(resolved: KeySequence, *, on_citus: bool) -> None:
     """Raise an error for a class of which nothing can be reserved.
 
     :param on_citus: the database is a node of Citus, which may lack what another node has.

@@ -26,7 +26,7 @@ from .._drivers import (
 )
 from .._drivers.execution import count_message, tell_travelled
 from .._ids import catalogue
-from .._ids.fetch import comparison_of, take_ids
+from .._ids.fetch import Wanted, comparison_of, take_ids
 from .._ids.keys import KeySequence
 from .._ids.server import server_of
 from .._ids.table_names import table_name
@@ -77,7 +77,7 @@ class MessageSender:
         :raises OutdatedError: they are no longer valid.
         """
         kept, self.kept = self.kept, ()
-        if not take_ids(self._connection, (), kept=kept).holds:
+        if not take_ids(self._connection, Wanted((), kept=kept)).holds:
             raise OutdatedError
 
     def send(
