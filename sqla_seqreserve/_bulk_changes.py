@@ -20,7 +20,7 @@ from ._bulk.input import Rows
 from ._bulk.loading import loaded
 from ._bulk.syncing import Syncing, checked_scope
 from ._bulk.updating import Updated, update_rows
-from ._bulk.upsert import upsert
+from ._bulk.upserting import upsert
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
 from ._reasons import Reason

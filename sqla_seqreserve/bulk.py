@@ -54,7 +54,7 @@ from . import _audit as audit
 from ._bulk.input import Rows, chunks, within
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
-from ._bulk.upsert import upsert
+from ._bulk.upserting import upsert
 from ._bulk_changes import (
     SyncResult,
     UpdateResult,

@@ -20,10 +20,10 @@ from .._reasons import Reason
 from .._rows.division import is_plain
 from .._sqlalchemy.engine import autocommits
 from ..errors import ConfigurationError
+from .given_rows import Given
+from .on_conflict import Outcome, Upserting
 from .set_clause import Update
 from .staged_rows import NUMBER
-from .upsert_sql import Given
-from .upserting import Outcome, Upserting
 
 _NEW: Final = "sqla_seqreserve_new"
 _KEY: Final = "sqla_seqreserve_key_{}"

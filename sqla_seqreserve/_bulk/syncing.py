@@ -45,10 +45,10 @@ from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
+from .given_rows import Given
+from .on_conflict import Outcome
 from .staged_rows import NUMBER, keys_in, labelled_keys, named
 from .target import Target
-from .upsert_sql import Given
-from .upserting import Outcome
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")
 
