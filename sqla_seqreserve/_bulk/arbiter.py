@@ -146,13 +146,13 @@ def find_arbiter(
             continue
         if not row.immediate:
             raise ConfigurationError(
-                f"{row.name} of {table} is DEFERRABLE, and so cannot tell whether a row is there. "
+                f"{row.name} of {table} is DEFERRABLE, and so cannot decide whether a row exists. "
                 "Expected a unique index or constraint that is checked at once"
             )
         if row.overlaps:
             raise ConfigurationError(
                 f"{row.name} of {table} is WITHOUT OVERLAPS: it keeps periods apart, and cannot "
-                "tell which row is there. Expected a unique index or constraint of equal values"
+                "decide which row exists. Expected a unique index or constraint of equal values"
             )
         arbiter = Arbiter(
             row.name,

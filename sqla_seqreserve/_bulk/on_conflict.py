@@ -117,7 +117,7 @@ class Upserting:
         if missing is not None:
             raise FlushError(
                 f"Row {missing}: INSERT .. ON CONFLICT for {self.plan.mapper} left no row in "
-                f"{self.target.name} that can be told to be its own. A trigger discards it or "
+                f"{self.target.name} that is certainly its own. A trigger discards it or "
                 "changes its key, or another transaction has just deleted it; ask for "
                 "returning=None"
             )

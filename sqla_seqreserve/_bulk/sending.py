@@ -62,7 +62,7 @@ _LENGTH: Final = re.compile(r"character varying\((\d+)\)")
 
 
 class Sent(Protocol):
-    """What became of rows, as far as it is told here."""
+    """The part of a result that says how the rows were sent."""
 
     writer: Writer
     reason: Reason | None

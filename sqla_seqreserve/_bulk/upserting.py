@@ -133,7 +133,7 @@ def _require_one_table(class_tables: ClassTables) -> None:
 def _located(
     class_tables: ClassTables, conflict: str | tuple[str, ...], what: str
 ) -> tuple[InsertPlan, Arbiter, bool]:
-    """Find the unique index that decides which rows are there, and lock the table if it can be
+    """Find the unique index that decides which rows exist, and lock the table if it can be
     compared with what is known of it. Return the table's plan, the index, and whether the table is
     locked.
 
@@ -194,7 +194,7 @@ def _needed(
     if lacking:
         raise ConfigurationError(
             f"{arbiter.name} of {plan.facts.name} looks at {', '.join(lacking)}, which the rows do "
-            "not give; so it cannot be told whether they are there. Give it in every row"
+            "not give; so nothing shows whether they exist. Give it in every row"
         )
     found: dict[str, str] = {}
     if computed:

@@ -129,7 +129,7 @@ def take_ids(connection: Connection, wanted: Wanted) -> Reservation:
                 return Reservation([[] for _ in requests], False)
         if ids:
             check_range(request.source, ids)
-            _tell(request, ids)
+            _log_reserved(request, ids)
     return Reservation(found, not altered)
 
 
@@ -217,7 +217,7 @@ def _exhausted(requests: Sequence[IdRequest]) -> str:
     )
 
 
-def _tell(request: IdRequest, ids: Sequence[Any]) -> None:
+def _log_reserved(request: IdRequest, ids: Sequence[Any]) -> None:
     name, sequence = request.source.key.mapper.class_.__name__, request.source.origin
     audit.emit(
         log,

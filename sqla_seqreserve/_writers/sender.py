@@ -24,7 +24,7 @@ from .._drivers import (
     Returned,
     transaction_status,
 )
-from .._drivers.execution import count_message, tell_travelled
+from .._drivers.execution import count_message, note_travelled
 from .._ids import catalogue
 from .._ids.fetch import Wanted, comparison_of, take_ids
 from .._ids.keys import KeySequence
@@ -134,7 +134,7 @@ class MessageSender:
             if number:
                 entry.statement.begin()
             entry.statement.end()
-            tell_travelled(entry.statement.context, share)
+            note_travelled(entry.statement.context, share)
             # Nothing was sent if a driver could not write a value: there is nothing to keep.
             if entry.end <= failed and (entry.returned or not entry.statement.returning):
                 yield entry
