@@ -256,59 +256,74 @@ class _Change:
                 )
                 .cte(named(f"written_{index}"))
             )
-        return self._read(matching, found, all_written, wants_keys=wants_keys)
-
-    def _read(
-        self, matching: Matching, found: Any, all_written: Sequence[Any], *, wants_keys: bool
-    ) -> Updated:
-        connection, outcome = matching.source.connection, Updated(matching.total)
-        rows, (*others, written) = matching.rows, all_written
-        stale: list[int] = []
-        if wants_keys:
-            new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
-            old = matching.keys_of(found)
-            same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
-            is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
-            statement = select(
-                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new
-            ).select_from(found.outerjoin(written, is_written))
-            width = len(new)
-            for number, is_stale, done, *both in connection.execute(statement.add_cte(*others)):
-                before, now = tuple(both[:width]), tuple(both[width:])
-                outcome.keys[number] = before if done is None else now
-                outcome.found += 1
-                if done is not None:
-                    outcome.changed.append(before)
-                if is_stale:
-                    stale.append(number)
-            outcome.updated = len(outcome.changed)
-            if len(outcome.keys) < matching.total:
-                outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
-        else:
-            is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
-            there = select(func.count()).select_from(found).scalar_subquery()
-            matched: Any = there
-            if {item.column for item in matching.by} != set(self.target.keys):
-                # A row that finds several must not make up for one that finds none.
-                matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
-            missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
-            counts: list[Any] = [
-                there,
-                select(func.count()).select_from(written).scalar_subquery(),
-                # Nothing is looked up when no row is missing.
-                case((matched < matching.total, missing)),
-            ]
-            if self.stale is not None:
-                stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
-                counts.append(stale_rows.scalar_subquery())
-            row = connection.execute(select(*counts).add_cte(*others)).one()
-            outcome.found, outcome.updated = row[0], row[1]
-            outcome.missing = sorted(row[2] or ())
-            stale = list(row[3] or ()) if self.stale is not None else []
+        *others, written = all_written
+        read = self._read_keys if wants_keys else self._read_counts
+        outcome, stale = read(matching, found, written, others)
         if not outcome.updated and matching.total > 1:
             matching.refuse_duplicates()
         self._refuse_stale(stale)
         return outcome
+
+    def _read_keys(
+        self, matching: Matching, found: Any, written: Any, others: Sequence[Any]
+    ) -> tuple[Updated, list[int]]:
+        """Execute the statement; return its result with the keys of all rows, and the numbers of
+        the rows that give another version.
+
+        :param written: the rows that the UPDATE of the last table wrote.
+        :param others: the UPDATEs of the other tables.
+        """
+        outcome, stale = Updated(matching.total), list[int]()
+        new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
+        old = matching.keys_of(found)
+        same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
+        is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
+        statement = (
+            select(found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new)
+            .select_from(found.outerjoin(written, is_written))
+            .add_cte(*others)
+        )
+        width = len(new)
+        for number, is_stale, done, *both in matching.source.connection.execute(statement):
+            before, now = tuple(both[:width]), tuple(both[width:])
+            outcome.keys[number] = before if done is None else now
+            outcome.found += 1
+            if done is not None:
+                outcome.changed.append(before)
+            if is_stale:
+                stale.append(number)
+        outcome.updated = len(outcome.changed)
+        if len(outcome.keys) < matching.total:
+            outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
+        return outcome, stale
+
+    def _read_counts(
+        self, matching: Matching, found: Any, written: Any, others: Sequence[Any]
+    ) -> tuple[Updated, list[int]]:
+        """As :meth:`_read_keys`, but without the keys: the database counts the rows."""
+        rows = matching.rows
+        is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
+        there = select(func.count()).select_from(found).scalar_subquery()
+        matched: Any = there
+        if {item.column for item in matching.by} != set(self.target.keys):
+            # A row that finds several must not make up for one that finds none.
+            matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
+        missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
+        counts: list[Any] = [
+            there,
+            select(func.count()).select_from(written).scalar_subquery(),
+            # Nothing is looked up when no row is missing.
+            case((matched < matching.total, missing)),
+        ]
+        if self.stale is not None:
+            stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
+            counts.append(stale_rows.scalar_subquery())
+        counted = matching.source.connection.execute(select(*counts).add_cte(*others)).one()
+        number_found, updated, numbers_missing, *stale = counted
+        outcome = Updated(
+            matching.total, updated, number_found, missing=sorted(numbers_missing or ())
+        )
+        return outcome, [number for numbers in stale for number in numbers or ()]
 
     def _refuse_stale(self, numbers: Sequence[int]) -> None:
         if not numbers:

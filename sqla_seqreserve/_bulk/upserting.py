@@ -79,13 +79,9 @@ def upsert(
     overwritten = _checked_update(mapper, update, given, arbiter)
     sequence = _sequence_of_key(class_tables)
     required = class_tables.required()
-    never_null: set[str | None] = set(required)
+    never_null = set(required)
     if sync is not None and not arbiter.nulls_alike:
-        never_null |= {
-            item.attribute
-            for item in plan.columns
-            if stored_name(item.column.name) in arbiter.columns
-        }
+        never_null |= _attributes_of_elements(plan, arbiter)
     message = f"has no value, and {arbiter.name} looks at it"
     required |= {name: message for name in arbiter_attributes if name in never_null}
     class_tables.check_alike(first, 0, given, required)
@@ -202,6 +198,14 @@ def _needed(
         for name, kind, expression in connection.execute(_COMPUTED, names):
             found[name] = f"{kind} GENERATED ALWAYS AS ({expression})"
     return attributes, found
+
+
+def _attributes_of_elements(plan: InsertPlan, arbiter: Arbiter) -> set[str]:
+    return {
+        item.attribute
+        for item in plan.columns
+        if item.attribute is not None and stored_name(item.column.name) in arbiter.columns
+    }
 
 
 def _checked_update(

@@ -248,28 +248,7 @@ def _scalar(modelled: Modelled, name: str) -> Codec:
     if column.is_enum or column.element_is_enum:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
     if name in INTEGERS:
-        # INSERT casts to the model's type, and only int4 has a cast from boolean.
-        booleans: dict[type, Callable[[Any], Any]] = (
-            {bool: int} if modelled.name == "integer" else {}
-        )
-        return Codec(
-            oid,
-            frozenset({int}),
-            frozenset({int}),
-            whole_numbers(modelled, name),
-            convert={
-                str: integer_of,
-                float: whole_number,
-                Decimal: whole_number,
-                **booleans,
-            },
-            kinds=(
-                (int, int.__int__),
-                *numpy_integers,
-                (numpy_float[0][0], whole_number),
-                (str, lambda value: integer_of(str.__str__(value))),
-            ),
-        )
+        return _integer(modelled, name)
     if name in STRINGS:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}), kinds=_TEXT_KINDS)
     if name == "numeric":
@@ -299,27 +278,53 @@ def _scalar(modelled: Modelled, name: str) -> Codec:
             as_utc=name == "timestamp",
         )
     if name in RANGES:
-        return Codec(
-            oid,
-            frozenset({Range}),
-            frozenset({Range, str}),
-            _range_check(name),
-            inner=lambda values: exact_types(bounds_of(values)),
-        )
+        return _range(oid, name)
     if name.endswith("multirange") and name.replace("multirange", "range") in RANGES:
-        check = _range_check(name.replace("multirange", "range"))
-        return Codec(
-            oid,
-            frozenset({Multirange}),
-            frozenset({Multirange, str}),
-            lambda values: check(_ranges(values)),
-            inner=lambda values: {Range} | exact_types(bounds_of(_ranges(values))),
-        )
+        return _multirange(oid, name)
     if name == "hstore":
         return Codec(
             oid, text=frozenset({str, dict}), check=strings_alone, convert={MutableDict: dict}
         )
     return Codec(oid, text=frozenset({str}))
+
+
+def _integer(modelled: Modelled, name: str) -> Codec:
+    # INSERT casts to the model's type, and only int4 has a cast from boolean.
+    booleans: dict[type, Callable[[Any], Any]] = {bool: int} if modelled.name == "integer" else {}
+    return Codec(
+        modelled.column.type_oid,
+        frozenset({int}),
+        frozenset({int}),
+        whole_numbers(modelled, name),
+        convert={str: integer_of, float: whole_number, Decimal: whole_number, **booleans},
+        kinds=(
+            (int, int.__int__),
+            *numpy_integers,
+            (numpy_float[0][0], whole_number),
+            (str, lambda value: integer_of(str.__str__(value))),
+        ),
+    )
+
+
+def _range(oid: int, name: str) -> Codec:
+    return Codec(
+        oid,
+        frozenset({Range}),
+        frozenset({Range, str}),
+        _range_check(name),
+        inner=lambda values: exact_types(bounds_of(values)),
+    )
+
+
+def _multirange(oid: int, name: str) -> Codec:
+    check = _range_check(name.replace("multirange", "range"))
+    return Codec(
+        oid,
+        frozenset({Multirange}),
+        frozenset({Multirange, str}),
+        lambda values: check(_ranges(values)),
+        inner=lambda values: {Range} | exact_types(bounds_of(_ranges(values))),
+    )
 
 
 def _inner(values: Sequence[Any], codec: Codec) -> set[type]:
