@@ -20,7 +20,7 @@ from ._bulk.input import Rows
 from ._bulk.loading import loaded
 from ._bulk.syncing import Syncing, checked_scope
 from ._bulk.updating import Updated, update_rows
-from ._bulk.upsert import upsert
+from ._bulk.upserting import upsert
 from ._ids.keys import mapper_of
 from ._ids.read_only import read_only_told
 from ._reasons import Reason
@@ -110,28 +110,28 @@ def operation(
     model: type[Any],
     what: str,
     *,
-    stages: bool = True,
+    needs_temporary_table: bool = True,
     needs: str = "to write",
 ) -> Iterator[Operation]:
     """The first steps of every bulk function. An exception raised in the block is logged.
 
     :param what: the function that is called, as errors name it.
-    :param stages: whether the function may need a temporary table.
+    :param needs_temporary_table: whether the function may need a temporary table.
     :param needs: what it needs that a read-only database does not allow.
     :raises ConfigurationError: it may need one, and the session is two-phase.
     :raises ReadOnlyError: the server is a standby, or the transaction READ ONLY.
     """
     mapper = mapper_of(model)
     target: Session = session() if isinstance(session, scoped_session) else session
-    if stages and getattr(target, "twophase", False):
+    if needs_temporary_table and getattr(target, "twophase", False):
         raise ConfigurationError(
             f"{what} needs a temporary table, which a transaction that is to be prepared may not "
             "have. Use a session without twophase=True"
         )
     connection = connection_of(session, mapper)
     call = Operation(target, connection, mapper, time.perf_counter())
-    told = read_only_told(connection, what, [mapper.class_.__name__], needs)
-    with audit.failures_logged(log), told:
+    reports_read_only = read_only_told(connection, what, [mapper.class_.__name__], needs)
+    with audit.failures_logged(log), reports_read_only:
         yield call
 
 
@@ -199,7 +199,7 @@ def bulk_update(
             key=key,
             columns=columns,
             where=where,
-            keys=lambda: returning is not None or call.holds(),
+            wants_keys=lambda: returning is not None or call.holds(),
             progress=progress,
             chunk_rows=chunk_rows,
         )
@@ -251,7 +251,7 @@ def bulk_delete(
             call.connection,
             call.mapper,
             keys,
-            wanted=call.holds,
+            wants_keys=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
         )
@@ -314,8 +314,8 @@ def bulk_sync(
             conflict=key,
             update=update,
             where=None,
-            keys=False,
-            changed=call.holds,
+            wants_keys=False,
+            wants_changed=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
             sync=sync,

@@ -54,7 +54,7 @@ from . import _audit as audit
 from ._bulk.input import Rows, chunks, within
 from ._bulk.inserting import Inserting
 from ._bulk.loading import loaded
-from ._bulk.upsert import upsert
+from ._bulk.upserting import upsert
 from ._bulk_changes import (
     SyncResult,
     UpdateResult,
@@ -142,11 +142,15 @@ def bulk_insert(
     """
     checked_returning(returning)
     count, keys, held = 0, list[Any](), list[dict[str, Any]]()
-    with operation(session, model, "bulk_insert()", stages=False) as call, ExitStack() as undone:
+    with (
+        operation(session, model, "bulk_insert()", needs_temporary_table=False) as call,
+        ExitStack() as undone,
+    ):
         target, mapper = call.session, call.mapper
         stream = within(target, rows, chunks(rows, chunk_rows, mapper))
-        wants_keys = returning is not None
-        inserting = Inserting(target, call.connection, mapper, progress, keys=wants_keys)
+        inserting = Inserting(
+            target, call.connection, mapper, progress, wants_keys=returning is not None
+        )
         start = 0
         for chunk, is_last in _and_whether_last(stream):
             guard = undone if start == 0 and not is_last else None
@@ -240,8 +244,8 @@ def bulk_upsert(
             conflict=conflict,
             update=update,
             where=where,
-            keys=returning is not None,
-            changed=call.holds,
+            wants_keys=returning is not None,
+            wants_changed=call.holds,
             progress=progress,
             chunk_rows=chunk_rows,
         )

@@ -241,7 +241,7 @@ def _by_connection(
 
 
 def connection_of(
-    session_or_connection: SessionOrConnection, mapper: Mapper[Any] | None = None
+    session_or_connection: SessionOrConnection, mapper: Mapper[Any] | None
 ) -> Connection:
     """Return the PostgreSQL connection on which a session would insert rows of ``mapper``; a
     connection is returned as it is.

@@ -124,7 +124,7 @@ def find_arbiter(
     mapper: Mapper[Any],
     table: str,
     conflict: str | Iterable[str],
-    what: str = "conflict",
+    what: str,
 ) -> Arbiter:
     """Find the unique index of ``table`` that ``conflict`` names: by the name of the index or of
     its constraint, or by the attribute keys of its columns.
@@ -134,21 +134,25 @@ def find_arbiter(
         (``DEFERRABLE``) or for overlaps and not for equal values.
     """
     found = connection.execute(_INDEXES, {"table": table}).all()
-    wanted = _columns(mapper, conflict, what)
+    named_columns = _columns(mapper, conflict, what)
     for row in found:
         by_name = isinstance(conflict, str) and row.name == conflict
-        by_columns = wanted is not None and row.predicate is None and set(row.columns) == wanted
+        by_columns = (
+            named_columns is not None
+            and row.predicate is None
+            and set(row.columns) == named_columns
+        )
         if not (by_name or by_columns):
             continue
         if not row.immediate:
             raise ConfigurationError(
-                f"{row.name} of {table} is DEFERRABLE, and so cannot tell whether a row is there. "
+                f"{row.name} of {table} is DEFERRABLE, and so cannot decide whether a row exists. "
                 "Expected a unique index or constraint that is checked at once"
             )
         if row.overlaps:
             raise ConfigurationError(
                 f"{row.name} of {table} is WITHOUT OVERLAPS: it keeps periods apart, and cannot "
-                "tell which row is there. Expected a unique index or constraint of equal values"
+                "decide which row exists. Expected a unique index or constraint of equal values"
             )
         arbiter = Arbiter(
             row.name,

@@ -38,23 +38,23 @@ class ChunkInsert:
 
     :param used: the attributes that at least one row gives.
     :param values: attribute -> its values, for the attributes that were checked.
-    :param keys: whether the caller wants the key of each row.
+    :param wants_keys: whether the caller wants the key of each row.
     """
 
     def __init__(
         self,
-        whole: ClassTables,
+        class_tables: ClassTables,
         rows: Chunk,
         start: int,
         used: set[str],
         values: Mapping[str, Sequence[Any]],
         report: ReportBuilder,
         *,
-        keys: bool,
+        wants_keys: bool,
     ) -> None:
-        self.whole = whole
+        self.class_tables = class_tables
         self.report = report
-        self.keys = keys
+        self.wants_keys = wants_keys
         self.rows = rows
         self.start = start
         self.used = used
@@ -67,7 +67,7 @@ class ChunkInsert:
         """Attribute of a ``GENERATED ALWAYS`` column -> the positions of the rows that got a
         reserved value for it.
         """
-        self.done = Written(whole, rows, self.added)
+        self.done = Written(class_tables, rows, self.added)
         self.numbered: dict[str, Sequence[int]] = {}
         """Attribute of the key -> the positions of the rows for which a value was reserved."""
         self.pinned = False
@@ -80,7 +80,7 @@ class ChunkInsert:
         """Add what the rows must have: the polymorphic identity, and a key for each row without
         one. All keys are reserved in one message.
         """
-        whole, mapper, rows = self.whole, self.whole.mapper, self.rows
+        class_tables, mapper, rows = self.class_tables, self.class_tables.mapper, self.rows
         polymorphic = polymorphic_attribute(mapper)
         if polymorphic is not None:
             identity = mapper.polymorphic_identity
@@ -94,16 +94,16 @@ class ChunkInsert:
             if key.attribute in self.used:
                 found = keys[key.attribute] = values_of(rows, key.attribute)
                 missing[key.attribute] = [i for i, value in enumerate(found) if value is None]
-        if whole.reserves and any(missing.values()):
-            plans = filter(None, whole.plans.values())
+        if class_tables.reserves and any(missing.values()):
+            plans = filter(None, class_tables.plans.values())
             reasons = (refusal_of(plan, len(rows), self._rows_at) for plan in plans)
             self.refusal = next(filter(None, reasons), None)
         counts = {attribute: len(where) for attribute, where in missing.items()}
-        taken = whole.pin(dict.fromkeys(counts, 0) if self.refusal else counts)
+        taken = class_tables.pin(dict.fromkeys(counts, 0) if self.refusal else counts)
         self.pinned = taken is not None
-        if taken is None or not whole.reserves or self.refusal is not None:
+        if taken is None or not class_tables.reserves or self.refusal is not None:
             return
-        for part in whole.source.parts:
+        for part in class_tables.source.parts:
             attribute = part.key.attribute
             positions, values = missing[attribute], taken[attribute]
             self.numbered[attribute] = positions
@@ -136,10 +136,10 @@ class ChunkInsert:
         """Set these values for a key column and for the columns that inherit from it; return the
         attributes that hold them.
         """
-        mapper = self.whole.mapper
+        mapper = self.class_tables.mapper
         names = [
             mapper.get_property_by_column(column).key
-            for table in self.whole.tables
+            for table in self.class_tables.tables
             for column in key_columns(mapper, table)
             if column is source or inherits_key(mapper, column, source)
         ]
@@ -150,10 +150,10 @@ class ChunkInsert:
         """Call the default of a key once for each row without a key, where several tables share the
         key and each must get the same value.
         """
-        mapper = self.whole.mapper
-        if len(self.whole.tables) == 1:
+        mapper = self.class_tables.mapper
+        if len(self.class_tables.tables) == 1:
             return
-        for column in key_columns(mapper, self.whole.tables[0]):
+        for column in key_columns(mapper, self.class_tables.tables[0]):
             call = plain_callable(getattr(column, "default", None))
             if call is not None:
                 given = values_of(self.rows, mapper.get_property_by_column(column).key)
@@ -161,7 +161,7 @@ class ChunkInsert:
 
     def write(self) -> Written:
         """Write the rows, table by table; by COPY what it writes exactly."""
-        plans = [plan for plan in self.whole.plans.values() if plan is not None]
+        plans = [plan for plan in self.class_tables.plans.values() if plan is not None]
         columns = [column for plan in plans for column in plan.columns]
         with suspect_rows_noted(columns, self.rows, self.start):
             return self._write()
@@ -182,11 +182,11 @@ class ChunkInsert:
 
     def _no_copy_reason(self) -> Reason | None:
         """Why COPY can write none of the rows, if that is known before their values are checked."""
-        connection = self.whole.connection
+        connection = self.class_tables.connection
         reason = no_copy_reason(connection) or interference_on(connection) or self.refusal
         if reason is None and not self.pinned:
             reason = why.NOT_COMPARABLE
-        for plan in self.whole.plans.values():
+        for plan in self.class_tables.plans.values():
             if plan is not None and reason is None:
                 reason = plan.reason or plan.cast_reason or refused_types(connection, plan)
             if plan is not None and reason is None and plan.facts.distributed:
@@ -196,16 +196,16 @@ class ChunkInsert:
 
     def _divide(self) -> list[tuple[InsertPlan, Division]]:
         """For each table, which rows COPY writes exactly."""
-        whole, given = self.whole, {**self.values, **self.added}
+        class_tables, given = self.class_tables, {**self.values, **self.added}
         divisions = []
-        for table in whole.tables:
-            plan = whole.plans[table]
+        for table in class_tables.tables:
+            plan = class_tables.plans[table]
             assert plan is not None
             reserved: Mapping[str, Container[int]] = {}
-            if plan.context_default is not None and table is whole.source.key.table:
+            if plan.context_default is not None and table is class_tables.source.key.table:
                 reserved = {name: frozenset(found) for name, found in self.numbered.items()}
             division = divide(
-                plan, self.rows, whole.connection, given, used=self.used, reserved=reserved
+                plan, self.rows, class_tables.connection, given, used=self.used, reserved=reserved
             )
             divisions.append((plan, division))
         return divisions
@@ -226,7 +226,7 @@ class ChunkInsert:
         is_whole = cast is not None
         if refused and not is_whole:
             is_whole = len(plans) > 1 or any(
-                plan.keeps_order or encodes_keys_apart(self.whole.connection, plan)
+                plan.keeps_order or encodes_keys_apart(self.class_tables.connection, plan)
                 for plan in plans
             )
         if not is_whole:
@@ -240,7 +240,7 @@ class ChunkInsert:
         the server refused the COPY, if it did.
         """
         batches = [(plan, batch) for plan, division in self.divided for batch in division.batches]
-        connection = self.whole.connection
+        connection = self.class_tables.connection
         with ExitStack() as undone:
             if refused and batches:
                 # An INSERT may fail on the client, before the server receives it, when COPY has
@@ -266,20 +266,20 @@ class ChunkInsert:
         )
 
     def _copy(self, batches: Sequence[tuple[InsertPlan, Batch]], rows: int) -> None:
-        whole = self.whole
+        class_tables = self.class_tables
         started = time.perf_counter()
         for plan, batch in batches:
             progress = None
-            if whole.progress is not None and plan.table is whole.tables[-1]:
-                progress = whole.progress.in_copy
+            if class_tables.progress is not None and plan.table is class_tables.tables[-1]:
+                progress = class_tables.progress.in_copy
             name = plan.table.name
             with refused_row_noted(name, name, batch.positions, self.start):
-                copy_batch(whole.connection, plan, batch, progress)
+                copy_batch(class_tables.connection, plan, batch, progress)
             if plan.facts.kind == "p":
                 # A partition that was attached meanwhile may have a trigger that our lock did not
                 # prevent.
                 keys = self.done.batch_keys(plan, batch)
-                require_stored(whole.connection, plan.mapper, plan.table, keys)
+                require_stored(class_tables.connection, plan.mapper, plan.table, keys)
             self.done.batches.append((plan, batch))
         if rows:
             refused = len(self.rows) - rows
@@ -289,7 +289,7 @@ class ChunkInsert:
                     set(self.reserved).intersection(
                         position
                         for plan, batch in batches
-                        if plan.table is whole.tables[-1]
+                        if plan.table is class_tables.tables[-1]
                         for position in batch.positions
                     )
                 )
@@ -300,7 +300,7 @@ class ChunkInsert:
         their reserved keys. If they are the whole chunk, the server numbers them, because an INSERT
         with known keys may cast the values differently.
         """
-        whole = self.whole
+        class_tables = self.class_tables
         started = time.perf_counter()
         chosen = list(positions)
         added = dict(self.added)
@@ -308,7 +308,9 @@ class ChunkInsert:
         # An INSERT cannot give GENERATED ALWAYS a reserved key; the server numbers the row itself.
         hidden = dict(self.always)
         if reserved and len(chosen) == len(self.rows):
-            hidden = dict.fromkeys((n for n in whole.attributes if n in added), frozenset(reserved))
+            hidden = dict.fromkeys(
+                (n for n in class_tables.attributes if n in added), frozenset(reserved)
+            )
         rows = []
         for index in chosen:
             row = {**self.rows[index], **{key: values[index] for key, values in added.items()}}
@@ -316,11 +318,11 @@ class ChunkInsert:
                 if index in numbered:
                     row.pop(name)
             rows.append(row)
-        plans = [plan for plan in whole.plans.values() if plan is not None]
+        plans = [plan for plan in class_tables.plans.values() if plan is not None]
         inserts = RowInserts(
-            whole.connection,
-            whole.mapper,
-            whole.tables,
+            class_tables.connection,
+            class_tables.mapper,
+            class_tables.tables,
             frozenset(
                 plan.table
                 for plan in plans
@@ -332,19 +334,19 @@ class ChunkInsert:
             self._made(chosen),
             any(cast_reason(plan, rows) is not None for plan in plans),
         )
-        keys = inserts.write(rows, keys=self.keys, start=self.start)
+        keys = inserts.write(rows, wants_keys=self.wants_keys, start=self.start)
         self.done.inserted = dict(zip(chosen, keys, strict=True))
         stored = sum(key is not None for key in keys)
         kept = 0 if hidden else len(reserved.intersection(chosen))
         self._note("insert", reason, stored, kept, started)
-        if whole.progress is not None:
-            whole.progress.sent(len(rows))
+        if class_tables.progress is not None:
+            class_tables.progress.sent(len(rows))
 
     def _note(
         self, writer: Writer, reason: Reason | None, rows: int, reserved: int, started: float
     ) -> None:
         """Count rows as written."""
-        model, seconds = self.whole.mapper.class_, time.perf_counter() - started
+        model, seconds = self.class_tables.mapper.class_, time.perf_counter() - started
         self.report.count("insert", model, rows, reserved, writer, reason, seconds)
 
     def _made(self, chosen: Sequence[int]) -> dict[Table, dict[int, tuple[Batch, int]]]:

@@ -25,9 +25,9 @@ class Written:
     """
 
     def __init__(
-        self, tables: ClassTables, rows: Chunk, added: Mapping[str, Sequence[Any]]
+        self, class_tables: ClassTables, rows: Chunk, added: Mapping[str, Sequence[Any]]
     ) -> None:
-        self._tables = tables
+        self._class_tables = class_tables
         self._rows = rows
         self._added = added
         self.batches: list[tuple[InsertPlan, Batch]] = []
@@ -40,7 +40,7 @@ class Written:
 
     def keys(self) -> Sequence[Any]:
         """Return the key of each row."""
-        columns = [self._key_values(attribute) for attribute in self._tables.attributes]
+        columns = [self._key_values(attribute) for attribute in self._class_tables.attributes]
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def _key_values(self, attribute: str) -> Sequence[Any]:
@@ -77,10 +77,9 @@ class Written:
 
     def held(self) -> list[dict[str, Any]]:
         """Return the attribute values that each row's object gets, as they were written."""
-        whole = self._tables
         nulls = {
             column.attribute: None
-            for plan in whole.plans.values()
+            for plan in self._class_tables.plans.values()
             if plan is not None
             for column in plan.columns
             if column.attribute is not None and column.absent is Absent.NULL
@@ -99,7 +98,7 @@ class Written:
                         held[position].pop(attribute, None)
         uncertain = any(
             plan is None or plan.facts.before_insert_triggers or plan.facts.insert_rules
-            for plan in whole.plans.values()
+            for plan in self._class_tables.plans.values()
         )
         for position, key in self.inserted.items():
             # The value that SQLAlchemy wrote may be an expression, a default that only SQLAlchemy
@@ -111,7 +110,7 @@ class Written:
                     for name, value in given.items()
                     if value is not None and is_plain(value)
                 },
-                **_polymorphic(self._added, whole.mapper, position),
+                **_polymorphic(self._added, self._class_tables.mapper, position),
                 **(key or {}),
             }
         return held

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Mapper, Session
 from .._drivers import driver_of, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import TableFacts
+from .._ids.fetch import Wanted
 from .._ids.keys import KeySequence, generated_key, note_outgrown, resolve
 from .._ids.reservation_statement import IdRequest, IndexFacts
-from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.reserve import hindrance, take_until_held
 from .._ids.table_names import stored_name, table_name
 from .._rows.codecs import Codec, value_table
 from .._rows.plan import Absent, InsertPlan, insert_plan
@@ -32,7 +33,7 @@ from .._sqlalchemy.mapping import (
 from ..errors import InvalidRowsError
 from .input import Chunk, given_by
 from .progress import Progress
-from .row_checks import Kind, check_rows, filled, kinds_of, kinds_of_keys, refused, unlike
+from .row_checks import NO_VALUE, Kind, check_rows, filled, kinds_of, kinds_of_keys, refused, unlike
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -141,12 +142,11 @@ class ClassTables:
 
     # Checking
 
-    def required(self) -> tuple[list[str], dict[str, str]]:
-        """Return the attributes for which every row must give a value; and, for key attributes,
-        what is wrong with a row that gives none.
+    def required(self) -> dict[str, str]:
+        """Return the attributes for which every row must give a value, each with what is wrong with
+        a row that gives none.
         """
-        found: list[str] = []
-        why: dict[str, str] = {}
+        found: dict[str, str] = {}
         for table in self.tables:
             plan = self.plans[table]
             keys = key_columns(self.mapper, table)
@@ -156,8 +156,7 @@ class ClassTables:
                     continue
                 if column.column in keys:
                     if self._lacks_source(column.column, table, plan):
-                        found.append(attribute)
-                        why[attribute] = (
+                        found[attribute] = (
                             "has no value, and nothing fills this column of the key: "
                             f"{self.source.reason or 'it has no default and no sequence'}"
                         )
@@ -166,8 +165,8 @@ class ClassTables:
                     and not column.column.nullable
                     and not _may_fill(plan)
                 ):
-                    found.append(attribute)
-        return found, why
+                    found.setdefault(attribute, NO_VALUE)
+        return found
 
     def _lacks_source(self, column: Any, table: Table, plan: InsertPlan | None) -> bool:
         """Whether only the row itself can give a key column its value."""
@@ -195,15 +194,14 @@ class ClassTables:
         """
         given = given_by(rows)
         if not all(isinstance(key, str) for key in given):
-            self.check(rows, 0, (), {})
+            self.check(rows, 0, {})
         return given
 
     def check(
         self,
         rows: Chunk,
         start: int,
-        required: Sequence[str],
-        why: Mapping[str, str],
+        required: Mapping[str, str],
         by: Iterable[str] = (),
     ) -> tuple[set[str], dict[str, list[Any]]]:
         """See :func:`~sqla_seqreserve._bulk.row_checks.check_rows`.
@@ -212,7 +210,7 @@ class ClassTables:
         """
         kinds = self.kinds()
         kinds |= kinds_of_keys(self.mapper, by, kinds)
-        return check_rows(self.mapper, rows, start, required, why, kinds, self._adapts)
+        return check_rows(self.mapper, rows, start, required, kinds, self._adapts)
 
     def _adapts(self, type_: type) -> bool:
         """Whether the application has registered a type with the driver."""
@@ -226,8 +224,7 @@ class ClassTables:
         rows: Chunk,
         start: int,
         given: frozenset[str],
-        required: Sequence[str],
-        why: Mapping[str, str],
+        required: Mapping[str, str],
         by: Iterable[str] = (),
     ) -> None:
         """Check the rows as :meth:`check` does, and refuse rows that give other attributes than the
@@ -237,7 +234,7 @@ class ClassTables:
         """
         problems = list(unlike(rows, start, given))
         try:
-            self.check(rows, start, required, why, by)
+            self.check(rows, start, required, by)
         except InvalidRowsError as error:
             named = {(problem.index, problem.attribute) for problem in error.problems}
             problems = [each for each in problems if (each.index, each.attribute) not in named]

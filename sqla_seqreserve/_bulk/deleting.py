@@ -48,57 +48,56 @@ def delete_rows(
     mapper: Mapper[Any],
     keys: Any,
     *,
-    wanted: Callable[[], bool],
+    wants_keys: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Deleted:
     """Delete the rows with these keys.
 
-    :param wanted: whether the caller wants the keys of the deleted rows; asked when all keys are
-        there.
+    :param wants_keys: whether the caller wants the keys of the deleted rows; asked when all keys
+        are there.
     """
-    whole = ClassTables(session, connection, mapper, progress)
-    stream = within(session, keys, _chunks(keys, chunk_rows, whole))
+    class_tables = ClassTables(session, connection, mapper, progress)
+    stream = within(session, keys, _chunks(keys, chunk_rows, class_tables))
     first = next(stream, None)
     if first is None:
         return Deleted()
-    pinned = whole.pin() is not None
-    target = Target(whole, "bulk_delete()")
+    pinned = class_tables.pin() is not None
+    target = Target(class_tables, "bulk_delete()")
     tables = tables_of(connection, target)
-    why = dict.fromkeys(whole.attributes, "is None, which is no key of a row")
-    whole.check(first, 0, whole.attributes, why, whole.attributes)
-    staged = target.staged(whole.attributes, {})
+    attributes = class_tables.attributes
+    required = dict.fromkeys(attributes, "is None, which is no key of a row")
+    class_tables.check(first, 0, required, attributes)
+    staged = target.staged(attributes, {})
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(tables.values(), "delete")
 
     def write(source: Source, total: int, _: object) -> Deleted:
         plans = {item.attribute: item for item in source.plan.columns}
-        matching = Matching(source, target, [plans[name] for name in whole.attributes], total)
+        matching = Matching(source, target, [plans[name] for name in attributes], total)
         # A single row needs no order of locks.
         found = matching.found(locked=target.lockable(connection) if total > 1 else ())
         return delete_found(
             connection,
             list(tables.items()),
             matching.keys_of(found),
-            wanted=wanted(),
+            wants_keys=wants_keys(),
             singly=bool(reason),
         )
 
     return send(
-        whole,
+        class_tables,
         staged,
         first,
         stream,
         write,
         pinned=pinned,
         reason=reason,
-        check=lambda chunk, start: whole.check(
-            chunk, start, whole.attributes, why, whole.attributes
-        ),
+        check=lambda chunk, start: class_tables.check(chunk, start, required, attributes),
     )
 
 
-def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[Chunk]:
+def _chunks(keys: Any, chunk_rows: int | None, class_tables: ClassTables) -> Iterator[Chunk]:
     """Turn the keys into rows of the key's attributes, chunk by chunk."""
     check_chunk_rows(chunk_rows)
     if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
@@ -107,23 +106,23 @@ def _chunks(keys: Any, chunk_rows: int | None, whole: ClassTables) -> Iterator[C
             f"{type(keys).__name__}"
         )
     most = chunk_rows or (len(keys) if isinstance(keys, Sequence) else STREAMED)
-    return _by_column(iter(keys), max(most, 1), whole)
+    return _by_column(iter(keys), max(most, 1), class_tables)
 
 
-def _by_column(keys: Iterator[Any], most: int, whole: ClassTables) -> Iterator[Chunk]:
-    attributes, start = whole.attributes, 0
+def _by_column(keys: Iterator[Any], most: int, class_tables: ClassTables) -> Iterator[Chunk]:
+    attributes, start = class_tables.attributes, 0
     while chunk := list(islice(keys, most)):
         if len(attributes) == 1:
             columns: list[Sequence[Any]] = [chunk]
         else:
-            _check_tuples(chunk, start, whole)
+            _check_tuples(chunk, start, class_tables)
             columns = list(zip(*chunk, strict=True))
         yield ColumnRows(dict(zip(attributes, columns, strict=True)), len(chunk))
         start += len(chunk)
 
 
-def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
-    width, name = len(whole.attributes), ", ".join(whole.attributes)
+def _check_tuples(keys: Sequence[Any], start: int, class_tables: ClassTables) -> None:
+    width, name = len(class_tables.attributes), ", ".join(class_tables.attributes)
     problems = [
         RowProblem(index, name, f"expected a tuple of {width} values, found {key!r}", "no tuple")
         for index, key in enumerate(keys, start)
@@ -131,8 +130,8 @@ def _check_tuples(keys: Sequence[Any], start: int, whole: ClassTables) -> None:
     ]
     if problems:
         raise InvalidRowsError(
-            f"{whole.mapper.class_.__name__}: {len(problems)} keys are none of its; nothing was "
-            "deleted",
+            f"{class_tables.mapper.class_.__name__}: {len(problems)} keys are none of its; nothing "
+            "was deleted",
             problems,
         )
 
@@ -169,14 +168,14 @@ def delete_found(
     plans: Sequence[tuple[Table, InsertPlan]],
     keys: Sequence[Any],
     *,
-    wanted: bool,
+    wants_keys: bool,
     singly: bool,
 ) -> Deleted:
     """Delete the rows that a statement finds.
 
     :param plans: the tables, subclasses first.
     :param keys: the key columns of a CTE that finds the rows and locks them.
-    :param wanted: whether the caller wants the keys of the deleted rows.
+    :param wants_keys: whether the caller wants the keys of the deleted rows.
     :param singly: whether to send one statement per row.
     """
     if singly:
@@ -193,7 +192,7 @@ def delete_found(
         statement = core_delete(table).where(same).returning(*stored)
         written.append(statement.cte(named(f"deleted_{index}")))
     *others, last = written
-    if not wanted:
+    if not wants_keys:
         counted = select(func.count()).select_from(last).add_cte(*others)
         return Deleted(connection.execute(counted).scalar_one())
     rows = [tuple(row) for row in connection.execute(select(*last.c).add_cte(*others))]

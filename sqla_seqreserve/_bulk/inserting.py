@@ -22,10 +22,10 @@ from .input import Chunk
 
 
 class Inserting:
-    """Writes rows of one class into its tables.
+    """Writes rows of one class into its class_tables.
 
     :param session: the session of the connection; it begins the savepoint, if one is needed.
-    :param keys: whether the caller wants the key of each row.
+    :param wants_keys: whether the caller wants the key of each row.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Inserting:
         mapper: Mapper[Any],
         progress: Callable[[int], object] | None,
         *,
-        keys: bool,
+        wants_keys: bool,
     ) -> None:
-        self._tables = ClassTables(session, connection, mapper, progress)
+        self._class_tables = ClassTables(session, connection, mapper, progress)
         self._report = ReportBuilder(Settings())
-        self._keys = keys
+        self._wants_keys = wants_keys
 
     def write(self, rows: Chunk, start: int, guard: ExitStack | None = None) -> Written:
         """Check, number and write one chunk.
@@ -49,23 +49,25 @@ class Inserting:
             was written if the whole operation fails.
         :raises InvalidRowsError: rows that cannot be written; nothing of the chunk was written.
         """
-        tables = self._tables
+        class_tables = self._class_tables
         try:
             rows, used, values = self._checked(rows, start)
         except InvalidRowsError:
             # What was known of the tables, which decides what is wrong, may no longer be true.
-            tables.look_anew()
+            class_tables.look_anew()
             rows, used, values = self._checked(rows, start)
-        chunk = ChunkInsert(tables, rows, start, used, values, self._report, keys=self._keys)
+        chunk = ChunkInsert(
+            class_tables, rows, start, used, values, self._report, wants_keys=self._wants_keys
+        )
         chunk.number()
-        if guard is not None and not autocommits(tables.connection):
-            guard.enter_context(savepoint(tables.session, tables.connection))
+        if guard is not None and not autocommits(class_tables.connection):
+            guard.enter_context(savepoint(class_tables.session, class_tables.connection))
         return chunk.write()
 
     def _checked(self, rows: Chunk, start: int) -> tuple[Chunk, set[str], dict[str, list[Any]]]:
         """Return the rows with their gaps filled, and what the check of them returns."""
-        filled = self._tables.filled(rows)
-        return filled, *self._tables.check(filled, start, *self._tables.required())
+        filled = self._class_tables.filled(rows)
+        return filled, *self._class_tables.check(filled, start, self._class_tables.required())
 
     def entries(self) -> Iterator[FlushEntry]:
         """Yield entries for the rows that COPY wrote and for those written otherwise."""

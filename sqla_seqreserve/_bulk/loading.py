@@ -25,23 +25,23 @@ def loaded(session: Session, mapper: Mapper[Any], keys: Sequence[tuple[Any, ...]
     """
     if not keys:
         return []
-    whole = mapper
-    while whole.single and whole.inherits is not None:
+    with_table = mapper
+    while with_table.single and with_table.inherits is not None:
         # The existing row may belong to another class of the same table.
-        whole = whole.inherits
-    columns: list[Any] = list(whole.local_table.columns)
+        with_table = with_table.inherits
+    columns: list[Any] = list(with_table.local_table.columns)
     found: dict[tuple[Any, ...], Any] = {}
-    if whole.concrete and whole.polymorphic_on is not None:
+    if with_table.concrete and with_table.polymorphic_on is not None:
         # A SELECT of the class reads its subclasses' tables too, where other rows have these keys.
-        identity = literal(whole.polymorphic_identity)
-        columns.append(identity.label(getattr(whole.polymorphic_on, "name", None)))
+        identity = literal(with_table.polymorphic_identity)
+        columns.append(identity.label(getattr(with_table.polymorphic_on, "name", None)))
     else:
-        found = _objects(session, mapper, _joined(select(whole.class_), mapper, keys))
+        found = _objects(session, mapper, _joined(select(with_table.class_), mapper, keys))
     hidden = [key for key in keys if key not in found]
     if hidden:
         # ORM options, such as these criteria, do not change a statement that is passed complete.
         rows = _joined(select(*columns), mapper, hidden)
-        found |= _objects(session, mapper, select(whole.class_).from_statement(rows))
+        found |= _objects(session, mapper, select(with_table.class_).from_statement(rows))
     missing = next((number for number, key in enumerate(keys) if key not in found), None)
     if missing is not None:
         raise FlushError(
@@ -57,9 +57,9 @@ def _joined(
     """Return the statement that selects the rows with these keys, in the order of the keys."""
     columns = list(mapper.primary_key)
     names = [f"k{index}" for index in range(len(columns))]
-    wanted = unnested(names, columns, list(zip(*keys, strict=True)))
-    same = and_(*(wanted.c[name] == key for name, key in zip(names, columns, strict=True)))
-    return statement.join(wanted, same).order_by(wanted.c.position)
+    given_keys = unnested(names, columns, list(zip(*keys, strict=True)))
+    same = and_(*(given_keys.c[name] == key for name, key in zip(names, columns, strict=True)))
+    return statement.join(given_keys, same).order_by(given_keys.c.position)
 
 
 def _objects(session: Session, mapper: Mapper[Any], statement: Any) -> dict[tuple[Any, ...], Any]:

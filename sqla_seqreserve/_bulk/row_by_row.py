@@ -20,10 +20,10 @@ from .._reasons import Reason
 from .._rows.division import is_plain
 from .._sqlalchemy.engine import autocommits
 from ..errors import ConfigurationError
+from .given_rows import Given
+from .on_conflict import Outcome, Upserting
 from .set_clause import Update
 from .staged_rows import NUMBER
-from .upsert_sql import Given
-from .upserting import Outcome, Upserting
 
 _NEW: Final = "sqla_seqreserve_new"
 _KEY: Final = "sqla_seqreserve_key_{}"
@@ -53,7 +53,12 @@ class OneByOne(Upserting):
     def _checks_first(self) -> bool:
         return True
 
-    def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:  # noqa: ARG002  # each row is told of
+    def _write(
+        self,
+        *,
+        wants_keys: bool,  # noqa: ARG002  # each row returns its key anyway
+        wants_changed: bool,  # noqa: ARG002
+    ) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
         outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
         statement = self._statement()
         known = self.given.found() if self._is_partitioned else {}
@@ -132,8 +137,9 @@ def execute_singly(
         rest = {name: value for name, value in each.items() if name not in expressions}
         count += _counted(connection.execute(one, rest).rowcount, 1)
     if plain:
-        whole = _setting(statement, names, {}) if isinstance(statement, CoreUpdate) else statement
-        count += _counted(connection.execute(whole, plain).rowcount, len(plain))
+        if isinstance(statement, CoreUpdate):
+            statement = _setting(statement, names, {})
+        count += _counted(connection.execute(statement, plain).rowcount, len(plain))
     return count
 
 

@@ -49,6 +49,8 @@ _NAMES: Final[Mapping[Kind, str]] = {
     "integer key": "a whole number",
 }
 
+NO_VALUE: Final = "has no value, and the column takes no NULL and has no default"
+
 _SCALARS: Final = (Boolean, Date, DateTime, Integer, Numeric, String, Time, Uuid)
 
 
@@ -56,8 +58,7 @@ def check_rows(
     mapper: Mapper[Any],
     rows: Chunk,
     start: int,
-    required: Sequence[str],
-    why: Mapping[str, str],
+    required: Mapping[str, str],
     kinds: Mapping[str, Kind],
     adapts: Callable[[type], bool],
 ) -> tuple[set[str], dict[str, list[Any]]]:
@@ -65,8 +66,8 @@ def check_rows(
     attributes that were checked.
 
     :param start: the position of the first row in the whole input.
-    :param required: the attributes for which every row must give a value.
-    :param why: attribute -> what is wrong with a row without it, if not the usual text.
+    :param required: attribute for which every row must give a value -> what is wrong with a row
+        without it.
     :param kinds: attributes whose values are checked, with what their columns hold.
     :param adapts: whether the application has registered a type with the driver, which then decides
         what is written for its values.
@@ -86,7 +87,7 @@ def check_rows(
                 return used, values
     except (TypeError, AttributeError):
         pass
-    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, why, kinds, adapts))
+    raise refused(mapper, rows, start, _problems(mapper, rows, start, required, kinds, adapts))
 
 
 def refused(
@@ -142,14 +143,12 @@ def _problems(
     mapper: Mapper[Any],
     rows: Chunk,
     start: int,
-    required: Sequence[str],
-    why: Mapping[str, str],
+    required: Mapping[str, str],
     kinds: Mapping[str, Kind],
     adapts: Callable[[type], bool],
 ) -> list[RowProblem]:
     problems: list[RowProblem] = []
     allowed = {column.key for column in mapper.column_attrs}
-    usual = "has no value, and the column takes no NULL and has no default"
     unknown = cache(partial(no_such_attribute, mapper))
     for index, row in enumerate(rows, start):
         if not isinstance(row, Mapping):
@@ -159,7 +158,9 @@ def _problems(
             continue
         problems += [RowProblem(index, str(key), unknown(key)) for key in row if key not in allowed]
         problems += [
-            RowProblem(index, key, why.get(key, usual)) for key in required if row.get(key) is None
+            RowProblem(index, key, message)
+            for key, message in required.items()
+            if row.get(key) is None
         ]
     return problems + _wrong_values(rows, start, kinds, adapts)
 

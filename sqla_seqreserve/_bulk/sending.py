@@ -63,7 +63,7 @@ _LENGTH: Final = re.compile(r"character varying\((\d+)\)")
 
 
 class Sent(Protocol):
-    """What became of rows, as far as it is told here."""
+    """The part of a result that says how the rows were sent."""
 
     writer: Writer
     reason: Reason | None
@@ -73,7 +73,7 @@ _T = TypeVar("_T", bound=Sent)
 
 
 def send(
-    whole: ClassTables,
+    class_tables: ClassTables,
     plan: InsertPlan,
     first: Chunk,
     stream: Iterator[Chunk],
@@ -99,7 +99,7 @@ def send(
     :param dry: whether ``write`` writes nothing, and so may be called in a READ ONLY transaction.
     :param computed: columns that the database computes and that are wanted: name -> expression.
     """
-    connection, division = whole.connection, None
+    connection, division = class_tables.connection, None
     by_copy = (
         pinned
         and reason is None
@@ -122,17 +122,17 @@ def send(
         if following is None and not are_cast(plan, division):
             found = _as_arrays(plan, division)
         if found is not None:
-            if whole.progress is not None:
-                whole.progress.sent(len(first))
+            if class_tables.progress is not None:
+                class_tables.progress.sent(len(first))
             with suspect_rows_noted(plan.columns, first):
                 return written(Source(connection, found, plan, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, plan, computed, by_copy=by_copy, kept=kept) as table:
-        table.add(first, 0, whole.progress, division)
+        table.add(first, 0, class_tables.progress, division)
         total = len(first)
-        for chunk in map(whole.filled, stream):
+        for chunk in map(class_tables.filled, stream):
             check(chunk, total)
-            table.add(chunk, total, whole.progress)
+            table.add(chunk, total, class_tables.progress)
             total += len(chunk)
         return written(table.source, total)
 

@@ -45,10 +45,10 @@ from .._sqlalchemy.savepoint import savepoint
 from ..errors import ConfigurationError, InvalidRowsError, RowProblem
 from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
+from .given_rows import Given
+from .on_conflict import Outcome
 from .staged_rows import NUMBER, keys_in, labelled_keys, named
 from .target import Target
-from .upsert_sql import Given
-from .upserting import Outcome
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:table, :scope)")
 
@@ -76,15 +76,15 @@ class Syncing:
 
     :param scope: the condition for the table's rows that are to become the given ones.
     :param dry_run: only count; write nothing.
-    :param wanted: whether the caller wants the keys of the deleted rows; asked when all rows are
-        there.
+    :param wants_keys: whether the caller wants the keys of the deleted rows; asked when all rows
+        are there.
     :param inserted: how many rows are new, as far as they were compared; ``updated`` likewise.
     :param removed: the keys of the deleted rows.
     """
 
     scope: ColumnElement[bool]
     dry_run: bool
-    wanted: Callable[[], bool]
+    wants_keys: Callable[[], bool]
     deleted: int = 0
     inserted: int = 0
     updated: int = 0
@@ -93,7 +93,7 @@ class Syncing:
 
     def run(
         self,
-        whole: ClassTables,
+        class_tables: ClassTables,
         given: Given,
         columns: Sequence[Column[Any]],
         upsert: Callable[[Any], Outcome],
@@ -103,8 +103,8 @@ class Syncing:
         :param columns: the columns to overwrite in an existing row.
         :param upsert: inserts and updates, under the condition passed to it.
         """
-        target = self._target(whole)
-        connection = whole.connection
+        target = self._target(class_tables)
+        connection = class_tables.connection
         if not self.dry_run:
             self._lock(connection, given.plan, target)
         where = self._compare(given, target, columns)
@@ -112,7 +112,7 @@ class Syncing:
             return Outcome(self.inserted, self.updated)
         outcome = Outcome(0, 0)
         stays = self._is_certain or autocommits(connection)
-        with nullcontext() if stays else savepoint(whole.session, connection):
+        with nullcontext() if stays else savepoint(class_tables.session, connection):
             if self.deleted:
                 singly = _goes_singly(connection, given.plan)
                 self._delete(
@@ -124,10 +124,10 @@ class Syncing:
                 self._check_written(given, target)
         return outcome
 
-    def clear(self, whole: ClassTables) -> None:
+    def clear(self, class_tables: ClassTables) -> None:
         """Delete all rows of the scope, because no row is given."""
-        connection = whole.connection
-        target = self._target(whole)
+        connection = class_tables.connection
+        target = self._target(class_tables)
         [(_, plan)] = target.plans.items()
         condition = self._scope(target)
         if self.dry_run:
@@ -217,8 +217,8 @@ class Syncing:
         outside = dict.fromkeys(found.scalars(), "is outside the scope")
         self._refuse(given, target, outside, stays=autocommits(given.source.connection))
 
-    def _target(self, whole: ClassTables) -> Target:
-        target = _target(whole)
+    def _target(self, class_tables: ClassTables) -> Target:
+        target = _target(class_tables)
         [table] = target.plans
         found = select(literal(1)).select_from(table).where(self._scope(target))
         target.refuse_other_tables("scope", found)
@@ -276,7 +276,7 @@ class Syncing:
         found = (found.with_for_update(of=locked) if locked else found).cte(named("found"))
         keys = keys_in(found, target.keys)
         done = delete_found(
-            connection, [(plan.table, plan)], keys, wanted=self.wanted(), singly=singly
+            connection, [(plan.table, plan)], keys, wants_keys=self.wants_keys(), singly=singly
         )
         self.deleted, self.removed = done.rows, done.keys
 
@@ -322,13 +322,13 @@ def _differ(
     return or_(false(), *found)
 
 
-def _target(whole: ClassTables) -> Target:
+def _target(class_tables: ClassTables) -> Target:
     """Return the target, if the class is stored in a single table.
 
     :raises ConfigurationError: subclasses have tables of their own.
     """
-    target = Target(whole, "bulk_sync()")
-    tables = tables_of(whole.connection, target)
+    target = Target(class_tables, "bulk_sync()")
+    tables = tables_of(class_tables.connection, target)
     if len(tables) > 1:
         names = ", ".join(table.name for table in tables)
         raise ConfigurationError(

@@ -35,17 +35,17 @@ _MAY_LOCK: Final = text(
 class Target:
     """The tables of one class in one database, parents first.
 
-    :param whole: the tables, and what is known of them.
+    :param class_tables: the tables, and what is known of them.
     :param what: the function that was called, as errors name it.
     """
 
-    def __init__(self, whole: ClassTables, what: str) -> None:
-        self.mapper = whole.mapper
+    def __init__(self, class_tables: ClassTables, what: str) -> None:
+        self.mapper = class_tables.mapper
         self.what = what
         self.plans: dict[Table, InsertPlan] = {}
-        for table, plan in whole.plans.items():
+        for table, plan in class_tables.plans.items():
             if plan is None:
-                name = table_name(whole.connection, table)
+                name = table_name(class_tables.connection, table)
                 raise no_such_table(name)
             if plan.facts.distributed:
                 raise ConfigurationError(

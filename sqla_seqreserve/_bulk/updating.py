@@ -36,6 +36,7 @@ from .class_tables import ClassTables
 from .input import chunks, within
 from .matching import FITS, STALE, Matching
 from .row_by_row import execute_singly
+from .row_checks import NO_VALUE
 from .sending import send
 from .set_clause import set_beside
 from .staged_rows import NUMBER, Source, labelled_keys, named
@@ -73,35 +74,35 @@ def update_rows(
     key: str | Iterable[str] | None,
     columns: str | Iterable[str] | None,
     where: ColumnElement[bool] | None,
-    keys: Callable[[], bool],
+    wants_keys: Callable[[], bool],
     progress: Callable[[int], object] | None,
     chunk_rows: int | None,
 ) -> Updated:
     """Update the existing rows.
 
-    :param keys: whether the caller wants the keys of the rows found; asked when all rows are there.
+    :param wants_keys: whether the caller wants the keys of the rows found; asked when all rows are
+        there.
     """
     stream = within(session, rows, chunks(rows, chunk_rows, mapper))
     first = next(stream, None)
-    whole = ClassTables(session, connection, mapper, progress)
-    by = _named(mapper, "key", whole.attributes if key is None else key)
+    class_tables = ClassTables(session, connection, mapper, progress)
+    by = _named(mapper, "key", class_tables.attributes if key is None else key)
     if not by:
         raise ConfigurationError("key=() finds no row: expected the attributes of a key")
     chosen = None if columns is None else _named(mapper, "columns", columns)
     if first is None:
         return Updated()
-    pinned = whole.pin() is not None
-    target = Target(whole, "bulk_update()")
-    first = whole.filled(first)
-    given = whole.given_by(first)
-    required = list(by)
-    why = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
+    pinned = class_tables.pin() is not None
+    target = Target(class_tables, "bulk_update()")
+    first = class_tables.filled(first)
+    given = class_tables.given_by(first)
+    required = dict.fromkeys(by, "has no value, and is of the key by which the row is found")
     if isinstance(first[0], Mapping):
         # Otherwise the check below names the wrong row.
         change = _Change(target, given, by, chosen)
-        required += [item for item in change.required if item not in required]
-        why = {**dict.fromkeys(change.defaulted, _DEFAULT_OF_NEW_ROWS), **why}
-    whole.check_alike(first, 0, given, required, why, by)
+        for attribute, message in change.required.items():
+            required.setdefault(attribute, message)
+    class_tables.check_alike(first, 0, given, required, by)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(target.plans.values(), "update")
@@ -111,17 +112,17 @@ def update_rows(
         matching = Matching(source, target, [plans[attribute] for attribute in by], total)
         if reason is not None:
             return change.write_singly(matching, where, records)
-        return change.write(matching, where, keys=keys())
+        return change.write(matching, where, wants_keys=wants_keys())
 
     return send(
-        whole,
+        class_tables,
         staged,
         first,
         stream,
         write,
         pinned=pinned,
         reason=reason,
-        check=lambda chunk, start: whole.check_alike(chunk, start, given, required, why, by),
+        check=lambda chunk, start: class_tables.check_alike(chunk, start, given, required, by),
     )
 
 
@@ -172,19 +173,15 @@ class _Change:
             for table, plan in target.plans.items()
             if "update" in plan.facts.watched or plan.facts.kind not in {"r", "p"}
         }
-        required = [
-            item
+        self.required = {
+            str(item.attribute): NO_VALUE
+            if item.column.default is None and item.column.server_default is None
+            else _DEFAULT_OF_NEW_ROWS
             for item in items
             if not item.column.nullable
             and not item.evaluates_none
             and item.column.table not in filled
-        ]
-        self.required = [str(item.attribute) for item in required]
-        self.defaulted = [
-            str(item.attribute)
-            for item in required
-            if item.column.default is not None or item.column.server_default is not None
-        ]
+        }
         if len(target.plans) > 1 and any(column in self._keys() for column in self.columns):
             raise ConfigurationError(
                 f"{target.name} is stored in several tables, and bulk_update() changes no key that "
@@ -232,7 +229,7 @@ class _Change:
 
     # One statement
 
-    def write(self, matching: Matching, where: Any, *, keys: bool) -> Updated:
+    def write(self, matching: Matching, where: Any, *, wants_keys: bool) -> Updated:
         """Update all rows by one statement."""
         target = self.target
         names = [c.name for table in self.tables for c in self._from_rows(table)]
@@ -253,65 +250,80 @@ class _Change:
                 statement.values({**self.set[table], **values})
                 .returning(
                     found.c[NUMBER],
-                    *(stored if keys else ()),
+                    *(stored if wants_keys else ()),
                     # As they were before. A key that is not unique finds several rows.
-                    *(labelled_keys(matching.keys_of(found)) if keys else ()),
+                    *(labelled_keys(matching.keys_of(found)) if wants_keys else ()),
                 )
                 .cte(named(f"written_{index}"))
             )
-        return self._read(matching, found, all_written, keys=keys)
-
-    def _read(
-        self, matching: Matching, found: Any, all_written: Sequence[Any], *, keys: bool
-    ) -> Updated:
-        connection, outcome = matching.source.connection, Updated(matching.total)
-        rows, (*others, written) = matching.rows, all_written
-        stale: list[int] = []
-        if keys:
-            new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
-            old = matching.keys_of(found)
-            same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
-            is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
-            statement = select(
-                found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new
-            ).select_from(found.outerjoin(written, is_written))
-            width = len(new)
-            for number, is_stale, done, *both in connection.execute(statement.add_cte(*others)):
-                before, now = tuple(both[:width]), tuple(both[width:])
-                outcome.keys[number] = before if done is None else now
-                outcome.found += 1
-                if done is not None:
-                    outcome.changed.append(before)
-                if is_stale:
-                    stale.append(number)
-            outcome.updated = len(outcome.changed)
-            if len(outcome.keys) < matching.total:
-                outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
-        else:
-            is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
-            there = select(func.count()).select_from(found).scalar_subquery()
-            matched: Any = there
-            if {item.column for item in matching.by} != set(self.target.keys):
-                # A row that finds several must not make up for one that finds none.
-                matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
-            missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
-            counts: list[Any] = [
-                there,
-                select(func.count()).select_from(written).scalar_subquery(),
-                # Nothing is looked up when no row is missing.
-                case((matched < matching.total, missing)),
-            ]
-            if self.stale is not None:
-                stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
-                counts.append(stale_rows.scalar_subquery())
-            row = connection.execute(select(*counts).add_cte(*others)).one()
-            outcome.found, outcome.updated = row[0], row[1]
-            outcome.missing = sorted(row[2] or ())
-            stale = list(row[3] or ()) if self.stale is not None else []
+        *others, written = all_written
+        read = self._read_keys if wants_keys else self._read_counts
+        outcome, stale = read(matching, found, written, others)
         if not outcome.updated and matching.total > 1:
             matching.refuse_duplicates()
         self._refuse_stale(stale)
         return outcome
+
+    def _read_keys(
+        self, matching: Matching, found: Any, written: Any, others: Sequence[Any]
+    ) -> tuple[Updated, list[int]]:
+        """Execute the statement; return its result with the keys of all rows, and the numbers of
+        the rows that give another version.
+
+        :param written: the rows that the UPDATE of the last table wrote.
+        :param others: the UPDATEs of the other tables.
+        """
+        outcome, stale = Updated(matching.total), list[int]()
+        new = [written.c[c.key] for c in self.target.table_keys(self.tables[-1])]
+        old = matching.keys_of(found)
+        same = [a == b for a, b in zip(old, matching.keys_of(written), strict=True)]
+        is_written = and_(found.c[NUMBER] == written.c[NUMBER], *same)
+        statement = (
+            select(found.c[NUMBER], found.c[STALE], written.c[NUMBER], *old, *new)
+            .select_from(found.outerjoin(written, is_written))
+            .add_cte(*others)
+        )
+        width = len(new)
+        for number, is_stale, done, *both in matching.source.connection.execute(statement):
+            before, now = tuple(both[:width]), tuple(both[width:])
+            outcome.keys[number] = before if done is None else now
+            outcome.found += 1
+            if done is not None:
+                outcome.changed.append(before)
+            if is_stale:
+                stale.append(number)
+        outcome.updated = len(outcome.changed)
+        if len(outcome.keys) < matching.total:
+            outcome.missing = [n for n in range(matching.total) if n not in outcome.keys]
+        return outcome, stale
+
+    def _read_counts(
+        self, matching: Matching, found: Any, written: Any, others: Sequence[Any]
+    ) -> tuple[Updated, list[int]]:
+        """As :meth:`_read_keys`, but without the keys: the database counts the rows."""
+        rows = matching.rows
+        is_there = exists(select(found.c[NUMBER]).where(found.c[NUMBER] == rows.c[NUMBER]))
+        there = select(func.count()).select_from(found).scalar_subquery()
+        matched: Any = there
+        if {item.column for item in matching.by} != set(self.target.keys):
+            # A row that finds several must not make up for one that finds none.
+            matched = select(func.count(found.c[NUMBER].distinct())).scalar_subquery()
+        missing = select(func.array_agg(rows.c[NUMBER])).where(~is_there).scalar_subquery()
+        counts: list[Any] = [
+            there,
+            select(func.count()).select_from(written).scalar_subquery(),
+            # Nothing is looked up when no row is missing.
+            case((matched < matching.total, missing)),
+        ]
+        if self.stale is not None:
+            stale_rows = select(func.array_agg(found.c[NUMBER])).where(found.c[STALE])
+            counts.append(stale_rows.scalar_subquery())
+        counted = matching.source.connection.execute(select(*counts).add_cte(*others)).one()
+        number_found, updated, numbers_missing, *stale = counted
+        outcome = Updated(
+            matching.total, updated, number_found, missing=sorted(numbers_missing or ())
+        )
+        return outcome, [number for numbers in stale for number in numbers or ()]
 
     def _refuse_stale(self, numbers: Sequence[int]) -> None:
         if not numbers:

@@ -1,321 +1,249 @@
-"""Runs one ``bulk_upsert``: its rows, staged or sent along, in one INSERT .. ON CONFLICT.
-
-The statement first looks each row up by the arbiter's columns, and takes an id from the sequence
-only for rows that do not exist; ON CONFLICT by itself would take one for every row. It writes in
-the order of the arbiter's columns, so two upserts of the same rows lock them in the same order and
-wait for each other instead of deadlocking. If another transaction inserts a row after the look-up,
-ON CONFLICT still finds it; that costs an id and nothing else. If two given rows match the same row
-of the table, the statement writes nothing, and the duplicates are looked for afterwards.
-"""
+"""Implements ``bulk_upsert``: the rows are checked, staged, and written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Select,
-    and_,
-    case,
-    cast,
-    false,
-    func,
-    literal_column,
-    select,
-    true,
-)
-from sqlalchemy.dialects.postgresql import Insert
-from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm.exc import FlushError
+from sqlalchemy import Column, ColumnElement, Connection, text
+from sqlalchemy.orm import Mapper, Session
 
-from .._reasons import Reason
-from .._rows.plan import Absent
-from ..reports import Writer
+from .._ids.table_names import stored_name, table_name
+from .._mistakes import attribute_keys, check_attributes, no_such_table
+from .._rows.plan import Absent, InsertPlan
+from .._sqlalchemy.listeners import interference_on
+from .._sqlalchemy.mapping import polymorphic_attribute
+from ..errors import ConfigurationError
+from .arbiter import Arbiter, find_arbiter, known_arbiter
+from .class_tables import ClassTables
+from .given_rows import Given
+from .input import chunks, within
+from .on_conflict import Outcome, Upserting
+from .row_by_row import OneByOne
+from .sending import send
 from .set_clause import Update
-from .staged_rows import NUMBER, key_label, keys_in, named
-from .upsert_sql import Given
+from .staged_rows import Source
+from .staging import staged_plan
+from .syncing import Syncing
 
-# Names used next to the table's own columns.
-_ID: Final = "sqla_seqreserve_id"
-_NEW: Final = "sqla_seqreserve_new"
-
-
-@dataclass(slots=True, eq=False)
-class Outcome:
-    """How many rows an upsert wrote, whether COPY brought them, and why they were written one by
-    one. If wanted: the ``keys`` of every row, and of those ``changed``.
+_COMPUTED = text(
     """
-
-    inserted: int
-    updated: int
-    total: int = 0
-    writer: Writer = "insert"
-    reason: Reason | None = None
-    keys: list[tuple[Any, ...]] = field(default_factory=list)
-    changed: list[tuple[Any, ...]] = field(default_factory=list)
-
-
-def _next(sequence: str) -> ColumnElement[int]:
-    # A constant, which is resolved once; a parameter would be resolved for each row.
-    quoted = sequence.replace("'", "''")
-    return func.nextval(literal_column(f"'{quoted}'::regclass"), type_=BigInteger)
-
-
-class _OverridingSelect(Select[Any]):
-    """A SELECT for an INSERT that may give GENERATED ALWAYS columns their value."""
-
-    inherit_cache = True
-
-
-@compiles(_OverridingSelect, "postgresql")
-def _compile(element: _OverridingSelect, compiler: Any, **options: Any) -> str:
-    return f"OVERRIDING SYSTEM VALUE {compiler.visit_select(element, **options)}"
-
-
-class Upserting:
-    """The statement of one upsert.
-
-    :param sequence: the name of the sequence that numbers the key, with the key's column; ``None``:
-        the server's defaults fill the key.
+    SELECT a.attname::text, format_type(a.atttypid, a.atttypmod),
+           pg_get_expr(d.adbin, d.adrelid)
+      FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+     WHERE a.attrelid = to_regclass(:table) AND a.attname::text = ANY (CAST(:names AS text[]))
     """
+)
 
-    def __init__(
-        self, given: Given, sequence: tuple[Column[Any], str] | None, update: Update
-    ) -> None:
-        self.given = given
-        self.connection = given.source.connection
-        self.plan = given.plan
-        self.target = given.target
-        self.arbiter = given.arbiter
-        self.sequence = sequence
-        self.update = update
-        self.keys = given.keys
 
-    def run(self, *, keys: bool, changed: bool) -> Outcome:
-        """Write the rows.
+def upsert(
+    session: Session,
+    connection: Connection,
+    mapper: Mapper[Any],
+    rows: Any,
+    *,
+    conflict: str | Iterable[str],
+    update: Iterable[str] | None,
+    where: ColumnElement[bool] | None,
+    wants_keys: bool,
+    wants_changed: Callable[[], bool],
+    progress: Callable[[int], object] | None,
+    chunk_rows: int | None,
+    sync: Syncing | None = None,
+) -> Outcome:
+    """Upsert the rows.
 
-        :param keys: whether the caller wants the key of each row.
-        :param changed: whether the caller wants the keys of the updated rows.
-        :raises InvalidRowsError: two rows match the same row of the table; nothing was written.
-        """
-        given = self.given
-        if self._checks_first:
-            given.refuse_duplicates()
-        outcome, aligned = self._write(keys=keys, changed=changed)
-        if not (outcome.inserted or outcome.updated) and given.total > 1:
-            given.refuse_duplicates()
-        if not keys:
-            return outcome
-        if len(aligned) < given.total:
-            aligned = {**given.found(), **aligned}
-        missing = next((n for n in range(given.total) if n not in aligned), None)
-        if missing is not None:
-            raise FlushError(
-                f"Row {missing}: INSERT .. ON CONFLICT for {self.plan.mapper} left no row in "
-                f"{self.target.name} that can be told to be its own. A trigger discards it or "
-                "changes its key, or another transaction has just deleted it; ask for "
-                "returning=None"
-            )
-        outcome.keys = [aligned[number] for number in range(given.total)]
+    :param wants_keys: whether the caller wants each row's key.
+    :param wants_changed: whether the caller wants the keys of the updated rows; asked when all rows
+        are there.
+    :param sync: handles the table's other rows, for ``bulk_sync``.
+    """
+    stream = within(session, rows, chunks(rows, chunk_rows, mapper))
+    first = next(stream, None)
+    class_tables = ClassTables(session, connection, mapper, progress)
+    _require_one_table(class_tables)
+    what = "conflict" if sync is None else "key"
+    conflict = conflict if isinstance(conflict, str) else tuple(attribute_keys(what, conflict))
+    if first is None:
+        _checked_update(mapper, update, ())
+        if sync is not None:
+            _located(class_tables, conflict, what)
+            sync.clear(class_tables)
+        elif not isinstance(conflict, str):
+            check_attributes(mapper, f"{what}={conflict!r}", conflict)
+        return Outcome(0, 0)
+    plan, arbiter, pinned = _located(class_tables, conflict, what)
+    first = class_tables.filled(first)
+    given = class_tables.given_by(first)
+    arbiter_attributes, computed = _needed(connection, plan, arbiter, given)
+    overwritten = _checked_update(mapper, update, given, arbiter)
+    sequence = _sequence_of_key(class_tables)
+    required = class_tables.required()
+    never_null = set(required)
+    if sync is not None and not arbiter.nulls_alike:
+        never_null |= _attributes_of_elements(plan, arbiter)
+    message = f"has no value, and {arbiter.name} looks at it"
+    required |= {name: message for name in arbiter_attributes if name in never_null}
+    class_tables.check_alike(first, 0, given, required)
+    interference = interference_on(connection)
+
+    def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Outcome:
+        rows = Given(source, plan, arbiter, total)
+
+        def run(where: Any) -> Outcome:
+            change = Update(overwritten, where)
+            if interference is None:
+                upserting = Upserting(rows, sequence, change)
+            else:
+                upserting = OneByOne(rows, change, records, interference)
+            return upserting.run(wants_keys=wants_keys, wants_changed=wants_changed())
+
+        outcome = run(where) if sync is None else sync.run(class_tables, rows, overwritten, run)
+        outcome.total = total
         return outcome
 
-    @property
-    def _checks_first(self) -> bool:
-        """Whether a separate statement looks for duplicates. Statement triggers fire even where
-        nothing is written, and Citus refuses the condition that the statement would need.
-        """
-        return bool(self.plan.facts.statement_triggers) or self.plan.facts.distributed
+    return send(
+        class_tables,
+        staged_plan(plan, given, _constants(mapper, given)),
+        first,
+        stream,
+        write,
+        pinned=pinned,
+        reason=interference,
+        check=lambda chunk, start: class_tables.check_alike(chunk, start, given, required),
+        few=not (computed or arbiter.collated),
+        dry=sync is not None and sync.dry_run,
+        computed=computed,
+    )
 
-    def _write(self, *, keys: bool, changed: bool) -> tuple[Outcome, dict[int, tuple[Any, ...]]]:
-        """Write the rows; return the outcome, and the keys of the written rows by number."""
-        outcome, aligned = Outcome(0, 0), dict[int, tuple[Any, ...]]()
-        numbered: Any = self._numbered()
-        # Citus accepts no join with a table of its own below the INSERT .. SELECT of every key.
-        if keys or self._is_partitioned or self.plan.facts.distributed:
-            numbered = numbered.cte(named("numbered"))
-        else:
-            # A subquery is read once; a CTE would be materialized first.
-            numbered = numbered.subquery(named("numbered"))
-        told = keys or changed
-        written = self._insert(numbered, keys=told or self._is_partitioned).cte(named("written"))
-        source, is_new = self._with_news(numbered, written)
-        if not told:
-            counts = select(func.count().filter(is_new), func.count().filter(~is_new))
-            row = self.connection.execute(counts.select_from(source)).one()
-            outcome.inserted, outcome.updated = row
-            return outcome, aligned
-        wanted = [written.c[key.key] for key in self.keys]
-        number: Any = literal_column("NULL")
-        if keys:
-            number = numbered.c[NUMBER]
-            source = source.outerjoin(numbered, self._is_written(numbered, written))
-        statement = select(number, is_new, *wanted).select_from(source)
-        for position, new, *key in self.connection.execute(statement):
-            if new:
-                outcome.inserted += 1
-            else:
-                outcome.updated += 1
-                outcome.changed.append(tuple(key))
-            if position is not None:
-                aligned[position] = tuple(key)
-        return outcome, aligned
 
-    def _numbered(self) -> Select[Any]:
-        """Select the rows in their order, each with the id that it has in the table or the next id;
-        no row at all if two match the same one.
-        """
-        given = self.given
-        rows, existing = given.rows, given.existing
-        statement = select(rows, *keys_in(existing, self.keys))
-        statement = statement.select_from(rows.outerjoin(existing, given.is_same()))
-        if given.total > 1 and not self._checks_first:
-            statement = statement.where(~given.has_duplicates())
-        if self.sequence is None:
-            return statement
-        key, name = self.sequence
-        position = list(self.keys).index(key)
-        known: list[Any] = [existing.c[key_label(position)]]
-        if key.name in rows.c:
-            known.insert(0, rows.c[key.name])
-        number = cast(func.coalesce(*known, _next(name), type_=BigInteger), key.type)
-        return statement.add_columns(number.label(_ID)).order_by(rows.c[NUMBER])
-
-    def _insert(self, numbered: Any, *, keys: bool) -> Any:
-        target: list[Any] = []
-        values: list[Any] = []
-        for item in self.given.source.plan.columns:
-            if self.sequence is not None and item.column is self.sequence[0]:
-                continue
-            target.append(item.column)
-            values.append(numbered.c[item.column.name])
-        if self.sequence is not None:
-            target.append(self.sequence[0])
-            values.append(self._id(numbered))
-        given = {id(item) for item in target}
-        for planned in self.plan.columns:
-            default: Any = planned.column.default
-            if (
-                planned.absent is Absent.ELSEWHERE
-                and id(planned.column) not in given
-                and default is not None
-                and default.is_clause_element
-            ):
-                target.append(planned.column)
-                values.append(default.arg)
-        rows = _OverridingSelect(*values).order_by(*(numbered.c[name] for name in self.given.names))
-        if self._looks_again and not self.update.columns:
-            # An existing row needs nothing.
-            rows = rows.where(self._known(numbered).is_(None))
-        statement = pg_insert(self.target).from_select(
-            [item.key for item in target], rows, include_defaults=False
-        )
-        statement = self._on_conflict(statement)
-        returned: list[Any] = []
-        if keys:
-            columns = [self.given.column(name) for name in self.arbiter.columns if name is not None]
-            returned += dict.fromkeys([*self.keys, *columns])
-        if not self._is_partitioned:
-            returned.append(literal_column("(xmax = 0)", Boolean).label(_NEW))
-        return statement.returning(*returned)
-
-    def _on_conflict(self, statement: Insert) -> Insert:
-        """Add to the INSERT what happens to an existing row."""
-        where: ColumnElement[bool] | None = (
-            literal_column(self.arbiter.predicate, Boolean)
-            if self.arbiter.predicate is not None
-            else None
-        )
-        elements: Any = self.arbiter.target()
-        overwritten = dict(self.update.overwritten(self.plan, statement.excluded))
-        if not overwritten:
-            return statement.on_conflict_do_nothing(index_elements=elements, index_where=where)
-        return statement.on_conflict_do_update(
-            index_elements=elements, index_where=where, set_=overwritten, where=self.update.where
+def _require_one_table(class_tables: ClassTables) -> None:
+    if len(class_tables.tables) != 1:
+        names = ", ".join(table.name for table in class_tables.tables)
+        raise ConfigurationError(
+            f"{class_tables.mapper.class_.__name__} is stored in several tables ({names}), and ON "
+            "CONFLICT is about one. Expected a class of one table"
         )
 
-    @property
-    def _looks_again(self) -> bool:
-        """Whether an existing row is sent with its own id to a statement that finds it by other
-        columns. Citus accepts no statement that reads a row again.
-        """
-        return (
-            self.sequence is not None
-            and self.sequence[0].name not in self.arbiter.columns
-            and not self.plan.facts.distributed
+
+def _located(
+    class_tables: ClassTables, conflict: str | tuple[str, ...], what: str
+) -> tuple[InsertPlan, Arbiter, bool]:
+    """Find the unique index that decides which rows exist, and lock the table if it can be
+    compared with what is known of it. Return the table's plan, the index, and whether the table is
+    locked.
+
+    :param what: the name of the caller's argument ``conflict``.
+    :raises ConfigurationError: the database has no such table or index.
+    """
+    connection, mapper = class_tables.connection, class_tables.mapper
+    [table] = class_tables.tables
+    name = table_name(connection, table)
+    arbiter = known_arbiter(connection, mapper, name, conflict)
+    compared = [arbiter.facts] if arbiter is not None else []
+    pinned = class_tables.pin(indexes=compared) is not None
+    if not pinned:
+        class_tables.look_anew()
+    plan = class_tables.plans[table]
+    if plan is None:
+        raise no_such_table(name)
+    if arbiter is None or not compared:
+        arbiter = find_arbiter(connection, mapper, plan.facts.name, conflict, what)
+    return plan, arbiter, pinned
+
+
+def _sequence_of_key(class_tables: ClassTables) -> tuple[Column[Any], str] | None:
+    """Return the only key column that a sequence numbers, with the sequence's name."""
+    source = class_tables.source
+    if source.sequence is None or source.key.column is None or source.others:
+        return None
+    return source.key.column, source.sequence.name
+
+
+def _constants(mapper: Mapper[Any], given: frozenset[str]) -> dict[str, Any]:
+    polymorphic = polymorphic_attribute(mapper)
+    if polymorphic is None or polymorphic in given:
+        return {}
+    return {polymorphic: mapper.polymorphic_identity}
+
+
+def _needed(
+    connection: Connection, plan: InsertPlan, arbiter: Arbiter, given: frozenset[str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the attributes that the arbiter uses; and those of its columns that the database
+    computes, each with its definition.
+
+    :raises ConfigurationError: the arbiter uses a column that the rows do not give.
+    """
+    attributes: list[str] = []
+    computed: list[str] = []
+    lacking: list[str] = []
+    by_name = {stored_name(item.column.name): item for item in plan.columns}
+    for name in sorted(arbiter.needed):
+        item = by_name.get(name)
+        if plan.facts.columns[name].generated:
+            computed.append(name)
+        elif item is None or not (item.attribute in given or item.absent is Absent.DEFAULT):
+            lacking.append(item.attribute or name if item is not None else name)
+        elif item.attribute is not None:
+            attributes.append(item.attribute)
+    if lacking:
+        raise ConfigurationError(
+            f"{arbiter.name} of {plan.facts.name} looks at {', '.join(lacking)}, which the rows do "
+            "not give; so nothing shows whether they exist. Give it in every row"
         )
+    found: dict[str, str] = {}
+    if computed:
+        names = {"table": plan.facts.name, "names": computed}
+        for name, kind, expression in connection.execute(_COMPUTED, names):
+            found[name] = f"{kind} GENERATED ALWAYS AS ({expression})"
+    return attributes, found
 
-    def _known(self, numbered: Any) -> Any:
-        """The id of the existing row that was found, or NULL."""
-        assert self.sequence is not None
-        return numbered.c[key_label(list(self.keys).index(self.sequence[0]))]
 
-    def _id(self, numbered: Any) -> Any:
-        """Return the id with which a row is sent.
+def _attributes_of_elements(plan: InsertPlan, arbiter: Arbiter) -> set[str]:
+    return {
+        item.attribute
+        for item in plan.columns
+        if item.attribute is not None and stored_name(item.column.name) in arbiter.columns
+    }
 
-        ON CONFLICT may miss a row that another transaction is updating. PostgreSQL then retries by
-        itself, but not if the primary key is a duplicate too, which it is when the row is sent with
-        its own id. So the existing row is locked first: in the order of the arbiter, as ON CONFLICT
-        does.
-        """
-        assert self.sequence is not None
-        key, name = self.sequence
-        number = numbered.c[_ID]
-        if not (self._looks_again and self.update.columns):
-            return number
-        is_new = self._known(numbered).is_(None)
-        if key.name in numbered.c:
-            is_new |= numbered.c[key.name].is_not(None)
-        locked = func.coalesce(self.given.locked(key, numbered), _next(name), type_=BigInteger)
-        return case((is_new, number), else_=cast(locked, key.type))
 
-    @property
-    def _is_partitioned(self) -> bool:
-        """Whether RETURNING shows no system columns, as is the case for partitioned tables."""
-        return self.plan.facts.kind == "p"
+def _checked_update(
+    mapper: Mapper[Any],
+    update: Iterable[str] | None,
+    given: Iterable[str],
+    arbiter: Arbiter | None = None,
+) -> tuple[Column[Any], ...]:
+    """Return the columns to overwrite.
 
-    def _with_news(self, numbered: Any, written: Any) -> tuple[Any, ColumnElement[bool]]:
-        """Return the written rows, and whether each one is new."""
-        if not self._is_partitioned:
-            return written, written.c[_NEW]
-        labels = [key_label(index) for index in range(len(self.keys))]
-        known = (
-            select(*(numbered.c[label] for label in labels))
-            .where(numbered.c[labels[0]].is_not(None))
-            .subquery(named("known"))
-        )
-        same = and_(
-            *(
-                known.c[label] == written.c[key.key]
-                for label, key in zip(labels, self.keys, strict=True)
+    :raises ConfigurationError: a name is not a column of the class, or the rows do not give it.
+    """
+    columns = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
+    if update is None:
+        fixed = set(arbiter.columns) if arbiter is not None else set()
+        chosen = [
+            key
+            for key in sorted(given)
+            if key in columns
+            and stored_name(columns[key].name) not in fixed
+            and columns[key] not in mapper.primary_key
+        ]
+    else:
+        chosen = attribute_keys("update", update)
+        check_attributes(mapper, f"update={update!r}", chosen)
+        lacking = sorted(set(chosen).difference(given)) if arbiter is not None else []
+        if lacking:
+            raise ConfigurationError(
+                f"update={update!r}: the rows do not give {', '.join(lacking)}. Expected "
+                "attributes that every row gives"
             )
-        )
-        return written.outerjoin(known, same), known.c[labels[0]].is_(None)
-
-    def _is_written(self, numbered: Any, written: Any) -> ColumnElement[bool]:
-        """Whether a written row is that of a staged one."""
-        if self.sequence is not None:
-            key = self.sequence[0]
-            return and_(numbered.c[_ID] == written.c[key.key], self._other_keys(numbered, written))
-        names = {item.column.name for item in self.given.source.plan.columns}
-        if all(key.name in names for key in self.keys):
-            return and_(*(numbered.c[key.name] == written.c[key.key] for key in self.keys))
-        if None in self.arbiter.columns:
-            return false()
-        return self.given.are_written(numbered, written)
-
-    def _other_keys(self, numbered: Any, written: Any) -> ColumnElement[bool]:
-        assert self.sequence is not None
-        names = {item.column.name for item in self.given.source.plan.columns}
-        return and_(
-            true(),
-            *(
-                numbered.c[key.name] == written.c[key.key]
-                for key in self.keys
-                if key is not self.sequence[0] and key.name in names
-            ),
-        )
+    found = []
+    for key in chosen:
+        item = columns[key]
+        if not isinstance(item, Column):
+            raise ConfigurationError(
+                f"Rows are written to columns, and {mapper.class_.__name__}.{key} is none that can "
+                "be written"
+            )
+        found.append(item)
+    return tuple(found)

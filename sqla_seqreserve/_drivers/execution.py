@@ -95,7 +95,7 @@ _WRITING: Final = "sqla_seqreserve_writing"
 _lock = threading.Lock()
 
 _listening: ContextVar[object] = ContextVar("sqla_seqreserve_listening", default=None)
-_told: dict[object, Listener] = {}
+_listeners: dict[object, Listener] = {}
 """One entry for each running block of :func:`listened_to_by`; if empty, there is no listener."""
 
 
@@ -193,28 +193,28 @@ def listened_to_by(listener: Listener) -> Iterator[None]:
     # context as long as a connection that was opened in it.
     member = object()
     token = _listening.set(member)
-    _told[member] = listener
+    _listeners[member] = listener
     try:
         yield
     finally:
-        del _told[member]
+        del _listeners[member]
         _listening.reset(token)
 
 
 def _listening_to(context: ExecutionContext) -> Listener | None:
-    listener = _told.get(_listening.get())
+    listener = _listeners.get(_listening.get())
     return listener if listener is not None and listener.listens_to(context) else None
 
 
 def count_message(connection: Connection, round_trips: int) -> None:
     """Call the listener for a message that is about to be sent without SQLAlchemy's cursors."""
-    if _told and (listener := _told.get(_listening.get())) is not None:
+    if _listeners and (listener := _listeners.get(_listening.get())) is not None:
         listener.sent(round_trips + _begins_apart(connection))
 
 
-def tell_travelled(context: ExecutionContext, seconds: float) -> None:
+def note_travelled(context: ExecutionContext, seconds: float) -> None:
     """Call the listener for a statement that was executed in a message of several."""
-    if _told and (listener := _listening_to(context)) is not None:
+    if _listeners and (listener := _listening_to(context)) is not None:
         listener.travelled(context, seconds)
 
 
@@ -235,8 +235,8 @@ def _do_executemany(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
     write = context.root_connection.__dict__.get(_WRITING)
-    if _told and (listener := _listening_to(context)) is not None:
-        return _execute_many_told(listener, write, cursor, statement, parameters, context)
+    if _listeners and (listener := _listening_to(context)) is not None:
+        return _execute_many_timed(listener, write, cursor, statement, parameters, context)
     if write is not None and write(cursor, statement, parameters, context).round_trips:
         return True
     return None
@@ -283,7 +283,7 @@ def _do_whole(cursor: DBAPICursor, statement: str, whole: Whole, context: Execut
     return many
 
 
-def _execute_many_told(
+def _execute_many_timed(
     listener: Listener,
     write: WriteMany | None,
     cursor: DBAPICursor,
@@ -303,7 +303,7 @@ def _execute_many_told(
     return done or None
 
 
-def _execute_told(
+def _execute_timed(
     listener: Listener,
     cursor: DBAPICursor,
     statement: str,
@@ -356,7 +356,7 @@ def _execute_beginning(
 def _do_execute(
     cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext
 ) -> bool | None:
-    listener = _listening_to(context) if _told else None
+    listener = _listening_to(context) if _listeners else None
     if type(parameters) is Whole:
         started = time.perf_counter()
         if listener is not None:
@@ -366,7 +366,7 @@ def _do_execute(
             listener.executed_many(context, many, time.perf_counter() - started)
         return True
     if listener is not None:
-        return _execute_told(listener, cursor, statement, parameters, context)
+        return _execute_timed(listener, cursor, statement, parameters, context)
     job: Job | None = context.execution_options.get(_OPTION)
     if job is None:
         if _BEGINNING in context.root_connection.__dict__:

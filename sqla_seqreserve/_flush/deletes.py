@@ -11,8 +11,8 @@ from sqlalchemy.orm import Mapper
 
 from .._sqlalchemy.changes import (
     delete_obj,
+    notify_deleted,
     organize_states_for_delete,
-    tell_deleted,
 )
 from .._sqlalchemy.commands import collect_delete_commands
 from .._sqlalchemy.mapping import tables_in_order, watches_delete, watches_deleted, writes_to
@@ -57,4 +57,4 @@ def _delete(base_mapper: Mapper[Any], states: Iterable[State], uow: Any) -> None
             )
     if any(map(watches_deleted, mappers)):
         run.drain()
-        tell_deleted(records)
+        notify_deleted(records)

@@ -328,9 +328,9 @@ def _explain_many(
                     reasons[kind] = known or why.NO_TABLE
                 else:
                     reasons[kind] = known or table_reason(facts, kind)
-    told = list(dict.fromkeys(found for found in reasons.values() if found is not None))
-    remedies = dict.fromkeys(found.remedy for found in told)
-    sentences = [found.text for found in told]
+    given = list(dict.fromkeys(found for found in reasons.values() if found is not None))
+    remedies = dict.fromkeys(found.remedy for found in given)
+    sentences = [found.text for found in given]
     if len(set(reasons.values())) > 1:
         sentences = [
             f"{kind.upper()}: {found.text}" for kind, found in reasons.items() if found is not None

@@ -17,9 +17,10 @@ from .. import _reasons as why
 from .._database import known_of
 from .._drivers import driver_on, reading_before_lock, transaction_status
 from .._ids import catalogue
+from .._ids.fetch import Wanted
 from .._ids.insert_order import in_insert_order
 from .._ids.keys import KeySequence, lacks_key, note_outgrown, resolve
-from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.reserve import hindrance, take_until_held
 from .._ids.server import ask_server
 from .._ids.table_names import table_name
 from .._reasons import Reason
@@ -66,6 +67,25 @@ class _Wanted(Wanted):
     later: Sequence[KeySequence] = ()
 
 
+@dataclass(slots=True, eq=False)
+class _Routed:
+    """The new objects of one connection, and what was decided about them before the facts of their
+    tables are looked at.
+
+    ``is_free``: the message costs no round trip, so it is worth sending just to check whether the
+    obstacle to a class's keys, or to COPY, still exists. ``may_number``: nobody asks for keys
+    before the first INSERT. The others are as in :meth:`Reserving.reserve_on`.
+    """
+
+    connection: Connection
+    pending: dict[Mapper[Any], list[State]]
+    route: Route
+    may_copy: set[Mapper[Any]]
+    is_free: bool
+    may_restart: bool
+    may_number: bool
+
+
 class Reserving:
     """The decisions for one flush.
 
@@ -87,7 +107,7 @@ class Reserving:
         *,
         may_copy: set[Mapper[Any]],
         needed: bool,
-        interference: Reason | None = None,
+        interference: Reason | None,
         may_restart: bool,
         commits: bool,
     ) -> Way | None:
@@ -140,17 +160,10 @@ class Reserving:
             plain = Passthrough(driver, distance, begun=state == "open", commits=commits)
             return Way(BY_INSERT.writer, BY_INSERT.reason, plain=plain)
         if route.reserve:
-            look = partial(
-                self._look,
-                connection,
-                pending,
-                route,
-                may_copy,
-                is_free,
-                may_restart,
-                may_number=not wishes.reserve,
+            routed = _Routed(
+                connection, pending, route, may_copy, is_free, may_restart, not wishes.reserve
             )
-            found = take_until_held(connection, look)
+            found = take_until_held(connection, partial(self._look, routed))
             if found is not None:
                 self._hand_out(connection, *found)
                 return None
@@ -164,34 +177,22 @@ class Reserving:
                 self.ways[mapper] = Way("orm", held or why.RESTLESS)
         return None
 
-    def _look(
-        self,
-        connection: Connection,
-        pending: dict[Mapper[Any], list[State]],
-        route: Route,
-        may_copy: set[Mapper[Any]],
-        is_free: bool,
-        may_restart: bool,
-        *,
-        may_number: bool,
-        doubts: bool = True,
-    ) -> _Wanted | None:
+    def _look(self, routed: _Routed, *, doubts: bool = True) -> _Wanted | None:
         """Choose the way of each class by the known facts of its tables, and return which ids to
         take and which facts to compare; ``None`` if nothing can be compared.
 
-        :param is_free: the message costs no round trip, so it is worth sending just to check
-            whether the obstacle to a class's keys, or to COPY, still exists.
-        :param may_number: nobody asks for keys before the first INSERT.
-        :param doubts: whether to check that now and then even if it costs a round trip.
+        :param doubts: whether to check now and then, even if it costs a round trip, whether the
+            obstacle to a class's keys, or to COPY, still exists.
         """
+        connection, pending = routed.connection, routed.pending
         if hindrance(connection, transaction_status(connection)) is not None:
             return None
         found = resolve(connection, pending)
         self._keys.sources.update(found)
-        ways = _copy_ways(connection, self._chosen_for_copy(found, pending, route, may_copy))
+        ways = _copy_ways(connection, self._chosen_for_copy(found, routed))
         by_insert = self._refused_by_copy(found, pending, ways)
         lacking = self._lacking(connection, found, pending, copied(ways), by_insert)
-        if may_number and (beside := numbered_beside(found, pending, lacking)):
+        if routed.may_number and (beside := numbered_beside(found, pending, lacking)):
             lacking = without(beside, lacking)
             ways |= dict.fromkeys(beside & ways.keys(), Way("orm", why.NUMBERED_BESIDE))
         for mapper in pending:
@@ -209,28 +210,19 @@ class Reserving:
         if not all(facts.lockable for facts in doubted):
             # These facts cannot be compared under a lock; they are read again instead.
             catalogue.forget(connection, [facts.name for facts in doubted])
-            return self._look(
-                connection,
-                pending,
-                route,
-                may_copy,
-                is_free,
-                may_restart,
-                may_number=may_number,
-                doubts=False,
-            )
+            return self._look(routed, doubts=False)
         requests = key_requests(
             connection,
             lacking,
             self._settings.prefetch,
-            asks_anyway=bool(pinned) or not may_restart,
+            asks_anyway=bool(pinned) or not routed.may_restart,
         )
         takes = any(request.ids.count for request in requests)
         compared = {facts.name: facts for facts, _ in hindering.values() if facts.lockable} | pinned
-        sent = list(compared.values()) if is_free or pinned or doubted or takes else []
+        sent = list(compared.values()) if routed.is_free or pinned or doubted or takes else []
         kept = not_compared(requests, {facts.name for facts in sent})
         later: list[KeySequence] = []
-        if may_restart and not sent and not takes:
+        if routed.may_restart and not sent and not takes:
             kept, later = later, kept
         tables = in_insert_order(pending) if sent or takes or kept else ()
         order = [table_name(connection, table) for table in tables]
@@ -238,14 +230,11 @@ class Reserving:
         return _Wanted(ids, sent, kept=kept, order=order, asked=requests, later=later)
 
     def _chosen_for_copy(
-        self,
-        sources: Mapping[Mapper[Any], KeySequence],
-        pending: Mapping[Mapper[Any], list[State]],
-        route: Route,
-        may_copy: set[Mapper[Any]],
+        self, sources: Mapping[Mapper[Any], KeySequence], routed: _Routed
     ) -> list[Mapper[Any]]:
         """The classes that have enough objects for COPY."""
-        chosen = [mapper for number, mapper in enumerate(pending) if number in route.copies]
+        pending, copies = routed.pending, routed.route.copies
+        chosen = [mapper for number, mapper in enumerate(pending) if number in copies]
         if self._settings.reserve != "always":
             return chosen
         # INSERT would refuse their keys.
@@ -253,7 +242,7 @@ class Reserving:
             mapper
             for mapper, states in pending.items()
             if sources[mapper].refuses_keys
-            and mapper in may_copy
+            and mapper in routed.may_copy
             and mapper not in chosen
             and lacks_key(mapper, states)
         ]

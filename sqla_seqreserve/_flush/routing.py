@@ -28,7 +28,7 @@ from .._ids.keys import generated_key, lacks_key
 from .._ids.server import server_kind, server_of
 from .._ids.table_names import TableName, table_name
 from .._reasons import Reason
-from .._routes import NO_WISHES, Distance, Pending, Route, Wishes, choose, copy_crossover
+from .._routes import Distance, Pending, Route, Wishes, choose, copy_crossover
 from .._rows.plan import InsertPlan, insert_plan
 from .._sqlalchemy.mapping import kept_with, sentinel_of_several, watches_insert
 from .._sqlalchemy.session import is_sharded, peek_connection, peek_dialect, pending_mutations
@@ -266,7 +266,7 @@ def chosen_route(
     distance: Distance,
     *,
     begun: bool,
-    wishes: Wishes = NO_WISHES,
+    wishes: Wishes,
 ) -> Route:
     """The cheapest way to write a flush, by the rounded distance to the server. An application's
     flushes are alike, so the choice is made once and stored.

@@ -202,9 +202,7 @@ class FlushRun:
             return NOT_ENROLLED
         return self._reserving.ways.get(mapper, BY_INSERT)
 
-    def way_of_all(
-        self, uow: Any, base_mapper: Mapper[Any], states: Sequence[State] = ()
-    ) -> Way | None:
+    def way_of_all(self, uow: Any, base_mapper: Mapper[Any], states: Sequence[State]) -> Way | None:
         """The way of a hierarchy that SQLAlchemy saves, or deletes, by itself; ``None``: each class
         has its own way.
 

@@ -12,11 +12,11 @@ else), its triggers' and its rules'.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from .._database import known_of
 from .._drivers.queries import query_unheard
@@ -158,6 +158,12 @@ name leads to another table, or when other policies apply to the role, as an SQL
 one object.
 """
 
+_SEQUENCE_COLUMNS: Final = """
+    quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
+    q.oid AS sequence_oid, p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
+    has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable,
+    pg_relation_filenode(q.oid) AS sequence_file"""
+
 _FACTS = text(
     f"""
     SELECT wanted.slot, c.oid, {FINGERPRINT} AS fingerprint,
@@ -199,10 +205,7 @@ _FACTS = text(
       LEFT JOIN pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum AND a.attidentity = ''
       LEFT JOIN LATERAL (
-          SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname) AS sequence_name,
-                 q.oid AS sequence_oid, p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
-                 has_sequence_privilege(q.oid, 'USAGE, UPDATE') AS sequence_usable,
-                 pg_relation_filenode(q.oid) AS sequence_file
+          SELECT {_SEQUENCE_COLUMNS}
             FROM ({NUMBERED_BY}) f
             JOIN pg_class q ON q.oid = f.oid AND q.relkind = 'S'
             JOIN pg_namespace n ON n.oid = q.relnamespace
@@ -215,15 +218,13 @@ _FACTS = text(
 )
 
 _SEQUENCE = text(
-    """
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(q.relname), q.oid,
-           p.seqincrement, p.seqmin, p.seqmax, p.seqcycle,
-           has_sequence_privilege(q.oid, 'USAGE, UPDATE'), pg_relation_filenode(q.oid)
+    f"""
+    SELECT {_SEQUENCE_COLUMNS}
       FROM pg_class q
       JOIN pg_namespace n ON n.oid = q.relnamespace
       JOIN pg_sequence p ON p.seqrelid = q.oid
      WHERE q.oid = to_regclass(:name)
-    """
+    """  # noqa: S608  # the expressions above, no input
 )
 
 
@@ -324,71 +325,75 @@ def sequence_facts(connection: Connection, name: str) -> SequenceFacts | None:
         row = connection.execute(_SEQUENCE, {"name": name}).one_or_none()
         if row is None:
             return None
-        known[name] = SequenceFacts(*row)
+        known[name] = _sequence(row)
     return known[name]
 
 
 def _read(
     connection: Connection, names: list[TableName], *, unheard: bool
 ) -> dict[TableName, TableFacts]:
-    columns: dict[int, dict[str, ColumnFacts]] = {}
-    unique: dict[int, set[str]] = {}
-    tables = {}
     execute: Any = query_unheard if unheard else Connection.execute
+    rows_of: dict[TableName, list[Row[Any]]] = {}
     for row in execute(connection, _FACTS, {"names": names}):
-        tables[row.slot] = row
-        if row.is_unique:
-            unique.setdefault(row.slot, set()).add(row.column_name)
-        columns.setdefault(row.slot, {})[row.column_name] = ColumnFacts(
-            name=row.column_name,
-            fingerprint=row.column_fingerprint,
-            type_name=row.type_name,
-            type_oid=row.type_oid,
-            type_text=row.type_text,
-            element_type=row.element_type,
-            element_is_enum=row.element_kind == "e",
-            is_enum=row.type_kind == "e",
-            is_unknown_domain=row.type_kind == "d",
-            always_identity=row.identity == "a",
-            generated=bool(row.generated),
-            fills_itself=row.fills_itself,
-            surely_read=row.surely_read,
-            domain=row.domain,
-            sequence=SequenceFacts(
-                row.sequence_name,
-                row.sequence_oid,
-                row.seqincrement,
-                row.seqmin,
-                row.seqmax,
-                row.seqcycle,
-                row.sequence_usable,
-                row.sequence_file,
-            )
-            if row.sequence_name
-            else None,
-            default=default_of(row),
-        )
-    return {
-        names[slot - 1]: TableFacts(
-            name=names[slot - 1],
-            oid=row.oid,
-            fingerprint=row.fingerprint,
-            action_fingerprint=row.action_fingerprint,
-            kind=row.kind,
-            lockable=row.lockable,
-            row_security=row.row_security,
-            insert_rules=row.insert_rules,
-            insert_triggers=row.insert_triggers,
-            before_insert_triggers=row.before_insert_triggers,
-            statement_triggers=row.statement_triggers,
-            references_itself=row.references_itself,
-            distributed=row.distributed,
-            watched=frozenset(row.watched),
-            inherited=row.inherited,
-            row_lockable=row.row_lockable,
-            unique_indexes=row.unique_indexes,
-            unique_columns=frozenset(unique.get(slot, ())),
-            columns=columns[slot],
-        )
-        for slot, row in tables.items()
-    }
+        rows_of.setdefault(names[row.slot - 1], []).append(row)
+    return {name: _table(name, rows) for name, rows in rows_of.items()}
+
+
+def _table(name: TableName, rows: Sequence[Row[Any]]) -> TableFacts:
+    """Return the facts of a table from its rows, one for each column."""
+    row = rows[0]
+    return TableFacts(
+        name=name,
+        oid=row.oid,
+        fingerprint=row.fingerprint,
+        action_fingerprint=row.action_fingerprint,
+        kind=row.kind,
+        lockable=row.lockable,
+        row_security=row.row_security,
+        insert_rules=row.insert_rules,
+        insert_triggers=row.insert_triggers,
+        before_insert_triggers=row.before_insert_triggers,
+        statement_triggers=row.statement_triggers,
+        references_itself=row.references_itself,
+        distributed=row.distributed,
+        watched=frozenset(row.watched),
+        inherited=row.inherited,
+        row_lockable=row.row_lockable,
+        unique_indexes=row.unique_indexes,
+        unique_columns=frozenset(each.column_name for each in rows if each.is_unique),
+        columns={each.column_name: _column(each) for each in rows},
+    )
+
+
+def _column(row: Row[Any]) -> ColumnFacts:
+    return ColumnFacts(
+        name=row.column_name,
+        fingerprint=row.column_fingerprint,
+        type_name=row.type_name,
+        type_oid=row.type_oid,
+        type_text=row.type_text,
+        element_type=row.element_type,
+        element_is_enum=row.element_kind == "e",
+        is_enum=row.type_kind == "e",
+        is_unknown_domain=row.type_kind == "d",
+        always_identity=row.identity == "a",
+        generated=bool(row.generated),
+        fills_itself=row.fills_itself,
+        surely_read=row.surely_read,
+        domain=row.domain,
+        sequence=_sequence(row) if row.sequence_name else None,
+        default=default_of(row),
+    )
+
+
+def _sequence(row: Row[Any]) -> SequenceFacts:
+    return SequenceFacts(
+        name=row.sequence_name,
+        oid=row.sequence_oid,
+        increment=row.seqincrement,
+        minimum=row.seqmin,
+        maximum=row.seqmax,
+        cycle=row.seqcycle,
+        usable=row.sequence_usable,
+        file=row.sequence_file,
+    )

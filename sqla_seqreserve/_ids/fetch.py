@@ -64,30 +64,39 @@ class Reservation:
     holds: bool
 
 
-def take_ids(
-    connection: Connection,
-    requests: Sequence[IdRequest],
-    whole: Iterable[TableFacts] = (),
-    indexes: Sequence[IndexFacts] = (),
-    *,
-    kept: Sequence[KeySequence] = (),
-    order: Iterable[TableName] = (),
-) -> Reservation:
-    """Take ids, in one message, for every request whose facts are still true.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one message takes, and what it compares first.
 
-    :param whole: tables of which all facts must still be true, because rows will be written
+    :param requests: how many ids of each key.
+    :param tables: tables of which all facts must still be true, because rows will be written
         according to them; for the others, only the facts of the key.
     :param indexes: indexes of those tables, to be compared too.
     :param kept: keys of which no id is taken because kept ids are used; their facts must still be
         true too.
-    :param order: the order in which the tables are locked; by default, the order of ``whole``.
+    :param order: the order in which the tables are locked; by default, the order of ``tables``.
+    """
+
+    requests: Sequence[IdRequest]
+    tables: Sequence[TableFacts] = ()
+    indexes: Sequence[IndexFacts] = ()
+    kept: Sequence[KeySequence] = ()
+    order: Iterable[TableName] = ()
+
+
+def take_ids(connection: Connection, wanted: Wanted) -> Reservation:
+    """Take ids, in one message, for every request whose facts are still true.
+
     :raises SequenceExhaustedError: a sequence has no value left, or its values do not fit the
         column.
     """
-    guarded = {facts.name: facts for facts in whole}
-    if not (guarded or kept or any(request.count for request in requests)):
+    requests = wanted.requests
+    guarded = {facts.name: facts for facts in wanted.tables}
+    if not (guarded or wanted.kept or any(request.count for request in requests)):
         return Reservation([[] for _ in requests], True)
-    statement = ReservationStatement(connection, requests, guarded, indexes, kept, order)
+    statement = ReservationStatement(
+        connection, requests, guarded, wanted.indexes, wanted.kept, wanted.order
+    )
     try:
         rows = statement.run()
     except LockRefusedError:
@@ -120,7 +129,7 @@ def take_ids(
                 return Reservation([[] for _ in requests], False)
         if ids:
             check_range(request.source, ids)
-            _tell(request, ids)
+            _log_reserved(request, ids)
     return Reservation(found, not altered)
 
 
@@ -131,7 +140,7 @@ class _Texts(dict[TextClause, str]):
 def comparison_of(
     connection: Connection,
     kept: Sequence[KeySequence],
-    numbered: Sequence[tuple[TableFacts, str | None]] = (),
+    numbered: Sequence[tuple[TableFacts, str | None]],
     *,
     before_snapshot: bool,
 ) -> Comparison:
@@ -208,7 +217,7 @@ def _exhausted(requests: Sequence[IdRequest]) -> str:
     )
 
 
-def _tell(request: IdRequest, ids: Sequence[Any]) -> None:
+def _log_reserved(request: IdRequest, ids: Sequence[Any]) -> None:
     name, sequence = request.source.key.mapper.class_.__name__, request.source.origin
     audit.emit(
         log,

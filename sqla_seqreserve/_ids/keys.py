@@ -303,32 +303,10 @@ def _resolve_one(
     column = facts.columns.get(stored_name(key.column.name))
     if column is None:
         return KeySequence(key, facts, reason=why.no_column(facts.name, key.column.name))
-    if column.type_name not in _database_types(key.column.type):
-        return KeySequence(key, facts, reason=why.key_stored_as(column.name, column.type_name))
-    if not facts.lockable:
-        return KeySequence(key, facts, reason=_not_lockable(facts))
-    if facts.before_insert_triggers:
-        return KeySequence(key, facts, reason=why.trigger_on_key(facts.name))
-    if facts.insert_rules:
-        return KeySequence(key, facts, reason=why.rule_on_key(facts.name))
-    sequence, default = column.sequence, column.default
-    if key.declared is not None:
-        name = qualified_name(connection, key.declared.schema, key.declared.name)
-        declared = catalogue.sequence_facts(connection, name)
-        if declared is None:
-            return KeySequence(key, facts, reason=why.no_sequence(name))
-        # Under the declared name, so that an unqualified name follows search_path, as the table's
-        # does.
-        sequence, default = replace(declared, name=name), None
-    elif default is not None or column.type_name not in _LIMITS:
-        sequence = None
-    if default is not None and default.problem is not None:
-        return KeySequence(key, facts, reason=default.problem)
-    if sequence is None and default is None:
-        lacking = why.no_sequence_for if column.type_name in _LIMITS else why.no_default_for
-        return KeySequence(key, facts, reason=lacking(column.name))
-    if sequence is not None and not sequence.usable:
-        return KeySequence(key, facts, reason=why.no_usage(sequence.name))
+    source = _reason_of_table(key, facts, column) or _source_of(connection, key, column)
+    if isinstance(source, Reason):
+        return KeySequence(key, facts, reason=source)
+    sequence = source if isinstance(source, catalogue.SequenceFacts) else None
     minimum, maximum = _LIMITS.get(column.type_name, (0, 0))
     model_maximum = _model_maximum(key.column.type) if maximum else 0
     if (
@@ -339,11 +317,7 @@ def _resolve_one(
             or (sequence.oid, model_maximum) in known_of(connection.dialect, _Outgrown)
         )
     ):
-        return KeySequence(
-            key,
-            facts,
-            reason=why.beyond_model(sequence.name, column.name),
-        )
+        return KeySequence(key, facts, reason=why.beyond_model(sequence.name, column.name))
     return KeySequence(
         key,
         facts,
@@ -353,17 +327,50 @@ def _resolve_one(
         model_maximum,
         column.always_identity,
         result_processor(key.column.type, connection.dialect),
-        default=default,
+        default=source if isinstance(source, DefaultFacts) else None,
     )
 
 
-def _not_lockable(facts: catalogue.TableFacts) -> Reason:
-    if facts.kind not in {"r", "p"}:
-        return why.not_a_table(facts.name, "not a table")
-    return why.no_insert_privilege(facts.name)
+def _reason_of_table(
+    key: GeneratedKey, facts: catalogue.TableFacts, column: catalogue.ColumnFacts
+) -> Reason | None:
+    """Why no key of the table can be reserved, whatever fills it."""
+    assert key.column is not None
+    if column.type_name not in _database_types(key.column.type):
+        return why.key_stored_as(column.name, column.type_name)
+    if not facts.lockable:
+        if facts.kind not in {"r", "p"}:
+            return why.not_a_table(facts.name, "not a table")
+        return why.no_insert_privilege(facts.name)
+    if facts.before_insert_triggers:
+        return why.trigger_on_key(facts.name)
+    return why.rule_on_key(facts.name) if facts.insert_rules else None
 
 
-def require(resolved: KeySequence, *, on_citus: bool = False) -> None:
+def _source_of(
+    connection: Connection, key: GeneratedKey, column: catalogue.ColumnFacts
+) -> catalogue.SequenceFacts | DefaultFacts | Reason:
+    """What fills the column of a key: a sequence or another default; or why neither can be used."""
+    sequence, default = column.sequence, column.default
+    if key.declared is not None:
+        name = qualified_name(connection, key.declared.schema, key.declared.name)
+        declared = catalogue.sequence_facts(connection, name)
+        if declared is None:
+            return why.no_sequence(name)
+        # Under the declared name, so that an unqualified name follows search_path, as the table's
+        # does.
+        sequence, default = replace(declared, name=name), None
+    elif column.type_name not in _LIMITS:
+        sequence = None
+    if default is not None:
+        return default.problem or default
+    if sequence is None:
+        lacking = why.no_sequence_for if column.type_name in _LIMITS else why.no_default_for
+        return lacking(column.name)
+    return sequence if sequence.usable else why.no_usage(sequence.name)
+
+
+def require(resolved: KeySequence, *, on_citus: bool) -> None:
     """Raise an error for a class of which nothing can be reserved.
 
     :param on_citus: the database is a node of Citus, which may lack what another node has.

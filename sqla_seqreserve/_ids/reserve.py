@@ -4,7 +4,7 @@ repeats this until the facts are true.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -16,29 +16,17 @@ from .._drivers import driver_of, reading_before_lock
 from .._reasons import Reason
 from .._sqlalchemy.engine import sees_the_present
 from ..errors import SequenceNotFoundError
-from .catalogue import TableFacts
-from .fetch import take_ids
+from .fetch import Wanted, take_ids
 from .insert_order import in_insert_order
 from .keys import KeySequence, require, resolve
-from .reservation_statement import IdRequest, IndexFacts
+from .reservation_statement import IdRequest
 from .server import ask_server
-from .table_names import TableName, table_name
+from .table_names import table_name
 
 _ATTEMPTS: Final = 10
 """How many times the tables are looked up. A message that finds them altered has locked them, so
 they cannot change after that; unless it cannot lock them, or a sequence or function was altered.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What one message takes, and what it compares first: see :func:`take_ids`."""
-
-    requests: Sequence[IdRequest]
-    whole: Sequence[TableFacts] = ()
-    indexes: Sequence[IndexFacts] = ()
-    kept: Sequence[KeySequence] = ()
-    order: Iterable[TableName] = ()
 
 
 _Looked = TypeVar("_Looked", bound=Wanted)
@@ -59,14 +47,7 @@ def take_until_held(
             wanted = look()
         if wanted is None:
             return None
-        taken = take_ids(
-            connection,
-            wanted.requests,
-            wanted.whole,
-            wanted.indexes,
-            kept=wanted.kept,
-            order=wanted.order,
-        )
+        taken = take_ids(connection, wanted)
         if taken.holds:
             return wanted, taken.ids
     return None

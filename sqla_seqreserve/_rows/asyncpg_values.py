@@ -22,6 +22,7 @@ from .._drivers.asyncpg import is_set_by_user
 from .._sqlalchemy.engine import driver_connection
 from .codecs import BYTES, Codec
 from .column_checks import (
+    Accepted,
     Check,
     between,
     contiguous,
@@ -30,10 +31,11 @@ from .column_checks import (
     has_steady_offset,
     is_naive,
     items_that,
+    ranges_of,
     single_precision,
     whole_numbers,
 )
-from .model_types import INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, RANGES, STRINGS, Modelled
 from .optional_types import OF_TYPES, Kinds, numpy_float, numpy_integers
 
 _FIRST_OWN_OID: Final = 16384
@@ -96,7 +98,7 @@ _WRITTEN_ALIKE: Final[Mapping[int, tuple[frozenset[type], Check | None]]] = {
 binary.
 """
 
-_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+_SCALARS: Final[Accepted] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, memoryview}), contiguous),
     "cidr": (frozenset({str}), None),
@@ -124,32 +126,17 @@ _KINDS: Final[Mapping[str, Kinds]] = {"bytea": ((bytes, bytes),), "float8": nump
 _IN_ARRAYS: Final = {*_SCALARS, *INTEGERS, *STRINGS, "bit", "varbit"} - {"citext"}
 
 
-_BOUNDS: Final[Mapping[str, frozenset[type]]] = {
-    "int4": frozenset({int}),
-    "int8": frozenset({int}),
-    "num": frozenset({Decimal, int}),
-    "date": frozenset({dt.date}),
-    "ts": frozenset({dt.datetime}),
-    "tstz": frozenset({dt.datetime}),
+_BOUNDS: Final[Accepted] = {
+    **_SCALARS,
+    "int4": (frozenset({int}), None),
+    "int8": (frozenset({int}), None),
+    "numeric": (frozenset({Decimal, int}), None),
 }
-"""The types of bounds that COPY encodes without an error of Python's own, by the name of the range
-without "range".
-"""
-
-
-def _ranges(name: str) -> Check:
-    exact = _BOUNDS.get(name.removesuffix("range").removesuffix("multi"), frozenset())
-    naive = name.startswith("ts") and not name.startswith("tstz")
-
-    def check(values: Sequence[Any]) -> bool:
-        bounds = [b for value in values for b in (value.lower, value.upper) if b is not None]
-        return exact_types(bounds) <= exact and (not naive or is_naive(bounds))
-
-    return check
+"""Bounds that COPY encodes without an error of Python's own."""
 
 
 def _multiranges(name: str) -> Check:
-    ranges = _ranges(name)
+    ranges = ranges_of(name.replace("multirange", "range"), _BOUNDS)
 
     def check(values: Sequence[Any]) -> bool:
         items = [item for value in values for item in value]
@@ -183,7 +170,9 @@ class _Asyncpg:
     def scalar(self, modelled: Modelled) -> Codec:
         """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
-        if name in INTEGERS and not column.is_enum:
+        if column.is_enum:
+            return Codec(column.type_oid, frozenset({str}))
+        if name in INTEGERS:
             return Codec(
                 column.type_oid,
                 frozenset({int}),
@@ -197,12 +186,12 @@ class _Asyncpg:
             exact, check = _SCALARS[name]
             kinds = _KINDS.get(name) or OF_TYPES.get(name, ())
             return Codec(column.type_oid, exact, check=check, kinds=kinds)
-        if not column.is_enum and (column.type_oid >= _FIRST_OWN_OID or name in _TEXT_ALONE):
+        if column.type_oid >= _FIRST_OWN_OID or name in _TEXT_ALONE:
             return Codec(column.type_oid, text=frozenset({str}), kinds=((str, str.__str__),))
+        if name in RANGES:
+            return Codec(column.type_oid, frozenset({Range}), check=ranges_of(name, _BOUNDS))
         if name.endswith("multirange"):
             return Codec(column.type_oid, frozenset({list}), check=_multiranges(name))
-        if name.endswith("range"):
-            return Codec(column.type_oid, frozenset({Range}), check=_ranges(name))
         return Codec(column.type_oid, frozenset({str}))
 
     def array(self, modelled: Modelled) -> Codec:

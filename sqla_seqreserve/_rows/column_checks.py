@@ -8,16 +8,19 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import NoneType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
-from .model_types import INTEGERS, MODEL_INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, MODEL_INTEGERS, RANGES, STRINGS, Modelled
 
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
 """Whether the column accepts every value (None excluded) as it is."""
+
+Accepted: TypeAlias = Mapping[str, tuple[frozenset[type], Check | None]]
+"""By the name of a type of the database: the exact types of its values, and their check."""
 
 _zone: Final = operator.attrgetter("tzinfo")
 
@@ -39,6 +42,37 @@ def between(lowest: int, highest: int) -> Check:
         return not values or (lowest <= min(values) and max(values) <= highest)
 
     return check
+
+
+INTEGER_BOUNDS: Final[Accepted] = {
+    name: (frozenset({int}), between(-limit, limit - 1)) for name, limit in INTEGERS.items()
+}
+
+
+def bounds_of(values: Iterable[Any]) -> list[Any]:
+    """Return the bounds of ranges, of any driver. Other values have none, nor have empty ranges."""
+    return [
+        bound
+        for value in values
+        if not getattr(value, "isempty", True)
+        for bound in (value.lower, value.upper)
+        if bound is not None
+    ]
+
+
+def ranges_of(name: str, accepted: Accepted) -> Check:
+    """Return a check of ranges by a check of their bounds.
+
+    :param name: the type of the ranges.
+    :param accepted: the bounds that each type accepts.
+    """
+    exact, check = accepted[RANGES[name]]
+
+    def ranges(values: Sequence[Any]) -> bool:
+        bounds = bounds_of(values)
+        return exact_types(bounds) <= exact and (check is None or check(bounds))
+
+    return ranges
 
 
 def whole_numbers(modelled: Modelled, stored: str) -> Check:

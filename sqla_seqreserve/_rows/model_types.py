@@ -17,6 +17,16 @@ from .._reasons import Reason
 
 INTEGERS: Final = {"int2": 2**15, "int4": 2**31, "int8": 2**63}
 MODEL_INTEGERS: Final = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+RANGES: Final = {
+    "int4range": "int4",
+    "int8range": "int8",
+    "numrange": "numeric",
+    "daterange": "date",
+    "tsrange": "timestamp",
+    "tstzrange": "timestamptz",
+}
+"""Each type of ranges, with the type of its bounds."""
+
 STRINGS: Final = frozenset({"text", "varchar", "bpchar", "citext"})
 
 # The database types that a type of the model may stand for. Other types must have the same name.

@@ -25,8 +25,10 @@ from sqlalchemy.ext.mutable import MutableDict
 from .._drivers.binary_format import FRAMED
 from .codecs import IN_DOMAINS, Codec
 from .column_checks import (
+    INTEGER_BOUNDS,
+    Accepted,
     Check,
-    between,
+    bounds_of,
     contiguous,
     exact_types,
     has_steady_offset,
@@ -34,13 +36,14 @@ from .column_checks import (
     items_of,
     items_that,
     naive_or_has_offset,
+    ranges_of,
     single_precision,
     strings_alone,
     unwrapped_bytes,
     whole_numbers,
 )
 from .conversions import integer_of, whole_number
-from .model_types import INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, RANGES, STRINGS, Modelled
 from .optional_types import OF_TYPES
 
 _EXACT: Final = 2**53
@@ -73,7 +76,7 @@ def _is_written_bare(values: Sequence[Any]) -> bool:
     return all(value.is_finite() for value in values if type(value) is Decimal)
 
 
-_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+_SCALARS: Final[Accepted] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, memoryview, Binary}), contiguous),
     "date": (frozenset({dt.date}), None),
@@ -88,13 +91,16 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "uuid": (frozenset({uuid.UUID}), None),
 }
 
-_RANGES: Final[Mapping[str, tuple[type, str]]] = {
-    "int4range": (NumericRange, "int4"),
-    "int8range": (NumericRange, "int8"),
-    "numrange": (NumericRange, "numeric"),
-    "daterange": (DateRange, "date"),
-    "tsrange": (DateTimeRange, "timestamp"),
-    "tstzrange": (DateTimeTZRange, "timestamptz"),
+_BOUNDS: Final[Accepted] = {
+    **_SCALARS,
+    **INTEGER_BOUNDS,
+    "numeric": (frozenset({Decimal, int}), _is_written_bare),
+}
+
+_RANGE_CLASSES: Final[Mapping[str, type]] = {
+    "daterange": DateRange,
+    "tsrange": DateTimeRange,
+    "tstzrange": DateTimeTZRange,
 }
 
 
@@ -104,7 +110,9 @@ class _Psycopg2:
     def scalar(self, modelled: Modelled) -> Codec:
         """Return the codec of a column that is not an array."""
         column, name = modelled.column, modelled.column.type_name
-        if name in INTEGERS and not column.is_enum:
+        if column.is_enum:
+            return Codec(column.type_oid, text=frozenset({str}))
+        if name in INTEGERS:
             return Codec(
                 column.type_oid,
                 text=frozenset({int}),
@@ -125,13 +133,12 @@ class _Psycopg2:
                 kinds=OF_TYPES.get(name, ()),
                 as_utc=name == "timestamp",
             )
-        if name in _RANGES:
-            class_, bound = _RANGES[name]
+        if name in RANGES:
             return Codec(
                 column.type_oid,
-                text=frozenset({class_, str}),
-                check=_range_check(bound),
-                inner=lambda values: exact_types(_bounds(values)),
+                text=frozenset({_RANGE_CLASSES.get(name, NumericRange), str}),
+                check=ranges_of(name, _BOUNDS),
+                inner=lambda values: exact_types(bounds_of(values)),
             )
         if name == "hstore":
             return Codec(
@@ -155,7 +162,7 @@ class _Psycopg2:
         elif element in _SCALARS:
             allowed, item_check = _SCALARS[element]
             allowed = allowed - ({Binary, int} if element.startswith("float") else {Binary})
-        elif element in _RANGES or element.endswith("multirange") or element == "hstore":
+        elif element in RANGES or element.endswith("multirange") or element == "hstore":
             allowed = frozenset()
 
         def check(items: Sequence[Any]) -> bool:
@@ -216,11 +223,7 @@ class _Psycopg2:
 
 TABLE: Final = _Psycopg2()
 
-_RANGE_NAMES: Final[Mapping[type, str]] = {
-    DateRange: "daterange",
-    DateTimeRange: "tsrange",
-    DateTimeTZRange: "tstzrange",
-}
+_RANGE_NAMES: Final = {class_: name for name, class_ in _RANGE_CLASSES.items()}
 
 
 @cache
@@ -258,27 +261,3 @@ def _adapter(adapters: Mapping[Any, Any], type_: type) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _bounds(values: Iterable[Any]) -> list[Any]:
-    return [
-        end
-        for value in values
-        if not isinstance(value, str) and value is not None and not value.isempty
-        for end in (value.lower, value.upper)
-        if end is not None
-    ]
-
-
-def _range_check(bound: str) -> Check:
-    exact = frozenset({int}) if bound in INTEGERS else _SCALARS[bound][0]
-    limit = INTEGERS.get(bound)
-    check = between(-limit, limit - 1) if limit else _SCALARS[bound][1]
-    if bound == "numeric":
-        check = _is_written_bare
-
-    def ranges(values: Sequence[Any]) -> bool:
-        bounds = _bounds(values)
-        return exact_types(bounds) <= exact and (check is None or check(bounds))
-
-    return ranges

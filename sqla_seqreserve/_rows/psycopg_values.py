@@ -13,7 +13,7 @@ import datetime as dt
 import enum
 import ipaddress
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
@@ -30,8 +30,10 @@ from sqlalchemy.ext.mutable import MutableDict
 from .._sqlalchemy.engine import driver_connection
 from .codecs import BYTES, IN_DOMAINS, Codec
 from .column_checks import (
+    INTEGER_BOUNDS,
+    Accepted,
     Check,
-    between,
+    bounds_of,
     exact_types,
     has_offset,
     has_steady_offset,
@@ -39,6 +41,7 @@ from .column_checks import (
     items_of,
     items_that,
     naive_or_has_offset,
+    ranges_of,
     single_precision,
     strings_alone,
     unwrapped_bytes,
@@ -47,7 +50,7 @@ from .column_checks import (
     without_signed_nan,
 )
 from .conversions import integer_of, name_of, whole_number
-from .model_types import INTEGERS, STRINGS, Modelled
+from .model_types import INTEGERS, RANGES, STRINGS, Modelled
 from .optional_types import OF_TYPES, numpy_bool, numpy_float, numpy_integers
 
 _TEXT_OID: Final = 25
@@ -58,7 +61,7 @@ _ADDRESSES: Final = frozenset(
     {ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface}
 )
 
-_SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
+_SCALARS: Final[Accepted] = {
     "bool": (frozenset({bool}), None),
     "bytea": (frozenset({bytes, bytearray, Binary}), None),
     "date": (frozenset({dt.date}), None),
@@ -77,14 +80,7 @@ _SCALARS: Final[Mapping[str, tuple[frozenset[type], Check | None]]] = {
     "uuid": (frozenset({uuid.UUID}), None),
 }
 
-_RANGES: Final = {
-    "int4range": "int4",
-    "int8range": "int8",
-    "numrange": "numeric",
-    "daterange": "date",
-    "tsrange": "timestamp",
-    "tstzrange": "timestamptz",
-}
+_BOUNDS: Final[Accepted] = {**_SCALARS, **INTEGER_BOUNDS}
 
 # Arrays for which psycopg's binary and text formats give the same result; others go as text.
 _BINARY_ARRAYS: Final = frozenset({*_SCALARS, *INTEGERS, "text", "varchar"}) - {
@@ -252,28 +248,7 @@ def _scalar(modelled: Modelled, name: str) -> Codec:
     if column.is_enum or column.element_is_enum:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}))
     if name in INTEGERS:
-        # INSERT casts to the model's type, and only int4 has a cast from boolean.
-        booleans: dict[type, Callable[[Any], Any]] = (
-            {bool: int} if modelled.name == "integer" else {}
-        )
-        return Codec(
-            oid,
-            frozenset({int}),
-            frozenset({int}),
-            whole_numbers(modelled, name),
-            convert={
-                str: integer_of,
-                float: whole_number,
-                Decimal: whole_number,
-                **booleans,
-            },
-            kinds=(
-                (int, int.__int__),
-                *numpy_integers,
-                (numpy_float[0][0], whole_number),
-                (str, lambda value: integer_of(str.__str__(value))),
-            ),
-        )
+        return _integer(modelled, name)
     if name in STRINGS:
         return Codec(_TEXT_OID, frozenset({str}), frozenset({str}), kinds=_TEXT_KINDS)
     if name == "numeric":
@@ -302,28 +277,54 @@ def _scalar(modelled: Modelled, name: str) -> Codec:
             text_check=naive_or_has_offset if name == "timestamptz" else None,
             as_utc=name == "timestamp",
         )
-    if name in _RANGES:
-        return Codec(
-            oid,
-            frozenset({Range}),
-            frozenset({Range, str}),
-            _range_check(_RANGES[name]),
-            inner=lambda values: exact_types(_bounds(values)),
-        )
-    if name.endswith("multirange") and name.replace("multirange", "range") in _RANGES:
-        ranges = _range_check(_RANGES[name.replace("multirange", "range")])
-        return Codec(
-            oid,
-            frozenset({Multirange}),
-            frozenset({Multirange, str}),
-            lambda values: ranges(_ranges(values)),
-            inner=lambda values: {Range} | exact_types(_bounds(_ranges(values))),
-        )
+    if name in RANGES:
+        return _range(oid, name)
+    if name.endswith("multirange") and name.replace("multirange", "range") in RANGES:
+        return _multirange(oid, name)
     if name == "hstore":
         return Codec(
             oid, text=frozenset({str, dict}), check=strings_alone, convert={MutableDict: dict}
         )
     return Codec(oid, text=frozenset({str}))
+
+
+def _integer(modelled: Modelled, name: str) -> Codec:
+    # INSERT casts to the model's type, and only int4 has a cast from boolean.
+    booleans: dict[type, Callable[[Any], Any]] = {bool: int} if modelled.name == "integer" else {}
+    return Codec(
+        modelled.column.type_oid,
+        frozenset({int}),
+        frozenset({int}),
+        whole_numbers(modelled, name),
+        convert={str: integer_of, float: whole_number, Decimal: whole_number, **booleans},
+        kinds=(
+            (int, int.__int__),
+            *numpy_integers,
+            (numpy_float[0][0], whole_number),
+            (str, lambda value: integer_of(str.__str__(value))),
+        ),
+    )
+
+
+def _range(oid: int, name: str) -> Codec:
+    return Codec(
+        oid,
+        frozenset({Range}),
+        frozenset({Range, str}),
+        _range_check(name),
+        inner=lambda values: exact_types(bounds_of(values)),
+    )
+
+
+def _multirange(oid: int, name: str) -> Codec:
+    check = _range_check(name.replace("multirange", "range"))
+    return Codec(
+        oid,
+        frozenset({Multirange}),
+        frozenset({Multirange, str}),
+        lambda values: check(_ranges(values)),
+        inner=lambda values: {Range} | exact_types(bounds_of(_ranges(values))),
+    )
 
 
 def _inner(values: Sequence[Any], codec: Codec) -> set[type]:
@@ -335,30 +336,13 @@ def _ranges(values: Iterable[Any]) -> list[Any]:
     return [item for value in values if type(value) is Multirange for item in value]
 
 
-def _bounds(values: Iterable[Any]) -> list[Any]:
-    return [
-        end
-        for value in values
-        if type(value) is Range and not value.isempty
-        for end in (value.lower, value.upper)
-        if end is not None
-    ]
-
-
-def _range_check(bound: str) -> Check:
-    exact = frozenset({int}) if bound in INTEGERS else _SCALARS[bound][0]
-    limit = INTEGERS.get(bound)
-    check = between(-limit, limit - 1) if limit else _SCALARS[bound][1]
+def _range_check(name: str) -> Check:
+    check = ranges_of(name, _BOUNDS)
+    if name != "numrange":
+        return check
 
     def ranges(values: Sequence[Any]) -> bool:
-        bounds = _bounds(values)
-        types = exact_types(bounds)
-        if len(types) > 1 and any(
-            len(exact_types((value.lower, value.upper))) > 1
-            for value in values
-            if type(value) is Range and not value.isempty
-        ):
-            return False
-        return types <= exact and (check is None or check(bounds))
+        # A range may not have bounds of two types.
+        return check(values) and all(len(exact_types(bounds_of([value]))) < 2 for value in values)
 
     return ranges

@@ -33,7 +33,7 @@ _emit_update_statements: Callable[..., Any] = _persistence._emit_update_statemen
 _emit_delete_statements: Callable[..., None] = _persistence._emit_delete_statements
 
 
-def tell_deleted(records: Sequence[tuple[Any, ...]]) -> None:
+def notify_deleted(records: Sequence[tuple[Any, ...]]) -> None:
     """Notify the listeners of deleted objects."""
     for state, _, mapper, connection, _ in records:
         mapper.dispatch.after_delete(mapper, connection, state)

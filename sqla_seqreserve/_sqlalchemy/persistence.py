@@ -61,7 +61,7 @@ def emit_insert_statements(
     mapper: Mapper[Any],
     table: Table,
     commands: Sequence[tuple[Any, ...]],
-    made: MadeValues | None = None,
+    made: MadeValues | None,
 ) -> None:
     """Send INSERTs as SQLAlchemy does: for objects of ``mapper``, but as the class for which the
     table was mapped, since only the server defaults of that class are read back.
@@ -149,7 +149,7 @@ IN_ORDER: Final[dict[str, Any]] = (
 
 
 def insert_statement(
-    base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool = False
+    base_mapper: Mapper[Any], table: Table, returned: tuple[Any, ...], *, several: bool
 ) -> Insert:
     """Return the INSERT that SQLAlchemy makes for objects of a class, with the columns other than
     the key that must come back; made once.

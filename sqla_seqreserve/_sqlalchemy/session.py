@@ -53,7 +53,7 @@ def peek_connection(
 
 
 def peek_dialect(uow: UOWTransaction) -> Dialect | None:
-    """The dialect that objects of the flush go to; ``None`` where that is not told at a glance."""
+    """The dialect that objects of the flush go to; ``None`` if an own ``get_bind()`` decides."""
     session = uow.session
     if type(session).get_bind is not Session.get_bind:
         return None
@@ -67,7 +67,7 @@ def pending_mutations(state: State) -> Collection[str]:
 
 
 def has_one_bind(uow: UOWTransaction) -> bool:
-    """Whether all objects of the flush go to one database, as far as it is told at a glance."""
+    """Whether all objects of the flush certainly go to one database."""
     session = uow.session
     return type(session).get_bind is Session.get_bind and (
         len({session.get_bind(mapper.base_mapper) for mapper in uow.mappers}) == 1

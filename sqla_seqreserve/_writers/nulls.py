@@ -19,7 +19,8 @@ from sqlalchemy.orm import Mapper, Session
 from .._drivers import driver_on, transaction_status
 from .._ids import catalogue
 from .._ids.catalogue import ColumnFacts, TableFacts
-from .._ids.reserve import Wanted, hindrance, take_until_held
+from .._ids.fetch import Wanted
+from .._ids.reserve import hindrance, take_until_held
 from .._ids.server import server_of
 from .._ids.table_names import stored_name, table_name
 from .._rows.plan import insert_plan
@@ -153,7 +154,7 @@ def _held(connection: Connection, table: Table) -> TableFacts | None:
         return None if facts is None or not facts.lockable else Wanted((), [facts])
 
     found = take_until_held(connection, look)
-    return found[0].whole[0] if found is not None else None
+    return found[0].tables[0] if found is not None else None
 
 
 def _is_blank_without(

@@ -54,18 +54,18 @@ class RowInserts:
         self._keys = {table: key_columns(self.mapper, table) for table in self.tables}
 
     def write(
-        self, rows: Sequence[Mapping[str, Any]], *, keys: bool, start: int = 0
+        self, rows: Sequence[Mapping[str, Any]], *, wants_keys: bool, start: int = 0
     ) -> list[dict[str, Any] | None]:
         """Insert the rows, attribute key -> value. Return for each row its key, attribute key ->
         value as the server stored it, or ``None`` if no row was stored.
 
-        :param keys: whether the keys will be used, so that a row without a key is an error.
+        :param wants_keys: whether the keys will be used, so that a row without a key is an error.
         :param start: the number to add to a row's position in an error message.
         :raises sqlalchemy.orm.exc.FlushError: a row that had to come back did not.
         """
         held: list[dict[str, Any] | None] = [dict(row) for row in rows]
         for table in self.tables:
-            self._write_table(table, held, keys, start)
+            self._write_table(table, held, wants_keys, start)
         attributes = self._attributes
         return [
             None if row is None else {attribute: row.get(attribute) for attribute in attributes}
@@ -78,7 +78,7 @@ class RowInserts:
         return [found(column).key for column in self.mapper.primary_key]
 
     def _write_table(
-        self, table: Table, held: list[dict[str, Any] | None], keys: bool, start: int
+        self, table: Table, held: list[dict[str, Any] | None], wants_keys: bool, start: int
     ) -> None:
         positions = [position for position, row in enumerate(held) if row is not None]
         commands = self._commands(table, held, positions)
@@ -89,9 +89,9 @@ class RowInserts:
             given = {column for column in self._keys[table] if column.key in alike[0][1][2]}
             known = len(given) == len(self._keys[table])
             clear = all(column in given or declares_value(column) for column in self._keys[table])
-            needed = keys or len(self.tables) > 1
+            needed = wants_keys or len(self.tables) > 1
             if expressions or (needed and (table in self.uncertain or not clear)):
-                self._one_by_one(table, alike, held, keys, start)
+                self._one_by_one(table, alike, held, wants_keys, start)
             elif known and table not in self.uncertain:
                 for page in _pages(alike):
                     parameters = [command[2] for _, command in page]
@@ -180,7 +180,7 @@ class RowInserts:
         table: Table,
         commands: Sequence[tuple[int, Any]],
         held: list[dict[str, Any] | None],
-        keys: bool,
+        wants_keys: bool,
         start: int,
     ) -> None:
         plain = insert(table).returning(*self._keys[table])
@@ -190,7 +190,7 @@ class RowInserts:
             if key is not None:
                 self._note(table, held[position], key)
                 continue
-            if keys:
+            if wants_keys:
                 raise FlushError(
                     f"Row {start + position}: INSERT for {self.mapper} stored no row in "
                     f"{table.name}. A trigger or rule discards it; leave the row out, or ask for "

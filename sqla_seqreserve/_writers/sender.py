@@ -24,9 +24,9 @@ from .._drivers import (
     Returned,
     transaction_status,
 )
-from .._drivers.execution import count_message, tell_travelled
+from .._drivers.execution import count_message, note_travelled
 from .._ids import catalogue
-from .._ids.fetch import comparison_of, take_ids
+from .._ids.fetch import Wanted, comparison_of, take_ids
 from .._ids.keys import KeySequence
 from .._ids.server import server_of
 from .._ids.table_names import table_name
@@ -77,7 +77,7 @@ class MessageSender:
         :raises OutdatedError: they are no longer valid.
         """
         kept, self.kept = self.kept, ()
-        if not take_ids(self._connection, (), kept=kept).holds:
+        if not take_ids(self._connection, Wanted((), kept=kept)).holds:
             raise OutdatedError
 
     def send(
@@ -134,7 +134,7 @@ class MessageSender:
             if number:
                 entry.statement.begin()
             entry.statement.end()
-            tell_travelled(entry.statement.context, share)
+            note_travelled(entry.statement.context, share)
             # Nothing was sent if a driver could not write a value: there is nothing to keep.
             if entry.end <= failed and (entry.returned or not entry.statement.returning):
                 yield entry

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from sqla_seqreserve.errors import ConfigurationError, UnsupportedDatabaseError
+from sqla_seqreserve._database_url import URL_LIKE, postgresql_url
+from sqla_seqreserve.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,7 +32,6 @@ URL_VARIABLES = ("SQLA_SEQRESERVE_URL", "DATABASE_URL")
 _PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE", "PGPORT", "PGUSER")
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg")
 
-_URL_LIKE = "postgresql://user:password@host:port/database"
 _LIBPQ_LIKE = "host=... dbname=... user=..."
 _NO_DATABASE = (
     "no database: give its URL, or set SQLA_SEQRESERVE_URL, DATABASE_URL, or PGHOST and its sisters"
@@ -129,7 +129,7 @@ def find_database(given: str | None) -> Database:
             # It may be a password that was set by mistake: it is not repeated.
             raise ConfigurationError(
                 f"{variable or 'the database'} is neither a URL nor a libpq string: expected "
-                f"{_URL_LIKE}, or {_LIBPQ_LIKE}"
+                f"{URL_LIKE}, or {_LIBPQ_LIKE}"
             )
         return _of_url(given) if "://" in given else _of_libpq(given)
     if not any(map(os.environ.get, _PG_VARIABLES)):
@@ -141,20 +141,9 @@ def find_database(given: str | None) -> Database:
 
 def url_of(given: str) -> URL:
     """Return the URL with a driver in it."""
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError) as error:
-        # The message repeats the URL, and with it the password.
-        raise ConfigurationError(
-            f"the database URL cannot be parsed: expected {_URL_LIKE}, with special characters "
-            "written as %40"
-        ) from (error.__cause__ if isinstance(error, ArgumentError) else None)
-    if url.drivername in ("postgres", "postgresql"):
+    url = postgresql_url(given, "the database")
+    if url.drivername == "postgresql":
         url = url.set(drivername=f"postgresql+{_installed_driver()}")
-    if url.get_backend_name() != "postgresql":
-        raise UnsupportedDatabaseError(
-            f"{url.drivername}:// is no URL of PostgreSQL: expected postgresql://..."
-        )
     try:
         url.get_dialect().import_dbapi()
     except NoSuchModuleError as error:

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from sqlalchemy import URL, create_engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, create_engine
 from sqlalchemy.pool import NullPool
 
-from ..errors import ConfigurationError, EmbeddedServerError
+from .._database_url import postgresql_url
+from ..errors import ConfigurationError, EmbeddedServerError, SeqReserveError
 from ._binaries import Account, account_of, find_binaries, unprivileged_account
 from ._keeper import COMMAND, Plan
 from ._server_folder import (
@@ -346,17 +346,9 @@ def _enterable(folder: Path, account: Account) -> bool:
 
 def _external_url(given: str) -> URL:
     try:
-        url = make_url(given)
-    except ArgumentError as error:
-        # Not the text itself, which may hold a password.
-        raise EmbeddedServerError(
-            f"{URL_VARIABLE} is not a database URL. Expected postgresql://user:password@host:port/database."
-        ) from error
-    if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
-        raise EmbeddedServerError(
-            f"{URL_VARIABLE} names a {url.drivername} database. Expected a postgresql:// URL."
-        )
-    url = url.set(drivername=_DRIVER)
+        url = postgresql_url(given, URL_VARIABLE).set(drivername=_DRIVER)
+    except SeqReserveError as error:
+        raise EmbeddedServerError(str(error)) from error.__cause__
     if url.port is None and "port" not in url.query:
         url = url.update_query_dict({"port": "5432"}) if "host" in url.query else url.set(port=5432)
     return url

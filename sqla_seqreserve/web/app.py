@@ -19,8 +19,8 @@ from typing import Any, TypeAlias
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
-from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -29,7 +29,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from ..errors import ConfigurationError, UnsupportedDatabaseError
+from .._database_url import postgresql_url
+from ..errors import ConfigurationError
 from ._sessions import Dependency
 from ._token import TokenGate
 from .system import system_router
@@ -119,22 +120,15 @@ def engine_of(database: str | URL | Engine | AsyncEngine) -> Engine | AsyncEngin
         raise ConfigurationError(
             f"database: expected a URL or an engine, got {type(database).__name__}"
         )
+    url = postgresql_url(database, "database")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
     try:
-        url = make_url(database)
-        if url.drivername in ("postgres", "postgresql"):
-            url = url.set(drivername="postgresql+psycopg")
-        backend = url.get_backend_name()
-        is_async = backend == "postgresql" and url.get_dialect().is_async
-    except (ArgumentError, ValueError) as error:
-        # SQLAlchemy's message about a URL repeats it, and with it the password.
-        known = f": {error}" if isinstance(error, NoSuchModuleError) else ""
-        raise ConfigurationError(f"database: the URL cannot be parsed{known}") from error.__cause__
-    if backend != "postgresql":
-        raise UnsupportedDatabaseError(f"database: expected a URL of PostgreSQL, got {backend}'s")
-    make = create_async_engine if is_async else create_engine
-    try:
+        make = create_async_engine if url.get_dialect().is_async else create_engine
         # Usually there is one check at a time; never use a connection that a restart has closed.
         engine: Engine | AsyncEngine = make(url, pool_pre_ping=True, pool_size=1)
+    except NoSuchModuleError as error:
+        raise ConfigurationError(f"database: SQLAlchemy knows no {url.drivername}") from error
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"database: {url.drivername} needs {error.name}, which is not installed"

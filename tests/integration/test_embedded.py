@@ -222,7 +222,9 @@ def test_a_url_in_the_environment_is_used(
         assert (server.url, server.started, server.data_dir) == (used, False, None)
 
 
-@pytest.mark.parametrize("given", ["mysql://u:secret@h/x", "u:secret@h"])
+@pytest.mark.parametrize(
+    "given", ["mysql://u:secret@h/x", "u:secret@h", "postgresql://u:secret@[::1/x"]
+)
 def test_a_url_that_is_not_postgresql_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:

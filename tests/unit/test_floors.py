@@ -59,7 +59,7 @@ CORE_FLOORS = (
     ("_database",),
     ("_routes",),
     ("_audit",),
-    ("reports", "errors", "_reasons", "_sql_names", "_sqlstate"),
+    ("reports", "errors", "_reasons", "_sql_names", "_sqlstate", "_database_url"),
 )
 
 # Libraries that only some modules may import. SQLAlchemy's own dependencies are not listed.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fixtures.run_names import of_this_run
 from fixtures.sides import ASYNC_DRIVERS, Side, Way, prepared
-from sqlalchemy import Identity, create_engine, make_url
+from sqlalchemy import Enum, Identity, create_engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqla_seqreserve import check_sequences, repair_sequences
@@ -42,6 +42,32 @@ def save(side: Side) -> list[int]:
         return keys
 
     return side.run(saving)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("name", ["price_range", "interval"])
+def test_an_enum_with_the_name_of_another_type(
+    twin_urls: tuple[str, str], driver: str, name: str
+) -> None:
+    """COPY writes the labels of an enum, whatever its type is called."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Offer(Own):
+        __tablename__ = "offer"
+        id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+        level: Mapped[str] = mapped_column(Enum("low", "high", name=name, schema="public"))
+
+    def saving(session: Session) -> None:
+        session.add_all([Offer(level="low"), Offer(level="high")])
+        session.commit()
+
+    way = Way("copy", {"copy_min_rows": 1}, rows=2)
+    with prepared(twin_urls[1], way, Own, (), registered=True, driver=driver) as side:
+        side.run(saving)
+        assert side.rows("SELECT level::text FROM offer ORDER BY id") == [("low",), ("high",)]
+        assert side.writers() == {("copy", None)}
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
