@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Table
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
@@ -27,6 +27,7 @@ from .._sql_names import NAME, name_of, table_inserted_into
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
+from .._sqlstate import sqlstate
 from .._writers.refused_row import error_fields, line_in
 
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
@@ -47,9 +48,27 @@ def note_refusal(error: DBAPIError, table: Table, states: Sequence[State]) -> St
         position = _position(error, table, states)
     if position is None:
         return None
-    with suppress(Exception):
-        error.add_note(_described(position, states))
+    if _is_about_an_object(error):
+        with suppress(Exception):
+            error.add_note(_described(position, states))
     return states[position]
+
+
+_ABOUT_OTHERS: Final = frozenset({"08", "25", "40", "53", "57", "58"})
+"""Classes of SQLSTATEs of errors that concern the connection, the transaction or the server
+(PostgreSQL's documentation, "PostgreSQL Error Codes").
+"""
+
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+
+
+def _is_about_an_object(error: DBAPIError) -> bool:
+    """Whether what was refused may be an object."""
+    code = sqlstate(error)
+    if code is None:
+        # The driver's own: a value that it cannot send, or a connection that cannot be used.
+        return not isinstance(error, (InterfaceError, OperationalError))
+    return code[:2] not in _ABOUT_OTHERS and code != _LOCK_NOT_AVAILABLE
 
 
 def note_each(
@@ -68,7 +87,7 @@ def note_change(error: DBAPIError, uow: Any) -> None:
     """Add a note to the error of an UPDATE or DELETE that names the flush's object that it is
     about, if the error shows it and has no note yet.
     """
-    if hasattr(error, "__notes__"):
+    if hasattr(error, "__notes__") or not _is_about_an_object(error):
         return
     with suppress(Exception):
         match = _CHANGE.match(error.statement or "")
@@ -196,10 +215,12 @@ def _row_of_values(detail: str, table: Table, states: Sequence[State]) -> int | 
 
 def _row_of_parameters(error: DBAPIError, table: Table, states: Sequence[State]) -> int | None:
     """The only object of a statement, or the object with the key that the statement sent."""
+    statement, sent = error.statement or "", error.params
+    if table_inserted_into(statement) != table.name and not statement.startswith("COPY "):
+        return None
     if len(states) == 1:
         return 0
-    sent = error.params
-    if not isinstance(sent, Mapping) or table_inserted_into(error.statement or "") != table.name:
+    if not isinstance(sent, Mapping):
         return None
     key = [str(column.key) for column in table.primary_key]
     if not key or not sent.keys() >= set(key):
