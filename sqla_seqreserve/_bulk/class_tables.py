@@ -226,15 +226,15 @@ class ClassTables:
         given: frozenset[str],
         required: Mapping[str, str],
         by: Iterable[str] = (),
-    ) -> None:
+    ) -> dict[str, list[Any]]:
         """Check the rows as :meth:`check` does, and refuse rows that give other attributes than the
-        first.
+        first. Return the values of the attributes that were checked.
 
         :raises InvalidRowsError: listing every row that is wrong, for any reason.
         """
         problems = list(unlike(rows, start, given))
         try:
-            self.check(rows, start, required, by)
+            _, values = self.check(rows, start, required, by)
         except InvalidRowsError as error:
             named = {(problem.index, problem.attribute) for problem in error.problems}
             problems = [each for each in problems if (each.index, each.attribute) not in named]
@@ -246,6 +246,7 @@ class ClassTables:
                 "than row 0, and all must give the same; nothing was written",
                 problems,
             )
+        return values
 
     def kinds(self) -> dict[str, Kind]:
         """The attributes whose values are checked, with what their columns hold."""

@@ -67,7 +67,7 @@ def delete_rows(
     tables = tables_of(connection, target)
     attributes = class_tables.attributes
     required = dict.fromkeys(attributes, "is None, which is no key of a row")
-    class_tables.check(first, 0, required, attributes)
+    _, values = class_tables.check(first, 0, required, attributes)
     staged = target.staged(attributes, {})
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(tables.values(), "delete")
@@ -89,11 +89,12 @@ def delete_rows(
         class_tables,
         staged,
         first,
+        values,
         stream,
         write,
         pinned=pinned,
         reason=reason,
-        check=lambda chunk, start: class_tables.check(chunk, start, required, attributes),
+        check=lambda chunk, start: class_tables.check(chunk, start, required, attributes)[1],
     )
 
 

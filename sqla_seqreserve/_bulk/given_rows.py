@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Boolean,
+    Column,
     ColumnElement,
     Exists,
     FromClause,
@@ -17,7 +18,9 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
+    true,
 )
 
 from .._ids.table_names import stored_name
@@ -28,6 +31,7 @@ from .arbiter import Arbiter
 from .staged_rows import (
     NUMBER,
     Source,
+    key_label,
     keys_in,
     labelled_keys,
     named,
@@ -40,16 +44,31 @@ HELD: Final = "sqla_seqreserve_held"
 
 _ELEMENT: Final = "sqla_seqreserve_element_{}"
 
+_COMPARED: Final = "sqla_seqreserve_compared_{}"
+
 
 class Given:
-    """The given rows with the arbiter's elements, and the rows of the target."""
+    """The given rows with the arbiter's elements, and the rows of the target.
 
-    def __init__(self, source: Source, plan: InsertPlan, arbiter: Arbiter, total: int) -> None:
+    :param compared: columns of the target that are compared with the given rows.
+    :ivar has_no_duplicates: whether it is known that no two given rows match the same row.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        plan: InsertPlan,
+        arbiter: Arbiter,
+        total: int,
+        compared: Sequence[Column[Any]] = (),
+    ) -> None:
         self.source = source
         self.plan = plan
         self.target = plan.table
         self.arbiter = arbiter
         self.total = total
+        self.compared = compared
+        self.has_no_duplicates = total == 1
         self.keys = key_columns(plan.mapper, plan.table)
         self.names = [_ELEMENT.format(index) for index in range(len(arbiter.elements))]
         rows = self._rows()
@@ -82,7 +101,8 @@ class Given:
             element.label(label)
             for element, label in zip(self._target_elements(), self.names, strict=True)
         ]
-        found = select(*labelled_keys(self.keys), *elements).select_from(self.target)
+        compared = [c.label(_COMPARED.format(index)) for index, c in enumerate(self.compared)]
+        found = select(*labelled_keys(self.keys), *elements, *compared).select_from(self.target)
         if self.arbiter.predicate is not None:
             found = found.where(self._holds())
         return found.subquery(named("existing"))
@@ -165,6 +185,22 @@ class Given:
         if not self.arbiter.nulls_alike:
             conditions += [self.rows.c[name].is_not(None) for name in self.names]
         return func.coalesce(and_(*conditions), false())
+
+    def in_existing(self) -> list[tuple[Any, Any]]:
+        """Return the compared columns, each in :attr:`existing` and in :attr:`rows`."""
+        return [
+            (self.existing.c[_COMPARED.format(index)], self.rows.c[column.name])
+            for index, column in enumerate(self.compared)
+        ]
+
+    def are_sent(self, differs: ColumnElement[bool] | None) -> ColumnElement[bool]:
+        """Whether a given row is sent, beside the existing row that was found for it, if any.
+
+        :param differs: whether the two differ; ``None``: all rows are sent.
+        """
+        if differs is None:
+            return true()
+        return or_(self.existing.c[key_label(0)].is_(None), differs)
 
     def _are_same(self, rows: Any, elements: Iterable[Any]) -> list[ColumnElement[bool]]:
         """Return the conditions that a row's elements equal these, one by one.

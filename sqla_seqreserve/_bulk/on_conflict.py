@@ -104,10 +104,10 @@ class Upserting:
         :raises InvalidRowsError: two rows match the same row of the table; nothing was written.
         """
         given = self.given
-        if self._checks_first:
+        if self._checks_first and not given.has_no_duplicates:
             given.refuse_duplicates()
         outcome, aligned = self._write(wants_keys=wants_keys, wants_changed=wants_changed)
-        if not (outcome.inserted or outcome.updated) and given.total > 1:
+        if not (outcome.inserted or outcome.updated or given.has_no_duplicates):
             given.refuse_duplicates()
         if not wants_keys:
             return outcome
@@ -170,14 +170,15 @@ class Upserting:
         return outcome, aligned
 
     def _numbered(self) -> Select[Any]:
-        """Select the rows in their order, each with the id that it has in the table or the next id;
-        no row at all if two match the same one.
+        """Select the rows to send in their order, each with the id that it has in the table or the
+        next id; no row at all if two match the same one.
         """
         given = self.given
         rows, existing = given.rows, given.existing
         statement = select(rows, *keys_in(existing, self.keys))
         statement = statement.select_from(rows.outerjoin(existing, given.is_same()))
-        if given.total > 1 and not self._checks_first:
+        statement = statement.where(given.are_sent(self.update.differs))
+        if not (given.has_no_duplicates or self._checks_first):
             statement = statement.where(~given.has_duplicates())
         if self.sequence is None:
             return statement

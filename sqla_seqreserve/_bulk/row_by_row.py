@@ -84,11 +84,15 @@ class OneByOne(Upserting):
         return outcome, aligned
 
     def _in_order(self) -> Sequence[int]:
-        """Return the row numbers in the order of the arbiter, the order in which all upserts lock
-        rows.
+        """Return the numbers of the rows to send in the order of the arbiter, the order in which
+        all upserts lock rows.
         """
-        rows, names = self.given.rows, self.given.names
-        statement = select(rows.c[NUMBER]).order_by(*(rows.c[name] for name in names))
+        given, differs = self.given, self.update.differs
+        rows = given.rows
+        statement = select(rows.c[NUMBER]).order_by(*(rows.c[name] for name in given.names))
+        if differs is not None:
+            found = rows.outerjoin(given.existing, given.is_same())
+            statement = statement.select_from(found).where(given.are_sent(differs))
         return self.connection.execute(statement).scalars().all()
 
     def _statement(self) -> Any:

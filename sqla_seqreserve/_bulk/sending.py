@@ -76,12 +76,13 @@ def send(
     class_tables: ClassTables,
     plan: InsertPlan,
     first: Chunk,
+    values: Mapping[str, Sequence[Any]],
     stream: Iterator[Chunk],
     write: Callable[[Source, int, Sequence[Mapping[str, Any]]], _T],
     *,
     pinned: bool,
     reason: Reason | None,
-    check: Callable[[Chunk, int], object],
+    check: Callable[[Chunk, int], Mapping[str, Sequence[Any]]],
     few: bool = True,
     dry: bool = False,
     computed: Mapping[str, str] = _NOTHING,
@@ -91,10 +92,12 @@ def send(
 
     :param plan: the columns that the rows give.
     :param first: the first chunk, which is checked already.
+    :param values: what its check returned.
     :param stream: the chunks that follow.
     :param pinned: whether the known facts of the table were compared and are still true.
     :param reason: why SQLAlchemy must write each row by its own statement.
-    :param check: refuses a chunk that cannot be written; gets the position of its first row.
+    :param check: refuses a chunk that cannot be written; gets the position of its first row, and
+        returns the values that it has collected: attribute -> one per row.
     :param few: whether few rows may be sent as arrays.
     :param dry: whether ``write`` writes nothing, and so may be called in a READ ONLY transaction.
     :param computed: columns that the database computes and that are wanted: name -> expression.
@@ -116,7 +119,7 @@ def send(
 
     # A READ ONLY transaction may not have a temporary table.
     if by_copy and few and (len(first) <= FEW or (dry and _is_read_only(connection))):
-        division = divide(plan, first, connection)
+        division = divide(plan, first, connection, values)
         following = next(stream, None)
         found = None
         if following is None and not are_cast(plan, division):
@@ -128,11 +131,10 @@ def send(
                 return written(Source(connection, found, plan, is_table=False), len(first))
         stream = chain([following] if following is not None else [], stream)
     with staging(connection, plan, computed, by_copy=by_copy, kept=kept) as table:
-        table.add(first, 0, class_tables.progress, division)
+        table.add(first, 0, values, class_tables.progress, division)
         total = len(first)
         for chunk in map(class_tables.filled, stream):
-            check(chunk, total)
-            table.add(chunk, total, class_tables.progress)
+            table.add(chunk, total, check(chunk, total), class_tables.progress)
             total += len(chunk)
         return written(table.source, total)
 

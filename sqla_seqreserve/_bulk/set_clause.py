@@ -20,10 +20,13 @@ class Update:
 
     :param columns: the columns to overwrite with the given row's value.
     :param where: which rows to change, as ``on_conflict_do_update()`` takes it.
+    :param differs: whether a given row differs from the existing row that was found for it. Other
+        rows are not sent.
     """
 
     columns: tuple[Column[Any], ...]
     where: ColumnElement[bool] | None
+    differs: ColumnElement[bool] | None = None
 
     def overwritten(self, plan: InsertPlan, excluded: Any) -> Iterator[tuple[Any, Any]]:
         """Yield each column and its new value; a column that the rows do not give gets its

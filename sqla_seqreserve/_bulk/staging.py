@@ -97,15 +97,19 @@ class Staging:
         self,
         rows: Chunk,
         start: int,
+        values: Mapping[str, Sequence[Any]],
         progress: Progress | None,
         division: Division | None = None,
     ) -> None:
         """Put rows into the table.
 
         :param start: the position of the first in the whole input.
+        :param values: attribute -> one value per row, where they are collected already.
         :param division: the division of these rows, if it is known already.
         """
         with suspect_rows_noted(self.plan.columns, rows, start):
+            if self.by_copy and division is None:
+                division = divide(self.plan, rows, self.connection, values)
             self._add(rows, start, progress, division)
 
     def _add(
@@ -113,8 +117,7 @@ class Staging:
     ) -> None:
         rest: Sequence[int] = range(len(rows))
         made: dict[int, Mapping[str, Any]] = {}
-        if self.by_copy:
-            division = division or divide(self.plan, rows, self.connection)
+        if division is not None:
             casts = are_cast(self.plan, division)
             for batch in () if casts else division.batches:
                 if batch.copy_reason is not None:
@@ -129,7 +132,7 @@ class Staging:
                     )
                 )
             rest = rest if casts else sorted(division.by_insert())
-            made = _made(division, frozenset(rest))
+            made = _made(division, frozenset(rest)) if rest else {}
         if rest:
             numbered = {start + p: made[p] for p in rest if p in made}
             others = [p for p in rest if p not in made]

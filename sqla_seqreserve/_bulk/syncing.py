@@ -7,7 +7,7 @@ they would deadlock, since each deletes what the other inserts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from inspect import isfunction
@@ -30,13 +30,11 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy import delete as core_delete
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.sql import Select, visitors
 from sqlalchemy.types import NullType, TypeDecorator, UserDefinedType
 
-from .._ids.catalogue import ColumnFacts
 from .._ids.table_names import stored_name
 from .._rows.plan import InsertPlan
 from .._sqlalchemy.engine import autocommits
@@ -47,6 +45,7 @@ from .class_tables import ClassTables
 from .deleting import delete_found, tables_of
 from .given_rows import Given
 from .on_conflict import Outcome
+from .set_clause import Update
 from .staged_rows import NUMBER, keys_in, labelled_keys, named
 from .target import Target
 
@@ -95,19 +94,18 @@ class Syncing:
         self,
         class_tables: ClassTables,
         given: Given,
-        columns: Sequence[Column[Any]],
-        upsert: Callable[[Any], Outcome],
+        upsert: Callable[[Update], Outcome],
     ) -> Outcome:
         """Make the rows of the scope equal to the given ones.
 
-        :param columns: the columns to overwrite in an existing row.
-        :param upsert: inserts and updates, under the condition passed to it.
+        :param given: the rows; the columns that it compares are overwritten in an existing row.
+        :param upsert: inserts and updates.
         """
         target = self._target(class_tables)
         connection = class_tables.connection
         if not self.dry_run:
             self._lock(connection, given.plan, target)
-        where = self._compare(given, target, columns)
+        self._compare(given, target)
         if self.dry_run:
             return Outcome(self.inserted, self.updated)
         outcome = Outcome(0, 0)
@@ -119,8 +117,7 @@ class Syncing:
                     connection, given.plan, target, self._not_given(given, target), singly=singly
                 )
             if self.inserted or self.updated:
-                self._leave_alone(given, target, columns)
-                outcome = upsert(where)
+                outcome = upsert(_changes(given))
                 self._check_written(given, target)
         return outcome
 
@@ -144,63 +141,47 @@ class Syncing:
         scope = crc32(f"{compiled} {sorted(compiled.params.items())!r}".encode())
         connection.execute(_LOCK, {"table": _signed(plan.facts.oid), "scope": _signed(scope)})
 
-    def _compare(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> Any:
-        """Compare the given rows with those of the table; return the condition under which an
-        existing row is updated.
+    def _compare(self, given: Given, target: Target) -> None:
+        """Compare the given rows with those of the table, and count what is to be written.
 
-        :param columns: the columns to overwrite.
         :raises InvalidRowsError: two rows match the same row, or a row is outside the scope.
         """
-        connection, plan = given.source.connection, given.plan
-        rows, scope = given.rows, self._scope(target)
-        differing = _differ(plan.facts.columns, [(c, rows.c[c.name]) for c in columns])
+        connection, rows, scope = given.source.connection, given.rows, self._scope(target)
+        is_within = func.coalesce(scope, false())
+        differs = _differ(given, [(c, rows.c[c.name]) for c in given.compared])
         matched = (
-            select(rows.c[NUMBER], func.coalesce(scope, false()).label("within"))
-            .add_columns(differing.label("differs"))
+            select(
+                func.count().label("there"),
+                func.count().filter(is_within, differs).label("differ"),
+                func.array_agg(rows.c[NUMBER]).filter(~is_within).label("elsewhere"),
+            )
             .select_from(given.stored().join(rows, given.is_same_row()))
-            .cte(named("matched"))
+            .subquery(named("matched"))
         )
-        extra = select(func.count()).select_from(given.target).where(self._not_given(given, target))
+        in_scope = select(func.count()).select_from(given.target).where(scope)
         outside = select(func.array_agg(rows.c[NUMBER])).where(self._is_outside(given, target))
         counts: list[Any] = [
-            select(func.count()).select_from(matched).scalar_subquery(),
-            select(func.count()).where(matched.c.differs, matched.c.within).scalar_subquery(),
-            select(func.array_agg(matched.c[NUMBER])).where(~matched.c.within).scalar_subquery(),
+            *matched.c,
             outside.scalar_subquery(),
-            extra.scalar_subquery(),
+            in_scope.scalar_subquery(),
             given.has_duplicates(),
         ]
         if given.is_computed:
             unmatched = select(func.array_agg(rows.c[NUMBER])).where(~given.is_matchable())
             counts.append(unmatched.scalar_subquery())
-        there, differ, elsewhere, out, self.deleted, twice, *unmatchable = connection.execute(
+        there, differ, elsewhere, out, within, twice, *unmatchable = connection.execute(
             select(*counts)
         ).one()
         if twice:
             given.refuse_duplicates()
+        given.has_no_duplicates = True
         given.refuse_unmatchable(next(filter(None, unmatchable), ()))
         found = dict.fromkeys(out or (), "is outside the scope")
         found.update((n, "is a row of the table outside the scope") for n in elsewhere or ())
         self._refuse(given, target, found)
         self.inserted, self.updated = given.total - there, differ
-        excluded = pg_insert(given.target).excluded
-        return _differ(plan.facts.columns, [(c, excluded[c.key]) for c in columns])
-
-    def _leave_alone(self, given: Given, target: Target, columns: Sequence[Column[Any]]) -> None:
-        """Delete staged rows that equal their row in the table, so that the upsert does not see
-        them.
-        """
-        if not given.source.is_table:
-            return
-        rows = given.rows
-        pairs = [(c, rows.c[c.name]) for c in columns]
-        same = (
-            select(rows.c[NUMBER])
-            .select_from(given.stored().join(rows, given.is_same_row()))
-            .where(self._scope(target), ~_differ(given.plan.facts.columns, pairs))
-        )
-        staged: Any = given.source.table
-        given.source.connection.execute(core_delete(staged).where(staged.c[NUMBER].in_(same)))
+        # A row of the table matches one given row at most, because no two are the same.
+        self.deleted = within - there
 
     def _check_written(self, given: Given, target: Target) -> None:
         """Refuse rows that, once written, are not in the scope."""
@@ -301,23 +282,35 @@ def checked_scope(scope: Any) -> ColumnElement[bool]:
     return found
 
 
-def _differ(
-    facts: Mapping[str, ColumnFacts], pairs: Iterable[tuple[Any, Any]]
-) -> ColumnElement[bool]:
-    """Whether the two values of a pair differ, for any of the pairs. Types whose equal values may
-    be written differently (citext, box, interval), or that have no equality (json), are compared
-    byte by byte.
+def _changes(given: Given) -> Update:
+    """Return the change of existing rows, which leaves alone those that have the given values: in
+    the table as the statement finds it, and as another transaction leaves the row meanwhile.
+    """
+    columns, excluded = tuple(given.compared), pg_insert(given.target).excluded
+    return Update(
+        columns,
+        where=_differ(given, [(c, excluded[c.key]) for c in columns]),
+        differs=_differ(given, given.in_existing()),
+    )
+
+
+def _differ(given: Given, pairs: Iterable[tuple[Any, Any]]) -> ColumnElement[bool]:
+    """Whether the two values of a pair differ, for any of the compared columns. Types whose equal
+    values may be written differently (citext, box, interval), or that have no equality (json), are
+    compared byte by byte.
+
+    :param pairs: for each compared column: its value in the table, and the given one.
     """
     found: list[ColumnElement[bool]] = []
-    for stored, given in pairs:
-        known = facts.get(stored_name(stored.name))
+    for column, (stored, value) in zip(given.compared, pairs, strict=True):
+        known = given.plan.facts.columns.get(stored_name(column.name))
         if known is not None and (known.type_name in _COMPARED or known.is_enum):
-            found.append(stored.is_distinct_from(given))
+            found.append(stored.is_distinct_from(value))
         elif known is not None and known.type_name in _COLLATED:
-            found.append(stored.collate("C").is_distinct_from(given.collate("C")))
+            found.append(stored.collate("C").is_distinct_from(value.collate("C")))
         else:
             # Without the cast, PostgreSQL compares the rows' elements and not the records.
-            left, right = (cast(func.row(each), _Record()) for each in (stored, given))
+            left, right = (cast(func.row(each), _Record()) for each in (stored, value))
             found.append(left.op("*<>", is_comparison=True)(right))
     return or_(false(), *found)
 

@@ -102,7 +102,7 @@ def update_rows(
         change = _Change(target, given, by, chosen)
         for attribute, message in change.required.items():
             required.setdefault(attribute, message)
-    class_tables.check_alike(first, 0, given, required, by)
+    values = class_tables.check_alike(first, 0, given, required, by)
     staged = target.staged(given, change.made)
     interference = interference_on(connection)
     reason = interference or row_by_row_reason(target.plans.values(), "update")
@@ -118,6 +118,7 @@ def update_rows(
         class_tables,
         staged,
         first,
+        values,
         stream,
         write,
         pinned=pinned,

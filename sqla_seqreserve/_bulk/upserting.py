@@ -84,21 +84,24 @@ def upsert(
         never_null |= _attributes_of_elements(plan, arbiter)
     message = f"has no value, and {arbiter.name} looks at it"
     required |= {name: message for name in arbiter_attributes if name in never_null}
-    class_tables.check_alike(first, 0, given, required)
+    values = class_tables.check_alike(first, 0, given, required)
     interference = interference_on(connection)
 
     def write(source: Source, total: int, records: Sequence[Mapping[str, Any]]) -> Outcome:
-        rows = Given(source, plan, arbiter, total)
+        compared = () if sync is None else overwritten
+        rows = Given(source, plan, arbiter, total, compared)
 
-        def run(where: Any) -> Outcome:
-            change = Update(overwritten, where)
+        def run(change: Update) -> Outcome:
             if interference is None:
                 upserting = Upserting(rows, sequence, change)
             else:
                 upserting = OneByOne(rows, change, records, interference)
             return upserting.run(wants_keys=wants_keys, wants_changed=wants_changed())
 
-        outcome = run(where) if sync is None else sync.run(class_tables, rows, overwritten, run)
+        if sync is None:
+            outcome = run(Update(overwritten, where))
+        else:
+            outcome = sync.run(class_tables, rows, run)
         outcome.total = total
         return outcome
 
@@ -106,6 +109,7 @@ def upsert(
         class_tables,
         staged_plan(plan, given, _constants(mapper, given)),
         first,
+        values,
         stream,
         write,
         pinned=pinned,

@@ -24,6 +24,9 @@ pytestmark = pytest.mark.usefixtures("way")
 EACH = pytest.mark.parametrize("driver", DRIVERS)
 MAY = dt.date(2024, 5, 1)
 
+PLACES = text("SELECT id, ctid::text FROM counted")
+"""Where the rows are stored: a row that was written is somewhere else."""
+
 
 def sync_objects(
     session: Session, model: type[Any], rows: list[dict[str, Any]], key: list[str], scope: Any
@@ -333,7 +336,7 @@ def test_streams(session: Session) -> None:
 
 def test_what_is_sent(session: Session, way: str) -> None:
     """If all rows are unchanged, bulk_sync takes one statement, and sends none for work that there
-    is not.
+    is not. A change takes one more, which leaves the unchanged rows alone.
     """
     rows = [{"id": n, "name": "a"} for n in range(1, 10)]
     bulk_sync(session, Counted, rows, key="id", scope=true())
@@ -341,9 +344,17 @@ def test_what_is_sent(session: Session, way: str) -> None:
         bulk_sync(session, Counted, rows, key="id", scope=true())
     words = [str(statement).split()[0] for statement in sent]
     few = way == "few"
-    assert words[1:] == (
-        ["SELECT", "WITH"] if few else ["CREATE", "COPY", "SELECT", "WITH", "DROP"]
-    )
+    unchanged = ["SELECT", "WITH"] if few else ["CREATE", "COPY", "SELECT", "SELECT", "DROP"]
+    assert words[1:] == unchanged
+    rows[3]["name"] = "b"
+    before = session.execute(PLACES).all()
+    with record_statements(session.get_bind()) as sent:  # type: ignore[arg-type]  # an Engine
+        bulk_sync(session, Counted, rows, key="id", scope=true())
+    words = [str(statement).split()[0] for statement in sent]
+    last = [] if few else ["DROP"]
+    assert words[1:] == [*unchanged[: len(unchanged) - len(last)], "WITH", *last]
+    after = session.execute(PLACES).all()
+    assert [id_ for id_, _ in set(after) - set(before)] == [4]
 
 
 @EACH
