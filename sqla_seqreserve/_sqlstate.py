@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy.exc import DBAPIError
+
+LOCK_NOT_AVAILABLE: Final = "55P03"
+"""A lock was not free at once (``NOWAIT``), or not within ``lock_timeout``."""
 
 
 def sqlstate(error: DBAPIError) -> str | None:

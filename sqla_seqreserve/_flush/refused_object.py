@@ -27,7 +27,7 @@ from .._sql_names import NAME, name_of, table_inserted_into
 from .._sqlalchemy.executed import identity_of
 from .._sqlalchemy.session import connection_for
 from .._sqlalchemy.unit_of_work import State
-from .._sqlstate import sqlstate
+from .._sqlstate import LOCK_NOT_AVAILABLE, sqlstate
 from .._writers.refused_row import error_fields, line_in
 
 _KEY = re.compile(r"\(([^()]*)\)=\((.*)\)")
@@ -59,8 +59,6 @@ _ABOUT_OTHERS: Final = frozenset({"08", "25", "40", "53", "57", "58"})
 (PostgreSQL's documentation, "PostgreSQL Error Codes").
 """
 
-_LOCK_NOT_AVAILABLE: Final = "55P03"
-
 
 def _is_about_an_object(error: DBAPIError) -> bool:
     """Whether what was refused may be an object."""
@@ -68,7 +66,7 @@ def _is_about_an_object(error: DBAPIError) -> bool:
     if code is None:
         # The driver's own: a value that it cannot send, or a connection that cannot be used.
         return not isinstance(error, (InterfaceError, OperationalError))
-    return code[:2] not in _ABOUT_OTHERS and code != _LOCK_NOT_AVAILABLE
+    return code[:2] not in _ABOUT_OTHERS and code != LOCK_NOT_AVAILABLE
 
 
 def note_each(

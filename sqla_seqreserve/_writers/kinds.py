@@ -32,7 +32,7 @@ from .._sqlalchemy.changes import (
     updated_columns,
 )
 from .._sqlalchemy.engine import sends_as_it_is
-from .._sqlstate import sqlstate_of
+from .._sqlstate import LOCK_NOT_AVAILABLE, sqlstate_of
 from .executemany import runs, table_reason, undo_comparison
 from .many_sql import UNDO, comparison
 from .queued import Command
@@ -45,8 +45,6 @@ _STATEMENT: Final = 40.0
 
 _FIXED: Final = 800.0
 """Microseconds that the statement that locks the rows costs beside its round trip."""
-
-_LOCK_TIMEOUT: Final = "55P03"
 
 
 def in_kinds(
@@ -164,7 +162,7 @@ def _locked(
         try:
             driver.script(cursor, [*compared, statement, release])
         except failure as error:
-            if sqlstate_of(error) == _LOCK_TIMEOUT:
+            if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
                 # The UPDATE will wait for the lock itself, and raise the error.
                 driver.script(cursor, UNDO)
             elif not undo_comparison(driver, cursor, error, failure):

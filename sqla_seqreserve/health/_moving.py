@@ -14,7 +14,7 @@ from sqla_seqreserve._ids.prefetch import sequence_moved
 from sqla_seqreserve._ids.read_only import read_only_told
 from sqla_seqreserve.errors import ConfigurationError, LockTimeoutError
 
-from .._sqlstate import sqlstate
+from .._sqlstate import LOCK_NOT_AVAILABLE, sqlstate
 from ._connection import in_autocommit, locks_released, one_connection_per_node
 from ._edges import furthest_id
 from ._facts import ColumnFacts, SequenceFacts
@@ -28,7 +28,6 @@ _ROUNDS = 20
 # after which PostgreSQL looks for deadlocks, so that no writer is ever made the victim of one.
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 0.8
 
-_LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK_DETECTED = "40P01"
 _INTERNAL_ERROR = "XX000"
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -287,7 +286,7 @@ class SequenceMover:
     def _is_refused_lock(self, error: DBAPIError, *, locking: bool) -> bool:
         # A lock that another node of Citus did not get comes back as a failed connection to it.
         elsewhere = locking and self.sequence.is_citus and sqlstate(error) == _INTERNAL_ERROR
-        return elsewhere or sqlstate(error) in (_LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
+        return elsewhere or sqlstate(error) in (LOCK_NOT_AVAILABLE, _DEADLOCK_DETECTED)
 
     def _require_transaction(self) -> None:
         if in_autocommit(self.connection):
